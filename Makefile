@@ -1,0 +1,37 @@
+# Everything here sets up what it needs: a virtual environment in .venv, with the versions in constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check format bench setup clean
+
+demo: setup           ## the main job on the built-in world: six models, one table, one page of pictures
+	$(BIN)/lmm4rec demo
+
+test: setup           ## the fast test suite
+	$(BIN)/python -m pytest -n 2 -q
+
+check: setup          ## format, lint, types, import layers, tests: run it before each commit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2 -q
+
+format: setup         ## format, and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup          ## the benchmarks; each writes a JSON file to benchmarks/results
+	for benchmark in benchmarks/[a-z]*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)
+
+clean:                ## the virtual environment and the runs
+	rm -rf .venv runs

@@ -1,0 +1,23 @@
+"""Where benchmark figures go: one JSON file each, with the machine, the commit and the library versions."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lmm4rec.core.files import write_json
+from lmm4rec.experiments.environment import environment
+
+HERE = Path(__file__).parent
+
+
+def write(name: str, values: Mapping[str, Any]) -> Path:
+    """Write `results/<name>.json` and print the values; returns the file's path."""
+    path = HERE / "results" / f"{name}.json"
+    write_json(path, {"benchmark": name, "load": os.getloadavg()[0], **environment(), "values": dict(values)})
+    print(json.dumps(values, indent=2))
+    print(f"written to {path}")
+    return path

@@ -1,0 +1,138 @@
+"""Recall and NDCG on real data: the films through `table`, and the films and TikTok in the MMRec layout.
+
+    python benchmarks/quality.py films | mmrec-films | mmrec-tiktok | mmrec-tiktok:VBPR   # one model: the rest stays
+
+Validation chooses each model's setting from a small grid under seed 0, without a look at the test part; three seeds of
+the chosen setting are then run, and the test part is read once in each. Needs the shared data (LMM4REC_SHARED).
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from _baby import SHARED
+from _results import HERE, write
+from lmm4rec.core.files import read_json
+from lmm4rec.experiments.folder import RunFolder
+from lmm4rec.experiments.plan import make_plan
+from lmm4rec.experiments.run import fit, make_recommender, run
+from lmm4rec.experiments.spec import load_spec
+from lmm4rec.experiments.workbench import Workbench
+
+SEEDS = (0, 1, 2)
+TRAIN = {"learning_rate": 2e-3, "epochs": 200, "evaluate_every": 3, "patience": 6}
+WORDS = "{title}. {genres}. {tagline}. {description}"
+L2 = [{"l2_weight": weight} for weight in (1e-3, 1e-2)]
+NEIGHBORS = [{"neighbors": count} for count in (20, 50, 100)]
+
+Model = tuple[str, Mapping[str, Any], Mapping[str, Any], Sequence[Mapping[str, Any]]]  # name, encoder, features, grid
+
+PLAIN: dict[str, Model] = {
+    "Popular": ("popular", {}, {}, [{}]),
+    "ItemKNN": ("itemknn", {}, {}, NEIGHBORS),
+    "BPR": ("bpr", {}, {}, [*L2, {"l2_weight": 1e-1}]),
+    "LightGCN": ("lightgcn", {}, {}, [*L2, {"l2_weight": 1e-2, "dim": 128}]),
+}
+SHIPPED: Model = ("vbpr", {"name": "precomputed"}, {}, L2)
+FINETUNE = {"epochs": 10, "batch_size": 64, "learning_rate": 5e-4, "patience": 3}
+FILMS: dict[str, Model] = {
+    **PLAIN,
+    "VBPR, shipped MobileNet + MiniLM": SHIPPED,
+    "VBPR, MiniLM text": ("vbpr", {"name": "sentence", "text": WORDS}, {}, L2),
+    "VBPR, tiny CLIP": (
+        "vbpr",
+        {"name": "clip", "checkpoint": "tiny", "text": WORDS},
+        {"train": "finetuned", "finetune": FINETUNE},
+        L2,
+    ),
+}
+MMREC: dict[str, Model] = {**PLAIN, "VBPR": (*SHIPPED[:3], [*L2, {"l2_weight": 1e-1}])}
+# test recall@20 / ndcg@20 of the public toolbox on these files, one untuned setting, one seed
+TOOLBOX = {
+    "mmrec-films": {"BPR": (0.2108, 0.1865), "LightGCN": (0.2016, 0.1823), "VBPR": (0.1672, 0.1485)},
+    "mmrec-tiktok": {"BPR": (0.0483, 0.0214), "LightGCN": (0.0922, 0.0419), "VBPR": (0.0224, 0.0090)},
+}
+WORLDS: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Model]]] = {
+    "films": (
+        {"name": "table", "path": str(SHARED / "data/movielens"), "k_core": 5},
+        {"method": "random", "valid": 0.1, "test": 0.1, "seed": 0},
+        "strict",
+        FILMS,
+    ),
+    "mmrec-films": ({"name": "mmrec", "path": str(SHARED / "data/mmrec/films")}, {"method": "labels"}, "mmrec", MMREC),
+    "mmrec-tiktok": (
+        {"name": "mmrec", "path": str(SHARED / "data/mmrec/tiktok")},
+        {"method": "labels"},
+        "mmrec",
+        MMREC,
+    ),
+}
+
+
+def conf(world: str, model: Model, setting: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    data, split, protocol, _ = WORLDS[world]
+    name, encoder, features, _ = model
+    tables = {"data": data, "split": split, "recommender": {"name": name, **setting}}
+    tables |= {"train": TRAIN | {"seed": seed}, "evaluate": {"protocol": protocol}}
+    return tables | ({"encoder": encoder, "features": features} if encoder else {})
+
+
+def validation(world: str, model: Model, setting: Mapping[str, Any], bench: Workbench) -> float:
+    """The best validation recall@20 of a setting; the test part is not measured."""
+    plan = make_plan(load_spec(conf(world, model, setting, SEEDS[0])))
+    split = bench.split(plan)
+    features = bench.content(plan, split.dataset.catalog, shown=False).features
+    recommender = make_recommender(plan, split, features)
+    if not recommender.is_trained:
+        return _counted(plan, recommender, split, features)
+    with TemporaryDirectory() as folder:
+        return fit(plan, RunFolder(Path(folder)), recommender, split, features, shown=False).best
+
+
+def _counted(plan: Any, recommender: Any, split: Any, features: Any) -> float:
+    from lmm4rec.evaluation.evaluator import Evaluator
+
+    report = Evaluator(ks=[20], metrics=["recall"]).evaluate(recommender.embed(features), split.valid, [split.train])
+    return report.mean["recall@20"]
+
+
+def measure(world: str, label: str, model: Model, bench: Workbench) -> dict[str, Any]:
+    grid = model[3]
+    scores = [validation(world, model, setting, bench) if len(grid) > 1 else 0.0 for setting in grid]
+    chosen = grid[scores.index(max(scores))]
+    tests, seconds = [], []
+    for seed in SEEDS if model[0] not in ("popular", "itemknn") else SEEDS[:1]:
+        with TemporaryDirectory() as folder:
+            result = run(conf(world, model, chosen, seed), out=Path(folder) / "run", workbench=bench, shown=False)
+        tests.append(result.metrics["test"])
+        seconds.append(result.metrics["cost"]["train_seconds"])
+    row: dict[str, Any] = {"setting": dict(chosen), "seeds": len(tests), "train_seconds": statistics.median(seconds)}
+    for metric in ("recall@20", "ndcg@20"):
+        values = [test[metric] for test in tests]
+        row[metric] = {"mean": statistics.mean(values), "min": min(values), "max": max(values)}
+        if len(values) > 1:
+            row[metric]["spread"] = statistics.stdev(values)
+    if label in TOOLBOX.get(world, {}):
+        row["toolbox"] = dict(zip(("recall@20", "ndcg@20"), TOOLBOX[world][label], strict=True))
+    print(f"{world:13} {label:34} {row['recall@20']['mean']:.4f} / {row['ndcg@20']['mean']:.4f}  {row}", flush=True)
+    return row
+
+
+def main(world: str, only: str = "") -> None:
+    if not SHARED.is_dir():
+        sys.exit(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
+    bench, models = Workbench(), WORLDS[world][3]
+    path = HERE / "results" / f"quality_{world}.json"
+    kept = read_json(path)["values"] if only and path.exists() else {}
+    rows = {label: measure(world, label, models[label], bench) for label in ([only] if only else models)}
+    write(f"quality_{world}", kept | rows)
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:] or WORLDS:
+        main(*argument.split(":"))

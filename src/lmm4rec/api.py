@@ -1,0 +1,47 @@
+"""The public face: what `import lmm4rec` gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.filters import prepare
+from lmm4rec.data.splits import Split, split
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.experiments.arguments import check_names
+from lmm4rec.experiments.plan import ENCODERS, SOURCES
+from lmm4rec.experiments.run import run
+from lmm4rec.features.extract import encode
+from lmm4rec.serving.bundle import Bundle
+
+__all__ = ["Bundle", "Catalog", "Dataset", "Split", "encode", "load_dataset", "load_encoder", "prepare", "run", "split"]
+
+
+def load_dataset(name: str, **options: Any) -> Dataset:
+    """A data set from a source ("table", "mmrec", "toyshop", ...), as it is; `lmm4rec.prepare` filters it.
+
+    The options are those of the source, in `lmm4rec models` or its docstring:
+    `load_dataset("table", path="my_shop")`, or with pandas or polars frames `load_dataset("table", interactions=log,
+    items=items)`.
+
+    Raises:
+        ConfigError: the source or an option is unknown.
+        DataError: the data cannot be read.
+    """
+    source = SOURCES.get(name)
+    check_names(options, "data", source)
+    dataset: Dataset = source(**options)
+    return dataset
+
+
+def load_encoder(name: str, **options: Any) -> Encoder:
+    """An encoder by name: `load_encoder("clip", checkpoint="folder or hub name")`, `load_encoder("words")`.
+
+    Raises:
+        ConfigError: the encoder or an option is unknown, or there is nothing under the checkpoint.
+    """
+    component = ENCODERS.get(name)
+    check_names(options, "encoder", component)
+    encoder: Encoder = component(**options)
+    return encoder

@@ -1,0 +1,124 @@
+"""The command `lmm4rec`: one thin function a command."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lmm4rec.core.errors import LMM4RecError
+
+app = typer.Typer(
+    name="lmm4rec",
+    help="Multi-modal recommendation with large multi-modal encoders.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Conf = Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file (TOML).")]
+Settings = Annotated[
+    list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")
+]
+Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
+
+
+@app.command("run")
+def run_command(conf: Conf, settings: Settings = None, out: Out = None, resume: Resume = False) -> None:
+    """Train and measure what a conf file describes."""
+    from lmm4rec.cli.commands import run_conf
+
+    run_conf(conf, settings or [], out, resume)
+
+
+@app.command("compare")
+def compare_command(
+    confs: Annotated[list[Path], typer.Argument(metavar="CONF...", help="The .conf files to compare.")],
+    settings: Settings = None,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the runs go.")] = Path("runs/compare"),
+) -> None:
+    """Run several conf files on the same data and write one report about them."""
+    from lmm4rec.cli.commands import compare_confs
+
+    compare_confs(confs, settings or [], out)
+
+
+@app.command("demo")
+def demo_command(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the runs go.")] = Path("runs/demo"),
+) -> None:
+    """Run the main job on the built-in toy shop: six models, one table, one page of pictures."""
+    from lmm4rec.cli.commands import run_demo
+
+    run_demo(out)
+
+
+@app.command("doctor")
+def doctor_command(conf: Conf, settings: Settings = None) -> None:
+    """Report what is odd about a conf file's data set, without training."""
+    from lmm4rec.cli.commands import examine_data
+
+    examine_data(conf, settings or [])
+
+
+@app.command("encode")
+def encode_command(conf: Conf, settings: Settings = None) -> None:
+    """Encode a conf file's catalog into the feature store, without training."""
+    from lmm4rec.cli.commands import encode_catalog
+
+    encode_catalog(conf, settings or [])
+
+
+@app.command("recommend")
+def recommend_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    users: Annotated[list[str], typer.Argument(metavar="USER...", help="User ids.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+) -> None:
+    """Recommend items to users from a finished run."""
+    from lmm4rec.cli.commands import recommend_items
+
+    recommend_items(run, users, k)
+
+
+@app.command("example")
+def example_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet.")] = Path("my_shop"),
+) -> None:
+    """Write the toy shop as tables and images, with a conf that reads it: a pattern for your own."""
+    from lmm4rec.cli.commands import write_shop
+
+    write_shop(folder)
+
+
+@app.command("models")
+def models_command() -> None:
+    """List the encoders, recommenders and data sources that a conf file can name."""
+    from lmm4rec.cli.commands import list_models
+
+    list_models()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; an error that the user can mend is one message, not a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for noisy in ("httpx", "urllib3", "transformers", "sentence_transformers", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        app(arguments, prog_name="lmm4rec")
+    except LMM4RecError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {_plain(error)}", highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; the same command with --resume goes on")
+        sys.exit(130)
+
+
+def _plain(error: Exception) -> str:
+    return str(error).replace("[", r"\[")

@@ -1,0 +1,137 @@
+"""What the commands do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lmm4rec.core.registry import hyper_parameters
+from lmm4rec.data.doctor import describe, examine
+from lmm4rec.experiments.compare import Entry, compare
+from lmm4rec.experiments.demo import demo, next_steps, program
+from lmm4rec.experiments.example import write_example
+from lmm4rec.experiments.plan import ENCODERS, RECOMMENDERS, SOURCES, make_plan
+from lmm4rec.experiments.result import Result
+from lmm4rec.experiments.run import run
+from lmm4rec.experiments.spec import load_spec, parse_override
+from lmm4rec.experiments.workbench import Workbench
+from lmm4rec.serving.bundle import Bundle
+
+# a log file is no 80 columns wide
+console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)
+
+
+def run_conf(conf: Path, settings: Sequence[str], out: Path | None, resume: bool) -> None:
+    """`lmm4rec run`."""
+    result = run(conf, overrides(settings), out=out, resume=resume)
+    console.print(results_table([result], [result.plan.recommender], result.plan.title))
+    console.print(f"report   {result.folder.path / 'report.html'}")
+    console.print(f"try      {program()} recommend {result.folder.path} {result.bundle().users[0]}", soft_wrap=True)
+
+
+def compare_confs(confs: Sequence[Path], settings: Sequence[str], out: Path) -> None:
+    """`lmm4rec compare`."""
+    entries = [Entry(conf.stem, conf, overrides(settings)) for conf in confs]
+    results = compare(entries, out, title="Comparison")
+    console.print(results_table(results, [entry.label for entry in entries], "Comparison"))
+    console.print(f"report   {out / 'report.html'}")
+
+
+def run_demo(out: Path) -> None:
+    """`lmm4rec demo`."""
+    entries, results = demo(out)
+    console.print(results_table(results, [entry.label for entry in entries], "The toy shop, test part"))
+    console.print(f"\nLook at   [bold]{out / 'report.html'}[/]\n\nNext:")
+    for command in next_steps(out):
+        console.print(f"  {command}", soft_wrap=True)
+
+
+def examine_data(conf: Path, settings: Sequence[str]) -> None:
+    """`lmm4rec doctor`."""
+    plan = make_plan(load_spec(conf, overrides(settings)))
+    bench = Workbench()
+    dataset = bench.dataset(plan)
+    facts = Table(title=f"{dataset.name}", show_header=False, title_justify="left")
+    for name, value in describe(dataset).items():
+        facts.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+    console.print(facts)
+    findings = (*examine(dataset), *bench.split(plan).findings)
+    colors = {"error": "red", "warning": "yellow", "note": "dim"}
+    for finding in sorted(findings, key=lambda finding: list(colors).index(finding.level)):
+        console.print(f"[{colors[finding.level]}]{finding.level:8}[/]{finding.message.replace('[', chr(92) + '[')}")
+        for example in finding.examples[:5]:
+            console.print(f"          {example}", markup=False, soft_wrap=True)
+
+
+def encode_catalog(conf: Path, settings: Sequence[str]) -> None:
+    """`lmm4rec encode`."""
+    plan = make_plan(load_spec(conf, overrides(settings)))
+    bench = Workbench()
+    catalog = bench.dataset(plan).catalog
+    content = bench.content(plan, catalog, shown=True)
+    for modality, rows in content.features.items():
+        console.print(f"{modality}: {rows.shape[0]:,} items × {rows.shape[1]}")
+
+
+def recommend_items(folder: Path, users: Sequence[str], k: int) -> None:
+    """`lmm4rec recommend`."""
+    for user, items in Bundle.load(folder).recommend(users, k).items():
+        table = Table("", "item", "title", "score", title=f"for {user}", title_justify="left")
+        for rank, (item, title, score) in enumerate(items, start=1):
+            table.add_row(str(rank), item, title, f"{score:.3f}")
+        console.print(table)
+
+
+def write_shop(folder: Path) -> None:
+    """`lmm4rec example`."""
+    conf = write_example(folder)
+    console.print(f"wrote {folder}/items.csv, interactions.csv and images/, and {conf}")
+    console.print(f"look     {program()} doctor {conf}", soft_wrap=True)
+    console.print(f"run      {program()} run {conf}", soft_wrap=True)
+
+
+def list_models() -> None:
+    """`lmm4rec models`."""
+    for title, registry in (("recommenders", RECOMMENDERS), ("encoders", ENCODERS), ("data sources", SOURCES)):
+        table = Table("name", "what it is", "keys", title=title, title_justify="left")
+        for name in registry.names():
+            component = registry.get(name)
+            summary = (component.__doc__ or "").strip().splitlines()[0]
+            table.add_row(name, summary, ", ".join(hyper_parameters(component)))
+        console.print(table)
+
+
+def overrides(settings: Sequence[str]) -> dict[str, Any]:
+    """The -s options as dotted keys and values."""
+    return dict(parse_override(setting) for setting in settings)
+
+
+def results_table(results: Sequence[Result], labels: Sequence[str], title: str) -> Table:
+    """The table that a run ends in; the best of each metric is bold."""
+    table = Table("model", "features", title=title, title_justify="left")
+    for column in ("Recall@20", "NDCG@20", "valid Recall@20", "epochs", "seconds", "peak MB", "parameters"):
+        table.add_column(column, justify="right")
+    best = {name: max(result.metrics["test"][name] for result in results) for name in ("recall@20", "ndcg@20")}
+    for label, result in zip(labels, results, strict=True):
+        test, cost = result.metrics["test"], result.metrics["cost"]
+        quality = [_bold(test[name], best[name] if len(results) > 1 else -1) for name in ("recall@20", "ndcg@20")]
+        table.add_row(
+            label,
+            result.plan.encoder,
+            *quality,
+            f"{result.metrics['valid']['recall@20']:.4f}",
+            str(result.metrics["chosen"]["epochs"]),
+            f"{cost['seconds']:.1f}",
+            f"{cost['peak_memory_mb']:,.0f}",
+            f"{cost['parameters']:,}",
+        )
+    return table
+
+
+def _bold(value: float, best: float) -> str:
+    return f"[bold]{value:.4f}[/]" if value == best else f"{value:.4f}"

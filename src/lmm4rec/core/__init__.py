@@ -1,0 +1,1 @@
+"""The ground floor: types, names, files and errors that every other layer speaks in."""

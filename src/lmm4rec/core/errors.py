@@ -1,0 +1,58 @@
+"""Errors that say what was given, what was expected and what to do."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class LMM4RecError(Exception):
+    """The root of every error that a user can mend."""
+
+
+class ConfigError(LMM4RecError):
+    """A key or a value of a conf file (or of a call) is wrong."""
+
+
+class DataError(LMM4RecError):
+    """A data set, or a file of one, cannot be used as it is."""
+
+
+class ImageError(DataError):
+    """A picture cannot be read."""
+
+
+class CheckpointError(LMM4RecError):
+    """A saved state is damaged, or belongs to another model or run."""
+
+
+class TrainingError(LMM4RecError):
+    """Training cannot go on: a loss is not finite, there is nothing to sample, ..."""
+
+
+class MissingExtraError(LMM4RecError, ImportError):
+    """An optional dependency is not installed."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """ " Did you mean 'x'?" for the nearest known name, or an empty string."""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(given.lower(), list(names), n=1, cutoff=0.6)
+    return f" Did you mean '{names[near[0]]}'?" if near else ""
+
+
+def optional(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """The imported `module`, or an error that names the extra to install.
+
+    Raises:
+        MissingExtraError: the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != module.split(".", maxsplit=1)[0]:
+            raise
+        message = f"{purpose} needs '{module}', which is not installed: pip install 'lmm4rec[{extra}]'"
+        raise MissingExtraError(message) from error

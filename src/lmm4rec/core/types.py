@@ -1,0 +1,141 @@
+"""The few types that every layer speaks in.
+
+Items come in as pictures and words (`Item`), an encoder turns them into vectors (`Inputs` -> `Features`), a
+recommender joins the vectors with who-liked-what (`Batch`), and out come two matrices that rank (`Embeddings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from annotated_types import Ge, Gt, Interval
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+from torch import Tensor
+
+Modality: TypeAlias = str
+"""The name of a kind of content: "image", "text", "audio", ... No code knows a fixed list."""
+
+Features: TypeAlias = Mapping[Modality, Float[Tensor, "items _dim"]]
+"""Row i is item i, always. A row of zeros marks an item that lacks this modality."""
+
+# Ranges that hyper-parameters state in their signature; the conf reader enforces them.
+PositiveInt: TypeAlias = Annotated[int, Ge(1)]
+NonNegativeInt: TypeAlias = Annotated[int, Ge(0)]
+PositiveFloat: TypeAlias = Annotated[float, Gt(0)]
+NonNegativeFloat: TypeAlias = Annotated[float, Ge(0)]
+Fraction: TypeAlias = Annotated[float, Interval(ge=0, lt=1)]
+
+
+@runtime_checkable
+class Picture(Protocol):
+    """A picture that is read when it is needed."""
+
+    def open(self) -> Image.Image:
+        """The picture as upright RGB; raises `ImageError` where it cannot be read."""
+        ...
+
+    def digest(self) -> str:
+        """A digest of the picture's bytes (its name where there are none to read)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that can be recommended: what it is called, its words, its picture."""
+
+    id: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    picture: Picture | None = None
+
+
+class Inputs(NamedTuple):
+    """A batch of items as numbers: one convention for every encoder, which turns it into its own.
+
+    A row without a picture has `has_image` False and zero pixels; a row without words has an all-False `text_mask`.
+    """
+
+    pixels: Float[Tensor, "batch channels height width"] | None = None
+    text_ids: Int[Tensor, "batch length"] | None = None
+    text_mask: Bool[Tensor, "batch length"] | None = None  # True marks a real token
+    has_image: Bool[Tensor, " batch"] | None = None  # None: every row has its picture
+
+
+class Batch(NamedTuple):
+    """Training triples: each user with one item that they liked and items that they did not."""
+
+    users: Int[Tensor, " batch"]
+    positives: Int[Tensor, " batch"]
+    negatives: Int[Tensor, "batch negatives"]
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Anything that scores every item for a user; ranking, export and serving know only this."""
+
+    @property
+    def n_users(self) -> int:
+        """How many users it knows."""
+        ...
+
+    @property
+    def n_items(self) -> int:
+        """How many items it knows."""
+        ...
+
+    def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+        """The score of every item for each of the given user rows; higher is better."""
+        ...
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The two matrices that a recommender ends in: score = users · itemsᵀ (a bias is one more column)."""
+
+    users: Float[Tensor, "users dim"]
+    items: Float[Tensor, "items dim"]
+
+    @property
+    def n_users(self) -> int:
+        """Rows of the user matrix."""
+        return self.users.shape[0]
+
+    @property
+    def n_items(self) -> int:
+        """Rows of the item matrix."""
+        return self.items.shape[0]
+
+    def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+        """The score of every item for each of the given user rows."""
+        return self.users[users] @ self.items.T
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """A scorer without dense vectors: what a user has seen, times how alike items are (both sparse CSR)."""
+
+    seen: Tensor  # [users, items], 1 where the user has the item
+    similarity: Tensor  # [candidate items, seen items]
+
+    @property
+    def n_users(self) -> int:
+        """Rows of the history matrix."""
+        return self.seen.shape[0]
+
+    @property
+    def n_items(self) -> int:
+        """Rows of the similarity matrix."""
+        return self.similarity.shape[0]
+
+    def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+        """The summed similarity of every item to what each of the given users has seen."""
+        start, columns = self.seen.crow_indices().long(), self.seen.col_indices().long()
+        counts = start[users + 1] - start[users]
+        rows = torch.repeat_interleave(counts)
+        within = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+        history = self.seen.values().new_zeros(self.similarity.shape[1], len(users))
+        history[columns[start[users][rows] + within], rows] = 1.0
+        return (self.similarity @ history).T

@@ -1,0 +1,1 @@
+"""Catalogs and interaction logs: reading, checking, filtering, splitting."""

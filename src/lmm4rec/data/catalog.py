@@ -1,0 +1,76 @@
+"""The items: ids, words, pictures and shipped features, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Int64
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.core.types import Item, Modality, Picture
+from lmm4rec.core.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Catalog(Sequence[Item]):
+    """All items of a data set. Row i here is row i of every feature and of every item matrix.
+
+    `source_rows[i]` is the row that item i has in the file it came from (`source_size` rows), so that feature files
+    made for that file keep their alignment whatever was filtered.
+    """
+
+    ids: Vocabulary
+    fields: pl.DataFrame  # text columns (title, description, ...), an empty string where there is none
+    pictures: tuple[Picture | None, ...]
+    source_rows: Int64[np.ndarray, " items"]
+    source_size: int
+    shipped: Mapping[Modality, Path] = field(default_factory=dict)  # feature files that came with the data
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.ids), len(self.pictures), len(self.source_rows)}
+        if self.fields.width:
+            sizes.add(self.fields.height)
+        if len(sizes) > 1:
+            raise DataError(
+                f"a catalog's columns differ in length: {len(self.ids)} ids, {self.fields.height} texts, "
+                f"{len(self.pictures)} pictures, {len(self.source_rows)} source rows"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row):  # type: ignore[no-untyped-def]
+        """The item of a row, or the items of a slice of rows."""
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        id_, picture = self.ids[row], self.pictures[row]  # first, for the IndexError that ends an iteration
+        return Item(id_, self.fields.row(row, named=True) if self.fields.width else {}, picture)
+
+    def items(self, rows: Iterable[int]) -> list[Item]:
+        """The items of the given rows."""
+        return [self[int(row)] for row in rows]
+
+    @cached_property
+    def has_picture(self) -> Bool[np.ndarray, " items"]:
+        """Whether each item names a picture (which may still turn out broken)."""
+        return np.array([picture is not None for picture in self.pictures], dtype=bool)
+
+    def title(self, row: int) -> str:
+        """What people call the item: its title, or else its id."""
+        words = str(self.fields["title"][row]) if "title" in self.fields.columns else ""
+        return words or self.ids[row]
+
+    def select(self, rows: Int64[np.ndarray, " chosen"]) -> Catalog:
+        """The catalog of the given rows, renumbered in the given order."""
+        return replace(
+            self,
+            ids=self.ids.select(rows.tolist()),
+            fields=self.fields[rows.tolist()] if self.fields.width else self.fields,
+            pictures=tuple(self.pictures[row] for row in rows),
+            source_rows=self.source_rows[rows],
+        )

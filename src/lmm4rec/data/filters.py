@@ -1,0 +1,173 @@
+"""What to keep of a data set. Each filter returns a new data set whose findings say what it removed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool
+
+from lmm4rec.core.errors import ConfigError, DataError
+from lmm4rec.core.types import NonNegativeInt
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.findings import Finding, counted
+
+
+def prepare(
+    dataset: Dataset,
+    *,
+    rating_at_least: float | None = None,
+    since: str | int | None = None,
+    until: str | int | None = None,
+    duplicates: Literal["last", "keep"] = "last",
+    k_core: NonNegativeInt = 0,
+) -> Dataset:
+    """The data set after the filters, which are applied in the order of the arguments.
+
+    Args:
+        dataset: what to filter.
+        rating_at_least: keep interactions with this rating or a higher one.
+        since: keep interactions from this moment on: an ISO date or time (in UTC where it says nothing else), or unix
+            seconds.
+        until: keep interactions before this moment.
+        duplicates: of several interactions of one user with one item keep the "last" (by time, else by place in the
+            file), or "keep" them all.
+        k_core: keep users and items with at least so many interactions with each other; 0 keeps untouched items too.
+
+    Raises:
+        DataError: a filter needs ratings or timestamps that the data lacks, or leaves nothing.
+        ConfigError: `since` or `until` is no moment.
+    """
+    if rating_at_least is not None:
+        dataset = keep_ratings(dataset, rating_at_least)
+    if since is not None or until is not None:
+        dataset = date_range(dataset, since, until)
+    if duplicates == "last":
+        dataset = remove_duplicates(dataset)
+    return _k_core(dataset, k_core, k_core) if k_core else dataset
+
+
+def keep_ratings(dataset: Dataset, at_least: float) -> Dataset:
+    """The interactions with a rating of `at_least` or more.
+
+    Raises:
+        DataError: there are no ratings, or none is high enough.
+    """
+    ratings = dataset.interactions.ratings
+    if ratings is None:
+        raise DataError(f"rating_at_least = {at_least} needs ratings, which '{dataset.name}' doesn't have")
+    return _keep(dataset, ratings >= at_least, "low-rating", f"rating below {at_least:g}")
+
+
+def date_range(dataset: Dataset, since: str | int | None = None, until: str | int | None = None) -> Dataset:
+    """The interactions from `since` (included) to `until` (excluded): ISO dates or times, or unix seconds.
+
+    Raises:
+        DataError: there are no timestamps, or none is in the range.
+        ConfigError: a bound is no moment.
+    """
+    moments = dataset.interactions.timestamps
+    if moments is None:
+        raise DataError(f"a date range needs timestamps, which '{dataset.name}' doesn't have")
+    inside = np.ones(len(moments), dtype=bool)
+    if since is not None:
+        inside &= moments >= unix_seconds(since)
+    if until is not None:
+        inside &= moments < unix_seconds(until)
+    return _keep(dataset, inside, "out-of-range", f"not from {since or 'the start'} until {until or 'the end'}")
+
+
+def remove_duplicates(dataset: Dataset) -> Dataset:
+    """One interaction for each pair of user and item: the last by time; of equal times the last in the file."""
+    log = dataset.interactions
+    repeated = log.repeated(dataset.n_items)
+    if log.timestamps is not None:
+        repeated = repeated[np.argsort(log.timestamps[repeated], kind="stable")]
+    latest_first = repeated[::-1]
+    _, kept = np.unique(log.pairs(dataset.n_items)[latest_first], return_index=True)
+    chosen = np.ones(len(log), dtype=bool)
+    chosen[repeated] = False
+    chosen[latest_first[kept]] = True
+    return _keep(dataset, chosen, "duplicate-interaction", "a later one of the same user with the same item is kept")
+
+
+def k_core(dataset: Dataset, k_users: NonNegativeInt, k_items: NonNegativeInt) -> Dataset:
+    """The largest part in which each user has at least `k_users` and each item at least `k_items` interactions.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    log = dataset.interactions
+    users, items = log.users, log.items
+    while True:
+        good_users = np.bincount(users, minlength=dataset.n_users) >= k_users
+        good_items = np.bincount(items, minlength=dataset.n_items) >= k_items
+        stay = good_users[users] & good_items[items]
+        if stay.all():
+            break
+        users, items = users[stay], items[stay]
+    if not len(users):
+        raise _nothing_left(dataset, f"the {_core_name(k_users, k_items)}")
+    kept = dataset.keep(good_users, good_items)
+    lost_users, lost_items = dataset.n_users - kept.n_users, dataset.n_items - kept.n_items
+    lost = len(log) - len(kept.interactions)
+    if not (lost or lost_users or lost_items):
+        return kept
+    message = (
+        f"the {_core_name(k_users, k_items)} removed {counted(lost_users, 'user')}, {counted(lost_items, 'item')} and "
+        f"{counted(lost, 'interaction')}"
+    )
+    return kept.noting(Finding("k-core", "note", lost, message))
+
+
+_k_core = k_core  # `prepare` has an argument of that name
+
+
+def unix_seconds(moment: str | int) -> int:
+    """The unix time of an ISO date or time (UTC where it says nothing else), or of a number of seconds.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    try:
+        return int(moment)
+    except ValueError:
+        pass
+    try:
+        parsed = datetime.fromisoformat(str(moment))
+    except ValueError:
+        raise ConfigError(
+            f"'{moment}' is no moment; expected one such as 2020-01-31, 2020-01-31T12:00 or 1580428800"
+        ) from None
+    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
+
+
+def _keep(dataset: Dataset, chosen: Bool[np.ndarray, " n"], kind: str, why: str) -> Dataset:
+    """The chosen interactions and the users that still have one; all items stay."""
+    if chosen.all():
+        return dataset
+    if not chosen.any():
+        raise _nothing_left(dataset, f"the filter '{kind}' ({why})")
+    log = dataset.interactions
+    gone = np.flatnonzero(~chosen)
+    examples = tuple(f"user {dataset.users[log.users[at]]}, item {dataset.items[log.items[at]]}" for at in gone[:10])
+    log = log.take(chosen)
+    active = log.user_counts(dataset.n_users) > 0
+    lost_users = int((~active).sum())
+    also = f", and with them {counted(lost_users, 'user')}" if lost_users else ""
+    message = f"{counted(len(gone), 'interaction')} removed{also}: {why}"
+    everything = np.ones(dataset.n_items, dtype=bool)
+    kept = replace(dataset, interactions=log).keep(active, everything)
+    return kept.noting(Finding(kind, "note", len(gone), message, examples))
+
+
+def _core_name(k_users: int, k_items: int) -> str:
+    return f"{k_users}-core" if k_users == k_items else f"({k_users}, {k_items})-core"
+
+
+def _nothing_left(dataset: Dataset, filter_: str) -> DataError:
+    return DataError(
+        f"nothing is left of '{dataset.name}' ({counted(len(dataset.interactions), 'interaction')}) after {filter_}"
+    )

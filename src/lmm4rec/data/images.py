@@ -1,0 +1,191 @@
+"""Pictures in files: read when they are needed, whatever their mode, and never from outside the catalog's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lmm4rec.core.errors import ImageError
+from lmm4rec.data.findings import Finding, counted
+
+MAX_PIXELS = 89_478_485  # where Pillow itself begins to warn of a decompression bomb
+_UNDECODABLE = (  # what Pillow's decoders raise on damaged bytes
+    OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError, MemoryError,
+    AssertionError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+class MissingImageError(ImageError):
+    """The file is not there."""
+
+
+class NotAnImageError(ImageError):
+    """The file's bytes are no picture of a kind that can be read."""
+
+
+class HugeImageError(ImageError):
+    """The picture has more pixels than a catalog picture can mean."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A picture in a file; `root` is the folder that it must lie in (None: anywhere)."""
+
+    path: Path
+    root: Path | None = None
+
+    def __str__(self) -> str:
+        inside = self.root is not None and self.path.is_relative_to(self.root)
+        return str(self.path.relative_to(self.root) if self.root and inside else self.path)
+
+    def open(self) -> Image.Image:
+        """The picture as upright RGB: the first frame, transparency laid on white.
+
+        Raises:
+            ImageError: the file is missing, is damaged, is no picture, or has more than `MAX_PIXELS` pixels.
+        """
+        with self._decode() as image:
+            try:
+                return to_rgb(ImageOps.exif_transpose(image))
+            except _UNDECODABLE as error:
+                raise ImageError(f"{self.path} is damaged: {error}") from None
+
+    def digest(self) -> str:
+        """SHA-256 of the file's bytes; of the picture's name where there is no file."""
+        try:
+            content = self.path.read_bytes()
+        except OSError:
+            content = b"no file: " + str(self).encode()
+        return hashlib.sha256(content).hexdigest()
+
+    def oddities(self) -> tuple[str, ...]:
+        """What has to be converted: any of "animated", "rotated", "alpha", "cmyk", "gray", "deep" (16 bits or more).
+
+        Raises:
+            ImageError: as `open` does, though only the header is read.
+        """
+        with self._decode() as image:
+            try:
+                found = {
+                    "animated": getattr(image, "n_frames", 1) > 1,
+                    "rotated": image.getexif().get(_ORIENTATION, 1) != 1,
+                    "alpha": image.has_transparency_data,
+                    "cmyk": image.mode == "CMYK",
+                    "gray": image.mode in ("1", "L", "LA"),
+                    "deep": image.mode.startswith(("I", "F")),
+                }
+            except _UNDECODABLE as error:
+                raise ImageError(f"{self.path} is damaged: {error}") from None
+        return tuple(name for name, is_so in found.items() if is_so)
+
+    def _decode(self) -> Image.Image:
+        if self.root is not None and not self.path.resolve().is_relative_to(self.root.resolve()):
+            raise ImageError(f"{self.path} lies outside {self.root}")
+        try:
+            image = Image.open(self.path)
+        except FileNotFoundError:
+            raise MissingImageError(f"{self.path} is missing") from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise HugeImageError(f"{self.path} has more than {MAX_PIXELS:,} pixels; make it smaller") from None
+        except UnidentifiedImageError:
+            raise NotAnImageError(f"{self.path} is not a picture that can be read") from None
+        except _UNDECODABLE as error:
+            raise ImageError(f"{self.path} cannot be read: {error}") from None
+        if image.width * image.height > MAX_PIXELS:
+            size = f"{image.width} × {image.height}"
+            image.close()
+            raise HugeImageError(f"{self.path} has {size} pixels, more than {MAX_PIXELS:,}; make it smaller")
+        return image
+
+
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture (its current frame) as 8-bit RGB, transparency laid on white."""
+    if image.mode.startswith(("I", "F")):
+        return _from_deep(image).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        paper = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(paper, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_deep(image: Image.Image) -> Image.Image:
+    """8-bit gray of a 16-bit (whole range) or floating-point (0 to 1) picture, which Pillow would clip to white."""
+    levels = np.asarray(image).astype(np.float64)
+    scale = 255.0 if image.mode.startswith("F") else 255.0 / 65535.0
+    return Image.fromarray(np.clip(np.rint(levels * scale), 0, 255).astype(np.uint8))
+
+
+def locate(
+    names: Sequence[str | None], folder: Path, ids: Sequence[str]
+) -> tuple[tuple[ImageFile | None, ...], list[Finding]]:
+    """The picture of each name inside `folder`, and findings on names that lead out of it or to no file.
+
+    A name that leads out (an absolute path, `..`, a symbolic link) is refused: that item has no picture. A missing file
+    keeps its place, so that it is found once it is there. The items' `ids` stand in the findings' examples.
+    """
+    finder = _Finder(folder)
+    pictures: list[ImageFile | None] = []
+    outside: list[str] = []
+    missing: list[str] = []
+    for name, id_ in zip(names, ids, strict=True):
+        path = finder.path(name) if name else None
+        if name and path is None:
+            outside.append(f"item {id_}: {name}")
+        elif path is not None and not finder.exists(path):
+            missing.append(f"item {id_}: {name}")
+        pictures.append(None if path is None else ImageFile(path, finder.root))
+    findings = []
+    if outside:
+        message = f"{counted(len(outside), 'image path')} lead out of {folder} or nowhere; these items have no picture"
+        findings.append(Finding("image-outside-folder", "warning", len(outside), message, tuple(outside[:10])))
+    if missing:
+        message = (
+            f"{counted(len(missing), 'image file')} missing in {folder}; these items are treated as having no picture"
+        )
+        findings.append(Finding("missing-image", "warning", len(missing), message, tuple(missing[:10])))
+    return tuple(pictures), findings
+
+
+class _Finder:
+    """Resolves names inside one folder; each parent folder is resolved once, since a catalog has few of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder.resolve()
+        self._parents: dict[str, Path] = {}
+
+    def path(self, name: str) -> Path | None:
+        """Where the name leads, or None where that is outside the folder or no path at all."""
+        if "\0" in name:
+            return None
+        parent, base = os.path.split(name)
+        if base == "..":
+            parent, base = name, ""
+        try:
+            if parent not in self._parents:
+                self._parents[parent] = (self.root / parent).resolve()
+            path = self._parents[parent] / base
+            target = path.resolve() if path.is_symlink() else path
+        except (OSError, RuntimeError):  # a name too long, links in a circle
+            return None
+        return path if target.is_relative_to(self.root) else None
+
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Whether there is a regular file."""
+        try:
+            return stat.S_ISREG(path.stat().st_mode)
+        except OSError:
+            return False

@@ -1,0 +1,110 @@
+"""Feature files: one row an item, made elsewhere, checked before they are believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float32, Shaped
+from safetensors import SafetensorError, safe_open
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.core.types import Modality
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.findings import counted
+
+
+def read_shipped(
+    catalog: Catalog,
+    *,
+    files: Mapping[str, str | Path] | None = None,
+    broken_rows: Literal["error", "zero"] = "error",
+) -> dict[Modality, Float32[np.ndarray, "items _dim"]]:
+    """The features of each modality, row by row as in the catalog.
+
+    Args:
+        catalog: the items; their `source_rows` say which rows of the files are theirs.
+        files: modality = path of a `.npy` or `.safetensors` file with a row for each item of the source; not given: the
+            files that came with the data.
+        broken_rows: what to do where an item's row holds NaN or infinity: stop with an "error", or take it as an item
+            that lacks this modality ("zero").
+
+    Raises:
+        DataError: there are no files, or one is missing, is unreadable, has the wrong number of rows or broken ones.
+    """
+    files = catalog.shipped if files is None else files
+    if not files:
+        raise DataError('no feature files came with the data: name them, such as files = { image = "image_feat.npy" }')
+    features = {}
+    for modality, file in files.items():
+        rows = read_rows(Path(file), catalog)
+        broken = broken_mask(rows)
+        if broken.any() and broken_rows == "error":
+            ids = ", ".join(catalog.ids[row] for row in np.flatnonzero(broken)[:10])
+            raise DataError(
+                f"{file} holds NaN or infinity in {counted(int(broken.sum()), 'row')}, of the items {ids}; mend it, or "
+                f'take these items as lacking {modality} with broken_rows = "zero"'
+            )
+        rows[broken] = 0.0
+        features[modality] = rows
+    return features
+
+
+def read_rows(path: Path, catalog: Catalog) -> Float32[np.ndarray, "items dim"]:
+    """The rows of a feature file that belong to the catalog's items, unchecked for NaN.
+
+    Raises:
+        DataError: the file is missing, unreadable, or has not one row for each item of the catalog's source.
+    """
+    matrix = open_matrix(path)
+    if len(matrix) != catalog.source_size:
+        expected = f"{catalog.source_size:,}, one for each item of the source"
+        raise DataError(f"{path} has {counted(len(matrix), 'row')}; expected {expected}")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, which counts as broken
+        return matrix[catalog.source_rows].astype(np.float32)
+
+
+def broken_mask(rows: Float32[np.ndarray, "items dim"]) -> Bool[np.ndarray, " items"]:
+    """Which rows hold NaN or infinity."""
+    return ~np.isfinite(rows).all(axis=1)
+
+
+def open_matrix(path: Path) -> Shaped[np.ndarray, "rows dim"]:
+    """The matrix of numbers in a `.npy` (memory-mapped) or `.safetensors` file of one tensor.
+
+    Raises:
+        DataError: the file is missing, of another kind, damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise DataError(f"the feature file {path} is missing")
+    if path.suffix not in _OPENERS:
+        raise DataError(f"{path} is of an unknown kind; expected one of {', '.join(_OPENERS)}")
+    matrix = _OPENERS[path.suffix](path)
+    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
+        raise DataError(f"{path} holds {matrix.dtype} of shape {matrix.shape}; expected numbers of shape (items, dim)")
+    return matrix
+
+
+def _open_npy(path: Path) -> np.ndarray:
+    try:
+        matrix: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} is not a readable .npy file: {error}") from None
+    return matrix
+
+
+def _open_safetensors(path: Path) -> np.ndarray:
+    try:
+        with safe_open(path, framework="pt") as file:  # torch knows bfloat16, numpy does not
+            names = list(file.keys())
+            if len(names) != 1:
+                raise DataError(f"{path} holds {counted(len(names), 'tensor')} ({', '.join(names[:5])}); expected one")
+            matrix: np.ndarray = file.get_tensor(names[0]).float().numpy()
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is not a readable .safetensors file: {error}") from None
+    return matrix
+
+
+_OPENERS = {".npy": _open_npy, ".safetensors": _open_safetensors}

@@ -1,0 +1,104 @@
+"""A table of items turned into a catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from lmm4rec.core.types import Modality
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.images import locate
+from lmm4rec.data.reading import Table
+from lmm4rec.data.sources._columns import as_ids, as_text, as_words, is_numeric, parse_column
+
+
+def read_catalog(
+    table: Table,
+    *,
+    item_column: str,
+    image_column: str | None,
+    image_folder: Path,
+    text_columns: Sequence[str] | None,
+    list_separator: str,
+) -> tuple[Catalog, tuple[Finding, ...]]:
+    """The catalog in a table of items and what was noticed; of rows with the same id the first is kept.
+
+    Raises:
+        DataError: a column is missing, or no row has an id.
+    """
+    columns = table.frame.columns
+    table.require(item_column, "item ids")
+    image_column = _image_column(table, image_column)
+    texts, findings = _text_columns(table, text_columns, {item_column, image_column})
+    table = _one_row_an_item(table, item_column)
+    frame = table.frame
+    ids = frame[item_column].to_list()
+    names = as_text(frame[image_column]).to_list() if image_column in columns else [None] * len(ids)
+    pictures, noticed = locate(names, image_folder, ids)
+    catalog = Catalog(
+        ids=Vocabulary(ids),
+        fields=pl.DataFrame({column: as_words(frame[column], list_separator) for column in texts}),
+        pictures=pictures,
+        source_rows=table.records.astype(np.int64),
+        source_size=table.size,
+    )
+    return catalog, (*table.findings, *findings, *noticed)
+
+
+def catalog_of_ids(ids: Sequence[str]) -> tuple[Catalog, tuple[Finding, ...]]:
+    """A catalog that knows nothing but ids, for a log without a table of items."""
+    message = f"there is no table of items: {counted(len(ids), 'item')} of the log have neither words nor pictures"
+    catalog = Catalog(Vocabulary(ids), pl.DataFrame(), (None,) * len(ids), np.arange(len(ids)), len(ids))
+    return catalog, (Finding("no-items-table", "note", len(ids), message),)
+
+
+def shipped_features(folder: Path) -> dict[Modality, Path]:
+    """The `<modality>_feat.npy` files of a folder, by modality."""
+    return {path.name.removesuffix("_feat.npy"): path for path in sorted(folder.glob("*_feat.npy"))}
+
+
+def with_shipped(catalog: Catalog, *folders: Path) -> Catalog:
+    """The catalog with the feature files of the folders; a later folder's win."""
+    shipped: dict[Modality, Path] = {}
+    for folder in folders:
+        shipped |= shipped_features(folder)
+    return replace(catalog, shipped=shipped)
+
+
+def _one_row_an_item(table: Table, item_column: str) -> Table:
+    table = parse_column(table, item_column, as_ids, "they have no item id").filled()
+    ids = table.frame[item_column]
+    why = "their item id occurs above; the first row of an id is kept"
+    return table.set_aside((~ids.is_first_distinct()).to_numpy(), "duplicate-item", why, lambda at: f"item {ids[at]}")
+
+
+def _image_column(table: Table, named: str | None) -> str:
+    return "image" if named is None else table.require(named, "pictures")
+
+
+def _text_columns(
+    table: Table, named: Sequence[str] | None, taken: set[str]
+) -> tuple[Sequence[str], tuple[Finding, ...]]:
+    """The columns of words, and a note on columns that are neither named nor words."""
+    if named is not None:
+        return [table.require(column, "texts") for column in named], ()
+    rest = [column for column in table.frame.columns if column not in taken]
+    words = [column for column in rest if _holds_words(table.frame[column])]
+    others = [column for column in rest if column not in words]
+    if not others:
+        return words, ()
+    message = (
+        f"{counted(len(others), 'column')} of {table.label} not used as text; name them in text_columns to use them"
+    )
+    return words, (Finding("unused-column", "note", len(others), message, tuple(others[:10])),)
+
+
+def _holds_words(column: pl.Series) -> bool:
+    kinds = pl.String | pl.Categorical | pl.Enum | pl.List | pl.Array | pl.Object
+    return isinstance(column.dtype, kinds) and not is_numeric(column)

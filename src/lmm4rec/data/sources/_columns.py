@@ -1,0 +1,105 @@
+"""Columns as they come, turned into ids, numbers, moments and words; what cannot be turned becomes null."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+
+from lmm4rec.data.reading import Table, from_objects
+
+_DATE_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%dT%H:%M:%S%.f%#z")
+_SUBSECONDS = (
+    (10**9, 1e17),
+    (10**6, 1e14),
+    (10**3, 1e11),
+)  # how many make a second, and from which size on they are meant
+
+
+def parse_column(table: Table, column: str, parse: Callable[[pl.Series], pl.Series], why: str) -> Table:
+    """The table with a column parsed; rows where that gives null are set aside."""
+    raw = table.frame[column]
+    values = parse(raw)
+    table = table.with_column(column, values)
+    return table.set_aside(
+        values.is_null().to_numpy(), f"unreadable-{column}", why, lambda at: f"{column} is {raw[at]!r}"
+    )
+
+
+def as_text(column: pl.Series) -> pl.Series:
+    """The values as text: 1 and 1.0 become "1", lists "A, B", text is untouched, NaN is null."""
+    if column.dtype == pl.Object:
+        column = from_objects(column.to_list())
+    if column.dtype.is_float():
+        whole = column.is_finite() & (column == column.floor())
+        texts = pl.select(pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String))
+                          .otherwise(column.fill_nan(None).cast(pl.String)))  # fmt: skip
+        return texts.to_series().alias(column.name)
+    if isinstance(column.dtype, pl.List | pl.Array):
+        return column.cast(pl.List(pl.String)).list.drop_nulls().list.join(", ")
+    return column.cast(pl.String)
+
+
+def as_ids(column: pl.Series) -> pl.Series:
+    """External ids as text; null where there is none."""
+    texts = as_text(column)
+    return texts.set(texts == "", None)
+
+
+def as_numbers(column: pl.Series) -> pl.Series:
+    """Finite numbers; null where the cell holds anything else."""
+    texts = column.dtype == pl.String
+    numbers = (column.str.strip_chars() if texts else column).cast(pl.Float64, strict=False)
+    return numbers.set(~numbers.is_finite(), None)
+
+
+def as_rows(column: pl.Series) -> pl.Series:
+    """Whole numbers from 0 on; null where the cell holds anything else."""
+    numbers = as_numbers(column)
+    whole = (numbers >= 0) & (numbers < 2**31 - 1) & (numbers == numbers.floor())
+    return numbers.set(~whole, None).cast(pl.Int64)
+
+
+def as_seconds(column: pl.Series) -> pl.Series:
+    """Unix seconds; null where the cell is no moment.
+
+    Numbers are seconds, milliseconds, microseconds or nanoseconds, judged by the size of their median (seconds up to
+    the year 5138); texts are such numbers or ISO 8601 dates, in UTC where they don't say otherwise.
+    """
+    if column.dtype in (pl.Date, pl.Datetime):
+        return _epoch(column)
+    numbers = as_numbers(column)
+    if column.dtype == pl.String and numbers.null_count() * 2 > len(column):
+        return _parse_dates(column)
+    size = numbers.abs().median()
+    divisor = next((divisor for divisor, least in _SUBSECONDS if isinstance(size, float) and size >= least), 1)
+    return (numbers / divisor).floor().cast(pl.Int64, strict=False)
+
+
+def _parse_dates(column: pl.Series) -> pl.Series:
+    text = pl.col("text").str.strip_chars().str.replace(" ", "T", literal=True)
+    parsed = [text.str.to_datetime(format_, strict=False, time_zone="UTC") for format_ in _DATE_FORMATS]
+    return _epoch(column.to_frame("text").select(pl.coalesce(parsed)).to_series())
+
+
+def _epoch(moments: pl.Series) -> pl.Series:
+    return moments.dt.epoch("s").cast(pl.Int64)
+
+
+def is_numeric(column: pl.Series) -> bool:
+    """Whether every cell that is not empty holds a number."""
+    if column.dtype != pl.String:
+        return column.dtype.is_numeric()
+    filled = column.filter(column.is_not_null() & (column != ""))
+    return len(filled) > 0 and filled.cast(pl.Float64, strict=False).null_count() == 0
+
+
+def as_words(column: pl.Series, list_separator: str) -> pl.Series:
+    """Texts, "" where there is none; a list such as "A|B|C" becomes "A, B, C"."""
+    texts = as_text(column).fill_null("")
+    if not list_separator or not texts.str.contains(list_separator, literal=True).any():
+        return texts
+    parts = texts.str.split(list_separator).list.eval(pl.element().str.strip_chars())
+    joined = parts.list.eval(pl.element().filter(pl.element() != "")).list.join(", ")
+    listed = texts.str.contains(list_separator, literal=True)
+    return texts.to_frame("text").select(pl.when(listed).then(joined).otherwise(pl.col("text"))).to_series()

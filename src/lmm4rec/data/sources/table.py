@@ -1,0 +1,171 @@
+"""One's own tables: interactions and items in CSV, TSV, Parquet or JSON lines, or in pandas or polars frames."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from lmm4rec.core.errors import ConfigError, DataError
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.filters import keep_ratings
+from lmm4rec.data.findings import Finding
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.reading import READERS, Table, TableLike, read_table, suffix_of
+from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog, with_shipped
+from lmm4rec.data.sources._columns import as_ids, as_numbers, as_seconds, parse_column
+
+__all__ = ["load"]
+
+
+def load(
+    *,
+    path: str | Path | None = None,
+    interactions: TableLike | None = None,
+    items: TableLike | None = None,
+    user_column: str = "user_id",
+    item_column: str = "item_id",
+    rating_column: str | None = None,
+    timestamp_column: str | None = None,
+    image_column: str | None = None,
+    image_folder: str | Path | None = None,
+    text_columns: list[str] | None = None,
+    list_separator: str = "|",
+    rating_at_least: float | None = None,
+    title: str | None = None,
+) -> Dataset:
+    """The data set in one's own tables. Ids may be of any type; they become text.
+
+    Without a table of items the catalog is made of the log's ids. Feature files `<modality>_feat.npy` in `path` (or
+    `path/features`) come along; their rows are the rows of the table of items.
+
+    Args:
+        path: a folder that holds `interactions.*` and `items.*`; the other paths are relative to it.
+        interactions: the log, where it isn't the file of that name in `path`: a file or a frame.
+        items: the table of items, in the same way.
+        user_column: the log's column of user ids.
+        item_column: the column of item ids in both tables.
+        rating_column: the log's column of ratings; not given: "rating" where there is one.
+        timestamp_column: the log's column of moments (unix seconds to nanoseconds, or ISO dates); not given:
+            "timestamp" where there is one.
+        image_column: the items' column of picture paths; not given: "image" where there is one.
+        image_folder: what these paths are relative to; not given: the folder of the table of items.
+        text_columns: the items' columns of words; not given: all that hold text.
+        list_separator: what separates the entries of a list in a text ("A|B" becomes "A, B"); "" for none.
+        rating_at_least: keep only interactions with this rating or a higher one.
+        title: what the data set is called; not given: the name of the folder or file.
+
+    Raises:
+        ConfigError: neither `path` nor `interactions` is given.
+        DataError: a file or column is missing or unreadable, or nothing is left.
+    """
+    folder = None if path is None else _folder(Path(path))
+    log = _clean(_read_log(interactions, folder), user_column, item_column, rating_column, timestamp_column)
+    listed = _named(items, folder, "items")
+    if listed is None:
+        catalog, noticed = catalog_of_ids(log.frame["item"].unique(maintain_order=True).to_list())
+    else:
+        home = Path(listed).parent if isinstance(listed, str | Path) else folder or Path()
+        catalog, noticed = read_catalog(
+            read_table(listed, "items"),
+            item_column=item_column,
+            image_column=image_column,
+            image_folder=home if image_folder is None else (folder or Path()) / image_folder,
+            text_columns=text_columns,
+            list_separator=list_separator,
+        )
+        catalog = catalog if folder is None else with_shipped(catalog, folder / "features", folder)
+    dataset = _join(title or _title(folder, interactions), log, catalog, noticed)
+    return dataset if rating_at_least is None else keep_ratings(dataset, rating_at_least)
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise DataError(f"{path} is {'a file' if path.exists() else 'missing'}; expected the data set's folder")
+    return path
+
+
+def _title(folder: Path | None, interactions: TableLike | None) -> str:
+    if folder is not None:
+        return folder.resolve().name
+    return Path(interactions).stem if isinstance(interactions, str | Path) else "table"
+
+
+def _read_log(given: TableLike | None, folder: Path | None) -> Table:
+    source = _named(given, folder, "interactions")
+    if source is None:
+        if folder is None:
+            raise ConfigError("a table needs 'path' (a folder) or 'interactions' (a file or a frame)")
+        inside = ", ".join(sorted(file.name for file in folder.iterdir())[:20]) or "nothing"
+        raise DataError(f"{folder} has no interactions{{{','.join(READERS)}}}; it holds {inside}")
+    return read_table(source, "interactions")
+
+
+def _named(given: TableLike | None, folder: Path | None, stem: str) -> TableLike | None:
+    """The file or frame that was given, else the one file of that name in the folder, else None."""
+    if isinstance(given, str | Path):
+        return (folder or Path()) / given
+    if given is not None or folder is None:
+        return given
+    found = [file for file in sorted(folder.glob(f"{stem}.*")) if file.name == stem + suffix_of(file)]
+    found = [file for file in found if suffix_of(file) in READERS]
+    if len(found) > 1:
+        raise DataError(f'{folder} has {", ".join(file.name for file in found)}; say which with {stem} = "…"')
+    return found[0] if found else None
+
+
+def _clean(table: Table, user: str, item: str, rating: str | None, timestamp: str | None) -> Table:
+    """The log with the columns user, item and, where there are such, rating and timestamp; bad rows set aside."""
+    names = {"user": table.require(user, "user ids"), "item": table.require(item, "item ids")}
+    for name, given in (("rating", rating), ("timestamp", timestamp)):
+        if given is not None:
+            names[name] = table.require(given, f"{name}s")
+        elif name in table.frame.columns:
+            names[name] = name
+    table = replace(table, frame=pl.DataFrame({name: table.frame[column] for name, column in names.items()}))
+    table = parse_column(table, "user", as_ids, "they have no user id")
+    table = parse_column(table, "item", as_ids, "they have no item id")
+    if "rating" in names:
+        table = parse_column(table, "rating", as_numbers, "their rating is not a number")
+    if "timestamp" in names:
+        table = parse_column(table, "timestamp", as_seconds, "their timestamp is no moment")
+    return table.filled()
+
+
+def _join(name: str, log: Table, catalog: Catalog, noticed: tuple[Finding, ...]) -> Dataset:
+    known = pl.Series(list(catalog.ids), dtype=pl.String)
+    ids = log.frame["item"]
+    log = log.with_column("item", _rows(ids, known))
+    unknown = log.frame["item"].is_null().to_numpy()
+    if unknown.all():
+        raise DataError(
+            f"no interaction of {log.label} has an item of the catalog: the log has items such as '{ids[0]}', "
+            f"the catalog such as '{known[0]}'"
+        )
+    why = "their item is not in the table of items"
+    log = log.set_aside(unknown, "unknown-item", why, lambda at: f"item {ids[at]}")
+    frame = log.frame
+    users = frame["user"].unique(maintain_order=True)
+    return Dataset(
+        name=name,
+        users=Vocabulary(users.to_list(), kind="user"),
+        catalog=catalog,
+        interactions=Interactions(
+            users=_rows(frame["user"], users).to_numpy(),
+            items=frame["item"].to_numpy(),
+            ratings=frame["rating"].to_numpy().astype(np.float32) if "rating" in frame.columns else None,
+            timestamps=frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None,
+        ),
+        findings=(*log.findings, *noticed),
+    )
+
+
+def _rows(ids: pl.Series, known: pl.Series) -> pl.Series:
+    """The place of each id among the known ones; null where it isn't one."""
+    places = known.to_frame("id").with_row_index("row")
+    joined = ids.to_frame("id").join(places, on="id", how="left", maintain_order="left")
+    return joined["row"].cast(pl.Int32)

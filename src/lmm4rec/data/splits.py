@@ -1,0 +1,226 @@
+"""A data set in three parts: to learn from, to choose by, to report on. No pair of user and item is in two of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Int8, Int64
+
+from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
+from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.core.types import Fraction, NonNegativeInt
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.interactions import Interactions
+
+TRAIN, VALID, TEST, SET_ASIDE = 0, 1, 2, -1
+
+Parts: TypeAlias = Int8[np.ndarray, " n"]  # the part of each interaction: TRAIN, VALID, TEST or SET_ASIDE
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three parts of a data set's interactions; a user with something held out also has something to train on."""
+
+    dataset: Dataset
+    train: Interactions
+    valid: Interactions
+    test: Interactions
+    method: str
+    parameters: Mapping[str, float]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the ids and of what lies in which part."""
+        parts = [part.fingerprint for part in (self.train, self.valid, self.test)]
+        return fingerprint(self.dataset.users.fingerprint, self.dataset.items.fingerprint, parts)
+
+
+def split(
+    dataset: Dataset,
+    method: str = "random",
+    *,
+    valid: Fraction = 0.1,
+    test: Fraction = 0.1,
+    seed: NonNegativeInt = 0,
+) -> Split:
+    """The data set in three parts.
+
+    Args:
+        dataset: what to split.
+        method: one of `METHODS`: "random" (each user's interactions at random), "user_time" (each user's latest are
+            held out), "global_time" (all that happened after a moment is held out), "leave_last_out" (each user's last
+            one is for test, the one before for validation), "cold_items" (whole items are held out), "labels" (as the
+            file says).
+        valid: the share for validation: of each user's interactions, of all interactions (global_time) or of the items
+            (cold_items). leave_last_out asks only whether it is 0, labels not at all.
+        test: the share for test, in the same way.
+        seed: of the random methods.
+
+    Held-out interactions are set aside, and counted in a finding, where their user has none to train on or where the
+    same pair of user and item is in an earlier part.
+
+    Raises:
+        ConfigError: the method is unknown, or the shares leave nothing to train on.
+        DataError: the method needs timestamps or labels that the data lacks, or its training part is empty.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"unknown split '{method}'.{did_you_mean(method, METHODS)} There are: {', '.join(METHODS)}")
+    if not (0 <= valid < 1 and 0 <= test < 1 and valid + test < 1):
+        raise ConfigError(f"valid = {valid} and test = {test} must be 0 or more and leave something to train on")
+    shares = _Shares(valid, test, np.random.default_rng(seed))
+    parts = METHODS[method](dataset, shares)
+    parts, findings = _without_leaks(dataset, parts)
+    train, held_valid, held_test = (dataset.interactions.take(parts == part) for part in (TRAIN, VALID, TEST))
+    if not len(train):
+        raise DataError(f"the split '{method}' leaves no interaction of '{dataset.name}' to train on")
+    for name, share, part in (("validation", valid, held_valid), ("test", test, held_test)):
+        if share and not len(part):
+            message = f"the {name} part is empty although it should have a share of {share:g}"
+            findings = (*findings, Finding("empty-part", "warning", 0, message))
+    parameters = {"valid": valid, "test": test, "seed": seed}
+    return Split(dataset, train, held_valid, held_test, method, parameters, findings)
+
+
+@dataclass(frozen=True)
+class _Shares:
+    valid: float
+    test: float
+    rng: np.random.Generator
+
+    def counts(self, total: Int64[np.ndarray, " groups"]) -> tuple[np.ndarray, np.ndarray]:
+        """How many of each total go to validation and to test; from three on at least one each, and one stays."""
+        least_valid = ((total >= 3) & (self.valid > 0)).astype(np.int64)
+        least_test = ((total >= 3) & (self.test > 0)).astype(np.int64)
+        test = np.clip(_round(total * self.test), least_test, np.maximum(total - 1 - least_valid, 0))
+        valid = np.clip(_round(total * self.valid), least_valid, np.maximum(total - 1 - test, 0))
+        return valid, test
+
+
+def _round(values: np.ndarray) -> np.ndarray:
+    return np.floor(values + 0.5).astype(np.int64)
+
+
+def _random(dataset: Dataset, shares: _Shares) -> Parts:
+    order = shares.rng.permutation(len(dataset.interactions))
+    return _latest_of_each_user(dataset, order, *shares.counts(dataset.interactions.user_counts(dataset.n_users)))
+
+
+def _user_time(dataset: Dataset, shares: _Shares) -> Parts:
+    order = np.argsort(_timestamps(dataset, "user_time"), kind="stable")
+    return _latest_of_each_user(dataset, order, *shares.counts(dataset.interactions.user_counts(dataset.n_users)))
+
+
+def _leave_last_out(dataset: Dataset, shares: _Shares) -> Parts:
+    order = np.argsort(_timestamps(dataset, "leave_last_out"), kind="stable")
+    counts = dataset.interactions.user_counts(dataset.n_users)
+    test = ((counts >= 2) & (shares.test > 0)).astype(np.int64)
+    valid = ((counts - test >= 2) & (shares.valid > 0)).astype(np.int64)
+    return _latest_of_each_user(dataset, order, valid, test)
+
+
+def _global_time(dataset: Dataset, shares: _Shares) -> Parts:
+    """Cuts between moments, never inside one: what shares the moment of a held-out interaction is held out too."""
+    moments = _timestamps(dataset, "global_time")
+    ordered = np.sort(moments)
+    n_test = math.floor(len(moments) * shares.test + 0.5)
+    n_held = n_test + math.floor(len(moments) * shares.valid + 0.5)
+    parts = np.full(len(moments), TRAIN, dtype=np.int8)
+    if n_held:
+        parts[moments >= ordered[-n_held]] = VALID
+    if n_test:
+        parts[moments >= ordered[-n_test]] = TEST
+    return parts
+
+
+def _cold_items(dataset: Dataset, shares: _Shares) -> Parts:
+    touched = np.flatnonzero(dataset.interactions.item_counts(dataset.n_items))
+    valid, test = (int(counts[0]) for counts in shares.counts(np.array([len(touched)])))
+    drawn = shares.rng.permutation(touched)
+    part_of_item = np.full(dataset.n_items, TRAIN, dtype=np.int8)
+    part_of_item[drawn[:test]] = TEST
+    part_of_item[drawn[test : test + valid]] = VALID
+    return part_of_item[dataset.interactions.items]
+
+
+def _labels(dataset: Dataset, shares: _Shares) -> Parts:
+    labels = dataset.interactions.labels
+    if labels is None:
+        raise DataError(f"the split 'labels' needs the file's own labels, which '{dataset.name}' doesn't have")
+    if not np.isin(labels, (TRAIN, VALID, TEST)).all():
+        raise DataError(f"the labels of '{dataset.name}' must be 0 (train), 1 (validation) or 2 (test)")
+    return labels.copy()
+
+
+METHODS: Mapping[str, Callable[[Dataset, _Shares], Parts]] = {
+    "random": _random,
+    "user_time": _user_time,
+    "global_time": _global_time,
+    "leave_last_out": _leave_last_out,
+    "cold_items": _cold_items,
+    "labels": _labels,
+}
+"""The ways to split, by name: each says the part of every interaction; a new way is a function and a line here."""
+
+
+def _timestamps(dataset: Dataset, method: str) -> Int64[np.ndarray, " n"]:
+    if dataset.interactions.timestamps is None:
+        raise DataError(f"the split '{method}' needs timestamps, which '{dataset.name}' doesn't have")
+    return dataset.interactions.timestamps
+
+
+def _latest_of_each_user(
+    dataset: Dataset,
+    order: Int64[np.ndarray, " n"],
+    valid: Int64[np.ndarray, " users"],
+    test: Int64[np.ndarray, " users"],
+) -> Parts:
+    """Each user's last `test` interactions in the given order for test, the `valid` before them for validation."""
+    users = dataset.interactions.users
+    order = order[np.argsort(users[order], kind="stable")]
+    counts = dataset.interactions.user_counts(dataset.n_users)
+    ends = np.cumsum(counts)
+    users = users[order]
+    from_the_end = ends[users] - np.arange(len(users))  # 1 for a user's last
+    parts = np.full(len(users), TRAIN, dtype=np.int8)
+    parts[order[from_the_end <= (valid + test)[users]]] = VALID
+    parts[order[from_the_end <= test[users]]] = TEST
+    return parts
+
+
+def _without_leaks(dataset: Dataset, parts: Parts) -> tuple[Parts, tuple[Finding, ...]]:
+    """Sets aside what would leak (pairs that are in an earlier part too) and what has no use (untrained users)."""
+    log = dataset.interactions
+    parts = parts.copy()
+    findings = []
+
+    def set_aside(chosen: Bool[np.ndarray, " n"], kind: str, why: str) -> None:
+        at = np.flatnonzero(chosen)
+        if not len(at):
+            return
+        parts[at] = SET_ASIDE
+        examples = tuple(f"user {dataset.users[log.users[i]]}, item {dataset.items[log.items[i]]}" for i in at[:10])
+        message = f"{counted(len(at), 'held-out interaction')} set aside: {why}"
+        findings.append(Finding(kind, "warning", len(at), message, examples))
+
+    set_aside(_repeated(dataset, parts), "pair-in-two-parts", "the same user and item are in an earlier part")
+    trained = np.zeros(dataset.n_users, dtype=bool)
+    trained[log.users[parts == TRAIN]] = True
+    set_aside((parts > TRAIN) & ~trained[log.users], "untrained-user", "their user has no interaction to train on")
+    return parts, tuple(findings)
+
+
+def _repeated(dataset: Dataset, parts: Parts) -> Bool[np.ndarray, " n"]:
+    """Which held-out interactions are of a pair that is in an earlier part."""
+    log = dataset.interactions
+    at = log.repeated(dataset.n_items)
+    pairs, here = log.pairs(dataset.n_items)[at], parts[at]
+    repeated = np.zeros(len(log), dtype=bool)
+    for part, earlier in ((VALID, here == TRAIN), (TEST, (here == TRAIN) | (here == VALID))):
+        repeated[at] |= (here == part) & np.isin(pairs, pairs[earlier])
+    return repeated

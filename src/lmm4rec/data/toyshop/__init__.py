@@ -1,0 +1,1 @@
+"""The built-in world: a shop drawn from a seed, whose truth is known."""

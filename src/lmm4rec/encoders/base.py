@@ -1,0 +1,106 @@
+"""What every encoder is: a module that turns a batch of items into one vector per item and modality."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor, nn
+
+from lmm4rec.core.errors import ConfigError, ImageError
+from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.core.types import Inputs, Item, Modality
+from lmm4rec.nn.text import render
+
+
+class Encoder(nn.Module, ABC):
+    """Turns items into vectors.
+
+    `prepare` is the CPU work (decode, resize, tokenize) and may run in worker processes; `forward` is differentiable.
+    """
+
+    dims: Mapping[Modality, int]
+    """The width of each modality's vector; its keys are the modalities that come out, in a fixed order."""
+
+    text: str = ""
+    """The template of what is read of an item; empty where the encoder reads no words."""
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities that come out."""
+        return tuple(self.dims)
+
+    @abstractmethod
+    def prepare(self, items: Sequence[Item]) -> Inputs:
+        """The items as numbers; a missing or unreadable picture and missing words are masked, never dropped."""
+
+    @abstractmethod
+    def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
+        """One vector per row and modality; L2-normalized where the encoder's paper does so."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, object]:
+        """The plain values beside the weights that determine the vectors: preprocessing, text template, outputs."""
+
+    def fingerprint(self) -> str:
+        """A digest of all that determines the vectors: weights and settings."""
+        return fingerprint(type(self).__name__, self.settings(), self.state_dict())
+
+    def content(self, item: Item) -> str:
+        """A digest of all that the encoder takes from one item."""
+        picture = item.picture.digest() if item.picture and "image" in self.dims else ""
+        return fingerprint(self.read(item), picture)
+
+    def read(self, item: Item) -> str:
+        """The words of an item as the encoder reads them; empty where there are none."""
+        return render(self.text, item.fields) if self.text and item.fields else ""
+
+    def present(self, inputs: Inputs) -> dict[Modality, Bool[Tensor, " batch"]]:
+        """Which rows really have each modality that comes out."""
+        rows: dict[Modality, Tensor] = {}
+        if inputs.pixels is not None:
+            everyone = torch.ones(len(inputs.pixels), dtype=torch.bool, device=inputs.pixels.device)
+            rows["image"] = everyone if inputs.has_image is None else inputs.has_image
+        if inputs.text_mask is not None:
+            rows["text"] = inputs.text_mask.any(dim=1)
+        return {modality: rows[modality] for modality in self.dims}
+
+    def learn_catalog(self, items: Sequence[Item]) -> None:
+        """Take from the whole catalog what the encoder needs before encoding, such as word frequencies."""
+
+
+def check_weights(checkpoint: str, missing: Collection[str]) -> None:
+    """Refuse a checkpoint that lacks weights, which its library would draw at random with no more than a warning.
+
+    Raises:
+        ConfigError: a weight is missing.
+    """
+    if missing:
+        names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
+        raise ConfigError(
+            f"checkpoint '{checkpoint}' lacks {len(missing)} of the encoder's weights ({names}); give a checkpoint of "
+            "the whole model"
+        )
+
+
+def stack_pixels(
+    items: Sequence[Item], to_pixels: Callable[[Image.Image], Float[Tensor, "channels height width"]]
+) -> tuple[Float[Tensor, "batch channels height width"], Bool[Tensor, " batch"]]:
+    """The items' pictures as one tensor, and which of them could be read; the others are zeros."""
+    pixels = [_pixels(item, to_pixels) for item in items]
+    has_image = torch.tensor([one is not None for one in pixels], dtype=torch.bool)
+    readable = [one for one in pixels if one is not None]
+    empty = torch.zeros_like(readable[0] if readable else to_pixels(Image.new("RGB", (8, 8))))
+    return torch.stack([empty if one is None else one for one in pixels]), has_image
+
+
+def _pixels(item: Item, to_pixels: Callable[[Image.Image], Tensor]) -> Tensor | None:
+    if item.picture is None:
+        return None
+    try:
+        return to_pixels(item.picture.open())
+    except ImageError:  # extraction counts and lists it
+        return None

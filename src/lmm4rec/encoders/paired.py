@@ -1,0 +1,55 @@
+"""Paired: one encoder for the pictures, another for the words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.types import Inputs, Item, Modality
+from lmm4rec.encoders.base import Encoder
+
+__all__ = ["Paired"]
+
+
+class Paired(Encoder):
+    """Two modality-specific encoders side by side, as the paper's baselines use them: no space is shared."""
+
+    def __init__(self, *, image: Encoder, text: Encoder) -> None:
+        """Raises ConfigError where an encoder gives anything but the modality that it is taken for."""
+        super().__init__()
+        for modality, encoder in (("image", image), ("text", text)):
+            if encoder.modalities != (modality,):
+                raise ConfigError(
+                    f"the {modality} side of 'paired' is {type(encoder).__name__}, which gives "
+                    f'{" and ".join(encoder.dims)}; it must give {modality} alone (outputs = "{modality}" where it '
+                    "has that parameter)"
+                )
+        self.image, self.words = image, text
+        self.text = text.text
+        self.dims = {"image": image.dims["image"], "text": text.dims["text"]}
+
+    def learn_catalog(self, items: Sequence[Item]) -> None:
+        """Let both sides learn."""
+        self.image.learn_catalog(items)
+        self.words.learn_catalog(items)
+
+    def prepare(self, items: Sequence[Item]) -> Inputs:
+        """The pixels of one side, the words of the other."""
+        image, text = self.image.prepare(items), self.words.prepare(items)
+        return Inputs(image.pixels, text.text_ids, text.text_mask, image.has_image)
+
+    def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
+        """Each side's own vectors."""
+        image = self.image(Inputs(pixels=inputs.pixels, has_image=inputs.has_image))
+        text = self.words(Inputs(text_ids=inputs.text_ids, text_mask=inputs.text_mask))
+        return {"image": image["image"], "text": text["text"]}
+
+    def settings(self) -> dict[str, object]:
+        """The settings and classes of both sides."""
+        return {
+            side: {"encoder": type(encoder).__name__, **encoder.settings()}
+            for side, encoder in (("image", self.image), ("text", self.words))
+        }

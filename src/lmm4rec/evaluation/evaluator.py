@@ -1,0 +1,161 @@
+"""From a scorer and held-out interactions to a report, by full ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+from jaxtyping import Bool, Float64, Int64
+
+from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
+from lmm4rec.core.types import PositiveInt, Scorer
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.evaluation.beyond import coverage, exposure, gini, novelty
+from lmm4rec.evaluation.metrics import METRICS, Metric, Values, measure
+from lmm4rec.evaluation.ranking import interaction_matrix, top_k
+from lmm4rec.evaluation.slices import item_slices
+
+_KS = [5, 10, 20, 50]
+_ALL = list(METRICS)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What full ranking says about a scorer, user by user and on the whole; nothing is rounded.
+
+    Only users with something relevant are ranked, listed and averaged. A held-out item that was also excluded for its
+    user can never be ranked, so it doesn't count as relevant.
+    """
+
+    users: Int64[np.ndarray, " users"]  # their rows, ascending
+    per_user: Mapping[str, Float64[np.ndarray, " users"]]  # "recall@20", ... in the order of `users`
+    top: Int64[np.ndarray, "users k"]  # item rows, best first, at the largest k; -1 where a list is shorter
+    slices: Mapping[str, Mapping[str, float]]  # "cold" -> its "items", its "users", and the metrics
+    beyond: Mapping[str, float]  # "coverage@20", "gini@20", "novelty@20", ...
+    users_without_truth: int  # had nothing relevant, so are no part of any mean
+    truth_excluded: int  # held-out interactions left out because they were excluded too
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """The mean of each metric over `users`."""
+        return _means(self.per_user)
+
+    def to_frame(self, vocabulary: Vocabulary) -> pl.DataFrame:
+        """One row a user: the external id in column "user", then a column for each metric."""
+        ids = [vocabulary[row] for row in self.users.tolist()]
+        return pl.DataFrame({"user": pl.Series(ids, dtype=pl.String), **self.per_user})
+
+
+class Evaluator:
+    """Ranks all items for each user and measures what comes out on top."""
+
+    def __init__(
+        self, *, ks: list[PositiveInt] = _KS, metrics: list[Metric] = _ALL, memory_mb: PositiveInt = 256
+    ) -> None:
+        """`ks` are list lengths, `metrics` names of `metrics.METRICS`; `memory_mb` bounds each block of scores.
+
+        Raises:
+            ConfigError: a metric is unknown, a k is below 1, or either list is empty or repeats itself.
+        """
+        self.ks, self.metrics, self.memory_mb = tuple(ks), tuple(metrics), memory_mb
+        for key, values in (("ks", self.ks), ("metrics", self.metrics)):
+            if not values or len(set(values)) < len(values):
+                raise ConfigError(f"{key} needs at least one value and none twice, got {list(values)}")
+        if min(self.ks) < 1:
+            raise ConfigError(f"every k of ks must be at least 1, got {list(self.ks)}")
+        for name in self.metrics:
+            if name not in METRICS:
+                known = ", ".join(METRICS)
+                raise ConfigError(f"unknown metric '{name}'.{did_you_mean(name, METRICS)} There are: {known}")
+
+    def evaluate(
+        self,
+        scorer: Scorer,
+        truth: Interactions,
+        exclude: Sequence[Interactions] = (),
+        *,
+        train: Interactions | None = None,
+    ) -> Report:
+        """The report on `truth`, ranked over all items but those that `exclude` has for the user.
+
+        `train` says how popular items are; without it there are no slices and no novelty. The metrics of a slice count
+        only its items as relevant while all items compete, and average over the users who have such an item.
+
+        Raises:
+            DataError: no user has anything relevant, or a row lies outside what the scorer knows.
+            RankingError: a score is NaN.
+        """
+        size = {"n_users": scorer.n_users, "n_items": scorer.n_items}
+        held_out, hidden = interaction_matrix([truth], **size), interaction_matrix(exclude, **size)
+        relevant = held_out > hidden
+        users = np.flatnonzero(np.diff(relevant.indptr)).astype(np.int64)
+        if not len(users):
+            raise DataError(
+                f"nobody has anything relevant: {len(truth)} held-out interactions, "
+                f"{held_out.nnz} of them distinct and all of those excluded from the ranking"
+            )
+        relevant = relevant[users]
+        top = top_k(scorer, users, max(self.ks), exclude=hidden, memory_mb=self.memory_mb).items
+        hits = _hits(top, relevant)
+        counts = None if train is None else train.item_counts(scorer.n_items)
+        return Report(
+            users=users,
+            per_user=measure(hits, _per_row(relevant), self.metrics, self.ks),
+            top=top,
+            slices={} if counts is None else self._slices(top, hits, relevant, counts),
+            beyond=self._beyond(top, scorer.n_items, counts),
+            users_without_truth=scorer.n_users - len(users),
+            truth_excluded=held_out.nnz - relevant.nnz,
+        )
+
+    def _slices(
+        self,
+        top: Int64[np.ndarray, "users k"],
+        hits: Bool[np.ndarray, "users k"],
+        relevant: sp.csr_array,
+        counts: Int64[np.ndarray, " items"],
+    ) -> dict[str, dict[str, float]]:
+        slices = {}
+        for name, members in item_slices(counts).items():
+            per_user = _per_row(relevant, members)
+            concerned = per_user > 0
+            found = hits[concerned] & members[top[concerned]]
+            sizes = {"items": float(members.sum()), "users": float(concerned.sum())}
+            slices[name] = sizes | _means(measure(found, per_user[concerned], self.metrics, self.ks))
+        return slices
+
+    def _beyond(
+        self, top: Int64[np.ndarray, "users k"], n_items: int, counts: Int64[np.ndarray, " items"] | None
+    ) -> dict[str, float]:
+        exposures = {k: exposure(top[:, :k], n_items) for k in self.ks}
+        values = {f"coverage@{k}": coverage(exposed) for k, exposed in exposures.items()}
+        values |= {f"gini@{k}": gini(exposed) for k, exposed in exposures.items()}
+        if counts is not None:
+            values |= {f"novelty@{k}": novelty(exposed, counts) for k, exposed in exposures.items()}
+        return values
+
+
+def _hits(top: Int64[np.ndarray, "users k"], relevant: sp.csr_array) -> Bool[np.ndarray, "users k"]:
+    """Where each list has a relevant item: (user, item) pairs as single numbers, looked up in a sorted column."""
+    n_users, n_items = relevant.shape
+    rows = np.arange(n_users, dtype=np.int64)
+    wanted = np.repeat(rows, np.diff(relevant.indptr)) * n_items + relevant.indices
+    given = rows[:, None] * n_items + top
+    place = np.minimum(np.searchsorted(wanted, given), len(wanted) - 1)
+    return (wanted[place] == given) & (top >= 0)
+
+
+def _per_row(relevant: sp.csr_array, members: Bool[np.ndarray, " items"] | None = None) -> Int64[np.ndarray, " users"]:
+    """How many items (of those in `members`) each row has."""
+    rows = np.repeat(np.arange(relevant.shape[0]), np.diff(relevant.indptr))
+    chosen = rows if members is None else rows[members[relevant.indices]]
+    return np.bincount(chosen, minlength=relevant.shape[0]).astype(np.int64)
+
+
+def _means(per_user: Mapping[str, Values]) -> dict[str, float]:
+    """The mean of each column; none where there are no users."""
+    return {name: float(values.mean()) for name, values in per_user.items() if len(values)}

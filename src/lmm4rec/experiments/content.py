@@ -1,0 +1,62 @@
+"""The features that a conf file asks for: read from files, or extracted, where asked for after tuning the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from lmm4rec.core.device import choose_device
+from lmm4rec.core.errors import ConfigError, did_you_mean
+from lmm4rec.core.types import Features, NonNegativeInt, PositiveInt
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.experiments.pretrained import fine_tuned
+from lmm4rec.features.extract import Extracted, extract
+from lmm4rec.features.store import FeatureStore
+
+
+def catalog_features(
+    catalog: Catalog,
+    encoder: Encoder,
+    shown: bool,
+    *,
+    train: Literal["frozen", "finetuned"] = "frozen",
+    finetune: Mapping[str, Any] | None = None,
+    modalities: Sequence[str] = (),
+    batch_size: PositiveInt = 64,
+    workers: NonNegativeInt = 0,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    device: str = "auto",
+) -> Extracted:
+    """The features of a catalog from the feature store, encoded where they are not there yet.
+
+    `train = "finetuned"` first tunes the encoder on the catalog's own pairs of picture and words (`finetune` holds
+    the arguments of `fit_pairs`).
+    """
+    if train == "finetuned":
+        encoder = fine_tuned(encoder, catalog, finetune or {}, shown=shown)
+    return extract(
+        encoder,
+        catalog,
+        store=FeatureStore(),
+        batch_size=batch_size,
+        workers=workers,
+        precision=precision,
+        device=str(choose_device(device)),
+        shown=shown,
+    )
+
+
+def chosen(features: Features, modalities: Sequence[str]) -> Features:
+    """The named modalities of the features; all where none is named.
+
+    Raises:
+        ConfigError: a modality is not there.
+    """
+    for modality in modalities:
+        if modality not in features:
+            raise ConfigError(
+                f"features.modalities names '{modality}', the encoder gives: {', '.join(features)}."
+                f"{did_you_mean(modality, features)}"
+            )
+    return {modality: features[modality] for modality in modalities or features}

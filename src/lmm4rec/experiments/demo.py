@@ -1,0 +1,53 @@
+"""The main job on the built-in world: six models, one table, one page of pictures."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lmm4rec.experiments.compare import Entry, compare
+from lmm4rec.experiments.result import Result
+
+_TRAIN = {"epochs": 60, "batch_size": 1024, "patience": 8, "learning_rate": 3e-3, "evaluate_every": 2}
+_LIGHT = {"name": "paired", "image": {"name": "color"}, "text": {"name": "words"}}
+_CLIP = {"name": "clip", "checkpoint": "toyshop"}
+
+
+def _entry(label: str, recommender: Mapping[str, Any], encoder: Mapping[str, Any] | None = None) -> Entry:
+    conf = {"title": label, "data": {"name": "toyshop"}, "recommender": recommender, "train": _TRAIN}
+    return Entry(label, conf | ({"encoder": encoder} if encoder else {}), {})
+
+
+def demo(out: Path, *, shown: bool = True) -> tuple[list[Entry], list[Result]]:
+    """Run the demo into `out`; it goes on where it was interrupted."""
+    vbpr = {"name": "vbpr", "dim": 32, "content_dim": 32}
+    entries = [
+        _entry("Popular", {"name": "popular"}),
+        _entry("ItemKNN", {"name": "itemknn"}),
+        _entry("BPR", {"name": "bpr"}),
+        _entry("LightGCN", {"name": "lightgcn"}),
+        _entry("VBPR, color + words", vbpr, _LIGHT),
+        _entry("VBPR, CLIP", vbpr, _CLIP),
+    ]
+    return entries, compare(entries, out, title="The toy shop", next_steps=next_steps(out), shown=shown)
+
+
+def next_steps(out: Path) -> list[str]:
+    """The three commands to try after the demo."""
+    return [
+        f"{program()} recommend {out / 'vbpr-color-words'} u001 u002",
+        f"{program('python')} main.py LightGCN -s recommender.layers=3",
+        f"{program()} example my_shop",
+    ]
+
+
+def program(name: str = "lmm4rec") -> str:
+    """How a command of this environment is called from here: its bare name where the shell would find this one."""
+    beside = Path(sys.executable).with_name(name)
+    if shutil.which(name) == str(beside) or not beside.exists():
+        return name
+    here = Path.cwd()
+    return str(beside.relative_to(here)) if beside.is_relative_to(here) else str(beside)

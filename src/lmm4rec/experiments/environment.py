@@ -1,0 +1,102 @@
+"""What a run ran on, and what it cost."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PACKAGES = (
+    "lmm4rec", "torch", "numpy", "scipy", "polars", "pillow", "safetensors", "transformers", "sentence-transformers",
+)  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine, commit and command line."""
+    return {
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        },
+        "commit": _commit(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str:
+    """The commit of the checkout that the package runs from; empty where it was installed from a wheel."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return ""
+    return answer.stdout.strip()
+
+
+class Cost:
+    """Seconds by phase and the peak memory of what runs between its making and its reading."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+        _reset_peak()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the block's seconds to a phase."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+
+    def summary(self) -> dict[str, float]:
+        """`seconds` in all, `<phase>_seconds`, and `peak_memory_mb` of the process."""
+        phases = {f"{name}_seconds": round(seconds, 3) for name, seconds in self.seconds.items()}
+        return {"seconds": round(time.monotonic() - self._began, 3), **phases, "peak_memory_mb": round(_peak_mb(), 1)}
+
+
+def _reset_peak() -> None:
+    """Start the process's peak anew where the system can (Linux), so that a run's peak is its own."""
+    control = Path("/proc/self/clear_refs")
+    if control.exists() and os.access(control, os.W_OK):
+        control.write_text("5")
+
+
+def _peak_mb() -> float:
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else []:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    scale = 1024**2 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale

@@ -1,0 +1,120 @@
+"""The run folder: where a run's files lie, and whether it is new, unfinished or done."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from lmm4rec.core.errors import CheckpointError, ConfigError
+from lmm4rec.core.files import read_json, write_text
+from lmm4rec.experiments.plan import Plan
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run's files."""
+
+    path: Path
+
+    @property
+    def experiment(self) -> Path:
+        """The conf with every default filled in."""
+        return self.path / "experiment.toml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, machine, commit, command."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Validation and test metrics, and the cost."""
+        return self.path / "metrics.json"
+
+    @property
+    def per_user(self) -> Path:
+        """Every metric of every user, by external id."""
+        return self.path / "per_user.parquet"
+
+    @property
+    def history(self) -> Path:
+        """One JSON object an epoch."""
+        return self.path / "history.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.path / "report.html"
+
+    @property
+    def state(self) -> Path:
+        """What training goes on from."""
+        return self.path / "checkpoint" / "state.safetensors"
+
+    @property
+    def bundle(self) -> Path:
+        """What recommends."""
+        return self.path / "bundle"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the test metrics are there: the last thing a run writes."""
+        return self.metrics.exists() and "test" in read_json(self.metrics)
+
+    def history_rows(self) -> list[dict[str, float]]:
+        """The epochs of the run so far."""
+        if not self.history.exists():
+            return []
+        return [json.loads(line) for line in self.history.read_text(encoding="utf-8").splitlines()]
+
+
+def open_folder(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
+    """The folder for a run: new, or the one to go on with.
+
+    Without `out` it is `runs/NAME`, numbered where that is taken; to resume, the newest of these that is not finished.
+
+    Raises:
+        ConfigError: `out` holds another run, or one to resume was not asked for.
+        CheckpointError: there is nothing to resume.
+    """
+    folder = RunFolder(out or _default(plan.name, resume=resume))
+    text = tomli_w.dumps({"name": plan.name, "title": plan.title, **plan.tables})
+    if not folder.experiment.exists():
+        if resume:
+            raise CheckpointError(f"there is nothing to resume in {folder.path}: it has no experiment.toml")
+        if folder.path.exists() and any(folder.path.iterdir()):
+            raise ConfigError(f"{folder.path} is not empty and holds no run; name another folder with -o")
+        write_text(folder.experiment, text)
+    elif not resume:
+        raise ConfigError(f"{folder.path} already holds a run: add --resume to go on with it, or name another with -o")
+    elif changes := _differences(tomllib.loads(folder.experiment.read_text(encoding="utf-8")), tomllib.loads(text)):
+        raise ConfigError(f"{folder.path} was begun with another conf ({'; '.join(changes[:5])}); name another with -o")
+    return folder
+
+
+def _default(name: str, *, resume: bool) -> Path:
+    base = Path("runs")
+    taken = [path for path in (base / name, *(base / f"{name}-{n}" for n in range(2, 1000))) if path.exists()]
+    if resume:
+        open_ones = [path for path in taken if not RunFolder(path).is_finished]
+        if not taken:
+            raise CheckpointError(f"there is nothing to resume: no folder {base / name}")
+        return (open_ones or taken)[-1]
+    return base / (f"{name}-{len(taken) + 1}" if taken else name)
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    changes = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changes += _differences(old, new, f"{prefix}{key}.")
+        elif old != new and key not in ("title", "name"):
+            changes.append(f"{prefix}{key} was {old!r}, now {new!r}")
+    return changes

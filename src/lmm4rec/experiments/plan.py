@@ -1,0 +1,136 @@
+"""A conf file checked and completed before any work: which component each table names, and with what values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.registry import Registry, hyper_parameters
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.filters import prepare
+from lmm4rec.data.shipped import read_shipped
+from lmm4rec.data.splits import split
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.clip import Clip
+from lmm4rec.evaluation.evaluator import Evaluator
+from lmm4rec.experiments.arguments import resolve
+from lmm4rec.experiments.content import catalog_features
+from lmm4rec.experiments.listeners import curves
+from lmm4rec.experiments.pretrained import local_checkpoint
+from lmm4rec.experiments.protocol import masked
+from lmm4rec.experiments.spec import Spec, Table
+from lmm4rec.training.contrastive import fit_pairs
+from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.trainer import Trainer
+
+RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
+ENCODERS = Registry("lmm4rec.encoders", kind="encoder")
+SOURCES = Registry("lmm4rec.data.sources", kind="data source")
+PRECOMPUTED = "precomputed"
+
+Component = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A spec with every key checked and every default filled in: what `experiment.toml` holds."""
+
+    name: str
+    title: str
+    tables: Mapping[str, dict[str, Any]]
+
+    def arguments(self, table: str, component: Component) -> dict[str, Any]:
+        """The keyword arguments that a table holds for a component."""
+        keys = hyper_parameters(component)
+        return {key: value for key, value in self.tables.get(table, {}).items() if key in keys}
+
+    @property
+    def recommender(self) -> str:
+        """The paper's name of the model."""
+        name: str = RECOMMENDERS.get(self.tables["recommender"]["name"]).__name__
+        return name
+
+    @property
+    def encoder(self) -> str:
+        """What the features come from, in a word or two; "none" where the model sees no content."""
+        return _describe(self.tables["encoder"]) if "encoder" in self.tables else "none"
+
+
+def make_plan(spec: Spec) -> Plan:
+    """The plan of a spec.
+
+    Raises:
+        ConfigError: a name, key or value is wrong; nothing has been done yet then.
+    """
+    source = SOURCES.get(_name(spec.table("data"), "data"))
+    recommender = RECOMMENDERS.get(_name(spec.table("recommender"), "recommender"))
+    tables = {
+        "data": _complete(spec.table("data"), "data", source, prepare),
+        "split": _complete({"method": "random", **spec.table("split")}, "split", split, named="method"),
+    }
+    if "encoder" in spec.tables:
+        tables["encoder"] = _encoder(spec.table("encoder"), "encoder")
+        tables["features"] = _features(spec.table("features"))
+    elif "features" in spec.tables:
+        raise ConfigError("[features] needs an [encoder] table that says where the features come from")
+    tables["recommender"] = _complete(spec.table("recommender"), "recommender", recommender)
+    tables["train"] = _complete(spec.table("train"), "train", Trainer, TripleSampler, curves)
+    tables["evaluate"] = _complete(spec.table("evaluate"), "evaluate", Evaluator, masked)
+    return Plan(spec.name, spec.title, tables)
+
+
+def make_encoder(table: Mapping[str, Any], catalog: Catalog, *, shown: bool = True) -> Encoder:
+    """The encoder of a completed [encoder] table, encoders inside it included.
+
+    The catalog is what a checkpoint that lmm4rec makes itself is made for.
+    """
+    arguments = {key: value for key, value in table.items() if key != "name"}
+    component = ENCODERS.get(table["name"])
+    for key, parameter in hyper_parameters(component).items():
+        if parameter.annotation is Encoder:
+            arguments[key] = make_encoder(arguments[key], catalog, shown=shown)
+    if component is Clip:
+        arguments["checkpoint"] = local_checkpoint(
+            arguments["checkpoint"], catalog, text=arguments["text"], shown=shown
+        )
+    encoder: Encoder = component(**arguments)
+    return encoder
+
+
+def _complete(table: Table, where: str, *components: Component, named: str = "name") -> dict[str, Any]:
+    rest = {key: value for key, value in table.items() if key != named}
+    nested = {Encoder: _encoder}
+    complete: dict[str, Any] = {named: table[named]} if named in table else {}
+    for arguments in resolve(rest, where, *components, nested=nested):
+        complete |= arguments
+    return complete
+
+
+def _encoder(table: Any, where: str) -> dict[str, Any]:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f'{where} is an encoder: a table with its name, such as {{ name = "words" }}; got {table!r}')
+    name = _name(table, where)
+    component = read_shipped if name == PRECOMPUTED else ENCODERS.get(name)
+    return _complete(table, where, component)
+
+
+def _features(table: Table) -> dict[str, Any]:
+    complete = _complete(table, "features", catalog_features)
+    if complete["train"] == "finetuned":
+        complete["finetune"] = _complete(complete.get("finetune", {}), "features.finetune", fit_pairs)
+    return complete
+
+
+def _name(table: Table, where: str) -> str:
+    name = table.get("name")
+    if not isinstance(name, str):
+        registry = {"data": SOURCES, "recommender": RECOMMENDERS}.get(where, ENCODERS)
+        raise ConfigError(f"[{where}] needs a name, one of: {', '.join(registry.names())}; got {name!r}")
+    return name
+
+
+def _describe(table: Mapping[str, Any]) -> str:
+    inner = [value["name"] for value in table.values() if isinstance(value, Mapping) and "name" in value]
+    return "+".join(inner) if inner else str(table["name"])

@@ -1,0 +1,98 @@
+"""Encoders that lmm4rec makes itself, kept in the user's cache: made once, found again by what determines them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.files import cache_folder, write_json
+from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.training.contrastive import fit_pairs
+
+TINY, TOYSHOP = "tiny", "toyshop"
+_TOYSHOP_ITEMS = 4000
+_TOYSHOP_TRAINING = {"epochs": 6, "batch_size": 64, "learning_rate": 5e-4, "weight_decay": 0.05, "patience": 0}
+
+
+def local_checkpoint(name: str, catalog: Catalog, *, text: str, shown: bool) -> str:
+    """The folder of a checkpoint that lmm4rec makes itself; any other name as it is.
+
+    "tiny": a small untrained CLIP whose vocabulary is learned from the catalog, to be fine-tuned on it.
+    "toyshop": the same, pre-trained on the toy shop's second catalog, which shares no item with the shop's.
+    """
+    if name == TOYSHOP:
+        return str(toyshop_clip(shown=shown))
+    return str(tiny_clip(catalog, text=text)) if name == TINY else name
+
+
+def tiny_clip(catalog: Catalog, *, text: str, seed: int = 0) -> Path:
+    """The folder of a small untrained CLIP with the catalog's vocabulary."""
+    from lmm4rec.encoders.clip import write_tiny_checkpoint
+    from lmm4rec.nn.text import render
+
+    texts = [render(text, item.fields) for item in catalog]
+    folder = _folder("tiny-clip", texts, seed)
+    return _made(folder, lambda beside: write_tiny_checkpoint(beside, texts, seed=seed))
+
+
+def toyshop_clip(*, shown: bool = True) -> Path:
+    """The folder of the small CLIP that is pre-trained on the toy shop's second catalog."""
+    from lmm4rec.data.toyshop.world import make_catalog
+    from lmm4rec.encoders.clip import Clip
+
+    text = "{title}. {description}"
+    catalog = make_catalog(seed=1, items=_TOYSHOP_ITEMS)
+    encoder = Clip(checkpoint=str(tiny_clip(catalog, text=text)), text=text)
+    return tuned_folder(encoder, catalog, _TOYSHOP_TRAINING, shown=shown)
+
+
+def fine_tuned(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any], *, shown: bool = True) -> Encoder:
+    """The encoder after fine-tuning on the catalog's pairs of picture and words (see `fit_pairs`)."""
+    tuned: Encoder = type(encoder).from_pretrained(tuned_folder(encoder, catalog, options, shown=shown))  # type: ignore[attr-defined]
+    return tuned
+
+
+def tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any], *, shown: bool = True) -> Path:
+    """The folder of the fine-tuned encoder; where tuning was killed it goes on, where it was done it is found.
+
+    Raises:
+        ConfigError: the encoder cannot be saved, so its tuned weights would be lost.
+    """
+    if not hasattr(encoder, "save_pretrained"):
+        raise ConfigError(f"{type(encoder).__name__} cannot be fine-tuned; take an encoder that can, such as 'clip'")
+    folder = _folder("tuned", encoder.fingerprint(), [encoder.content(item) for item in catalog], dict(options))
+
+    def make(beside: Path) -> None:
+        pairs = [item for item in catalog if item.picture is not None]
+        state = folder.with_suffix(".state.safetensors")
+        history = fit_pairs(encoder, pairs, state, shown, **options)
+        encoder.save_pretrained(beside)  # type: ignore[operator]
+        write_json(beside / "training.json", {"options": dict(options), "epochs": [dict(row) for row in history.rows]})
+        state.unlink(missing_ok=True)
+
+    return _made(folder, make)
+
+
+def _folder(kind: str, *parts: object) -> Path:
+    return cache_folder() / "encoders" / f"{kind}-{fingerprint(*parts)}"
+
+
+def _made(folder: Path, make: Callable[[Path], None]) -> Path:
+    """The folder, made beside and renamed where it is not there yet: it is whole or absent."""
+    if folder.exists():
+        return folder
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    beside.mkdir(parents=True, exist_ok=True)
+    try:
+        make(beside)
+        if not folder.exists():  # another process may have been faster
+            beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder

@@ -1,0 +1,19 @@
+"""Which known interactions are hidden from a ranking."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.splits import Split
+
+
+def masked(
+    split: Split, part: Literal["valid", "test"], *, protocol: Literal["strict", "mmrec"] = "strict"
+) -> list[Interactions]:
+    """The interactions whose items are left out of a user's ranking when `part` is measured.
+
+    "strict": all that is known at that point, so training and validation positives when testing. "mmrec": training
+    positives only, as the public MMRec toolbox does; validation positives then stand in the way at test.
+    """
+    return [split.train, split.valid] if part == "test" and protocol == "strict" else [split.train]

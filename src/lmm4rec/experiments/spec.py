@@ -1,0 +1,104 @@
+"""Conf files: read, overridden key by key, checked table by table."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmm4rec.core.errors import ConfigError, did_you_mean
+
+Table = Mapping[str, Any]
+
+TABLES = ("data", "split", "encoder", "features", "recommender", "train", "evaluate")
+REQUIRED = ("data", "recommender")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a conf file says, before any default is filled in."""
+
+    name: str  # the file's stem
+    title: str
+    tables: Mapping[str, Table]
+
+    def table(self, name: str) -> Table:
+        """The keys of a table; empty where the conf file has none."""
+        return self.tables.get(name, {})
+
+
+def load_spec(conf: str | Path | Table, overrides: Table | None = None) -> Spec:
+    """The spec of a conf file (or of the same as a mapping), with dotted keys overridden.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, a table is unknown or missing, an override names no table.
+    """
+    if isinstance(conf, Mapping):
+        name, content = "run", {key: _copy(value) for key, value in conf.items()}
+    else:
+        name, content = Path(conf).stem, _read(Path(conf))
+    for dotted, value in (overrides or {}).items():
+        _override(content, dotted, value)
+    title = content.pop("title", name)
+    if not isinstance(title, str):
+        raise ConfigError(f"title must be text, got {title!r}")
+    for key, table in content.items():
+        if key not in TABLES:
+            raise ConfigError(f"unknown table [{key}].{did_you_mean(key, TABLES)} There are: {', '.join(TABLES)}")
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"'{key}' must be a table: write [{key}] on a line of its own, got {table!r}")
+    for key in REQUIRED:
+        if key not in content:
+            raise ConfigError(f"the conf has no [{key}] table; it needs at least [data] and [recommender]")
+    return Spec(name, title, content)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """The dotted key and the value of a `key=value` argument; a value that is no TOML is taken as text.
+
+    Raises:
+        ConfigError: there is no `=`, or no table in the key.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or "." not in key:
+        raise ConfigError(f"an override reads TABLE.KEY=VALUE, such as train.epochs=5; got '{text}'")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = sorted(str(other) for other in path.parent.glob("*.conf")) if path.parent.is_dir() else []
+        hint = did_you_mean(str(path), near)
+        raise ConfigError(f"there is no conf file {path}.{hint}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _override(content: dict[str, Any], dotted: str, value: Any) -> None:
+    *path, last = dotted.split(".")
+    if not path:
+        raise ConfigError(f"an override names TABLE.KEY, such as 'train.epochs'; got '{dotted}'")
+    table = content
+    for key in path:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"override '{dotted}': '{key}' is a value ({table!r}), not a table")
+    if last == "name" and table.get("name") not in (None, value):
+        table.clear()  # another component has other keys
+    table[last] = _copy(value)
+
+
+def _copy(value: Any) -> Any:
+    """Nested plain tables, so that an override never changes what the caller holds."""
+    if isinstance(value, Mapping):
+        return {key: _copy(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, list) else value

@@ -1,0 +1,78 @@
+"""What several runs share: data sets, splits and features, made once."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.core.types import Features
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.filters import prepare
+from lmm4rec.data.shipped import read_shipped
+from lmm4rec.data.splits import Split, split
+from lmm4rec.experiments.content import catalog_features, chosen
+from lmm4rec.experiments.plan import PRECOMPUTED, SOURCES, Plan, make_encoder
+
+
+@dataclass(frozen=True)
+class Content:
+    """The features of a run and what they cost."""
+
+    features: Features
+    cost: dict[str, float | int] = field(default_factory=dict)
+
+
+class Workbench:
+    """Makes the data and the features of plans; what two plans have in common is made once."""
+
+    def __init__(self) -> None:
+        self._datasets: dict[str, Dataset] = {}
+        self._splits: dict[str, Split] = {}
+
+    def dataset(self, plan: Plan) -> Dataset:
+        """The plan's data set, filtered."""
+        key = fingerprint(plan.tables["data"])
+        if key not in self._datasets:
+            source = SOURCES.get(plan.tables["data"]["name"])
+            raw = source(**plan.arguments("data", source))
+            self._datasets[key] = prepare(raw, **plan.arguments("data", prepare))
+        return self._datasets[key]
+
+    def split(self, plan: Plan) -> Split:
+        """The plan's data set in its three parts."""
+        key = fingerprint(plan.tables["data"], plan.tables["split"])
+        if key not in self._splits:
+            method = plan.tables["split"]["method"]
+            self._splits[key] = split(self.dataset(plan), method, **plan.arguments("split", split))
+            _tell(self._splits[key])
+        return self._splits[key]
+
+    def content(self, plan: Plan, catalog: Catalog, *, shown: bool) -> Content:
+        """The plan's features; empty for a model without an [encoder] table."""
+        if "encoder" not in plan.tables:
+            return Content({})
+        options: dict[str, Any] = plan.arguments("features", catalog_features)
+        modalities = options.pop("modalities")
+        if plan.tables["encoder"]["name"] == PRECOMPUTED:
+            files = plan.arguments("encoder", read_shipped)
+            read = {modality: torch.from_numpy(rows) for modality, rows in read_shipped(catalog, **files).items()}
+            return Content(chosen(read, modalities))
+        extracted = catalog_features(
+            catalog, make_encoder(plan.tables["encoder"], catalog, shown=shown), shown, **options
+        )
+        cost: dict[str, float | int] = {"items_encoded": extracted.encoded, "items_reused": extracted.reused}
+        return Content(chosen(extracted.features, modalities), cost)
+
+
+def _tell(split: Split) -> None:
+    """Say what the data is, and what was odd about it."""
+    data, log = split.dataset, logging.getLogger(__name__)
+    parts = ", ".join(f"{len(getattr(split, part)):,} {part}" for part in ("train", "valid", "test"))
+    log.info("%s: %s users, %s items; interactions: %s", data.name, f"{data.n_users:,}", f"{data.n_items:,}", parts)
+    for finding in (*data.findings, *split.findings):
+        log.log(logging.INFO if finding.level == "note" else logging.WARNING, "%s", finding)

@@ -1,0 +1,1 @@
+"""Maths shared by encoders and recommenders: graphs, losses, layers."""

@@ -1,0 +1,31 @@
+"""The losses that recommenders and encoders share."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def bpr(positives: Float[Tensor, " batch"], negatives: Float[Tensor, "batch negatives"]) -> Float[Tensor, ""]:
+    """The mean of -log sigmoid(positive - negative) over all pairs (Rendle 2009, arXiv 1205.2618, BPR-Opt)."""
+    return F.softplus(negatives - positives[:, None]).mean()
+
+
+def l2(*tables: Float[Tensor, ...], batch: int) -> Float[Tensor, ""]:
+    """Half the sum of squares of all given entries, for each of `batch` examples."""
+    total = torch.stack([table.square().sum() for table in tables]).sum()
+    return total / (2 * batch)
+
+
+def contrastive(
+    left: Float[Tensor, "batch dim"], right: Float[Tensor, "batch dim"], scale: Float[Tensor, ""]
+) -> Float[Tensor, ""]:
+    """The symmetric cross-entropy of matching row i of one side with row i of the other (CLIP, arXiv 2103.00020).
+
+    Both sides are unit vectors; `scale` is the inverse temperature.
+    """
+    logits = scale * left @ right.T
+    targets = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2

@@ -1,0 +1,36 @@
+"""Pictures as tensors, by PIL and torch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+
+def squash(image: Image.Image, size: int) -> Image.Image:
+    """The whole picture in a square, its shape given up (bicubic)."""
+    return image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def fit_and_crop(image: Image.Image, shortest_edge: int, crop: tuple[int, int]) -> Image.Image:
+    """The middle (height, width) of the picture after its shorter side became `shortest_edge` (bicubic): CLIP's way.
+
+    The longer side is rounded down; what the crop reaches beyond the picture is black.
+    """
+    shorter = min(image.size)
+    width, height = (shortest_edge * side // shorter for side in image.size)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (round((have - want) / 2) for have, want in zip(resized.size, crop[::-1], strict=True))
+    return resized.crop((left, top, left + crop[1], top + crop[0]))
+
+
+def to_tensor(
+    image: Image.Image, mean: Sequence[float] = (0.0, 0.0, 0.0), std: Sequence[float] = (1.0, 1.0, 1.0)
+) -> Float[Tensor, "3 height width"]:
+    """The picture's channels, scaled to 0..1, then shifted by `mean` and divided by `std`."""
+    values = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255.0
+    return (values - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

@@ -1,0 +1,90 @@
+"""Batches for training: triples for ranking, rows for encoders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from lmm4rec.core.errors import TrainingError
+from lmm4rec.core.types import Batch, PositiveInt
+
+
+class TripleSampler:
+    """Every training pair once an epoch, in a new order, each with negatives drawn anew.
+
+    Negatives are uniform over the items that the user has not touched in training; one that the user has touched is
+    never returned.
+    """
+
+    def __init__(
+        self,
+        users: Int[Tensor, " pairs"],
+        items: Int[Tensor, " pairs"],
+        n_items: int,
+        *,
+        batch_size: PositiveInt = 2048,
+        negatives: PositiveInt = 1,
+    ) -> None:
+        """Raises TrainingError where there is nothing to train on, or a user has touched every item."""
+        if not len(users):
+            raise TrainingError("the training part of the split has no interactions")
+        self.users, self.items, self.n_items = users.long(), items.long(), n_items
+        self.batch_size, self.negatives = batch_size, negatives
+        self.touched = torch.unique(self.users * n_items + self.items)
+        full = torch.nonzero(torch.bincount(self.touched // n_items) == n_items)
+        if len(full):
+            raise TrainingError(
+                f"{len(full)} users (the first in row {int(full[0])}) have touched all {n_items} items: "
+                "no item is left to sample as a negative. Add items or leave these users out"
+            )
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return math.ceil(len(self.users) / self.batch_size)
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        order = torch.randperm(len(self.users), generator=generator)
+        for rows in torch.split(order, self.batch_size):
+            users = self.users[rows]
+            yield Batch(users, self.items[rows], self.draw(users, generator))
+
+    def draw(self, users: Int[Tensor, " batch"], generator: torch.Generator) -> Int[Tensor, "batch negatives"]:
+        """Items that the given users have not touched."""
+        drawn = torch.randint(self.n_items, (len(users), self.negatives), generator=generator)
+        keys = users[:, None] * self.n_items
+        wrong = self._touched(keys + drawn)
+        while wrong.any():
+            drawn[wrong] = torch.randint(self.n_items, (int(wrong.sum()),), generator=generator)
+            wrong = self._touched(keys + drawn)
+        return drawn
+
+    def _touched(self, keys: Int[Tensor, "batch negatives"]) -> Tensor:
+        place = torch.searchsorted(self.touched, keys).clamp_(max=len(self.touched) - 1)
+        return self.touched[place] == keys
+
+
+class RowSampler:
+    """Every row once an epoch, in a new order; the last batch is dropped where it is a single row."""
+
+    def __init__(self, rows: Int[Tensor, " rows"], *, batch_size: int) -> None:
+        """Raises TrainingError where there are fewer than two rows: nothing to tell apart."""
+        if len(rows) < 2:
+            raise TrainingError(f"contrastive training needs at least two items with picture and text, got {len(rows)}")
+        self.rows, self.batch_size = rows.long(), max(2, batch_size)
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        whole, rest = divmod(len(self.rows), self.batch_size)
+        return whole + (rest >= 2)
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Int[Tensor, " batch"]]:
+        """The batches of one epoch."""
+        order = torch.randperm(len(self.rows), generator=generator)
+        for places in torch.split(order, self.batch_size):
+            if len(places) >= 2:
+                yield self.rows[places]

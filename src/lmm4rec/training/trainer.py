@@ -1,0 +1,220 @@
+"""The one loop that trains every objective, ranking or contrastive."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lmm4rec.core.device import choose_device
+from lmm4rec.core.errors import CheckpointError, TrainingError
+from lmm4rec.core.progress import progress
+from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from lmm4rec.training import checkpoint
+from lmm4rec.training.objective import Batches, Objective
+from lmm4rec.training.stopping import Stopping
+
+Row = Mapping[str, float | int]
+Validate = Callable[[], Mapping[str, float]]
+
+
+@dataclass
+class History:
+    """What happened, one row an epoch: the losses, the learning rate, and validation metrics where they were taken."""
+
+    rows: list[Row] = field(default_factory=list)
+    best_epoch: int = 0
+    best: float = float("nan")
+    seconds: float = 0.0  # training and validation, of all sittings
+
+
+class Trainer:
+    """Minimizes an objective by mini-batches, keeps the weights that validate best, and can go on after a kill."""
+
+    def __init__(
+        self,
+        *,
+        epochs: PositiveInt = 200,
+        optimizer: Literal["adam", "adamw"] = "adam",
+        learning_rate: PositiveFloat = 1e-3,
+        weight_decay: NonNegativeFloat = 0.0,
+        schedule: Literal["constant", "linear", "cosine"] = "constant",
+        warmup: Fraction = 0.0,
+        clip_norm: NonNegativeFloat = 0.0,
+        metric: str = "recall@20",
+        evaluate_every: PositiveInt = 1,
+        patience: NonNegativeInt = 20,
+        checkpoint_every_s: NonNegativeFloat = 20.0,
+        seed: NonNegativeInt = 0,
+        device: str = "auto",
+    ) -> None:
+        """`warmup` is the share of all steps; `clip_norm` 0 clips nothing; `patience` 0 never stops early."""
+        self.epochs, self.optimizer, self.learning_rate = epochs, optimizer, learning_rate
+        self.weight_decay, self.schedule, self.warmup, self.clip_norm = weight_decay, schedule, warmup, clip_norm
+        self.metric, self.evaluate_every, self.patience = metric, evaluate_every, patience
+        self.checkpoint_every_s, self.seed = checkpoint_every_s, seed
+        self.device = choose_device(device)
+
+    def fit(
+        self,
+        objective: Objective,
+        batches: Batches,
+        validate: Validate,
+        *,
+        state_file: Path | None = None,
+        listeners: Sequence[Callable[[Row], None]] = (),
+        description: str = "training",
+        shown: bool = True,
+    ) -> History:
+        """Train and leave the best weights in the objective.
+
+        With a `state_file` the state is kept there, and training goes on from it where it is already there. Each
+        finished epoch's row goes to the `listeners`, those of earlier sittings first.
+
+        Raises:
+            TrainingError: a loss is not finite, or `validate` does not give the metric.
+            CheckpointError: the state file is damaged or of another model.
+        """
+        objective.to(self.device)
+        generator = torch.Generator().manual_seed(self.seed)
+        optimizer = self._make_optimizer(objective)
+        stopping = Stopping(self.metric, self.patience)
+        history, best = History(), dict[str, Tensor]()
+        if state_file is not None and state_file.exists():
+            best = _restore(checkpoint.load(state_file), state_file, objective, optimizer, generator, stopping, history)
+        for row in history.rows:
+            for listen in listeners:
+                listen(row)
+        saved = began = time.monotonic()
+        already = history.seconds
+        bar = progress(total=self.epochs * len(batches), description=description, unit="batch", shown=shown)
+        bar.update(len(history.rows) * len(batches))
+        for epoch in range(len(history.rows) + 1, self.epochs + 1):
+            if stopping.exhausted:
+                break
+            row = self._epoch(epoch, objective, batches, optimizer, generator, bar)
+            if epoch % self.evaluate_every == 0 or epoch == self.epochs:
+                objective.eval()
+                row |= validate()
+                if stopping.update(epoch, self._value(row)):
+                    best = {name: tensor.detach().clone() for name, tensor in objective.state_dict().items()}
+            history.rows.append(row)
+            history.seconds = already + time.monotonic() - began
+            for listen in listeners:
+                listen(row)
+            last = epoch == self.epochs or stopping.exhausted
+            if state_file is not None and (last or time.monotonic() - saved >= self.checkpoint_every_s):
+                _save(state_file, objective, best, optimizer, generator, stopping, history)
+                saved = time.monotonic()
+        bar.close()
+        if best:
+            objective.load_state_dict(best)
+        objective.eval()
+        history.best_epoch, history.best = stopping.best_epoch, stopping.best
+        return history
+
+    def _epoch(
+        self,
+        epoch: int,
+        objective: Objective,
+        batches: Batches,
+        optimizer: torch.optim.Optimizer,
+        generator: torch.Generator,
+        bar: Any,
+    ) -> dict[str, float | int]:
+        objective.train()
+        objective.begin_epoch(generator)
+        totals: dict[str, float] = {}
+        for index, batch in enumerate(batches.epoch(generator)):
+            step = (epoch - 1) * len(batches) + index
+            rate = self.learning_rate * self._factor(step, self.epochs * len(batches))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            terms = objective.losses(batch, generator)
+            loss = torch.stack(list(terms.values())).sum()
+            _check_finite(loss, terms, epoch, step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.clip_norm:
+                torch.nn.utils.clip_grad_norm_(objective.parameters(), self.clip_norm)
+            optimizer.step()
+            for name, term in terms.items():
+                totals[name] = totals.get(name, 0.0) + float(term.detach())
+            bar.update()
+        means = {f"loss.{name}": total / len(batches) for name, total in totals.items()}
+        shown = {name.removeprefix("loss."): f"{value:.4f}" for name, value in means.items()}
+        bar.set_postfix(epoch=epoch, **shown, refresh=False)
+        return {"epoch": epoch, "learning_rate": rate, "loss": sum(means.values()), **means}
+
+    def _make_optimizer(self, objective: Objective) -> torch.optim.Optimizer:
+        parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise TrainingError("the objective has no parameter to train")
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer]
+        return kind(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+
+    def _factor(self, step: int, steps: int) -> float:
+        """The share of the full learning rate at a step: linear warm-up, then the schedule down to 0."""
+        warm = self.warmup * steps
+        if step < warm:
+            return (step + 1) / max(warm, 1.0)
+        done = (step - warm) / max(steps - warm, 1.0)
+        curves = {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2}
+        return curves[self.schedule]
+
+    def _value(self, row: Row) -> float:
+        if self.metric not in row:
+            given = ", ".join(name for name in row if "@" in name) or "none"
+            raise TrainingError(f"validation gives no '{self.metric}' to stop by; it gives: {given}")
+        return row[self.metric]
+
+
+def _check_finite(loss: Tensor, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
+    if not torch.isfinite(loss):
+        values = ", ".join(f"{name} = {float(term.detach()):.6g}" for name, term in terms.items())
+        raise TrainingError(
+            f"the loss is not finite in epoch {epoch}, step {step}: {values}. Try a lower learning_rate"
+        )
+
+
+def _save(
+    path: Path,
+    objective: Objective,
+    best: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    stopping: Stopping,
+    history: History,
+) -> None:
+    facts = {"history": asdict(history), "stopping": asdict(stopping)}
+    state = checkpoint.State(objective.state_dict(), best, optimizer.state_dict(), generator.get_state(), facts)
+    checkpoint.save(path, state)
+
+
+def _restore(
+    state: checkpoint.State,
+    path: Path,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    stopping: Stopping,
+    history: History,
+) -> dict[str, Tensor]:
+    try:
+        objective.load_state_dict(dict(state.weights))
+        optimizer.load_state_dict(dict(state.optimizer))
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} belongs to another model ({error}); delete it to train from the start"
+        ) from error
+    generator.set_state(state.generator)
+    for target, values in ((stopping, state.facts["stopping"]), (history, state.facts["history"])):
+        for name, value in values.items():
+            setattr(target, name, value)
+    return dict(state.best)

@@ -1,0 +1,26 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # before torch comes: one test process a core, and none waits for the other's threads
+)
+
+from pathlib import Path
+
+import pytest
+
+
+def _shared() -> Path:
+    named = os.environ.get("LMM4REC_SHARED")
+    return Path(named) if named else Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real data and golden files; the test is skipped where it is absent."""
+    if not _shared().is_dir():
+        pytest.skip(f"no real data at {_shared()} (name another folder in LMM4REC_SHARED)")
+    return _shared()

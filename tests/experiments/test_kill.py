@@ -1,0 +1,54 @@
+"""Killed with SIGKILL while it encodes, and again while it trains, a run ends with the numbers of one left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmm4rec.experiments.run import run
+
+CONF: dict[str, Any] = {
+    "data": {"name": "toyshop", "items": 2000, "users": 300, "interactions": 6000},
+    "encoder": {"name": "paired", "image": {"name": "color"}, "text": {"name": "words"}},
+    "recommender": {"name": "vbpr", "dim": 8, "content_dim": 8},
+    "train": {"epochs": 30, "batch_size": 256, "patience": 0, "checkpoint_every_s": 0.0},
+}
+SCRIPT = """
+import json, sys
+from lmm4rec.experiments.run import run
+run(json.loads(sys.argv[1]), out=sys.argv[2], resume=sys.argv[3] == "resume", shown=False)
+"""
+
+
+def kill_when(ready: Callable[[], bool], folder: Path, mode: str) -> None:
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, json.dumps(CONF), str(folder), mode])
+    deadline = time.monotonic() + 90
+    while not ready() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None, "it ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_killed_twice_it_ends_with_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache-whole"))
+    expected = run(CONF, out=tmp_path / "whole", shown=False)
+    cache, folder = tmp_path / "cache-killed", tmp_path / "killed"
+    monkeypatch.setenv("LMM4REC_CACHE", str(cache))
+    kill_when(lambda: len(list(cache.glob("features/*/part-*"))) >= 2, folder, "new")
+    assert not list(cache.glob("features/*/entry.json"))
+    history = folder / "history.jsonl"
+    kill_when(lambda: history.exists() and len(history.read_text().splitlines()) >= 5, folder, "resume")
+    resumed = run(CONF, out=folder, resume=True, shown=False)
+    assert resumed.history == expected.history
+    assert resumed.metrics["test"] == expected.metrics["test"]

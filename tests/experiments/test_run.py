@@ -1,0 +1,211 @@
+"""Runs from conf to folder, killed and resumed, on a small world in the MMRec layout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import lmm4rec.experiments.run as run_module
+from lmm4rec.core.errors import CheckpointError, ConfigError
+from lmm4rec.data.splits import Split
+from lmm4rec.experiments.compare import Entry, compare
+from lmm4rec.experiments.run import run
+from lmm4rec.serving.bundle import Bundle
+from worlds import camp_features, camps
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> dict[str, Any]:
+    """VBPR on the camps: two of each user's held-out items choose the model, the third judges it."""
+    graph, rest = camps()
+    folder = tmp_path / "camps"
+    folder.mkdir()
+    parts = [torch.stack([graph.users, graph.items, torch.zeros_like(graph.users)], 1)]
+    for column, label in ((0, 1), (1, 1), (2, 2)):
+        users = torch.arange(graph.n_users)
+        parts.append(torch.stack([users, rest[:, column], torch.full_like(users, label)], 1))
+    rows = torch.cat(parts).numpy()
+    frame = pl.DataFrame({"userID": rows[:, 0], "itemID": rows[:, 1], "x_label": rows[:, 2]})
+    frame.write_csv(folder / "camps.inter", separator="\t")
+    for modality, x in camp_features(torch.Generator().manual_seed(0)).items():
+        np.save(folder / f"{modality}_feat.npy", x.numpy())
+    return {
+        "data": {"name": "mmrec", "path": str(folder)},
+        "split": {"method": "labels"},
+        "encoder": {"name": "precomputed"},
+        "recommender": {"name": "vbpr", "dim": 8, "content_dim": 8},
+        "train": {"epochs": 40, "batch_size": 64, "learning_rate": 0.02, "metric": "recall@5"},
+        "evaluate": {"ks": [5, 20]},
+    }
+
+
+Conf = dict[str, Any]
+
+
+def test_a_run_learns_and_leaves_the_whole_folder(conf: Conf, tmp_path: Path) -> None:
+    result = run(conf, out=tmp_path / "run", shown=False)
+    assert result.metrics["test"]["recall@5"] > 0.95
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "experiment.toml", "environment.json", "metrics.json", "per_user.parquet", "history.jsonl", "checkpoint",
+        "bundle", "report.html",
+    }  # fmt: skip
+    cost = result.metrics["cost"]
+    assert cost["parameters"] == cost["trainable_parameters"] > 0
+    assert {"seconds", "train_seconds", "peak_memory_mb"} <= set(cost)
+
+
+def test_per_user_values_average_to_the_metrics(conf: Conf, tmp_path: Path) -> None:
+    result = run(conf, out=tmp_path / "run", shown=False)
+    frame = pl.read_parquet(result.folder.per_user)
+    for part in ("valid", "test"):
+        values = frame.filter(pl.col("part") == part)
+        for name, mean in result.metrics[part].items():
+            assert values[name].mean() == pytest.approx(mean)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not(conf: Conf, tmp_path: Path) -> None:
+    small = {"train.epochs": 3}
+    first, second = (run(conf, small, out=tmp_path / name, shown=False) for name in "ab")
+    other = run(conf, small | {"train.seed": 1}, out=tmp_path / "c", shown=False)
+    assert first.history == second.history
+    assert first.metrics["test"] == second.metrics["test"]
+    assert first.history != other.history
+
+
+def test_the_test_part_is_read_after_the_choice_is_on_record(
+    conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever touches the test part before `metrics.json` has the choice fails this test."""
+    folder = tmp_path / "run"
+    read: list[bool] = []
+    original = run_module._measure
+
+    def measure(*arguments: Any) -> Any:
+        if arguments[-1] == "test":
+            read.append("chosen" in json.loads((folder / "metrics.json").read_text()))
+        return original(*arguments)
+
+    monkeypatch.setattr(run_module, "_measure", measure)
+    run(conf, {"train.epochs": 3}, out=folder, shown=False)
+    assert read == [True]
+
+
+def test_validation_never_sees_the_test_part(conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the test part emptied of meaning the training history is the same to the last digit."""
+    expected = run(conf, {"train.epochs": 3}, out=tmp_path / "a", shown=False).history
+    original: Callable[..., Split] = run_module.Workbench.split
+
+    def scrambled(self: Any, plan: Any) -> Split:
+        split = original(self, plan)
+        items = (split.test.items + 7) % split.dataset.n_items
+        return type(split)(**{**vars(split), "test": type(split.test)(split.test.users, items.astype(np.int32))})
+
+    monkeypatch.setattr(run_module.Workbench, "split", scrambled)
+    changed = run(conf, {"train.epochs": 3}, out=tmp_path / "b", shown=False)
+    assert changed.history == expected
+    assert changed.metrics["test"]["recall@5"] < 0.5
+
+
+def test_protocols_mask_what_they_say(conf: Conf, tmp_path: Path) -> None:
+    """Under `mmrec` validation positives stand in the way at test, so the first rank is lost to them."""
+    strict = run(conf, out=tmp_path / "a", shown=False).metrics
+    mmrec = run(conf, {"evaluate.protocol": "mmrec"}, out=tmp_path / "b", shown=False).metrics
+    assert strict["valid"] == mmrec["valid"]
+    assert strict["test"]["mrr@5"] > mmrec["test"]["mrr@5"]
+
+
+def test_a_taken_folder_is_refused_and_a_finished_run_is_read(conf: Conf, tmp_path: Path) -> None:
+    first = run(conf, {"train.epochs": 2}, out=tmp_path / "run", shown=False)
+    with pytest.raises(ConfigError, match="already holds a run: add --resume"):
+        run(conf, {"train.epochs": 2}, out=tmp_path / "run", shown=False)
+    assert run(conf, {"train.epochs": 2}, out=tmp_path / "run", resume=True, shown=False).metrics == first.metrics
+    with pytest.raises(ConfigError, match=r"begun with another conf \(train\.epochs was 2, now 3\)"):
+        run(conf, {"train.epochs": 3}, out=tmp_path / "run", resume=True, shown=False)
+
+
+def test_resuming_nothing_is_an_error(conf: Conf, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        run(conf, out=tmp_path / "nowhere", resume=True, shown=False)
+
+
+def test_default_folders_are_numbered(conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = {"train.epochs": 1}
+    folders = [run(conf, small, shown=False).folder.path for _ in range(2)]
+    assert [str(folder) for folder in folders] == ["runs/run", "runs/run-2"]
+
+
+def test_tensorboard_gets_every_epoch(conf: Conf, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run(conf, {"train.epochs": 2, "train.tensorboard": True}, out=tmp_path / "run", shown=False)
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+
+
+SCRIPT = """
+import json, sys
+from lmm4rec.experiments.run import run
+run(json.loads(sys.argv[1]), out=sys.argv[2], resume=sys.argv[3] == "resume", shown=False)
+"""
+
+
+def test_kill_9_in_training_and_resume_end_with_the_same_numbers(conf: Conf, tmp_path: Path) -> None:
+    conf["train"] |= {"epochs": 150, "patience": 0, "evaluate_every": 10, "checkpoint_every_s": 0.0}
+    expected = run(conf, out=tmp_path / "whole", shown=False)
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-c", SCRIPT, json.dumps(conf), str(folder)]
+    process = subprocess.Popen([*command, "new"])
+    history = folder / "history.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not history.exists() or len(history.read_text().splitlines()) < 20):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    killed_at = len(history.read_text().splitlines())
+    assert 20 <= killed_at < 150
+    assert not (folder / "metrics.json").exists()
+    resumed = run(conf, out=folder, resume=True, shown=False)
+    assert resumed.history == expected.history
+    assert resumed.metrics["test"] == expected.metrics["test"]
+
+
+def test_a_comparison_goes_on_where_it_stopped(conf: Conf, tmp_path: Path) -> None:
+    entries = [
+        Entry("Popular", conf, {"recommender.name": "popular"}),
+        Entry("VBPR, both", conf, {"train.epochs": 5}),
+    ]
+    first = compare(entries[:1], tmp_path / "out", title="one", shown=False)
+    stamp = first[0].folder.metrics.stat().st_mtime_ns
+    both = compare(entries, tmp_path / "out", title="two", shown=False)
+    assert [result.folder.path.name for result in both] == ["popular", "vbpr-both"]
+    assert both[0].folder.metrics.stat().st_mtime_ns == stamp
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "VBPR, both" in page
+    assert "Popular" in page
+
+
+@pytest.mark.parametrize("model", ["popular", "itemknn", "vbpr"])
+def test_the_bundle_ranks_as_the_model_did(conf: Conf, tmp_path: Path, model: str) -> None:
+    """Loaded from disk and asked by external ids, the bundle gives what the report's lists were made of."""
+    run(conf, {"recommender.name": model, "train.epochs": 5}, out=tmp_path / "run", shown=False)
+    bundle = Bundle.load(tmp_path / "run")
+    lists = bundle.recommend([0, "35"], k=4)
+    assert set(lists) == {"0", "35"}
+    known = {bundle.items[item] for item in bundle.seen.items[bundle.seen.users == 35]}
+    assert not known & {item.item for item in lists["35"]}
+    again = bundle.recommend(["35"], k=30, exclude_seen=False)["35"]
+    assert len(again) == 30
+    scores = [item.score for item in again]
+    assert scores == sorted(scores, reverse=True)

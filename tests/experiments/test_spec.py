@@ -1,0 +1,124 @@
+"""Conf files: what is refused, and with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.experiments.plan import make_plan
+from lmm4rec.experiments.spec import load_spec, parse_override
+
+BASE: dict[str, Any] = {"data": {"name": "mmrec", "path": "x"}, "recommender": {"name": "bpr"}}
+
+PAIRED: dict[str, Any] = {"name": "paired", "text": {"name": "words"}}
+
+
+def plan(**tables: Any) -> Any:
+    return make_plan(load_spec(BASE | tables))
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"recommender": {"name": "bpr", "dims": 3}}, "no parameter 'dims'. Did you mean 'dim'? It takes: dim, l2"),
+        ({"recommender": {"name": "vpbr"}}, "unknown recommender 'vpbr'. Did you mean 'vbpr'?"),
+        ({"recommender": {}}, r"\[recommender\] needs a name, one of: bpr"),
+        ({"recommender": {"name": "bpr", "dim": "64"}}, "recommender.dim = '64' does not fit: .*valid integer"),
+        ({"recommender": {"name": "bpr", "dim": 0}}, "recommender.dim = 0 does not fit: .*greater than or equal to 1"),
+        ({"recommender": {"name": "bpr", "dim": True}}, "recommender.dim = True does not fit"),
+        ({"recommender": {"name": "bpr", "dim": [32, 64]}}, "recommender.dim = .* does not fit"),
+        ({"train": {"optimizer": "adamx"}}, "train.optimizer = 'adamx' does not fit: .*'adam' or 'adamw'"),
+        ({"train": {"epoch": 3}}, r"\[train\] has no parameter 'epoch'. Did you mean 'epochs'\?"),
+        ({"train": {"tensorboard": "False"}}, "train.tensorboard = 'False' does not fit"),
+        ({"trian": {}}, r"unknown table \[trian\]. Did you mean 'train'\?"),
+        ({"train": 5}, "'train' must be a table"),
+        ({"data": {"name": "mmrec", "pth": "x"}}, r"\[data\] has no parameter 'pth'. Did you mean 'path'\?"),
+        ({"data": {"name": "mmrec"}}, r"\[data\] needs a value for 'path'"),
+        ({"split": {"method": "random", "valid": 1.5}}, "split.valid = 1.5 does not fit"),
+        ({"features": {"train": "frozen"}}, r"\[features\] needs an \[encoder\] table"),
+        ({"encoder": PAIRED | {"image": "color"}}, "encoder.image is an encoder: a table"),
+        ({"encoder": PAIRED | {"image": {"name": "colour"}}}, "Did you mean 'color'"),
+        ({"encoder": {"name": "color"}, "features": {"train": "end2end"}}, "features.train = 'end2end' does not fit"),
+    ],
+)  # fmt: skip
+def test_wrong_confs_say_what_is_wrong(tables: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("'? ", r"'\? ").replace(". Did", r"\. Did")):
+        plan(**tables)
+
+
+def test_names_are_found_in_upper_and_lower_case() -> None:
+    assert plan(recommender={"name": "LightGCN"}).recommender == "LightGCN"
+
+
+def test_every_default_is_filled_in() -> None:
+    tables = plan().tables
+    assert tables["recommender"] == {"name": "bpr", "dim": 64, "l2_weight": 1e-2, "initial_std": 0.01}
+    assert tables["train"]["patience"] == 20
+    assert tables["split"]["method"] == "random"
+    assert "encoder" not in tables
+
+
+def test_an_integer_may_stand_for_a_float() -> None:
+    assert plan(train={"learning_rate": 1}).tables["train"]["learning_rate"] == 1.0
+
+
+def test_overrides_reach_nested_tables_and_leave_the_callers_conf_alone() -> None:
+    conf = BASE | {"train": {"epochs": 3}}
+    spec = load_spec(conf, {"train.epochs": 5, "encoder.image.name": "color"})
+    assert spec.table("train") == {"epochs": 5}
+    assert spec.table("encoder") == {"image": {"name": "color"}}
+    assert conf["train"] == {"epochs": 3}
+
+
+def test_another_component_drops_the_keys_of_the_one_before() -> None:
+    conf = BASE | {"recommender": {"name": "lightgcn", "layers": 4}}
+    assert load_spec(conf, {"recommender.name": "bpr"}).table("recommender") == {"name": "bpr"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train.epochs=5", ("train.epochs", 5)),
+        ("train.learning_rate=1e-4", ("train.learning_rate", 1e-4)),
+        ("evaluate.ks=[5, 10]", ("evaluate.ks", [5, 10])),
+        ("data.path=../my shop", ("data.path", "../my shop")),
+        ("train.tensorboard=true", ("train.tensorboard", True)),
+    ],
+)
+def test_overrides_on_the_command_line(text: str, expected: tuple[str, Any]) -> None:
+    assert parse_override(text) == expected
+
+
+@pytest.mark.parametrize("text", ["epochs", "epochs=5", "train.epochs"])
+def test_overrides_that_name_no_table_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"reads TABLE\.KEY=VALUE"):
+        parse_override(text)
+
+
+def test_a_missing_conf_file_offers_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "vbpr.conf").write_text("")
+    with pytest.raises(ConfigError, match=r"Did you mean '.*vbpr\.conf'"):
+        load_spec(tmp_path / "vpbr.conf")
+
+
+def test_broken_toml_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "a.conf").write_text("[data]\nname = toyshop\n")
+    with pytest.raises(ConfigError, match=r"a\.conf is not valid TOML: .*line 2"):
+        load_spec(tmp_path / "a.conf")
+
+
+CONF = sorted((Path(__file__).parents[2] / "conf").glob("*.conf"))
+
+
+@pytest.mark.parametrize("path", CONF, ids=lambda path: path.stem)
+def test_the_shipped_confs_fit_and_name_every_hyper_parameter(path: Path) -> None:
+    spec = load_spec(path)
+    completed = make_plan(spec)
+    assert spec.title != spec.name
+    assert set(spec.table("recommender")) == set(completed.tables["recommender"])
+    for table, keys in spec.tables.items():
+        for key, value in keys.items():
+            assert completed.tables[table][key] == value

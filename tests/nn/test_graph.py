@@ -1,0 +1,62 @@
+"""Propagation and neighbors against dense matrices and brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from lmm4rec.nn.graph import InteractionGraph, nearest, normalize, propagate
+
+EDGES = [(0, 0), (0, 1), (1, 1), (2, 1), (2, 2), (2, 1)]  # the last one twice
+
+
+def small() -> InteractionGraph:
+    users, items = torch.tensor(EDGES).T
+    return InteractionGraph(users, items, n_users=4, n_items=3)  # user 3 has nothing
+
+
+def dense() -> np.ndarray:
+    likes = np.zeros((4, 3))
+    for user, item in EDGES:
+        likes[user, item] = 1
+    adjacency = np.block([[np.zeros((4, 4)), likes], [likes.T, np.zeros((3, 3))]])
+    degrees = adjacency.sum(1)
+    scale = np.divide(1, np.sqrt(degrees), out=np.zeros(7), where=degrees > 0)
+    return scale[:, None] * adjacency * scale[None, :]
+
+
+def test_edges_count_once() -> None:
+    assert small().item_degrees.tolist() == [1, 3, 1]
+    assert small().user_degrees.tolist() == [2, 1, 2, 0]
+
+
+def test_normalize_is_the_dense_matrix() -> None:
+    np.testing.assert_allclose(normalize(small()).matrix.to_dense().numpy(), dense(), atol=1e-7)
+
+
+def test_propagate_is_the_mean_of_dense_powers() -> None:
+    nodes = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
+    adjacency = dense()
+    expected = sum(np.linalg.matrix_power(adjacency, k) @ nodes.numpy() for k in range(4)) / 4
+    np.testing.assert_allclose(propagate(normalize(small()), nodes, 3).numpy(), expected, atol=1e-6)
+
+
+def test_gradient_is_that_of_the_dense_product() -> None:
+    nodes = torch.randn(7, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    target = torch.randn(7, 5, generator=torch.Generator().manual_seed(1))
+    (propagate(normalize(small()), nodes, 2) * target).sum().backward()
+    a = torch.tensor(dense(), dtype=torch.float32)
+    expected = (torch.eye(7) + a + a @ a).T @ target / 3
+    assert nodes.grad is not None
+    torch.testing.assert_close(nodes.grad, expected)
+
+
+def test_nearest_is_brute_force() -> None:
+    vectors = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    values, neighbors = nearest(vectors, 4, block=16)
+    unit = vectors.numpy() / np.linalg.norm(vectors.numpy(), axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    np.fill_diagonal(cosine, -2)
+    expected = np.argsort(-cosine, axis=1)[:, :4]
+    np.testing.assert_array_equal(neighbors.numpy(), expected)
+    np.testing.assert_allclose(values.numpy(), np.take_along_axis(cosine, expected, 1), atol=1e-6)

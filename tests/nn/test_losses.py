@@ -1,0 +1,31 @@
+"""Losses against a few lines of NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lmm4rec.nn.losses import bpr, contrastive, l2
+
+
+def test_bpr_is_minus_log_sigmoid_of_the_difference() -> None:
+    positives, negatives = torch.tensor([2.0, -1.0]), torch.tensor([[1.0, 0.0], [3.0, -1.0]])
+    differences = np.array([1.0, 2.0, -4.0, 0.0])
+    assert float(bpr(positives, negatives)) == pytest.approx(np.mean(-np.log(1 / (1 + np.exp(-differences)))))
+
+
+def test_bpr_stays_finite_where_a_sigmoid_would_not() -> None:
+    assert float(bpr(torch.tensor([-500.0]), torch.tensor([[500.0]]))) == pytest.approx(1000.0)
+
+
+def test_l2_is_half_the_squares_for_each_example() -> None:
+    assert float(l2(torch.tensor([[1.0, 2.0]]), torch.tensor([3.0]), batch=2)) == pytest.approx(14 / 4)
+
+
+def test_contrastive_is_the_mean_of_both_cross_entropies() -> None:
+    left, right = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.8], [0.0, 1.0]])
+    logits = 5.0 * left.numpy() @ right.numpy().T
+    rows = -np.log(np.exp(logits).diagonal() / np.exp(logits).sum(1))
+    columns = -np.log(np.exp(logits).diagonal() / np.exp(logits).sum(0))
+    assert float(contrastive(left, right, torch.tensor(5.0))) == pytest.approx((rows.mean() + columns.mean()) / 2)

@@ -1,0 +1,77 @@
+"""What is damaged says so; external ids go in and out; likeness is hand-computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lmm4rec.core.errors import CheckpointError, DataError
+from lmm4rec.core.types import Embeddings
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.serving.bundle import Bundle
+
+
+def bundle() -> Bundle:
+    users = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    items = torch.tensor([[3.0, 0.0], [2.0, 2.0], [0.0, 1.0], [0.0, -1.0]])
+    seen = Interactions(np.array([0], np.int32), np.array([0], np.int32))
+    titles = ("Cup", "Lamp", "Chair", "")
+    return Bundle(
+        Embeddings(users, items), Vocabulary("AB", kind="user"), Vocabulary("wxyz"), titles, seen, {"model": "m"}
+    )
+
+
+def test_recommend_ranks_by_product_and_leaves_out_what_was_seen() -> None:
+    lists = bundle().recommend(["A", "B"], k=2)
+    assert [(item.item, item.score) for item in lists["A"]] == [("x", 2.0), ("y", 0.0)]
+    assert [(item.item, item.title) for item in lists["B"]] == [("x", "Lamp"), ("y", "Chair")]
+    assert bundle().recommend(["A"], k=1, exclude_seen=False)["A"][0].item == "w"
+
+
+def test_similar_is_the_cosine() -> None:
+    near = bundle().similar(["x"], k=3)["x"]
+    assert [item.item for item in near] == ["w", "y", "z"]
+    assert [item.score for item in near] == pytest.approx([0.5**0.5, 0.5**0.5, -(0.5**0.5)])
+
+
+def test_unknown_ids_are_named() -> None:
+    with pytest.raises(DataError, match="unknown user 'C' among 2 users"):
+        bundle().recommend(["C"])
+
+
+def test_saved_and_loaded_it_says_the_same(tmp_path: Path) -> None:
+    bundle().save(tmp_path)
+    again = Bundle.load(tmp_path)
+    assert again.recommend(["A", "B"], k=4) == bundle().recommend(["A", "B"], k=4)
+    assert again.facts["model"] == "m"
+
+
+def test_no_pickle_is_written(tmp_path: Path) -> None:
+    bundle().save(tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".parquet", ".safetensors"}
+
+
+@pytest.mark.parametrize("name", ["vectors.safetensors", "users.parquet", "seen.parquet"])
+def test_a_damaged_bundle_says_so(tmp_path: Path, name: str) -> None:
+    bundle().save(tmp_path)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        Bundle.load(tmp_path)
+
+
+def test_a_bundle_of_another_version_says_so(tmp_path: Path) -> None:
+    bundle().save(tmp_path)
+    facts = tmp_path / "bundle.json"
+    facts.write_text(facts.read_text().replace('"version": 1', '"version": 99'))
+    with pytest.raises(CheckpointError, match="version 99"):
+        Bundle.load(tmp_path)
+
+
+def test_a_folder_without_a_bundle_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"bundle\.json is missing"):
+        Bundle.load(tmp_path)

@@ -1,0 +1,62 @@
+"""Negatives are never training positives, and every pair comes once an epoch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lmm4rec.core.errors import TrainingError
+from lmm4rec.training.sampler import RowSampler, TripleSampler
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def dense_world() -> tuple[torch.Tensor, torch.Tensor]:
+    """Users who have touched all but one of 20 items: nearly every draw is wrong at first."""
+    users = torch.arange(30).repeat_interleave(19)
+    items = torch.cat([torch.tensor([item for item in range(20) if item != user % 20]) for user in range(30)])
+    return users, items
+
+
+def test_negatives_are_never_training_positives() -> None:
+    users, items = dense_world()
+    sampler = TripleSampler(users, items, 20, batch_size=64, negatives=3)
+    for batch in sampler.epoch(generator()):
+        assert torch.equal(batch.negatives, (batch.users % 20)[:, None].expand(-1, 3))
+
+
+def test_negatives_are_uniform_over_the_rest() -> None:
+    sampler = TripleSampler(torch.zeros(2).long(), torch.tensor([0, 1]), 6, batch_size=2, negatives=1)
+    drawn = sampler.draw(torch.zeros(40_000).long(), generator()).flatten()
+    shares = torch.bincount(drawn, minlength=6) / 40_000
+    assert shares[:2].tolist() == [0, 0]
+    assert (shares[2:] - 0.25).abs().max() < 0.02
+
+
+def test_an_epoch_has_every_pair_once() -> None:
+    users, items = dense_world()
+    sampler = TripleSampler(users, items, 20, batch_size=64, negatives=1)
+    batches = list(sampler.epoch(generator()))
+    assert len(batches) == len(sampler)
+    seen = torch.cat([batch.users * 20 + batch.positives for batch in batches])
+    assert torch.equal(seen.sort().values, (users * 20 + items).sort().values)
+    assert not torch.equal(seen, users * 20 + items)
+
+
+def test_a_user_who_has_everything_is_an_error_that_names_them() -> None:
+    with pytest.raises(TrainingError, match=r"1 users \(the first in row 1\) have touched all 2 items"):
+        TripleSampler(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2, batch_size=2, negatives=1)
+
+
+def test_nothing_to_train_on_is_an_error() -> None:
+    with pytest.raises(TrainingError, match="no interactions"):
+        TripleSampler(torch.tensor([]).long(), torch.tensor([]).long(), 2, batch_size=2, negatives=1)
+
+
+def test_rows_come_once_and_a_single_left_over_row_is_dropped() -> None:
+    sampler = RowSampler(torch.arange(9), batch_size=4)
+    batches = list(sampler.epoch(generator()))
+    assert [len(batch) for batch in batches] == [4, 4]
+    assert len(sampler) == 2

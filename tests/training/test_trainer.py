@@ -1,0 +1,157 @@
+"""The loop: it minimizes, stops when it should, and goes on after a kill as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lmm4rec.core.errors import CheckpointError, TrainingError
+from lmm4rec.training.objective import Objective
+from lmm4rec.training.trainer import History, Trainer
+
+
+class Line(Objective):
+    """Least squares for y = 3x - 1, with noise from the passed generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope, self.offset = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def losses(self, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+        noise = 0.01 * torch.randn(len(batch), generator=generator)
+        return {"squares": (self.slope * batch + self.offset - (3 * batch - 1 + noise)).square().mean()}
+
+
+class Points:
+    def __len__(self) -> int:
+        return 4
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Tensor]:
+        for _ in range(4):
+            yield torch.rand(32, generator=generator)
+
+
+def trainer(**options: Any) -> Trainer:
+    defaults: dict[str, Any] = {"epochs": 30, "learning_rate": 0.1, "metric": "score", "device": "cpu"}
+    return Trainer(**(defaults | options))
+
+
+def score(line: Line) -> Callable[[], dict[str, float]]:
+    return lambda: {"score": -abs(line.slope.item() - 3)}
+
+
+def fit(line: Line, *, state: Path | None = None, **options: Any) -> History:
+    return trainer(**options).fit(line, Points(), score(line), state_file=state, shown=False)
+
+
+def test_it_minimizes() -> None:
+    line = Line()
+    history = fit(line, epochs=150)
+    assert line.slope.item() == pytest.approx(3, abs=0.05)
+    assert history.rows[-1]["loss"] < 0.01 * history.rows[0]["loss"]
+
+
+def test_the_best_weights_stay() -> None:
+    line = Line()
+    values = iter([1.0, 5.0, 2.0, 3.0])
+    slopes: list[float] = []
+
+    def validate() -> dict[str, float]:
+        slopes.append(line.slope.item())
+        return {"score": next(values)}
+
+    history = trainer(epochs=4).fit(line, Points(), validate, shown=False)
+    assert (history.best_epoch, history.best) == (2, 5.0)
+    assert line.slope.item() == slopes[1]
+
+
+def test_patience_counts_evaluations_without_improvement_strictly() -> None:
+    line = Line()
+    values = iter([1.0, 2.0, 2.0, 2.0, 2.0, 9.0])
+    history = trainer(epochs=10, patience=3, evaluate_every=2).fit(
+        line, Points(), lambda: {"score": next(values)}, shown=False
+    )
+    assert len(history.rows) == 10  # evaluations after epochs 2, 4 (best), 6, 8 and 10: the third without improvement
+    assert history.best_epoch == 4
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("killed_after", [1, 7, 29])
+def test_resuming_after_a_kill_ends_with_the_same_numbers(tmp_path: Path, killed_after: int) -> None:
+    whole = Line()
+    expected = fit(whole)
+    state = tmp_path / "state.safetensors"
+
+    def kill(row: Mapping[str, float | int]) -> None:
+        if row["epoch"] == killed_after + 1:
+            raise KilledError
+
+    broken = Line()
+    with pytest.raises(KilledError):
+        trainer(checkpoint_every_s=0.0).fit(
+            broken, Points(), score(broken), state_file=state, listeners=[kill], shown=False
+        )
+    resumed = Line()
+    seen: list[Mapping[str, float | int]] = []
+    history = trainer(checkpoint_every_s=0.0).fit(
+        resumed, Points(), score(resumed), state_file=state, listeners=[seen.append], shown=False
+    )
+    assert history.rows == expected.rows == seen
+    assert torch.equal(resumed.slope, whole.slope)
+    assert history.best_epoch == expected.best_epoch
+
+
+def test_a_damaged_state_file_is_named(tmp_path: Path) -> None:
+    state = tmp_path / "state.safetensors"
+    fit(Line(), state=state, epochs=2)
+    state.write_bytes(state.read_bytes()[:-7])
+    with pytest.raises(CheckpointError, match=r"state\.safetensors cannot be read"):
+        fit(Line(), state=state, epochs=4)
+
+
+def test_a_state_file_of_another_model_is_refused(tmp_path: Path) -> None:
+    state = tmp_path / "state.safetensors"
+    fit(Line(), state=state, epochs=2)
+    other = Line()
+    other.extra = nn.Parameter(torch.zeros(3))
+    with pytest.raises(CheckpointError, match="belongs to another model"):
+        fit(other, state=state, epochs=4)
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_terms() -> None:
+    line = Line()
+    with torch.no_grad():
+        line.offset.fill_(float("inf"))
+    with pytest.raises(TrainingError, match=r"epoch 1, step 0: squares = inf"):
+        fit(line)
+
+
+def test_a_metric_that_validation_does_not_give_is_an_error() -> None:
+    line = Line()
+    with pytest.raises(TrainingError, match="no 'recall@20'"):
+        fit(line, metric="recall@20")
+
+
+def test_schedule_warms_up_and_decays() -> None:
+    line = Line()
+    history = fit(line, epochs=10, schedule="linear", warmup=0.2, learning_rate=1.0)
+    rates = [row["learning_rate"] for row in history.rows]
+    assert rates[1] == pytest.approx(1.0)
+    assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
+    assert rates[-1] == pytest.approx(1 / 32)  # the last of 32 steps after the warm-up
+
+
+def test_clipping_bounds_the_step() -> None:
+    """With plain weights and a norm of 1e-12 Adam's step has nothing left but its epsilon."""
+    free, clipped = Line(), Line()
+    fit(free, epochs=1)
+    fit(clipped, epochs=1, clip_norm=1e-12)
+    assert abs(clipped.slope.item()) < 1e-3 < abs(free.slope.item())
