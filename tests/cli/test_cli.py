@@ -71,7 +71,7 @@ def test_recommend_takes_external_ids(call: Output) -> None:
         (["run", "tiny.conf", "-s", "recommender.name=lightgnc"], "Did you mean 'lightgcn'?"),
         (["run", "tinny.conf"], "there is no conf file tinny.conf. Did you mean 'tiny.conf'?"),
         (["run", "tiny.conf", "--resume"], "there is nothing to resume"),
-        (["recommend", "nowhere", "u001"], "nowhere/bundle.json is missing"),
+        (["recommend", "nowhere", "u001"], "there is no bundle in nowhere"),
     ],
 )
 def test_errors_are_one_message_and_status_2(call: Output, arguments: list[str], message: str) -> None:

@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="lmm4rec")
     except LMM4RecError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {_plain(error)}", highlight=False)
+        Console(stderr=True).print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; the same command with --resume goes on")
