@@ -17,7 +17,7 @@ from lmm4rec.core.errors import ConfigError, ImageError
 from lmm4rec.core.registry import Registry
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoders.clip import Clip, write_tiny_checkpoint
+from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.sentence import Sentence
@@ -67,7 +67,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiny random checkpoints in the Hugging Face layout."""
     transformers = pytest.importorskip("transformers")
     root = tmp_path_factory.mktemp("checkpoints")
-    write_tiny_checkpoint(root / "clip", WORDS, image_size=32, dim=32, layers=1, vocabulary=400)
+    Clip.write_tiny(root / "clip", WORDS, image_size=32, dim=32, layers=1, vocabulary=400)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vit = transformers.ViTConfig(

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Item
-from lmm4rec.encoders.clip import Clip, write_tiny_checkpoint
+from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.sentence import Sentence
@@ -52,7 +52,7 @@ def save_vision(folder: Path, model: Callable[[Any], Any], config: Any) -> None:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    write_tiny_checkpoint(folder, ["a red mug", "a blue lamp"], image_size=32, dim=32, layers=1, text_len=12)
+    Clip.write_tiny(folder, ["a red mug", "a blue lamp"], image_size=32, dim=32, layers=1, text_len=12)
     return folder
 
 

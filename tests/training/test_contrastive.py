@@ -30,7 +30,7 @@ def catalog() -> Catalog:
 def clip(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clip:
     pytest.importorskip("transformers")
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
-    return Clip(checkpoint=str(pretrained.tiny_clip(catalog, text="{title}. {description}")))
+    return Clip(checkpoint=str(pretrained.tiny_encoder(Clip, catalog, text="{title}. {description}")))
 
 
 def test_retrieval_recall_by_hand() -> None:
@@ -87,7 +87,7 @@ def test_a_tuned_encoder_is_found_again(clip: Clip, catalog: Catalog, monkeypatc
         raise AssertionError("trained again")
 
     monkeypatch.setattr(pretrained, "fit_pairs", never)
-    untouched = Clip(checkpoint=str(pretrained.tiny_clip(catalog, text="{title}. {description}")))
+    untouched = Clip(checkpoint=str(pretrained.tiny_encoder(Clip, catalog, text="{title}. {description}")))
     again = pretrained.fine_tuned(untouched, catalog, OPTIONS | {"epochs": 1}, shown=False)
     assert again.fingerprint() == first.fingerprint() != untouched.fingerprint()
     with torch.inference_mode():
