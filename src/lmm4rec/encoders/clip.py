@@ -153,7 +153,7 @@ class Clip(Encoder):
         dim: PositiveInt = 96,
         layers: PositiveInt = 2,
         projection_dim: PositiveInt = 64,
-        vocabulary: PositiveInt = 2000,
+        vocabulary: PositiveInt = 2200,
         text_len: PositiveInt = 48,
     ) -> None:
         """Write a small untrained CLIP in the Hugging Face layout, its byte-pair vocabulary learned from `texts`.
@@ -279,11 +279,13 @@ def _train_tokenizer(transformers: Any, texts: Sequence[str], size: int) -> Any:
     """CLIP's own tokenizer class over a byte-pair vocabulary learned from the texts."""
     tokenizers = optional("tokenizers", extra="transformers", purpose="the encoder 'clip'")
     blank = transformers.CLIPTokenizer()
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=size,
-        special_tokens=[blank.bos_token, blank.eos_token],
+        # the trainer numbers letters that end a word in no fixed order, so they come named; the original has them all
+        special_tokens=[blank.bos_token, blank.eos_token, *(f"{letter}</w>" for letter in letters)],
         end_of_word_suffix="</w>",
-        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        initial_alphabet=letters,
         show_progress=False,
     )
     learner = tokenizers.Tokenizer(tokenizers.models.BPE(end_of_word_suffix="</w>"))
