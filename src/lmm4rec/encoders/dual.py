@@ -1,4 +1,4 @@
-"""Dual: any model of transformers with a tower for pictures and one for words."""
+"""Dual: SigLIP, AltCLIP, Chinese-CLIP, MetaCLIP 2 and whatever in transformers has a tower for either modality."""
 
 from __future__ import annotations
 

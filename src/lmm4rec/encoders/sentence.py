@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -25,6 +25,12 @@ class Sentence(Encoder):
     `checkpoint` is a local folder, a hub name, or "all-MiniLM-L6-v2", whose weights come with the extra `minilm` and
     need no network. Vectors are the model's sentence embeddings, L2-normalized.
     """
+
+    about: ClassVar = {
+        "gives": "text; all-MiniLM-L6-v2 384-d",
+        "weights": "a sentence-transformers folder or hub name; all-MiniLM-L6-v2 from the extra minilm",
+        "parameters": "all-MiniLM-L6-v2 22,565,376",
+    }
 
     def __init__(self, *, checkpoint: str = MINILM, text: str = "{title}. {description}") -> None:
         """Raises ConfigError where there is no model under `checkpoint`, MissingExtraError without the extra."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +25,12 @@ class Vision(Encoder):
     The vector is the model's pooled output (the mean of the last states where it has none), L2-normalized. Pictures are
     prepared as the checkpoint's own preprocessor says.
     """
+
+    about: ClassVar = {
+        "gives": "image; ResNet-50 2048-d, ViT-B and DINOv2 base 768-d",
+        "weights": "a Hugging Face folder or hub name",
+        "parameters": "ResNet-50 23,508,032; ViT-B/16 86,389,248; DINOv2 base 86,580,480",
+    }
 
     def __init__(self, *, checkpoint: str) -> None:
         """Raises ConfigError where there is no vision model under `checkpoint`, MissingExtraError without the extra."""
