@@ -100,6 +100,40 @@ def test_a_model_that_needs_words_is_no_vision_model(tiny: Path) -> None:
         Vision(checkpoint=str(tiny))
 
 
+def resnet() -> tuple[Any, Any]:
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    return transformers.ResNetModel(config), transformers.ConvNextImageProcessorPil(size={"shortest_edge": 32})
+
+
+def vit() -> tuple[Any, Any]:
+    size = {"height": 32, "width": 32}
+    return transformers.ViTModel(transformers.ViTConfig(**SIZES)), transformers.ViTImageProcessorPil(size=size)
+
+
+def dinov2() -> tuple[Any, Any]:
+    sizes = SIZES | {"image_size": 40}  # larger than the pictures, as in the released ones: positions are interpolated
+    crop = {"height": 32, "width": 32}
+    processor = transformers.BitImageProcessorPil(size={"shortest_edge": 36}, crop_size=crop)
+    return transformers.Dinov2Model(transformers.Dinov2Config(**sizes)), processor
+
+
+@pytest.mark.parametrize("make", [resnet, vit, dinov2])
+def test_vision_vectors_are_the_librarys_pooled_output(make: Callable[[], tuple[Any, Any]], tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, processor = make()
+    for part in (model, processor):
+        part.save_pretrained(tmp_path)
+    picture = ITEM.picture
+    assert picture is not None
+    pixels = processor(images=picture.open(), return_tensors="pt")
+    with torch.inference_mode():
+        pooled = model.eval()(**pixels).pooler_output.flatten(1)
+        encoder = Vision(checkpoint=str(tmp_path))
+        vectors = encoder(encoder.prepare([ITEM]))["image"]
+    torch.testing.assert_close(vectors, pooled / pooled.norm(dim=1, keepdim=True), atol=1e-5, rtol=0)
+
+
 def test_feature_maps_are_averaged_over_places(tmp_path: Path) -> None:
     """MobileNet's widths stand under no common name, so they are found by trial."""
     config = transformers.MobileNetV2Config(depth_multiplier=0.35, image_size=32, finegrained_output=False)

@@ -100,7 +100,7 @@ def entries() -> Iterator[Entry]:
 
 
 def _list(title: str, known: list[Entry], kind: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", expand=True)
     table.add_column("name", no_wrap=True, style="bold")
     rows = [entry for entry in known if entry.kind == kind]
     told = [entry.about for entry in rows]

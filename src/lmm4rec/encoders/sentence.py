@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError, optional
+from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder
 
 __all__ = ["Sentence"]
 
 MINILM = "all-MiniLM-L6-v2"
+_SETTINGS = "lmm4rec.json"
 
 
 class Sentence(Encoder):
@@ -77,6 +79,16 @@ class Sentence(Encoder):
             "vocabulary": self.model.tokenizer.get_vocab(),
             "modules": repr(self.model),
         }
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the encoder as a sentence-transformers folder."""
+        self.model.save_pretrained(str(folder))
+        write_json(Path(folder) / _SETTINGS, {"encoder": "sentence", "text": self.text})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Sentence:
+        """The encoder in a folder written by `save_pretrained`."""
+        return cls(checkpoint=str(folder), text=read_json(Path(folder) / _SETTINGS)["text"])
 
 
 def _packaged() -> Path:

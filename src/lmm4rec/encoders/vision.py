@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -69,6 +70,16 @@ class Vision(Encoder):
     def settings(self) -> dict[str, object]:
         """The preprocessor's values and the architecture."""
         return {"preprocessing": self.processor.to_json_string(), "architecture": self.model.config.to_json_string()}
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the encoder as a folder in the Hugging Face layout."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Vision:
+        """The encoder in a folder written by `save_pretrained`."""
+        return cls(checkpoint=str(folder))
 
     def _to_pixels(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
         return torch.from_numpy(np.asarray(self.processor(images=image, return_tensors="np")["pixel_values"][0]))
