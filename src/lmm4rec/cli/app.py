@@ -98,11 +98,13 @@ def example_command(
 
 
 @app.command("models")
-def models_command() -> None:
-    """List the encoders, recommenders and data sources that a conf file can name."""
+def models_command(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them, in full.")] = None,
+) -> None:
+    """List the encoders, recommenders and data sources that a conf file can name, or one of them with every key."""
     from lmm4rec.cli.commands import list_models
 
-    list_models()
+    list_models(name)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -27,6 +28,9 @@ class Encoder(nn.Module, ABC):
 
     text: str = ""
     """The template of what is read of an item; empty where the encoder reads no words."""
+
+    about: ClassVar[Mapping[str, str]] = {}
+    """What `lmm4rec models` tells beside the docstring: what the encoder gives, the weights it takes, its sizes."""
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -79,7 +83,7 @@ def check_weights(checkpoint: str, missing: Collection[str]) -> None:
         ConfigError: a weight is missing.
     """
     if missing:
-        names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
+        names = ", ".join(sorted(missing)[:40]) + (", ..." if len(missing) > 40 else "")
         raise ConfigError(
             f"checkpoint '{checkpoint}' lacks {len(missing)} of the encoder's weights ({names}); give a checkpoint of "
             "the whole model"
