@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -28,6 +29,9 @@ class Encoder(nn.Module, ABC):
     text: str = ""
     """The template of what is read of an item; empty where the encoder reads no words."""
 
+    outputs: str = ""
+    """The modalities that come out, joined by "+", where that is a parameter of the encoder."""
+
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """The modalities that come out."""
@@ -49,10 +53,36 @@ class Encoder(nn.Module, ABC):
         """A digest of all that determines the vectors: weights and settings."""
         return fingerprint(type(self).__name__, self.settings(), self.state_dict())
 
+    def parts(self) -> tuple[Encoder, ...]:
+        """Encoders that give the same vectors between them, each from less of an item; the encoder itself if none do.
+
+        Extraction takes them one after the other, so that a picture under two texts is encoded once. An encoder whose
+        `prepare` and `forward` follow `dims` can return `narrowed` copies of itself.
+        """
+        return (self,)
+
+    def narrowed(self, modality: Modality) -> Encoder:
+        """This encoder, weights shared, with one of its modalities as its only output."""
+        part = copy.copy(self)
+        part.dims = {modality: self.dims[modality]}
+        if self.outputs:
+            part.outputs = modality
+        return part
+
     def content(self, item: Item) -> str:
         """A digest of all that the encoder takes from one item."""
-        picture = item.picture.digest() if item.picture and "image" in self.dims else ""
-        return fingerprint(self.read(item), picture)
+        picture = item.picture.digest() if item.picture and self.sees else ""
+        return fingerprint(self.read(item) if self.reads else "", picture)
+
+    @property
+    def sees(self) -> bool:
+        """Whether pictures can change what comes out."""
+        return self.modalities != ("text",)
+
+    @property
+    def reads(self) -> bool:
+        """Whether words can change what comes out."""
+        return self.modalities != ("image",)
 
     def read(self, item: Item) -> str:
         """The words of an item as the encoder reads them; empty where there are none."""

@@ -69,6 +69,10 @@ class Clip(Encoder):
         scale: Tensor = self.model.logit_scale
         return scale
 
+    def parts(self) -> tuple[Encoder, ...]:
+        """One tower each."""
+        return tuple(self.narrowed(modality) for modality in self.dims)
+
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """Pixels after resizing and cropping, and token ids, padded with 0 to the longest text."""
         pixels, has_image = stack_pixels(items, self._to_pixels) if "image" in self.dims else (None, None)
