@@ -149,6 +149,26 @@ def test_items_are_encoded_each_for_itself(build: Build, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_parts_give_the_same_vectors_from_less(build: Build, name: str) -> None:
+    """Extraction encodes part by part: neither vectors nor masks change, and a part's digest only with what it takes."""
+    encoder, items = build(name), [*ITEMS, NO_PICTURE, BROKEN, NO_WORDS]
+    expected, present = vectors(encoder, items), encoder.present(encoder.prepare(items))
+    parts = encoder.parts()
+    assert [modality for part in parts for modality in part.dims] == list(encoder.dims)
+    for part in parts:
+        assert {modality: encoder.dims[modality] for modality in part.dims} == dict(part.dims)
+        there, has = vectors(part, items), part.present(part.prepare(items))
+        for modality in part.dims:
+            torch.testing.assert_close(there[modality], expected[modality], atol=1e-5, rtol=1e-4)
+            assert torch.equal(has[modality], present[modality])
+        redrawn, retold = Item("0", ITEMS[0].fields, Noise(9)), Item("0", NO_WORDS.fields, ITEMS[0].picture)
+        assert (part.content(redrawn) != part.content(ITEMS[0])) == part.reads("image")
+        assert (part.content(retold) != part.content(ITEMS[0])) == part.reads("text")
+    if len(parts) > 1:
+        assert len({part.fingerprint() + "".join(part.dims) for part in parts}) == len(parts)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_missing_is_masked_and_never_dropped(build: Build, name: str) -> None:
     encoder = build(name)
     items = [ITEMS[0], NO_PICTURE, BROKEN, NO_WORDS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,6 +16,9 @@ from lmm4rec.core.errors import ConfigError, ImageError
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.nn.text import render
+
+FUSED: Modality = "fused"
+"""One vector of an item's picture and words together."""
 
 
 class Encoder(nn.Module, ABC):
@@ -31,6 +35,11 @@ class Encoder(nn.Module, ABC):
 
     outputs: str = ""
     """The modalities that come out, joined by "+", where that is a parameter of the encoder."""
+
+    separable: ClassVar[bool] = False
+    """Whether `prepare` and `forward` follow `dims`, each modality in a pass of its own; `parts` uses that."""
+
+    _weights: str = ""  # a digest of the weights where it is known
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -49,40 +58,36 @@ class Encoder(nn.Module, ABC):
     def settings(self) -> dict[str, object]:
         """The plain values beside the weights that determine the vectors: preprocessing, text template, outputs."""
 
+    def reads(self, modality: Modality) -> bool:
+        """Whether any vector that comes out depends on the items' "image" or "text"; a fused one depends on both."""
+        return modality in self.dims or FUSED in self.dims
+
     def fingerprint(self) -> str:
         """A digest of all that determines the vectors: weights and settings."""
-        return fingerprint(type(self).__name__, self.settings(), self.state_dict())
+        return fingerprint(type(self).__name__, self.settings(), self._weights or fingerprint(self.state_dict()))
 
     def parts(self) -> tuple[Encoder, ...]:
         """Encoders that give the same vectors between them, each from less of an item; the encoder itself if none do.
 
-        Extraction takes them one after the other, so that a picture under two texts is encoded once. An encoder whose
-        `prepare` and `forward` follow `dims` can return `narrowed` copies of itself.
+        Extraction takes them one after the other, so that a picture under two texts is encoded once. They share the
+        weights, and are for use before these change.
         """
-        return (self,)
+        if not self.separable or len(self.dims) == 1:
+            return (self,)
+        weights = fingerprint(self.state_dict())
+        return tuple(self._narrowed(modality, weights) for modality in self.dims)
 
-    def narrowed(self, modality: Modality) -> Encoder:
-        """This encoder, weights shared, with one of its modalities as its only output."""
+    def _narrowed(self, modality: Modality, weights: str) -> Encoder:
         part = copy.copy(self)
-        part.dims = {modality: self.dims[modality]}
+        part.dims, part._weights = {modality: self.dims[modality]}, weights
         if self.outputs:
             part.outputs = modality
         return part
 
     def content(self, item: Item) -> str:
         """A digest of all that the encoder takes from one item."""
-        picture = item.picture.digest() if item.picture and self.sees else ""
-        return fingerprint(self.read(item) if self.reads else "", picture)
-
-    @property
-    def sees(self) -> bool:
-        """Whether pictures can change what comes out."""
-        return self.modalities != ("text",)
-
-    @property
-    def reads(self) -> bool:
-        """Whether words can change what comes out."""
-        return self.modalities != ("image",)
+        picture = item.picture.digest() if item.picture and self.reads("image") else ""
+        return fingerprint(self.read(item) if self.reads("text") else "", picture)
 
     def read(self, item: Item) -> str:
         """The words of an item as the encoder reads them; empty where there are none."""

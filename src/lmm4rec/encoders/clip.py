@@ -35,6 +35,8 @@ class Clip(Encoder):
     Vectors are the projections of both towers, L2-normalized (fig. 3). Text is cut by tokens, its end token kept.
     """
 
+    separable = True
+
     def __init__(
         self,
         *,
@@ -68,10 +70,6 @@ class Clip(Encoder):
         """The learned log of the inverse temperature."""
         scale: Tensor = self.model.logit_scale
         return scale
-
-    def parts(self) -> tuple[Encoder, ...]:
-        """One tower each."""
-        return tuple(self.narrowed(modality) for modality in self.dims)
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """Pixels after resizing and cropping, and token ids, padded with 0 to the longest text."""

@@ -194,7 +194,9 @@ def _encode_missing(
         _refuse_broken(items, table.broken())
     if not table.missing:
         return
-    lengths = {content: len(encoder.read(item)) if encoder.reads else 0 for content, item in table.first.items()}
+    lengths = {
+        content: len(encoder.read(item)) if encoder.reads("text") else 0 for content, item in table.first.items()
+    }
     by_length = sorted(table.first, key=lambda content: -lengths[content])  # stable: the same in every sitting
     missing = {content: table.first[content] for content in by_length if content in table.missing}
     manner = _manner(encoder, table.first[by_length[0]], len(missing), options)
@@ -232,7 +234,7 @@ def _contents(encoder: Encoder, items: Sequence[Item], shown: bool) -> list[str]
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     contents: list[str] = []
     bar = progress(total=len(items), description="reading items", unit="item", shown=shown, after_s=2.0)
-    with bar, ThreadPoolExecutor(_READERS if encoder.sees else 1) as readers:
+    with bar, ThreadPoolExecutor(_READERS if encoder.reads("image") else 1) as readers:
         for some in readers.map(lambda chunk: [encoder.content(item) for item in chunk], chunks):
             contents += some
             bar.update(len(some))

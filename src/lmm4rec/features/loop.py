@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,7 +65,8 @@ def computing(encoder: Encoder, manner: Manner) -> Iterator[None]:
     encoder.eval()
     low = manner.precision == "bfloat16"
     try:
-        with torch.inference_mode(), torch.autocast(manner.device.type, dtype=torch.bfloat16, enabled=low):
+        # not inference_mode: only without it does autocast keep the weights that it has cast for the next batch
+        with torch.no_grad(), torch.autocast(manner.device.type, dtype=torch.bfloat16, enabled=low):
             yield
     finally:
         for module, was_training in training.items():
@@ -85,25 +85,11 @@ def _prepared(encoder: Encoder, items: Sequence[Item], batches: Sequence[range],
         worker_init_fn=_ignore_interrupt if manner.workers else None,
         generator=torch.Generator(),  # else it draws from the global one
     )
-    with _one_tokenizer_thread():
-        return iter(loader)
+    return iter(loader)
 
 
 def _ignore_interrupt(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the workers, without a traceback of each
-
-
-@contextmanager
-def _one_tokenizer_thread() -> Iterator[None]:
-    """The tokenizers library warns when it is forked unless this says that it need not use threads in the forks."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ.setdefault(name, "false")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
 
 
 def _cut(rows: range, size: int) -> list[range]:
