@@ -150,7 +150,7 @@ def test_items_are_encoded_each_for_itself(build: Build, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_parts_give_the_same_vectors_from_less(build: Build, name: str) -> None:
-    """Extraction encodes part by part: neither vectors nor masks change, and a part's digest only with what it takes."""
+    """Extraction encodes part by part: neither vectors nor masks change; a digest tells what the part takes."""
     encoder, items = build(name), [*ITEMS, NO_PICTURE, BROKEN, NO_WORDS]
     expected, present = vectors(encoder, items), encoder.present(encoder.prepare(items))
     parts = encoder.parts()
