@@ -32,6 +32,7 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.images import ImageFile
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.clip import Clip
 from lmm4rec.features.extract import extract
 from lmm4rec.features.loop import Manner, computing
 from lmm4rec.features.store import FeatureStore
@@ -47,9 +48,7 @@ def clip(folder: Path, texts: Sequence[str]) -> Encoder:
     """CLIP ViT-B/16 (149.6 million weights), its vocabulary learned from the texts."""
     import transformers
 
-    module = importlib.import_module("lmm4rec.encoders.clip")
-    write_tiny = getattr(module, "write_tiny_checkpoint", None) or module.Clip.write_tiny
-    write_tiny(folder, texts, text_len=77, image_size=224)  # its tokenizer and preprocessing stay
+    Clip.write_tiny(folder, texts, text_len=77, image_size=224)  # its tokenizer and preprocessing stay
     special = {key: read_json(folder / "config.json")["text_config"][key] for key in ("bos_token_id", "eos_token_id")}
     config = transformers.CLIPConfig(text_config=special, vision_config={"patch_size": 16}, projection_dim=512)
     transformers.CLIPModel(config).save_pretrained(folder)

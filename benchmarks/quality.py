@@ -28,7 +28,7 @@ SEEDS = (0, 1, 2)
 TRAIN = {"learning_rate": 2e-3, "epochs": 200, "evaluate_every": 3, "patience": 6}
 WORDS = "{title}. {genres}. {tagline}. {description}"
 L2 = [{"l2_weight": weight} for weight in (1e-3, 1e-2)]
-NEIGHBORS = [{"neighbors": count} for count in (20, 50, 100)]
+NEIGHBORS = [{"neighbors": count, "shrinkage": shrinkage} for count in (20, 50, 100) for shrinkage in (0.0, 10.0)]
 
 Model = tuple[str, Mapping[str, Any], Mapping[str, Any], Sequence[Mapping[str, Any]]]  # name, encoder, features, grid
 
@@ -38,20 +38,26 @@ PLAIN: dict[str, Model] = {
     "BPR": ("bpr", {}, {}, [*L2, {"l2_weight": 1e-1}]),
     "LightGCN": ("lightgcn", {}, {}, [*L2, {"l2_weight": 1e-2, "dim": 128}]),
 }
-SHIPPED: Model = ("vbpr", {"name": "precomputed"}, {}, L2)
+VBPR = [  # the wider the features and the sparser the log, the tighter the projection must be held
+    {"content_dim": 16, "l2_weight": 1e-2, "projection_l2_weight": 1e-3},
+    {"content_dim": 64, "l2_weight": 1e-2, "projection_l2_weight": 1e-3},
+    {"content_dim": 64, "l2_weight": 1e-1, "projection_l2_weight": 1e-1},
+    {"content_dim": 16, "l2_weight": 3e-1, "projection_l2_weight": 1e-1},
+]
+SHIPPED: Model = ("vbpr", {"name": "precomputed"}, {}, VBPR)
 FINETUNE = {"epochs": 10, "batch_size": 64, "learning_rate": 5e-4, "patience": 3}
 FILMS: dict[str, Model] = {
     **PLAIN,
     "VBPR, shipped MobileNet + MiniLM": SHIPPED,
-    "VBPR, MiniLM text": ("vbpr", {"name": "sentence", "text": WORDS}, {}, L2),
+    "VBPR, MiniLM text": ("vbpr", {"name": "sentence", "text": WORDS}, {}, VBPR),
     "VBPR, tiny CLIP": (
         "vbpr",
         {"name": "clip", "checkpoint": "tiny", "text": WORDS},
         {"train": "finetuned", "finetune": FINETUNE},
-        L2,
+        VBPR,
     ),
 }
-MMREC: dict[str, Model] = {**PLAIN, "VBPR": (*SHIPPED[:3], [*L2, {"l2_weight": 1e-1}])}
+MMREC: dict[str, Model] = {**PLAIN, "VBPR": SHIPPED}
 # test recall@20 / ndcg@20 of the public toolbox on these files, one untuned setting, one seed
 TOOLBOX = {
     "mmrec-films": {"BPR": (0.2108, 0.1865), "LightGCN": (0.2016, 0.1823), "VBPR": (0.1672, 0.1485)},

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+import lmm4rec
 from lmm4rec.cli.app import main
 
 CONF = """
@@ -73,7 +74,7 @@ def test_recommend_takes_external_ids(call: Output) -> None:
         (["run", "tiny.conf", "-s", "recommender.name=lightgnc"], "Did you mean 'lightgcn'?"),
         (["run", "tinny.conf"], "there is no conf file tinny.conf. Did you mean 'tiny.conf'?"),
         (["run", "tiny.conf", "--resume"], "there is nothing to resume"),
-        (["recommend", "nowhere", "u001"], "nowhere/bundle.json is missing"),
+        (["recommend", "nowhere", "u001"], "there is no bundle in nowhere"),
     ],
 )
 def test_errors_are_one_message_and_status_2(call: Output, arguments: list[str], message: str) -> None:
@@ -110,10 +111,42 @@ def test_example_is_a_shop_that_runs(call: Output) -> None:
 
 
 def test_models_lists_all(call: Output) -> None:
+    """Every file of the three packages is there, and `precomputed`; sizes, papers and keys stand beside."""
     code, text = call("models")
     assert code == 0
-    for name in ("lightgcn", "vbpr", "clip", "words", "mmrec", "toyshop"):
-        assert name in text
+    packages = Path(lmm4rec.__path__[0])
+    for package in ("recommenders", "encoders", "data/sources"):
+        for file in (packages / package).glob("[a-z]*.py"):
+            assert file.stem == "base" or f" {file.stem} " in text
+    for said in (" precomputed ", "arXiv 2103.00020", "arXiv 1510.01784", "149,620,737", "content_dim"):
+        assert said in text
+
+
+def test_one_model_in_full(call: Output) -> None:
+    code, text = call("models", "VBPR")
+    assert code == 0
+    assert "vbpr · recommender Visual Bayesian personalized ranking (He and McAuley, AAAI 2016" in text
+    assert "dim int 64 ≥ 1" in text
+    assert "normalize bool true" in text
+    assert "initial_std float 0.01 > 0" in text
+    code, text = call("models", "clip")
+    assert 'outputs text "image+text" "image+text" | "image" | "text"' in text
+    assert "checkpoint text needed" in text
+    assert "parameters ViT-B/32 151,277,313" in text
+    code, text = call("models", "table")
+    assert "text_columns list of text" in text
+    assert "interactions text" in text
+    code, text = call("models", "toyshop")
+    assert "mention_looks float 0.3 ≥ 0, < 1" in text
+    assert "image encoder needed" in call("models", "paired")[1]
+    assert "files table" in call("models", "precomputed")[1]
+    assert "It has no keys." in call("models", "popular")[1]
+
+
+def test_a_model_that_is_not_there(call: Output) -> None:
+    code, text = call("models", "vpbr")
+    assert code == 2
+    assert "no model is called 'vpbr'. Did you mean 'vbpr'? There are: bpr," in text
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError, ImageError
-from lmm4rec.core.registry import Registry
+from lmm4rec.core.registry import Registry, hyper_parameters
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoders.clip import Clip, write_tiny_checkpoint
+from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.color import Color
+from lmm4rec.encoders.dual import Dual
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.sentence import Sentence
 from lmm4rec.encoders.vision import Vision
@@ -67,7 +69,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiny random checkpoints in the Hugging Face layout."""
     transformers = pytest.importorskip("transformers")
     root = tmp_path_factory.mktemp("checkpoints")
-    write_tiny_checkpoint(root / "clip", WORDS, image_size=32, dim=32, layers=1, vocabulary=400)
+    Clip.write_tiny(root / "clip", WORDS, image_size=32, dim=32, layers=1, vocabulary=400)
+    Dual.write_tiny(root / "dual", WORDS, image_size=32, dim=32, layers=1, vocabulary=100)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vit = transformers.ViTConfig(
@@ -102,6 +105,7 @@ def _words() -> Encoder:
 BUILDERS: dict[str, Callable[[Path], Encoder]] = {
     "clip": lambda root: Clip(checkpoint=str(root / "clip"), text=TEXT),
     "color": lambda root: Color(),
+    "dual": lambda root: Dual(checkpoint=str(root / "dual"), text=TEXT),
     "paired": lambda root: Paired(image=Vision(checkpoint=str(root / "resnet")), text=_words()),
     "sentence": lambda root: _sentence(),
     "vision": lambda root: Vision(checkpoint=str(root / "vit")),
@@ -205,7 +209,7 @@ def test_gradient_reaches_the_weights(build: Build, name: str) -> None:
     encoder.zero_grad()
 
 
-@pytest.mark.parametrize("name", ["clip", "sentence", "words"])
+@pytest.mark.parametrize("name", ["clip", "dual", "sentence", "words"])
 def test_a_template_with_an_unknown_field_is_refused(build: Build, name: str) -> None:
     with pytest.raises(ConfigError, match=r"names 'title', the catalog has: name\."):
         build(name).prepare([Item("1", {"name": "x"})])
@@ -221,7 +225,9 @@ def test_the_digest_of_an_item_changes_with_what_is_read_and_only_with_that(buil
     assert color.content(ITEMS[0]) == color.content(retold) != color.content(redrawn)
 
 
-@pytest.mark.parametrize(("kind", "name"), [(Clip, "CLIP"), (Sentence, "sentence encoder"), (Vision, "vision model")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(Clip, "CLIP"), (Dual, "dual encoder"), (Sentence, "sentence encoder"), (Vision, "vision model")]
+)
 def test_a_missing_checkpoint_says_what_is_expected(
     kind: Callable[..., Encoder], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,13 +237,45 @@ def test_a_missing_checkpoint_says_what_is_expected(
         kind(checkpoint=str(tmp_path / "nothing"))
 
 
-def test_clip_survives_saving_and_loading(build: Build, tmp_path: Path) -> None:
-    encoder = build("clip")
+SAVED = [name for name in NAMES if hasattr(REGISTRY.get(name), "save_pretrained")]
+CHOOSY = [name for name in NAMES if "outputs" in hyper_parameters(REGISTRY.get(name))]
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_what_can_be_saved_survives_it(build: Build, name: str, tmp_path: Path) -> None:
+    encoder = build(name)
     encoder.save_pretrained(tmp_path / "saved")  # type: ignore[operator]
-    again = Clip.from_pretrained(tmp_path / "saved").eval()
+    again = type(encoder).from_pretrained(tmp_path / "saved").eval()  # type: ignore[attr-defined]
     assert again.fingerprint() == encoder.fingerprint()
     for modality, x in vectors(encoder, ITEMS).items():
         assert torch.equal(vectors(again, ITEMS)[modality], x)
+
+
+@pytest.mark.parametrize("name", CHOOSY)
+def test_fewer_outputs_are_the_same_rows(build: Build, checkpoints: Path, name: str) -> None:
+    """Each choice of outputs reads and gives what it names, and nothing that is left out changes it."""
+    whole = vectors(build(name), ITEMS)
+    for outputs in get_args(hyper_parameters(REGISTRY.get(name))["outputs"].annotation):
+        encoder = REGISTRY.get(name)(checkpoint=str(checkpoints / name), text=TEXT, outputs=outputs).eval()
+        some = vectors(encoder, ITEMS)
+        assert tuple(some) == encoder.modalities == tuple(outputs.split("+"))
+        for modality in some.keys() & whole.keys():
+            torch.testing.assert_close(some[modality], whole[modality], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if hasattr(REGISTRY.get(name), "write_tiny")])
+def test_a_tiny_one_is_made_from_texts_and_repeats_under_a_seed(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    kind = REGISTRY.get(name)
+    for folder, seed in (("first", 0), ("again", 0), ("other", 1)):
+        kind.write_tiny(tmp_path / folder, [*WORDS] * 3, seed=seed)
+    encoders = [kind(checkpoint=str(tmp_path / folder), text=TEXT) for folder in ("first", "again", "other")]
+    prints = [encoder.fingerprint() for encoder in encoders]
+    assert prints[0] == prints[1] != prints[2]
+    assert set(encoders[0].dims) >= {"image", "text"}
+    ids = encoders[0].prepare(ITEMS).text_ids
+    assert ids is not None
+    assert len(ids.unique(dim=0)) == len(ITEMS)
 
 
 def test_a_color_encoder_tells_colors_and_directions_apart() -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Item
-from lmm4rec.encoders.clip import Clip, write_tiny_checkpoint
+from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.sentence import Sentence
@@ -52,7 +52,7 @@ def save_vision(folder: Path, model: Callable[[Any], Any], config: Any) -> None:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    write_tiny_checkpoint(folder, ["a red mug", "a blue lamp"], image_size=32, dim=32, layers=1, text_len=12)
+    Clip.write_tiny(folder, ["a red mug", "a blue lamp"], image_size=32, dim=32, layers=1, text_len=12)
     return folder
 
 
@@ -98,6 +98,40 @@ def test_a_model_that_hides_patches_at_random_is_refused(tmp_path: Path) -> None
 def test_a_model_that_needs_words_is_no_vision_model(tiny: Path) -> None:
     with pytest.raises(ConfigError, match=r"CLIPModel .* gives no vector for a picture alone"):
         Vision(checkpoint=str(tiny))
+
+
+def resnet() -> tuple[Any, Any]:
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    return transformers.ResNetModel(config), transformers.ConvNextImageProcessorPil(size={"shortest_edge": 32})
+
+
+def vit() -> tuple[Any, Any]:
+    size = {"height": 32, "width": 32}
+    return transformers.ViTModel(transformers.ViTConfig(**SIZES)), transformers.ViTImageProcessorPil(size=size)
+
+
+def dinov2() -> tuple[Any, Any]:
+    sizes = SIZES | {"image_size": 40}  # larger than the pictures, as in the released ones: positions are interpolated
+    crop = {"height": 32, "width": 32}
+    processor = transformers.BitImageProcessorPil(size={"shortest_edge": 36}, crop_size=crop)
+    return transformers.Dinov2Model(transformers.Dinov2Config(**sizes)), processor
+
+
+@pytest.mark.parametrize("make", [resnet, vit, dinov2])
+def test_vision_vectors_are_the_librarys_pooled_output(make: Callable[[], tuple[Any, Any]], tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, processor = make()
+    for part in (model, processor):
+        part.save_pretrained(tmp_path)
+    picture = ITEM.picture
+    assert picture is not None
+    pixels = processor(images=picture.open(), return_tensors="pt")
+    with torch.inference_mode():
+        pooled = model.eval()(**pixels).pooler_output.flatten(1)
+        encoder = Vision(checkpoint=str(tmp_path))
+        vectors = encoder(encoder.prepare([ITEM]))["image"]
+    torch.testing.assert_close(vectors, pooled / pooled.norm(dim=1, keepdim=True), atol=1e-5, rtol=0)
 
 
 def test_feature_maps_are_averaged_over_places(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from lmm4rec.core.types import Item
-from lmm4rec.encoders.clip import MEAN, STD, Clip, write_tiny_checkpoint
+from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.sentence import Sentence
+from lmm4rec.nn.clip_layout import MEAN, STD
 from lmm4rec.nn.pixels import fit_and_crop, squash, to_tensor
 
 
@@ -29,7 +30,7 @@ def clip(shared: Path, tmp_path: Path) -> Clip:
     letters = list(_byte_letters().values())
     words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(merge) for merge in merges)]
     vocabulary = {word: row for row, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
-    write_tiny_checkpoint(tmp_path, ["a b"], image_size=32, dim=32, layers=1, text_len=77)
+    Clip.write_tiny(tmp_path, ["a b"], image_size=32, dim=32, layers=1, text_len=77)
     transformers.CLIPTokenizer(vocab=vocabulary, merges=merges).save_pretrained(tmp_path)
     return Clip(checkpoint=str(tmp_path), text="{title}")
 

@@ -40,6 +40,7 @@ def kill_when(ready: Callable[[], bool], folder: Path, mode: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_twice_it_ends_with_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache-whole"))
     expected = run(CONF, out=tmp_path / "whole", shown=False)

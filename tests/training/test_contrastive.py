@@ -12,9 +12,12 @@ from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.toyshop.world import make_catalog
+from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.color import Color
+from lmm4rec.encoders.dual import Dual
 from lmm4rec.experiments import pretrained
+from lmm4rec.experiments.plan import make_encoder
 from lmm4rec.nn.losses import contrastive
 from lmm4rec.training.contrastive import fit_pairs, retrieval_recall
 
@@ -30,7 +33,7 @@ def catalog() -> Catalog:
 def clip(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clip:
     pytest.importorskip("transformers")
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
-    return Clip(checkpoint=str(pretrained.tiny_clip(catalog, text="{title}. {description}")))
+    return Clip(checkpoint=str(pretrained.tiny_encoder(Clip, catalog, text="{title}. {description}")))
 
 
 def test_retrieval_recall_by_hand() -> None:
@@ -80,17 +83,47 @@ def test_an_encoder_without_a_joint_space_is_refused(catalog: Catalog) -> None:
         fit_pairs(Color(), list(catalog), None, False)
 
 
-def test_a_tuned_encoder_is_found_again(clip: Clip, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = pretrained.fine_tuned(clip, catalog, OPTIONS | {"epochs": 1}, shown=False)
+@pytest.mark.parametrize("kind", [Clip, Dual])
+def test_a_tuned_encoder_is_found_again(
+    kind: type[Clip | Dual], catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
+    template = "{title}. {description}"
+
+    def untouched() -> Encoder:
+        return kind(checkpoint=str(pretrained.tiny_encoder(kind, catalog, text=template)))
+
+    first = pretrained.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2}, shown=False)
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
     monkeypatch.setattr(pretrained, "fit_pairs", never)
-    untouched = Clip(checkpoint=str(pretrained.tiny_clip(catalog, text="{title}. {description}")))
-    again = pretrained.fine_tuned(untouched, catalog, OPTIONS | {"epochs": 1}, shown=False)
-    assert again.fingerprint() == first.fingerprint() != untouched.fingerprint()
+    again = pretrained.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2}, shown=False)
+    assert again.fingerprint() == first.fingerprint() != untouched().fingerprint()
+    assert first.logit_scale.item() != untouched().logit_scale.item()
     with torch.inference_mode():
         vectors = again(again.prepare(catalog[:4]))
     assert set(vectors) == {"image", "text"}
     assert isinstance(again.prepare(catalog[:1]), Inputs)
+    folders = {path.name.rsplit("-", 1)[0] for path in (tmp_path / "cache" / "encoders").iterdir()}
+    assert folders == {f"tiny-{kind.__name__.lower()}", "tuned"}
+
+
+@pytest.mark.parametrize("name", ["clip", "dual"])
+def test_a_conf_names_the_tiny_and_the_toyshop_checkpoint(
+    name: str, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ "tiny" has the catalog's vocabulary; "toyshop" is that of the second catalog, tuned as the options say."""
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(pretrained, "_TOYSHOP_ITEMS", 40)
+    monkeypatch.setattr(pretrained, "_TOYSHOP_TRAINING", OPTIONS | {"epochs": 1})
+    table = {"name": name, "text": "{title}", "outputs": "text"}
+    tiny, toyshop = (
+        make_encoder(table | {"checkpoint": checkpoint}, catalog, shown=False) for checkpoint in ("tiny", "toyshop")
+    )
+    assert tiny.modalities == toyshop.modalities == ("text",)
+    assert tiny.fingerprint() != toyshop.fingerprint()
+    assert make_encoder(table | {"checkpoint": "toyshop"}, catalog).fingerprint() == toyshop.fingerprint()

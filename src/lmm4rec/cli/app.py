@@ -123,11 +123,13 @@ def example_command(
 
 
 @app.command("models")
-def models_command() -> None:
-    """List the encoders, recommenders and data sources that a conf file can name."""
+def models_command(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them, in full.")] = None,
+) -> None:
+    """List the encoders, recommenders and data sources that a conf file can name, or one of them with every key."""
     from lmm4rec.cli.commands import list_models
 
-    list_models()
+    list_models(name)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -138,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="lmm4rec")
     except LMM4RecError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {_plain(error)}", highlight=False)
+        Console(stderr=True).print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; the same command goes on, a run with --resume")

@@ -10,12 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lmm4rec.core.registry import hyper_parameters
+from lmm4rec.cli.models import show_models
 from lmm4rec.data.doctor import describe, examine
 from lmm4rec.experiments.compare import Entry, compare
 from lmm4rec.experiments.demo import demo, next_steps, program
 from lmm4rec.experiments.example import write_example
-from lmm4rec.experiments.plan import ENCODERS, RECOMMENDERS, SOURCES, make_plan
+from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.run import run
 from lmm4rec.experiments.spec import load_spec, parse_override
@@ -85,15 +85,9 @@ def write_shop(folder: Path) -> None:
     console.print(f"run      {program()} run {conf}", soft_wrap=True)
 
 
-def list_models() -> None:
+def list_models(name: str | None) -> None:
     """`lmm4rec models`."""
-    for title, registry in (("recommenders", RECOMMENDERS), ("encoders", ENCODERS), ("data sources", SOURCES)):
-        table = Table("name", "what it is", "keys", title=title, title_justify="left")
-        for name in registry.names():
-            component = registry.get(name)
-            summary = (component.__doc__ or "").strip().splitlines()[0]
-            table.add_row(name, summary, ", ".join(hyper_parameters(component)))
-        console.print(table)
+    show_models(console, name)
 
 
 def overrides(settings: Sequence[str]) -> dict[str, Any]:

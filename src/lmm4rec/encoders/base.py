@@ -41,6 +41,9 @@ class Encoder(nn.Module, ABC):
 
     _weights: str = ""  # a digest of the weights where it is known
 
+    about: ClassVar[Mapping[str, str]] = {}
+    """What `lmm4rec models` tells beside the docstring: what the encoder gives, the weights it takes, its sizes."""
+
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """The modalities that come out."""
@@ -114,7 +117,7 @@ def check_weights(checkpoint: str, missing: Collection[str]) -> None:
         ConfigError: a weight is missing.
     """
     if missing:
-        names = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
+        names = ", ".join(sorted(missing)[:40]) + (", ..." if len(missing) > 40 else "")
         raise ConfigError(
             f"checkpoint '{checkpoint}' lacks {len(missing)} of the encoder's weights ({names}); give a checkpoint of "
             "the whole model"

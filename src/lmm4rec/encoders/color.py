@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,11 @@ class Color(Encoder):
     weighted by saturation) with dark, gray and bright; and in each cell a histogram of gradient directions (8 soft
     bins, as in Dalal and Triggs 2005) at two scales. Square roots of the bins, L2-normalized (Hellinger kernel).
     """
+
+    about: ClassVar = {
+        "gives": "image; 294-d",
+        "weights": "none",
+    }
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +17,11 @@ __all__ = ["Paired"]
 
 class Paired(Encoder):
     """Two modality-specific encoders side by side, as the paper's baselines use them: no space is shared."""
+
+    about: ClassVar = {
+        "gives": "image of one, text of the other",
+        "weights": "those of the two encoders",
+    }
 
     def __init__(self, *, image: Encoder, text: Encoder) -> None:
         """Raises ConfigError where an encoder gives anything but the modality that it is taken for."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError, optional
+from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder
 
 __all__ = ["Sentence"]
 
 MINILM = "all-MiniLM-L6-v2"
+_SETTINGS = "lmm4rec.json"
 
 
 class Sentence(Encoder):
@@ -25,6 +27,12 @@ class Sentence(Encoder):
     `checkpoint` is a local folder, a hub name, or "all-MiniLM-L6-v2", whose weights come with the extra `minilm` and
     need no network. Vectors are the model's sentence embeddings, L2-normalized.
     """
+
+    about: ClassVar = {
+        "gives": "text; all-MiniLM-L6-v2 384-d",
+        "weights": "a sentence-transformers folder or hub name; all-MiniLM-L6-v2 from the extra minilm",
+        "parameters": "all-MiniLM-L6-v2 22,565,376",
+    }
 
     def __init__(self, *, checkpoint: str = MINILM, text: str = "{title}. {description}") -> None:
         """Raises ConfigError where there is no model under `checkpoint`, MissingExtraError without the extra."""
@@ -71,6 +79,16 @@ class Sentence(Encoder):
             "vocabulary": self.model.tokenizer.get_vocab(),
             "modules": repr(self.model),
         }
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the encoder as a sentence-transformers folder."""
+        self.model.save_pretrained(str(folder))
+        write_json(Path(folder) / _SETTINGS, {"encoder": "sentence", "text": self.text})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Sentence:
+        """The encoder in a folder written by `save_pretrained`."""
+        return cls(checkpoint=str(folder), text=read_json(Path(folder) / _SETTINGS)["text"])
 
 
 def _packaged() -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +26,12 @@ class Vision(Encoder):
     The vector is the model's pooled output (the mean of the last states where it has none), L2-normalized. Pictures are
     prepared as the checkpoint's own preprocessor says.
     """
+
+    about: ClassVar = {
+        "gives": "image; ResNet-50 2048-d, ViT-B and DINOv2 base 768-d",
+        "weights": "a Hugging Face folder or hub name",
+        "parameters": "ResNet-50 23,508,032; ViT-B/16 86,389,248; DINOv2 base 86,580,480",
+    }
 
     def __init__(self, *, checkpoint: str) -> None:
         """Raises ConfigError where there is no vision model under `checkpoint`, MissingExtraError without the extra."""
@@ -63,6 +70,16 @@ class Vision(Encoder):
     def settings(self) -> dict[str, object]:
         """The preprocessor's values and the architecture."""
         return {"preprocessing": self.processor.to_json_string(), "architecture": self.model.config.to_json_string()}
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the encoder as a folder in the Hugging Face layout."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Vision:
+        """The encoder in a folder written by `save_pretrained`."""
+        return cls(checkpoint=str(folder))
 
     def _to_pixels(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
         return torch.from_numpy(np.asarray(self.processor(images=image, return_tensors="np")["pixel_values"][0]))

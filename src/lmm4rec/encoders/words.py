@@ -6,6 +6,7 @@ import itertools
 import re
 import zlib
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,6 +31,11 @@ class Words(Encoder):
     log((1 + N) / (1 + df)) + 1, L2-normalized and projected on the `dim` strongest directions of the catalog, then
     L2-normalized again. The catalog's frequencies and directions are learned by `learn_catalog`, from texts alone.
     """
+
+    about: ClassVar = {
+        "gives": "text; as wide as dim",
+        "weights": "none: it counts the words of the catalog",
+    }
 
     weights: Tensor
     directions: Tensor

@@ -13,12 +13,11 @@ from lmm4rec.data.filters import prepare
 from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import split
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoders.clip import Clip
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.experiments.arguments import resolve
 from lmm4rec.experiments.content import catalog_features
 from lmm4rec.experiments.listeners import curves
-from lmm4rec.experiments.pretrained import local_checkpoint
+from lmm4rec.experiments.pretrained import HasTiny, local_checkpoint
 from lmm4rec.experiments.protocol import masked
 from lmm4rec.experiments.spec import Spec, Table
 from lmm4rec.training.contrastive import fit_pairs
@@ -91,9 +90,9 @@ def make_encoder(table: Mapping[str, Any], catalog: Catalog, *, shown: bool = Tr
     for key, parameter in hyper_parameters(component).items():
         if parameter.annotation is Encoder:
             arguments[key] = make_encoder(arguments[key], catalog, shown=shown)
-    if component is Clip:
+    if isinstance(component, HasTiny):
         arguments["checkpoint"] = local_checkpoint(
-            arguments["checkpoint"], catalog, text=arguments["text"], shown=shown
+            component, arguments["checkpoint"], catalog, text=arguments["text"], shown=shown
         )
     encoder: Encoder = component(**arguments)
     return encoder

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import cache_folder, write_json
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.toyshop.world import make_catalog
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.nn.text import render
 from lmm4rec.training.contrastive import fit_pairs
 
 TINY, TOYSHOP = "tiny", "toyshop"
@@ -20,35 +22,44 @@ _TOYSHOP_ITEMS = 4000
 _TOYSHOP_TRAINING = {"epochs": 6, "batch_size": 64, "learning_rate": 5e-4, "weight_decay": 0.05, "patience": 0}
 
 
-def local_checkpoint(name: str, catalog: Catalog, *, text: str, shown: bool) -> str:
+@runtime_checkable
+class HasTiny(Protocol):
+    """An encoder class that can write a small untrained model of its kind, its vocabulary learned from texts."""
+
+    __name__: str
+
+    def write_tiny(self, folder: str | Path, texts: Sequence[str], *, seed: int = 0) -> None:
+        """Write it in the layout that the class reads as `checkpoint`."""
+        ...
+
+    def __call__(self, *, checkpoint: str, text: str) -> Encoder:
+        """The encoder of a checkpoint."""
+        ...
+
+
+def local_checkpoint(component: HasTiny, name: str, catalog: Catalog, *, text: str, shown: bool) -> str:
     """The folder of a checkpoint that lmm4rec makes itself; any other name as it is.
 
-    "tiny": a small untrained CLIP whose vocabulary is learned from the catalog, to be fine-tuned on it.
+    "tiny": a small untrained model whose vocabulary is learned from the catalog, to be fine-tuned on it.
     "toyshop": the same, pre-trained on the toy shop's second catalog, which shares no item with the shop's.
     """
     if name == TOYSHOP:
-        return str(toyshop_clip(shown=shown))
-    return str(tiny_clip(catalog, text=text)) if name == TINY else name
+        return str(toyshop_encoder(component, shown=shown))
+    return str(tiny_encoder(component, catalog, text=text)) if name == TINY else name
 
 
-def tiny_clip(catalog: Catalog, *, text: str, seed: int = 0) -> Path:
-    """The folder of a small untrained CLIP with the catalog's vocabulary."""
-    from lmm4rec.encoders.clip import write_tiny_checkpoint
-    from lmm4rec.nn.text import render
-
+def tiny_encoder(component: HasTiny, catalog: Catalog, *, text: str, seed: int = 0) -> Path:
+    """The folder of a small untrained encoder with the catalog's vocabulary."""
     texts = [render(text, item.fields) for item in catalog]
-    folder = _folder("tiny-clip", texts, seed)
-    return _made(folder, lambda beside: write_tiny_checkpoint(beside, texts, seed=seed))
+    folder = _folder(f"tiny-{component.__name__.lower()}", texts, seed)
+    return _made(folder, lambda beside: component.write_tiny(beside, texts, seed=seed))
 
 
-def toyshop_clip(*, shown: bool = True) -> Path:
-    """The folder of the small CLIP that is pre-trained on the toy shop's second catalog."""
-    from lmm4rec.data.toyshop.world import make_catalog
-    from lmm4rec.encoders.clip import Clip
-
+def toyshop_encoder(component: HasTiny, *, shown: bool = True) -> Path:
+    """The folder of the small encoder that is pre-trained on the toy shop's second catalog."""
     text = "{title}. {description}"
     catalog = make_catalog(seed=1, items=_TOYSHOP_ITEMS)
-    encoder = Clip(checkpoint=str(tiny_clip(catalog, text=text)), text=text)
+    encoder = component(checkpoint=str(tiny_encoder(component, catalog, text=text)), text=text)
     return tuned_folder(encoder, catalog, _TOYSHOP_TRAINING, shown=shown)
 
 

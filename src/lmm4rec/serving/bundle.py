@@ -127,6 +127,8 @@ class Bundle:
         """
         folder = Path(folder)
         folder = folder / "bundle" if (folder / "bundle").is_dir() else folder
+        if not (folder / _FACTS).exists():
+            raise CheckpointError(f"there is no bundle in {folder}: give the folder of a finished run")
         facts = read_json(folder / _FACTS)
         if facts.get("version") != VERSION:
             raise CheckpointError(f"{folder} has bundle version {facts.get('version')}, this release reads {VERSION}")

@@ -1,0 +1,172 @@
+"""`lmm4rec models`: what a conf file can name, and every key of it, read from the components themselves."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Interval, Le, Lt
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lmm4rec.core.errors import ConfigError, did_you_mean
+from lmm4rec.core.registry import hyper_parameters
+from lmm4rec.data.shipped import read_shipped
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.experiments.plan import ENCODERS, PRECOMPUTED, RECOMMENDERS, SOURCES
+
+_CITATION = re.compile(r"\(([A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+)[^()]*\d{4}[^()]*)\)")
+_IDENTIFIER = re.compile(r"arXiv \d{4}\.\d{4,5}|doi \S+")
+_WORDS = {str: "text", bool: "bool", int: "int", float: "float", list: "list", dict: "table", Mapping: "table"}
+_PRECOMPUTED = {"gives": "what the files hold", "weights": "none: feature files, or those that came with the data"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A component as a conf file names it."""
+
+    kind: str
+    name: str
+    component: Callable[..., Any]
+
+    @property
+    def what(self) -> str:
+        """What it is, in a line: the first of its module's docstring."""
+        line = (inspect.getdoc(sys.modules[self.component.__module__]) or "").split("\n", 1)[0]
+        title, colon, rest = line.partition(": ")
+        own = colon and re.sub(r"\W", "", title).lower() == self.name.replace("_", "")
+        return rest[0].upper() + rest[1:] if own else line
+
+    @property
+    def text(self) -> str:
+        """Its docstring, without what only a caller from Python needs."""
+        return (inspect.getdoc(self.component) or "").partition("\n\nRaises:")[0]
+
+    @property
+    def paper(self) -> str:
+        """The paper's arXiv number, else its doi, else authors and year; empty where the docstring cites none."""
+        cited = _CITATION.search(" ".join(self.text.split()))
+        if not cited:
+            return ""
+        found = _IDENTIFIER.search(cited[1])
+        return found.group().rstrip(",.;") if found else cited[1]
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """What it tells of itself beside the docstring."""
+        if self.component is read_shipped:
+            return _PRECOMPUTED
+        about: Mapping[str, str] = getattr(self.component, "about", {})
+        return about
+
+
+def show_models(console: Console, name: str | None) -> None:
+    """Print all that a conf file can name, or one of these with every key.
+
+    Raises:
+        ConfigError: nothing has that name.
+    """
+    known = list(entries())
+    if name is None:
+        console.print(_list("recommenders", known, "recommender"), _list("encoders", known, "encoder"))
+        console.print(_list("data sources", known, "data source"))
+        console.print("One in full, with type, default and range of each key:  lmm4rec models NAME")
+        return
+    key = name.lower().replace("-", "_")
+    named = [entry for entry in known if entry.name == key]
+    if not named:
+        names = [entry.name for entry in known]
+        raise ConfigError(f"no model is called '{name}'.{did_you_mean(key, names)} There are: {', '.join(names)}")
+    for entry in named:
+        _show(console, entry)
+
+
+def entries() -> Iterator[Entry]:
+    """All recommenders, encoders and data sources."""
+    for registry in (RECOMMENDERS, ENCODERS, SOURCES):
+        components = {name: registry.get(name) for name in registry.names()}
+        if registry is ENCODERS:
+            components[PRECOMPUTED] = read_shipped
+        for name in sorted(components):
+            yield Entry(registry.kind, name, components[name])
+
+
+def _list(title: str, known: list[Entry], kind: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", expand=True)
+    table.add_column("name", no_wrap=True, style="bold")
+    rows = [entry for entry in known if entry.kind == kind]
+    told = [entry.about for entry in rows]
+    columns = {
+        "what it is": [_both(entry.what, entry.paper) for entry in rows],
+        "gives": [escape(about.get("gives", "")) for about in told],
+        "weights, full sizes": [_both(about.get("weights", ""), _lines(about.get("parameters", ""))) for about in told],
+        "keys": [f"[dim]{', '.join(hyper_parameters(entry.component))}[/]" for entry in rows],
+    }
+    shown = {header: cells for header, cells in columns.items() if any(cells)}
+    for header in shown:
+        table.add_column(header, ratio=2 if header in ("gives", "keys") and len(shown) > 2 else 3)
+    for entry, *cells in zip(rows, *shown.values(), strict=True):
+        table.add_row(entry.name, *cells, end_section=kind == "encoder")
+    return table
+
+
+def _both(first: str, second: str) -> str:
+    return escape(first) + (f"\n[dim]{escape(second)}[/]" if second else "")
+
+
+def _lines(text: str) -> str:
+    return text.replace("; ", "\n")
+
+
+def _show(console: Console, entry: Entry) -> None:
+    console.print(f"[bold]{entry.name}[/] · {entry.kind}\n\n{escape(entry.text)}\n")
+    for label, value in entry.about.items():
+        console.print(f"[bold]{label:12}[/]{escape(value)}")
+    table = Table("key", "type", "default", "allowed", box=box.SIMPLE_HEAD)
+    for name, parameter in hyper_parameters(entry.component).items():
+        kind, allowed = describe(parameter.annotation)
+        table.add_row(name, kind, escape(_default(parameter)), escape(allowed))
+    console.print(table if table.row_count else "It has no keys.")
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    if parameter.default is inspect.Parameter.empty:
+        return "needed"
+    return "" if parameter.default is None else json.dumps(parameter.default, ensure_ascii=False, default=str)
+
+
+def describe(annotation: Any) -> tuple[str, str]:
+    """A parameter's type in a word, and the values that it may take; the latter empty where any will do."""
+    if annotation is Encoder:
+        return "encoder", 'a table: { name = "...", ... }'
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return describe(arguments[0])[0], ", ".join(filter(None, map(_bounds, arguments[1:])))
+    if origin is Literal:
+        return _WORDS[type(arguments[0])], " | ".join(json.dumps(value) for value in arguments)
+    if origin in (Union, types.UnionType):
+        parts = [describe(part) for part in arguments if part is not type(None)]
+        plain = [part for part in parts if part[0] in _WORDS.values()]  # a conf file holds plain values, no frames
+        return (plain or parts)[0]
+    plain_type = origin or annotation
+    for known, word in _WORDS.items():
+        if inspect.isclass(plain_type) and issubclass(plain_type, known):
+            return (f"list of {describe(arguments[0])[0]}" if word == "list" and arguments else word), ""
+    return getattr(annotation, "__name__", str(annotation)).lower(), ""
+
+
+def _bounds(limit: Any) -> str:
+    if isinstance(limit, Interval):
+        return ", ".join(filter(None, map(_bounds, limit)))
+    signs = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
+    return next(
+        (f"{sign} {getattr(limit, name)}" for kind, (sign, name) in signs.items() if isinstance(limit, kind)), ""
+    )

@@ -1,0 +1,260 @@
+"""Dual: SigLIP, AltCLIP, Chinese-CLIP, MetaCLIP 2 and whatever in transformers has a tower for either modality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from lmm4rec.core.errors import ConfigError, optional
+from lmm4rec.core.files import read_json, write_json
+from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
+from lmm4rec.encoders.base import Encoder, check_weights, stack_pixels
+
+__all__ = ["Dual"]
+
+_SETTINGS = "lmm4rec.json"
+_SIGLIP = ("siglip", "siglip2")  # trained on texts of one length: padding is attended to, and the last token is taken
+_NAFLEX = "siglip2"  # takes patches of pictures of any shape
+
+
+class Dual(Encoder):
+    """SigLIP (Zhai et al. 2023, arXiv 2303.15343), SigLIP 2, AltCLIP, Chinese-CLIP, MetaCLIP 2 and their like.
+
+    `checkpoint` is a local folder in the Hugging Face layout or a hub name. Vectors are what transformers calls image
+    and text features, L2-normalized. Pictures and words are prepared by the checkpoint's own preprocessor and
+    tokenizer; SigLIP 2's words are in lower case, as in its training. `text_len` cuts texts shorter than the
+    checkpoint does. Tuning on pairs is contrastive (softmax) for all, so SigLIP's sigmoid bias stays as it is.
+
+    SigLIP 2 of flexible shape (NaFlex): `pixels` holds [patches, values] of a picture as one channel, two more columns
+    with the number of its rows and columns of patches.
+    """
+
+    separable = True
+
+    about: ClassVar = {
+        "gives": "image and text in one space; SigLIP base 768-d, AltCLIP 768-d, Chinese-CLIP base 512-d",
+        "weights": 'a Hugging Face folder or hub name; "tiny", "toyshop" (a small SigLIP)',
+        "parameters": "SigLIP base/16 203,155,970; SigLIP 2 base/16 375,187,970",
+    }
+
+    def __init__(
+        self,
+        *,
+        checkpoint: str,
+        text: str = "{title}. {description}",
+        outputs: Literal["image+text", "image", "text"] = "image+text",
+        text_len: PositiveInt | None = None,
+    ) -> None:
+        """Raises ConfigError where there is no dual encoder under `checkpoint`, MissingExtraError without the extra."""
+        super().__init__()
+        transformers = _transformers()
+        loading = {"dtype": torch.float32, "output_loading_info": True}
+        self.model: Any
+        try:
+            self.model, info = transformers.AutoModel.from_pretrained(checkpoint, **loading)
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(checkpoint)
+            self.processor: Any = transformers.AutoImageProcessor.from_pretrained(checkpoint, backend="pil")
+        except (OSError, ValueError, ImportError) as error:
+            raise ConfigError(
+                f"no dual encoder under checkpoint '{checkpoint}': give a folder with config.json, model.safetensors, "
+                "preprocessor_config.json and the tokenizer, or a hub name where there is a network "
+                f"({str(error).strip().splitlines()[0]})"
+            ) from error
+        kind = type(self.model).__name__
+        if not all(hasattr(self.model, f"get_{modality}_features") for modality in ("image", "text")):
+            raise ConfigError(
+                f"the {kind} under checkpoint '{checkpoint}' is no dual encoder: it gives no vector for a picture and "
+                "for words; take the encoder 'vision' for a vision model, 'sentence' for a text model"
+            )
+        check_weights(checkpoint, info["missing_keys"])
+        self.text, self.outputs = text, outputs
+        self.kind: str = self.model.config.model_type
+        self.text_len = self._longest_text(checkpoint, text_len)
+        self.dims = dict.fromkeys(outputs.split("+"), self._width(checkpoint))
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The learned log of the inverse temperature."""
+        scale: Tensor = self.model.logit_scale
+        return scale.reshape(())
+
+    def prepare(self, items: Sequence[Item]) -> Inputs:
+        """Pixels as the checkpoint's preprocessor makes them, and token ids, the real ones first."""
+        pixels, has_image = stack_pixels(items, self._to_pixels) if "image" in self.dims else (None, None)
+        ids, mask = self._tokenize([self.read(item) for item in items]) if "text" in self.dims else (None, None)
+        return Inputs(pixels, ids, mask, has_image)
+
+    def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
+        """Unit vectors of the pictures and the words."""
+        vectors: dict[Modality, Tensor] = {}
+        if "image" in self.dims:
+            if inputs.pixels is None:
+                raise ConfigError(f"the outputs '{self.outputs}' of 'dual' need pixels, the inputs have none")
+            vectors["image"] = self._image_features(inputs.pixels)
+        if "text" in self.dims:
+            if inputs.text_ids is None or inputs.text_mask is None:
+                raise ConfigError(f"the outputs '{self.outputs}' of 'dual' need text, the inputs have none")
+            vectors["text"] = self._text_features(inputs.text_ids, inputs.text_mask)
+        return {modality: F.normalize(rows, dim=1) for modality, rows in vectors.items()}
+
+    def settings(self) -> dict[str, object]:
+        """Template, outputs, preprocessing, vocabulary and architecture."""
+        config = self.model.config.to_dict()
+        return {
+            "text": self.text,
+            "outputs": self.outputs,
+            "text_len": self.text_len,
+            "preprocessing": self.processor.to_json_string(),
+            "tokenizer": (type(self.tokenizer).__name__, self.tokenizer.padding_side),
+            "vocabulary": self.tokenizer.get_vocab(),
+            "architecture": {key: config[key] for key in ("model_type", "text_config", "vision_config")},
+        }
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the encoder as a folder in the Hugging Face layout, which any tool of that family reads."""
+        for part in (self.model, self.tokenizer, self.processor):
+            part.save_pretrained(folder)
+        settings = {"text": self.text, "outputs": self.outputs, "text_len": self.text_len}
+        write_json(Path(folder) / _SETTINGS, {"encoder": "dual", **settings})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Dual:
+        """The encoder in a folder written by `save_pretrained`."""
+        settings = read_json(Path(folder) / _SETTINGS)
+        return cls(checkpoint=str(folder), **{key: settings[key] for key in ("text", "outputs", "text_len")})
+
+    @classmethod
+    def write_tiny(
+        cls,
+        folder: str | Path,
+        texts: Sequence[str],
+        *,
+        seed: NonNegativeInt = 0,
+        image_size: PositiveInt = 64,
+        patch: PositiveInt = 16,
+        dim: PositiveInt = 96,
+        layers: PositiveInt = 2,
+        vocabulary: PositiveInt = 2000,
+        text_len: PositiveInt = 48,
+    ) -> None:
+        """Write a small untrained SigLIP in the Hugging Face layout, its byte-pair vocabulary learned from `texts`."""
+        transformers = _transformers()
+        tokenizer = _train_tokenizer(transformers, texts, vocabulary, text_len)
+        shared = {"hidden_size": dim, "intermediate_size": 4 * dim, "num_hidden_layers": layers}
+        shared["num_attention_heads"] = dim // 32
+        special = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        words = {"vocab_size": len(tokenizer), "max_position_embeddings": text_len, **special}
+        config = transformers.SiglipConfig(
+            text_config={**shared, **words}, vision_config={**shared, "image_size": image_size, "patch_size": patch}
+        )
+        with torch.random.fork_rng():  # transformers draws first weights from the global generator
+            torch.manual_seed(seed)
+            model = transformers.SiglipModel(config)
+        torch.nn.init.constant_(model.logit_scale, float(np.log(1 / 0.07)))  # CLIP's first temperature
+        processor = transformers.SiglipImageProcessorPil(size={"height": image_size, "width": image_size})
+        for part in (model, tokenizer, processor):
+            part.save_pretrained(folder)
+
+    def _image_features(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
+        if self.kind != _NAFLEX:
+            return self.model.get_image_features(pixel_values=pixels).pooler_output
+        patches, shapes = pixels[:, 0, :, :-2], pixels[:, 0, 0, -2:].long().clamp(min=1)  # at least one: no picture
+        real = torch.arange(patches.shape[1], device=pixels.device) < shapes.prod(dim=1, keepdim=True)
+        features = self.model.get_image_features(
+            pixel_values=patches, pixel_attention_mask=real.long(), spatial_shapes=shapes
+        )
+        return features.pooler_output
+
+    def _text_features(
+        self, ids: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch dim"]:
+        side = self.tokenizer.padding_side if self.kind in _SIGLIP else "right"
+        order = (mask if side == "left" else ~mask).long().argsort(dim=1, stable=True)
+        pad = self.tokenizer.pad_token_id
+        ids, mask = ids.masked_fill(~mask, pad).gather(1, order), mask.gather(1, order)
+        if self.kind in _SIGLIP:
+            positions = self.model.config.text_config.max_position_embeddings
+            more = positions - ids.shape[1]
+            if more < 0:
+                raise ConfigError(f"texts of {ids.shape[1]} tokens, but the checkpoint has {positions} positions")
+            ids = F.pad(ids, (more, 0) if side == "left" else (0, more), value=pad)
+            return self.model.get_text_features(input_ids=ids).pooler_output
+        mask[~mask.any(dim=1), 0] = True  # attention over nothing would be NaN
+        return self.model.get_text_features(input_ids=ids, attention_mask=mask.long()).pooler_output
+
+    def _to_pixels(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
+        made = self.processor(images=image, return_tensors="np")
+        pixels = torch.from_numpy(np.asarray(made["pixel_values"][0], dtype=np.float32))
+        if self.kind != _NAFLEX:
+            return pixels
+        shape = torch.from_numpy(np.asarray(made["spatial_shapes"][0])).float()
+        return torch.cat([pixels, shape.expand(len(pixels), 2)], dim=1)[None]
+
+    def _tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        lower = self.kind in _SIGLIP and not hasattr(self.tokenizer, "do_lower_case")
+        read = [text.lower() for text in texts] if lower else list(texts)
+        encoded = self.tokenizer(read, truncation=True, max_length=self.text_len)["input_ids"]
+        ids = torch.full((len(texts), max(map(len, encoded))), self.tokenizer.pad_token_id, dtype=torch.int64)
+        mask = torch.zeros(ids.shape, dtype=torch.bool)
+        for row, (text, tokens) in enumerate(zip(texts, encoded, strict=True)):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = bool(text)
+        return ids, mask
+
+    def _longest_text(self, checkpoint: str, given: int | None) -> int:
+        """The tokens of the longest text: what is asked for, or else what tokenizer and positions allow."""
+        config = self.model.config.text_config
+        positions = config.max_position_embeddings
+        if self.kind == "altclip":  # as in RoBERTa, positions start behind that of the padding
+            positions -= config.pad_token_id + 1
+        if given and given > positions:
+            raise ConfigError(f"text_len = {given}, but checkpoint '{checkpoint}' has {positions} positions for text")
+        return given or min(self.tokenizer.model_max_length, positions)
+
+    def _width(self, checkpoint: str) -> int:
+        """The width of the vectors, by trial: architectures have no common name for it."""
+        try:
+            with torch.no_grad():
+                image = self._image_features(self._to_pixels(Image.new("RGB", (64, 64)))[None])
+                text = self._text_features(*self._tokenize(["a"]))
+        except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
+            raise ConfigError(
+                f"the {type(self.model).__name__} under checkpoint '{checkpoint}' gives no vector for a picture alone "
+                f"or for words alone ({str(error).splitlines()[0]})"
+            ) from error
+        if image.shape[1] != text.shape[1]:
+            raise ConfigError(
+                f"checkpoint '{checkpoint}' gives {image.shape[1]} numbers for a picture and {text.shape[1]} for words:"
+                " they are in no common space"
+            )
+        return image.shape[1]
+
+
+def _transformers() -> Any:
+    return optional("transformers", extra="transformers", purpose="the encoder 'dual'")
+
+
+def _train_tokenizer(transformers: Any, texts: Sequence[str], size: int, text_len: int) -> Any:
+    """A lower-case byte-pair vocabulary learned from the texts; every text ends with its end token."""
+    library = optional("tokenizers", extra="transformers", purpose="the encoder 'dual'")
+    special: Mapping[str, str] = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    learner = library.Tokenizer(library.models.BPE(unk_token="<unk>"))
+    learner.normalizer = library.normalizers.Sequence(
+        [library.normalizers.NFKC(), library.normalizers.Lowercase(), library.normalizers.Strip()]
+    )
+    learner.pre_tokenizer = library.pre_tokenizers.Metaspace()
+    trainer = library.trainers.BpeTrainer(vocab_size=size, special_tokens=[*special.values()], show_progress=False)
+    learner.train_from_iterator(texts, trainer)
+    end = [("</s>", learner.token_to_id("</s>"))]
+    learner.post_processor = library.processors.TemplateProcessing(single="$A </s>", special_tokens=end)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=learner, model_max_length=text_len, padding_side="right", **special
+    )
