@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -176,3 +178,90 @@ def test_main_without_a_model_is_a_menu(front: ModuleType, monkeypatch: pytest.M
 def test_main_offers_the_nearest_model(front: ModuleType) -> None:
     with pytest.raises(SystemExit, match=r"no model 'LigthGCN' .* Did you mean 'lightgcn'\?"):
         front.main(["LigthGCN"])
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A shop on disk, one of its pictures damaged."""
+    main_arguments = ["example", "my_shop"]
+    with pytest.raises(SystemExit):
+        main(main_arguments)
+    conf = tmp_path / "my_shop.conf"
+    broken = sorted((tmp_path / "my_shop" / "images").iterdir())[3]
+    broken.write_bytes(broken.read_bytes()[:50])
+    return conf
+
+
+def test_a_broken_picture_is_counted_and_listed_and_strict_stops(
+    call: Output, shop: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    code, text = call("encode", str(shop), "--strict")
+    assert code == 2
+    (name,) = (path.stem for path in (tmp_path / "my_shop" / "images").iterdir() if path.stat().st_size == 50)
+    assert f"cannot be read: {name}; mend these files" in text
+    code, text = call("encode", str(shop))
+    assert code == 0
+    assert f"broken pictures: {name}" in text
+    assert "image: 500 items × 294, 13 without image" in text  # the shop leaves 12 without
+    small = ["-s", "train.epochs=1", "-s", "recommender.dim=4"]
+    caplog.clear()
+    code, text = call("run", str(shop), "-o", "out", *small)
+    assert code == 0
+    assert "warning: 1 item of 500 named a picture that could not be read" in caplog.text
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["features"] == {"precision": "float32", "broken_images": [name]}
+    assert any("1 item of 500 named a picture" in finding for finding in metrics["data"]["findings"])
+    assert "1 item of 500 named a picture" in (tmp_path / "out" / "report.html").read_text()
+    code, text = call("run", str(shop), "-o", "strict", "-s", "features.strict=true", *small)
+    assert code == 2
+    assert f"cannot be read: {name}" in text
+
+
+def test_the_store_is_listed_verified_and_pruned(call: Output, tmp_path: Path) -> None:
+    assert "is empty" in call("encode", "--list")[1]
+    call("encode", "tiny.conf", "-s", "encoder.name=color")
+    code, text = call("encode", "--list")
+    assert code == 0
+    for words in ("Color", "image 294", "float32", "60", "whole"):
+        assert words in text
+    (path,) = (tmp_path / "cache" / "features").glob("*/*.safetensors")
+    key = path.parent.name
+    assert call("encode", "--verify") == (0, f"{key[:12]} good")
+    path.write_bytes(path.read_bytes()[:-1])
+    code, text = call("encode", "--verify", key[:6])
+    assert code == 1
+    assert f"{key[:12]} {path} has" in text
+    assert call("encode", "--prune", "--unfinished") == (0, "nothing to remove")
+    assert call("encode", "--prune", "--older-than", "1") == (0, "nothing to remove")
+    code, text = call("encode", "--prune", "nothing-so")
+    assert code == 2
+    assert "no entry of the feature store has a key that begins with 'nothing-so'" in text
+    code, text = call("encode", "--prune", key[:4])
+    assert code == 0
+    assert "removed 1 entry" in text
+    assert not path.parent.exists()
+
+
+def test_pruning_everything_asks_first(call: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call("encode", "tiny.conf", "-s", "encoder.name=color")
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    code, text = call("encode", "--prune")
+    assert code == 1
+    assert "remove all" in text
+    assert list((tmp_path / "cache" / "features").glob("*/entry.json"))
+    assert call("encode", "--prune", "--yes")[0] == 0
+    assert not list((tmp_path / "cache" / "features").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["encode"], "name a conf file, or choose one of --list, --verify and --prune"),
+        (["encode", "--list", "--prune"], "choose one of --list, --verify and --prune"),
+        (["encode", "tiny.conf"], "tiny.conf names no encoder: add an [encoder] table"),
+    ],
+)
+def test_encode_says_what_it_needs(call: Output, arguments: list[str], message: str) -> None:
+    code, text = call(*arguments)
+    assert code == 2
+    assert message in text.replace(" │ │ ", " ")

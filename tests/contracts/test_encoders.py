@@ -6,9 +6,10 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +18,8 @@ from torch import Tensor
 from lmm4rec.core.errors import ConfigError, ImageError
 from lmm4rec.core.registry import Registry, hyper_parameters
 from lmm4rec.core.types import Inputs, Item
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.color import Color
@@ -25,6 +28,8 @@ from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.sentence import Sentence
 from lmm4rec.encoders.vision import Vision
 from lmm4rec.encoders.words import Words
+from lmm4rec.features.extract import extract
+from lmm4rec.features.store import FeatureStore
 
 REGISTRY = Registry("lmm4rec.encoders", kind="encoder")
 TEXT = "{title}. {description}"
@@ -150,6 +155,42 @@ def test_items_are_encoded_each_for_itself(build: Build, name: str) -> None:
     for modality, x in alone.items():
         torch.testing.assert_close(x, together[modality][[3, 1]], atol=1e-5, rtol=1e-4)
         assert not torch.allclose(x[0], x[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_parts_give_the_same_vectors_from_less(build: Build, name: str) -> None:
+    """Extraction encodes part by part: neither vectors nor masks change; a digest tells what the part takes."""
+    encoder, items = build(name), [*ITEMS, NO_PICTURE, BROKEN, NO_WORDS]
+    expected, present = vectors(encoder, items), encoder.present(encoder.prepare(items))
+    parts = encoder.parts()
+    assert [modality for part in parts for modality in part.dims] == list(encoder.dims)
+    for part in parts:
+        assert {modality: encoder.dims[modality] for modality in part.dims} == dict(part.dims)
+        there, has = vectors(part, items), part.present(part.prepare(items))
+        for modality in part.dims:
+            torch.testing.assert_close(there[modality], expected[modality], atol=1e-5, rtol=1e-4)
+            assert torch.equal(has[modality], present[modality])
+        redrawn, retold = Item("0", ITEMS[0].fields, Noise(9)), Item("0", NO_WORDS.fields, ITEMS[0].picture)
+        assert (part.content(redrawn) != part.content(ITEMS[0])) == part.reads("image")
+        assert (part.content(retold) != part.content(ITEMS[0])) == part.reads("text")
+    if len(parts) > 1:
+        assert len({part.fingerprint() + "".join(part.dims) for part in parts}) == len(parts)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_extraction_finds_its_own_batch_size_and_gives_the_vectors(
+    build: Build, tmp_path: Path, name: str, precision: Literal[float32, bfloat16]
+) -> None:
+    encoder, rows = build(name), len(ITEMS)
+    fields = pl.DataFrame([dict(item.fields) for item in ITEMS])
+    ids = Vocabulary(item.id for item in ITEMS)
+    catalog = Catalog(ids, fields, tuple(item.picture for item in ITEMS), np.arange(rows), rows)
+    extracted = extract(encoder, catalog, store=FeatureStore(tmp_path), precision=precision, shown=False)
+    # bfloat16 has 8 bits, and rounds some hundred times on the way
+    tolerance = {"float32": 1e-4, "bfloat16": 0.05}[precision]
+    for modality, x in vectors(encoder, ITEMS).items():
+        torch.testing.assert_close(extracted.features[modality], x.float(), atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -99,7 +99,10 @@ def many(count: int = 20) -> Catalog:
 
 def run(encoder: Plainly, catalog: Catalog, folder: Path, **options: object) -> Extracted:
     return extract(
-        encoder, catalog, store=FeatureStore(folder), **{"batch_size": 2, "block_size": 4, "shown": False} | options
+        encoder,
+        catalog,
+        store=FeatureStore(folder),
+        **{"batch_size": 2, "block_size": 4, "shown": False, "precision": "float32"} | options,
     )  # type: ignore[arg-type]
 
 
@@ -244,7 +247,7 @@ def test_empty_catalog(tmp_path: Path) -> None:
 
 
 def test_vector_that_is_not_finite_stops_and_names_the_item(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Plainly gives item 'i0' a text vector that is not finite"):
+    with pytest.raises(DataError, match="Plainly gives item 'i10' a text vector that is not finite"):
         run(Plainly(scale=float("inf")), many(), tmp_path)
     assert FeatureStore(tmp_path).entries() == []
 

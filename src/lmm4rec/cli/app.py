@@ -68,11 +68,36 @@ def doctor_command(conf: Conf, settings: Settings = None) -> None:
 
 
 @app.command("encode")
-def encode_command(conf: Conf, settings: Settings = None) -> None:
-    """Encode a conf file's catalog into the feature store, without training."""
-    from lmm4rec.cli.commands import encode_catalog
+def encode_command(
+    what: Annotated[
+        str, typer.Argument(metavar="[CONF|KEY]", help="A .conf file; for --verify and --prune the start of a key.")
+    ] = "",
+    settings: Settings = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at a picture that cannot be read.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="List what the feature store holds.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare stored vectors with their checksums.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove from the feature store.")] = False,
+    older_than: Annotated[float, typer.Option(metavar="DAYS", min=0, help="With --prune: only what is older.")] = 0,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="With --prune: only what was never finished.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="With --prune: do not ask.")] = False,
+) -> None:
+    """Encode a conf file's catalog into the feature store, without training; or look after the store."""
+    from lmm4rec.cli import features
 
-    encode_catalog(conf, settings or [])
+    if sum([show, verify, prune]) > 1:
+        raise typer.BadParameter("choose one of --list, --verify and --prune")
+    if show:
+        features.list_store()
+    elif verify:
+        features.verify_store(what)
+    elif prune:
+        features.prune_store(what, older_than_days=older_than, unfinished=unfinished, sure=yes)
+    elif what:
+        features.encode_catalog(Path(what), settings or [], strict=strict)
+    else:
+        raise typer.BadParameter("name a conf file, or choose one of --list, --verify and --prune")
 
 
 @app.command("recommend")
@@ -118,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
         Console(stderr=True).print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; the same command with --resume goes on")
+        Console(stderr=True).print("interrupted; the same command goes on, a run with --resume")
         sys.exit(130)
 
 

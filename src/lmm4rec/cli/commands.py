@@ -68,16 +68,6 @@ def examine_data(conf: Path, settings: Sequence[str]) -> None:
             console.print(f"          {example}", markup=False, soft_wrap=True)
 
 
-def encode_catalog(conf: Path, settings: Sequence[str]) -> None:
-    """`lmm4rec encode`."""
-    plan = make_plan(load_spec(conf, overrides(settings)))
-    bench = Workbench()
-    catalog = bench.dataset(plan).catalog
-    content = bench.content(plan, catalog, shown=True)
-    for modality, rows in content.features.items():
-        console.print(f"{modality}: {rows.shape[0]:,} items × {rows.shape[1]}")
-
-
 def recommend_items(folder: Path, users: Sequence[str], k: int) -> None:
     """`lmm4rec recommend`."""
     for user, items in Bundle.load(folder).recommend(users, k).items():

@@ -1,6 +1,8 @@
-"""Where tensors live."""
+"""Where tensors live, and what the hardware there computes natively."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 
@@ -22,3 +24,22 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device '{name}' was asked for, but torch {torch.__version__} sees no GPU; take 'auto'")
     return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware; False where that cannot be told."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and not _BFLOAT16_FLAGS.isdisjoint(_cpu_flags())
+
+
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 from Cooper Lake and Zen 4 on; "bf16" is ARM's
+
+
+def _cpu_flags() -> set[str]:
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text(errors="replace").splitlines() if info.exists() else []:
+        name, _, flags = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return set(flags.split())
+    return set()

@@ -47,7 +47,9 @@ class Catalog(Sequence[Item]):
     def __getitem__(self, row):  # type: ignore[no-untyped-def]
         """The item of a row, or the items of a slice of rows."""
         if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(len(self)))]
+            rows = range(*row.indices(len(self)))
+            texts = self.fields[row].iter_rows(named=True) if self.fields.width else ({} for _ in rows)
+            return [Item(self.ids[i], text, self.pictures[i]) for i, text in zip(rows, texts, strict=True)]
         id_, picture = self.ids[row], self.pictures[row]  # first, for the IndexError that ends an iteration
         return Item(id_, self.fields.row(row, named=True) if self.fields.width else {}, picture)
 

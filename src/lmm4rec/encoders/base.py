@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar
@@ -16,6 +17,9 @@ from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.nn.text import render
 
+FUSED: Modality = "fused"
+"""One vector of an item's picture and words together."""
+
 
 class Encoder(nn.Module, ABC):
     """Turns items into vectors.
@@ -28,6 +32,14 @@ class Encoder(nn.Module, ABC):
 
     text: str = ""
     """The template of what is read of an item; empty where the encoder reads no words."""
+
+    outputs: str = ""
+    """The modalities that come out, joined by "+", where that is a parameter of the encoder."""
+
+    separable: ClassVar[bool] = False
+    """Whether `prepare` and `forward` follow `dims`, each modality in a pass of its own; `parts` uses that."""
+
+    _weights: str = ""  # a digest of the weights where it is known
 
     about: ClassVar[Mapping[str, str]] = {}
     """What `lmm4rec models` tells beside the docstring: what the encoder gives, the weights it takes, its sizes."""
@@ -49,14 +61,36 @@ class Encoder(nn.Module, ABC):
     def settings(self) -> dict[str, object]:
         """The plain values beside the weights that determine the vectors: preprocessing, text template, outputs."""
 
+    def reads(self, modality: Modality) -> bool:
+        """Whether any vector that comes out depends on the items' "image" or "text"; a fused one depends on both."""
+        return modality in self.dims or FUSED in self.dims
+
     def fingerprint(self) -> str:
         """A digest of all that determines the vectors: weights and settings."""
-        return fingerprint(type(self).__name__, self.settings(), self.state_dict())
+        return fingerprint(type(self).__name__, self.settings(), self._weights or fingerprint(self.state_dict()))
+
+    def parts(self) -> tuple[Encoder, ...]:
+        """Encoders that give the same vectors between them, each from less of an item; the encoder itself if none do.
+
+        Extraction takes them one after the other, so that a picture under two texts is encoded once. They share the
+        weights, and are for use before these change.
+        """
+        if not self.separable or len(self.dims) == 1:
+            return (self,)
+        weights = fingerprint(self.state_dict())
+        return tuple(self._narrowed(modality, weights) for modality in self.dims)
+
+    def _narrowed(self, modality: Modality, weights: str) -> Encoder:
+        part = copy.copy(self)
+        part.dims, part._weights = {modality: self.dims[modality]}, weights
+        if self.outputs:
+            part.outputs = modality
+        return part
 
     def content(self, item: Item) -> str:
         """A digest of all that the encoder takes from one item."""
-        picture = item.picture.digest() if item.picture and "image" in self.dims else ""
-        return fingerprint(self.read(item), picture)
+        picture = item.picture.digest() if item.picture and self.reads("image") else ""
+        return fingerprint(self.read(item) if self.reads("text") else "", picture)
 
     def read(self, item: Item) -> str:
         """The words of an item as the encoder reads them; empty where there are none."""

@@ -41,6 +41,8 @@ class Clip(Encoder):
     `text_len` cuts texts shorter than the checkpoint's length.
     """
 
+    separable = True
+
     about: ClassVar = {
         "gives": "image and text in one space; ViT-B 512-d, ViT-L/14 768-d",
         "weights": 'a Hugging Face folder or hub name, or an original .pt file; "tiny", "toyshop"',

@@ -37,6 +37,8 @@ class Dual(Encoder):
     with the number of its rows and columns of patches.
     """
 
+    separable = True
+
     about: ClassVar = {
         "gives": "image and text in one space; SigLIP base 768-d, AltCLIP 768-d, Chinese-CLIP base 512-d",
         "weights": 'a Hugging Face folder or hub name; "tiny", "toyshop" (a small SigLIP)',

@@ -42,6 +42,10 @@ class Paired(Encoder):
         self.image.learn_catalog(items)
         self.words.learn_catalog(items)
 
+    def parts(self) -> tuple[Encoder, ...]:
+        """The two sides."""
+        return (*self.image.parts(), *self.words.parts())
+
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """The pixels of one side, the words of the other."""
         image, text = self.image.prepare(items), self.words.prepare(items)

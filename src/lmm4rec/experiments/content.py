@@ -9,9 +9,11 @@ from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.core.types import Features, NonNegativeInt, PositiveInt
 from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.findings import Finding, counted
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.pretrained import fine_tuned
 from lmm4rec.features.extract import Extracted, extract
+from lmm4rec.features.sizing import Precision
 from lmm4rec.features.store import FeatureStore
 
 
@@ -23,15 +25,17 @@ def catalog_features(
     train: Literal["frozen", "finetuned"] = "frozen",
     finetune: Mapping[str, Any] | None = None,
     modalities: Sequence[str] = (),
-    batch_size: PositiveInt = 64,
-    workers: NonNegativeInt = 0,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    batch_size: PositiveInt | Literal["auto"] = "auto",
+    memory_mb: PositiveInt = 1024,
+    workers: NonNegativeInt | Literal["auto"] = "auto",
+    precision: Precision = "auto",
     device: str = "auto",
+    strict: bool = False,
 ) -> Extracted:
     """The features of a catalog from the feature store, encoded where they are not there yet.
 
     `train = "finetuned"` first tunes the encoder on the catalog's own pairs of picture and words (`finetune` holds
-    the arguments of `fit_pairs`).
+    the arguments of `fit_pairs`). The other options are those of `extract`.
     """
     if train == "finetuned":
         encoder = fine_tuned(encoder, catalog, finetune or {}, shown=shown)
@@ -40,11 +44,25 @@ def catalog_features(
         catalog,
         store=FeatureStore(),
         batch_size=batch_size,
+        memory_mb=memory_mb,
         workers=workers,
         precision=precision,
         device=str(choose_device(device)),
+        strict=strict,
         shown=shown,
     )
+
+
+def broken_pictures(extracted: Extracted, items: int) -> tuple[Finding, ...]:
+    """A finding on the pictures that could not be read, where there are any."""
+    broken = extracted.broken
+    if not broken:
+        return ()
+    message = (
+        f"{counted(len(broken), 'item')} of {items:,} named a picture that could not be read when the features were "
+        "made; treated as having no picture"
+    )
+    return (Finding("broken-image", "warning", len(broken), message, tuple(f"item {id_}" for id_ in broken[:10])),)
 
 
 def chosen(features: Features, modalities: Sequence[str]) -> Features:

@@ -22,7 +22,7 @@ from lmm4rec.experiments.report.page import write_report
 from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.showcase import report_view
 from lmm4rec.experiments.spec import Table, load_spec
-from lmm4rec.experiments.workbench import Workbench
+from lmm4rec.experiments.workbench import Content, Workbench
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
@@ -77,7 +77,8 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> 
         valid = _measure(plan, evaluator, scorer, split, "valid")
         # the choice of model is on record before the test part is read, and it is read once
         chosen = {"metric": plan.tables["train"]["metric"], "epoch": history.best_epoch, "epochs": len(history.rows)}
-        record: dict[str, Any] = {"data": _facts(split), "chosen": chosen, "valid": valid.mean}
+        record: dict[str, Any] = {"data": _facts(split, content), "features": content.made}
+        record |= {"chosen": chosen, "valid": valid.mean}
         write_json(folder.metrics, record)
         test = _measure(plan, evaluator, scorer, split, "test")
     _write_per_user(folder, split, valid, test)
@@ -136,7 +137,7 @@ def _measure(plan: Plan, evaluator: Evaluator, scorer: Scorer, split: Split, par
     return evaluator.evaluate(scorer, truth, exclude, train=split.train)
 
 
-def _facts(split: Split) -> dict[str, Any]:
+def _facts(split: Split, content: Content) -> dict[str, Any]:
     dataset = split.dataset
     return {
         "name": dataset.name,
@@ -148,7 +149,7 @@ def _facts(split: Split) -> dict[str, Any]:
         "test": len(split.test),
         "split": split.method,
         "split_fingerprint": split.fingerprint,
-        "findings": [str(finding) for finding in (*dataset.findings, *split.findings)],
+        "findings": [str(finding) for finding in (*dataset.findings, *split.findings, *content.findings)],
     }
 
 

@@ -30,7 +30,7 @@ def report_view(
         facts=_facts(first, split),
         runs=[_run(result, label) for result, label in zip(results, labels, strict=True)],
         people=_people(results, labels, split),
-        findings=first.metrics["data"]["findings"],
+        findings=list(dict.fromkeys(found for result in results for found in result.metrics["data"]["findings"])),
         metric=first.metrics["chosen"]["metric"],
         next_steps=next_steps,
         masked="each user's training items (protocol mmrec)" if mmrec else "each user's training and validation items",

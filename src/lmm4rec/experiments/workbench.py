@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,18 +14,21 @@ from lmm4rec.core.types import Features
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.filters import prepare
+from lmm4rec.data.findings import Finding
 from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import Split, split
-from lmm4rec.experiments.content import catalog_features, chosen
+from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen
 from lmm4rec.experiments.plan import PRECOMPUTED, SOURCES, Plan, make_encoder
 
 
 @dataclass(frozen=True)
 class Content:
-    """The features of a run and what they cost."""
+    """The features of a run, what they cost, and what was odd about them."""
 
     features: Features
     cost: dict[str, float | int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    made: dict[str, Any] = field(default_factory=dict)  # "precision", "broken_images" (ids); empty if not encoded
 
 
 class Workbench:
@@ -66,13 +70,22 @@ class Workbench:
             catalog, make_encoder(plan.tables["encoder"], catalog, shown=shown), shown, **options
         )
         cost: dict[str, float | int] = {"items_encoded": extracted.encoded, "items_reused": extracted.reused}
-        return Content(chosen(extracted.features, modalities), cost)
+        findings = broken_pictures(extracted, len(catalog))
+        _log(findings)
+        made = {"precision": extracted.precision, "broken_images": list(extracted.broken)}
+        return Content(chosen(extracted.features, modalities), cost, findings, made)
 
 
 def _tell(split: Split) -> None:
     """Say what the data is, and what was odd about it."""
-    data, log = split.dataset, logging.getLogger(__name__)
+    data = split.dataset
     parts = ", ".join(f"{len(getattr(split, part)):,} {part}" for part in ("train", "valid", "test"))
-    log.info("%s: %s users, %s items; interactions: %s", data.name, f"{data.n_users:,}", f"{data.n_items:,}", parts)
-    for finding in (*data.findings, *split.findings):
-        log.log(logging.INFO if finding.level == "note" else logging.WARNING, "%s", finding)
+    logging.getLogger(__name__).info(
+        "%s: %s users, %s items; interactions: %s", data.name, f"{data.n_users:,}", f"{data.n_items:,}", parts
+    )
+    _log((*data.findings, *split.findings))
+
+
+def _log(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        logging.getLogger(__name__).log(logging.INFO if finding.level == "note" else logging.WARNING, "%s", finding)

@@ -1,30 +1,32 @@
-"""Extraction: the vectors of a whole catalog, each item encoded only once in all runs."""
+"""Extraction: the vectors of a whole catalog, each content encoded only once in all runs."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Literal
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.progress import progress
-from lmm4rec.core.types import Features, Inputs, Item, Modality, NonNegativeInt, PositiveInt
+from lmm4rec.core.types import Features, Inputs, Item, NonNegativeInt, PositiveInt
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.features.store import FeatureStore, Rows
+from lmm4rec.features import sizing
+from lmm4rec.features.loop import Manner, computing, encode_blocks
+from lmm4rec.features.sizing import Precision, Resolved
+from lmm4rec.features.store import FeatureStore, Made, Rows
+from lmm4rec.features.table import Table
 
 __all__ = ["Extracted", "encode", "extract"]
 
-Precision: TypeAlias = Literal["float32", "bfloat16"]
+_READERS = 8  # threads that read pictures for their digests
+_CHUNK = 64  # items that one of them takes at a time
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,24 @@ class Extracted:
 
     features: Features
     broken: tuple[str, ...]  # ids of items whose picture cannot be read
-    encoded: int  # items that went through the encoder
-    reused: int  # items whose vectors were in the store, or are those of an identical item
+    encoded: int  # items that went through the encoder, or through a part of it
+    reused: int  # items whose vectors were in the store, or are those of another item with the same content
     seconds: float
+    precision: Resolved
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What `extract` was asked for."""
+
+    batch_size: int | Literal["auto"]
+    memory_mb: int
+    workers: int | Literal["auto"]
+    device: torch.device
+    precision: Resolved
+    strict: bool
+    block_size: int
+    shown: bool
 
 
 def encode(
@@ -43,33 +60,37 @@ def encode(
     catalog: Catalog,
     *,
     store: FeatureStore | None = None,
-    batch_size: PositiveInt = 64,
-    workers: NonNegativeInt = 0,
+    batch_size: PositiveInt | Literal["auto"] = "auto",
+    memory_mb: PositiveInt = 1024,
+    workers: NonNegativeInt | Literal["auto"] = "auto",
     device: str = "cpu",
-    precision: Precision = "float32",
+    precision: Precision = "auto",
+    strict: bool = False,
     shown: bool = True,
 ) -> Features:
     """The vectors of a catalog, row i for item i; from the feature store where they are there already.
 
-    Pictures that cannot be read are logged; such an item counts as having none.
+    Pictures that cannot be read are logged, and such an item counts as having none; with `strict` they are an error.
+    The other options are those of `extract`.
     """
     extracted = extract(
         encoder,
         catalog,
         store=FeatureStore() if store is None else store,
         batch_size=batch_size,
+        memory_mb=memory_mb,
         workers=workers,
         device=device,
         precision=precision,
+        strict=strict,
         shown=shown,
     )
     if extracted.broken:
         logging.getLogger(__name__).warning(
-            "%d of %d items have a picture that cannot be read and count as having none: %s%s",
+            "%d of %d items have a picture that cannot be read and count as having none: %s",
             len(extracted.broken),
             len(catalog),
-            ", ".join(extracted.broken[:10]),
-            ", ..." if len(extracted.broken) > 10 else "",
+            _some(extracted.broken),
         )
     return extracted.features
 
@@ -79,180 +100,171 @@ def extract(
     catalog: Catalog,
     *,
     store: FeatureStore,
-    batch_size: PositiveInt = 64,
-    workers: NonNegativeInt = 0,
+    batch_size: PositiveInt | Literal["auto"] = "auto",
+    memory_mb: PositiveInt = 1024,
+    workers: NonNegativeInt | Literal["auto"] = "auto",
     device: str = "cpu",
-    precision: Precision = "float32",
+    precision: Precision = "auto",
+    strict: bool = False,
     block_size: PositiveInt = 512,
     shown: bool = True,
 ) -> Extracted:
     """The vectors of a catalog, and how many items had to be encoded.
 
     They are taken from the store where the same encoder has encoded the same catalog in this precision. Else rows of
-    items that it has encoded in another catalog are copied, and the others are encoded, identical ones once. Every
-    `block_size` items are stored when they are done: after a kill, the same call goes on there and ends with the same
-    bytes. Device, batch size and workers are not part of what a stored entry is found by.
+    contents that it has encoded in another catalog are copied, and the others are encoded, identical ones once: for an
+    encoder in `parts`, pictures apart from words. Long texts come first, so that a batch has texts of about one length.
+    Every `block_size` items are stored when they are done: after a kill, the same call goes on there and ends with the
+    same bytes. The encoder learns the catalog and is left on `device`.
 
-    The encoder learns the catalog and is left on `device`. `workers` prepare batches in processes of their own.
+    Args:
+        encoder: gives the vectors; its weights and settings are part of what an entry of the store is found by.
+        catalog: the items.
+        store: where vectors are kept.
+        batch_size: items in a pass; "auto" takes what fits `memory_mb`.
+        memory_mb: how much the activations of an "auto" batch may need, in MiB, weights not counted.
+        workers: processes that prepare batches ahead; "auto" takes all cores but one, and none for few items.
+        device: where the encoder computes.
+        precision: "auto" takes bfloat16 where the device computes it natively and the encoder has weights.
+        strict: stop at the first block that holds a picture that cannot be read, instead of masking it.
+        block_size: items between two writes to the store.
+        shown: whether to show progress.
 
     Raises:
-        DataError: the encoder gives a vector that is not finite.
+        DataError: the encoder gives a vector that is not finite, or with `strict`, a picture cannot be read.
     """
-    started = time.perf_counter()
-    items = catalog[:]
+    started, items, where = time.perf_counter(), catalog[:], torch.device(device)
     encoder.learn_catalog(items)
-    contents = [fingerprint(encoder.content(item)) for item in items]
-    made_by = {"encoder_fingerprint": encoder.fingerprint(), "precision": precision}
-    key = fingerprint("features", made_by, [item.id for item in items], contents)
-    rows, encoded = store.read(key), 0
-    if rows is None:
-        table = _Table(items, contents, encoder.dims)
-        for known in store.known(key, **made_by):
-            table.fill(known)
-        missing = table.missing_items()
-        encoded = len(missing)
-        bar = progress(total=encoded, description="encoding", unit="item", shown=shown)
-        with bar, _evaluating(encoder.to(device)):
-            parts = _encode(
-                encoder,
-                missing,
-                block_size=block_size,
-                batch_size=batch_size,
-                workers=workers,
-                device=device,
-                precision=precision,
-                bar=bar,
-            )
-            for part in parts:
-                store.write_part(key, part)
-                table.fill(part)
-        rows = table.rows(contents)
-        store.write(key, rows, encoder=type(encoder).__name__, broken=_broken(items, rows), **made_by)
-        rows = store.read(key) or rows  # memory-mapped from here on
+    encoder.to(where)
+    resolved = sizing.precision(precision, encoder, where)
+    options = _Options(batch_size, memory_mb, workers, where, resolved, strict, block_size, shown)
+    features: dict[str, torch.Tensor] = {}
+    broken, encoded = set[int](), set[str]()
+    for part in encoder.parts():
+        rows, ids = _extract_part(part, items, store, options)
+        features |= rows.features
+        broken |= set(rows.broken.nonzero().flatten().tolist())
+        encoded |= ids
     return Extracted(
-        features=rows.features,
-        broken=tuple(_broken(items, rows)),
-        encoded=encoded,
-        reused=len(items) - encoded,
+        features={modality: features[modality] for modality in encoder.dims},
+        broken=tuple(items[row].id for row in sorted(broken)),
+        encoded=len(encoded),
+        reused=len(items) - len(encoded),
         seconds=time.perf_counter() - started,
+        precision=resolved,
     )
 
 
-class _Table:
-    """The vectors of a catalog's distinct contents while they are gathered."""
-
-    def __init__(self, items: Sequence[Item], contents: Sequence[str], dims: Mapping[Modality, int]) -> None:
-        self.items: dict[str, Item] = {}  # the first item of each content
-        for item, content in zip(items, contents, strict=True):
-            self.items.setdefault(content, item)
-        self.row_of = {content: row for row, content in enumerate(self.items)}
-        self.missing = dict(self.row_of)
-        self.features = {modality: torch.zeros(len(self.items), dim) for modality, dim in dims.items()}
-        self.broken = torch.zeros(len(self.items), dtype=torch.bool)
-
-    def missing_items(self) -> dict[str, Item]:
-        """The items that have no vectors yet, by content."""
-        return {content: self.items[content] for content in self.missing}
-
-    def fill(self, known: Rows) -> None:
-        """Copy the rows that are missing here."""
-        found = {content: row for row, content in enumerate(known.contents) if content in self.missing}
-        source = torch.tensor(list(found.values()), dtype=torch.int64)
-        target = torch.tensor([self.missing.pop(content) for content in found], dtype=torch.int64)
-        for modality, vectors in self.features.items():
-            vectors[target] = known.features[modality][source]
-        self.broken[target] = known.broken[source]
-
-    def rows(self, contents: Sequence[str]) -> Rows:
-        """The vectors of the given contents, in their order."""
-        if len(contents) == len(self.row_of):
-            return Rows(tuple(contents), self.features, self.broken)
-        rows = torch.tensor([self.row_of[content] for content in contents], dtype=torch.int64)
-        features = {modality: vectors[rows] for modality, vectors in self.features.items()}
-        return Rows(tuple(contents), features, self.broken[rows])
+def _extract_part(
+    encoder: Encoder, items: Sequence[Item], store: FeatureStore, options: _Options
+) -> tuple[Rows, set[str]]:
+    """The vectors of one part of an encoder, and the ids of the items that went through it."""
+    contents = _contents(encoder, items, options.shown)
+    made = Made(type(encoder).__name__, encoder.fingerprint(), options.precision, dict(encoder.dims))
+    identity = [made.encoder_fingerprint, made.precision, list(made.dims.items())]
+    key = fingerprint("features", identity, [item.id for item in items], contents)
+    rows = store.read(key)
+    if rows is not None:
+        if options.strict:
+            _refuse_broken(items, rows.broken.nonzero().flatten().tolist())
+        return rows, set()
+    table = Table(items, contents, encoder.dims)
+    for known in store.known(key, made):
+        table.fill(known)
+        if not table.missing:
+            break
+    encoded = {table.first[content].id for content in table.missing}
+    _encode_missing(encoder, items, table, store, key, made, options)
+    rows = table.rows()
+    store.write(key, rows, made, broken=[items[row].id for row in table.broken()])
+    return store.read(key) or rows, encoded  # memory-mapped from here on
 
 
-def _encode(
+def _encode_missing(
     encoder: Encoder,
-    missing: Mapping[str, Item],
-    *,
-    block_size: int,
-    batch_size: int,
-    workers: int,
-    device: str,
-    precision: Precision,
-    bar: Any,
-) -> Iterator[Rows]:
-    """The vectors of the items (by content), block by block.
-
-    No batch reaches over the end of a block, so that a restart after any block makes the same batches.
-    """
-    if not missing:
+    items: Sequence[Item],
+    table: Table,
+    store: FeatureStore,
+    key: str,
+    made: Made,
+    options: _Options,
+) -> None:
+    """Fill the table from the encoder, and the store with the parts that are done."""
+    if options.strict:
+        _refuse_broken(items, table.broken())
+    if not table.missing:
         return
-    contents, items = tuple(missing), list(missing.values())
-    blocks = [_cut(block, batch_size) for block in _cut(range(len(items)), block_size)]
-    loader: DataLoader[Any] = DataLoader(
-        cast(Any, items),
-        batch_sampler=cast(Any, [batch for block in blocks for batch in block]),
-        collate_fn=encoder.prepare,
-        num_workers=workers,
-        generator=torch.Generator(),  # else it draws from the global one
-    )
-    prepared = iter(loader)
-    for block in blocks:
-        encoded = []
-        for batch in block:
-            chosen = items[batch.start : batch.stop]
-            encoded.append(_encode_batch(encoder, chosen, next(prepared), device=device, precision=precision))
-            bar.update(len(batch))
-        yield Rows(
-            contents[block[0].start : block[-1].stop],
-            {modality: torch.cat([features[modality] for features, _ in encoded]) for modality in encoder.dims},
-            torch.cat([broken for _, broken in encoded]),
+    lengths = {
+        content: len(encoder.read(item)) if encoder.reads("text") else 0 for content, item in table.first.items()
+    }
+    by_length = sorted(table.first, key=lambda content: -lengths[content])  # stable: the same in every sitting
+    missing = {content: table.first[content] for content in by_length if content in table.missing}
+    manner = _manner(encoder, table.first[by_length[0]], len(missing), options)
+    started, name = time.perf_counter(), "+".join(encoder.dims)
+    bar = progress(total=len(missing), description=f"encoding {name}", unit="item", shown=options.shown)
+    with bar, computing(encoder, manner):
+        for rows in encode_blocks(encoder, missing, manner, bar):
+            store.write_part(key, rows, made)
+            table.fill(rows)
+            if options.strict:
+                _refuse_broken(items, table.broken())
+    _tell(name, len(missing), len(items), manner, time.perf_counter() - started)
+
+
+def _manner(encoder: Encoder, longest: Item, missing: int, options: _Options) -> Manner:
+    """How to encode; what is "auto" is found by trying one item, which must not depend on what is still missing."""
+    size, workers = options.batch_size, options.workers
+    if size != "auto" and workers != "auto":
+        return Manner(options.device, options.precision, size, workers, options.block_size)
+    encoder.prepare([longest])  # the first time is slower
+    began = time.perf_counter()
+    inputs = encoder.prepare([longest])
+    preparing_s = missing * (time.perf_counter() - began)
+    if size == "auto":
+        there = Inputs(*(None if values is None else values.to(options.device) for values in inputs))
+        with computing(encoder, Manner(options.device, "float32", 1, 0, 1)):
+            size = sizing.batch_size(encoder, there, options.memory_mb)
+    if workers == "auto":
+        workers = sizing.workers(preparing_s, size * sizing.input_bytes(inputs))
+    return Manner(options.device, options.precision, size, workers, options.block_size)
+
+
+def _contents(encoder: Encoder, items: Sequence[Item], shown: bool) -> list[str]:
+    """What each item's vectors are found by; pictures are read by several threads."""
+    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    contents: list[str] = []
+    bar = progress(total=len(items), description="reading items", unit="item", shown=shown, after_s=2.0)
+    with bar, ThreadPoolExecutor(_READERS if encoder.reads("image") else 1) as readers:
+        for some in readers.map(lambda chunk: [encoder.content(item) for item in chunk], chunks):
+            contents += some
+            bar.update(len(some))
+    return contents
+
+
+def _refuse_broken(items: Sequence[Item], rows: Sequence[int]) -> None:
+    if rows:
+        raise DataError(
+            f"{len(rows)} of the items that were looked at so far have a picture that cannot be read: "
+            f"{_some([items[row].id for row in rows])}; mend these files (`lmm4rec doctor` lists all of a catalog), or "
+            "without `strict` let such items count as having no picture"
         )
 
 
-def _cut(rows: range, size: int) -> list[range]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else "")
 
 
-@torch.inference_mode()
-def _encode_batch(
-    encoder: Encoder, items: Sequence[Item], inputs: Inputs, *, device: str, precision: Precision
-) -> tuple[dict[Modality, Tensor], Bool[Tensor, " items"]]:
-    """The vectors of a batch on the CPU, zeros where the modality is missing, and which pictures cannot be read."""
-    there = Inputs(*(None if values is None else values.to(device) for values in inputs))
-    kind = torch.device(device).type
-    with torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        vectors = encoder(there)
-    present = encoder.present(there)
-    features = {
-        modality: torch.where(present[modality][:, None], vectors[modality].float(), 0.0).cpu()
-        for modality in encoder.dims
-    }
-    for modality, rows in features.items():
-        wrong = (~rows.isfinite().all(dim=1)).nonzero().flatten().tolist()
-        if wrong:
-            raise DataError(
-                f"{type(encoder).__name__} gives item '{items[wrong[0]].id}' a {modality} vector that is not finite "
-                f"({precision} on {device}); look at its weights"
-            )
-    named = torch.tensor([item.picture is not None for item in items], dtype=torch.bool)
-    unreadable = torch.zeros_like(named) if inputs.has_image is None else ~inputs.has_image
-    return features, named & unreadable
-
-
-@contextmanager
-def _evaluating(encoder: Encoder) -> Iterator[None]:
-    """Evaluation mode; afterwards every module is in the mode in which it was."""
-    training = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
-        yield
-    finally:
-        for module, was_training in training.items():
-            module.training = was_training
-
-
-def _broken(items: Sequence[Item], rows: Rows) -> list[str]:
-    return [items[row].id for row in rows.broken.nonzero().flatten().tolist()]
+def _tell(name: str, encoded: int, items: int, manner: Manner, seconds: float) -> None:
+    logging.getLogger(__name__).info(
+        "%s: encoded %s of %s items in %.1f s, %.1f items/s (%s on %s, batches of %d, %d worker%s)",
+        name,
+        f"{encoded:,}",
+        f"{items:,}",
+        seconds,
+        encoded / max(seconds, 1e-9),
+        manner.precision,
+        manner.device,
+        manner.batch_size,
+        manner.workers,
+        "" if manner.workers == 1 else "s",
+    )

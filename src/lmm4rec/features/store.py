@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,42 +28,69 @@ from lmm4rec.core.types import Features, Modality
 _ENTRY = "entry.json"
 _CONTENT, _BROKEN = "item.content", "item.broken"  # tensors beside those of the modalities
 _DIGITS = 32  # of a fingerprint
+_NOTE = (
+    "lmm4rec"  # one key only: the library writes several in any order, and the same vectors are to be the same bytes
+)
+_ABANDONED_S = 24 * 3600.0  # a half-written file of this age has nobody who still writes it
 
 
 @dataclass(frozen=True)
 class Rows:
     """Vectors of some items, and of each item a digest (`fingerprint`) of what they were made from."""
 
-    contents: tuple[str, ...]
+    digests: UInt8[Tensor, "items 16"]
     features: Features
     broken: Bool[Tensor, " items"]  # the item names a picture that cannot be read
 
+    @classmethod
+    def of(cls, contents: Sequence[str], features: Features, broken: Bool[Tensor, " items"]) -> Rows:
+        """Rows whose digests are given as text."""
+        digests = np.frombuffer(bytearray.fromhex("".join(contents)), dtype=np.uint8)
+        return cls(torch.from_numpy(digests).reshape(len(contents), _DIGITS // 2), features, broken)
+
+    @cached_property
+    def contents(self) -> tuple[str, ...]:
+        """The digests as text; made only where it is asked for, since a large catalog has many."""
+        digits = self.digests.numpy().tobytes().hex()
+        return tuple(digits[start : start + _DIGITS] for start in range(0, len(digits), _DIGITS))
+
 
 @dataclass(frozen=True)
-class Entry:
-    """What `entry.json` says of one catalog's vectors."""
+class Made:
+    """What determines an entry's vectors, beside the items."""
 
-    key: str
     encoder: str  # its class
     encoder_fingerprint: str
     precision: str
-    dims: dict[Modality, int]
+    dims: Mapping[Modality, int]
+
+
+@dataclass(frozen=True)
+class Entry(Made):
+    """What `entry.json` says of one catalog's vectors."""
+
+    key: str
     items: int
     broken: list[str]  # ids
     checksum: str  # of the vectors; the name of their file
     size: int  # bytes
     modified_ns: int
 
+    def is_by(self, made: Made) -> bool:
+        """Whether the same encoder made the same modalities in the same precision."""
+        ours, theirs = ((one.encoder_fingerprint, one.precision, list(one.dims.items())) for one in (self, made))
+        return ours == theirs
+
 
 class FeatureStore:
-    """A folder with one folder per catalog, encoder and precision, shared by all runs and processes.
+    """A folder with one folder per catalog, encoder, modalities and precision, shared by all runs and processes.
 
     `<key>/<checksum>.safetensors` holds the vectors, `<key>/entry.json` describes them and is written last: a folder
     that has it is whole. `<key>/part-*.safetensors` are the finished parts of an extraction that is under way.
 
     Vectors are memory-mapped. On every read the file's size and time of change are compared with what was noted when
     it was written; only where the time differs (altered, or copied from elsewhere) the whole checksum is computed.
-    Damage to the disk that leaves both as they were is not noticed.
+    Damage to the disk that leaves both as they were is noticed by `verify` alone, which reads everything.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -80,7 +112,16 @@ class FeatureStore:
         known = {path.name: path for path in self.root.glob("*") if path.is_dir()}
         for key in keys:
             if key in known:
-                shutil.rmtree(known[key])
+                shutil.rmtree(known[key], ignore_errors=True)  # another process may be pruning, or writing, the same
+
+    def verify(self, key: str) -> None:
+        """Compare all vectors of an entry with their checksum.
+
+        Raises:
+            CheckpointError: a file is missing, unreadable, truncated or altered; it says which.
+        """
+        entry = _read_entry(self.root / key / _ENTRY)
+        _check(self._rows(entry), entry.checksum, self._vectors(key, entry.checksum))
 
     def read(self, key: str) -> Rows | None:
         """The vectors of an entry; None where it is not there, or (with a logged warning) is damaged."""
@@ -93,7 +134,7 @@ class FeatureStore:
             _warn(error)
             return None
 
-    def known(self, key: str, *, encoder_fingerprint: str, precision: str) -> Iterator[Rows]:
+    def known(self, key: str, made: Made) -> Iterator[Rows]:
         """Rows from which an entry that is not there can be filled: its finished parts, then other catalogs' entries.
 
         All were made by the same encoder in the same precision. Damaged ones are logged and left out.
@@ -106,31 +147,36 @@ class FeatureStore:
             except CheckpointError as error:
                 _warn(error)
         for entry in self.entries():
-            if (entry.encoder_fingerprint, entry.precision) == (encoder_fingerprint, precision) and entry.key != key:
+            if entry.is_by(made) and entry.key != key:
                 try:
                     yield self._rows(entry)
                 except CheckpointError as error:
                     _warn(error)
 
-    def write_part(self, key: str, rows: Rows) -> None:
-        """Keep a finished part of an entry that is under way."""
-        _save(self.root / key / f"part-{_checksum(rows)}.safetensors", rows)
+    def parts(self, key: str) -> list[tuple[Made, int]]:
+        """Of each finished part of an entry that is under way: by whom it was made, and its items."""
+        found = []
+        for path in sorted((self.root / key).glob("part-*.safetensors")):
+            # a damaged one is left out here and encoded anew by the next run
+            with suppress(SafetensorError, OSError, KeyError, TypeError), safe_open(path, framework="pt") as file:
+                (items,) = file.get_slice(_BROKEN).get_shape()
+                found.append((Made(**json.loads(file.metadata()[_NOTE])), items))
+        return found
 
-    def write(
-        self, key: str, rows: Rows, *, encoder: str, encoder_fingerprint: str, precision: str, broken: list[str]
-    ) -> None:
+    def write_part(self, key: str, rows: Rows, made: Made) -> None:
+        """Keep a finished part of an entry that is under way."""
+        _save(self.root / key / f"part-{_checksum(rows)}.safetensors", rows, made)
+
+    def write(self, key: str, rows: Rows, made: Made, *, broken: list[str]) -> None:
         """Write a whole entry (`broken`: item ids), then remove its parts."""
         checksum = _checksum(rows)
         path = self._vectors(key, checksum)
-        _save(path, rows)
+        _save(path, rows, made)
         status = path.stat()
         entry = Entry(
+            **_plain(made),
             key=key,
-            encoder=encoder,
-            encoder_fingerprint=encoder_fingerprint,
-            precision=precision,
-            dims={modality: vectors.shape[1] for modality, vectors in rows.features.items()},
-            items=len(rows.contents),
+            items=len(rows.digests),
             broken=broken,
             checksum=checksum,
             size=status.st_size,
@@ -140,9 +186,13 @@ class FeatureStore:
         self.remove_parts(key)
 
     def remove_parts(self, key: str) -> None:
-        """Remove the parts of an entry that is whole."""
-        for part in (self.root / key).glob("part-*.safetensors"):
+        """Remove the parts of an entry that is whole, and what a killed process left half-written."""
+        folder = self.root / key
+        for part in folder.glob("part-*.safetensors"):
             part.unlink(missing_ok=True)  # another process may be faster
+        for beside in folder.glob(".*.part"):
+            if _age_s(beside) > _ABANDONED_S:
+                beside.unlink(missing_ok=True)
 
     def _vectors(self, key: str, checksum: str) -> Path:
         return self.root / key / f"{checksum}.safetensors"
@@ -158,7 +208,9 @@ class FeatureStore:
         rows = _load(path)
         if status.st_mtime_ns != entry.modified_ns:
             _check(rows, entry.checksum, path)
-        return Rows(rows.contents, {modality: rows.features[modality] for modality in entry.dims}, rows.broken)
+            with suppress(OSError):  # a store that may only be read is checked each time
+                write_json(self.root / entry.key / _ENTRY, asdict(replace(entry, modified_ns=status.st_mtime_ns)))
+        return Rows(rows.digests, {modality: rows.features[modality] for modality in entry.dims}, rows.broken)
 
 
 def _read_entry(path: Path) -> Entry:
@@ -171,27 +223,34 @@ def _read_entry(path: Path) -> Entry:
     return entry
 
 
+def _plain(made: Made) -> dict[str, Any]:
+    return {field.name: getattr(made, field.name) for field in fields(Made)} | {"dims": dict(made.dims)}
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def _tensors(rows: Rows) -> dict[str, Tensor]:
-    digests = np.frombuffer(bytearray.fromhex("".join(rows.contents)), dtype=np.uint8)
-    contents = torch.from_numpy(digests).reshape(len(rows.contents), _DIGITS // 2)
-    return {**rows.features, _CONTENT: contents, _BROKEN: rows.broken}
+    return {**rows.features, _CONTENT: rows.digests, _BROKEN: rows.broken}
 
 
-def _save(path: Path, rows: Rows) -> None:
+def _save(path: Path, rows: Rows, made: Made) -> None:
     with atomic(path) as beside:
-        save_file(_tensors(rows), beside)
+        save_file(_tensors(rows), beside, metadata={_NOTE: json.dumps(_plain(made))})
 
 
 def _load(path: Path) -> Rows:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        digits = tensors.pop(_CONTENT).numpy().tobytes().hex()
-        broken = tensors.pop(_BROKEN)
+        digests, broken = tensors.pop(_CONTENT), tensors.pop(_BROKEN)
     except (SafetensorError, OSError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
-    contents = tuple(digits[start : start + _DIGITS] for start in range(0, len(digits), _DIGITS))
-    return Rows(contents, tensors, broken)
+    return Rows(digests, tensors, broken)
 
 
 def _checksum(rows: Rows) -> str:

@@ -1,0 +1,179 @@
+"""Extraction beside the bare model: items/s of both on the same pictures and texts, in the same run.
+
+Run `python benchmarks/encoding.py [ENCODER ...]`. Encoders have base size and random weights; pictures are JPEG files
+of 500 x 375 pixels. "Bare" is the model's forward pass over the very tensors that extraction makes, prepared and in
+memory before the clock starts. "Whole" is `extract` into an empty store: pictures are read, digested, decoded and
+resized, texts tokenized, weights digested, vectors checked and stored. Target: whole is at least 90% of bare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from _results import write
+from lmm4rec.api import load_encoder
+from lmm4rec.core.device import choose_device
+from lmm4rec.core.files import read_json, write_json
+from lmm4rec.core.types import Inputs
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.images import ImageFile
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.clip import Clip
+from lmm4rec.features.extract import extract
+from lmm4rec.features.loop import Manner, computing
+from lmm4rec.features.store import FeatureStore
+
+TARGET = 0.9
+WORDS = ("red", "blue", "green", "steel", "oak", "wool", "mug", "lamp", "chair", "coat", "small", "light", "for", "and")
+PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bfloat16 of the vendor's data sheets
+Pass = tuple[Encoder, Inputs]
+Precision = Literal["float32", "bfloat16"]
+
+
+def clip(folder: Path, texts: Sequence[str]) -> Encoder:
+    """CLIP ViT-B/16 (149.6 million weights), its vocabulary learned from the texts."""
+    import transformers
+
+    Clip.write_tiny(folder, texts, text_len=77, image_size=224)  # its tokenizer and preprocessing stay
+    special = {key: read_json(folder / "config.json")["text_config"][key] for key in ("bos_token_id", "eos_token_id")}
+    config = transformers.CLIPConfig(text_config=special, vision_config={"patch_size": 16}, projection_dim=512)
+    transformers.CLIPModel(config).save_pretrained(folder)
+    return load_encoder("clip", checkpoint=str(folder))
+
+
+def multiway(name: str) -> Callable[[Path, Sequence[str]], Encoder]:
+    """BEiT-3 or VLMo of base size."""
+
+    def make(folder: Path, texts: Sequence[str]) -> Encoder:
+        sizes, layout = (importlib.import_module(f"lmm4rec.nn.{part}") for part in (name, f"{name}_checkpoint"))
+        checkpoints = importlib.import_module("lmm4rec.nn.checkpoints")
+        component = getattr(importlib.import_module(f"lmm4rec.encoders.{name}"), name.capitalize())
+        component.write_tiny(folder, texts)  # its vocabulary stays
+        shape = sizes.SIZES["base"]
+        with torch.device("meta"):
+            model = getattr(sizes, f"{name.capitalize()}Model")(shape)
+        checkpoints.draw_weights(model, torch.Generator().manual_seed(0))
+        checkpoints.save_state(model, layout.RENAMES, folder)
+        write_json(folder / checkpoints.SETTINGS, {"encoder": name, "heads": shape.heads})
+        return load_encoder(name, checkpoint=str(folder))
+
+    return make
+
+
+ENCODERS: dict[str, Callable[[Path, Sequence[str]], Encoder]] = {
+    "clip": clip,
+    "beit3": multiway("beit3"),
+    "vlmo": multiway("vlmo"),
+}
+
+
+def draw(folder: Path, items: int) -> Catalog:
+    """A catalog of distinct pictures in files and of texts of 5 to 50 words."""
+    rng, pictures, texts = np.random.default_rng(0), [], []
+    for row in range(items):
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+        fine = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC)) + rng.normal(0, 6, (375, 500, 3))
+        pictures.append(ImageFile(folder / f"{row}.jpg", folder))
+        Image.fromarray(fine.clip(0, 255).astype(np.uint8)).save(pictures[-1].path, quality=85)
+        texts.append(" ".join(rng.choice(WORDS, rng.integers(5, 50))) + f" {row}")
+    fields = pl.DataFrame({"title": texts, "description": [""] * items})
+    return Catalog(Vocabulary(str(row) for row in range(items)), fields, tuple(pictures), np.arange(items), items)
+
+
+def whole(encoder: Encoder, catalog: Catalog, options: dict[str, Any]) -> tuple[float, list[Pass]]:
+    """Seconds of an extraction into an empty store, and the passes through the model that it made."""
+    passes: list[Pass] = []
+    hook = encoder.register_forward_pre_hook(lambda part, given: passes.append((part, given[0])))
+    with tempfile.TemporaryDirectory() as name:
+        began = time.perf_counter()
+        extract(encoder, catalog, store=FeatureStore(Path(name)), shown=False, **options)
+        seconds = time.perf_counter() - began
+    hook.remove()
+    return seconds, passes
+
+
+def bare(encoder: Encoder, passes: Sequence[Pass], manner: Manner) -> float:
+    """Seconds of the same passes and nothing else."""
+    with computing(encoder, manner):
+        began = time.perf_counter()
+        for part, inputs in passes:
+            part(inputs)
+        if manner.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+
+def measure(encoder: Encoder, catalog: Catalog, precision: Precision, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Medians of items/s over rounds in which bare and whole take turns."""
+    device = choose_device(arguments.device)
+    options = {"batch_size": arguments.batch, "precision": precision, "device": str(device)}
+    if arguments.workers >= 0:
+        options["workers"] = arguments.workers
+    manner = Manner(device, precision, arguments.batch, 0, 512)
+    _, passes = whole(encoder, catalog, options)  # warms up, too
+    rates: dict[str, list[float]] = {"bare": [], "whole": []}
+    for _ in range(arguments.rounds):
+        rates["bare"].append(len(catalog) / bare(encoder, passes, manner))
+        rates["whole"].append(len(catalog) / whole(encoder, catalog, options)[0])
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    ratio = medians["whole"] / medians["bare"]
+    with FlopCounterMode(display=False) as counter:
+        bare(encoder, passes, manner)
+    tflops = counter.get_total_flops() / len(catalog) * medians["bare"] / 1e12
+    result = {f"{name}_items_per_s": round(value, 2) for name, value in medians.items()}
+    result |= {"ratio": round(ratio, 3), "target_met": ratio >= TARGET, "bare_tflops": round(tflops, 3)}
+    peak = next((peak for name, peak in PEAK_TFLOPS.items() if name in _accelerator(device)), 0.0)
+    return result | ({"share_of_bfloat16_peak": round(tflops / peak, 3)} if peak else {})
+
+
+def _accelerator(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("encoders", nargs="*", default=list(ENCODERS), help=f"of {', '.join(ENCODERS)}")
+    parser.add_argument("--items", type=int, default=0, help="default: 128 on a CPU, 4096 on a GPU")
+    parser.add_argument("--batch", type=int, default=0, help="default: 32 on a CPU, 256 on a GPU")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=-1, help="default: as extraction chooses")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precisions", nargs="*", default=["float32", "bfloat16"])
+    arguments = parser.parse_args()
+    on_gpu = choose_device(arguments.device).type == "cuda"
+    arguments.items = arguments.items or (4096 if on_gpu else 128)
+    arguments.batch = arguments.batch or (256 if on_gpu else 32)
+    values: dict[str, Any] = {"items": arguments.items, "batch": arguments.batch, "target": TARGET}
+    with tempfile.TemporaryDirectory() as name:
+        catalog = draw(Path(name), arguments.items)
+        texts = catalog.fields["title"].to_list()
+        for encoder_name in arguments.encoders:
+            folder = Path(name) / encoder_name
+            try:
+                encoder = ENCODERS[encoder_name](folder, texts)
+            except ModuleNotFoundError as error:
+                values[encoder_name] = {"skipped": str(error)}
+                continue
+            weights = sum(weight.numel() for weight in encoder.parameters())
+            values[encoder_name] = {"parameters": weights}
+            for precision in arguments.precisions:
+                values[encoder_name][precision] = measure(encoder, catalog, precision, arguments)
+    write("encoding", values)
+
+
+if __name__ == "__main__":
+    main()

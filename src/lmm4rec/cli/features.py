@@ -1,0 +1,126 @@
+"""What `lmm4rec encode` does: fill the feature store, and look after it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from lmm4rec.cli.commands import console, overrides
+from lmm4rec.core.errors import CheckpointError, ConfigError
+from lmm4rec.experiments.plan import PRECOMPUTED, make_plan
+from lmm4rec.experiments.spec import load_spec
+from lmm4rec.experiments.workbench import Workbench
+from lmm4rec.features.inventory import Held, held, pick
+from lmm4rec.features.store import FeatureStore
+
+_DAY_S = 24 * 3600.0
+_DIGITS = 12  # of a key that are shown
+_LISTED = 20  # broken pictures
+
+
+def encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool = False) -> None:
+    """`lmm4rec encode CONF`."""
+    plan = make_plan(load_spec(conf, overrides(settings) | ({"features.strict": True} if strict else {})))
+    if plan.tables.get("encoder", {"name": PRECOMPUTED})["name"] == PRECOMPUTED:
+        raise ConfigError(f"{conf} names no encoder: add an [encoder] table, or -s encoder.name=NAME (lmm4rec models)")
+    bench = Workbench()
+    content = bench.content(plan, bench.dataset(plan).catalog, shown=True)
+    for modality, rows in content.features.items():
+        missing = int((~rows.any(dim=1)).sum())
+        console.print(f"{modality}: {rows.shape[0]:,} items × {rows.shape[1]}, {missing:,} without {modality}")
+    cost, broken = content.cost, content.made["broken_images"]
+    console.print(f"{cost['items_encoded']:,} items encoded, {cost['items_reused']:,} reused")
+    if broken:
+        more = f" and {len(broken) - _LISTED:,} more" if len(broken) > _LISTED else ""
+        console.print(f"broken pictures: {', '.join(broken[:_LISTED])}{more}", markup=False, soft_wrap=True)
+
+
+def list_store() -> None:
+    """`lmm4rec encode --list`."""
+    store = FeatureStore()
+    found = held(store)
+    if not found:
+        console.print(f"the feature store {store.root} is empty")
+        return
+    table = Table("key", "encoder", title=f"The feature store {store.root}", title_justify="left")
+    for column in ("items", "vectors", "precision", "on disk", "age", "state"):
+        table.add_column(column, justify="right")
+    for one in found:
+        made = one.made
+        table.add_row(
+            one.key[:_DIGITS],
+            made.encoder if made else "?",
+            f"{one.items:,}",
+            ", ".join(f"{modality} {dim}" for modality, dim in made.dims.items()) if made else "?",
+            made.precision if made else "?",
+            size(one.size),
+            age(one.age_s),
+            "whole" if one.finished else f"unfinished, {one.parts} parts" if one.parts else "nothing to read",
+        )
+    console.print(table)
+    console.print(f"{size(sum(one.size for one in found))} in all")
+
+
+def verify_store(prefix: str) -> None:
+    """`lmm4rec encode --verify`; the exit status is 1 where an entry is damaged."""
+    store, damaged = FeatureStore(), 0
+    for one in _chosen(pick(held(store), prefix=prefix), prefix):
+        if not one.finished and one.parts:
+            continue
+        try:
+            store.verify(one.key)
+            console.print(f"{one.key[:_DIGITS]}  good")
+        except CheckpointError as error:
+            damaged += 1
+            console.print(f"{one.key[:_DIGITS]}  {error}", style="red", markup=False, soft_wrap=True)
+    if damaged:
+        console.print("the next run encodes damaged ones anew; --prune KEY removes them")
+        sys.exit(1)
+
+
+def prune_store(prefix: str, *, older_than_days: float, unfinished: bool, sure: bool) -> None:
+    """`lmm4rec encode --prune`."""
+    store = FeatureStore()
+    found = pick(held(store), prefix=prefix, older_than_s=older_than_days * _DAY_S, unfinished=unfinished)
+    found = _chosen(found, prefix)
+    if not found:
+        console.print("nothing to remove")
+        return
+    everything = not (prefix or older_than_days or unfinished)
+    what = f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {size(sum(one.size for one in found))}"
+    if everything and not sure:
+        typer.confirm(f"remove all that {store.root} holds ({what})?", abort=True)
+    store.prune(one.key for one in found)
+    for one in found:
+        console.print(f"{one.key[:_DIGITS]}  {one.made.encoder if one.made else '?'}, {one.items:,} items")
+    console.print(f"removed {what}")
+
+
+def _chosen(found: list[Held], prefix: str) -> list[Held]:
+    if prefix and not found:
+        raise ConfigError(
+            f"no entry of the feature store has a key that begins with '{prefix}' (lmm4rec encode --list)"
+        )
+    return found
+
+
+def size(count: int) -> str:
+    """A number of bytes in the unit that suits it."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def age(seconds: float) -> str:
+    """A time that has passed, in the unit that suits it."""
+    for unit, length in (("d", _DAY_S), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

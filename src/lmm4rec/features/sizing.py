@@ -1,0 +1,92 @@
+"""How extraction uses the machine where it isn't told: precision, batch size and worker processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lmm4rec.core.device import has_bfloat16
+from lmm4rec.core.types import Inputs
+from lmm4rec.encoders.base import Encoder
+
+__all__ = ["PREFETCH", "Precision", "Resolved", "batch_size", "precision", "workers"]
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+Resolved: TypeAlias = Literal["float32", "bfloat16"]
+
+PREFETCH = 2  # batches that each worker prepares ahead
+_LARGEST_BATCH = 256
+_WORTH_WORKERS_S = 2.0  # less work than this is done before processes have started and warmed up
+_MOST_WORKERS = 16
+_LIVE = 2  # what is alive at once, in units of the largest operation's own tensors: a residual, a norm, an activation
+_MB = 2**20
+
+
+def precision(wanted: Precision, encoder: Encoder, device: torch.device) -> Resolved:
+    """The precision that "auto" means: bfloat16 where the device has it, float32 else and without trained weights."""
+    if wanted != "auto":
+        return wanted
+    has_weights = next(encoder.parameters(), None) is not None
+    return "bfloat16" if has_weights and has_bfloat16(device) else "float32"
+
+
+def workers(preparing_s: float, batch_bytes: int) -> int:
+    """How many processes prepare batches beside the one that computes: all other cores, none where it is little work.
+
+    What they prepare ahead lies in shared memory, of which a container may have little.
+    """
+    if preparing_s < _WORTH_WORKERS_S:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    shared = Path("/dev/shm")
+    room = shutil.disk_usage(shared).free // 2 // (PREFETCH * max(batch_bytes, 1)) if shared.exists() else cores
+    return max(0, min(cores - 1, room, _MOST_WORKERS))
+
+
+def batch_size(encoder: Encoder, inputs: Inputs, memory_mb: int) -> int:
+    """The largest power of two of items whose activations fit `memory_mb`, 256 at most.
+
+    `inputs` is one item, the one with the longest text. What its pass needs is counted in float32 from the sizes of
+    tensors, so that the answer, and with it the rounding of vectors, is the same in every sitting.
+    """
+    with torch.inference_mode(), _LargestOperation(encoder) as largest:
+        encoder(inputs)
+    fitting = memory_mb * _MB // max(_LIVE * largest.bytes + input_bytes(inputs), 1)
+    return min(_LARGEST_BATCH, 2 ** (max(fitting, 1).bit_length() - 1))
+
+
+def input_bytes(inputs: Inputs) -> int:
+    """The bytes of all tensors of a batch."""
+    return sum(values.nbytes for values in inputs if values is not None)
+
+
+class _LargestOperation(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the largest sum of bytes that one operation reads and writes, the module's own weights left out."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+        self._own = {_address(tensor) for tensor in (*module.parameters(), *module.buffers())}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.bytes = max(self.bytes, sum(self._sizes(pytree.tree_leaves((args, kwargs, out))).values()))
+        return out
+
+    def _sizes(self, leaves: Iterable[Any]) -> dict[int, int]:
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        return {_address(one): one.nbytes for one in tensors if _address(one) not in self._own}
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
