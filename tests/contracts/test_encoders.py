@@ -17,11 +17,13 @@ from lmm4rec.core.errors import ConfigError, ImageError
 from lmm4rec.core.registry import Registry
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.beit3 import Beit3
 from lmm4rec.encoders.clip import Clip, write_tiny_checkpoint
 from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.sentence import Sentence
 from lmm4rec.encoders.vision import Vision
+from lmm4rec.encoders.vlmo import Vlmo
 from lmm4rec.encoders.words import Words
 
 REGISTRY = Registry("lmm4rec.encoders", kind="encoder")
@@ -68,6 +70,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     transformers = pytest.importorskip("transformers")
     root = tmp_path_factory.mktemp("checkpoints")
     write_tiny_checkpoint(root / "clip", WORDS, image_size=32, dim=32, layers=1, vocabulary=400)
+    Beit3.write_tiny(root / "beit3", WORDS)
+    Vlmo.write_tiny(root / "vlmo", WORDS)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vit = transformers.ViTConfig(
@@ -100,11 +104,13 @@ def _words() -> Encoder:
 
 
 BUILDERS: dict[str, Callable[[Path], Encoder]] = {
+    "beit3": lambda root: Beit3(checkpoint=str(root / "beit3"), text=TEXT),
     "clip": lambda root: Clip(checkpoint=str(root / "clip"), text=TEXT),
     "color": lambda root: Color(),
     "paired": lambda root: Paired(image=Vision(checkpoint=str(root / "resnet")), text=_words()),
     "sentence": lambda root: _sentence(),
     "vision": lambda root: Vision(checkpoint=str(root / "vit")),
+    "vlmo": lambda root: Vlmo(checkpoint=str(root / "vlmo"), text=TEXT),
     "words": lambda root: _words(),
 }
 NAMES = sorted(BUILDERS)
@@ -185,7 +191,7 @@ def test_gradient_reaches_the_weights(build: Build, name: str) -> None:
     encoder.zero_grad()
 
 
-@pytest.mark.parametrize("name", ["clip", "sentence", "words"])
+@pytest.mark.parametrize("name", ["beit3", "clip", "sentence", "vlmo", "words"])
 def test_a_template_with_an_unknown_field_is_refused(build: Build, name: str) -> None:
     with pytest.raises(ConfigError, match=r"names 'title', the catalog has: name\."):
         build(name).prepare([Item("1", {"name": "x"})])
@@ -201,7 +207,10 @@ def test_the_digest_of_an_item_changes_with_what_is_read_and_only_with_that(buil
     assert color.content(ITEMS[0]) == color.content(retold) != color.content(redrawn)
 
 
-@pytest.mark.parametrize(("kind", "name"), [(Clip, "CLIP"), (Sentence, "sentence encoder"), (Vision, "vision model")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(Clip, "CLIP"), (Sentence, "sentence encoder"), (Vision, "vision model"), (Beit3, "BEiT-3"), (Vlmo, "VLMo")],
+)
 def test_a_missing_checkpoint_says_what_is_expected(
     kind: Callable[..., Encoder], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,10 +220,11 @@ def test_a_missing_checkpoint_says_what_is_expected(
         kind(checkpoint=str(tmp_path / "nothing"))
 
 
-def test_clip_survives_saving_and_loading(build: Build, tmp_path: Path) -> None:
-    encoder = build("clip")
+@pytest.mark.parametrize("name", ["beit3", "clip", "vlmo"])
+def test_an_encoder_survives_saving_and_loading(build: Build, tmp_path: Path, name: str) -> None:
+    encoder = build(name)
     encoder.save_pretrained(tmp_path / "saved")  # type: ignore[operator]
-    again = Clip.from_pretrained(tmp_path / "saved").eval()
+    again = type(encoder).from_pretrained(tmp_path / "saved").eval()  # type: ignore[attr-defined]
     assert again.fingerprint() == encoder.fingerprint()
     for modality, x in vectors(encoder, ITEMS).items():
         assert torch.equal(vectors(again, ITEMS)[modality], x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -18,6 +18,7 @@ _LEARN_FROM = 50_000
 _LONGEST = 100  # letters; longer words are unknown (BERT's own limit)
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Turns texts into ids, cut to a number of tokens, both ends included."""
 
