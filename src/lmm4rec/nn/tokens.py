@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -55,7 +57,7 @@ class SentencePieces:
 class WordPieces:
     """BERT's lower-case WordPiece (arXiv 1810.04805) over a vocabulary of one piece a line."""
 
-    _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
     def __init__(self, file: Path, *, purpose: str) -> None:
         """Raises ConfigError where the file is no such vocabulary, MissingExtraError without tokenizers."""
@@ -66,7 +68,7 @@ class WordPieces:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"'{file}' is no WordPiece vocabulary ({error})") from error
         vocabulary = {line.rstrip("\r"): row for row, line in enumerate(lines)}
-        lacking = [piece for piece in self._SPECIAL[:4] if piece not in vocabulary]
+        lacking = [piece for piece in self.SPECIAL[:4] if piece not in vocabulary]
         if lacking:
             raise ConfigError(f"'{file}' is no WordPiece vocabulary: it lacks {', '.join(lacking)}")
         self.model: Any = library.Tokenizer(
@@ -74,7 +76,7 @@ class WordPieces:
         )
         self.model.normalizer = library.normalizers.BertNormalizer(lowercase=True)
         self.model.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-        self.model.add_special_tokens([piece for piece in self._SPECIAL if piece in vocabulary])
+        self.model.add_special_tokens([piece for piece in self.SPECIAL if piece in vocabulary])
         self.size = len(lines)
         self.start, self.end, self.pad = (vocabulary[piece] for piece in ("[CLS]", "[SEP]", "[PAD]"))
 
@@ -140,10 +142,20 @@ def learn_word_pieces(texts: Sequence[str], file: Path, *, size: int, purpose: s
     learner = library.Tokenizer(library.models.WordPiece(unk_token="[UNK]"))
     learner.normalizer = library.normalizers.BertNormalizer(lowercase=True)
     learner.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-    trainer = library.trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=list(WordPieces._SPECIAL), show_progress=False
+    some = [_ascii(), *_some(texts)]
+    counts = Counter(itertools.chain.from_iterable(learner.normalizer.normalize_str(text) for text in some))
+    ordered = sorted(
+        (letter for letter in counts if not letter.isspace()), key=lambda letter: (-counts[letter], letter)
     )
-    learner.train_from_iterator([_ascii(), *_some(texts)], trainer)
+    letters = sorted(ordered[: size // 4])
+    # the trainer numbers letters inside words as it meets them, in an order that changes from run to run: so they are
+    # named before it begins
+    inside = [f"##{letter}" for letter in letters]
+    trainer = library.trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=[*WordPieces.SPECIAL, *inside], initial_alphabet=letters,
+        limit_alphabet=len(letters), show_progress=False,
+    )  # fmt: skip
+    learner.train_from_iterator(some, trainer)
     vocabulary = learner.get_vocab()
     write_text(file, "\n".join(sorted(vocabulary, key=vocabulary.__getitem__)) + "\n")
 

@@ -73,10 +73,11 @@ def _check(state: State, *, checkpoint: str, needs: Sequence[str]) -> None:
     """Refuse missing weights before any size is read from those that are there."""
     layers = max(count_layers(state, _LAYERS), 1)
     has = {name: any(key in state or key in needs for key in name) for name in (ITC, VL, POOLER)}
-    with_bias = _BIAS_TABLE in state
+    with_bias, with_positions = _BIAS_TABLE in state, _IMAGE_POSITIONS in state
     smallest = VlmoShape(
-        dim=1, layers=layers, heads=1, ffn=1, vl_start=_vl_start(state, layers), reach=2 if with_bias else None,
-        absolute=_IMAGE_POSITIONS in state or not with_bias, layer_scale=any(".gamma_" in name for name in state),
+        dim=1, layers=layers, heads=1, ffn=1, vl_start=_vl_start(state, layers),
+        reach=2 if with_bias or not with_positions else None,
+        absolute=with_positions or not with_bias, layer_scale=any(".gamma_" in name for name in state),
         itc=1 if has[ITC] else None, vl=1 if has[VL] else None, pooler=1 if has[POOLER] else None,
         vocabulary=1, image_size=1, patch=1, text_rows=1,
     )  # fmt: skip
