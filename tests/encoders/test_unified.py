@@ -146,6 +146,7 @@ def test_a_tiny_model_of_any_texts_is_the_same_each_time(tmp_path: Path, name: s
     KINDS[name].write_tiny(tmp_path / "third", texts, seed=1)
     weights = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in ("first", "third")]
     assert weights[0] != weights[1]
+    assert KINDS[name].from_pretrained(tmp_path / "first").modalities == ("image", "text")
     encoder = lmm4rec.load_encoder(name, checkpoint=str(tmp_path / "first"), text="{title}").eval()
     with torch.inference_mode():
         assert encoder(encoder.prepare(ITEMS))["text"].isfinite().all()

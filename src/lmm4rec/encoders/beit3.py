@@ -144,9 +144,9 @@ class Beit3(Encoder):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Beit3:
-        """The encoder in a folder written by `save_pretrained`."""
+        """The encoder in a folder written by `save_pretrained` or `write_tiny`."""
         saved = read_json(Path(folder) / SETTINGS)
-        return cls(checkpoint=str(folder), text=saved["text"], outputs=saved["outputs"])
+        return cls(checkpoint=str(folder), **{key: saved[key] for key in ("text", "outputs") if key in saved})
 
     @classmethod
     def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: NonNegativeInt = 0) -> None:
