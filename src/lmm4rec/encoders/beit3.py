@@ -26,7 +26,7 @@ from lmm4rec.nn.checkpoints import (
     read_state,
     save_folder,
     weights_file,
-)  # fmt: skip
+)
 from lmm4rec.nn.pixels import squash_half
 from lmm4rec.nn.sizes import text_length
 from lmm4rec.nn.tokens import SentencePieces, find_vocabulary, learn_sentence_pieces, stack_tokens

@@ -19,7 +19,7 @@ from lmm4rec.nn.multiway import (
     SeparateProjections,
     embed,
     never_empty,
-)  # fmt: skip
+)
 
 FIRST = 2
 """Positions begin at this row of their tables, as in fairseq."""

@@ -22,13 +22,13 @@ from lmm4rec.nn.multiway import (
     Segments,
     embed,
     never_empty,
-)  # fmt: skip
+)
 from lmm4rec.nn.positions import (
     bias_table_rows,
     image_bias_rows,
     pair_bias_rows,
     text_bias_rows,
-)  # fmt: skip
+)
 
 INITIAL_REACH = 196
 """The text length of the checkpoint that the official training began with, for which its bias tables are made."""
