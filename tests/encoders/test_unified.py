@@ -122,8 +122,7 @@ def test_words_are_cut_by_tokens_and_keep_their_end(folders: dict[str, str], nam
 def test_words_without_a_vocabulary_say_what_to_give(folders: dict[str, str], name: str, tmp_path: Path) -> None:
     weights = tmp_path / "alone.safetensors"
     weights.write_bytes((Path(folders[name]) / "model.safetensors").read_bytes())
-    options = {"image_size": 64} if name == "vlmo" else {"heads": 3}
-    encoder = lmm4rec.load_encoder(name, checkpoint=str(weights), text="{title}", **options)
+    encoder = lmm4rec.load_encoder(name, checkpoint=str(weights), text="{title}", heads=3)
     with torch.inference_mode():
         inputs = load(folders, name).prepare(ITEMS)
         torch.testing.assert_close(encoder.eval()(inputs)["text"], load(folders, name)(inputs)["text"])

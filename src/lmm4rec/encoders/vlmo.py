@@ -173,14 +173,14 @@ class Vlmo(Encoder):
         """
         pieces = Path(folder) / _PIECES
         learn_word_pieces(texts, pieces, size=2000, purpose=_PURPOSE)
-        shape = VlmoShape(
-            dim=96, layers=3, heads=3, ffn=384, vl_start=2, reach=48, absolute=False, layer_scale=True, itc=64, vl=64,
+        shape = VlmoShape(  # of the kind of base_plus, which learns from scratch without small layer scales
+            dim=96, layers=2, heads=3, ffn=384, vl_start=1, reach=None, absolute=True, layer_scale=False, itc=64, vl=64,
             pooler=96, vocabulary=WordPieces(pieces, purpose=_PURPOSE).size, image_size=64, patch=16, text_rows=48,
         )  # fmt: skip
         with torch.device("meta"):
             model = VlmoModel(shape)
         draw_weights(model, torch.Generator().manual_seed(seed))
-        settings = {"encoder": "vlmo", "heads": shape.heads, "reach": shape.reach, "text_len": shape.text_rows}
+        settings = {"encoder": "vlmo", "heads": shape.heads, "text_len": shape.text_rows}
         save_folder(Path(folder), model, RENAMES, settings, {})
 
     def _settings(self) -> dict[str, object]:
