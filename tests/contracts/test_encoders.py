@@ -21,12 +21,14 @@ from lmm4rec.core.types import Inputs, Item
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.beit3 import Beit3
 from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.dual import Dual
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.sentence import Sentence
 from lmm4rec.encoders.vision import Vision
+from lmm4rec.encoders.vlmo import Vlmo
 from lmm4rec.encoders.words import Words
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
@@ -76,6 +78,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("checkpoints")
     Clip.write_tiny(root / "clip", WORDS, image_size=32, dim=32, layers=1, vocabulary=400)
     Dual.write_tiny(root / "dual", WORDS, image_size=32, dim=32, layers=1, vocabulary=100)
+    Beit3.write_tiny(root / "beit3", WORDS)
+    Vlmo.write_tiny(root / "vlmo", WORDS)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vit = transformers.ViTConfig(
@@ -108,12 +112,14 @@ def _words() -> Encoder:
 
 
 BUILDERS: dict[str, Callable[[Path], Encoder]] = {
+    "beit3": lambda root: Beit3(checkpoint=str(root / "beit3"), text=TEXT),
     "clip": lambda root: Clip(checkpoint=str(root / "clip"), text=TEXT),
     "color": lambda root: Color(),
     "dual": lambda root: Dual(checkpoint=str(root / "dual"), text=TEXT),
     "paired": lambda root: Paired(image=Vision(checkpoint=str(root / "resnet")), text=_words()),
     "sentence": lambda root: _sentence(),
     "vision": lambda root: Vision(checkpoint=str(root / "vit")),
+    "vlmo": lambda root: Vlmo(checkpoint=str(root / "vlmo"), text=TEXT),
     "words": lambda root: _words(),
 }
 NAMES = sorted(BUILDERS)
@@ -230,7 +236,7 @@ def test_gradient_reaches_the_weights(build: Build, name: str) -> None:
     encoder.zero_grad()
 
 
-@pytest.mark.parametrize("name", ["clip", "dual", "sentence", "words"])
+@pytest.mark.parametrize("name", ["beit3", "clip", "dual", "sentence", "vlmo", "words"])
 def test_a_template_with_an_unknown_field_is_refused(build: Build, name: str) -> None:
     with pytest.raises(ConfigError, match=r"names 'title', the catalog has: name\."):
         build(name).prepare([Item("1", {"name": "x"})])
@@ -247,7 +253,15 @@ def test_the_digest_of_an_item_changes_with_what_is_read_and_only_with_that(buil
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(Clip, "CLIP"), (Dual, "dual encoder"), (Sentence, "sentence encoder"), (Vision, "vision model")]
+    ("kind", "name"),
+    [
+        (Clip, "CLIP"),
+        (Dual, "dual encoder"),
+        (Sentence, "sentence encoder"),
+        (Vision, "vision model"),
+        (Beit3, "BEiT-3"),
+        (Vlmo, "VLMo"),
+    ],
 )
 def test_a_missing_checkpoint_says_what_is_expected(
     kind: Callable[..., Encoder], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
@@ -97,14 +97,33 @@ class Encoder(nn.Module, ABC):
         return render(self.text, item.fields) if self.text and item.fields else ""
 
     def present(self, inputs: Inputs) -> dict[Modality, Bool[Tensor, " batch"]]:
-        """Which rows really have each modality that comes out."""
+        """Which rows really have each modality that comes out; a fused vector takes both picture and words."""
         rows: dict[Modality, Tensor] = {}
         if inputs.pixels is not None:
             everyone = torch.ones(len(inputs.pixels), dtype=torch.bool, device=inputs.pixels.device)
             rows["image"] = everyone if inputs.has_image is None else inputs.has_image
         if inputs.text_mask is not None:
             rows["text"] = inputs.text_mask.any(dim=1)
-        return {modality: rows[modality] for modality in self.dims}
+        if len(rows) == 2:
+            rows[FUSED] = rows["image"] & rows["text"]
+        return {modality: rows[modality] for modality in self.dims if modality in rows}
+
+    def computable(self, inputs: Inputs) -> list[Modality]:
+        """Which of the modalities that come out the inputs are enough for.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        has = {"image": inputs.pixels is not None, "text": inputs.text_ids is not None}
+        has[FUSED] = all(has.values())
+        found = [modality for modality in self.dims if has.get(modality)]
+        if not found:
+            given = [name for name, values in inputs._asdict().items() if values is not None]
+            raise ConfigError(
+                f"{type(self).__name__} gives {', '.join(self.dims)}, for which the inputs have too little: "
+                f"{', '.join(given) or 'nothing'}; a picture is pixels, words are text_ids and text_mask"
+            )
+        return found
 
     def learn_catalog(self, items: Sequence[Item]) -> None:
         """Take from the whole catalog what the encoder needs before encoding, such as word frequencies."""
@@ -122,6 +141,20 @@ def check_weights(checkpoint: str, missing: Collection[str]) -> None:
             f"checkpoint '{checkpoint}' lacks {len(missing)} of the encoder's weights ({names}); give a checkpoint of "
             "the whole model"
         )
+
+
+def pixels_of(inputs: Inputs) -> Float[Tensor, "batch channels height width"]:
+    """The pixels; ConfigError where there are none."""
+    if inputs.pixels is None:
+        raise ConfigError("the encoder needs pixels, the inputs have none")
+    return inputs.pixels
+
+
+def words_of(inputs: Inputs) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
+    """The token ids and their mask; ConfigError where one is missing."""
+    if inputs.text_ids is None or inputs.text_mask is None:
+        raise ConfigError("the encoder needs text_ids and text_mask (True marks a real token), the inputs lack them")
+    return inputs.text_ids, inputs.text_mask.bool()
 
 
 def stack_pixels(

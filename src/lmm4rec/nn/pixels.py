@@ -34,3 +34,8 @@ def to_tensor(
     """The picture's channels, scaled to 0..1, then shifted by `mean` and divided by `std`."""
     values = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255.0
     return (values - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+
+def squash_half(image: Image.Image, size: int) -> Float[Tensor, "3 height width"]:
+    """The whole picture in a square, its channels from -1 to 1: the way of BEiT-3 and VLMo."""
+    return to_tensor(squash(image, size), (0.5,) * 3, (0.5,) * 3)

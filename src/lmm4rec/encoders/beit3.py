@@ -1,0 +1,181 @@
+"""BEiT-3: pictures and words through one transformer whose weights depend on the kind of token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.files import read_json
+from lmm4rec.core.types import Fraction, Inputs, Item, Modality, NonNegativeInt, PositiveInt
+from lmm4rec.encoders.base import FUSED, Encoder, pixels_of, stack_pixels, words_of
+from lmm4rec.nn.beit3 import Beit3Model, Beit3Shape
+from lmm4rec.nn.beit3_checkpoint import RENAMES, load_beit3
+from lmm4rec.nn.checkpoints import (
+    SETTINGS,
+    digest,
+    draw_weights,
+    read_settings,
+    read_state,
+    save_folder,
+    weights_file,
+)
+from lmm4rec.nn.pixels import squash_half
+from lmm4rec.nn.sizes import text_length
+from lmm4rec.nn.tokens import SentencePieces, find_vocabulary, learn_sentence_pieces, stack_tokens
+
+__all__ = ["Beit3"]
+
+_PIECES = "beit3.spm"
+_PURPOSE = "the encoder 'beit3'"
+
+
+class Beit3(Encoder):
+    """BEiT-3 (Wang et al. 2022, arXiv 2208.10442), as its official code computes it.
+
+    `checkpoint` is an official file (such as beit3_base_itc_patch16_224.pth) or a folder written by `save_pretrained`.
+    Its shapes tell the sizes; `heads` (one for each 64 of the width), `image_size`, `patch` and `text_len` (64 tokens,
+    both ends included) say the rest, and positions are interpolated to another `image_size`. `tokenizer` is the path of
+    beit3.spm, looked for beside the checkpoint; only `prepare` needs it.
+
+    "image" and "text" are the retrieval heads' projections of the first token's last state, L2-normalized, each from a
+    pass of its own. "fused" is the first token's last states of picture and text side by side, after attention over
+    the pair: what the official code gives to its classifier of pairs. It is not normalized, as there, and an item that
+    lacks picture or words has none.
+
+    `drop_path` (the last block's rate of stochastic depth) and `checkpointing` (less memory, more time) are for
+    training alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        checkpoint: str,
+        text: str = "{title}. {description}",
+        outputs: Literal["image+text", "image", "text", "fused", "image+text+fused"] = "image+text",
+        heads: PositiveInt | None = None,
+        image_size: PositiveInt | None = None,
+        patch: PositiveInt | None = None,
+        text_len: PositiveInt | None = None,
+        tokenizer: str | None = None,
+        drop_path: Fraction = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
+        """Raises ConfigError where the checkpoint is none, lacks weights, or contradicts a parameter."""
+        super().__init__()
+        path = weights_file(checkpoint, kind="BEiT-3")
+        saved = read_settings(path)
+        self.model, self.shape = load_beit3(
+            read_state(path),
+            checkpoint=checkpoint,
+            needs_heads=outputs != FUSED,
+            given={"heads": heads or saved.get("heads"), "image_size": image_size, "patch": patch},
+            drop_path=drop_path,
+            checkpointing=checkpointing,
+        )
+        width = self.shape.projection or 0
+        widths = {"image": width, "text": width, FUSED: 2 * self.shape.dim}
+        self.outputs = outputs
+        self.dims = {modality: widths[modality] for modality in outputs.split("+")}
+        self.text = text if self.reads("text") else ""
+        self.text_len = text_length(text_len or saved.get("text_len"), 64, at_most=self.shape.longest_text)
+        self.vocabulary_file = find_vocabulary(tokenizer, path.parent, (_PIECES,))
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The learned log of the inverse temperature; there is none without retrieval heads."""
+        scale: Tensor = self.model.logit_scale
+        return scale
+
+    @cached_property
+    def tokenizer(self) -> SentencePieces:
+        """The vocabulary, read when it is first needed."""
+        if self.vocabulary_file is None:
+            raise ConfigError(
+                f"{_PURPOSE} reads words with the file {_PIECES}: put it beside the checkpoint, or give its path as "
+                "tokenizer"
+            )
+        return SentencePieces(self.vocabulary_file, purpose=_PURPOSE)
+
+    def prepare(self, items: Sequence[Item]) -> Inputs:
+        """Pixels squashed to a square, and token ids padded with 1 to the longest text."""
+        inputs = Inputs()
+        if self.reads("image"):
+            size = self.shape.image_size
+            pixels, has_image = stack_pixels(items, lambda image: squash_half(image, size))
+            inputs = inputs._replace(pixels=pixels, has_image=has_image)
+        if self.reads("text"):
+            ids, mask = stack_tokens([self.read(item) for item in items], self.tokenizer, self.text_len)
+            inputs = inputs._replace(text_ids=ids, text_mask=mask)
+        return inputs
+
+    def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
+        """The vectors for which the inputs have what it takes; ConfigError where there are none."""
+        make = {"image": self._image, "text": self._text, FUSED: self._fused}
+        return {modality: make[modality](inputs) for modality in self.computable(inputs)}
+
+    def image_tokens(self, inputs: Inputs) -> Float[Tensor, "batch image_tokens dim"]:
+        """The last states of the pictures' tokens, the class token first."""
+        return self.model.image_tokens(pixels_of(inputs))
+
+    def text_tokens(self, inputs: Inputs) -> Float[Tensor, "batch text_tokens dim"]:
+        """The last states of the texts' tokens; those where the mask is False mean nothing."""
+        return self.model.text_tokens(*words_of(inputs))
+
+    def fused_tokens(self, inputs: Inputs) -> Float[Tensor, "batch tokens dim"]:
+        """The last states of both, the pictures' tokens first, after attention over the pair."""
+        return self.model.fused_tokens(pixels_of(inputs), *words_of(inputs))
+
+    def settings(self) -> dict[str, object]:
+        """Template, outputs, sizes that the weights do not tell, and the vocabulary."""
+        return {**self._settings(), "image_size": self.shape.image_size, "vocabulary": digest(self.vocabulary_file)}
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the encoder as a folder: weights under their official names, settings, and the vocabulary."""
+        files = {_PIECES: self.vocabulary_file}
+        save_folder(Path(folder), self.model, RENAMES, {"encoder": "beit3", **self._settings()}, files)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Beit3:
+        """The encoder in a folder written by `save_pretrained` or `write_tiny`."""
+        saved = read_json(Path(folder) / SETTINGS)
+        return cls(checkpoint=str(folder), **{key: saved[key] for key in ("text", "outputs") if key in saved})
+
+    @classmethod
+    def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: NonNegativeInt = 0) -> None:
+        """Write a small untrained BEiT-3, its vocabulary learned from `texts`, as a folder that `checkpoint` takes.
+
+        It is meant for catalogs to pre-train on where no released weights are at hand, and for tests.
+        """
+        pieces = Path(folder) / _PIECES
+        learn_sentence_pieces(texts, pieces, size=2000, purpose=_PURPOSE)
+        shape = Beit3Shape(
+            dim=96, layers=2, heads=3, ffn=384, projection=64, image_size=64, patch=16, text_rows=50,
+            vocabulary=SentencePieces(pieces, purpose=_PURPOSE).size,
+        )  # fmt: skip
+        with torch.device("meta"):
+            model = Beit3Model(shape)
+        draw_weights(model, torch.Generator().manual_seed(seed))
+        settings = {"encoder": "beit3", "heads": shape.heads, "text_len": shape.longest_text}
+        save_folder(Path(folder), model, RENAMES, settings, {})
+
+    def _settings(self) -> dict[str, object]:
+        return {"text": self.text, "outputs": self.outputs, "heads": self.shape.heads, "text_len": self.text_len}
+
+    def _image(self, inputs: Inputs) -> Tensor:
+        return F.normalize(self.model.image_head(self.image_tokens(inputs)[:, 0]).float(), dim=1)
+
+    def _text(self, inputs: Inputs) -> Tensor:
+        return F.normalize(self.model.text_head(self.text_tokens(inputs)[:, 0]).float(), dim=1)
+
+    def _fused(self, inputs: Inputs) -> Tensor:
+        states = self.fused_tokens(inputs)
+        first_word = states.shape[1] - words_of(inputs)[0].shape[1]
+        return torch.cat([states[:, 0], states[:, first_word]], dim=1).float()

@@ -1,0 +1,201 @@
+"""VLMo: pictures and words through one transformer, with a feed-forward expert for each and one for both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.files import read_json
+from lmm4rec.core.types import Fraction, Inputs, Item, Modality, NonNegativeInt, PositiveInt
+from lmm4rec.encoders.base import FUSED, Encoder, pixels_of, stack_pixels, words_of
+from lmm4rec.nn.checkpoints import (
+    SETTINGS,
+    digest,
+    draw_weights,
+    read_settings,
+    read_state,
+    save_folder,
+    weights_file,
+)
+from lmm4rec.nn.pixels import squash_half
+from lmm4rec.nn.sizes import text_length
+from lmm4rec.nn.tokens import WordPieces, find_vocabulary, learn_word_pieces, stack_tokens
+from lmm4rec.nn.vlmo import INITIAL_REACH, VlmoModel, VlmoShape
+from lmm4rec.nn.vlmo_checkpoint import ITC, POOLER, RENAMES, VL, load_vlmo
+
+__all__ = ["Vlmo"]
+
+_PIECES = "vocab.txt"
+_PURPOSE = "the encoder 'vlmo'"
+_OFFICIAL_TEXT = 40
+
+
+class Vlmo(Encoder):
+    """VLMo (Bao et al. 2022, arXiv 2111.02358), as its official code computes it.
+
+    `checkpoint` is an official file (such as vlmo_base_plus_patch16_224.pt) or a folder written by `save_pretrained`.
+    Its shapes tell the sizes, the blocks with an expert for both, and whether positions are relative or absolute;
+    `heads` (one for each 64 of the width; 16 of 544), `image_size`, `patch` and `text_len` (40 tokens, both ends
+    included) say the rest, and positions are interpolated to another `image_size`. `reach` is the text length that a
+    relative bias table was made for, 196 in all official checkpoints. `vocabulary` is the path of
+    bert-base-uncased's vocab.txt, looked for beside the checkpoint; only `prepare` needs it.
+
+    "image" and "text" are projections of the first token's last state, L2-normalized, each from a pass of its own:
+    with `variant` "itc" through its own experts alone, with "vl" through the experts for both from the first block that
+    has them. "fused" is the pooler's tanh of the text's first token after attention over the pair; it is not
+    normalized, as in the official code, and an item that lacks picture or words has none.
+
+    `drop_path` (the last block's rate of stochastic depth) and `checkpointing` (less memory, more time) are for
+    training alone. Differs from the authors' code: no dropout on text embeddings in training.
+    """
+
+    def __init__(
+        self,
+        *,
+        checkpoint: str,
+        text: str = "{title}. {description}",
+        outputs: Literal["image+text", "image", "text", "fused", "image+text+fused"] = "image+text",
+        variant: Literal["itc", "vl"] = "itc",
+        heads: PositiveInt | None = None,
+        image_size: PositiveInt | None = None,
+        patch: PositiveInt | None = None,
+        text_len: PositiveInt | None = None,
+        reach: PositiveInt | None = None,
+        vocabulary: str | None = None,
+        drop_path: Fraction = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
+        """Raises ConfigError where the checkpoint is none, lacks weights, or contradicts a parameter."""
+        super().__init__()
+        path = weights_file(checkpoint, kind="VLMo")
+        saved = read_settings(path)
+        heads_of = {"image": ITC if variant == "itc" else VL, "text": ITC if variant == "itc" else VL, FUSED: POOLER}
+        self.model = load_vlmo(
+            read_state(path),
+            checkpoint=checkpoint,
+            needs=[name for modality in outputs.split("+") for name in heads_of[modality]],
+            given={
+                "heads": heads or saved.get("heads"), "reach": reach or saved.get("reach"),
+                "image_size": image_size, "patch": patch,
+            },
+            drop_path=drop_path,
+            checkpointing=checkpointing,
+        )  # fmt: skip
+        shape = self.model.shape
+        width = (shape.itc if variant == "itc" else shape.vl) or 0
+        widths = {"image": width, "text": width, FUSED: shape.pooler or 0}
+        self.outputs, self.variant = outputs, variant
+        self.dims = {modality: widths[modality] for modality in outputs.split("+")}
+        self.text = text if self.reads("text") else ""
+        official = _OFFICIAL_TEXT if shape.text_rows == INITIAL_REACH else shape.text_rows
+        self.text_len = text_length(text_len or saved.get("text_len"), official, at_most=shape.longest_text)
+        self.vocabulary_file = find_vocabulary(vocabulary, path.parent, (_PIECES, "bert-base-uncased-vocab.txt"))
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The learned log of the inverse temperature of the variant; there is none without its projections."""
+        scale: Tensor = self.model.logit_scale if self.variant == "itc" else self.model.logit_vl_scale
+        return scale
+
+    @cached_property
+    def tokenizer(self) -> WordPieces:
+        """The vocabulary, read when it is first needed."""
+        if self.vocabulary_file is None:
+            raise ConfigError(
+                f"{_PURPOSE} reads words with the {_PIECES} of bert-base-uncased: put it beside the checkpoint, or "
+                "give its path as vocabulary"
+            )
+        return WordPieces(self.vocabulary_file, purpose=_PURPOSE)
+
+    def prepare(self, items: Sequence[Item]) -> Inputs:
+        """Pixels squashed to a square, and token ids padded with 0 to the longest text."""
+        inputs = Inputs()
+        if self.reads("image"):
+            size = self.model.shape.image_size
+            pixels, has_image = stack_pixels(items, lambda image: squash_half(image, size))
+            inputs = inputs._replace(pixels=pixels, has_image=has_image)
+        if self.reads("text"):
+            ids, mask = stack_tokens([self.read(item) for item in items], self.tokenizer, self.text_len)
+            inputs = inputs._replace(text_ids=ids, text_mask=mask)
+        return inputs
+
+    def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
+        """The vectors for which the inputs have what it takes; ConfigError where there are none."""
+        make = {"image": self._image, "text": self._text, FUSED: self._fused}
+        return {modality: make[modality](inputs) for modality in self.computable(inputs)}
+
+    def image_tokens(self, inputs: Inputs) -> Float[Tensor, "batch image_tokens dim"]:
+        """The last states of the pictures' tokens in the encoder's variant, the class token first."""
+        return self.model.image_tokens(pixels_of(inputs), vl=self.variant == "vl")
+
+    def text_tokens(self, inputs: Inputs) -> Float[Tensor, "batch text_tokens dim"]:
+        """The last states of the texts' tokens in the encoder's variant; where the mask is False they mean nothing."""
+        return self.model.text_tokens(*words_of(inputs), vl=self.variant == "vl")
+
+    def fused_tokens(self, inputs: Inputs) -> Float[Tensor, "batch tokens dim"]:
+        """The last states of both, the texts' tokens first, after attention over the pair."""
+        return self.model.fused_tokens(pixels_of(inputs), *words_of(inputs))
+
+    def settings(self) -> dict[str, object]:
+        """Template, outputs, sizes that the weights do not tell, and the vocabulary."""
+        return {
+            **self._settings(),
+            "image_size": self.model.shape.image_size,
+            "vocabulary": digest(self.vocabulary_file),
+        }
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the encoder as a folder: weights under their official names, settings, and the vocabulary."""
+        files = {_PIECES: self.vocabulary_file}
+        save_folder(Path(folder), self.model, RENAMES, {"encoder": "vlmo", **self._settings()}, files)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Vlmo:
+        """The encoder in a folder written by `save_pretrained` or `write_tiny`."""
+        saved = read_json(Path(folder) / SETTINGS)
+        return cls(
+            checkpoint=str(folder), **{key: saved[key] for key in ("text", "outputs", "variant") if key in saved}
+        )
+
+    @classmethod
+    def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: NonNegativeInt = 0) -> None:
+        """Write a small untrained VLMo, its vocabulary learned from `texts`, as a folder that `checkpoint` takes.
+
+        It is meant for catalogs to pre-train on where no released weights are at hand, and for tests.
+        """
+        pieces = Path(folder) / _PIECES
+        learn_word_pieces(texts, pieces, size=2000, purpose=_PURPOSE)
+        shape = VlmoShape(  # of the kind of base_plus, which learns from scratch without small layer scales
+            dim=96, layers=2, heads=3, ffn=384, vl_start=1, reach=None, absolute=True, layer_scale=False, itc=64, vl=64,
+            pooler=96, vocabulary=WordPieces(pieces, purpose=_PURPOSE).size, image_size=64, patch=16, text_rows=48,
+        )  # fmt: skip
+        with torch.device("meta"):
+            model = VlmoModel(shape)
+        draw_weights(model, torch.Generator().manual_seed(seed))
+        settings = {"encoder": "vlmo", "heads": shape.heads, "text_len": shape.text_rows}
+        save_folder(Path(folder), model, RENAMES, settings, {})
+
+    def _settings(self) -> dict[str, object]:
+        return {
+            "text": self.text, "outputs": self.outputs, "variant": self.variant, "heads": self.model.shape.heads,
+            "reach": self.model.shape.reach, "text_len": self.text_len,
+        }  # fmt: skip
+
+    def _image(self, inputs: Inputs) -> Tensor:
+        project = self.model.itc_image if self.variant == "itc" else self.model.vl_image
+        return F.normalize(project(self.image_tokens(inputs)[:, 0]).float(), dim=1)
+
+    def _text(self, inputs: Inputs) -> Tensor:
+        project = self.model.itc_text if self.variant == "itc" else self.model.vl_text
+        return F.normalize(project(self.text_tokens(inputs)[:, 0]).float(), dim=1)
+
+    def _fused(self, inputs: Inputs) -> Tensor:
+        return torch.tanh(self.model.pooler(self.fused_tokens(inputs)[:, 0])).float()

@@ -1,0 +1,218 @@
+"""Official checkpoints: weights found, read without running any code in them, and fitted to a module."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import pickle
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.files import atomic, read_json, write_json
+
+State: TypeAlias = dict[str, Tensor]
+
+Renames: TypeAlias = Sequence[tuple[str, str]]
+"""Patterns and what each is replaced with, one after the other: from a name here to the official name."""
+
+WEIGHTS, SETTINGS = "model.safetensors", "lmm4rec.json"
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+_WRAPPERS = ("state_dict", "module", "model")
+_LISTED = 60
+
+
+def weights_file(checkpoint: str, *, kind: str) -> Path:
+    """The file of weights that `checkpoint` names: itself, or the one in a folder.
+
+    Raises:
+        ConfigError: there is none, or a folder has several.
+    """
+    path = Path(checkpoint).expanduser()
+    found = [path] if path.is_file() else []
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        found = [file for file in found if file.name == WEIGHTS] or found
+    if len(found) != 1:
+        there = f"; there are {', '.join(file.name for file in found)}" if found else ""
+        raise ConfigError(
+            f"no {kind} under checkpoint '{checkpoint}': give an official file ({', '.join(SUFFIXES)}) or a folder "
+            f"written by save_pretrained{there}"
+        )
+    return found[0]
+
+
+def read_state(path: Path) -> State:
+    """The tensors in a file by name; wrappers around them and a leading "module." are taken off, floats are float32.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no tensors.
+    """
+    content = _open(path)
+    for wrapper in _WRAPPERS:
+        if isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    state = {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not state:
+        raise ConfigError(
+            f"checkpoint '{path}' holds no tensors; its keys are {', '.join(map(str, content)) or 'none'}"
+        )
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def _open(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # training scripts keep their parsed arguments beside the weights: a plain holder of values
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConfigError(
+            f"checkpoint '{path}' holds more than weights, or is no torch file; it is not read, since that could run "
+            f"code. Save its state dict alone, best as .safetensors ({str(error).splitlines()[0]})"
+        ) from error
+    except (OSError, RuntimeError, EOFError, LookupError, ValueError, SafetensorError) as error:
+        raise ConfigError(f"checkpoint '{path}' is damaged or no file of weights ({error})") from error
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"checkpoint '{path}' holds {type(content).__name__}, expected a mapping from name to tensor")
+    return content
+
+
+def official_names(module: nn.Module, renames: Renames) -> dict[str, str]:
+    """The official name of each of the module's tensors, by the name here."""
+    names = {}
+    for name in module.state_dict():
+        official = name
+        for pattern, replacement in renames:
+            official = re.sub(pattern, replacement, official)
+        names[name] = official
+    return names
+
+
+def count_layers(state: Iterable[str], pattern: str) -> int:
+    """One more than the highest number that the pattern's group finds in the names."""
+    found = (re.match(pattern, name) for name in state)
+    return max((int(match[1]) + 1 for match in found if match), default=0)
+
+
+def check_names(
+    state: Mapping[str, Tensor], expected: Iterable[str], *, checkpoint: str, kind: str, advice: str = ""
+) -> None:
+    """Refuse a checkpoint that lacks weights.
+
+    Raises:
+        ConfigError: it lists all that are missing.
+    """
+    missing = sorted(set(expected) - state.keys())
+    if missing:
+        listed = ", ".join(missing[:_LISTED]) + (
+            f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
+        )
+        raise ConfigError(
+            f"checkpoint '{checkpoint}' lacks {len(missing)} of the weights of {kind}: {listed}. It holds: "
+            f"{_summary(state)}{advice}"
+        )
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], renames: Renames, *, checkpoint: str, kind: str) -> None:
+    """Put the tensors in the module, which may be on the meta device; those that it has no place for are logged.
+
+    Raises:
+        ConfigError: weights are missing, or their shapes differ from those of the module.
+    """
+    names, shapes = official_names(module, renames), module.state_dict()
+    check_names(state, names.values(), checkpoint=checkpoint, kind=kind)
+    wrong = [
+        f"{official} is {list(state[official].shape)}, expected {list(shapes[name].shape)}"
+        for name, official in names.items()
+        if state[official].shape != shapes[name].shape
+    ]
+    if wrong:
+        raise ConfigError(
+            f"checkpoint '{checkpoint}' does not fit {kind} as its other weights and the parameters describe it: "
+            f"{'; '.join(wrong[:_LISTED])}"
+        )
+    extra = {name: tensor for name, tensor in state.items() if name not in set(names.values())}
+    if extra:
+        logging.getLogger(__name__).warning(
+            "checkpoint '%s': ignored what %s has no use for, %d tensors: %s",
+            checkpoint, kind, len(extra), _summary(extra),
+        )  # fmt: skip
+    module.load_state_dict({name: state[official].contiguous() for name, official in names.items()}, assign=True)
+
+
+def _summary(state: Iterable[str]) -> str:
+    """The names; where they are many, their first parts with how many there are of each."""
+    names = sorted(state)
+    if len(names) > 12:
+        names = [f"{part}.* ({count})" for part, count in Counter(name.split(".")[0] for name in names).items()]
+    return ", ".join(names) or "nothing"
+
+
+def read_settings(weights: Path) -> dict[str, Any]:
+    """What `save_folder` wrote beside the weights; nothing where they are not its own."""
+    file = weights.with_name(SETTINGS)
+    return read_json(file) if weights.name == WEIGHTS and file.exists() else {}
+
+
+def digest(file: Path | None) -> str:
+    """The SHA-256 of a file; empty without one."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file else ""
+
+
+def save_folder(
+    folder: Path, module: nn.Module, renames: Renames, settings: Mapping[str, Any], files: Mapping[str, Path | None]
+) -> None:
+    """Write weights under their official names, settings, and copies of the files under the names given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, file in files.items():
+        if file is not None and file != folder / name:
+            with atomic(folder / name) as beside:
+                shutil.copyfile(file, beside)
+    save_state(module, renames, folder)
+    write_json(folder / SETTINGS, settings)
+
+
+def save_state(module: nn.Module, renames: Renames, folder: Path) -> None:
+    """Write the module's tensors under their official names."""
+    state = module.state_dict()
+    tensors = {
+        official: state[name].detach().cpu().contiguous() for name, official in official_names(module, renames).items()
+    }
+    with atomic(folder / WEIGHTS) as beside:
+        save_file(tensors, beside, metadata={"format": "pt"})
+
+
+def draw_weights(module: nn.Module, generator: torch.Generator) -> None:
+    """Fill a module that is on the meta device with first weights on the CPU.
+
+    Maps are Xavier-normal, tables and tokens normal with variance 1 / dim, norms 1, layer scales 0.1, biases 0, and a
+    log inverse temperature is log(1 / 0.07).
+    """
+    for part in module.modules():
+        for name, weight in list(part.named_parameters(recurse=False)):
+            setattr(part, name, nn.Parameter(torch.empty_like(weight, device="cpu")))
+    tables = {id(table.weight) for table in module.modules() if isinstance(table, nn.Embedding)}
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            last = name.rsplit(".", 1)[-1]
+            if weight.ndim == 0:
+                weight.fill_(2.6592600369327783)
+            elif weight.ndim == 1 or "bias" in last:
+                weight.fill_(1.0 if last == "weight" else 0.1 if last.startswith("gamma") else 0.0)
+            elif id(weight) in tables or last.endswith(("token", "positions")):
+                nn.init.normal_(weight, std=weight.shape[-1] ** -0.5, generator=generator)
+            else:
+                nn.init.xavier_normal_(weight, generator=generator)
