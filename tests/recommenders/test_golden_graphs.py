@@ -44,7 +44,9 @@ class Golden:
 
     def fill(self, model: Any) -> None:
         """The id tables and the projections, whose names all four models share there and here."""
-        model.nodes.copy_(torch.cat([self.parameter("user_embedding.weight"), self.parameter("item_id_embedding.weight")]))
+        model.nodes.copy_(
+            torch.cat([self.parameter("user_embedding.weight"), self.parameter("item_id_embedding.weight")])
+        )
         for m in MODALITIES:
             model.projections.maps[m].copy_(self.parameter(f"{m}_trs.weight").T)
             model.projections.offsets[m].copy_(self.parameter(f"{m}_trs.bias"))

@@ -39,10 +39,9 @@ class Projections(nn.Module):
         for modality, weights in self.maps.items():
             x = self.tables[modality] if self.tables else features[modality]
             product = (x if items is None else rows(x, items)) @ weights
-            if modality in self.offsets:
-                # a row of zeros is told by its product: 64 numbers to look at instead of thousands
-                product = torch.where(present(product)[:, None], product + self.offsets[modality], 0.0)
-            projected[modality] = product
+            moved = product + self.offsets[modality] if modality in self.offsets else product
+            # a row of zeros is told by its product: a few numbers to look at instead of thousands
+            projected[modality] = torch.where(present(product)[:, None], moved, 0.0)
         return projected
 
 

@@ -36,9 +36,10 @@ class BM3(Recommender):
     that lacks a modality is left out of its `align` and `mask`.
 
     Differs from the authors' code: l2 of the batch's vectors as in the paper (there: unsquared norms of both whole
-    tables over the number of items); `align` and `mask` weigh as much as `reconstruct`, as in the paper (there: 2);
-    the features are not trained (`train_features` does so, as there). Dropout, predictor and projections are computed
-    for the batch's rows alone, which changes no number.
+    tables over the number of items, which is why their weights of 0.1 and 0.01 are far too strong here); `align` and
+    `mask` weigh as much as `reconstruct`, as in the paper (there: 2); the features are not trained (`train_features`
+    does so, as there). Dropout, predictor and projections are computed for the batch's rows alone, which changes no
+    number.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class BM3(Recommender):
         layers: PositiveInt = 1,
         dropout: Fraction = 0.3,
         content_weight: NonNegativeFloat = 1.0,
-        l2_weight: NonNegativeFloat = 1e-2,
+        l2_weight: NonNegativeFloat = 1e-3,
         train_features: bool = False,
     ) -> None:
         super().__init__(graph)

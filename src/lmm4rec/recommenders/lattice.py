@@ -68,7 +68,7 @@ class LATTICE(Recommender):
         self.skip, self.normalize_mix, self.l2_weight = skip, normalize_mix, l2_weight
         self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)
         self.projections = Projections(features, content_dim, generator, trained=train_features)
-        self.importance = nn.ParameterDict({m: nn.Parameter(torch.zeros(())) for m in features})
+        self.importance = nn.ParameterDict({m: nn.Parameter(torch.zeros(1)) for m in features})
         self.adjacency = normalize(graph, likes, self_loops=likes == "row")
         self.content = ContentGraph(partial(_content_graphs, neighbors=neighbors))
         self.mixed: SparseMatrix | None = None  # None: the next batch builds it
@@ -109,7 +109,7 @@ class LATTICE(Recommender):
 
     def _mix(self, features: Features, content: ContentGraphs) -> Entries:
         """The entries of A (eq. 1-6); differentiable in the projections, the importance and the features."""
-        importance = torch.stack(list(self.importance.values())).softmax(0).unbind()
+        importance = torch.cat(list(self.importance.values())).softmax(0).unbind()
         fixed, learned = [], []
         for (modality, vectors), share in zip(self.projections(features).items(), importance, strict=True):
             found = similarities(vectors, neighborhood(vectors, self.neighbors))

@@ -21,7 +21,7 @@ from lmm4rec.core.types import (
     PositiveFloat,
     PositiveInt,
 )
-from lmm4rec.nn.content import Projections, require_content
+from lmm4rec.nn.content import Projections, present, require_content
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate, user_item
 from lmm4rec.nn.losses import bpr, info_nce, l2
 from lmm4rec.nn.tables import node_table, rows
@@ -132,8 +132,7 @@ class LGMRec(Recommender):
         found = {}
         for modality, of_items in self.dependencies(features).items():
             of_users = self.sum_of_items(of_items)
-            has = (of_items != 0).any(1, keepdim=True)
-            item_shares = self._shares(of_items, generator) * has
+            item_shares = torch.where(present(of_items)[:, None], self._shares(of_items, generator), 0.0)
             user_shares = self._shares(of_users, generator)
             items = vectors
             for _ in range(self.hyper_layers):
