@@ -297,10 +297,9 @@ def test_lgmrec(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = smooth(numpy(model.nodes), 1)
     local, found = ids, {}
     for m, x in features().items():
-        items = numpy(x) @ numpy(model.contents.maps[m])
+        items, depends = np.split(numpy(x) @ numpy(model.projections.maps[m]), [DIM], axis=1)
         both = np.concatenate([met @ items / met.sum(1, keepdims=True), items])
         local = local + unit(adjacency() @ adjacency() @ both)
-        depends = numpy(x) @ numpy(model.dependencies.maps[m])
         of_items, of_users = softmax(depends / 0.4, 1), softmax(met @ depends / 0.4, 1)
         once = of_items @ (of_items.T @ ids[USERS:])
         edges = of_items.T @ once

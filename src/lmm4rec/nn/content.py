@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -27,14 +28,15 @@ class Projections(nn.Module):
         self, features: Features, dim: int, generator: torch.Generator, *, bias: bool = True, trained: bool = False
     ) -> None:
         super().__init__()
-        self.maps = nn.ParameterDict({m: xavier_table(x.shape[1], dim, generator) for m, x in features.items()})
+        maps = {m: xavier_table(x.shape[1], dim, generator) for m, x in features.items()}
+        self.maps = nn.ParameterDict(OrderedDict(maps))  # a plain dict would be sorted by name
         self.offsets = nn.ParameterDict({m: nn.Parameter(torch.zeros(dim)) for m in features if bias})
         self.tables = nn.ParameterDict({m: nn.Parameter(x.detach().clone()) for m, x in features.items() if trained})
 
     def forward(
         self, features: Features, items: Int[Tensor, " chosen"] | None = None
     ) -> dict[Modality, Float[Tensor, "chosen dim"]]:
-        """The projected features of the given items (of all, where none are given)."""
+        """The projected features of the given items (of all, where none are given), in the order of the first ones."""
         projected = {}
         for modality, weights in self.maps.items():
             x = self.tables[modality] if self.tables else features[modality]

@@ -109,9 +109,10 @@ class LATTICE(Recommender):
 
     def _mix(self, features: Features, content: ContentGraphs) -> Entries:
         """The entries of A (eq. 1-6); differentiable in the projections, the importance and the features."""
-        importance = torch.cat(list(self.importance.values())).softmax(0).unbind()
+        projected = self.projections(features)
+        importance = torch.cat([self.importance[modality] for modality in projected]).softmax(0)
         fixed, learned = [], []
-        for (modality, vectors), share in zip(self.projections(features).items(), importance, strict=True):
+        for (modality, vectors), share in zip(projected.items(), importance.unbind(), strict=True):
             found = similarities(vectors, neighborhood(vectors, self.neighbors))
             if not self.normalize_mix:
                 found = normalize_entries(found, self.graph.n_items)

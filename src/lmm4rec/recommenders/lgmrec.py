@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -76,10 +76,10 @@ class LGMRec(Recommender):
         require_content(features, "LGMRec")
         self.layers, self.content_layers, self.hyper_layers = layers, content_layers, hyper_layers
         self.dropout, self.temperature, self.global_weight = dropout, temperature, global_weight
-        self.contrast_weight, self.l2_weight = contrast_weight, l2_weight
+        self.contrast_weight, self.l2_weight, self.widths = contrast_weight, l2_weight, [dim, hyperedges]
         self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)
-        self.contents = Projections(features, dim, generator, bias=False)
-        self.dependencies = Projections(features, hyperedges, generator, bias=False)
+        # W_m and V_m side by side: one product with the features
+        self.projections = Projections(features, dim + hyperedges, generator, bias=False)
         self.adjacency = normalize(graph)
         self.mean_of_items, self.sum_of_items = (user_item(graph, "mean"), user_item(graph, "sum"))
 
@@ -110,35 +110,39 @@ class LGMRec(Recommender):
 
     def _vectors(self, features: Features, generator: torch.Generator | None) -> tuple[Nodes, dict[Modality, Nodes]]:
         """All nodes' final vectors, and their global ones by modality; noise where there is a generator."""
+        projected = self.projections(features)
         ids = propagate(self.adjacency, self.nodes, self.layers)
-        local = ids + torch.stack([F.normalize(x, dim=1) for x in self._by_content(features)]).sum(0)
-        by_modality = self._by_hyperedges(features, ids[self.graph.n_users :], generator)
-        together = torch.stack(list(by_modality.values())).sum(0)
-        return local + self.global_weight * F.normalize(together, dim=1), by_modality
+        contents, dependencies = zip(*(x.split(self.widths, dim=1) for x in projected.values()), strict=True)
+        local = ids + torch.stack([F.normalize(x, dim=1) for x in self._by_content(contents)]).sum(0)
+        found = self._by_hyperedges(dependencies, self.graph.sides(ids)[1], generator)
+        together = torch.stack(found).sum(0)
+        return local + self.global_weight * F.normalize(together, dim=1), dict(zip(projected, found, strict=True))
 
-    def _by_content(self, features: Features) -> tuple[Nodes, ...]:
+    def _by_content(self, contents: Sequence[Float[Tensor, "items dim"]]) -> Sequence[Nodes]:
         """F_m of each modality; all go over the graph side by side."""
-        items = list(self.contents(features).values())
-        side_by_side = torch.cat(items, dim=1)
-        nodes = torch.cat([self.mean_of_items(side_by_side), side_by_side])
+        items = torch.cat(list(contents), dim=1)
+        nodes = torch.cat([self.mean_of_items(items), items])
         for _ in range(self.content_layers):
             nodes = self.adjacency(nodes)
-        return nodes.chunk(len(items), dim=1)
+        return nodes.chunk(len(contents), dim=1)
 
     def _by_hyperedges(
-        self, features: Features, vectors: Float[Tensor, "items dim"], generator: torch.Generator | None
-    ) -> dict[Modality, Nodes]:
+        self,
+        dependencies: Sequence[Float[Tensor, "items hyperedges"]],
+        vectors: Float[Tensor, "items dim"],
+        generator: torch.Generator | None,
+    ) -> list[Nodes]:
         """G_m of each modality."""
-        found = {}
-        for modality, of_items in self.dependencies(features).items():
-            of_users = self.sum_of_items(of_items)
-            item_shares = torch.where(present(of_items)[:, None], self._shares(of_items, generator), 0.0)
+        found = []
+        by_users = self.sum_of_items(torch.cat(list(dependencies), dim=1)).chunk(len(dependencies), dim=1)
+        for of_users, of_items in zip(by_users, dependencies, strict=True):
             user_shares = self._shares(of_users, generator)
+            item_shares = torch.where(present(of_items)[:, None], self._shares(of_items, generator), 0.0)
             items = vectors
             for _ in range(self.hyper_layers):
                 edges = item_shares.T @ items
                 items = item_shares @ edges
-            found[modality] = torch.cat([user_shares @ edges, items])
+            found.append(torch.cat([user_shares @ edges, items]))
         return found
 
     def _shares(
