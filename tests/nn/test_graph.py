@@ -105,3 +105,11 @@ def test_dropout_keeps_the_mean() -> None:
     x = dropout(torch.ones(200, 100), 0.8, torch.Generator().manual_seed(0))
     assert set(x.unique().tolist()) == {0.0, 5.0}
     assert abs(float(x.mean()) - 1) < 0.05
+
+
+def test_chosen_rows_are_those_of_the_dense_matrix() -> None:
+    chosen = torch.tensor([6, 3, 0, 5])  # 3 has no edge
+    matrix = normalize(small(), "row").only(chosen)
+    whole = normalize(small(), "row").matrix.to_dense()
+    assert torch.equal(matrix.matrix.to_dense(), whole[chosen])
+    assert torch.equal(matrix.transposed.to_dense(), whole[chosen].T)

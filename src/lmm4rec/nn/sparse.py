@@ -65,6 +65,14 @@ class SparseMatrix(nn.Module):
         """The transpose in CSR."""
         return self.matrix if self.mirror is None else self.mirror
 
+    def only(self, rows: Int[Tensor, " chosen"]) -> SparseMatrix:
+        """The matrix of the given rows alone, each given once; the work is that of their entries."""
+        starts, columns = self.matrix.crow_indices(), self.matrix.col_indices()
+        counts = starts[rows + 1] - starts[rows]
+        new = torch.repeat_interleave(counts)
+        places = torch.arange(len(new), device=rows.device) + (starts[rows] - counts.cumsum(0) + counts)[new]
+        return SparseMatrix(new, columns[places], self.matrix.values()[places], (len(rows), self.matrix.shape[1]))
+
     def forward(self, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
         """The product with a dense matrix; differentiable in the dense matrix."""
         product: Tensor = _Product.apply(self.matrix, self.transposed, dense)  # type: ignore[no-untyped-call]

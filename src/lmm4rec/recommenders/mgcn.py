@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativeFloat, PositiveFloat, PositiveInt
+from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.content import ContentGraph, Projections, require_content
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, user_item
 from lmm4rec.nn.losses import bpr, info_nce, l2
@@ -78,18 +78,21 @@ class MGCN(Recommender):
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr`, `contrast` and `l2`."""
-        first_item = self.graph.n_users
-        both = torch.cat([batch.positives[:, None], batch.negatives], dim=1) + first_item
-        touched, where = torch.unique(torch.cat([batch.users[:, None], both], dim=1), return_inverse=True)
-        behavior, content = self._views(features, self.content.current(features))
-        behavior = rows(behavior, touched)
-        side = self._fuse(behavior, {m: rows(x, touched) for m, x in content.items()})
+        users, user_place = torch.unique(batch.users, return_inverse=True)
+        both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
+        items, item_place = torch.unique(both, return_inverse=True)
+        views = self._item_views(features, self.content.current(features))
+        content = torch.cat([self.likes.only(users)(views), rows(views, items)])
+        behavior = propagate(self.adjacency, self.nodes, self.layers)
+        behavior = rows(behavior, torch.cat([users, items + self.graph.n_users]))
+        side = self._fuse(behavior, content)
+        # from here on the batch's nodes: user, liked item, other items
+        where = torch.cat([user_place[:, None], item_place + len(users)], dim=1)
         final = rows(behavior + side, where)
-        users, items = final[:, 0], final[:, 1:]
-        scores = torch.einsum("bd,bcd->bc", users, items)
+        scores = torch.einsum("bd,bcd->bc", final[:, 0], final[:, 1:])
         losses = {
             "bpr": bpr(scores[:, 0], scores[:, 1:]),
-            "l2": self.l2_weight * l2(final, batch=len(users)),
+            "l2": self.l2_weight * l2(final, batch=len(final)),
         }
         if self.contrast_weight:
             contrast = [
@@ -101,34 +104,32 @@ class MGCN(Recommender):
 
     def embed(self, features: Features) -> Embeddings:
         """E + side of all users and items."""
-        behavior, content = self._views(features, self.content(features))
-        final = behavior + self._fuse(behavior, content)
-        return Embeddings(*self.graph.sides(final))
+        views = self._item_views(features, self.content(features))
+        behavior = propagate(self.adjacency, self.nodes, self.layers)
+        side = self._fuse(behavior, torch.cat([self.likes(views), views]))
+        return Embeddings(*self.graph.sides(behavior + side))
 
-    def _views(self, features: Features, graphs: nn.ModuleDict) -> tuple[Nodes, dict[Modality, Nodes]]:
-        """All nodes in the user-item view, and in the item view of each modality (sec. 3.1-3.2)."""
-        ids = self.nodes[self.graph.n_users :]
-        items = {}
+    def _item_views(self, features: Features, graphs: nn.ModuleDict) -> Float[Tensor, "items modalities_dim"]:
+        """The items in the item view of each modality, side by side (sec. 3.1-3.2)."""
+        ids = self.graph.sides(self.nodes)[1]
+        views = []
         for modality, projected in self.projections(features).items():
             purified = ids * self.gates[modality](projected).sigmoid()
             for _ in range(self.item_layers):
                 purified = graphs[modality](purified)
-            items[modality] = purified
-        # one sparse product for all modalities side by side
-        users = self.likes(torch.cat(list(items.values()), dim=1)).chunk(len(items), dim=1)
-        content = {m: torch.cat([u, i]) for u, (m, i) in zip(users, items.items(), strict=True)}
-        return propagate(self.adjacency, self.nodes, self.layers), content
+            views.append(purified)
+        return torch.cat(views, dim=1)
 
-    def _fuse(self, behavior: Nodes, content: Mapping[Modality, Nodes]) -> Nodes:
+    def _fuse(self, behavior: Nodes, content: Float[Tensor, "nodes modalities_dim"]) -> Nodes:
         """The side vectors of some nodes (sec. 3.3)."""
-        stacked = torch.stack(list(content.values()), dim=1)
-        attention = (self.query(stacked).tanh() @ self.asked).softmax(dim=1)
-        shared = (attention * stacked).sum(1)
-        preferences = torch.stack([self.preferences[m](behavior) for m in content], dim=1).sigmoid()
-        special = (preferences * (stacked - shared[:, None])).sum(1)
+        views = content.view(len(content), len(self.preferences), -1)
+        attention = (self.query(views).tanh() @ self.asked).softmax(dim=1)
+        shared = (attention * views).sum(1)
+        preferences = torch.stack([prefer(behavior) for prefer in self.preferences.values()], dim=1).sigmoid()
+        special = (preferences * (views - shared[:, None])).sum(1)
         if self.average_shared:
-            return (shared + special) / (len(content) + 1)
-        return shared + special / len(content)
+            return (shared + special) / (views.shape[1] + 1)
+        return shared + special / views.shape[1]
 
 
 def _content_graphs(features: Features, *, neighbors: int) -> nn.ModuleDict:
