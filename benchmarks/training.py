@@ -34,7 +34,7 @@ def milliseconds_a_batch(name: str, graph: InteractionGraph, features: Mapping[s
     """The median over epochs, the first left out."""
     generator = torch.Generator().manual_seed(0)
     component = Registry("lmm4rec.recommenders", kind="recommender").get(name)
-    objective = Ranking(component(graph, features, generator, dim=DIM, **MODELS[name]), Frozen(features))
+    objective = Ranking(component(graph, features, generator, dim=DIM, **MODELS.get(name, {})), Frozen(features))
     sampler = TripleSampler(graph.users, graph.items, ITEMS, batch_size=BATCH)
     ends: list[float] = []
     trainer = Trainer(epochs=EPOCHS, evaluate_every=EPOCHS, metric="loss", device="cpu")

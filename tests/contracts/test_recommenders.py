@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.registry import Registry
-from lmm4rec.core.types import Embeddings, Features, Scorer
+from lmm4rec.core.types import Batch, Embeddings, Features, Scorer
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
@@ -22,7 +22,9 @@ from worlds import camp_features, camps, found
 REGISTRY = Registry("lmm4rec.recommenders", kind="recommender")
 NAMES = REGISTRY.names()
 PERSONAL = [name for name in NAMES if name != "popular"]
-NEEDS_CONTENT = {"vbpr"}
+NEEDS_CONTENT = {"bm3", "freedom", "lattice", "lgmrec", "mgcn", "vbpr"}
+NO_NEGATIVES = {"bm3"}
+SPREADS_CONTENT = {"lattice", "lgmrec", "mgcn"}  # gradient also reaches items alike, or liked by the same users
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -133,25 +135,50 @@ def test_content_models_say_that_they_need_features(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(NEEDS_CONTENT))
 def test_gradient_reaches_live_features(name: str) -> None:
-    """Exactly the batch's items receive gradient, in every modality."""
+    """The batch's items receive gradient in every modality, and others only where content travels over a graph."""
     graph, _ = camps()
     features = {modality: x.requires_grad_() for modality, x in camp_features(generator()).items()}
     recommender = build(name, graph, features)
     batch = next(TripleSampler(graph.users, graph.items, graph.n_items, batch_size=5, negatives=1).epoch(generator()))
-    losses: Mapping[str, Tensor] = recommender.losses(batch, features, generator())
-    sum(losses.values(), torch.zeros(())).backward()
+    _total(recommender.losses(batch, features, generator())).backward()
     touched = torch.zeros(graph.n_items, dtype=torch.bool)
-    touched[torch.cat([batch.positives, batch.negatives.flatten()])] = True
+    touched[batch.positives] = True
+    if name not in NO_NEGATIVES:
+        touched[batch.negatives.flatten()] = True
     for x in features.values():
-        assert torch.equal(x.grad.abs().sum(1) > 0, touched)
+        reached = x.grad.abs().sum(1) > 0
+        assert reached[touched].all()
+        assert name in SPREADS_CONTENT or torch.equal(reached, touched)
 
 
 @pytest.mark.parametrize("name", sorted(NEEDS_CONTENT))
-def test_missing_modality_contributes_nothing(name: str) -> None:
+def test_what_an_item_lacks_moves_nothing(name: str) -> None:
+    """Where an item lacks a modality no gradient arrives, as would through the offset of a map."""
     graph, _ = camps()
     features = camp_features(generator())
     features["image"][4] = 0
+    features = {modality: x.requires_grad_() for modality, x in features.items()}
     recommender = build(name, graph, features)
+    recommender.begin_epoch(features, generator())
+    with torch.no_grad():  # away from the first weights, whose offsets are 0
+        for parameter in recommender.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator()), alpha=0.1)
+    users, positives = graph.users[graph.items == 4], graph.items[graph.items == 4]
+    losses = recommender.losses(Batch(users, positives, (positives[:, None] + 10) % 30), features, generator())
+    _total(losses).backward()
+    assert (features["image"].grad[4] == 0).all()
+    assert features["text"].grad[4].abs().sum() > 0
+
+
+def _total(losses: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
+def test_missing_modality_contributes_nothing_to_vbpr() -> None:
+    graph, _ = camps()
+    features = camp_features(generator())
+    features["image"][4] = 0
+    recommender = build("vbpr", graph, features)
     before = all_scores(recommender.embed(features))[:, 4]
     with torch.no_grad():
         recommender.projections["image"].mul_(3.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lmm4rec.nn.graph import InteractionGraph, nearest, normalize, propagate
+from lmm4rec.nn.graph import InteractionGraph, dropout, nearest, normalize, propagate, prune_edges, user_item
 
 EDGES = [(0, 0), (0, 1), (1, 1), (2, 1), (2, 2), (2, 1)]  # the last one twice
 
@@ -60,3 +60,56 @@ def test_nearest_is_brute_force() -> None:
     expected = np.argsort(-cosine, axis=1)[:, :4]
     np.testing.assert_array_equal(neighbors.numpy(), expected)
     np.testing.assert_allclose(values.numpy(), np.take_along_axis(cosine, expected, 1), atol=1e-6)
+
+
+def test_row_normalization_with_self_loops_is_the_dense_matrix() -> None:
+    likes = np.zeros((4, 3))
+    likes[tuple(np.array(EDGES).T)] = 1
+    adjacency = np.block([[np.eye(4), likes], [likes.T, np.eye(3)]])
+    expected = adjacency / adjacency.sum(1, keepdims=True)
+    matrix = normalize(small(), "row", self_loops=True)
+    np.testing.assert_allclose(matrix.matrix.to_dense().numpy(), expected, atol=1e-7)
+    np.testing.assert_allclose(matrix.transposed.to_dense().numpy(), expected.T, atol=1e-7)
+
+
+def test_users_gather_their_items() -> None:
+    items = torch.tensor([[1.0], [10.0], [100.0]])
+    assert user_item(small(), "sum")(items)[:, 0].tolist() == [11.0, 10.0, 110.0, 0.0]
+    assert user_item(small(), "mean")(items)[:, 0].tolist() == [5.5, 10.0, 55.0, 0.0]
+    np.testing.assert_allclose(user_item(small(), "symmetric").matrix.to_dense().numpy(), dense()[:4, 4:], atol=1e-7)
+
+
+def test_edges_are_pruned_by_degree() -> None:
+    """The share of draws that keep an edge is that of its weight 1 / sqrt(d_u · d_i) where one edge is drawn."""
+    graph = small()
+    degrees = np.array([[2, 1], [2, 3], [1, 3], [2, 3], [2, 1]])  # of the distinct edges, in order
+    weights = 1 / np.sqrt(degrees.prod(1))
+    np.testing.assert_allclose(graph.edge_weights.numpy(), weights, atol=1e-7)
+    generator = torch.Generator().manual_seed(0)
+    counts = np.zeros(5)
+    for _ in range(4000):
+        kept = prune_edges(graph, 0.8, generator)
+        assert len(kept.users) == 1
+        counts[(graph.users == kept.users).logical_and(graph.items == kept.items).nonzero()[0, 0]] += 1
+    np.testing.assert_allclose(counts / 4000, weights / weights.sum(), atol=0.03)
+
+
+def test_pruning_keeps_whole_edges_and_counts_degrees_anew() -> None:
+    kept = prune_edges(small(), 0.4, torch.Generator().manual_seed(0))
+    assert len(kept.users) == 3
+    assert int(kept.user_degrees.sum()) == int(kept.item_degrees.sum()) == 3
+    assert (kept.n_users, kept.n_items) == (4, 3)
+
+
+def test_dropout_keeps_the_mean() -> None:
+    x = dropout(torch.ones(200, 100), 0.8, torch.Generator().manual_seed(0))
+    assert set(x.unique().tolist()) == {0.0, 5.0}
+    assert abs(float(x.mean()) - 1) < 0.05
+
+
+def test_chosen_rows_are_those_of_the_dense_matrix() -> None:
+    chosen = torch.tensor([6, 3, 0, 5])  # 3 has no edge
+    matrix = normalize(small(), "row").only(chosen)
+    whole = normalize(small(), "row").matrix.to_dense()
+    assert torch.equal(matrix.matrix.to_dense(), whole[chosen])
+    assert torch.equal(matrix.transposed.to_dense(), whole[chosen].T)

@@ -1,13 +1,16 @@
-"""Graphs of users and items: normalized, propagated, nearest neighbors."""
+"""Graphs of users and items: normalized, propagated, thinned, nearest neighbors."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmm4rec.nn.sparse import SparseMatrix
+
+_BLOCK_ENTRIES = 2**26  # similarities held at once: 256 MiB
 
 
 class InteractionGraph(nn.Module):
@@ -33,18 +36,46 @@ class InteractionGraph(nn.Module):
         """How many distinct users liked each item."""
         return torch.bincount(self.items, minlength=self.n_items)
 
+    @property
+    def edge_weights(self) -> Float[Tensor, " edges"]:
+        """1 / sqrt(user's degree · item's degree) of each edge."""
+        users, items = (degrees.clamp(min=1).float().rsqrt() for degrees in (self.user_degrees, self.item_degrees))
+        return users[self.users] * items[self.items]
 
-def normalize(graph: InteractionGraph) -> SparseMatrix:
-    """The symmetrically normalized adjacency D^-1/2 A D^-1/2 over users, then items (He 2020, eq. 3 and 7).
+    def sides(self, nodes: Float[Tensor, "nodes dim"]) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+        """A table of all nodes as its users' part and its items' part."""
+        return nodes[: self.n_users], nodes[self.n_users :]
 
-    Nodes without an edge keep an empty row.
+    def only(self, edges: Int[Tensor, " kept"]) -> InteractionGraph:
+        """The graph with the given edges alone."""
+        return InteractionGraph(self.users[edges], self.items[edges], self.n_users, self.n_items)
+
+
+def normalize(
+    graph: InteractionGraph, kind: Literal["symmetric", "row"] = "symmetric", *, self_loops: bool = False
+) -> SparseMatrix:
+    """The normalized adjacency over users, then items: D^-1/2 A D^-1/2 (He 2020, eq. 3 and 7), or by row D^-1 A.
+
+    With `self_loops`, A has ones on its diagonal (and D counts them). Without, nodes that have no edge keep an empty
+    row.
     """
-    degrees = torch.cat([graph.user_degrees, graph.item_degrees]).float()
-    scale = degrees.clamp(min=1).rsqrt()
-    users, items = graph.users, graph.items + graph.n_users
-    values = scale[users] * scale[items]
     nodes = graph.n_users + graph.n_items
-    return SparseMatrix(torch.cat([users, items]), torch.cat([items, users]), values.repeat(2), (nodes, nodes))
+    users, items = graph.users, graph.items + graph.n_users
+    loops = torch.arange(nodes if self_loops else 0, device=users.device)
+    rows, columns = torch.cat([users, items, loops]), torch.cat([items, users, loops])
+    degrees = torch.bincount(rows, minlength=nodes).clamp(min=1).float()
+    values = 1.0 / degrees[rows] if kind == "row" else degrees.rsqrt()[rows] * degrees.rsqrt()[columns]
+    return SparseMatrix(rows, columns, values, (nodes, nodes), symmetric=kind == "symmetric")
+
+
+def user_item(graph: InteractionGraph, kind: Literal["sum", "mean", "symmetric"]) -> SparseMatrix:
+    """The matrix [users, items] that gathers a user's items: their sum, their mean, or weighted as in `normalize`."""
+    values = {
+        "sum": lambda: torch.ones_like(graph.users, dtype=torch.float32),
+        "mean": lambda: 1.0 / graph.user_degrees.float()[graph.users],
+        "symmetric": lambda: graph.edge_weights,
+    }[kind]()
+    return SparseMatrix(graph.users, graph.items, values, (graph.n_users, graph.n_items))
 
 
 def propagate(adjacency: SparseMatrix, nodes: Float[Tensor, "nodes dim"], layers: int) -> Float[Tensor, "nodes dim"]:
@@ -56,18 +87,37 @@ def propagate(adjacency: SparseMatrix, nodes: Float[Tensor, "nodes dim"], layers
     return total / (layers + 1)
 
 
+def dropout(x: Float[Tensor, "*shape"], share: float, generator: torch.Generator) -> Float[Tensor, "*shape"]:
+    """The tensor with a random `share` of its numbers zeroed and the others scaled up to make up for it."""
+    kept = (torch.rand(x.shape, generator=generator) >= share).to(x.device)
+    return x * kept / (1 - share)
+
+
+def prune_edges(graph: InteractionGraph, rate: float, generator: torch.Generator) -> InteractionGraph:
+    """The graph of floor(edges · (1 - rate)) edges, at least one, drawn without replacement by their `edge_weights`.
+
+    Edges between popular nodes go first (FREEDOM, arXiv 2211.06924, sec. 3.2).
+    """
+    weights = graph.edge_weights.to(generator.device)
+    kept = torch.multinomial(weights, max(1, int(len(weights) * (1 - rate))), generator=generator)
+    return graph.only(kept.to(graph.users.device))
+
+
 def nearest(
-    vectors: Float[Tensor, "items dim"], k: int, *, block: int = 2048
+    vectors: Float[Tensor, "items dim"], k: int, *, block: int | None = None
 ) -> tuple[Float[Tensor, "items k"], Int[Tensor, "items k"]]:
     """The cosine similarities and rows of each item's `k` nearest other items, in blocks of `block` rows.
 
-    Memory is block × items, never items × items. A zero vector has similarity 0 to everything.
+    Memory is block × items (by default at most 256 MiB), never items × items, and the vectors are not copied. A zero
+    vector has similarity 0 to everything.
     """
-    unit = F.normalize(vectors, dim=1)
-    k = min(k, len(unit) - 1)
+    k = min(k, len(vectors) - 1)
+    block = block or max(1, min(2048, _BLOCK_ENTRIES // len(vectors)))
+    scale = 1.0 / torch.linalg.vector_norm(vectors, dim=1).clamp(min=1e-12)
     similarities, neighbors = [], []
-    for start in range(0, len(unit), block):
-        scores = unit[start : start + block] @ unit.T
+    for start in range(0, len(vectors), block):
+        scores = (vectors[start : start + block] * scale[start : start + block, None]) @ vectors.T
+        scores *= scale
         rows = torch.arange(len(scores), device=scores.device)
         scores[rows, rows + start] = -torch.inf
         top = scores.topk(k, dim=1)

@@ -43,7 +43,7 @@ class SparseMatrix(nn.Module):
     """A constant sparse matrix, kept in CSR together with its transpose for the backward pass."""
 
     matrix: Tensor
-    transposed: Tensor
+    mirror: Tensor | None
 
     def __init__(
         self,
@@ -51,10 +51,27 @@ class SparseMatrix(nn.Module):
         columns: Int[Tensor, " entries"],
         values: Float[Tensor, " entries"],
         shape: tuple[int, int],
+        *,
+        symmetric: bool = False,
     ) -> None:
+        """A `symmetric` matrix is kept once: it is its own transpose."""
         super().__init__()
         self.register_buffer("matrix", csr(rows, columns, values, shape), persistent=False)
-        self.register_buffer("transposed", csr(columns, rows, values, (shape[1], shape[0])), persistent=False)
+        mirror = None if symmetric else csr(columns, rows, values, (shape[1], shape[0]))
+        self.register_buffer("mirror", mirror, persistent=False)
+
+    @property
+    def transposed(self) -> Tensor:
+        """The transpose in CSR."""
+        return self.matrix if self.mirror is None else self.mirror
+
+    def only(self, rows: Int[Tensor, " chosen"]) -> SparseMatrix:
+        """The matrix of the given rows alone, each given once; the work is that of their entries."""
+        starts, columns = self.matrix.crow_indices(), self.matrix.col_indices()
+        counts = starts[rows + 1] - starts[rows]
+        new = torch.repeat_interleave(counts)
+        places = torch.arange(len(new), device=rows.device) + (starts[rows] - counts.cumsum(0) + counts)[new]
+        return SparseMatrix(new, columns[places], self.matrix.values()[places], (len(rows), self.matrix.shape[1]))
 
     def forward(self, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
         """The product with a dense matrix; differentiable in the dense matrix."""

@@ -17,6 +17,24 @@ def xavier_table(rows: int, dim: int, generator: torch.Generator) -> nn.Paramete
     return normal_table(rows, dim, generator, std=(2.0 / (rows + dim)) ** 0.5)
 
 
+def node_table(users: int, items: int, dim: int, generator: torch.Generator) -> nn.Parameter:
+    """A trained matrix [users + items, dim]: a Xavier table of users above one of items."""
+    return nn.Parameter(torch.cat([xavier_table(count, dim, generator).detach() for count in (users, items)]))
+
+
 def rows(table: Float[Tensor, "rows dim"], index: Int[Tensor, ...]) -> Float[Tensor, ...]:
     """`table[index]`, by `index_select`: its backward pass is several times faster than that of indexing."""
     return table.index_select(0, index.flatten()).view(*index.shape, table.shape[1])
+
+
+class Affine(nn.Module):
+    """A trained map x W + b, with W drawn from the generator as in `xavier_table` and b zero."""
+
+    def __init__(self, inputs: int, outputs: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight = xavier_table(inputs, outputs, generator)
+        self.offset = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
+        """The map of each row."""
+        return torch.nn.functional.linear(x, self.weight.T, self.offset)

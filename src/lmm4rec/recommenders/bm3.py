@@ -1,0 +1,106 @@
+"""BM3: vectors that learn to predict each other under dropout, without a single negative."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
+from lmm4rec.nn.content import Projections, present, require_content
+from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate
+from lmm4rec.nn.losses import l2
+from lmm4rec.nn.tables import Affine, node_table, rows
+from lmm4rec.recommenders.base import Recommender
+
+__all__ = ["BM3"]
+
+
+class BM3(Recommender):
+    """Bootstrapped multi-modal model (Zhou et al., WWW 2023, arXiv 2207.05969).
+
+    h_u and h_i are the mean of `layers` steps over the likes, the item's own id vector added once more (sec. 3.1);
+    h_i^m = W_m x + b are its projected features. The predictor f maps any of them to what it predicts; a target t(h)
+    is h under dropout, and no gradient passes it (sec. 3.2). With C(a, b) = 1 - cos(a, b), over the batch's liked
+    pairs (sec. 3.3):
+
+    - `reconstruct`: C(f(h_u), t(h_i)) + C(f(h_i), t(h_u))
+    - `align`, between modalities: sum over m of C(f(h_i^m), t(h_i))
+    - `mask`, within one: sum over m of C(f(h_i^m), t(h_i^m))
+    - `l2`: `l2_weight` times half the squared norms of h_u and h_i.
+
+    `align` and `mask` carry `content_weight`. Score: f(h_u) · f(h_i). The batch's negatives are not looked at. An item
+    that lacks a modality is left out of its `align` and `mask`.
+
+    Differs from the authors' code: l2 of the batch's vectors as in the paper (there: unsquared norms of both whole
+    tables over the number of items, which is why their weights of 0.1 and 0.01 are far too strong here); `align` and
+    `mask` weigh as much as `reconstruct`, as in the paper (there: 2); the features are not trained (`train_features`
+    does so, as there). Dropout, predictor and projections are computed for the batch's rows alone, which changes no
+    number.
+    """
+
+    def __init__(
+        self,
+        graph: InteractionGraph,
+        features: Features,
+        generator: torch.Generator,
+        *,
+        dim: PositiveInt = 64,
+        layers: PositiveInt = 1,
+        dropout: Fraction = 0.3,
+        content_weight: NonNegativeFloat = 1.0,
+        l2_weight: NonNegativeFloat = 1e-3,
+        train_features: bool = False,
+    ) -> None:
+        super().__init__(graph)
+        require_content(features, "BM3")
+        self.layers, self.dropout = layers, dropout
+        self.content_weight, self.l2_weight = content_weight, l2_weight
+        self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)
+        self.projections = Projections(features, dim, generator, trained=train_features)
+        self.predictor = Affine(dim, dim, generator)
+        self.adjacency = normalize(graph)
+
+    def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
+        """`reconstruct`, `align`, `mask` and `l2`."""
+        all_users, all_items = self._vectors()
+        users, items = rows(all_users, batch.users), rows(all_items, batch.positives)
+        seen_users, seen_items = self._target(users, generator), self._target(items, generator)
+        reconstruct = _apart(self.predictor(users), seen_items) + _apart(self.predictor(items), seen_users)
+        align, mask = [], []
+        distinct, where = torch.unique(batch.positives, return_inverse=True)
+        for x in self.projections(features, distinct).values():
+            has = present(x)[where]
+            content = rows(x, where)
+            predicted = self.predictor(content)
+            align.append(_apart(predicted, seen_items, has))
+            mask.append(_apart(predicted, self._target(content, generator), has))
+        return {
+            "reconstruct": reconstruct,
+            "align": self.content_weight * torch.stack(align).sum(),
+            "mask": self.content_weight * torch.stack(mask).sum(),
+            "l2": self.l2_weight * l2(users, items, batch=len(users)),
+        }
+
+    def embed(self, features: Features) -> Embeddings:
+        """f(h_u) and f(h_i)."""
+        users, items = self._vectors()
+        return Embeddings(self.predictor(users), self.predictor(items))
+
+    def _vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+        users, items = self.graph.sides(propagate(self.adjacency, self.nodes, self.layers))
+        return users, items + self.nodes[self.graph.n_users :]
+
+    def _target(self, x: Float[Tensor, "batch dim"], generator: torch.Generator) -> Float[Tensor, "batch dim"]:
+        return dropout(x.detach(), self.dropout, generator)
+
+
+def _apart(
+    predicted: Float[Tensor, "batch dim"], target: Float[Tensor, "batch dim"], has: Bool[Tensor, " batch"] | None = None
+) -> Float[Tensor, ""]:
+    """The mean of 1 - cos over the rows that there are; 0 where there are none."""
+    apart = 1 - F.cosine_similarity(predicted, target, dim=1)
+    return apart.mean() if has is None else (apart * has).sum() / has.sum().clamp(min=1)

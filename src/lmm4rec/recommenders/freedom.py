@@ -1,0 +1,146 @@
+"""FREEDOM: a frozen graph of alike items, and a graph of likes that is thinned anew every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.types import (
+    Batch,
+    Embeddings,
+    Features,
+    Fraction,
+    Modality,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+)
+from lmm4rec.nn.content import ContentGraph, Projections, present, require_content
+from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, prune_edges
+from lmm4rec.nn.losses import bpr
+from lmm4rec.nn.neighbors import add, neighborhood, normalize_entries
+from lmm4rec.nn.sparse import SparseMatrix
+from lmm4rec.nn.tables import node_table, rows
+from lmm4rec.recommenders.base import Recommender
+
+__all__ = ["FREEDOM"]
+
+
+class FREEDOM(Recommender):
+    """Freezing and denoising graph structures (Zhou and Shen, MM 2023, arXiv 2211.06924).
+
+    - Frozen item graph (sec. 3.1): S^m has a 1 where j is among the `neighbors` items most alike i by the cosine of
+      modality m (i itself among them); S = sum of weight_m · D^-1/2 S^m D^-1/2, the weights adding up to 1.
+    - Denoised graph of likes (sec. 3.2): each epoch keeps floor(edges · (1 - dropout)) edges, drawn without
+      replacement by 1 / sqrt(d_u · d_i), and normalizes what is left; the whole graph serves for ranking.
+    - Vectors (sec. 3.3): h_i after `item_layers` steps over S, added to the mean of `layers` steps over the likes.
+    - Loss (sec. 3.4): BPR on the vectors, plus `content_weight` times BPR between the user and W_m x + b, summed over
+      modalities.
+
+    The item graph is rebuilt at the start of an epoch, and for ranking, where the features have changed. A pair with
+    an item that lacks a modality adds a constant there and moves nothing.
+
+    Differs from the authors' code: any set of modalities, weighted by name (`modality_weights`; none given: all
+    alike; the authors give the image 0.1 and the text the rest); the features are not trained (`train_features` does
+    so, as there), since the paper trains their projections only; the item graph isn't cached on disk.
+    """
+
+    def __init__(
+        self,
+        graph: InteractionGraph,
+        features: Features,
+        generator: torch.Generator,
+        *,
+        dim: PositiveInt = 64,
+        layers: PositiveInt = 2,
+        item_layers: NonNegativeInt = 1,
+        neighbors: PositiveInt = 10,
+        modality_weights: Mapping[str, NonNegativeFloat] | None = None,
+        dropout: Fraction = 0.8,
+        content_weight: NonNegativeFloat = 1e-3,
+        train_features: bool = False,
+    ) -> None:
+        super().__init__(graph)
+        require_content(features, "FREEDOM")
+        self.layers, self.item_layers = layers, item_layers
+        self.dropout, self.content_weight = dropout, content_weight
+        self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)
+        self.projections = Projections(features, dim, generator, trained=train_features)
+        self.adjacency = self.thinned = normalize(graph)
+        weights = _shares(features, modality_weights or {})
+        self.alike = ContentGraph(partial(_item_graph, neighbors=neighbors, weights=weights))
+
+    def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
+        """Thin the graph of likes; rebuild the item graph where the features have changed."""
+        self.alike.renew(features)
+        if self.dropout:
+            self.thinned = normalize(prune_edges(self.graph, self.dropout, generator))
+
+    def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
+        """`bpr` on the vectors, and `content` on the projected features."""
+        all_users, all_items = self._vectors(self.thinned, self.alike.current(features))
+        users = rows(all_users, batch.users)
+        both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
+        losses = {"bpr": _rank(users, rows(all_items, both))}
+        if self.content_weight:
+            distinct, where = torch.unique(both, return_inverse=True)
+            projected = self.projections(features, distinct).values()
+            content = [_rank(users, rows(x, where), rows(present(x)[:, None].float(), where)) for x in projected]
+            losses["content"] = self.content_weight * torch.stack(content).sum()
+        return losses
+
+    def embed(self, features: Features) -> Embeddings:
+        """The vectors over the whole graph of likes."""
+        return Embeddings(*self._vectors(self.adjacency, self.alike(features)))
+
+    def _vectors(self, adjacency: SparseMatrix, item_graph: SparseMatrix) -> tuple[Tensor, Tensor]:
+        users, items = self.graph.sides(propagate(adjacency, self.nodes, self.layers))
+        alike = self.nodes[self.graph.n_users :]
+        for _ in range(self.item_layers):
+            alike = item_graph(alike)
+        return users, items + alike
+
+
+def _rank(
+    users: Float[Tensor, "batch dim"],
+    items: Float[Tensor, "batch candidates dim"],
+    has: Float[Tensor, "batch candidates 1"] | None = None,
+) -> Float[Tensor, ""]:
+    """BPR with the first candidate as the liked one; a pair that lacks either side (`has` 0) counts as a tie."""
+    scores = torch.einsum("bd,bcd->bc", users, items)
+    difference = scores[:, :1] - scores[:, 1:]
+    if has is not None:
+        difference = difference * has[:, :1, 0] * has[:, 1:, 0]
+    return bpr(difference.new_zeros(len(difference)), -difference)
+
+
+def _shares(features: Features, weights: Mapping[Modality, float]) -> dict[Modality, float]:
+    """The weight of each modality's graph, adding up to 1.
+
+    Raises:
+        ConfigError: a modality has no weight, or all of them have weight 0.
+    """
+    chosen = {m: float(weights.get(m, -1.0 if weights else 1.0)) for m in features}
+    if missing := [m for m, weight in chosen.items() if weight < 0]:
+        raise ConfigError(
+            f"modality_weights names {', '.join(weights)}; it needs a weight for {', '.join(missing)} too"
+        )
+    if not sum(chosen.values()):
+        raise ConfigError(f"modality_weights are all 0; give a positive one to any of {', '.join(chosen)}")
+    return {m: weight / sum(chosen.values()) for m, weight in chosen.items()}
+
+
+def _item_graph(features: Features, *, neighbors: int, weights: Mapping[Modality, float]) -> SparseMatrix:
+    """S = sum over modalities of weight_m · D^-1/2 S^m D^-1/2 (sec. 3.1)."""
+    parts = []
+    for modality, x in features.items():
+        entries = neighborhood(x.detach(), neighbors)
+        normalized = normalize_entries(entries._replace(values=torch.ones_like(entries.values)), len(x))
+        parts.append(normalized._replace(values=weights[modality] * normalized.values))
+    shape = (len(x), len(x))
+    return SparseMatrix(*add(parts, shape), shape)

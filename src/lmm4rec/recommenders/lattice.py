@@ -1,0 +1,138 @@
+"""LATTICE: a graph of alike items that is learned from their content while the model trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
+from lmm4rec.nn.content import ContentGraph, Projections, require_content
+from lmm4rec.nn.graph import InteractionGraph, normalize, propagate
+from lmm4rec.nn.losses import bpr, l2
+from lmm4rec.nn.neighbors import Entries, EntryTable, add, multiply, neighborhood, normalize_entries, similarities
+from lmm4rec.nn.sparse import SparseMatrix
+from lmm4rec.nn.tables import node_table, rows
+from lmm4rec.recommenders.base import Recommender
+
+__all__ = ["LATTICE"]
+
+ContentGraphs: TypeAlias = nn.ModuleDict  # of an EntryTable a modality
+
+
+class LATTICE(Recommender):
+    """Latent structure mining (Zhang et al., MM 2021, arXiv 2104.09036), with LightGCN beneath.
+
+    - kNN graph of vectors (eq. 1-3): cosine similarities, each row's `neighbors` largest kept (the item itself among
+      them), D^-1/2 S D^-1/2. S^m is that of the features of modality m; A^m is that of W_m x + b (eq. 4).
+    - Mixed (eq. 5-6): A = sum over m of a_m · [skip · S^m + (1 - skip) · A^m], a = softmax of trained weights.
+    - h = A^item_layers · id vectors (eq. 7); an item's vector is its mean over `layers` steps over the likes plus
+      h / |h| (eq. 8). Score: user · item. Loss: BPR (eq. 9) plus `l2_weight` times half the squared norms of the
+      batch's final vectors.
+
+    A is rebuilt once an epoch, as by the authors: the epoch's first batch builds it and trains W, b and a through it
+    (and the features where they are live); the other batches use it as it stands. For ranking it is built from the
+    current weights. S^m is built again where the features have changed. No item×item matrix is ever dense: memory is
+    `neighbors` entries an item, and blocks of similarities. An item that lacks a modality has no edge there.
+
+    Differs from the authors' code: LightGCN's symmetric graph of likes (`likes = "row"`: theirs, D^-1 (A + I)); each
+    A^m normalized on its own as in eq. 5 (`normalize_mix`: theirs, the sum of a_m times the similarities normalized
+    as one); the features are not trained (`train_features` does so, as there).
+    """
+
+    def __init__(
+        self,
+        graph: InteractionGraph,
+        features: Features,
+        generator: torch.Generator,
+        *,
+        dim: PositiveInt = 64,
+        content_dim: PositiveInt = 64,
+        layers: PositiveInt = 2,
+        item_layers: PositiveInt = 1,
+        neighbors: PositiveInt = 10,
+        skip: float = 0.9,
+        likes: Literal["symmetric", "row"] = "symmetric",
+        normalize_mix: bool = False,
+        l2_weight: NonNegativeFloat = 1e-4,
+        train_features: bool = False,
+    ) -> None:
+        super().__init__(graph)
+        require_content(features, "LATTICE")
+        self.layers, self.item_layers, self.neighbors = layers, item_layers, neighbors
+        self.skip, self.normalize_mix, self.l2_weight = skip, normalize_mix, l2_weight
+        self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)
+        self.projections = Projections(features, content_dim, generator, trained=train_features)
+        self.importance = nn.ParameterDict({m: nn.Parameter(torch.zeros(1)) for m in features})
+        self.adjacency = normalize(graph, likes, self_loops=likes == "row")
+        self.content = ContentGraph(partial(_content_graphs, neighbors=neighbors))
+        self.mixed: SparseMatrix | None = None  # None: the next batch builds it
+
+    def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
+        """Have the next batch build the item graph; renew the features' own graph where they have changed."""
+        self.content.renew(features)
+        self.mixed = None
+
+    def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
+        """`bpr` and `l2`."""
+        if self.mixed is None:
+            entries = self._mix(features, self.content.current(features))
+            self.mixed = self._matrix(entries)
+            all_users, all_items = self._vectors(partial(multiply, self.mixed, entries))
+        else:
+            all_users, all_items = self._vectors(self.mixed)
+        users = rows(all_users, batch.users)
+        liked, other = rows(all_items, batch.positives), rows(all_items, batch.negatives)
+        return {
+            "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
+            "l2": self.l2_weight * l2(users, liked, other, batch=len(users)),
+        }
+
+    def embed(self, features: Features) -> Embeddings:
+        """The vectors over the item graph of the current weights and these features."""
+        return Embeddings(*self._vectors(self._matrix(self._mix(features, self.content(features)))))
+
+    def _vectors(
+        self, step: Callable[[Tensor], Tensor]
+    ) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+        """Users and items, where `step` takes item vectors over the item graph once (eq. 7-8)."""
+        users, items = self.graph.sides(propagate(self.adjacency, self.nodes, self.layers))
+        alike = self.nodes[self.graph.n_users :]
+        for _ in range(self.item_layers):
+            alike = step(alike)
+        return users, items + F.normalize(alike, dim=1)
+
+    def _mix(self, features: Features, content: ContentGraphs) -> Entries:
+        """The entries of A (eq. 1-6); differentiable in the projections, the importance and the features."""
+        projected = self.projections(features)
+        importance = torch.cat([self.importance[modality] for modality in projected]).softmax(0)
+        fixed, learned = [], []
+        for (modality, vectors), share in zip(projected.items(), importance.unbind(), strict=True):
+            found = similarities(vectors, neighborhood(vectors, self.neighbors))
+            if not self.normalize_mix:
+                found = normalize_entries(found, self.graph.n_items)
+            learned.append(_times(found, share))
+            fixed.append(_times(content[modality](), self.skip * share))
+        shape = (self.graph.n_items, self.graph.n_items)
+        mixed = add(learned, shape)
+        if self.normalize_mix:
+            mixed = normalize_entries(mixed, self.graph.n_items)
+        return add([*fixed, _times(mixed, 1 - self.skip)], shape)
+
+    def _matrix(self, entries: Entries) -> SparseMatrix:
+        return SparseMatrix(entries.rows, entries.columns, entries.values.detach(), (self.graph.n_items,) * 2)
+
+
+def _content_graphs(features: Features, *, neighbors: int) -> ContentGraphs:
+    """S^m of each modality."""
+    graphs = {m: normalize_entries(neighborhood(x.detach(), neighbors), len(x)) for m, x in features.items()}
+    return nn.ModuleDict({m: EntryTable(entries) for m, entries in graphs.items()})
+
+
+def _times(entries: Entries, factor: Tensor | float) -> Entries:
+    return entries._replace(values=factor * entries.values)
