@@ -29,3 +29,20 @@ def contrastive(
     logits = scale * left @ right.T
     targets = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+
+
+def match_rows(logits: Float[Tensor, "batch batch"]) -> Float[Tensor, ""]:
+    """The cross-entropy of picking column i in row i; 0 where there is nothing to pick from."""
+    if len(logits) < 2:
+        return logits.sum() * 0.0
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def info_nce(
+    left: Float[Tensor, "batch dim"], right: Float[Tensor, "batch dim"], *, temperature: float
+) -> Float[Tensor, ""]:
+    """The mean of -log(exp(l_i · r_i / t) / sum over j of exp(l_i · r_j / t)), rows scaled to length 1.
+
+    Row i of `left` is to find row i of `right` among all its rows (van den Oord 2018, arXiv 1807.03748).
+    """
+    return match_rows(F.normalize(left, dim=1) @ F.normalize(right, dim=1).T / temperature)

@@ -20,3 +20,27 @@ def xavier_table(rows: int, dim: int, generator: torch.Generator) -> nn.Paramete
 def rows(table: Float[Tensor, "rows dim"], index: Int[Tensor, ...]) -> Float[Tensor, ...]:
     """`table[index]`, by `index_select`: its backward pass is several times faster than that of indexing."""
     return table.index_select(0, index.flatten()).view(*index.shape, table.shape[1])
+
+
+class Affine(nn.Module):
+    """A trained map x W + b, with W drawn from the generator as in `xavier_table` and b zero."""
+
+    def __init__(self, inputs: int, outputs: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight = xavier_table(inputs, outputs, generator)
+        self.offset = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
+        """The map of each row."""
+        return torch.nn.functional.linear(x, self.weight.T, self.offset)
+
+
+def project(
+    features: Float[Tensor, "items width"], weight: Float[Tensor, "width dim"], offset: Float[Tensor, " dim"]
+) -> Float[Tensor, "items dim"]:
+    """The features, each item's scaled to length 1, times a matrix plus an offset; 0 where an item lacks the modality.
+
+    The scaling follows the product, where a row is `dim` numbers instead of thousands.
+    """
+    lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return torch.where(lengths > 0, (features @ weight) / lengths.clamp(min=1e-12) + offset, 0.0)
