@@ -28,6 +28,8 @@ from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["MMGCL"]
 
+_ALIKE: list[float] = []
+
 
 class MMGCL(Recommender):
     """Multi-modal graph contrastive learning (Yi et al., SIGIR 2022, doi 10.1145/3477495.3532027).
@@ -62,12 +64,12 @@ class MMGCL(Recommender):
         dim: PositiveInt = 64,
         layers: PositiveInt = 3,
         dropout: Fraction = 0.05,
-        mask_shares: list[NonNegativeFloat] | None = None,
+        mask_shares: list[NonNegativeFloat] = _ALIKE,
         ssl_weight: NonNegativeFloat = 0.4,
         temperature: PositiveFloat = 0.2,
         l2_weight: NonNegativeFloat = 1e-4,
     ) -> None:
-        """`mask_shares` has one number for each modality, in the features' order; without it all are masked alike."""
+        """`mask_shares` has one number for each modality, in the features' order; empty: all are masked alike."""
         super().__init__(graph)
         if not features:
             raise ConfigError("MMGCL needs features of at least one modality: give the conf an [encoder] table")
