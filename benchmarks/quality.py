@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from _baby import SHARED
+from _logs import SHARED
 from _results import HERE, write
 from lmm4rec.core.files import read_json
 from lmm4rec.experiments.folder import RunFolder

@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from _baby import ITEMS, USERS, baby
+from _logs import SIZES, load
 from _results import write
 from lmm4rec.core.types import Embeddings
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.evaluation.ranking import users_per_block
 
 DIM, THREADS, ROUNDS = 64, 2, 5
+USERS, ITEMS, _ = SIZES["baby"]
 TARGET = 20_000  # users per second
 
 
@@ -47,7 +48,8 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     generator = torch.Generator().manual_seed(0)
     scorer = Embeddings(torch.randn(USERS, DIM, generator=generator), torch.randn(ITEMS, DIM, generator=generator))
-    source, (train, valid, test) = baby()
+    log = load("baby")
+    train, valid, test = log.parts
     popular = Embeddings(torch.ones(USERS, 1), torch.from_numpy(train.item_counts(ITEMS)).float()[:, None])
     evaluator = Evaluator()
     report = evaluator.evaluate(scorer, test, [train, valid], train=train)
@@ -65,7 +67,7 @@ def main() -> None:
     speed = users / seconds["metrics"]
     write(
         "ranking",
-        {"log": source, **sizes}
+        {"log": log.source, **sizes}
         | {"users_per_second": speed, "target": TARGET, "target_met": speed >= TARGET}
         | {"seconds": seconds, "ratio_to_bare_kernels": ratios(seconds)}
         | {"one_thread_cpu_seconds": cpu_seconds, "one_thread_ratio_to_bare_kernels": ratios(cpu_seconds)},

@@ -5,7 +5,22 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lmm4rec.nn.graph import InteractionGraph, dropout, nearest, normalize, propagate, prune_edges, user_item
+from lmm4rec.nn.graph import (
+    InteractionGraph,
+    convolve,
+    drop_edges,
+    dropout,
+    nearest,
+    normalize,
+    pattern,
+    propagate,
+    prune_edges,
+    spread,
+    symmetric_weights,
+    user_item,
+    weighted_likes,
+)
+from lmm4rec.nn.sparse import WeightedMatrix
 
 EDGES = [(0, 0), (0, 1), (1, 1), (2, 1), (2, 2), (2, 1)]  # the last one twice
 
@@ -113,3 +128,45 @@ def test_chosen_rows_are_those_of_the_dense_matrix() -> None:
     whole = normalize(small(), "row").matrix.to_dense()
     assert torch.equal(matrix.matrix.to_dense(), whole[chosen])
     assert torch.equal(matrix.transposed.to_dense(), whole[chosen].T)
+
+
+def test_one_step_in_two_blocks_is_that_over_the_whole() -> None:
+    nodes = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
+    for likes in (
+        weighted_likes(small(), symmetric_weights(small())),
+        WeightedMatrix(pattern(small()), symmetric_weights(small())),
+    ):
+        np.testing.assert_allclose(spread(likes, nodes).numpy(), dense() @ nodes.numpy(), atol=1e-6)
+
+
+def test_branches_are_lightgcns_that_share_their_users() -> None:
+    """Each branch is the mean of dense powers; with items of zeros it is the users' part alone."""
+    generator = torch.Generator().manual_seed(0)
+    users, items = torch.randn(4, 5, generator=generator), torch.randn(3, 2, 5, generator=generator)
+    branches = convolve(weighted_likes(small(), symmetric_weights(small())), users, items, 3)
+    mean = sum(np.linalg.matrix_power(dense(), k) for k in range(4)) / 4
+    for branch in range(2):
+        expected = mean @ torch.cat([users, items[:, branch]]).numpy()
+        np.testing.assert_allclose(branches.users[:, branch].numpy(), expected[:4], atol=1e-6)
+        np.testing.assert_allclose(branches.items[:, branch].numpy(), expected[4:], atol=1e-6)
+    alone = mean @ torch.cat([users, torch.zeros(3, 5)]).numpy()
+    np.testing.assert_allclose(branches.users_alone.numpy(), alone[:4], atol=1e-6)
+    np.testing.assert_allclose(branches.items_alone.numpy(), alone[4:], atol=1e-6)
+
+
+def test_a_graph_with_dropped_edges_is_the_graph_without_them() -> None:
+    graph = small()
+    kept = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0])
+    rest = InteractionGraph(graph.users[kept > 0], graph.items[kept > 0], 4, 3)
+    weights = symmetric_weights(graph, kept)
+    assert torch.equal(weights[kept > 0], symmetric_weights(rest))
+    assert not weights[kept == 0].any()
+
+
+def test_dropping_takes_its_share_and_keeps_the_mean() -> None:
+    users = torch.arange(20_000)
+    graph = InteractionGraph(users, torch.zeros_like(users), 20_000, 1)
+    assert 0.28 < 1 - drop_edges(graph, 0.3, torch.Generator().manual_seed(0)).mean() < 0.32
+    dropped = dropout(torch.ones(20_000), 0.3, torch.Generator().manual_seed(0))
+    assert 0.28 < (dropped == 0).float().mean() < 0.32
+    assert 0.98 < dropped.mean() < 1.02

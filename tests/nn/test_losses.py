@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmm4rec.nn.losses import bpr, contrastive, l2
+from lmm4rec.nn.losses import bpr, contrastive, info_nce, l2, match_rows
 
 
 def test_bpr_is_minus_log_sigmoid_of_the_difference() -> None:
@@ -29,3 +29,18 @@ def test_contrastive_is_the_mean_of_both_cross_entropies() -> None:
     rows = -np.log(np.exp(logits).diagonal() / np.exp(logits).sum(1))
     columns = -np.log(np.exp(logits).diagonal() / np.exp(logits).sum(0))
     assert float(contrastive(left, right, torch.tensor(5.0))) == pytest.approx((rows.mean() + columns.mean()) / 2)
+
+
+def test_info_nce_is_the_mean_log_share_of_the_own_row() -> None:
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))
+    one, other = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (left, right))
+    shares = np.exp(one @ other.T / 0.2)
+    expected = -np.log(np.diag(shares) / shares.sum(1)).mean()
+    loss = info_nce(torch.tensor(left), torch.tensor(right), temperature=0.2)
+    assert float(loss) == pytest.approx(expected)
+
+
+def test_nothing_to_tell_apart_costs_nothing() -> None:
+    for rows in (0, 1):
+        assert float(match_rows(torch.zeros(rows, rows))) == 0

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from lmm4rec.core.types import Batch
 from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.tables import Affine
 from lmm4rec.recommenders.lightgcn import LightGCN
+from lmm4rec.recommenders.slmrec import SLMRec
 from lmm4rec.recommenders.vbpr import VBPR
 
 
@@ -80,3 +82,45 @@ def test_vbpr(shared: Path) -> None:
     touched = (users, items[batch.positives], items[batch.negatives[:, 0]])
     penalty = float(facts["reg_weight"]) * sum(float(table.norm()) for table in touched) / len(users)
     assert loss + penalty == pytest.approx(float(tensors["out.loss"]), abs=1e-5)
+
+
+def test_slmrec(shared: Path) -> None:
+    """The toolbox passes scores through a sigmoid, and keeps the map into the space of a modality that it lacks."""
+    tensors, facts = golden(shared, "slmrec")
+    graph, batch = world(tensors, facts)
+    features = {"image": tensors["in.image"], "text": tensors["in.text"]}  # the order in which the toolbox joins them
+    model = SLMRec(
+        graph,
+        features,
+        torch.Generator(),
+        dim=int(facts["recdim"]),
+        layers=int(facts["layer_num"]),
+        temperature=float(facts["temp"]),
+        task=facts["ssl_task"].strip('"'),
+        ssl_weight=float(facts["ssl_alpha"]),
+        ssl_temperature=float(facts["ssl_temp"]),
+    )
+    given = {name.removeprefix("param."): tensor for name, tensor in tensors.items()}
+
+    def copy(affine: Affine, name: str) -> None:
+        affine.weight.copy_(given[f"{name}.weight"].T)
+        affine.offset.copy_(given[f"{name}.bias"])
+
+    with torch.no_grad():
+        model.users.copy_(given["embedding_user.weight"])
+        model.items.copy_(given["embedding_item.weight"])
+        for modality in features:
+            model.projections[modality].copy_(given[f"{modality[0].replace('i', 'v')}_dense.weight"].T)
+            model.offsets[modality].copy_(given[f"{modality[0].replace('i', 'v')}_dense.bias"])
+        copy(model.read_user, "embedding_user_after_GCN")
+        copy(model.read_item, "embedding_item_after_GCN")
+        copy(model.anchor_maps[0], "g_i_iv")
+        copy(model.content_maps[0], "g_v_iv")
+        copy(model.content_maps[1], "g_t_ivat")
+        last = given["g_iva_ivat.weight"]  # two maps in a row are one
+        model.anchor_maps[1].weight.copy_((last @ given["g_iv_iva.weight"]).T)
+        model.anchor_maps[1].offset.copy_(last @ given["g_iv_iva.bias"] + given["g_iva_ivat.bias"])
+        scores = model.embed(features).scores(torch.arange(graph.n_users))
+        losses = model.losses(batch, features, torch.Generator())
+    assert (torch.sigmoid(scores) - tensors["out.scores"]).abs().max() < 1e-5 * tensors["out.scores"].std()
+    assert float(sum(losses.values())) == pytest.approx(float(tensors["out.loss"]), abs=1e-5)

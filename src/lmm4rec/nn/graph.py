@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmm4rec.nn.sparse import SparseMatrix
+from lmm4rec.nn.sparse import SparseMatrix, SparsePattern, WeightedMatrix
 
 _BLOCK_ENTRIES = 2**26  # similarities held at once: 256 MiB
 
@@ -87,6 +89,32 @@ def propagate(adjacency: SparseMatrix, nodes: Float[Tensor, "nodes dim"], layers
     return total / (layers + 1)
 
 
+def weighted_likes(graph: InteractionGraph, values: Float[Tensor, " edges"]) -> SparseMatrix:
+    """Who liked what, users × items, with the given value at each edge."""
+    return SparseMatrix(graph.users, graph.items, values, (graph.n_users, graph.n_items))
+
+
+def pattern(graph: InteractionGraph) -> SparsePattern:
+    """The places of `weighted_likes`, for values that change."""
+    return SparsePattern(graph.users, graph.items, (graph.n_users, graph.n_items))
+
+
+def symmetric_weights(graph: InteractionGraph, kept: Float[Tensor, " edges"] | None = None) -> Float[Tensor, " edges"]:
+    """1 / sqrt(user's degree · item's degree) at each edge, the values of `normalize` (He 2020, eq. 3).
+
+    With `kept`, 1 or 0 at each edge, the graph is the one of the kept edges: the others weigh 0 and count in no degree.
+    """
+    kept = torch.ones(len(graph.users), device=graph.users.device) if kept is None else kept
+    users = torch.zeros(graph.n_users, device=kept.device).index_add_(0, graph.users, kept)
+    items = torch.zeros(graph.n_items, device=kept.device).index_add_(0, graph.items, kept)
+    return kept * (users[graph.users] * items[graph.items]).clamp(min=1).rsqrt()
+
+
+def drop_edges(graph: InteractionGraph, share: float, generator: torch.Generator) -> Float[Tensor, " edges"]:
+    """0 at a random `share` of the edges, each drawn by itself, and 1 at the others."""
+    return (torch.rand(len(graph.users), generator=generator) >= share).float().to(graph.users.device)
+
+
 def dropout(x: Float[Tensor, "*shape"], share: float, generator: torch.Generator) -> Float[Tensor, "*shape"]:
     """The tensor with a random `share` of its numbers zeroed and the others scaled up to make up for it."""
     kept = (torch.rand(x.shape, generator=generator) >= share).to(x.device)
@@ -101,6 +129,70 @@ def prune_edges(graph: InteractionGraph, rate: float, generator: torch.Generator
     weights = graph.edge_weights.to(generator.device)
     kept = torch.multinomial(weights, max(1, int(len(weights) * (1 - rate))), generator=generator)
     return graph.only(kept.to(graph.users.device))
+
+
+def spread(likes: SparseMatrix | WeightedMatrix, nodes: Float[Tensor, "nodes dim"]) -> Float[Tensor, "nodes dim"]:
+    """One step over the graph: each user gets the weighted sum of its items, each item that of its users.
+
+    `nodes` are users, then items. The product with the whole adjacency, in its two blocks: each has half of the
+    vectors to look up, which a processor's cache holds, so that both take a third of the time of the whole.
+    """
+    users = likes.shape[0]
+    return torch.cat([likes(nodes[users:]), likes.reverse(nodes[:users])])
+
+
+@dataclass(frozen=True)
+class Branches:
+    """What LightGCN makes of several tables of items over one table of users, branch by branch.
+
+    The graph convolution is linear, so what users send and what items send are carried apart: the users' part is the
+    same in all branches, and each step of a one-sided part has half the edges to walk.
+    """
+
+    users: Float[Tensor, "users branches dim"]
+    items: Float[Tensor, "items branches dim"]
+    users_alone: Float[Tensor, "users dim"]  # a branch of `users` whose items were all zero
+    items_alone: Float[Tensor, "items dim"]  # the same of `items`
+
+
+def replace_branch(
+    nodes: Float[Tensor, "rows branches dim"], branch: int, instead: Float[Tensor, "rows dim"]
+) -> Float[Tensor, "rows branches dim"]:
+    """The vectors with one branch taken from elsewhere."""
+    chosen = torch.arange(nodes.shape[1], device=nodes.device)[:, None] == branch
+    return torch.where(chosen, instead[:, None], nodes)
+
+
+def convolve(
+    likes: SparseMatrix | WeightedMatrix,
+    users: Float[Tensor, "users dim"],
+    items: Float[Tensor, "items branches dim"],
+    layers: int,
+) -> Branches:
+    """The mean over layers 0, 1, ..., `layers` of each branch's vectors (He 2020, eq. 4 and 8)."""
+    own_users, far_items = _one_sided(likes.reverse, likes, users, layers)
+    own_items, far_users = _one_sided(likes, likes.reverse, items.flatten(1), layers)
+    return Branches(
+        own_users[:, None] + far_users.view(len(users), *items.shape[1:]),
+        own_items.view_as(items) + far_items[:, None],
+        own_users,
+        far_items,
+    )
+
+
+def _one_sided(
+    away: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor], sent: Tensor, layers: int
+) -> tuple[Tensor, Tensor]:
+    """What one side sends, as a mean over layers: where it is (even layers) and on the other side (odd layers)."""
+    here, there = sent, sent.new_zeros(())
+    for layer in range(layers):
+        if layer % 2:
+            sent = back(sent)
+            here = here + sent
+        else:
+            sent = away(sent)
+            there = there + sent
+    return here / (layers + 1), there / (layers + 1)
 
 
 def nearest(

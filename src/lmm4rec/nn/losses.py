@@ -45,4 +45,5 @@ def info_nce(
 
     Row i of `left` is to find row i of `right` among all its rows (van den Oord 2018, arXiv 1807.03748).
     """
-    return match_rows(F.normalize(left, dim=1) @ F.normalize(right, dim=1).T / temperature)
+    # scaled before the product: a pass over batch × dim numbers instead of batch × batch
+    return match_rows(F.normalize(left, dim=1) / temperature @ F.normalize(right, dim=1).T)

@@ -17,13 +17,24 @@ def csr(
     shape: tuple[int, int],
 ) -> Tensor:
     """The CSR matrix of the given entries, rows and columns sorted; no (row, column) pair may occur twice."""
+    starts, columns, order = _compress(rows, columns, shape)
+    return _csr(starts, columns, values[order], shape)
+
+
+def _compress(
+    rows: Int[Tensor, " entries"], columns: Int[Tensor, " entries"], shape: tuple[int, int]
+) -> tuple[Int[Tensor, " starts"], Int[Tensor, " entries"], Int[Tensor, " entries"]]:
+    """Where each row starts, the columns row by row, and which entry each of them is."""
     order = torch.argsort(rows * shape[1] + columns)
-    counts = torch.bincount(rows, minlength=shape[0])
-    crow = torch.zeros(shape[0] + 1, dtype=torch.int64, device=rows.device)
-    torch.cumsum(counts, 0, out=crow[1:])
+    starts = torch.zeros(shape[0] + 1, dtype=torch.int64, device=rows.device)
+    torch.cumsum(torch.bincount(rows, minlength=shape[0]), 0, out=starts[1:])
+    return starts, columns[order], order
+
+
+def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
     with warnings.catch_warnings():  # torch announces once a process that CSR is in beta
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(crow, columns[order], values[order], shape, check_invariants=False)
+        return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
 
 
 class _Product(torch.autograd.Function):
@@ -73,7 +84,114 @@ class SparseMatrix(nn.Module):
         places = torch.arange(len(new), device=rows.device) + (starts[rows] - counts.cumsum(0) + counts)[new]
         return SparseMatrix(new, columns[places], self.matrix.values()[places], (len(rows), self.matrix.shape[1]))
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.matrix.shape[0], self.matrix.shape[1]
+
     def forward(self, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
         """The product with a dense matrix; differentiable in the dense matrix."""
         product: Tensor = _Product.apply(self.matrix, self.transposed, dense)  # type: ignore[no-untyped-call]
         return product
+
+    def reverse(self, dense: Float[Tensor, "rows dim"]) -> Float[Tensor, "columns dim"]:
+        """The product of the transpose with a dense matrix; differentiable in the dense matrix."""
+        product: Tensor = _Product.apply(self.transposed, self.matrix, dense)  # type: ignore[no-untyped-call]
+        return product
+
+
+class SparsePattern(nn.Module):
+    """The places of a sparse matrix whose values change from step to step; products are differentiable in them too.
+
+    The same values with the same pattern make a `WeightedMatrix`; entries keep the order in which they were given.
+    """
+
+    starts: Tensor
+    columns: Tensor
+    order: Tensor
+    reverse_starts: Tensor
+    reverse_columns: Tensor
+    reverse_order: Tensor
+    place: Tensor
+
+    def __init__(self, rows: Int[Tensor, " entries"], columns: Int[Tensor, " entries"], shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+        parts = (*_compress(rows, columns, shape), *_compress(columns, rows, (shape[1], shape[0])))
+        names = ("starts", "columns", "order", "reverse_starts", "reverse_columns", "reverse_order")
+        for name, part in zip(names, parts, strict=True):
+            self.register_buffer(name, part, persistent=False)
+        self.register_buffer("place", torch.argsort(self.order), persistent=False)
+
+    def matrix(self, values: Float[Tensor, " entries"], *, transposed: bool = False) -> Tensor:
+        """The CSR matrix (or its transpose) with the given values."""
+        if transposed:
+            return _csr(self.reverse_starts, self.reverse_columns, values[self.reverse_order], self.shape[::-1])
+        return _csr(self.starts, self.columns, values[self.order], self.shape)
+
+    def dots(self, left: Float[Tensor, "rows dim"], right: Float[Tensor, "columns dim"]) -> Float[Tensor, " entries"]:
+        """The dot product of the row's and the column's vector at each entry."""
+        values: Tensor = _Dots.apply(self, left, right)  # type: ignore[no-untyped-call]
+        return values
+
+    def sampled(self, left: Tensor, right: Tensor) -> Tensor:
+        """`dots` without gradient, at the speed of memory: no entry's pair of vectors is copied out."""
+        empty = _csr(self.starts, self.columns, left.new_zeros(len(self.columns)), self.shape)
+        return torch.sparse.sampled_addmm(empty, left.contiguous(), right.contiguous().T, beta=0.0).values()[self.place]
+
+
+class WeightedMatrix:
+    """A pattern with values: multiplies like a `SparseMatrix`, and gradient reaches the values."""
+
+    def __init__(self, pattern: SparsePattern, values: Float[Tensor, " entries"]) -> None:
+        self.pattern, self.values = pattern, values
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.pattern.shape
+
+    def __call__(self, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
+        """The product with a dense matrix."""
+        product: Tensor = _Weighted.apply(self.pattern, False, self.values, dense)  # type: ignore[no-untyped-call]
+        return product
+
+    def reverse(self, dense: Float[Tensor, "rows dim"]) -> Float[Tensor, "columns dim"]:
+        """The product of the transpose with a dense matrix."""
+        product: Tensor = _Weighted.apply(self.pattern, True, self.values, dense)  # type: ignore[no-untyped-call]
+        return product
+
+
+class _Weighted(torch.autograd.Function):
+    """A pattern's matrix times a dense one; the gradient of a value is a dot product at its entry."""
+
+    @staticmethod
+    def forward(ctx: Any, pattern: SparsePattern, transposed: bool, values: Tensor, dense: Tensor) -> Tensor:
+        ctx.pattern, ctx.transposed = pattern, transposed
+        ctx.save_for_backward(values, dense)
+        return pattern.matrix(values, transposed=transposed) @ dense
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor | None, Tensor | None]:
+        values, dense = ctx.saved_tensors
+        gradient, pattern = gradients[0].contiguous(), ctx.pattern
+        pair = (dense, gradient) if ctx.transposed else (gradient, dense)
+        by_values = pattern.sampled(*pair) if ctx.needs_input_grad[2] else None
+        by_dense = pattern.matrix(values, transposed=not ctx.transposed) @ gradient if ctx.needs_input_grad[3] else None
+        return None, None, by_values, by_dense
+
+
+class _Dots(torch.autograd.Function):
+    """Dot products at a pattern's entries; the gradients are products with the pattern's matrix of gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, pattern: SparsePattern, left: Tensor, right: Tensor) -> Tensor:
+        ctx.pattern = pattern
+        ctx.save_for_backward(left, right)
+        return pattern.sampled(left, right)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
+        left, right = ctx.saved_tensors
+        by_left = ctx.pattern.matrix(gradients[0]) @ right
+        return None, by_left, ctx.pattern.matrix(gradients[0], transposed=True) @ left

@@ -38,3 +38,14 @@ class Affine(nn.Module):
     def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
         """The map of each row."""
         return torch.nn.functional.linear(x, self.weight.T, self.offset)
+
+
+def project(
+    features: Float[Tensor, "items width"], weight: Float[Tensor, "width dim"], offset: Float[Tensor, " dim"]
+) -> Float[Tensor, "items dim"]:
+    """The features, each item's scaled to length 1, times a matrix plus an offset; 0 where an item lacks the modality.
+
+    The scaling follows the product, where a row is `dim` numbers instead of thousands.
+    """
+    lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return torch.where(lengths > 0, (features @ weight) / lengths.clamp(min=1e-12) + offset, 0.0)

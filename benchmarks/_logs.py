@@ -1,0 +1,75 @@
+"""The logs that speed is measured on: real ones where the shared data is at hand, else drawn ones of the same sizes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.nn.graph import InteractionGraph
+
+SHARED = Path(os.environ.get("LMM4REC_SHARED") or Path(__file__).parents[2] / "shared")
+WIDTHS = {"image": 4096, "text": 384}  # those of the features that the field uses on these logs
+# users, items, interactions; "large" has the size of Electronics, "growth" ten times Baby's interactions
+SIZES = {
+    "baby": (19_445, 7_050, 160_792),
+    "sports": (35_598, 18_357, 296_337),
+    "clothing": (39_387, 23_033, 278_677),
+    "large": (200_000, 63_000, 1_700_000),
+    "growth_1": (19_445, 7_050, 160_000),
+    "growth_10": (19_445, 7_050, 1_600_000),
+}
+REAL = ("baby", "sports", "clothing")
+
+
+@dataclass(frozen=True)
+class Log:
+    """Training, validation and test part, and where they come from."""
+
+    source: str
+    n_users: int
+    n_items: int
+    parts: tuple[Interactions, Interactions, Interactions]
+
+    def graph(self) -> InteractionGraph:
+        users, items = (torch.from_numpy(column).long() for column in (self.parts[0].users, self.parts[0].items))
+        return InteractionGraph(users, items, self.n_users, self.n_items)
+
+    def features(self) -> dict[str, Tensor]:
+        """Seeded normal features of the real widths."""
+        generator = torch.Generator().manual_seed(0)
+        return {modality: torch.randn(self.n_items, width, generator=generator) for modality, width in WIDTHS.items()}
+
+
+def load(name: str) -> Log:
+    """The log of the given name of `SIZES`."""
+    n_users, n_items, interactions = SIZES[name]
+    path = SHARED / f"data/mmrec/{name}/{name}.inter"
+    if name in REAL and path.is_file():
+        return Log(f"Amazon {name.title()}", n_users, n_items, _read(path))
+    return Log("synthetic", n_users, n_items, _draw(n_users, n_items, interactions))
+
+
+def _read(path: Path) -> tuple[Interactions, Interactions, Interactions]:
+    frame = pl.read_csv(path, separator="\t")
+    users, items = (frame[name].to_numpy().astype(np.int32) for name in ("userID", "itemID"))
+    labels = frame["x_label"].to_numpy()
+    train, valid, test = (Interactions(users, items).take(labels == label) for label in range(3))
+    return train, valid, test
+
+
+def _draw(n_users: int, n_items: int, interactions: int) -> tuple[Interactions, Interactions, Interactions]:
+    """Eight parts of ten to train, one to validate, one to test; low rows are the popular items and eager users."""
+    rng = np.random.default_rng(0)
+    users = np.concatenate([np.arange(n_users), (n_users * rng.random(interactions - n_users) ** 2).astype(np.int64)])
+    items = (n_items * rng.random(interactions) ** 2).astype(np.int32)
+    labels = rng.choice(3, size=interactions, p=(0.8, 0.1, 0.1))
+    whole = Interactions(users.astype(np.int32), items)
+    train, valid, test = (whole.take(labels == label) for label in range(3))
+    return train, valid, test

@@ -1,0 +1,111 @@
+"""One model on one log, measured in a process of its own, so that its peak memory is its own.
+
+python benchmarks/_step.py MODEL LOG BATCHES PARAMETERS     # prints one JSON object
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from _logs import load
+from lmm4rec.core.registry import Registry
+from lmm4rec.core.types import Batch, Embeddings
+from lmm4rec.evaluation.evaluator import Evaluator
+from lmm4rec.features.source import Frozen
+from lmm4rec.training.objective import Ranking
+from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.trainer import Trainer
+
+BATCH, DIM, WARM = 2048, 64, 3
+
+
+class Clocked:
+    """The first batches of an epoch, with the moments (by clock and by processor) at which each was asked for."""
+
+    def __init__(self, sampler: TripleSampler, batches: int) -> None:
+        self.sampler, self.batches, self.asked = sampler, min(batches + WARM, len(sampler)), list[tuple[float, float]]()
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        for batch in itertools.islice(self.sampler.epoch(generator), self.batches):
+            self.asked.append((time.perf_counter(), time.process_time()))
+            yield batch
+        self.asked.append((time.perf_counter(), time.process_time()))
+
+    def medians(self) -> tuple[float, float]:
+        """Seconds a batch by the clock and of all threads' processor time; the first few batches are left out."""
+        pairs = itertools.pairwise(self.asked[WARM:])
+        clock, processor = zip(*((b[0] - a[0], b[1] - a[1]) for a, b in pairs), strict=True)
+        return statistics.median(clock), statistics.median(processor)
+
+
+def measure(name: str, data: str, batches: int, parameters: dict[str, Any]) -> dict[str, Any]:
+    log = load(data)
+    graph, features = log.graph(), log.features()
+    before = _memory()
+    generator = torch.Generator().manual_seed(0)
+    component = Registry("lmm4rec.recommenders", kind="recommender").get(name)
+    with Clock() as build:
+        recommender = component(graph, features, generator, dim=DIM, **parameters)
+    objective = Ranking(recommender, Frozen(features))
+    clocked = Clocked(TripleSampler(graph.users, graph.items, log.n_items, batch_size=BATCH), batches)
+    Trainer(epochs=1, metric="loss", device="cpu").fit(objective, clocked, dict, shown=False)
+    step, processor = clocked.medians()
+    with Clock() as begin:
+        objective.begin_epoch(generator)
+    training = _memory()
+    with Clock() as evaluation, torch.inference_mode():
+        scorer = recommender.embed(features)
+        assert isinstance(scorer, Embeddings)
+        report = Evaluator().evaluate(scorer, log.parts[2], log.parts[:2])
+    return {
+        "milliseconds_a_batch": 1000 * step,
+        "processor_milliseconds_a_batch": 1000 * processor,
+        "batches_measured": len(clocked.asked) - 1 - WARM,
+        "begin_epoch_seconds": begin.seconds,
+        "epoch_seconds_extrapolated": begin.seconds + step * len(clocked.sampler),
+        "build_seconds": build.seconds,
+        "evaluation_seconds": evaluation.seconds,
+        "evaluated_users_per_second": len(report.users) / evaluation.seconds,
+        "peak_memory_mb": _memory(),
+        "peak_memory_in_training_mb": training,
+        "memory_of_data_and_features_mb": before,
+        "parameters": sum(parameter.numel() for parameter in recommender.parameters()),
+        "settings": parameters,
+        "threads": torch.get_num_threads(),
+        "load": os.getloadavg()[0],
+    }
+
+
+class Clock:
+    """Seconds by the wall clock between entry and exit."""
+
+    def __enter__(self) -> Clock:
+        self.start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self.start
+
+
+def _memory() -> float:
+    """The most memory that this process has held, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    model, where, count, settings = sys.argv[1:]
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    print(json.dumps(measure(model, where, int(count), json.loads(settings))))

@@ -1,0 +1,128 @@
+"""MMGCN: a graph convolution of its own for each modality, tied together by the ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
+from lmm4rec.nn.graph import InteractionGraph, spread, weighted_likes
+from lmm4rec.nn.losses import bpr, l2
+from lmm4rec.nn.tables import Affine, rows, xavier_table
+from lmm4rec.recommenders.base import Recommender
+
+__all__ = ["MMGCN"]
+
+
+class MMGCN(Recommender):
+    """Multi-modal graph convolution network (Wei et al., MM 2019, doi 10.1145/3343031.3351034).
+
+    In each modality every user has a trained preference u_m and every item its features i_m; with x for either, a layer
+    does, with weights of its own,
+
+        h = LeakyReLU(mean over the neighbors j of W1 x_j)       aggregation, eq. 1 and 2
+        x^ = LeakyReLU(W2 x) + id                                the bridge of the trained id vectors, eq. 5
+        x <- LeakyReLU(W3 h + x^)                                combination "add", eq. 7
+        x <- LeakyReLU(W3 [h, x^])                               combination "concatenate", eq. 6
+
+    A user's and an item's vector is the sum over modalities after the last layer (eq. 8 and 9); score = u · i. Loss:
+    BPR plus `l2_weight` times half the squared norms of the batch's id vectors and preferences (eq. 10). An item that
+    lacks a modality sends nothing in the first layer and isn't counted in the mean; from then on its ids stand for it.
+
+    Differs from the authors' code: id vectors and preferences train (there they are tensors that no optimizer sees);
+    there are as many layers as `layers` says (there always three); "add" is what it says (there the text 'False' counts
+    as true, so that it always concatenates); every modality is first mapped to `content_dim` numbers without an offset
+    (there only pictures, to 256) and, as there, scaled to length 1; W1 already maps to `dim`, as in the paper;
+    modalities are summed, not averaged.
+    """
+
+    def __init__(
+        self,
+        graph: InteractionGraph,
+        features: Features,
+        generator: torch.Generator,
+        *,
+        dim: PositiveInt = 64,
+        content_dim: PositiveInt = 64,
+        layers: PositiveInt = 2,
+        combination: Literal["add", "concatenate"] = "add",
+        l2_weight: NonNegativeFloat = 1e-2,
+    ) -> None:
+        super().__init__(graph)
+        if not features:
+            raise ConfigError("MMGCN needs features of at least one modality: give the conf an [encoder] table")
+        self.l2_weight = l2_weight
+        self.ids = xavier_table(graph.n_users + graph.n_items, dim, generator)
+        self.preferences = nn.ParameterDict(
+            {modality: xavier_table(graph.n_users, content_dim, generator) for modality in features}
+        )
+        self.projections = nn.ParameterDict(
+            {modality: xavier_table(x.shape[1], content_dim, generator) for modality, x in features.items()}
+        )
+        widths = [content_dim] + [dim] * (layers - 1)
+        self.layers = nn.ModuleDict(
+            {
+                modality: nn.ModuleList(_Layer(width, dim, combination, generator) for width in widths)
+                for modality in features
+            }
+        )
+        self.likes = weighted_likes(graph, torch.ones(len(graph.users)))
+
+    def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
+        """`bpr` on the summed vectors, and `l2` on id vectors and preferences."""
+        nodes = (batch.users, batch.positives + self.graph.n_users, batch.negatives + self.graph.n_users)
+        vectors = self._vectors(features)
+        users, liked, other = (rows(vectors, node) for node in nodes)
+        used = [rows(self.ids, node) for node in nodes]
+        used += [rows(preference, batch.users) for preference in self.preferences.values()]
+        return {
+            "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
+            "l2": self.l2_weight * l2(*used, batch=len(users)),
+        }
+
+    def embed(self, features: Features) -> Embeddings:
+        """The summed vectors of users and items."""
+        vectors = self._vectors(features)
+        return Embeddings(vectors[: self.graph.n_users], vectors[self.graph.n_users :])
+
+    def _vectors(self, features: Features) -> Float[Tensor, "nodes dim"]:
+        parts = [self._convolve(features[modality], modality) for modality in self.projections]
+        return torch.stack(parts).sum(dim=0)
+
+    def _convolve(self, features: Float[Tensor, "items width"], modality: str) -> Float[Tensor, "nodes dim"]:
+        """The vectors of all nodes in one modality, after its last layer."""
+        has = (features.detach() != 0).any(dim=1, keepdim=True)
+        # chosen after the division: at a row of zeros its gradient is no number to work with
+        items = torch.where(has, F.normalize(features @ self.projections[modality], dim=1), 0.0)
+        users = F.normalize(self.preferences[modality], dim=1)
+        x = torch.cat([users, items])
+        present = torch.cat([has.new_ones(len(users), 1), has]).float()
+        for layer in cast(Iterable[_Layer], self.layers[modality]):
+            neighbors = spread(self.likes, present).clamp(min=1)
+            h = F.leaky_relu(spread(self.likes, x @ layer.neighbors) / neighbors)
+            x = layer(h, F.leaky_relu(layer.own(x)) + self.ids)
+            present = torch.ones_like(present)
+        return x
+
+
+class _Layer(nn.Module):
+    """The weights of one layer in one modality: W1 for neighbors, W2 for the node itself, W3 to join them."""
+
+    def __init__(self, inputs: int, dim: int, combination: str, generator: torch.Generator) -> None:
+        super().__init__()
+        self.concatenate = combination == "concatenate"
+        self.neighbors = xavier_table(inputs, dim, generator)
+        self.own = Affine(inputs, dim, generator)
+        self.joined = Affine(2 * dim if self.concatenate else dim, dim, generator)
+
+    def forward(self, h: Float[Tensor, "nodes dim"], bridge: Float[Tensor, "nodes dim"]) -> Float[Tensor, "nodes dim"]:
+        """The combination of what neighbors say and what the node is."""
+        if self.concatenate:
+            return F.leaky_relu(self.joined(torch.cat([h, bridge], dim=1)))
+        return F.leaky_relu(self.joined(h) + bridge)
