@@ -322,7 +322,7 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "number.pt")
     torch.save(original(Size()), tmp_path / "object.pt")
     for name in ("text.pt", "number.pt", "object.pt"):
-        with pytest.raises(ConfigError, match=rf"{name} (is no state dict|holds no weights)"):
+        with pytest.raises(ConfigError, match=rf"{name}.{{1,2}}(is damaged|holds)"):
             Clip(checkpoint=str(tmp_path / name))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -53,6 +53,13 @@ class Beit3(Encoder):
     `drop_path` (the last block's rate of stochastic depth) and `checkpointing` (less memory, more time) are for
     training alone.
     """
+
+    separable = True
+    about: ClassVar = {
+        "gives": "image and text, each 768-d (large 1024-d), and the fused pair (1536-d, large 2048-d)",
+        "weights": 'an official .pth file or a saved folder, with beit3.spm beside it; "tiny", "toyshop"',
+        "parameters": "base 222,167,041; large 674,799,617",
+    }
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveI
 from lmm4rec.encoders.base import Encoder, check_weights, stack_pixels
 from lmm4rec.nn import clip_layout
 from lmm4rec.nn.pixels import fit_and_crop, to_tensor
+from lmm4rec.nn.positions import resize_positions
 
 __all__ = ["Clip"]
 
@@ -266,7 +267,9 @@ def _resize_pictures(model: Any, image_size: int) -> None:
     config, embeddings = model.config.vision_config, model.vision_model.embeddings
     if image_size < config.patch_size:
         raise ConfigError(f"image_size = {image_size} is less than one patch of {config.patch_size}")
-    table = clip_layout.resize_positions(embeddings.position_embedding.weight.detach(), image_size // config.patch_size)
+    table = resize_positions(
+        embeddings.position_embedding.weight.detach(), extra=1, side=image_size // config.patch_size
+    )
     embeddings.position_embedding = nn.Embedding(len(table), table.shape[1], _weight=table)
     embeddings.position_ids = torch.arange(len(table))[None]
     embeddings.num_patches, embeddings.num_positions = len(table) - 1, len(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -56,6 +56,13 @@ class Vlmo(Encoder):
     `drop_path` (the last block's rate of stochastic depth) and `checkpointing` (less memory, more time) are for
     training alone. Differs from the authors' code: no dropout on text embeddings in training.
     """
+
+    separable = True
+    about: ClassVar = {
+        "gives": "image and text in one space, their VL variants, and the fused pair",
+        "weights": 'an official .pt file or a saved folder, with vocab.txt beside it; "tiny", "toyshop"',
+        "parameters": "base 175,430,496; base_plus 166,567,360; large 561,544,448",
+    }
 
     def __init__(
         self,

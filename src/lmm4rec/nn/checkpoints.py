@@ -81,7 +81,7 @@ def _open(path: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         raise ConfigError(
             f"checkpoint '{path}' holds more than weights, or is no torch file; it is not read, since that could run "
-            f"code. Save its state dict alone, best as .safetensors ({str(error).splitlines()[0]})"
+            "code. Save its state dict alone, best as .safetensors"
         ) from error
     except (OSError, RuntimeError, EOFError, LookupError, ValueError, SafetensorError) as error:
         raise ConfigError(f"checkpoint '{path}' is damaged or no file of weights ({error})") from error

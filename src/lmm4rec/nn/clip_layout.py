@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import logging
 import math
-import pickle
 import re
 import warnings
 import zipfile
@@ -17,20 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.nn.checkpoints import read_state
 
 Weights = dict[str, Tensor]
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 _WAY = {"do_resize": True, "resample": 3, "do_center_crop": True, "do_rescale": True, "do_normalize": True}
-_WRAPPERS = ("state_dict", "model", "module")
 _BUFFERS = ("input_resolution", "context_length", "vocab_size")
 _BLOCK_PARTS = {
     "attn.out_proj": "self_attn.out_proj",
@@ -58,40 +53,24 @@ _TOWERS = {"visual.transformer": "vision_model.encoder", "transformer": "text_mo
 
 
 def read_weights(file: Path) -> Weights:
-    """The tensors of a `.safetensors` file, a TorchScript archive or a state dict, in float32.
-
-    A state dict may be bare or under `state_dict`, `model` or `module`; a leading `module.` is taken off.
+    """The tensors of a TorchScript archive, a state dict or a `.safetensors` file, in float32.
 
     Raises:
         ConfigError: the file holds something else.
     """
-    try:
-        found: Any = _read(file)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{file} is no state dict, TorchScript archive or safetensors file ({reason})") from error
-    for wrapper in _WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
-            found = found[wrapper]
-    if not isinstance(found, Mapping) or not any(isinstance(value, Tensor) for value in found.values()):
-        raise ConfigError(f"{file} holds no weights: expected tensors by name, bare or under {', '.join(_WRAPPERS)}")
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return {name: value.float() for name, value in tensors.items()}
+    if not _is_scripted(file):
+        return read_state(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the released files are what they are
+        state = torch.jit.load(file, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+    return {name: value.float() for name, value in state.items()}
 
 
-def _read(file: Path) -> Any:
-    if file.suffix == ".safetensors":
-        return load_file(file)
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            scripted = any(name.endswith("/constants.pkl") for name in archive.namelist())
-        if scripted:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # the released files are what they are
-                return torch.jit.load(file, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
-    return torch.load(file, map_location="cpu", weights_only=True)
+def _is_scripted(file: Path) -> bool:
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def missing_names(weights: Weights) -> list[str]:
@@ -164,14 +143,6 @@ def rename(weights: Weights) -> Weights:
                 for old_part, new_part in _BLOCK_PARTS.items():
                     renamed[f"{new}.{new_part}.{kind}"] = weights[f"{old}.{old_part}.{kind}"]
     return renamed
-
-
-def resize_positions(table: Float[Tensor, "positions dim"], grid: int) -> Float[Tensor, "resized dim"]:
-    """The position of the class token, then those of a square of patches brought to `grid` x `grid` (bicubic)."""
-    old = _grid(table)
-    square = table[1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    resized = F.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
-    return torch.cat([table[:1], resized.permute(0, 2, 3, 1).reshape(grid * grid, -1)])
 
 
 def read_merges(file: Path, vocabulary: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
