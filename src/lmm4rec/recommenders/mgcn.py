@@ -36,12 +36,11 @@ class MGCN(Recommender):
     - Vector: E + side. Loss (sec. 3.4): BPR, `contrast_weight` times InfoNCE at `temperature` between side vector and
       E (users and items of the batch), `l2_weight` times half the squared norms of the batch's vectors.
 
-    An item that lacks a modality has no purified vector and no edge there; its own content counts as zeros.
+    An item that lacks a modality has no edge there: its view in that modality is zeros.
 
     Differs from the authors' code: side vectors are those of the paper (`average_shared`: theirs, the mean of s and the
-    special parts); the features are not trained (`train_features` does so, as there), since the paper
-    trains what follows them. The fuser, which looks at one node at a time, is computed for the batch's nodes alone:
-    it changes no number.
+    special parts); the features are not trained (`train_features` does so, as there), since the paper trains what
+    follows them. What looks at one node at a time is computed for the batch's nodes alone, which changes no number.
     """
 
     def __init__(
