@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lmm4rec.nn.branches import convolve
 from lmm4rec.nn.graph import (
     InteractionGraph,
-    convolve,
     drop_edges,
     dropout,
     nearest,
