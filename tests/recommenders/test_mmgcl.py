@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.nn.graph import Branches, convolve
+from lmm4rec.nn.branches import Branches, convolve
 from lmm4rec.recommenders.mmgcl import MMGCL
 
 

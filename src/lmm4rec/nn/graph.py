@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -38,12 +36,6 @@ class InteractionGraph(nn.Module):
         """How many distinct users liked each item."""
         return torch.bincount(self.items, minlength=self.n_items)
 
-    @property
-    def edge_weights(self) -> Float[Tensor, " edges"]:
-        """1 / sqrt(user's degree · item's degree) of each edge."""
-        users, items = (degrees.clamp(min=1).float().rsqrt() for degrees in (self.user_degrees, self.item_degrees))
-        return users[self.users] * items[self.items]
-
     def sides(self, nodes: Float[Tensor, "nodes dim"]) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         """A table of all nodes as its users' part and its items' part."""
         return nodes[: self.n_users], nodes[self.n_users :]
@@ -75,9 +67,9 @@ def user_item(graph: InteractionGraph, kind: Literal["sum", "mean", "symmetric"]
     values = {
         "sum": lambda: torch.ones_like(graph.users, dtype=torch.float32),
         "mean": lambda: 1.0 / graph.user_degrees.float()[graph.users],
-        "symmetric": lambda: graph.edge_weights,
+        "symmetric": lambda: symmetric_weights(graph),
     }[kind]()
-    return SparseMatrix(graph.users, graph.items, values, (graph.n_users, graph.n_items))
+    return weighted_likes(graph, values)
 
 
 def propagate(adjacency: SparseMatrix, nodes: Float[Tensor, "nodes dim"], layers: int) -> Float[Tensor, "nodes dim"]:
@@ -122,11 +114,11 @@ def dropout(x: Float[Tensor, "*shape"], share: float, generator: torch.Generator
 
 
 def prune_edges(graph: InteractionGraph, rate: float, generator: torch.Generator) -> InteractionGraph:
-    """The graph of floor(edges · (1 - rate)) edges, at least one, drawn without replacement by their `edge_weights`.
+    """The graph of floor(edges · (1 - rate)) edges, at least one, drawn without replacement by their `symmetric_weights`.
 
     Edges between popular nodes go first (FREEDOM, arXiv 2211.06924, sec. 3.2).
     """
-    weights = graph.edge_weights.to(generator.device)
+    weights = symmetric_weights(graph).to(generator.device)
     kept = torch.multinomial(weights, max(1, int(len(weights) * (1 - rate))), generator=generator)
     return graph.only(kept.to(graph.users.device))
 
@@ -134,65 +126,10 @@ def prune_edges(graph: InteractionGraph, rate: float, generator: torch.Generator
 def spread(likes: SparseMatrix | WeightedMatrix, nodes: Float[Tensor, "nodes dim"]) -> Float[Tensor, "nodes dim"]:
     """One step over the graph: each user gets the weighted sum of its items, each item that of its users.
 
-    `nodes` are users, then items. The product with the whole adjacency, in its two blocks: each has half of the
-    vectors to look up, which a processor's cache holds, so that both take a third of the time of the whole.
+    `nodes` are users, then items: the product with the whole adjacency, in its two blocks.
     """
     users = likes.shape[0]
     return torch.cat([likes(nodes[users:]), likes.reverse(nodes[:users])])
-
-
-@dataclass(frozen=True)
-class Branches:
-    """What LightGCN makes of several tables of items over one table of users, branch by branch.
-
-    The graph convolution is linear, so what users send and what items send are carried apart: the users' part is the
-    same in all branches, and each step of a one-sided part has half the edges to walk.
-    """
-
-    users: Float[Tensor, "users branches dim"]
-    items: Float[Tensor, "items branches dim"]
-    users_alone: Float[Tensor, "users dim"]  # a branch of `users` whose items were all zero
-    items_alone: Float[Tensor, "items dim"]  # the same of `items`
-
-
-def replace_branch(
-    nodes: Float[Tensor, "rows branches dim"], branch: int, instead: Float[Tensor, "rows dim"]
-) -> Float[Tensor, "rows branches dim"]:
-    """The vectors with one branch taken from elsewhere."""
-    chosen = torch.arange(nodes.shape[1], device=nodes.device)[:, None] == branch
-    return torch.where(chosen, instead[:, None], nodes)
-
-
-def convolve(
-    likes: SparseMatrix | WeightedMatrix,
-    users: Float[Tensor, "users dim"],
-    items: Float[Tensor, "items branches dim"],
-    layers: int,
-) -> Branches:
-    """The mean over layers 0, 1, ..., `layers` of each branch's vectors (He 2020, eq. 4 and 8)."""
-    own_users, far_items = _one_sided(likes.reverse, likes, users, layers)
-    own_items, far_users = _one_sided(likes, likes.reverse, items.flatten(1), layers)
-    return Branches(
-        own_users[:, None] + far_users.view(len(users), *items.shape[1:]),
-        own_items.view_as(items) + far_items[:, None],
-        own_users,
-        far_items,
-    )
-
-
-def _one_sided(
-    away: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor], sent: Tensor, layers: int
-) -> tuple[Tensor, Tensor]:
-    """What one side sends, as a mean over layers: where it is (even layers) and on the other side (odd layers)."""
-    here, there = sent, sent.new_zeros(())
-    for layer in range(layers):
-        if layer % 2:
-            sent = back(sent)
-            here = here + sent
-        else:
-            sent = away(sent)
-            there = there + sent
-    return here / (layers + 1), there / (layers + 1)
 
 
 def nearest(

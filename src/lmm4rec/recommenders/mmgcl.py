@@ -11,16 +11,8 @@ from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
-from lmm4rec.nn.graph import (
-    Branches,
-    InteractionGraph,
-    convolve,
-    drop_edges,
-    pattern,
-    replace_branch,
-    symmetric_weights,
-    weighted_likes,
-)
+from lmm4rec.nn.branches import Branches, convolve, replace_branch
+from lmm4rec.nn.graph import InteractionGraph, drop_edges, pattern, symmetric_weights, weighted_likes
 from lmm4rec.nn.losses import bpr, info_nce, l2
 from lmm4rec.nn.sparse import WeightedMatrix
 from lmm4rec.nn.tables import Affine, project, rows, xavier_table

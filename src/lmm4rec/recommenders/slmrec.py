@@ -11,16 +11,8 @@ from torch import Tensor, nn
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
-from lmm4rec.nn.graph import (
-    Branches,
-    InteractionGraph,
-    convolve,
-    dropout,
-    replace_branch,
-    spread,
-    symmetric_weights,
-    weighted_likes,
-)
+from lmm4rec.nn.branches import Branches, convolve, replace_branch
+from lmm4rec.nn.graph import InteractionGraph, dropout, spread, symmetric_weights, weighted_likes
 from lmm4rec.nn.losses import info_nce, match_rows
 from lmm4rec.nn.tables import Affine, project, xavier_table
 from lmm4rec.recommenders.base import Recommender
