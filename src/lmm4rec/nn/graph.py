@@ -114,7 +114,7 @@ def dropout(x: Float[Tensor, "*shape"], share: float, generator: torch.Generator
 
 
 def prune_edges(graph: InteractionGraph, rate: float, generator: torch.Generator) -> InteractionGraph:
-    """The graph of floor(edges · (1 - rate)) edges, at least one, drawn without replacement by their `symmetric_weights`.
+    """The graph of floor(edges · (1 - rate)) edges, at least one, drawn by `symmetric_weights`, none twice.
 
     Edges between popular nodes go first (FREEDOM, arXiv 2211.06924, sec. 3.2).
     """
