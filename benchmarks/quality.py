@@ -1,6 +1,7 @@
 """Recall and NDCG on real data: the films through `table`, and the films and TikTok in the MMRec layout.
 
-    python benchmarks/quality.py films | mmrec-films | mmrec-tiktok | mmrec-tiktok:VBPR   # one model: the rest stays
+    python benchmarks/quality.py films | films-encoders | mmrec-films | mmrec-tiktok
+    python benchmarks/quality.py mmrec-tiktok:VBPR      # one model: the other rows stay
 
 Validation chooses each model's setting from a small grid under seed 0, without a look at the test part; three seeds of
 the chosen setting are then run, and the test part is read once in each. Needs the shared data (LMM4REC_SHARED).
@@ -57,6 +58,23 @@ FILMS: dict[str, Model] = {
         VBPR,
     ),
 }
+HELD = VBPR[:1]  # one setting for all, so that only the features differ
+TUNED = {"train": "finetuned", "finetune": FINETUNE | {"epochs": 30, "patience": 6}}
+SIDES: dict[str, list[str]] = {"image + text": [], "image": ["image"], "text": ["text"]}
+ENCODERS: dict[str, Model] = {
+    f"VBPR, tiny {title}, {sides}": (
+        "vbpr",
+        {"name": name, "checkpoint": "tiny", "text": WORDS},
+        TUNED | {"modalities": chosen},
+        HELD,
+    )
+    for name, title in (("clip", "CLIP"), ("vlmo", "VLMo"), ("beit3", "BEiT-3"))
+    for sides, chosen in SIDES.items()
+}
+ENCODERS |= {
+    f"VBPR, shipped MobileNet + MiniLM, {sides}": ("vbpr", {"name": "precomputed"}, {"modalities": chosen}, HELD)
+    for sides, chosen in SIDES.items()
+}
 MMREC: dict[str, Model] = {**PLAIN, "VBPR": SHIPPED}
 # test recall@20 / ndcg@20 of the public toolbox on these files, one untuned setting, one seed
 TOOLBOX = {
@@ -69,6 +87,12 @@ WORLDS: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Model]]] 
         {"method": "random", "valid": 0.1, "test": 0.1, "seed": 0},
         "strict",
         FILMS,
+    ),
+    "films-encoders": (
+        {"name": "table", "path": str(SHARED / "data/movielens"), "k_core": 5},
+        {"method": "random", "valid": 0.1, "test": 0.1, "seed": 0},
+        "strict",
+        ENCODERS,
     ),
     "mmrec-films": ({"name": "mmrec", "path": str(SHARED / "data/mmrec/films")}, {"method": "labels"}, "mmrec", MMREC),
     "mmrec-tiktok": (
@@ -134,9 +158,10 @@ def main(world: str, only: str = "") -> None:
         sys.exit(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
     bench, models = Workbench(), WORLDS[world][3]
     path = HERE / "results" / f"quality_{world}.json"
-    kept = read_json(path)["values"] if only and path.exists() else {}
-    rows = {label: measure(world, label, models[label], bench) for label in ([only] if only else models)}
-    write(f"quality_{world}", kept | rows)
+    rows = read_json(path)["values"] if path.exists() else {}
+    for label in [only] if only else models:
+        rows[label] = measure(world, label, models[label], bench)
+        write(f"quality_{world}", {name: rows[name] for name in models if name in rows})
 
 
 if __name__ == "__main__":
