@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Bundle,
         Catalog,
         Dataset,
+        Inputs,
         Split,
         encode,
         load_dataset,
@@ -27,7 +28,19 @@ if TYPE_CHECKING:
         split,
     )
 
-__all__ = ["Bundle", "Catalog", "Dataset", "Split", "encode", "load_dataset", "load_encoder", "prepare", "run", "split"]
+__all__ = [
+    "Bundle",
+    "Catalog",
+    "Dataset",
+    "Inputs",
+    "Split",
+    "encode",
+    "load_dataset",
+    "load_encoder",
+    "prepare",
+    "run",
+    "split",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lmm4rec.core.types import Inputs
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.filters import prepare
@@ -15,7 +16,19 @@ from lmm4rec.experiments.run import run
 from lmm4rec.features.extract import encode
 from lmm4rec.serving.bundle import Bundle
 
-__all__ = ["Bundle", "Catalog", "Dataset", "Split", "encode", "load_dataset", "load_encoder", "prepare", "run", "split"]
+__all__ = [
+    "Bundle",
+    "Catalog",
+    "Dataset",
+    "Inputs",
+    "Split",
+    "encode",
+    "load_dataset",
+    "load_encoder",
+    "prepare",
+    "run",
+    "split",
+]
 
 
 def load_dataset(name: str, **options: Any) -> Dataset:

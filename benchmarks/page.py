@@ -1,0 +1,133 @@
+"""Writes docs/results.md from the JSON files in `results`: run it after the benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from _results import HERE
+from lmm4rec.core.files import read_json, write_text
+
+PAGE = HERE.parent / "docs" / "results.md"
+WORLDS = {
+    "films": "4,957 films with posters and texts, 5-core, random 8:1:1, protocol `strict`",
+    "films-encoders": "The same films: VBPR in one setting over tiny encoders that were tuned on the films' own pairs",
+    "mmrec-films": "The films in the MMRec layout, split and features given, protocol `mmrec`",
+    "mmrec-tiktok": "TikTok in the MMRec layout, split and features given, protocol `mmrec`",
+}
+SPEEDS = {"baby": "Amazon Baby", "sports": "Amazon Sports", "clothing": "Amazon Clothing", "large": "Synthetic large"}
+HEAD = """# Results
+
+This page is written by `python benchmarks/page.py` from the files in `benchmarks/results`, which hold machine, commit
+and all figures. Validation chooses each setting from a small grid under one seed; the test part is read once in a run.
+"""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def spread(values: Mapping[str, float]) -> str:
+    return f"{values['mean']:.4f}" + (f" ± {values['spread']:.4f}" if "spread" in values else "")
+
+
+def quality(world: str, values: Mapping[str, Any]) -> str:
+    compared = any("toolbox" in row for row in values.values())
+    head = ["model", "Recall@20", "NDCG@20", *(["MMRec toolbox"] if compared else []), "seeds", "chosen by validation"]
+    rows = []
+    for name, row in values.items():
+        other = row.get("toolbox")
+        beside = [" / ".join(f"{value:.4f}" for value in other.values()) if other else "–"] if compared else []
+        setting = ", ".join(f"{key} {value:g}" for key, value in row["setting"].items()) or "–"
+        rows.append([name, spread(row["recall@20"]), spread(row["ndcg@20"]), *beside, str(row["seeds"]), setting])
+    return f"{WORLDS[world]} (`python benchmarks/quality.py {world}`).\n\n{table(head, rows)}"
+
+
+def speed(data: str, values: Mapping[str, Any]) -> str:
+    head = ["model", "ms a batch", "s an epoch", "users ranked a second", "peak MB"]
+    toolbox = values.get("toolbox", {}).get("ratio", {})
+    head += ["toolbox's ms", "ratio"] if toolbox else []
+    rows = []
+    for name, row in values["models"].items():
+        figures = ["milliseconds_a_batch", "epoch_seconds_extrapolated", "evaluated_users_per_second", "peak_memory_mb"]
+        cells = [name, *(f"{row[key]:,.1f}" if row[key] < 1000 else f"{row[key]:,.0f}" for key in figures)]
+        if toolbox:
+            known = name in toolbox
+            cells += (
+                [str(values["toolbox"]["milliseconds_a_batch"][name]), f"{toolbox[name]:.2f}"] if known else ["–"] * 2
+            )
+        rows.append(cells)
+    words = f"{SPEEDS[data]}: batch 2,048, dim 64, features of 4,096 and 384 numbers, {values['threads']} threads"
+    note = ""
+    if toolbox:
+        bare = values["bare_kernels"]["ratio"]
+        note = (
+            "\n\nThe toolbox's figures are of another day on two idle cores; the geometric mean of the ratios is "
+            f"{values['toolbox']['geometric_mean']:.2f}. Beside the bare kernels of the same run: "
+            + ", ".join(f"{name} {ratio:.1f}" for name, ratio in bare.items())
+            + "."
+        )
+    return f"{words} (`python benchmarks/speed.py --data {data}`).\n\n{table(head, rows)}{note}"
+
+
+def encoding(values: Mapping[str, Any]) -> str:
+    head = ["encoder of base size", "precision", "bare items/s", "whole items/s", "whole / bare"]
+    rows = [
+        [name, precision, f"{row['bare_items_per_s']:.1f}", f"{row['whole_items_per_s']:.1f}", f"{row['ratio']:.2f}"]
+        for name, encoder in values.items()
+        if isinstance(encoder, dict)
+        for precision, row in encoder.items()
+        if isinstance(row, dict)
+    ]
+    words = (
+        f"{values['items']} pictures of 500 × 375 pixels in files, with texts. Bare: the model alone, on "
+        "the same tensors. Whole: read, decode, tokenize, encode and store (`python benchmarks/encoding.py`)."
+    )
+    return f"{words}\n\n{table(head, rows)}"
+
+
+def feature_store(values: Mapping[str, Any]) -> str:
+    milliseconds = 1000 * values["open"]["seconds"]
+    return (
+        f"{values['items']:,} items × {values['dim']}: opened memory-mapped in {milliseconds:.1f} ms "
+        "(`python benchmarks/feature_store.py`)."
+    )
+
+
+def ranking(values: Mapping[str, Any]) -> str:
+    ratio = values["ratio_to_bare_kernels"]["metrics"]
+    return (
+        f"Full ranking of {values['users']:,} users × {values['items']:,} items at dim {values['dim']}, "
+        f"{values['metrics']} metrics: {values['users_per_second']:,.0f} users a second, {ratio:.2f} times the bare "
+        "product and selection of the same run (`python benchmarks/ranking.py`)."
+    )
+
+
+def data_scale(values: Mapping[str, Any]) -> str:
+    return (
+        f"{values['rows']:,} interactions in Parquet read, 5-cored and split: {values['seconds']['total']} s, "
+        f"{values['peak_memory_mb']:,.0f} MB (`python benchmarks/data_scale.py`)."
+    )
+
+
+def main() -> None:
+    parts: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = []
+    parts += [("Quality", f"quality_{world}", partial(quality, world)) for world in WORLDS]
+    parts += [("Training speed", f"speed_{data}", partial(speed, data)) for data in SPEEDS]
+    parts += [("Features", "encoding", encoding), ("Features", "feature_store", feature_store)]
+    parts += [("Ranking and data", "ranking", ranking), ("Ranking and data", "data_scale", data_scale)]
+    text, section = HEAD, ""
+    for title, name, write in parts:
+        path = HERE / "results" / f"{name}.json"
+        if not path.exists():
+            continue
+        text += f"\n## {title}\n" if title != section else ""
+        section = title
+        text += "\n" + write(read_json(path)["values"]) + "\n"
+    write_text(PAGE, text)
+
+
+if __name__ == "__main__":
+    main()
