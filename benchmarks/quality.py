@@ -75,6 +75,10 @@ ENCODERS |= {
     f"VBPR, shipped MobileNet + MiniLM, {sides}": ("vbpr", {"name": "precomputed"}, {"modalities": chosen}, HELD)
     for sides, chosen in SIDES.items()
 }
+ENCODERS |= {
+    f"VBPR, MiniLM text in {precision}": ("vbpr", {"name": "sentence", "text": WORDS}, {"precision": precision}, HELD)
+    for precision in ("float32", "bfloat16")
+}
 MMREC: dict[str, Model] = {**PLAIN, "VBPR": SHIPPED}
 # test recall@20 / ndcg@20 of the public toolbox on these files, one untuned setting, one seed
 TOOLBOX = {
