@@ -33,13 +33,13 @@ def peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def features() -> dict[str, torch.Tensor]:
+def features(*modalities: str) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return {m: torch.randn(ITEMS, width, generator=generator) for m, width in WIDTHS.items()}
+    return {m: torch.randn(ITEMS, WIDTHS[m], generator=generator) for m in modalities}
 
 
 def item_graph(modality: str, results: Any) -> None:
-    table = features()[modality]
+    table = features(modality)[modality]
     before, start = peak_gb(), time.perf_counter()
     entries = normalize_entries(neighborhood(table, NEIGHBORS), ITEMS)
     seconds = time.perf_counter() - start
@@ -49,7 +49,7 @@ def item_graph(modality: str, results: Any) -> None:
 
 
 def model(name: str, results: Any) -> None:
-    generator, table = torch.Generator().manual_seed(0), features()
+    generator, table = torch.Generator().manual_seed(0), features(*WIDTHS)
     users, items = (torch.randint(n, (LIKES,), generator=generator) for n in (USERS, ITEMS))
     graph = InteractionGraph(users, items, USERS, ITEMS)
     component = Registry("lmm4rec.recommenders", kind="recommender").get(name)

@@ -170,9 +170,10 @@ def test_main_without_a_model_is_a_menu(front: ModuleType, monkeypatch: pytest.M
     called: list[list[str]] = []
     monkeypatch.setattr(front, "lmm4rec", called.append)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(front.Prompt, "ask", lambda *_, **__: "2")
+    number = sorted(path.stem for path in front.CONF.glob("*.conf")).index("lightgcn") + 1
+    monkeypatch.setattr(front.Prompt, "ask", lambda *_, **__: str(number))
     front.main([])
-    assert called == [["run", str(front.CONF / "bpr.conf")]]
+    assert called == [["run", str(front.CONF / "lightgcn.conf")]]
 
 
 def test_main_offers_the_nearest_model(front: ModuleType) -> None:
