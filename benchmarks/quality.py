@@ -162,9 +162,9 @@ def main(world: str, only: str = "") -> None:
         sys.exit(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
     bench, models = Workbench(), WORLDS[world][3]
     path = HERE / "results" / f"quality_{world}.json"
-    rows = read_json(path)["values"] if path.exists() else {}
     for label in [only] if only else models:
-        rows[label] = measure(world, label, models[label], bench)
+        row = measure(world, label, models[label], bench)
+        rows = (read_json(path)["values"] if path.exists() else {}) | {label: row}  # another process may have written
         write(f"quality_{world}", {name: rows[name] for name in models if name in rows})
 
 
