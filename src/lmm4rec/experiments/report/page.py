@@ -42,7 +42,7 @@ def render(view: ReportView) -> str:
             beyond=tables.beyond(runs),
             costs=tables.costs(runs),
             metrics=tables.metrics(runs),
-            quality=curves.quality_and_cost(view.runs, view.metric),
+            quality=curves.quality_and_cost(view.runs, view.metric) if len(runs) > 1 else [],  # one point says nothing
             training=curves.training(view.runs, view.metric),
             looks=curves.styles(view.runs),
             canvas=curves,
