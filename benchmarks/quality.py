@@ -2,6 +2,7 @@
 
     python benchmarks/quality.py films | films-encoders | mmrec-films | mmrec-tiktok
     python benchmarks/quality.py mmrec-tiktok:VBPR      # one model: the other rows stay
+    python benchmarks/quality.py --seeds=1 films        # for a first look
 
 Validation chooses each model's setting from a small grid under seed 0, without a look at the test part; three seeds of
 the chosen setting are then run, and the test part is read once in each. Needs the shared data (LMM4REC_SHARED).
@@ -79,11 +80,36 @@ ENCODERS |= {
     f"VBPR, MiniLM text in {precision}": ("vbpr", {"name": "sentence", "text": WORDS}, {"precision": precision}, HELD)
     for precision in ("float32", "bfloat16")
 }
+CONTENT: dict[str, Sequence[Mapping[str, Any]]] = {
+    "BM3": [{}, {"l2_weight": 1e-4, "content_weight": 0.5}],
+    "FREEDOM": [{}, {"dropout": 0.9}],
+    "LATTICE": [{}, {"skip": 0.7}],
+    "MGCN": [{}, {"contrast_weight": 1e-1}],
+    "LGMRec": [{}, {"contrast_weight": 0.0, "l2_weight": 1e-6}],
+    "SLMRec": [{}, {"layers": 2}],
+    "MMGCL": [{}, {"ssl_weight": 0.4}],
+    "MMGCN": [{}, {"combination": "concatenate"}],
+    "GRCN": [{}, {"l2_weight": 1e-4}],
+}
 MMREC: dict[str, Model] = {**PLAIN, "VBPR": SHIPPED}
+MMREC |= {name: (name.lower(), {"name": "precomputed"}, {}, grid) for name, grid in CONTENT.items()}
 # test recall@20 / ndcg@20 of the public toolbox on these files, one untuned setting, one seed
 TOOLBOX = {
-    "mmrec-films": {"BPR": (0.2108, 0.1865), "LightGCN": (0.2016, 0.1823), "VBPR": (0.1672, 0.1485)},
-    "mmrec-tiktok": {"BPR": (0.0483, 0.0214), "LightGCN": (0.0922, 0.0419), "VBPR": (0.0224, 0.0090)},
+    "mmrec-films": {
+        "BPR": (0.2108, 0.1865),
+        "LightGCN": (0.2016, 0.1823),
+        "VBPR": (0.1672, 0.1485),
+        "BM3": (0.1520, 0.1301),
+        "FREEDOM": (0.2251, 0.2065),
+    },
+    "mmrec-tiktok": {
+        "BPR": (0.0483, 0.0214),
+        "LightGCN": (0.0922, 0.0419),
+        "VBPR": (0.0224, 0.0090),
+        "BM3": (0.0620, 0.0249),
+        "FREEDOM": (0.0880, 0.0388),
+        "SLMRec": (0.0908, 0.0350),
+    },
 }
 WORLDS: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Model]]] = {
     "films": (
@@ -135,12 +161,12 @@ def _counted(plan: Any, recommender: Any, split: Any, features: Any) -> float:
     return report.mean["recall@20"]
 
 
-def measure(world: str, label: str, model: Model, bench: Workbench) -> dict[str, Any]:
+def measure(world: str, label: str, model: Model, bench: Workbench, seeds: Sequence[int]) -> dict[str, Any]:
     grid = model[3]
     scores = [validation(world, model, setting, bench) if len(grid) > 1 else 0.0 for setting in grid]
     chosen = grid[scores.index(max(scores))]
     tests, seconds = [], []
-    for seed in SEEDS if model[0] not in ("popular", "itemknn") else SEEDS[:1]:
+    for seed in seeds if model[0] not in ("popular", "itemknn") else seeds[:1]:
         with TemporaryDirectory() as folder:
             result = run(conf(world, model, chosen, seed), out=Path(folder) / "run", workbench=bench, shown=False)
         tests.append(result.metrics["test"])
@@ -157,17 +183,19 @@ def measure(world: str, label: str, model: Model, bench: Workbench) -> dict[str,
     return row
 
 
-def main(world: str, only: str = "") -> None:
+def main(world: str, only: str = "", *, seeds: Sequence[int] = SEEDS) -> None:
     if not SHARED.is_dir():
         sys.exit(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
     bench, models = Workbench(), WORLDS[world][3]
     path = HERE / "results" / f"quality_{world}.json"
     for label in [only] if only else models:
-        row = measure(world, label, models[label], bench)
+        row = measure(world, label, models[label], bench, seeds)
         rows = (read_json(path)["values"] if path.exists() else {}) | {label: row}  # another process may have written
         write(f"quality_{world}", {name: rows[name] for name in models if name in rows})
 
 
 if __name__ == "__main__":
-    for argument in sys.argv[1:] or WORLDS:
-        main(*argument.split(":"))
+    options = [argument for argument in sys.argv[1:] if argument.startswith("--seeds=")]
+    count = int(options[0].partition("=")[2]) if options else len(SEEDS)
+    for argument in [argument for argument in sys.argv[1:] if argument not in options] or WORLDS:
+        main(*argument.split(":"), seeds=SEEDS[:count])
