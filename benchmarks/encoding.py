@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from _results import write
+from _results import HERE, write
 from lmm4rec.api import load_encoder
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.files import read_json, write_json
@@ -135,6 +135,7 @@ def measure(encoder: Encoder, catalog: Catalog, precision: Precision, arguments:
         bare(encoder, passes, manner)
     tflops = counter.get_total_flops() / len(catalog) * medians["bare"] / 1e12
     result = {f"{name}_items_per_s": round(value, 2) for name, value in medians.items()}
+    result |= {"items": len(catalog), "batch": arguments.batch, "rounds": arguments.rounds}
     result |= {"ratio": round(ratio, 3), "target_met": ratio >= TARGET, "bare_tflops": round(tflops, 3)}
     peak = next((peak for name, peak in PEAK_TFLOPS.items() if name in _accelerator(device)), 0.0)
     return result | ({"share_of_bfloat16_peak": round(tflops / peak, 3)} if peak else {})
@@ -157,7 +158,9 @@ def main() -> None:
     on_gpu = choose_device(arguments.device).type == "cuda"
     arguments.items = arguments.items or (4096 if on_gpu else 128)
     arguments.batch = arguments.batch or (256 if on_gpu else 32)
-    values: dict[str, Any] = {"items": arguments.items, "batch": arguments.batch, "target": TARGET}
+    path = HERE / "results" / "encoding.json"
+    values: dict[str, Any] = read_json(path)["values"] if path.exists() else {}  # rows not measured now stay
+    values["target"] = TARGET
     with tempfile.TemporaryDirectory() as name:
         catalog = draw(Path(name), arguments.items)
         texts = catalog.fields["title"].to_list()
@@ -169,7 +172,7 @@ def main() -> None:
                 values[encoder_name] = {"skipped": str(error)}
                 continue
             weights = sum(weight.numel() for weight in encoder.parameters())
-            values[encoder_name] = {"parameters": weights}
+            values[encoder_name] = values.get(encoder_name, {}) | {"parameters": weights}
             for precision in arguments.precisions:
                 values[encoder_name][precision] = measure(encoder, catalog, precision, arguments)
     write("encoding", values)

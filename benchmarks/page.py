@@ -73,16 +73,23 @@ def speed(data: str, values: Mapping[str, Any]) -> str:
 
 
 def encoding(values: Mapping[str, Any]) -> str:
-    head = ["encoder of base size", "precision", "bare items/s", "whole items/s", "whole / bare"]
+    head = ["encoder of base size", "precision", "items", "bare items/s", "whole items/s", "whole / bare"]
     rows = [
-        [name, precision, f"{row['bare_items_per_s']:.1f}", f"{row['whole_items_per_s']:.1f}", f"{row['ratio']:.2f}"]
+        [
+            name,
+            precision,
+            str(row["items"]),
+            f"{row['bare_items_per_s']:.1f}",
+            f"{row['whole_items_per_s']:.1f}",
+            f"{row['ratio']:.2f}",
+        ]
         for name, encoder in values.items()
         if isinstance(encoder, dict)
         for precision, row in encoder.items()
         if isinstance(row, dict)
     ]
     words = (
-        f"{values['items']} pictures of 500 × 375 pixels in files, with texts. Bare: the model alone, on "
+        "Pictures of 500 × 375 pixels in files, with texts. Bare: the model alone, on "
         "the same tensors. Whole: read, decode, tokenize, encode and store (`python benchmarks/encoding.py`)."
     )
     return f"{words}\n\n{table(head, rows)}"
