@@ -1,0 +1,29 @@
+"""What computes the vectors of chosen items of one catalog, with gradient to whatever trains in it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lmm4rec.core.types import Modality
+
+
+class ItemVectors(nn.Module, ABC):
+    """Computes the vectors of chosen catalog items from what it keeps of each item.
+
+    What it keeps may be prepared inputs (a whole encoder trains), the output of frozen lower blocks (the top ones
+    train), or the states of all layers (a side network trains). Its parameters that require gradient are what trains.
+    """
+
+    dims: Mapping[Modality, int]
+    """The width of each modality's vector, in a fixed order."""
+
+    n_items: int
+    """How many items the catalog has."""
+
+    @abstractmethod
+    def forward(self, items: Int[Tensor, " chosen"]) -> dict[Modality, Float[Tensor, "chosen _dim"]]:
+        """The vectors of the given catalog rows; zeros where an item lacks the modality."""
