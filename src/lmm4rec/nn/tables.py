@@ -31,9 +31,7 @@ def rows(table: Float[Tensor, "rows dim"], index: Int[Tensor, ...]) -> Float[Ten
     return table.index_select(0, index.flatten()).view(*index.shape, table.shape[1])
 
 
-def row_blocks(
-    table: Float[Tensor, "rows dim"], index: Int[Tensor, " chosen"]
-) -> Iterator[Float[Tensor, "block dim"]]:
+def row_blocks(table: Float[Tensor, "rows dim"], index: Int[Tensor, " chosen"]) -> Iterator[Float[Tensor, "block dim"]]:
     """`rows(table, index)` in consecutive blocks; on a CPU each is small enough for its memory to be used again.
 
     Beyond 32 MB (glibc's bound) every allocation is of fresh pages, and to zero these takes longer than to fill them.
