@@ -38,7 +38,7 @@ def row_blocks(table: Float[Tensor, "rows dim"], index: Int[Tensor, " chosen"]) 
     """
     bytes_a_row = table.shape[1] * table.element_size()
     size = _BLOCK_BYTES // bytes_a_row if table.device.type == "cpu" else len(index)
-    for part in index.split(max(size, 1)):
+    for part in torch.split(index, max(size, 1)):
         yield rows(table, part)
 
 
