@@ -1,0 +1,219 @@
+"""Metadata of the wanted items, read as a stream: words, and the address of a picture."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import polars as pl
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.data.amazon.editions import Edition
+from lmm4rec.data.amazon.lines import Tally, blocks
+from lmm4rec.data.findings import Finding, counted
+
+ROWS = 20_000  # of a Parquet file at a time
+ImageSize: TypeAlias = Literal["thumb", "large", "hi_res"]
+Meta: TypeAlias = Mapping[str, Any]  # one item as published
+
+_ID = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']+)["']""")
+_HIDDEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
+_WHY = {
+    "broken-meta": "they hold no item",
+    "duplicate-item": "their item occurs above; the first is kept",
+}
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """What is known of the wanted items, in their order; empty texts where nothing is."""
+
+    fields: pl.DataFrame
+    image_urls: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+def read_items(files: Sequence[Path], edition: Edition, ids: Sequence[str], image_size: ImageSize) -> ItemTable:
+    """The words and the picture's address of each of the items `ids`, from the files of an edition.
+
+    Raises:
+        DataError: a file is damaged or lacks the ids, or it knows none of the items.
+    """
+    tally = Tally(files[0].name if len(files) == 1 else files[0].parent.name)
+    rows = {id_: row for row, id_ in enumerate(ids)}
+    names = ("title", "brand", "categories", "description", *(() if edition.name == "2014" else ("features",)))
+    texts: list[tuple[str, ...] | None] = [None] * len(ids)
+    urls = [""] * len(ids)
+    scripted = 0
+    for place, meta in _metas(files, edition, rows, tally):
+        id_ = _id(meta, edition)
+        if id_ not in rows:
+            continue
+        if texts[rows[id_]] is not None:
+            tally.add("duplicate-item", f"{place}: item {id_}")
+            continue
+        words = _words(meta)
+        scripted += bool(meta.get("title")) and not words["title"]
+        texts[rows[id_]] = tuple(words[name] for name in names)
+        urls[rows[id_]] = image_url(meta, image_size)
+    unknown = [id_ for id_, text in zip(ids, texts, strict=True) if text is None]
+    if len(unknown) == len(ids):
+        raise DataError(
+            f"{tally.label} knows none of the reviewed items, such as '{ids[0]}'; is it of the same edition?"
+        )
+    nothing = ("",) * len(names)
+    table = pl.DataFrame([text or nothing for text in texts], schema=dict.fromkeys(names, pl.String), orient="row")
+    findings = tally.findings(noun="line", why=_WHY)
+    if unknown:
+        message = f"{counted(len(unknown), 'item')} without metadata in {tally.label}; kept without words and picture"
+        findings += (
+            Finding("no-metadata", "warning", len(unknown), message, tuple(f"item {i}" for i in unknown[:10])),
+        )
+    if scripted:
+        message = f"{counted(scripted, 'title')} of {tally.label} hold a page's script instead of words; emptied"
+        findings += (Finding("script-title", "warning", scripted, message),)
+    return ItemTable(table, tuple(urls), findings)
+
+
+def parse(line: bytes) -> Meta | None:
+    """The object in a line of JSON, or of a Python literal as in 2014 (never evaluated); None where there is none."""
+    try:
+        text = line.decode("utf-8")
+        found = json.loads(text) if text.lstrip().startswith('{"') else ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def image_url(meta: Meta, size: ImageSize) -> str:
+    """The address of an item's main picture in the given size, else in the nearest there is; "" without one."""
+    if isinstance(meta.get("imUrl"), str):
+        return str(meta["imUrl"]).strip()
+    sizes = {"hi_res": ("hi_res", "large", "thumb"), "large": ("large", "hi_res", "thumb")}
+    wanted = sizes.get(size, ("thumb", "large", "hi_res"))
+    pictures = _pictures(meta)
+    main = [picture for picture in pictures if picture.get("variant") == "MAIN"]
+    for picture in (*main, *pictures):
+        for name in wanted:
+            if isinstance(picture.get(name), str) and picture[name].strip():
+                return str(picture[name]).strip()
+    return ""
+
+
+def _pictures(meta: Meta) -> list[Meta]:
+    """An item's pictures, each a mapping of size to address, whatever the edition."""
+    images = meta.get("images")
+    if isinstance(images, Mapping):  # Parquet of 2023: one list for each size
+        columns = {name: values for name, values in images.items() if isinstance(values, list)}
+        longest = max(map(len, columns.values()), default=0)
+        return [{name: at < len(values) and values[at] for name, values in columns.items()} for at in range(longest)]
+    if isinstance(images, list):
+        return [image for image in images if isinstance(image, Mapping)]
+    small, large = (_list(meta.get(name)) for name in ("imageURL", "imageURLHighRes"))
+    small = small or _list(meta.get("image"))
+    first = [{"thumb": small[0]}] if small else [{}]
+    return [first[0] | ({"hi_res": large[0]} if large else {})]
+
+
+def _metas(
+    files: Sequence[Path], edition: Edition, wanted: Mapping[str, int], tally: Tally
+) -> Iterator[tuple[str, Meta]]:
+    """The items that may be wanted, each with its place in the file."""
+    names = {id_.encode() for id_ in wanted}
+    for file in files:
+        if file.suffix == ".parquet":
+            yield from _parquet_metas(file, edition, wanted)
+            continue
+        for first, lines in blocks(file):
+            for number, line in enumerate(lines.split(b"\n"), start=first):
+                if not line.strip() or _elsewhere(line, names):
+                    continue
+                meta = parse(line)
+                if meta is None or not _id(meta, edition):
+                    tally.add("broken-meta", f"line {number}: {line[:60].decode(errors='replace')}")
+                else:
+                    yield f"line {number}", meta
+
+
+def _elsewhere(line: bytes, names: set[bytes]) -> bool:
+    """Whether a whole line is surely about other items: reading it as an object takes a hundred times as long."""
+    found = _ID.findall(line)
+    return bool(found) and line.strip().endswith(b"}") and names.isdisjoint(found)
+
+
+def _parquet_metas(file: Path, edition: Edition, wanted: Mapping[str, int]) -> Iterator[tuple[str, Meta]]:
+    try:
+        table = pl.scan_parquet(file)
+        if edition.item not in table.collect_schema().names():
+            raise DataError(f"{file} has no column {edition.item}")
+        size = table.select(pl.len()).collect().item()
+        for at in range(0, size, ROWS):
+            frame = table.slice(at, ROWS).collect().with_row_index("\0row", offset=at + 1)
+            for meta in frame.filter(pl.col(edition.item).is_in(list(wanted))).iter_rows(named=True):
+                yield f"row {meta[chr(0) + 'row']}", meta
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{file} is not readable Parquet: {str(error).splitlines()[0]}") from None
+
+
+def _id(meta: Meta, edition: Edition) -> str:
+    id_ = meta.get(edition.item)
+    return id_ if isinstance(id_, str) else ""
+
+
+def _words(meta: Meta) -> dict[str, str]:
+    return {
+        "title": _title(meta.get("title")),
+        "brand": _clean(meta.get("brand") or meta.get("store")).removeprefix("by "),
+        "categories": ", ".join(_categories(meta)),
+        "description": _joined(meta.get("description")),
+        "features": _joined(meta.get("features") or meta.get("feature")),
+    }
+
+
+def _title(text: Any) -> str:
+    """A title's words; nothing where the page's script was taken for it, as happened in 2018."""
+    words = _clean(text)
+    return "" if "getTime(" in words or "var aPageStart" in words else words
+
+
+def _categories(meta: Meta) -> list[str]:
+    """Each category once; in 2014 an item has several paths of them, in 2018 some lists end in a page's markup."""
+    found: dict[str, None] = {}
+    paths = meta.get("categories") or meta.get("category") or meta.get("main_category") or []
+    for path in [paths] if isinstance(paths, str) else paths:
+        for name in [path] if isinstance(path, str) else _list(path):
+            if "</" in name:
+                return list(found)
+            found |= {_clean(name): None} if _clean(name) else {}
+    return list(found)
+
+
+def _joined(texts: Any) -> str:
+    return " ".join(filter(None, map(_clean, [texts] if isinstance(texts, str) else _list(texts))))
+
+
+def _list(value: Any) -> list[str]:
+    return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list | tuple) else []
+
+
+def _clean(text: Any) -> str:
+    """Words without markup, entities and repeated space."""
+    if not isinstance(text, str):
+        return ""
+    for step in _STEPS:
+        text = step(text)
+    return " ".join(text.split())
+
+
+_STEPS: tuple[Callable[[str], str], ...] = (
+    unescape,
+    lambda text: _HIDDEN.sub(" ", text),
+    lambda text: _TAG.sub(" ", text),
+)
