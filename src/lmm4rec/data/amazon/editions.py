@@ -20,7 +20,7 @@ EditionName: TypeAlias = Literal["2014", "2018", "2023"]
 class Edition:
     """One edition: names of files (`{}` is the category) and of fields."""
 
-    name: str
+    name: EditionName
     review_stems: tuple[str, ...]  # the first that is there is read
     ending: str  # of the published files
     user: str
