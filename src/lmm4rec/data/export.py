@@ -39,7 +39,7 @@ def write_mmrec(
     Raises:
         ConfigError: the name is no name of a file.
     """
-    if not name or Path(name).name != name:
+    if name in ("", ".", "..") or Path(name).name != name:
         raise ConfigError(f"name = {name!r} must be the name of a file, without folders")
     folder.mkdir(parents=True, exist_ok=True)
     _write_csv(_log(split), folder / f"{name}.inter", separator="\t")

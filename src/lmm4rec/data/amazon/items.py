@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -207,13 +207,8 @@ def _clean(text: Any) -> str:
     """Words without markup, entities and repeated space."""
     if not isinstance(text, str):
         return ""
-    for step in _STEPS:
-        text = step(text)
+    if "&" in text:
+        text = unescape(text)
+    if "<" in text:
+        text = _TAG.sub(" ", _HIDDEN.sub(" ", text))
     return " ".join(text.split())
-
-
-_STEPS: tuple[Callable[[str], str], ...] = (
-    unescape,
-    lambda text: _HIDDEN.sub(" ", text),
-    lambda text: _TAG.sub(" ", text),
-)

@@ -116,11 +116,12 @@ def fetch_images(
 def _download(
     jobs: list[Job], folder: Path, manners: Manners, max_bytes: float, deadline_s: float, what: str, *, shown: bool
 ) -> list[Outcome]:
+    if not jobs:
+        return []
+    optional("httpcore2", extra="download", purpose="fetching files")
     from lmm4rec.data.download.queue import download
     from lmm4rec.data.download.record import Record
 
-    if not jobs:
-        return []
     fetcher = _fetcher(manners, int(max_bytes), deadline_s)
     try:
         return download(
@@ -139,7 +140,6 @@ def _download(
 
 
 def _fetcher(manners: Manners, max_bytes: int, deadline_s: float) -> Fetcher:
-    optional("httpcore2", extra="download", purpose="fetching files")
     from lmm4rec.data.download.fetch import Fetcher, Limits
     from lmm4rec.data.download.network import Network
     from lmm4rec.data.download.pace import Pace

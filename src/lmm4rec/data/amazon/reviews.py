@@ -70,20 +70,21 @@ def read_reviews(files: Sequence[Path], edition: Edition, rating_at_least: float
     low = 0
     for file in files:
         for frame in _frames(file, edition, tally):
-            if rating_at_least is not None:
-                kept = frame.filter(pl.col("rating") >= rating_at_least)
-                low += frame.height - kept.height
-                frame = kept  # noqa: PLW2901 (the rest has no use for the whole)
-            parts["users"].append(users.codes(frame["user"]))
-            parts["items"].append(items.codes(frame["item"]))
-            parts["ratings"].append(frame["rating"].cast(pl.Float32).to_numpy())
-            parts["timestamps"].append((frame["moment"] // edition.per_second).to_numpy())
+            rated = frame["rating"].to_numpy()
+            kept = np.ones(len(rated), dtype=bool) if rating_at_least is None else rated >= rating_at_least
+            low += int((~kept).sum())
+            parts["users"].append(users.codes(frame["user"])[kept])
+            parts["items"].append(items.codes(frame["item"])[kept])
+            parts["ratings"].append(rated[kept].astype(np.float32))
+            parts["timestamps"].append(frame["moment"].to_numpy()[kept] // edition.per_second)
     findings = tally.findings(noun="line", why=_WHY)
     if low:
         message = f"{counted(low, 'interaction')} removed: rating below {rating_at_least:g}"
         findings = (*findings, Finding("low-rating", "note", low, message))
-    arrays = {name: _joined(blocks_) for name, blocks_ in parts.items()}
-    log = Reviews(**arrays, user_ids=users.ids(), item_ids=items.ids(), findings=findings)
+    user_codes, user_ids = users.in_order(_joined(parts["users"], np.int32))
+    item_codes, item_ids = items.in_order(_joined(parts["items"], np.int32))
+    ratings, timestamps = _joined(parts["ratings"], np.float32), _joined(parts["timestamps"], np.int64)
+    log = Reviews(user_codes, item_codes, ratings, timestamps, user_ids, item_ids, findings)
     if not len(log):
         noticed = "; ".join(str(finding) for finding in findings) or "it is empty"
         raise DataError(f"{tally.label} has no usable review ({noticed})")
@@ -115,13 +116,9 @@ def early_core(reviews: Reviews, k: int) -> Reviews:
 
 
 def compact(codes: Int32[np.ndarray, " n"], ids: pl.Series) -> tuple[Int32[np.ndarray, " n"], list[str]]:
-    """The codes renumbered in the order of their first appearance, and the ids of the new ones."""
-    first = np.full(len(ids), len(codes), dtype=np.int64)
-    np.minimum.at(first, codes, np.arange(len(codes)))
-    order = np.argsort(first, kind="stable")[: int((first < len(codes)).sum())]
-    rows = np.full(len(ids), -1, dtype=np.int32)
-    rows[order] = np.arange(len(order), dtype=np.int32)
-    return rows[codes], ids.gather(order).to_list()
+    """The codes renumbered without gaps, in the same order, and the ids of the new ones."""
+    used = np.bincount(codes, minlength=len(ids)) > 0
+    return (np.cumsum(used, dtype=np.int32) - 1)[codes], ids.filter(pl.Series(used)).to_list()
 
 
 class _Coder:
@@ -131,18 +128,27 @@ class _Coder:
         self._categories = pl.Categories.random(physical=pl.UInt32)
         self._type = pl.Categorical(self._categories)
         self._held = pl.Series([], dtype=self._type)  # Polars forgets the numbers with the last column that has them
+        self._known = 0
+        self._appeared: list[np.ndarray] = []  # numbers in the order of their first appearance
 
     def codes(self, texts: pl.Series) -> Int32[np.ndarray, " n"]:
         """The number of each text."""
-        return texts.cast(self._type).to_physical().to_numpy().astype(np.int32)
+        codes = texts.cast(self._type).to_physical().to_numpy().astype(np.int32)
+        new, first = np.unique(codes[codes >= self._known], return_index=True)
+        self._appeared.append(new[np.argsort(first)])
+        self._known += len(new)
+        return codes
 
-    def ids(self) -> pl.Series:
-        """The text of each number."""
-        return self._categories.to_series()
+    def in_order(self, codes: Int32[np.ndarray, " n"]) -> tuple[Int32[np.ndarray, " n"], pl.Series]:
+        """The codes renumbered in the order of first appearance, and the text of each."""
+        order = np.concatenate(self._appeared) if self._appeared else np.empty(0, dtype=np.int32)
+        ranks = np.empty(self._known, dtype=np.int32)
+        ranks[order] = np.arange(self._known, dtype=np.int32)
+        return ranks[codes], self._categories.to_series().gather(order)
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    joined = np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+def _joined(parts: list[np.ndarray], kind: type) -> np.ndarray:
+    joined = np.concatenate(parts) if parts else np.empty(0, dtype=kind)
     parts.clear()  # the next column needs the room
     return joined
 
@@ -170,7 +176,11 @@ def _at_once(lines: bytes, edition: Edition) -> pl.DataFrame | None:
 
 
 def _good(frame: pl.DataFrame) -> pl.Series:
-    checks = (pl.col("user") != "", pl.col("item") != "", pl.col("rating").is_finite(), pl.col("moment").is_not_null())
+    ids = [
+        (pl.col(name) != "") & ~pl.col(name).str.starts_with("[") & ~pl.col(name).str.starts_with("{")
+        for name in ("user", "item")  # Polars takes a list for its text
+    ]
+    checks = (*ids, pl.col("rating").is_finite(), pl.col("moment").is_not_null())
     return frame.select(pl.all_horizontal(check.fill_null(False) for check in checks)).to_series()
 
 

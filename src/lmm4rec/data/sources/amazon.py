@@ -49,7 +49,7 @@ def load(
             the nearest where it has not this one. 2014 has one size.
         rating_at_least: leave out reviews with a lower rating while reading.
         early_core: leave out, while reading, what no k-core of this size could hold. What `k_core` keeps is the same
-            with it, in less memory and time; use the same number.
+            with it, in the same order, in less memory and time; use the same number.
         reviews: the file of reviews, relative to `path`, where it has another name.
         metadata: the file of metadata, in the same way.
 
