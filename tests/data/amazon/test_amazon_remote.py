@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from amazon_files import META_2014, write_2014, write_2023
+from filelock import FileLock
 from PIL import Image
 
 from lmm4rec.cli.app import main
@@ -94,6 +95,13 @@ def test_published_names(edition: str, names: list[str]) -> None:
     assert all(url.startswith("https://") and url.endswith(f"/{name}") for name, url in published.items())
 
 
+def test_one_process_at_a_time(server: LocalServer, tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".downloads.lock"), pytest.raises(DataError, match="another process is fetching into"):
+        fetch(server, tmp_path)
+    assert server.asked == []
+    assert len(fetch(server, tmp_path)) == 2
+
+
 def test_manners_have_limits() -> None:
     with pytest.raises(ConfigError, match="workers = 0 must be more than 0"):
         Manners(workers=0)
@@ -158,7 +166,7 @@ def test_the_command_with_a_category(server: LocalServer, call: Call, tmp_path: 
     chosen = ["--category", "Baby", "--edition", "2014", "--out", "here"]
     code, text = call("data", "download", *chosen, "--no-images", *from_server(server))
     assert code == 0, text
-    assert sorted(file.name for file in (tmp_path / "here").iterdir()) == [
+    assert sorted(file.name for file in (tmp_path / "here").glob("[!.]*")) == [
         *("downloads.json", "downloads.parquet", "meta_Baby.json.gz", "reviews_Baby_5.json.gz"),
     ]
     code, text = call("data", "download", *chosen, "--k-core", "0", *from_server(server))

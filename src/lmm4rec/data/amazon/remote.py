@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,8 @@ from lmm4rec.data.amazon.pictures import ENDINGS, picture_stem
 from lmm4rec.data.catalog import Catalog
 
 if TYPE_CHECKING:
-    from lmm4rec.data.download.fetch import Fetcher
     from lmm4rec.data.download.jobs import Job, Outcome
+    from lmm4rec.data.download.network import Network
 
 _FILE_DEADLINE_S = 24 * 3600.0
 
@@ -119,14 +120,16 @@ def _download(
     if not jobs:
         return []
     optional("httpcore2", extra="download", purpose="fetching files")
+    from lmm4rec.data.download.fetch import Fetcher, Limits
+    from lmm4rec.data.download.pace import Pace
     from lmm4rec.data.download.queue import download
     from lmm4rec.data.download.record import Record
 
-    fetcher = _fetcher(manners, int(max_bytes), deadline_s)
-    try:
+    with _alone(folder), closing(_network(manners)) as network:
+        limits = Limits(int(max_bytes), deadline_s, attempts=manners.attempts, backoff_s=manners.backoff_s)
         return download(
             jobs,
-            fetcher,
+            Fetcher(network, limits, Pace(manners.per_second)),
             Record(folder),
             workers=manners.workers,
             find=_place,
@@ -135,18 +138,24 @@ def _download(
             unit=what.removesuffix("s"),
             shown=shown,
         )
-    finally:
-        fetcher.network.close()
 
 
-def _fetcher(manners: Manners, max_bytes: int, deadline_s: float) -> Fetcher:
-    from lmm4rec.data.download.fetch import Fetcher, Limits
+def _network(manners: Manners) -> Network:
     from lmm4rec.data.download.network import Network
-    from lmm4rec.data.download.pace import Pace
 
-    network = Network(timeout_s=manners.timeout_s, connections=manners.workers, allow_private=manners.allow_private)
-    limits = Limits(max_bytes, deadline_s, attempts=manners.attempts, backoff_s=manners.backoff_s)
-    return Fetcher(network, limits, Pace(manners.per_second))
+    return Network(timeout_s=manners.timeout_s, connections=manners.workers, allow_private=manners.allow_private)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No second process fetches into the folder meanwhile: both would write to the same part of a file."""
+    filelock = optional("filelock", extra="download", purpose="fetching files")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / ".downloads.lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise DataError(f"another process is fetching into {folder}; wait for it or stop it") from None
 
 
 def _file_job(folder: Path, name: str, url: str) -> Job:

@@ -43,19 +43,26 @@ def download(
     """
     missing = [job for job in jobs if not record.present(job, find(job), verify=verify)]
     outcomes: list[Outcome] = []
-    saved = time.monotonic()
+    save_at = time.monotonic() + _SAVE_EVERY_S
     try:
         with progress(total=len(missing), description=description, unit=unit, shown=shown, after_s=0.5) as bar:
             for outcome in _side_by_side(missing, fetcher, workers):
                 outcomes.append(outcome)
                 record.note(outcome)
                 bar.update()
-                if time.monotonic() - saved > _SAVE_EVERY_S:
-                    record.save()
-                    saved = time.monotonic()
+                if time.monotonic() > save_at:
+                    save_at = _saved(record)
     finally:
         record.save()
     return outcomes
+
+
+def _saved(record: Record) -> float:
+    """Save, and say when to do so again: a record of millions takes longer, and is saved less often."""
+    start = time.monotonic()
+    record.save()
+    took = time.monotonic() - start
+    return start + took + max(_SAVE_EVERY_S, 20 * took)
 
 
 def _side_by_side(jobs: Iterable[Job], fetcher: Fetcher, workers: int) -> Iterator[Outcome]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import polars as pl
@@ -68,7 +68,8 @@ class Record:
     def save(self) -> None:
         """Write both files."""
         outcomes = list(self._outcomes.values())
-        frame = pl.DataFrame([asdict(outcome) for outcome in outcomes], schema=_SCHEMA)
+        columns = {name: [getattr(outcome, name) for outcome in outcomes] for name in _SCHEMA}
+        frame = pl.DataFrame(columns, schema=_SCHEMA)
         with atomic(self.table) as beside:
             frame.write_parquet(beside)
         failed = [outcome for outcome in outcomes if outcome.status == "failed"]
