@@ -58,7 +58,7 @@ def test_2014(tmp_path: Path) -> None:
         "description": "Soft & warm, for a baby's cot.",
     }
     assert data.catalog.image_urls == (META_2014[0]["imUrl"], META_2014[1]["imUrl"], "")
-    assert found(data) == {"no-metadata": 1, "missing-image": 2, "no-image-address": 1}
+    assert found(data) == {"no-metadata": 1, "image-not-fetched": 2, "no-image-address": 1}
     assert data.findings[0].examples == ("item B3",)
 
 
@@ -76,7 +76,7 @@ def test_2018(tmp_path: Path) -> None:
     assert data.catalog.title(2) == "Filter"
     high, none, small = data.catalog.image_urls
     assert (high.endswith("/1.jpg"), none, small.endswith("/3._SS40_.jpg")) == (True, "", True)
-    assert found(data) == {"duplicate-item": 1, "script-title": 1, "missing-image": 2, "no-image-address": 1}
+    assert found(data) == {"duplicate-item": 1, "script-title": 1, "image-not-fetched": 2, "no-image-address": 1}
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,12 @@ def test_one_process_at_a_time(server: LocalServer, tmp_path: Path) -> None:
     assert len(fetch(server, tmp_path)) == 2
 
 
+def test_a_place_that_cannot_be_written_to(server: LocalServer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(DataError, match=r"cannot write to .*file"):
+        fetch(server, tmp_path / "file")
+
+
 def test_manners_have_limits() -> None:
     with pytest.raises(ConfigError, match="workers = 0 must be more than 0"):
         Manners(workers=0)

@@ -25,6 +25,11 @@ Meta: TypeAlias = Mapping[str, Any]  # one item as published
 _ID = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']+)["']""")
 _HIDDEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
+_READ = (  # what is used of an item, whatever the edition calls it
+    "title", "brand", "store", "categories", "category", "main_category", "description", "features", "feature",
+    "imUrl", "images", "image", "imageURL", "imageURLHighRes",
+)  # fmt: skip
+_PLACE = "\0row"
 _WHY = {
     "broken-meta": "they hold no item",
     "duplicate-item": "their item occurs above; the first is kept",
@@ -154,10 +159,12 @@ def _parquet_metas(file: Path, edition: Edition, wanted: Mapping[str, int]) -> I
         if edition.item not in table.collect_schema().names():
             raise DataError(f"{file} has no column {edition.item}")
         size = table.select(pl.len()).collect().item()
+        columns = [column for column in table.collect_schema().names() if column in (edition.item, *_READ)]
+        names = pl.DataFrame({edition.item: list(wanted)})
         for at in range(0, size, ROWS):
-            frame = table.slice(at, ROWS).collect().with_row_index("\0row", offset=at + 1)
-            for meta in frame.filter(pl.col(edition.item).is_in(list(wanted))).iter_rows(named=True):
-                yield f"row {meta[chr(0) + 'row']}", meta
+            frame = table.select(columns).slice(at, ROWS).collect().with_row_index(_PLACE, offset=at + 1)
+            for meta in frame.join(names, on=edition.item, how="semi", maintain_order="left").iter_rows(named=True):
+                yield f"row {meta[_PLACE]}", meta
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{file} is not readable Parquet: {str(error).splitlines()[0]}") from None
 

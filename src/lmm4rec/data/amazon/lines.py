@@ -49,8 +49,9 @@ def _read(file: gzip.GzipFile | IO[bytes], size: int, path: Path, line: int) -> 
 
 
 def _bar(path: Path):  # type: ignore[no-untyped-def]
-    total = path.stat().st_size
-    return progress(total=total, description=f"reading {path.name}", unit="B", after_s=2.0)
+    bar = progress(total=path.stat().st_size, description=f"reading {path.name}", unit="B", after_s=2.0)
+    bar.unit_scale = True
+    return bar
 
 
 class Tally:

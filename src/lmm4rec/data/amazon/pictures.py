@@ -35,7 +35,7 @@ def find_pictures(
             f"{counted(len(absent), 'item')} with the address of a picture but no file in {folder}; treated as having "
             "no picture, `lmm4rec data download` fetches them"
         )
-        findings.append(Finding("missing-image", "warning", len(absent), message, tuple(absent[:10])))
+        findings.append(Finding("image-not-fetched", "warning", len(absent), message, tuple(absent[:10])))
     if nowhere:
         message = f"{counted(len(nowhere), 'item')} have neither a picture nor the address of one"
         findings.append(Finding("no-image-address", "warning", len(nowhere), message, tuple(nowhere[:10])))

@@ -125,7 +125,7 @@ def _download(
     from lmm4rec.data.download.queue import download
     from lmm4rec.data.download.record import Record
 
-    with _alone(folder), closing(_network(manners)) as network:
+    with _written(folder), _alone(folder), closing(_network(manners)) as network:
         limits = Limits(int(max_bytes), deadline_s, attempts=manners.attempts, backoff_s=manners.backoff_s)
         return download(
             jobs,
@@ -144,6 +144,15 @@ def _network(manners: Manners) -> Network:
     from lmm4rec.data.download.network import Network
 
     return Network(timeout_s=manners.timeout_s, connections=manners.workers, allow_private=manners.allow_private)
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Where the folder cannot be written to, a message instead of a failure of each file."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot write to {folder}: {error}") from error
 
 
 @contextmanager

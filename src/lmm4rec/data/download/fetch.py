@@ -71,9 +71,9 @@ class Fetcher:
                 self._receive(job, part, answer)
         except RefusedError as error:
             raise AttemptError(str(error)) from None
-        except (httpcore2.TimeoutException, TimeoutError) as error:
+        except httpcore2.TimeoutException as error:
             raise AttemptError(f"timed out ({type(error).__name__})", again=True) from None
-        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+        except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise AttemptError(f"connection failed: {error or type(error).__name__}", again=True) from None
         return part.finish(job)
 
