@@ -14,6 +14,7 @@ import pytest
 from amazon_files import (
     LOG,
     META_2014,
+    META_2018,
     META_2023,
     review_2014,
     review_2023,
@@ -28,8 +29,9 @@ from PIL import Image
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.data.amazon import lines, reviews
-from lmm4rec.data.amazon.items import parse
+from lmm4rec.data.amazon.items import image_url, parse
 from lmm4rec.data.amazon.pictures import picture_stem
+from lmm4rec.data.amazon.words import words_of
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.filters import prepare
 from lmm4rec.data.sources.amazon import load
@@ -222,6 +224,20 @@ def test_the_metadata_is_never_evaluated(tmp_path: Path) -> None:
     assert data.catalog.title(1) == "Bottle"
     assert parse(b"{'a': True, 'b': None}") == {"a": True, "b": None}
     assert parse(b'{"a": true, "b": null}') == {"a": True, "b": None}
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet="a<&;/b>! ", max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["large", "hi_res", "x"]), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from([*META_2014[0], *META_2018[0], *META_2023[0], "image", "store"]), VALUES))
+def test_metadata_of_any_shape_gives_texts(meta: dict[str, object]) -> None:
+    assert all(isinstance(text, str) for text in words_of(meta).values())
+    assert all(isinstance(image_url(meta, size), str) for size in ("thumb", "large", "hi_res"))
 
 
 def test_a_cut_file_says_so(tmp_path: Path) -> None:

@@ -209,5 +209,3 @@ def test_a_run_on_amazon_data(tmp_path: Path, call: Call) -> None:
     code, text = call("doctor", "baby.conf", *settings)
     assert code == 0, text
     assert "All_Beauty (Amazon 2023)" in text
-    code, text = call("models", "amazon")
-    assert 'edition text "2014" "2014" | "2018" | "2023"' in text

@@ -7,24 +7,22 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import unescape
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
+import numpy as np
 import polars as pl
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.data.amazon.editions import Edition
 from lmm4rec.data.amazon.lines import Tally, blocks
+from lmm4rec.data.amazon.words import Meta, is_script, strings, words_of
 from lmm4rec.data.findings import Finding, counted
 
 ROWS = 20_000  # of a Parquet file at a time
 ImageSize: TypeAlias = Literal["thumb", "large", "hi_res"]
-Meta: TypeAlias = Mapping[str, Any]  # one item as published
 
 _ID = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']+)["']""")
-_HIDDEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
 _READ = (  # what is used of an item, whatever the edition calls it
     "title", "brand", "store", "categories", "category", "main_category", "description", "features", "feature",
     "imUrl", "images", "image", "imageURL", "imageURLHighRes",
@@ -53,38 +51,65 @@ def read_items(files: Sequence[Path], edition: Edition, ids: Sequence[str], imag
     """
     tally = Tally(files[0].name if len(files) == 1 else files[0].parent.name)
     rows = {id_: row for row, id_ in enumerate(ids)}
-    names = ("title", "brand", "categories", "description", *(() if edition.name == "2014" else ("features",)))
-    texts: list[tuple[str, ...] | None] = [None] * len(ids)
+    texts = _Texts(len(ids), () if edition.name == "2014" else ("features",))
     urls = [""] * len(ids)
     scripted = 0
     for place, meta in _metas(files, edition, rows, tally):
-        id_ = _id(meta, edition)
-        if id_ not in rows:
+        row = rows.get(_id(meta, edition))
+        if row is None:
             continue
-        if texts[rows[id_]] is not None:
-            tally.add("duplicate-item", f"{place}: item {id_}")
+        if texts.known[row]:
+            tally.add("duplicate-item", f"{place}: item {ids[row]}")
             continue
-        words = _words(meta)
-        scripted += bool(meta.get("title")) and not words["title"]
-        texts[rows[id_]] = tuple(words[name] for name in names)
-        urls[rows[id_]] = image_url(meta, image_size)
-    unknown = [id_ for id_, text in zip(ids, texts, strict=True) if text is None]
-    if len(unknown) == len(ids):
+        words = words_of(meta)
+        scripted += is_script(meta.get("title"))
+        texts.put(row, words)
+        urls[row] = image_url(meta, image_size)
+    if not texts.known.any():
         raise DataError(
             f"{tally.label} knows none of the reviewed items, such as '{ids[0]}'; is it of the same edition?"
         )
-    nothing = ("",) * len(names)
-    table = pl.DataFrame([text or nothing for text in texts], schema=dict.fromkeys(names, pl.String), orient="row")
-    findings = tally.findings(noun="line", why=_WHY)
+    unknown = [ids[row] for row in np.flatnonzero(~texts.known).tolist()]
+    findings = (*tally.findings(noun="line", why=_WHY), *_noticed(tally.label, unknown, scripted))
+    return ItemTable(texts.table(), tuple(urls), findings)
+
+
+class _Texts:
+    """The texts of items as they come, soon in columns: as Python's they would take twice the room."""
+
+    def __init__(self, size: int, more: tuple[str, ...]) -> None:
+        self.known = np.zeros(size, dtype=bool)
+        self._names = ("title", "brand", "categories", "description", *more)
+        self._rows: list[tuple[int | str, ...]] = []
+        self._schema = {_PLACE: pl.Int64} | dict.fromkeys(self._names, pl.String)
+        self._columns: list[pl.DataFrame] = [pl.DataFrame(schema=self._schema)]
+
+    def put(self, row: int, words: Mapping[str, str]) -> None:
+        """Take the words of the item in a row."""
+        self.known[row] = True
+        self._rows.append((row, *(words[name] for name in self._names)))
+        if len(self._rows) == ROWS:
+            self._turn()
+
+    def table(self) -> pl.DataFrame:
+        """The words of all items, row by row."""
+        self._turn()
+        every = pl.DataFrame({_PLACE: pl.int_range(len(self.known), eager=True)})
+        found = pl.concat(self._columns)
+        return every.join(found, on=_PLACE, how="left", maintain_order="left").drop(_PLACE).fill_null("")
+
+    def _turn(self) -> None:
+        self._columns.append(pl.DataFrame(self._rows, schema=self._schema, orient="row"))
+        self._rows = []
+
+
+def _noticed(label: str, unknown: Sequence[str], scripted: int) -> Iterator[Finding]:
     if unknown:
-        message = f"{counted(len(unknown), 'item')} without metadata in {tally.label}; kept without words and picture"
-        findings += (
-            Finding("no-metadata", "warning", len(unknown), message, tuple(f"item {i}" for i in unknown[:10])),
-        )
+        message = f"{counted(len(unknown), 'item')} without metadata in {label}; kept without words and picture"
+        yield Finding("no-metadata", "warning", len(unknown), message, tuple(f"item {id_}" for id_ in unknown[:10]))
     if scripted:
-        message = f"{counted(scripted, 'title')} of {tally.label} hold a page's script instead of words; emptied"
-        findings += (Finding("script-title", "warning", scripted, message),)
-    return ItemTable(table, tuple(urls), findings)
+        message = f"{counted(scripted, 'title')} of {label} hold a page's script instead of words; emptied"
+        yield Finding("script-title", "warning", scripted, message)
 
 
 def parse(line: bytes) -> Meta | None:
@@ -121,8 +146,8 @@ def _pictures(meta: Meta) -> list[Meta]:
         return [{name: at < len(values) and values[at] for name, values in columns.items()} for at in range(longest)]
     if isinstance(images, list):
         return [image for image in images if isinstance(image, Mapping)]
-    small, large = (_list(meta.get(name)) for name in ("imageURL", "imageURLHighRes"))
-    small = small or _list(meta.get("image"))
+    small, large = (strings(meta.get(name)) for name in ("imageURL", "imageURLHighRes"))
+    small = small or strings(meta.get("image"))
     first = [{"thumb": small[0]}] if small else [{}]
     return [first[0] | ({"hi_res": large[0]} if large else {})]
 
@@ -172,50 +197,3 @@ def _parquet_metas(file: Path, edition: Edition, wanted: Mapping[str, int]) -> I
 def _id(meta: Meta, edition: Edition) -> str:
     id_ = meta.get(edition.item)
     return id_ if isinstance(id_, str) else ""
-
-
-def _words(meta: Meta) -> dict[str, str]:
-    return {
-        "title": _title(meta.get("title")),
-        "brand": _clean(meta.get("brand") or meta.get("store")).removeprefix("by "),
-        "categories": ", ".join(_categories(meta)),
-        "description": _joined(meta.get("description")),
-        "features": _joined(meta.get("features") or meta.get("feature")),
-    }
-
-
-def _title(text: Any) -> str:
-    """A title's words; nothing where the page's script was taken for it, as happened in 2018."""
-    words = _clean(text)
-    return "" if "getTime(" in words or "var aPageStart" in words else words
-
-
-def _categories(meta: Meta) -> list[str]:
-    """Each category once; in 2014 an item has several paths of them, in 2018 some lists end in a page's markup."""
-    found: dict[str, None] = {}
-    paths = meta.get("categories") or meta.get("category") or meta.get("main_category") or []
-    for path in [paths] if isinstance(paths, str) else paths:
-        for name in [path] if isinstance(path, str) else _list(path):
-            if "</" in name:
-                return list(found)
-            found |= {_clean(name): None} if _clean(name) else {}
-    return list(found)
-
-
-def _joined(texts: Any) -> str:
-    return " ".join(filter(None, map(_clean, [texts] if isinstance(texts, str) else _list(texts))))
-
-
-def _list(value: Any) -> list[str]:
-    return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list | tuple) else []
-
-
-def _clean(text: Any) -> str:
-    """Words without markup, entities and repeated space."""
-    if not isinstance(text, str):
-        return ""
-    if "&" in text:
-        text = unescape(text)
-    if "<" in text:
-        text = _TAG.sub(" ", _HIDDEN.sub(" ", text))
-    return " ".join(text.split())
