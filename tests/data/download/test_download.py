@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,9 @@ def test_attempts_end(server: LocalServer, tmp_path: Path) -> None:
     assert server.times("/a") == 3
 
 
-def test_retry_after_is_obeyed(server: LocalServer, tmp_path: Path) -> None:
-    server.answers["/a"] = fails_first(1, says(429, Retry_After="100"), serves(JPEG))
+@pytest.mark.parametrize("asked", ["100", formatdate(time.time() + 1000, usegmt=True)], ids=["seconds", "date"])
+def test_retry_after_is_obeyed(server: LocalServer, tmp_path: Path, asked: str) -> None:
+    server.answers["/a"] = fails_first(1, says(429, Retry_After=asked), serves(JPEG))
     start = time.monotonic()
     assert fetch(image(server, tmp_path)).status == "fetched"
     assert time.monotonic() - start > 0.25  # `longest_wait_s`, far more than `backoff_s`
@@ -110,6 +112,28 @@ def test_a_cut_connection_is_resumed(server: LocalServer, tmp_path: Path) -> Non
     assert (tmp_path / "a.jpg").read_bytes() == JPEG
     assert server.asked[1][1]["Range"] == "bytes=1000-"
     assert server.asked[1][1]["If-Range"] == '"one"'
+
+
+def test_attempts_that_bring_something_do_not_count(server: LocalServer, tmp_path: Path) -> None:
+    """A large file over a bad line: each connection ends after 1.5 MB."""
+    body = JPEG + bytes(6 << 20)
+
+    def ends_early(request: Request, time_: int) -> None:
+        at = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        request.send_response(206 if at else 200)
+        request.send_header("Content-Length", str(len(body) - at))
+        request.send_header("Content-Range", f"bytes {at}-{len(body) - 1}/{len(body)}")
+        request.send_header("ETag", '"one"')
+        request.end_headers()
+        request.wfile.write(body[at : at + 1_500_000])
+        request.wfile.flush()
+        request.hang_up()
+
+    server.answers["/a"] = ends_early
+    outcome = fetch(image(server, tmp_path), attempts=2, max_bytes=1 << 24)
+    assert outcome.status == "fetched"
+    assert outcome.attempts > 3
+    assert (tmp_path / "a.jpg").read_bytes() == body
 
 
 def test_another_call_resumes_too(server: LocalServer, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from itertools import count
 from threading import Event
 
 import httpcore2
@@ -17,6 +19,7 @@ from lmm4rec.data.download.network import Answer, Network
 from lmm4rec.data.download.pace import Pace
 from lmm4rec.data.download.part import Part
 
+_FRUIT = 1 << 20  # bytes that an attempt must have brought to be none of those that count
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)  # answers that another attempt may better
 
 
@@ -26,7 +29,7 @@ class Limits:
 
     max_bytes: int
     deadline_s: float  # for one attempt, however steadily it trickles
-    attempts: int = 4
+    attempts: int = 4  # in a row that bring next to nothing
     backoff_s: float = 1.0  # before the second attempt; twice as long before each one after
     longest_wait_s: float = 60.0
 
@@ -46,14 +49,17 @@ class Fetcher:
         Raises:
             StoppedError: `stop` was set.
         """
-        for attempt in range(1, self.limits.attempts + 1):
+        part, fruitless = Part.of(job), 0
+        for attempt in count(1):
+            before = part.kept()
             try:
                 return replace(self._attempt(job), attempts=attempt)
             except AttemptError as failure:
-                if not failure.again or attempt == self.limits.attempts:
+                fruitless = 1 if part.kept() - before >= _FRUIT else fruitless + 1
+                if not failure.again or fruitless >= self.limits.attempts:
                     return Outcome(job.key, job.url, "failed", attempts=attempt, error=failure.message)
-                self._back_off(job, attempt, failure.wait_s)
-        raise AssertionError("the last attempt returns")
+                self._back_off(job, fruitless, failure.wait_s)
+        raise AssertionError("counting never ends")
 
     def _back_off(self, job: Job, attempt: int, asked_s: float) -> None:
         if asked_s:
@@ -122,9 +128,14 @@ def _start(part: Part, answer: Answer) -> int:
 
 
 def _seconds(headers: Mapping[str, str]) -> float:
-    """How long the server asks to wait, in seconds; 0 where it doesn't say or names a date."""
+    """How long the server asks to wait, in seconds; 0 where it doesn't say."""
     asked = headers.get("retry-after", "").strip()
-    return float(asked) if asked.isdecimal() else 0.0
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _length(headers: Mapping[str, str], start: int) -> int | None:

@@ -33,11 +33,14 @@ class Part:
         """The file that says which version this is."""
         return self.path.with_name(f"{self.path.name}.json")
 
+    def kept(self) -> int:
+        """How many bytes the next attempt need not fetch again."""
+        return self.path.stat().st_size if self.path.is_file() and self._mark() else 0
+
     def headers(self) -> dict[str, str]:
         """What to ask for: the rest of the same version, else everything."""
-        size = self.path.stat().st_size if self.path.is_file() else 0
-        mark = self._mark() if size else ""
-        return {"Range": f"bytes={size}-", "If-Range": mark} if mark else {}
+        size = self.kept()
+        return {"Range": f"bytes={size}-", "If-Range": self._mark()} if size else {}
 
     def _mark(self) -> str:
         try:
