@@ -69,7 +69,7 @@ def from_first(value: Any) -> Any:
     return box[0]
 
 
-def share(rows: Int[Tensor, "rows *rest"]) -> Int[Tensor, "own *rest"]:
+def share(rows: Int[Tensor, " rows *rest"]) -> Int[Tensor, " own *rest"]:
     """This process's part of the rows: one run of them, of the same length in all processes or one longer."""
     return torch.tensor_split(rows, processes())[number()]
 
@@ -113,7 +113,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
     flat /= processes()
-    for parameter, part in zip(chosen, flat.split([one.numel() for one in chosen]), strict=True):
+    for parameter, part in zip(chosen, torch.split(flat, [one.numel() for one in chosen]), strict=True):
         parameter.grad = part.view_as(parameter)
 
 

@@ -47,6 +47,7 @@ class Live(FeatureSource):
 
     epoch: Tensor
     stale: Tensor
+    _met: Tensor
 
     def __init__(
         self,
@@ -166,7 +167,7 @@ class Live(FeatureSource):
             if modality not in self._owed:
                 self._owed[modality] = torch.zeros_like(table)
             noted[modality] = table.detach().requires_grad_()
-            noted[modality].register_hook(partial(self._owe, self._owed[modality], rows))
+            noted[modality].register_hook(partial(self._owe, self._owed[modality], rows))  # type: ignore[no-untyped-call]
         return noted
 
     def _owe(self, owed: Tensor, rows: Tensor, gradient: Tensor) -> None:
@@ -186,7 +187,7 @@ class Live(FeatureSource):
         for modality, table in self._table().items():
             live[modality] = cast(Tensor, _Renewed.apply(made[modality], table, chosen))  # type: ignore[no-untyped-call]
             if live[modality].requires_grad:  # not where that modality's side of the encoder has no weights
-                live[modality].register_hook(self._note_reached)
+                live[modality].register_hook(self._note_reached)  # type: ignore[no-untyped-call]
             if modality in self._owed:
                 self._owed[modality][met] = 0.0
         return live

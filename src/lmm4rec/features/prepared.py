@@ -42,7 +42,7 @@ class PreparedItems:
             self._keep(first, shown)
         else:
             logging.getLogger(__name__).warning(
-                "the prepared inputs of %s items need %.0f MiB, more than inputs_mb = %d: pictures are decoded anew for "
+                "the prepared inputs of %s items need %.0f MiB, more than inputs_mb = %d: they are prepared anew for "
                 "every step, which is slow",
                 f"{len(items):,}",
                 self.needed_mb,
@@ -75,7 +75,8 @@ class PreparedItems:
         return inputs
 
     def _keep(self, first: Inputs, shown: bool) -> None:
-        pixels, has_image, ids, masks = [], [], [], []
+        pixels: list[Tensor] = []
+        has_image, ids, masks = [], [], []
         total = len(self.items)
         bar = progress(total=total, description="preparing items", unit="item", shown=shown, after_s=2.0)
         for start in range(0, total, _BLOCK):
