@@ -160,7 +160,7 @@ class Live(FeatureSource):
     def _table(self) -> dict[Modality, Tensor]:
         return {modality: self.get_buffer(f"rows_{modality}") for modality in self.modalities}
 
-    def _noted(self, rows: Int[Tensor, " items"]) -> Features:
+    def _noted(self, rows: Int[Tensor, " met"]) -> Features:
         """The table as it stands; what gradient arrives at the given rows is added to what is owed to the encoder."""
         noted = {}
         for modality, table in self._table().items():
@@ -174,7 +174,7 @@ class Live(FeatureSource):
         owed.index_add_(0, rows, gradient.index_select(0, rows))
         self._reached = True
 
-    def _live(self, met: Int[Tensor, " items"], generator: torch.Generator) -> Features:
+    def _live(self, met: Int[Tensor, " met"], generator: torch.Generator) -> Features:
         """The table with new vectors of the items met, which carry gradient; what is owed is paid with it."""
         chosen = met
         if 0 < self.max_items < len(met):
