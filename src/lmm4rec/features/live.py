@@ -231,7 +231,7 @@ class Live(FeatureSource):
 
     def _joined(self, parts: list[dict[Modality, Tensor]], modality: Modality, shared: int) -> Tensor:
         """One modality of the pieces; where `shared` rows are over all processes, that of all of these."""
-        own = torch.cat([part[modality] for part in parts])
+        own = torch.cat([part[modality].float() for part in parts])
         return parallel.gather(own, shared) if shared else own
 
     def _refresh(self) -> None:
