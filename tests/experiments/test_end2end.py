@@ -77,6 +77,9 @@ def test_its_cost_is_on_record(tmp_path: Path) -> None:
     assert {"encode_seconds", "train_seconds", "validate_seconds", "evaluate_seconds"} <= set(cost)
     best = rows[result.metrics["chosen"]["epoch"] - 1]
     assert result.metrics["valid"]["recall@20"] == best["recall@20"]
+    page = result.folder.report.read_text(encoding="utf-8")
+    assert "Encodings" in page
+    assert "clip · end2end" in page
 
 
 def test_the_trained_side_of_a_pair_is_saved(tmp_path: Path) -> None:
