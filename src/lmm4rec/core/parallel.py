@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 _ALONE = ContextVar("lmm4rec_alone", default=False)  # within `first_alone` nobody is waited for
@@ -77,7 +77,7 @@ def from_first(value: Any) -> Any:
     return box[0]
 
 
-def share(rows: Int[Tensor, " rows *rest"]) -> Int[Tensor, " own *rest"]:
+def share(rows: Shaped[Tensor, " rows *rest"]) -> Shaped[Tensor, " own *rest"]:
     """This process's part of the rows: one run of them, of the same length in all processes or one longer."""
     return torch.tensor_split(rows, processes())[number()]
 
@@ -85,7 +85,9 @@ def share(rows: Int[Tensor, " rows *rest"]) -> Int[Tensor, " own *rest"]:
 def gather(own: Float[Tensor, "own dim"], rows: int) -> Float[Tensor, "rows dim"]:
     """The vectors of all processes' shares of `rows` rows, in order, in every process.
 
-    Gradient flows back: each process's vectors get the sum of what all processes' losses have for them.
+    Gradient flows back: each process's vectors get the sum of what all processes' losses have for them. A loss that
+    all compute alike so gives each as many times its gradient as there are processes; `average_gradients` takes that
+    back.
     """
     return own if processes() == 1 else cast(Tensor, _Gather.apply(own, rows))  # type: ignore[no-untyped-call]
 
@@ -108,13 +110,14 @@ class _Gather(torch.autograd.Function):
         return total[ctx.start : ctx.start + ctx.count], None
 
 
-def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Give every process the mean of all processes' gradients; a parameter without one in all of them keeps none."""
-    if processes() == 1 or not parameters:
+    if processes() == 1:
         return
-    has = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32)
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    has = torch.tensor([parameter.grad is not None for parameter in wanted], dtype=torch.int32)
     dist.all_reduce(has, op=dist.ReduceOp.MAX)
-    chosen = [parameter for parameter, flag in zip(parameters, has.tolist(), strict=True) if flag]
+    chosen = [parameter for parameter, flag in zip(wanted, has.tolist(), strict=True) if flag]
     if not chosen:
         return
     gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in chosen]
