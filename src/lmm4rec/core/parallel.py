@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
@@ -13,7 +14,8 @@ import torch.distributed as dist
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-_ALONE = ContextVar("lmm4rec_alone", default=False)  # within `first_alone` nobody is waited for
+_ALONE = ContextVar("lmm4rec_alone", default=False)  # within `alone` nobody is waited for
+_PATIENCE = timedelta(days=1)  # a process that waits for another is not stuck: that one may be training
 
 
 def processes() -> int:
@@ -34,17 +36,27 @@ def is_first() -> bool:
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the processes that torchrun started together with this one; a process on its own stays so."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+    if _ALONE.get() or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """This process does the block as if it were the only one: nothing in it waits for others."""
+    before = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(before)
 
 
 @contextmanager
@@ -53,11 +65,8 @@ def first_alone() -> Iterator[None]:
     first = is_first()
     if not first:
         wait()
-    token = _ALONE.set(True)
-    try:
+    with alone():
         yield
-    finally:
-        _ALONE.reset(token)
     if first:
         wait()
 
