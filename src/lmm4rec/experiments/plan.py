@@ -20,6 +20,8 @@ from lmm4rec.experiments.listeners import curves
 from lmm4rec.experiments.pretrained import HasTiny, local_checkpoint
 from lmm4rec.experiments.protocol import masked
 from lmm4rec.experiments.spec import Spec, Table
+from lmm4rec.features.altered import altered
+from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.contrastive import fit_pairs
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
@@ -50,6 +52,11 @@ class Plan:
         """The paper's name of the model."""
         name: str = RECOMMENDERS.get(self.tables["recommender"]["name"]).__name__
         return name
+
+    @property
+    def only_counts(self) -> bool:
+        """Whether the model has nothing to train."""
+        return RECOMMENDERS.get(self.tables["recommender"]["name"]).losses is Recommender.losses
 
     @property
     def encoder(self) -> str:
@@ -116,7 +123,9 @@ def _encoder(table: Any, where: str) -> dict[str, Any]:
 
 
 def _features(table: Table) -> dict[str, Any]:
-    complete = _complete(table, "features", catalog_features)
+    complete = _complete(table, "features", catalog_features, altered)
+    if complete["train"] == "end2end" and {"ablate", "hide"} & set(complete):
+        raise ConfigError('features.ablate and features.hide need vectors that stand still; not with train = "end2end"')
     if complete["train"] == "finetuned":
         complete["finetune"] = _complete(complete.get("finetune", {}), "features.finetune", fit_pairs)
     return complete

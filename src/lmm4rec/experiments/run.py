@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from lmm4rec.data.splits import Split
 from lmm4rec.evaluation.evaluator import Evaluator, Report
 from lmm4rec.experiments.environment import Cost, environment
 from lmm4rec.experiments.folder import RunFolder, open_folder
-from lmm4rec.experiments.listeners import curves, history_writer
+from lmm4rec.experiments.listeners import Listener, curves, history_writer
 from lmm4rec.experiments.plan import RECOMMENDERS, Plan, make_plan
 from lmm4rec.experiments.protocol import masked
 from lmm4rec.experiments.report.page import write_report
@@ -80,6 +80,8 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> 
         record: dict[str, Any] = {"data": _facts(split, content), "features": content.made}
         record |= {"chosen": chosen, "valid": valid.mean}
         write_json(folder.metrics, record)
+        if content.tested is not None:
+            scorer = recommender.embed(content.tested)
         test = _measure(plan, evaluator, scorer, split, "test")
     _write_per_user(folder, split, valid, test)
     record |= {"slices": test.slices, "beyond": test.beyond}
@@ -104,9 +106,19 @@ def make_graph(split: Split) -> InteractionGraph:
 
 
 def fit(
-    plan: Plan, folder: RunFolder, recommender: Recommender, split: Split, features: Features, *, shown: bool
+    plan: Plan,
+    folder: RunFolder,
+    recommender: Recommender,
+    split: Split,
+    features: Features,
+    *,
+    shown: bool,
+    listeners: Sequence[Listener] = (),
 ) -> History:
-    """Train the plan's model, the best epoch by validation left in it; the test part is not touched."""
+    """Train the plan's model, the best epoch by validation left in it; the test part is not touched.
+
+    The `listeners` hear of each epoch after the run's own.
+    """
     if not recommender.is_trained:
         return History()
     evaluator = Evaluator(**plan.arguments("evaluate", Evaluator))
@@ -123,9 +135,15 @@ def fit(
         **plan.arguments("train", TripleSampler),
     )  # fmt: skip
     wanted = plan.arguments("train", curves)
-    listeners = [history_writer(folder.history), *curves(folder.path / "tensorboard", **wanted)]
+    own = [history_writer(folder.history), *curves(folder.path / "tensorboard", **wanted)]
     history = trainer.fit(
-        objective, sampler, validate, state_file=folder.state, listeners=listeners, description=plan.title, shown=shown
+        objective,
+        sampler,
+        validate,
+        state_file=folder.state,
+        listeners=[*own, *listeners],
+        description=plan.title,
+        shown=shown,
     )
     objective.cpu()
     return history

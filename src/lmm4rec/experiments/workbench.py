@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import Split, split
 from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen
 from lmm4rec.experiments.plan import PRECOMPUTED, SOURCES, Plan, make_encoder
+from lmm4rec.features.altered import altered, differs_at_test
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Content:
     cost: dict[str, float | int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     made: dict[str, Any] = field(default_factory=dict)  # "precision", "broken_images" (ids); empty if not encoded
+    tested: Features | None = None  # what the test sees, where that is something else ([features] hide_at)
 
 
 class Workbench:
@@ -65,7 +67,7 @@ class Workbench:
         if plan.tables["encoder"]["name"] == PRECOMPUTED:
             files = plan.arguments("encoder", read_shipped)
             read = {modality: torch.from_numpy(rows) for modality, rows in read_shipped(catalog, **files).items()}
-            return Content(chosen(read, modalities))
+            return _altered(plan, Content(chosen(read, modalities)))
         extracted = catalog_features(
             catalog, make_encoder(plan.tables["encoder"], catalog, shown=shown), shown, **options
         )
@@ -73,7 +75,16 @@ class Workbench:
         findings = broken_pictures(extracted, len(catalog))
         _log(findings)
         made = {"precision": extracted.precision, "broken_images": list(extracted.broken)}
-        return Content(chosen(extracted.features, modalities), cost, findings, made)
+        return _altered(plan, Content(chosen(extracted.features, modalities), cost, findings, made))
+
+
+def _altered(plan: Plan, content: Content) -> Content:
+    """The content as `ablate` and `hide` of the plan's [features] want it."""
+    options = plan.arguments("features", altered)
+    tested = None
+    if differs_at_test(options.get("hide"), options["hide_at"]):
+        tested = altered(content.features, "test", **options)
+    return replace(content, features=altered(content.features, "train", **options), tested=tested)
 
 
 def _tell(split: Split) -> None:
