@@ -144,6 +144,18 @@ def tune_command(conf: Conf, settings: Settings = None, out: Out = None) -> None
     tune_conf(conf, settings or [], out)
 
 
+@app.command("report")
+def report_command(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A study folder, or run folders.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: DIR/report.")] = None,
+    against: Annotated[str, typer.Option(help="The design to compare with (default: the best by validation).")] = "",
+) -> None:
+    """Write tables, tests, figures and a page about a study or about any finished runs."""
+    from lmm4rec.cli.studies import report
+
+    report(folders, out, against)
+
+
 @app.command("example")
 def example_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet.")] = Path("my_shop"),

@@ -18,6 +18,7 @@ from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.spec import load_study
 from lmm4rec.experiments.study.status import Estimates, State, states
 from lmm4rec.experiments.study.study import study, worker_count
+from lmm4rec.experiments.summary.write import write_summary
 
 _COLORS = {"done": "green", "failed": "red", "running": "yellow", "waiting": "dim"}
 
@@ -32,7 +33,7 @@ def run_study(conf: Path, out: Path | None, *, resume: bool, workers: int | None
     )
     if not result.done:
         sys.exit(1)
-    report(result.folder.path)
+    report([result.folder.path], result.folder.report, "")
     if result.failed:
         sys.exit(1)
 
@@ -100,9 +101,13 @@ def tune_conf(conf: Path, settings: Sequence[str], out: Path | None) -> None:
     console.print(f"run      {program()} run {found.conf}", soft_wrap=True)
 
 
-def report(*folders: Path) -> None:
+def report(folders: Sequence[Path], out: Path | None, against: str) -> None:
     """`lmm4rec report`."""
-    raise NotImplementedError(folders)
+    place = out or (folders[0] / "report" if len(folders) == 1 else Path("runs") / "report")
+    page = write_summary(folders, place, reference=against)
+    console.print((place / "tables" / "results.md").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
+    console.print(f"report   {page}")
+    console.print(f"tables   {place / 'tables'}  figures {place / 'figures'}  data {place / 'data'}", soft_wrap=True)
 
 
 def _plain(text: str) -> str:

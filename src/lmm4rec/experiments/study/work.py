@@ -6,6 +6,8 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -115,10 +117,19 @@ def _worker(study: Table, path: Path, since: float, parent: int) -> None:
     """What a worker process does."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # its parent tells of an interruption
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    _log_to(path / "logs" / f"{socket.gethostname()}-{os.getpid()}.log")
     spec = load_study(study)
     torch.set_num_threads(spec.options.threads)
     carry_out(make_cells(spec), StudyFolder(path), spec.search, since)
+
+
+def _log_to(path: Path) -> None:
+    """Send all that this process says, its libraries' bars included, to a file: a terminal is for one voice."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
 
 
 def _end_with(parent: int) -> None:
