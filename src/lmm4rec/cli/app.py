@@ -156,6 +156,18 @@ def report_command(
     report(folders, out, against)
 
 
+@app.command("reproduce")
+def reproduce_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: RUN-again.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="The largest difference of a metric that is none.")] = 1e-6,
+) -> None:
+    """Run a finished run again and compare: metrics, split, environment. Exit status 1 where it is not the same."""
+    from lmm4rec.cli.studies import reproduce_run
+
+    reproduce_run(run, out, tolerance)
+
+
 @app.command("example")
 def example_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet.")] = Path("my_shop"),

@@ -11,6 +11,7 @@ from rich.table import Table
 from lmm4rec.cli.commands import console, overrides
 from lmm4rec.experiments.demo import program
 from lmm4rec.experiments.report.words import metric_name, seconds
+from lmm4rec.experiments.reproduce import reproduce
 from lmm4rec.experiments.search.tune import split_conf, tune
 from lmm4rec.experiments.spec import load_spec
 from lmm4rec.experiments.study.cells import make_cells
@@ -108,6 +109,25 @@ def report(folders: Sequence[Path], out: Path | None, against: str) -> None:
     console.print((place / "tables" / "results.md").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
     console.print(f"report   {page}")
     console.print(f"tables   {place / 'tables'}  figures {place / 'figures'}  data {place / 'data'}", soft_wrap=True)
+
+
+def reproduce_run(folder: Path, out: Path | None, tolerance: float) -> None:
+    """`lmm4rec reproduce`."""
+    found = reproduce(folder, out=out, tolerance=tolerance)
+    for name, (before, now) in found.changed.items():
+        console.print(f"changed  {name}: {_plain(before)} then, {_plain(now)} now")
+    if not found.same_split:
+        console.print("[red]differs[/]  the split: other users, items or interactions in its parts")
+    for difference in found.differences[:10]:
+        console.print(f"[red]differs[/]  {difference.name}: {difference.before:.6f} then, {difference.now:.6f} now")
+    said = "[green]the same[/]" if found.succeeded else "[red]not the same[/]"
+    console.print(
+        f"{said}: {found.compared - len(found.differences)} of {found.compared} metrics within {found.tolerance:g}, "
+        f"the largest difference is {found.largest:.2g}; written to {found.out}",
+        soft_wrap=True,
+    )
+    if not found.succeeded:
+        sys.exit(1)
 
 
 def _plain(text: str) -> str:

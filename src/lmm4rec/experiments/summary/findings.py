@@ -68,7 +68,7 @@ def against_reference(panel: Panel, collection: Collection) -> list[Finding]:
 
 
 def along_axes(panel: Panel, collection: Collection) -> list[Finding]:
-    """Every value of an axis against the axis' first one, all else equal: a family for each axis."""
+    """Every value of an axis against its first one that there is, all else equal: a family for each axis."""
     found = []
     for axis, values in collection.axes.items():
         pairs = _pairs(panel.designs, axis, values) if axis != SEED else []
@@ -77,15 +77,12 @@ def along_axes(panel: Panel, collection: Collection) -> list[Finding]:
 
 
 def _pairs(designs: Sequence[Design], axis: str, values: Sequence[str]) -> list[tuple[Design, Design]]:
-    known = {tuple(sorted(design.axes.items())): design for design in designs}
-    pairs = []
-    for design in designs:
-        if design.axes.get(axis) not in values[1:]:
-            continue
-        base = known.get(tuple(sorted({**design.axes, axis: values[0]}.items())))
-        if base is not None:
-            pairs.append((design, base))
-    return pairs
+    alike: dict[tuple[tuple[str, str], ...], list[Design]] = {}
+    for design in (design for design in designs if axis in design.axes):
+        rest = tuple(item for item in design.axes.items() if item[0] != axis)
+        alike.setdefault(rest, []).append(design)
+    ordered = [sorted(group, key=lambda design: values.index(design.axes[axis])) for group in alike.values()]
+    return [(design, base) for base, *others in ordered for design in others]
 
 
 def _family(name: str, pairs: Sequence[tuple[Design, Design]], metric: str) -> list[Finding]:
