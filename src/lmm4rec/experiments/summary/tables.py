@@ -34,6 +34,11 @@ class Grid:
     heads: Sequence[str]
     rows: Sequence[Sequence[Entry]]
 
+    @property
+    def words(self) -> list[bool]:
+        """Of each column, whether it holds words and no numbers."""
+        return [all(math.isnan(row[i].value) for row in self.rows) for i in range(len(self.heads))]
+
 
 def main_table(panel: Panel, collection: Collection, findings: Sequence[Finding]) -> Grid:
     """Quality and cost of every design, best first by test; marks tell who differs from the reference."""
@@ -88,14 +93,15 @@ def _column(designs: Sequence[Design], key: str, show: Callable[[float], str], r
 
 def findings_table(title: str, findings: Sequence[Finding], metric: str) -> Grid:
     """Every comparison of a family: difference, interval, effect, adjusted p-values, users better and worse."""
-    heads = ["", "against", "Difference", "95% interval", "d_z", "p (t, Holm)", "p (Wilcoxon, Holm)", "Better : worse"]
+    heads = ["", "Difference", "95% interval", "d_z", "p (t)", "p (Wilcoxon)", "Better : worse"]
+    one_base = len({finding.second.label for finding in findings}) < 2  # then the caption names it
     rows = []
     for finding in findings:
         found = finding.comparison
         rows.append(
             [
                 Entry(finding.first.label),
-                Entry(finding.second.label),
+                *([] if one_base else [Entry(finding.second.label)]),
                 Entry(f"{found.difference:+.4f}", found.difference, stars=finding.stars),
                 Entry(f"[{found.low:+.4f}, {found.high:+.4f}]", found.low),
                 Entry(f"{found.effect:+.2f}", found.effect),
@@ -105,10 +111,9 @@ def findings_table(title: str, findings: Sequence[Finding], metric: str) -> Grid
             ]
         )
     users = findings[0].comparison.users if findings else 0
-    caption = (
-        f"{words.metric_name(metric)}, paired over {users:,} users; p adjusted over this table's {len(rows)} rows."
-    )
-    return Grid(title, caption, heads, rows)
+    said = f"{words.metric_name(metric)}, paired over {users:,} users; p adjusted by Holm over {len(rows)} comparisons"
+    base = f", all against {findings[0].second.label}" if one_base and findings else ""
+    return Grid(title, f"{said}{base}.", heads if one_base else [heads[0], "against", *heads[1:]], rows)
 
 
 def scatter_table(panel: Panel, metric: str) -> Grid:
@@ -181,8 +186,7 @@ def histories_frame(collection: Collection) -> pl.DataFrame:
 def markdown(grid: Grid) -> str:
     """The table in Markdown: the best bold, the second best in italics."""
     lines = [f"| {' | '.join(_cell(head) for head in grid.heads)} |"]
-    words_first = sum(all(math.isnan(row[i].value) for row in grid.rows) for i in range(len(grid.heads)))
-    lines.append("|" + "|".join("---" if i < words_first else "---:" for i in range(len(grid.heads))) + "|")
+    lines.append("|" + "|".join("---" if only_words else "---:" for only_words in grid.words) + "|")
     marks = {1: "**{}**", 2: "*{}*", 0: "{}"}
     for row in grid.rows:
         cells = (marks[entry.rank].format(_cell(entry.text)) + _cell(entry.stars) for entry in row)
@@ -203,8 +207,7 @@ _TEX = {
 
 def latex(grid: Grid, label: str) -> str:
     r"""The table for a paper (needs `\usepackage{booktabs}`): the best bold, the second best underlined."""
-    words_first = sum(all(math.isnan(row[i].value) for row in grid.rows) for i in range(len(grid.heads)))
-    columns = "l" * words_first + "r" * (len(grid.heads) - words_first)
+    columns = "".join("l" if only_words else "r" for only_words in grid.words)
     marks = {1: r"\textbf{%s}", 2: r"\underline{%s}", 0: "%s"}
     lines = [r"\begin{table}[t]", r"\centering", rf"\caption{{{_tex(grid.title)}. {_tex(grid.caption)}}}"]
     lines += [rf"\label{{tab:{label}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
