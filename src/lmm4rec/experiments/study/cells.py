@@ -89,6 +89,8 @@ def _cell(spec: StudySpec, name: str, axes: Mapping[str, str], values: Sequence[
                 raise ConfigError(f"cell '{name}': two of its axes set '{key}', to {overrides[key]!r} and {setting!r}")
             overrides[key] = setting
     without = frozenset[str]().union(*(value.without for value in values))
+    if "encoder" in without:
+        without |= {"features"}  # which say how an encoder's vectors are used
     fixed = {key: table for key, table in spec.fixed.items() if key not in without}
     searched = dict(spec.search.space) if spec.search else {}
     for value in values:
