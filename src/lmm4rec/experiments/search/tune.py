@@ -86,7 +86,9 @@ def tune(
     bench = workbench or Workbench()
     wanted = min(options.budget, len(points)) if points else options.budget
     while (done := _judged(optuna, study)) < wanted:
-        study.sampler = _sampler(optuna, options, done, points)
+        study.sampler = _sampler(optuna, options, done)
+        if points and not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
+            study.enqueue_trial(points[done])  # one that a kill left waiting is this very point
         trial = study.ask()
         _carry_out(optuna, study, trial, conf, options, folder, bench)
         _tell(study, trial, done + 1, wanted, shown)
@@ -125,13 +127,12 @@ def _pruner(optuna: Any, options: SearchOptions) -> Any:
     return optuna.pruners.MedianPruner(n_startup_trials=options.startup, n_warmup_steps=options.warmup)
 
 
-def _sampler(optuna: Any, options: SearchOptions, done: int, points: list[dict[str, Any]]) -> Any:
+def _sampler(optuna: Any, options: SearchOptions, done: int) -> Any:
     """A sampler for the next setting, seeded by how many there are already: nothing is remembered between them."""
     seed = int(fingerprint(options.seed, done)[:8], 16)
     if options.sampler == "tpe":
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=options.startup)
-    random = optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.PartialFixedSampler(points[done], random) if points else random
+    return optuna.samplers.RandomSampler(seed=seed)
 
 
 def _judged(optuna: Any, study: Any) -> int:
