@@ -279,7 +279,7 @@ def test_killed_twice_with_two_workers_it_ends_with_the_same_tables(conf: Conf, 
     """The first kill falls into a search, the second between cells; the workers of a dead parent end themselves."""
     pytest.importorskip("optuna")
     conf = conf | {
-        "train": {**conf["train"], "epochs": 200, "batch_size": 32, "checkpoint_every_s": 0.0, "patience": 0},
+        "train": {**conf["train"], "epochs": 40, "evaluate_every": 5, "batch_size": 32, "checkpoint_every_s": 0.0},
         "search": {"budget": 5, "startup": 2, "train.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}},
     }
     script = tmp_path / "script.py"
