@@ -60,13 +60,13 @@ def tried(folder: Path) -> list[tuple[Any, Any]]:
 def test_the_test_part_is_sealed_wherever_settings_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What training gets has no test part; and with the test part replaced the search is the same to the last digit."""
     seen: list[Split] = []
-    original = trial_module.fit
+    original = trial_module.train
 
-    def fit(plan: Any, folder: Any, recommender: Any, split: Split, *rest: Any, **named: Any) -> Any:
+    def train(plan: Any, folder: Any, objective: Any, split: Split, *rest: Any, **named: Any) -> Any:
         seen.append(split)
-        return original(plan, folder, recommender, split, *rest, **named)
+        return original(plan, folder, objective, split, *rest, **named)
 
-    monkeypatch.setattr(trial_module, "fit", fit)
+    monkeypatch.setattr(trial_module, "train", train)
     tune(CONF, options(budget=1), tmp_path / "a", shown=False)
     assert len(seen) == 1
     assert all(type(split.test) is Sealed for split in seen)
@@ -91,7 +91,7 @@ def test_no_line_of_the_search_names_the_test_part() -> None:
             assert not (isinstance(node, ast.Attribute) and node.attr == "test"), path
             assert not (isinstance(node, ast.Constant) and node.value == "test"), path
             if isinstance(node, ast.ImportFrom) and node.module == "lmm4rec.experiments.run":
-                assert {name.name for name in node.names} == {"fit", "make_recommender"}
+                assert {name.name for name in node.names} == {"make_objective", "make_recommender", "train"}
 
 
 def test_the_best_conf_runs_and_reaches_what_the_search_said(tmp_path: Path) -> None:

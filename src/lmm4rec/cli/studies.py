@@ -69,15 +69,20 @@ def dry_run(conf: Path, out: Path | None, workers: int | None) -> None:
     for state in found:
         run_s, search_s, measured = _expected(state, estimates, searched)
         total += run_s + search_s
-        said = "done" if state.state == "done" else seconds(run_s) if measured else f"≤ {seconds(run_s)}"
+        said = "done" if state.state == "done" else seconds(run_s) if measured else f"{_sign(state)} {seconds(run_s)}"
         table.add_row(state.cell.name, state.state, said, f"≤ {seconds(search_s)}" if search_s else "")
     console.print(table)
     console.print(
         f"{len(cells)} cells; at most about {seconds(total / count)} by {count} workers ({seconds(total)} of one). "
-        "Runs stop earlier where validation says so; encoding and tuning encoders come on top, once for each data set "
-        "and encoder.",
+        "Runs stop earlier where validation says so. Encoding and tuning encoders come on top, once for each data set "
+        "and encoder; so does the encoder's part of training end to end (`lmm4rec run --dry-run` states it).",
         soft_wrap=True,
     )
+
+
+def _sign(state: State) -> str:
+    """What is known of an estimate: an upper bound, but for the passes of an encoder in training."""
+    return ">" if state.cell.plan.tables.get("features", {}).get("train") == "end2end" else "≤"
 
 
 def _expected(state: State, estimates: Estimates, searched: set[str]) -> tuple[float, float, bool]:

@@ -14,6 +14,7 @@ from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import split
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.evaluation.evaluator import Evaluator
+from lmm4rec.experiments import end2end
 from lmm4rec.experiments.arguments import resolve
 from lmm4rec.experiments.content import catalog_features
 from lmm4rec.experiments.listeners import curves
@@ -43,9 +44,11 @@ class Plan:
     tables: Mapping[str, dict[str, Any]]
 
     def arguments(self, table: str, component: Component) -> dict[str, Any]:
-        """The keyword arguments that a table holds for a component."""
-        keys = hyper_parameters(component)
-        return {key: value for key, value in self.tables.get(table, {}).items() if key in keys}
+        """The keyword arguments that a table (such as "train" or "features.end2end") holds for a component."""
+        keys, holder = hyper_parameters(component), self.tables
+        for name in table.split("."):
+            holder = holder.get(name, {})
+        return {key: value for key, value in holder.items() if key in keys}
 
     @property
     def recommender(self) -> str:
@@ -78,7 +81,7 @@ def make_plan(spec: Spec) -> Plan:
     }
     if "encoder" in spec.tables:
         tables["encoder"] = _encoder(spec.table("encoder"), "encoder")
-        tables["features"] = _features(spec.table("features"))
+        tables["features"] = _features(spec.table("features"), tables["encoder"])
     elif "features" in spec.tables:
         raise ConfigError("[features] needs an [encoder] table that says where the features come from")
     tables["recommender"] = _complete(spec.table("recommender"), "recommender", recommender)
@@ -122,10 +125,17 @@ def _encoder(table: Any, where: str) -> dict[str, Any]:
     return _complete(table, where, component)
 
 
-def _features(table: Table) -> dict[str, Any]:
+def _features(table: Table, encoder: Table) -> dict[str, Any]:
     complete = _complete(table, "features", catalog_features, altered)
-    if complete["train"] == "end2end" and {"ablate", "hide"} & set(complete):
-        raise ConfigError('features.ablate and features.hide need vectors that stand still; not with train = "end2end"')
+    if complete["train"] == "end2end":
+        if encoder["name"] == PRECOMPUTED:
+            raise ConfigError(
+                'features.train = "end2end" needs an encoder to train, and precomputed features come without one: name '
+                'an encoder in [encoder], or take train = "frozen"'
+            )
+        if {"ablate", "hide"} & set(complete):
+            raise ConfigError('features.ablate and features.hide need vectors that stand still: not "end2end"')
+        complete["end2end"] = _complete(complete.get("end2end", {}), "features.end2end", *end2end.OPTIONS)
     if complete["train"] == "finetuned":
         complete["finetune"] = _complete(complete.get("finetune", {}), "features.finetune", fit_pairs)
     return complete

@@ -17,6 +17,7 @@ from lmm4rec.data.filters import prepare
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import Split, split
+from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen
 from lmm4rec.experiments.plan import PRECOMPUTED, SOURCES, Plan, make_encoder
 from lmm4rec.features.altered import altered, differs_at_test
@@ -30,6 +31,7 @@ class Content:
     cost: dict[str, float | int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     made: dict[str, Any] = field(default_factory=dict)  # "precision", "broken_images" (ids); empty if not encoded
+    encoder: Encoder | None = None  # to be trained
     tested: Features | None = None  # what the test sees, where that is something else ([features] hide_at)
 
 
@@ -68,14 +70,14 @@ class Workbench:
             files = plan.arguments("encoder", read_shipped)
             read = {modality: torch.from_numpy(rows) for modality, rows in read_shipped(catalog, **files).items()}
             return _altered(plan, Content(chosen(read, modalities)))
-        extracted = catalog_features(
-            catalog, make_encoder(plan.tables["encoder"], catalog, shown=shown), shown, **options
-        )
+        encoder = make_encoder(plan.tables["encoder"], catalog, shown=shown)
+        extracted = catalog_features(catalog, encoder, shown, **options)
         cost: dict[str, float | int] = {"items_encoded": extracted.encoded, "items_reused": extracted.reused}
         findings = broken_pictures(extracted, len(catalog))
         _log(findings)
         made = {"precision": extracted.precision, "broken_images": list(extracted.broken)}
-        return _altered(plan, Content(chosen(extracted.features, modalities), cost, findings, made))
+        to_train = encoder if options["train"] == "end2end" else None
+        return _altered(plan, Content(chosen(extracted.features, modalities), cost, findings, made, to_train))
 
 
 def _altered(plan: Plan, content: Content) -> Content:

@@ -9,11 +9,12 @@ import torch
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.evaluation.evaluator import Evaluator
+from lmm4rec.experiments.environment import Cost
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.listeners import Listener
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.protocol import masked
-from lmm4rec.experiments.run import fit, make_recommender
+from lmm4rec.experiments.run import make_objective, make_recommender, train
 from lmm4rec.experiments.workbench import Workbench
 
 
@@ -24,14 +25,15 @@ def judge(plan: Plan, folder: Path, bench: Workbench, listeners: Sequence[Listen
     interaction. What a kill left in `folder` is gone on with.
     """
     split = bench.split(plan).without_test()
-    features = bench.content(plan, split.dataset.catalog, shown=False).features
-    recommender = make_recommender(plan, split, features)
+    content = bench.content(plan, split.dataset.catalog, shown=False)
+    recommender = make_recommender(plan, split, content.features)
     if recommender.is_trained:
-        return fit(plan, RunFolder(folder), recommender, split, features, shown=False, listeners=listeners).best
+        objective = make_objective(plan, split, content, recommender, shown=False)
+        return train(plan, RunFolder(folder), objective, split, Cost(), shown=False, listeners=listeners).best
     evaluator = Evaluator(**plan.arguments("evaluate", Evaluator))
     exclude = masked(split, "valid", **plan.arguments("evaluate", masked))
     with torch.inference_mode():
-        values = evaluator.evaluate(recommender.embed(features), split.valid, exclude, train=split.train).mean
+        values = evaluator.evaluate(recommender.embed(content.features), split.valid, exclude, train=split.train).mean
     metric = plan.tables["train"]["metric"]
     if metric not in values:
         raise ConfigError(

@@ -18,6 +18,7 @@ from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.workbench import Workbench
 
 _PER_CELL = ("modalities", "ablate", "hide", "hide_at", "alter_seed", "batch_size", "workers", "memory_mb", "strict")
+_PARADIGM = ("train", "finetune", "adapter", "end2end")  # end-to-end training begins at the frozen encoder's features
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def _content(cell: Cell, folder: StudyFolder) -> Stage:
 
 def content_key(plan: Plan) -> str:
     """What tells the features of a plan from others: data, encoder, and how it is tuned."""
-    features = {key: value for key, value in plan.tables["features"].items() if key not in _PER_CELL}
+    whatever = _PER_CELL if plan.tables["features"]["train"] == "finetuned" else (*_PER_CELL, *_PARADIGM)
+    features = {key: value for key, value in plan.tables["features"].items() if key not in whatever}
     return fingerprint(plan.tables["data"], plan.tables["encoder"], features)[:16]
 
 

@@ -18,6 +18,7 @@ from lmm4rec.core.files import read_json
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.result import Result
+from lmm4rec.experiments.showcase import paradigm
 from lmm4rec.experiments.spec import load_spec
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.ready import SEED
@@ -225,7 +226,7 @@ def _derived(result: Result) -> dict[str, str]:
         "data": result.metrics["data"]["name"],
         "recommender": result.plan.recommender,
         "encoder": result.plan.encoder,
-        "paradigm": features.get("train", "none"),
+        "paradigm": paradigm(features) if features else "none",
         "modalities": "+".join(features.get("modalities", [])) or "all",
         "protocol": result.plan.tables["evaluate"]["protocol"],
         SEED: str(result.plan.tables["train"]["seed"]),
