@@ -21,6 +21,8 @@ from lmm4rec.experiments.listeners import curves
 from lmm4rec.experiments.pretrained import HasTiny, local_checkpoint
 from lmm4rec.experiments.protocol import masked
 from lmm4rec.experiments.spec import Spec, Table
+from lmm4rec.features.altered import altered
+from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.contrastive import fit_pairs
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
@@ -53,6 +55,11 @@ class Plan:
         """The paper's name of the model."""
         name: str = RECOMMENDERS.get(self.tables["recommender"]["name"]).__name__
         return name
+
+    @property
+    def only_counts(self) -> bool:
+        """Whether the model has nothing to train."""
+        return RECOMMENDERS.get(self.tables["recommender"]["name"]).losses is Recommender.losses
 
     @property
     def encoder(self) -> str:
@@ -119,13 +126,15 @@ def _encoder(table: Any, where: str) -> dict[str, Any]:
 
 
 def _features(table: Table, encoder: Table) -> dict[str, Any]:
-    complete = _complete(table, "features", catalog_features)
+    complete = _complete(table, "features", catalog_features, altered)
     if complete["train"] == "end2end":
         if encoder["name"] == PRECOMPUTED:
             raise ConfigError(
                 'features.train = "end2end" needs an encoder to train, and precomputed features come without one: name '
                 'an encoder in [encoder], or take train = "frozen"'
             )
+        if {"ablate", "hide"} & set(complete):
+            raise ConfigError('features.ablate and features.hide need vectors that stand still: not "end2end"')
         complete["end2end"] = _complete(complete.get("end2end", {}), "features.end2end", *end2end.OPTIONS)
     if complete["train"] == "finetuned":
         complete["finetune"] = _complete(complete.get("finetune", {}), "features.finetune", fit_pairs)

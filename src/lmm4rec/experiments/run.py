@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from lmm4rec.evaluation.evaluator import Evaluator, Report
 from lmm4rec.experiments.end2end import make_live, save_item_vectors
 from lmm4rec.experiments.environment import Cost, environment
 from lmm4rec.experiments.folder import RunFolder, open_folder
-from lmm4rec.experiments.listeners import curves, history_writer
+from lmm4rec.experiments.listeners import Listener, curves, history_writer
 from lmm4rec.experiments.plan import RECOMMENDERS, Plan, make_plan
 from lmm4rec.experiments.protocol import masked
 from lmm4rec.experiments.report.page import write_report
@@ -79,7 +79,7 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> 
         write_json(folder.environment, environment())
     recommender = make_recommender(plan, split, content.features)
     with cost.phase("encode"):
-        objective = _make_objective(plan, split, content, recommender, shown=shown)
+        objective = make_objective(plan, split, content, recommender, shown=shown)
     with cost.phase("train"):
         history = train(plan, folder, objective, split, cost, shown=shown)
     if parallel.is_first():
@@ -102,6 +102,8 @@ def _conclude(
         record: dict[str, Any] = {"data": _facts(split, content), "features": content.made}
         record |= {"chosen": chosen, "valid": valid.mean}
         write_json(folder.metrics, record)
+        if content.tested is not None:
+            scorer = recommender.embed(content.tested)
         test = _measure(plan, evaluator, scorer, split, "test")
     _write_per_user(folder, split, valid, test)
     if isinstance(source, Live):
@@ -112,7 +114,7 @@ def _conclude(
     write_json(folder.metrics, record | {"test": test.mean})
 
 
-def _make_objective(plan: Plan, split: Split, content: Content, recommender: Recommender, *, shown: bool) -> Ranking:
+def make_objective(plan: Plan, split: Split, content: Content, recommender: Recommender, *, shown: bool) -> Ranking:
     """The recommender on the features that the plan asks for, frozen or in training.
 
     Raises:
@@ -150,8 +152,20 @@ def fit(
     return train(plan, folder, Ranking(recommender, Frozen(features)), split, Cost(), shown=shown)
 
 
-def train(plan: Plan, folder: RunFolder, objective: Ranking, split: Split, cost: Cost, *, shown: bool) -> History:
-    """Train an objective; the best epoch by validation is left in it, with its features, the test part not touched."""
+def train(
+    plan: Plan,
+    folder: RunFolder,
+    objective: Ranking,
+    split: Split,
+    cost: Cost,
+    *,
+    shown: bool,
+    listeners: Sequence[Listener] = (),
+) -> History:
+    """Train an objective; the best epoch by validation is left in it, with its features, the test part not touched.
+
+    The `listeners` hear of each epoch after the run's own.
+    """
     recommender, source = objective.recommender, objective.source
     if not recommender.is_trained:
         return History()
@@ -168,11 +182,11 @@ def train(plan: Plan, folder: RunFolder, objective: Ranking, split: Split, cost:
             return parallel.from_first(means)
 
     wanted = plan.arguments("train", curves)
-    listeners = []
+    own: list[Listener] = []
     if parallel.is_first():
-        listeners = [history_writer(folder.history), *curves(folder.path / "tensorboard", **wanted)]
+        own = [history_writer(folder.history), *curves(folder.path / "tensorboard", **wanted)]
     history = trainer.fit(
-        objective, _sampler(plan, split), validate, state_file=folder.state, listeners=listeners,
+        objective, _sampler(plan, split), validate, state_file=folder.state, listeners=[*own, *listeners],
         description=plan.title, shown=shown,
     )  # fmt: skip
     source.settle(final=True)

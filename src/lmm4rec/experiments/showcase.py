@@ -30,7 +30,7 @@ def report_view(
         subtitle=_subtitle(split),
         facts=_facts(first, split),
         runs=[_run(result, label) for result, label in zip(results, labels, strict=True)],
-        people=_people(results, labels, split),
+        people=people(results, labels, split),
         findings=list(dict.fromkeys(found for result in results for found in result.metrics["data"]["findings"])),
         metric=first.metrics["chosen"]["metric"],
         next_steps=next_steps,
@@ -66,7 +66,7 @@ def _run(result: Result, label: str) -> RunView:
         label=label,
         recommender=result.plan.recommender,
         encoder=result.plan.encoder,
-        paradigm=_paradigm(features) if features else "",
+        paradigm=paradigm(features) if features else "",
         valid=metrics["valid"],
         test=metrics["test"],
         slices=metrics["slices"],
@@ -78,12 +78,13 @@ def _run(result: Result, label: str) -> RunView:
     )
 
 
-def _paradigm(features: Mapping[str, Any]) -> str:
+def paradigm(features: Mapping[str, Any]) -> str:
+    """How the features came about, the adapter of an end-to-end training included."""
     adapter = features["adapter"] if features["train"] == "end2end" else "none"
     return str(features["train"] if adapter == "none" else f"{features['train']}, {adapter}")
 
 
-def _people(results: Sequence[Result], labels: Sequence[str], split: Split) -> list[Person]:
+def people(results: Sequence[Result], labels: Sequence[str], split: Split) -> list[Person]:
     """Users drawn at random among those with a history and something held out; all models are shown for the same."""
     counts = split.train.user_counts(split.dataset.n_users)
     able = np.intersect1d(np.flatnonzero(counts >= min(5, counts.max())), split.test.users)

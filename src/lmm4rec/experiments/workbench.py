@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from lmm4rec.data.splits import Split, split
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen
 from lmm4rec.experiments.plan import PRECOMPUTED, SOURCES, Plan, make_encoder
+from lmm4rec.features.altered import altered, differs_at_test
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Content:
     findings: tuple[Finding, ...] = ()
     made: dict[str, Any] = field(default_factory=dict)  # "precision", "broken_images" (ids); empty if not encoded
     encoder: Encoder | None = None  # to be trained
+    tested: Features | None = None  # what the test sees, where that is something else ([features] hide_at)
 
 
 class Workbench:
@@ -67,7 +69,7 @@ class Workbench:
         if plan.tables["encoder"]["name"] == PRECOMPUTED:
             files = plan.arguments("encoder", read_shipped)
             read = {modality: torch.from_numpy(rows) for modality, rows in read_shipped(catalog, **files).items()}
-            return Content(chosen(read, modalities))
+            return _altered(plan, Content(chosen(read, modalities)))
         encoder = make_encoder(plan.tables["encoder"], catalog, shown=shown)
         extracted = catalog_features(catalog, encoder, shown, **options)
         cost: dict[str, float | int] = {"items_encoded": extracted.encoded, "items_reused": extracted.reused}
@@ -75,7 +77,16 @@ class Workbench:
         _log(findings)
         made = {"precision": extracted.precision, "broken_images": list(extracted.broken)}
         to_train = encoder if options["train"] == "end2end" else None
-        return Content(chosen(extracted.features, modalities), cost, findings, made, to_train)
+        return _altered(plan, Content(chosen(extracted.features, modalities), cost, findings, made, to_train))
+
+
+def _altered(plan: Plan, content: Content) -> Content:
+    """The content as `ablate` and `hide` of the plan's [features] want it."""
+    options = plan.arguments("features", altered)
+    tested = None
+    if differs_at_test(options.get("hide"), options["hide_at"]):
+        tested = altered(content.features, "test", **options)
+    return replace(content, features=altered(content.features, "train", **options), tested=tested)
 
 
 def _tell(split: Split) -> None:
