@@ -15,6 +15,8 @@ BASE: dict[str, Any] = {"data": {"name": "mmrec", "path": "x"}, "recommender": {
 
 PAIRED: dict[str, Any] = {"name": "paired", "text": {"name": "words"}}
 
+END2END = {"train": "end2end"}
+
 
 def plan(**tables: Any) -> Any:
     return make_plan(load_spec(BASE | tables))
@@ -41,7 +43,10 @@ def plan(**tables: Any) -> Any:
         ({"features": {"train": "frozen"}}, r"\[features\] needs an \[encoder\] table"),
         ({"encoder": PAIRED | {"image": "color"}}, "encoder.image is an encoder: a table"),
         ({"encoder": PAIRED | {"image": {"name": "colour"}}}, "Did you mean 'color'"),
-        ({"encoder": {"name": "color"}, "features": {"train": "end2end"}}, "features.train = 'end2end' does not fit"),
+        ({"encoder": {"name": "color"}, "features": {"train": "end2"}}, "features.train = 'end2' does not fit"),
+        ({"encoder": {"name": "precomputed"}, "features": END2END}, "needs an encoder to train, and precomputed features"),
+        ({"encoder": {"name": "color"}, "features": END2END | {"end2end": {"evry": 2}}}, "Did you mean 'every'?"),
+        ({"encoder": {"name": "color"}, "features": END2END | {"end2end": {"every": 0}}}, "features.end2end.every = 0 does"),
     ],
 )  # fmt: skip
 def test_wrong_confs_say_what_is_wrong(tables: dict[str, Any], message: str) -> None:

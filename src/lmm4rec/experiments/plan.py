@@ -14,6 +14,7 @@ from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import split
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.evaluation.evaluator import Evaluator
+from lmm4rec.experiments import end2end
 from lmm4rec.experiments.arguments import resolve
 from lmm4rec.experiments.content import catalog_features
 from lmm4rec.experiments.listeners import curves
@@ -41,9 +42,11 @@ class Plan:
     tables: Mapping[str, dict[str, Any]]
 
     def arguments(self, table: str, component: Component) -> dict[str, Any]:
-        """The keyword arguments that a table holds for a component."""
-        keys = hyper_parameters(component)
-        return {key: value for key, value in self.tables.get(table, {}).items() if key in keys}
+        """The keyword arguments that a table (such as "train" or "features.end2end") holds for a component."""
+        keys, holder = hyper_parameters(component), self.tables
+        for name in table.split("."):
+            holder = holder.get(name, {})
+        return {key: value for key, value in holder.items() if key in keys}
 
     @property
     def recommender(self) -> str:
@@ -71,7 +74,7 @@ def make_plan(spec: Spec) -> Plan:
     }
     if "encoder" in spec.tables:
         tables["encoder"] = _encoder(spec.table("encoder"), "encoder")
-        tables["features"] = _features(spec.table("features"))
+        tables["features"] = _features(spec.table("features"), tables["encoder"])
     elif "features" in spec.tables:
         raise ConfigError("[features] needs an [encoder] table that says where the features come from")
     tables["recommender"] = _complete(spec.table("recommender"), "recommender", recommender)
@@ -115,8 +118,15 @@ def _encoder(table: Any, where: str) -> dict[str, Any]:
     return _complete(table, where, component)
 
 
-def _features(table: Table) -> dict[str, Any]:
+def _features(table: Table, encoder: Table) -> dict[str, Any]:
     complete = _complete(table, "features", catalog_features)
+    if complete["train"] == "end2end":
+        if encoder["name"] == PRECOMPUTED:
+            raise ConfigError(
+                'features.train = "end2end" needs an encoder to train, and precomputed features come without one: name '
+                'an encoder in [encoder], or take train = "frozen"'
+            )
+        complete["end2end"] = _complete(complete.get("end2end", {}), "features.end2end", *end2end.OPTIONS)
     if complete["train"] == "finetuned":
         complete["finetune"] = _complete(complete.get("finetune", {}), "features.finetune", fit_pairs)
     return complete

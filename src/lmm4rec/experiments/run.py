@@ -9,10 +9,13 @@ from typing import Any
 import polars as pl
 import torch
 
+from lmm4rec.core import parallel
+from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import atomic, read_json, write_json
 from lmm4rec.core.types import Features, Scorer
 from lmm4rec.data.splits import Split
 from lmm4rec.evaluation.evaluator import Evaluator, Report
+from lmm4rec.experiments.end2end import make_live, save_item_vectors
 from lmm4rec.experiments.environment import Cost, environment
 from lmm4rec.experiments.folder import RunFolder, open_folder
 from lmm4rec.experiments.listeners import curves, history_writer
@@ -23,7 +26,8 @@ from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.showcase import report_view
 from lmm4rec.experiments.spec import Table, load_spec
 from lmm4rec.experiments.workbench import Content, Workbench
-from lmm4rec.features.source import Frozen
+from lmm4rec.features.live import Live
+from lmm4rec.features.source import FeatureSource, Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.bundle import Bundle
@@ -50,30 +54,48 @@ def run(
         ConfigError: before any work, where the conf is wrong or the folder taken.
     """
     plan = make_plan(load_spec(conf, overrides))
-    folder = open_folder(plan, Path(out) if out else None, resume=resume)
     bench = workbench or Workbench()
-    if not folder.is_finished:
-        _carry_out(plan, folder, bench, shown)
-    result = Result(folder, plan, read_json(folder.metrics))
-    if not folder.report.exists():
-        view = report_view([result], [plan.recommender], bench.split(plan), title=plan.title)
-        write_report(folder.report, view)
+    with parallel.joined():
+        first = parallel.is_first()
+        path = open_folder(plan, Path(out) if out else None, resume=resume).path if first else None
+        folder = RunFolder(parallel.from_first(path))
+        if not parallel.from_first(folder.is_finished):
+            _carry_out(plan, folder, bench, shown and first)
+        result = Result(folder, plan, read_json(folder.metrics))
+        if first and not folder.report.exists():
+            view = report_view([result], [plan.recommender], bench.split(plan), title=plan.title)
+            write_report(folder.report, view)
     return result
 
 
 def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> None:
-    write_json(folder.environment, environment())
     cost = Cost()
     with cost.phase("data"):
         split = bench.split(plan)
-    with cost.phase("encode"):
+    with cost.phase("encode"), parallel.first_alone():  # the others then find the features in the store
         content = bench.content(plan, split.dataset.catalog, shown=shown)
+    if parallel.is_first():
+        write_json(folder.environment, environment())
     recommender = make_recommender(plan, split, content.features)
+    with cost.phase("encode"):
+        objective = _make_objective(plan, split, content, recommender, shown=shown)
     with cost.phase("train"):
-        history = fit(plan, folder, recommender, split, content.features, shown=shown)
+        history = train(plan, folder, objective, split, cost, shown=shown)
+    with cost.phase("encode"):
+        objective.source.settle(final=True)
+    if parallel.is_first():
+        _conclude(plan, folder, split, content, objective, history, cost)
+    parallel.wait()
+
+
+def _conclude(
+    plan: Plan, folder: RunFolder, split: Split, content: Content, objective: Ranking, history: History, cost: Cost
+) -> None:
+    """Measure the trained model, and write what a run leaves behind."""
+    recommender, source = objective.recommender, objective.source
     evaluator = Evaluator(**plan.arguments("evaluate", Evaluator))
     with cost.phase("evaluate"), torch.inference_mode():
-        scorer = recommender.embed(content.features)
+        scorer = recommender.embed(source())
         valid = _measure(plan, evaluator, scorer, split, "valid")
         # the choice of model is on record before the test part is read, and it is read once
         chosen = {"metric": plan.tables["train"]["metric"], "epoch": history.best_epoch, "epochs": len(history.rows)}
@@ -82,10 +104,28 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> 
         write_json(folder.metrics, record)
         test = _measure(plan, evaluator, scorer, split, "test")
     _write_per_user(folder, split, valid, test)
+    if isinstance(source, Live):
+        save_item_vectors(source.vectors, folder.encoder)
     record |= {"slices": test.slices, "beyond": test.beyond}
-    record["cost"] = cost.summary() | content.cost | _sizes(recommender)
+    record["cost"] = cost.summary() | content.cost | _sizes(objective) | _encodings(source, history)
     Bundle.of(scorer, split.dataset, _card(plan, record | {"test": test.mean})).save(folder.bundle)
     write_json(folder.metrics, record | {"test": test.mean})
+
+
+def _make_objective(plan: Plan, split: Split, content: Content, recommender: Recommender, *, shown: bool) -> Ranking:
+    """The recommender on the features that the plan asks for, frozen or in training.
+
+    Raises:
+        ConfigError: an encoder is to be trained with a model that only counts.
+    """
+    if content.encoder is None:
+        return Ranking(recommender, Frozen(content.features))
+    if not recommender.is_trained:
+        raise ConfigError(
+            f'{plan.recommender} has nothing to train, so no encoder can be trained with it: take train = "frozen"'
+        )
+    live, rates = make_live(content.encoder, split.dataset.catalog, content.features, plan, shown=shown)
+    return Ranking(recommender, live, batches=len(_sampler(plan, split)), encoder_rates=rates)
 
 
 def make_recommender(plan: Plan, split: Split, features: Features) -> Recommender:
@@ -106,29 +146,42 @@ def make_graph(split: Split) -> InteractionGraph:
 def fit(
     plan: Plan, folder: RunFolder, recommender: Recommender, split: Split, features: Features, *, shown: bool
 ) -> History:
-    """Train the plan's model, the best epoch by validation left in it; the test part is not touched."""
+    """Train the plan's model on features that stay, the best epoch by validation left in it; the test part is shut."""
+    return train(plan, folder, Ranking(recommender, Frozen(features)), split, Cost(), shown=shown)
+
+
+def train(plan: Plan, folder: RunFolder, objective: Ranking, split: Split, cost: Cost, *, shown: bool) -> History:
+    """Train an objective, the best epoch by validation left in it; the test part is not touched."""
+    recommender, source = objective.recommender, objective.source
     if not recommender.is_trained:
         return History()
     evaluator = Evaluator(**plan.arguments("evaluate", Evaluator))
-    objective = Ranking(recommender, Frozen(features))
     trainer = Trainer(**plan.arguments("train", Trainer))
 
     def validate() -> Mapping[str, float]:
-        with torch.inference_mode():
-            return _measure(plan, evaluator, recommender.embed(objective.source()), split, "valid").mean
+        with cost.phase("validate"):
+            source.settle()
+            with torch.inference_mode():
+                means = None
+                if parallel.is_first():
+                    means = _measure(plan, evaluator, recommender.embed(source()), split, "valid").mean
+            return parallel.from_first(means)
 
-    graph = recommender.graph
-    sampler = TripleSampler(
-        torch.from_numpy(split.train.users), torch.from_numpy(split.train.items), graph.n_items,
-        **plan.arguments("train", TripleSampler),
-    )  # fmt: skip
     wanted = plan.arguments("train", curves)
-    listeners = [history_writer(folder.history), *curves(folder.path / "tensorboard", **wanted)]
+    listeners = []
+    if parallel.is_first():
+        listeners = [history_writer(folder.history), *curves(folder.path / "tensorboard", **wanted)]
     history = trainer.fit(
-        objective, sampler, validate, state_file=folder.state, listeners=listeners, description=plan.title, shown=shown
-    )
+        objective, _sampler(plan, split), validate, state_file=folder.state, listeners=listeners,
+        description=plan.title, shown=shown,
+    )  # fmt: skip
     objective.cpu()
     return history
+
+
+def _sampler(plan: Plan, split: Split) -> TripleSampler:
+    users, items = torch.from_numpy(split.train.users), torch.from_numpy(split.train.items)
+    return TripleSampler(users, items, split.dataset.n_items, **plan.arguments("train", TripleSampler))
 
 
 def _measure(plan: Plan, evaluator: Evaluator, scorer: Scorer, split: Split, part: Any) -> Report:
@@ -153,12 +206,29 @@ def _facts(split: Split, content: Content) -> dict[str, Any]:
     }
 
 
-def _sizes(recommender: Recommender) -> dict[str, int]:
-    weights = list(recommender.parameters())
-    return {
+def _sizes(objective: Ranking) -> dict[str, int]:
+    weights = list(objective.parameters())
+    sizes = {
         "parameters": sum(weight.numel() for weight in weights),
         "trainable_parameters": sum(weight.numel() for weight in weights if weight.requires_grad),
     }
+    encoder = list(objective.source.parameters())
+    if encoder:
+        sizes["encoder_parameters"] = sum(weight.numel() for weight in encoder)
+        sizes["trainable_encoder_parameters"] = sum(weight.numel() for weight in encoder if weight.requires_grad)
+    return sizes
+
+
+def _encodings(source: FeatureSource, history: History) -> dict[str, float]:
+    """How many items went through the encoder in training and after it, and in how many passes."""
+    counts = dict(source.facts())  # of what came after the last epoch
+    if not counts:
+        return {}
+    for row in history.rows:
+        counts = {name: count + int(row[name]) for name, count in counts.items()}
+    total = counts["encoded"] + counts["refreshed"]
+    per_epoch = sum(int(row["encoded"] + row["refreshed"]) for row in history.rows) / max(len(history.rows), 1)
+    return {**counts, "encodings": total, "encodings_per_epoch": round(per_epoch, 1)}
 
 
 def _write_per_user(folder: RunFolder, split: Split, valid: Report, test: Report) -> None:

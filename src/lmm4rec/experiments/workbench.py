@@ -17,6 +17,7 @@ from lmm4rec.data.filters import prepare
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import Split, split
+from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen
 from lmm4rec.experiments.plan import PRECOMPUTED, SOURCES, Plan, make_encoder
 
@@ -29,6 +30,7 @@ class Content:
     cost: dict[str, float | int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     made: dict[str, Any] = field(default_factory=dict)  # "precision", "broken_images" (ids); empty if not encoded
+    encoder: Encoder | None = None  # to be trained
 
 
 class Workbench:
@@ -66,14 +68,14 @@ class Workbench:
             files = plan.arguments("encoder", read_shipped)
             read = {modality: torch.from_numpy(rows) for modality, rows in read_shipped(catalog, **files).items()}
             return Content(chosen(read, modalities))
-        extracted = catalog_features(
-            catalog, make_encoder(plan.tables["encoder"], catalog, shown=shown), shown, **options
-        )
+        encoder = make_encoder(plan.tables["encoder"], catalog, shown=shown)
+        extracted = catalog_features(catalog, encoder, shown, **options)
         cost: dict[str, float | int] = {"items_encoded": extracted.encoded, "items_reused": extracted.reused}
         findings = broken_pictures(extracted, len(catalog))
         _log(findings)
         made = {"precision": extracted.precision, "broken_images": list(extracted.broken)}
-        return Content(chosen(extracted.features, modalities), cost, findings, made)
+        to_train = encoder if options["train"] == "end2end" else None
+        return Content(chosen(extracted.features, modalities), cost, findings, made, to_train)
 
 
 def _tell(split: Split) -> None:

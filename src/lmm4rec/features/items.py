@@ -27,3 +27,7 @@ class ItemVectors(nn.Module, ABC):
     @abstractmethod
     def forward(self, items: Int[Tensor, " chosen"]) -> dict[Modality, Float[Tensor, "chosen _dim"]]:
         """The vectors of the given catalog rows; zeros where an item lacks the modality."""
+
+    def scale(self) -> Float[Tensor, ""] | None:
+        """The learned inverse temperature of the space that image and text share; None where they share none."""
+        return None

@@ -67,6 +67,11 @@ class VBPR(Recommender):
             {modality: xavier_table(x.shape[1], content_dim + 1, generator) for modality, x in features.items()}
         )
 
+    def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
+        """Renew the features' means."""
+        for modality in self.projections:
+            self.get_buffer(f"mean_{modality}").copy_(_mean(features[modality]))
+
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` and `l2` (projections included)."""
         users = self._user_vectors(batch.users)
