@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lmm4rec.core.errors import CheckpointError
+from lmm4rec.core.files import atomic, read_json, write_json
 from lmm4rec.core.types import Inputs, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.features.items import ItemVectors
@@ -14,7 +20,9 @@ from lmm4rec.features.states import STATES, VECTORS
 from lmm4rec.nn.adapters.side import SideNetwork
 from lmm4rec.nn.towers import upper_parameters
 
-__all__ = ["SideVectors", "TopBlocks"]
+__all__ = ["SideVectors", "TopBlocks", "load_side"]
+
+_WEIGHTS, _SHAPE = "side.safetensors", "side.json"
 
 
 class TopBlocks(ItemVectors):
@@ -41,6 +49,11 @@ class TopBlocks(ItemVectors):
         items, device = items.cpu(), next(self.encoder.parameters()).device
         return {modality: self._vectors(modality, items, device) for modality in self.dims}
 
+    def scale(self) -> Float[Tensor, ""] | None:
+        """The inverse temperature that the encoder has learned before, where image and text share a space."""
+        learned = getattr(self.encoder, "logit_scale", None)
+        return learned.exp() if isinstance(learned, Tensor) and {"image", "text"} <= set(self.dims) else None
+
     def _vectors(self, modality: Modality, items: Tensor, device: torch.device) -> Tensor:
         rows = self.states.present(modality, items).nonzero().flatten()
         vectors = torch.zeros(len(items), self.dims[modality], device=device)
@@ -62,6 +75,8 @@ class SideVectors(ItemVectors):
     It starts as the frozen encoder: see `SideNetwork`, which also says what `dim` and `stride` are.
     """
 
+    encodes = False
+
     def __init__(
         self, cache: StatesCache, *, dim: PositiveInt = 64, stride: PositiveInt = 2, seed: NonNegativeInt = 0
     ) -> None:
@@ -73,6 +88,8 @@ class SideVectors(ItemVectors):
         shapes = {modality: self.states.shape(modality) for modality in self.dims}
         states = {modality: (shape[0], shape[1]) for modality, shape in shapes.items()}
         self.side = SideNetwork(states, self.dims, torch.Generator().manual_seed(seed), dim=dim, stride=stride)
+        self.fingerprint = cache.encoder.fingerprint()
+        self.shape = {"states": states, "dims": self.dims, "dim": dim, "stride": stride}
 
     def forward(self, items: Int[Tensor, " chosen"]) -> dict[Modality, Float[Tensor, "chosen _dim"]]:
         """The vectors of the given catalog rows; zeros where an item lacks the modality."""
@@ -82,6 +99,12 @@ class SideVectors(ItemVectors):
         own = {modality: self._rows(modality, items, present[modality], VECTORS).to(device) for modality in self.dims}
         return self.side(states, own, {modality: rows.to(device) for modality, rows in present.items()})
 
+    def save(self, folder: Path) -> None:
+        """Write the side network as `side.safetensors`, and in `side.json` what makes one of its shape."""
+        with atomic(folder / _WEIGHTS) as beside:
+            save_file({name: one.detach().cpu().contiguous() for name, one in self.side.state_dict().items()}, beside)
+        write_json(folder / _SHAPE, {**self.shape, "encoder": self.fingerprint})
+
     def _rows(self, modality: Modality, items: Tensor, present: Tensor, tensor: str = STATES) -> Tensor:
         """One row an item, zeros where it lacks the modality."""
         taken = self.states.take(modality, items[present], tensor)
@@ -90,6 +113,22 @@ class SideVectors(ItemVectors):
         rows = taken.new_zeros(len(items), *taken.shape[1:])
         rows[present] = taken
         return rows
+
+
+def load_side(folder: Path) -> SideNetwork:
+    """The side network in a folder of `SideVectors.save`.
+
+    Raises:
+        CheckpointError: the files are missing or damaged.
+    """
+    shape = read_json(folder / _SHAPE)
+    states = {modality: (int(count), int(width)) for modality, (count, width) in shape["states"].items()}
+    side = SideNetwork(states, shape["dims"], torch.Generator(), dim=shape["dim"], stride=shape["stride"])
+    try:
+        side.load_state_dict(load_file(folder / _WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{folder / _WEIGHTS} cannot be read: {error}") from None
+    return side
 
 
 def _to(inputs: Inputs, device: torch.device) -> Inputs:

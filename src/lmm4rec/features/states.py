@@ -145,7 +145,7 @@ class StoredStates:
         name = f"{modality}.{tensor}"
         taken = self.shards[0][name].new_empty(int(lengths.sum()), *self.shards[0][name].shape[1:])
         targets = _starts(lengths)
-        for shard in shard_of.unique().tolist():
+        for shard in torch.unique(shard_of).tolist():
             there = (shard_of == shard).nonzero().flatten()
             source = _ranges(starts[there], lengths[there])
             taken[_ranges(targets[there], lengths[there])] = self.shards[shard][name][source]

@@ -12,7 +12,7 @@ from layered import build, complete_inputs
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.color import Color
-from lmm4rec.nn.adapters.lora import add_lora, load_lora, lora_weights, merge_lora, save_lora
+from lmm4rec.nn.adapters.lora import add_lora, load_lora, lora_weights, merged, save_lora
 
 pytest.importorskip("peft")
 
@@ -47,16 +47,19 @@ def test_only_lora_trains_and_merged_it_is_an_encoder_of_the_same_kind(name: str
         assert torch.equal(after[key], tensor)
     with torch.no_grad():
         learned = encoder(inputs)
-    merge_lora(encoder)
-    assert encoder.state_dict().keys() == before.keys()
+    with merged(encoder), torch.no_grad():
+        assert encoder.state_dict().keys() == before.keys()
+        plain = encoder(inputs)
+        if hasattr(encoder, "save_pretrained"):
+            encoder.save_pretrained(tmp_path / "saved")
+            again = type(encoder).from_pretrained(tmp_path / "saved").eval()  # type: ignore[attr-defined]
+            assert again.fingerprint() == encoder.fingerprint()
+    for modality, x in plain.items():
+        assert (x - own[modality]).abs().max() > 0.01
+        torch.testing.assert_close(x, learned[modality], atol=1e-5, rtol=1e-4)
     with torch.no_grad():
         for modality, x in encoder(inputs).items():
-            assert (x - own[modality]).abs().max() > 0.01
-            torch.testing.assert_close(x, learned[modality], atol=1e-5, rtol=1e-4)
-    if hasattr(encoder, "save_pretrained"):
-        encoder.save_pretrained(tmp_path / "saved")
-        again = type(encoder).from_pretrained(tmp_path / "saved").eval()  # type: ignore[attr-defined]
-        assert again.fingerprint() == encoder.fingerprint()
+            assert torch.equal(x, learned[modality])
 
 
 def test_a_linear_layer_with_lora_is_the_equation() -> None:

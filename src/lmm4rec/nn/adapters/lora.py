@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from lmm4rec.core.errors import CheckpointError, ConfigError, did_you_mean, opti
 from lmm4rec.core.files import atomic
 from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
-__all__ = ["add_lora", "load_lora", "lora_weights", "merge_lora", "save_lora"]
+__all__ = ["add_lora", "load_lora", "lora_weights", "merged", "save_lora"]
 
 _MARK = ".lora_"  # in the names of what peft adds
 
@@ -50,12 +52,22 @@ def add_lora(
     return names
 
 
-def merge_lora(encoder: nn.Module) -> None:
-    """Add the updates to the weights and take LoRA out: what is left is an encoder of the kind that it was before."""
-    for name, layer in list(_adapted(encoder)):
-        layer.merge(safe_merge=True)
+@contextmanager
+def merged(encoder: nn.Module) -> Iterator[None]:
+    """Within it the encoder is of the kind that it was before LoRA, with the updates added to its weights.
+
+    It can be saved then like any other. Afterwards it has LoRA beside the very weights that it had.
+    """
+    adapted = list(_adapted(encoder))
+    for name, layer in adapted:
         parent, _, attribute = name.rpartition(".")
-        setattr(encoder.get_submodule(parent), attribute, layer.get_base_layer())
+        setattr(encoder.get_submodule(parent), attribute, _plain(layer))
+    try:
+        yield
+    finally:
+        for name, layer in adapted:
+            parent, _, attribute = name.rpartition(".")
+            setattr(encoder.get_submodule(parent), attribute, layer)
 
 
 def lora_weights(encoder: nn.Module) -> dict[str, Tensor]:
@@ -120,6 +132,17 @@ def _linears(encoder: nn.Module) -> Iterator[str]:
     for name, module in encoder.named_modules():
         if isinstance(module, nn.Linear) and id(module) not in uncalled:
             yield name
+
+
+def _plain(layer: Any) -> nn.Module:
+    """The layer below LoRA, but with the sum of both as its weight."""
+    base: nn.Linear = layer.get_base_layer()
+    plain = copy.copy(base)
+    plain._parameters = dict(base._parameters)  # a shallow copy shares them
+    with torch.no_grad():
+        updates = [layer.get_delta_weight(name) for name in layer.active_adapters]
+        plain.weight = nn.Parameter(base.weight + torch.stack(updates).sum(dim=0), requires_grad=False)
+    return plain
 
 
 def _adapted(encoder: nn.Module) -> Iterator[tuple[str, Any]]:
