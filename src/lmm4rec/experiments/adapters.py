@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
+from lmm4rec.core import parallel
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from lmm4rec.data.catalog import Catalog
@@ -114,4 +115,7 @@ def _cache(
     encoder: Encoder, catalog: Catalog, encoding: Encoding, shown: bool, top: int | None, stored: Resolved
 ) -> StatesCache:
     options = {**encoding, "device": str(choose_device(encoding.get("device", "auto")))}
-    return StatesCache(encoder, catalog, top=top, stored=stored, shown=shown, **options)
+    cache = StatesCache(encoder, catalog, top=top, stored=stored, shown=shown, **options)
+    with parallel.first_alone():  # the others then find it filled
+        cache.fill()
+    return cache
