@@ -44,9 +44,9 @@ def plan(**tables: Any) -> Any:
         ({"encoder": PAIRED | {"image": "color"}}, "encoder.image is an encoder: a table"),
         ({"encoder": PAIRED | {"image": {"name": "colour"}}}, "Did you mean 'color'"),
         ({"encoder": {"name": "color"}, "features": {"train": "end2"}}, "features.train = 'end2' does not fit"),
-        ({"encoder": {"name": "precomputed"}, "features": END2END}, "needs an encoder to train, and precomputed features"),
+        ({"encoder": {"name": "precomputed"}, "features": END2END}, "needs an encoder to train, and precomputed"),
         ({"encoder": {"name": "color"}, "features": END2END | {"end2end": {"evry": 2}}}, "Did you mean 'every'?"),
-        ({"encoder": {"name": "color"}, "features": END2END | {"end2end": {"every": 0}}}, "features.end2end.every = 0 does"),
+        ({"encoder": {"name": "color"}, "features": END2END | {"end2end": {"every": 0}}}, "end2end.every = 0 does not"),
     ],
 )  # fmt: skip
 def test_wrong_confs_say_what_is_wrong(tables: dict[str, Any], message: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from live_worlds import Scaled, TinyVectors, batches, generator, live, sampler, world
 from torch import Tensor
 
 import lmm4rec.features.live as live_module
@@ -19,7 +20,6 @@ from lmm4rec.nn.losses import contrastive
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.rates import Rates
 from lmm4rec.training.trainer import History, Trainer
-from live_worlds import Scaled, TinyVectors, batches, generator, live, sampler, world
 
 RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
 CONTENT = [name for name in RECOMMENDERS.names() if name not in ("popular", "itemknn", "bpr", "lightgcn")]
@@ -151,7 +151,7 @@ def fit(
 def test_an_encoder_changes_in_training_and_not_a_bit_before() -> None:
     still, moved = TinyVectors(), TinyVectors()
     before = {name: weight.clone() for name, weight in still.state_dict().items()}
-    history, objective = fit(still, warm_start=3)
+    history, _ = fit(still, warm_start=3)
     assert all(torch.equal(weight, before[name]) for name, weight in still.state_dict().items())
     assert all(row["encoded"] == row["refreshed"] == 0 for row in history.rows)
     assert all(row["learning_rate.encoder"] == 0 for row in history.rows)
@@ -282,7 +282,7 @@ def test_images_and_words_of_a_pass_are_drawn_together() -> None:
     assert losses["alignment"].item() == pytest.approx(0.5 * contrastive(*unit, torch.ones(())).item(), rel=1e-5)
     losses["alignment"].backward()
     assert vectors.log.grad is not None
-    with pytest.raises(ConfigError, match="alignment_weight = 0.5 needs image and text in one space"):
+    with pytest.raises(ConfigError, match=r"alignment_weight = 0\.5 needs image and text in one space"):
         live(TinyVectors(), alignment_weight=0.5)
 
 

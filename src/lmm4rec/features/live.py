@@ -104,6 +104,12 @@ class Live(FeatureSource):
         """Whether the encoder is not in training yet."""
         return int(self.epoch) <= self.warm_start
 
+    def train(self, mode: bool = True) -> Live:
+        """Training or evaluation; batch norms keep their statistics, since the table's rows are of many batches."""
+        super().train(mode)
+        _train(self.vectors, mode)
+        return self
+
     def begin_epoch(self, batches: int) -> None:
         """Encode all items anew where it is time."""
         self.epoch += 1
@@ -292,9 +298,16 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
 def _in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
     """Training or evaluation; afterwards every module is in the mode in which it was."""
     before = {one: one.training for one in module.modules()}
-    module.train(training)
+    _train(module, training)
     try:
         yield
     finally:
         for one, was_training in before.items():
             one.training = was_training
+
+
+def _train(module: nn.Module, mode: bool) -> None:
+    module.train(mode)
+    for one in module.modules():
+        if isinstance(one, nn.modules.batchnorm._BatchNorm):
+            one.eval()
