@@ -30,10 +30,21 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that wa
 
 
 @app.command("run")
-def run_command(conf: Conf, settings: Settings = None, out: Out = None, resume: Resume = False) -> None:
+def run_command(
+    conf: Conf,
+    settings: Settings = None,
+    out: Out = None,
+    resume: Resume = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it will take (passes, hours, memory, disk), and stop.")
+    ] = False,
+) -> None:
     """Train and measure what a conf file describes."""
-    from lmm4rec.cli.commands import run_conf
+    from lmm4rec.cli.commands import estimate_conf, run_conf
 
+    if dry_run:
+        estimate_conf(conf, settings or [])
+        return
     run_conf(conf, settings or [], out, resume)
 
 

@@ -60,7 +60,7 @@ def last(
     stored: Resolved = "bfloat16",
 ) -> ItemVectors:
     """The top `blocks` of each tower train, and what follows them, on states that are kept in `stored` precision."""
-    return TopBlocks(encoder, _cache(encoder, catalog, encoding, shown, blocks, stored))
+    return TopBlocks(encoder, _filled(make_cache(encoder, catalog, encoding, shown, blocks, stored)))
 
 
 def side(
@@ -75,8 +75,8 @@ def side(
     adapter_seed: NonNegativeInt = 0,
 ) -> ItemVectors:
     """A side network trains (see `SideNetwork`); one vector of each state is kept in `stored` precision."""
-    cache = _cache(encoder, catalog, encoding, shown, None, stored)
-    return SideVectors(cache, dim=dim, stride=stride, seed=adapter_seed)
+    cache = make_cache(encoder, catalog, encoding, shown, None, stored)
+    return SideVectors(_filled(cache), dim=dim, stride=stride, seed=adapter_seed)
 
 
 ADAPTERS: Mapping[Adapter, Callable[..., ItemVectors]] = {"none": whole, "lora": lora, "last": last, "side": side}
@@ -111,11 +111,20 @@ def as_plain(vectors: ItemVectors) -> AbstractContextManager[None]:
     return merged(vectors.encoder) if has_lora else nullcontext()  # type: ignore[arg-type]
 
 
-def _cache(
+def make_cache(
     encoder: Encoder, catalog: Catalog, encoding: Encoding, shown: bool, top: int | None, stored: Resolved
 ) -> StatesCache:
+    """The cache of states of an adapter, not filled yet; `top` as `cached_top` tells it."""
     options = {**encoding, "device": str(choose_device(encoding.get("device", "auto")))}
-    cache = StatesCache(encoder, catalog, top=top, stored=stored, shown=shown, **options)
-    with parallel.first_alone():  # the others then find it filled
+    return StatesCache(encoder, catalog, top=top, stored=stored, shown=shown, **options)
+
+
+def cached_top(adapter: Adapter, options: Mapping[str, Any]) -> int | None:
+    """Below how many top blocks an adapter's cache is; None for one vector of every state."""
+    return options["blocks"] if adapter == "last" else None
+
+
+def _filled(cache: StatesCache) -> StatesCache:
+    with parallel.first_alone():  # the other processes then find it filled
         cache.fill()
     return cache

@@ -164,6 +164,8 @@ class StatesCache:
                 self._check_finite(whole, number)
                 self._shards.write(number, whole)
         seconds = time.perf_counter() - started
+        if not self.shown:
+            return
         logging.getLogger(__name__).info(
             "states: encoded %s items in %.1f s, %s MB on disk", f"{count:,}", seconds, self._shards.size() // 10**6
         )
