@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +29,15 @@ Settings = Annotated[
 Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
 
+Processes = Annotated[
+    int, typer.Option("--processes", metavar="N", min=1, help="Train in so many processes (GPUs, or shares of cores).")
+]
+
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what it will take (passes, hours, memory, disk), and stop.")
+]
+
 
 @app.command("run")
 def run_command(
@@ -35,16 +45,22 @@ def run_command(
     settings: Settings = None,
     out: Out = None,
     resume: Resume = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it will take (passes, hours, memory, disk), and stop.")
-    ] = False,
+    processes: Processes = 1,
+    dry_run: DryRun = False,
 ) -> None:
     """Train and measure what a conf file describes."""
-    from lmm4rec.cli.commands import estimate_conf, run_conf
-
     if dry_run:
+        from lmm4rec.cli.commands import estimate_conf
+
         estimate_conf(conf, settings or [])
         return
+    if processes > 1:
+        from lmm4rec.cli.processes import run_in_processes
+
+        run_in_processes(processes, conf, settings or [], out, resume)
+        return
+    from lmm4rec.cli.commands import run_conf
+
     run_conf(conf, settings or [], out, resume)
 
 
@@ -145,7 +161,8 @@ def models_command(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error that the user can mend is one message, not a traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    first = os.environ.get("RANK", "0") == "0"  # of several processes one talks
+    logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
     for noisy in ("httpx", "urllib3", "transformers", "sentence_transformers", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
@@ -160,3 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _plain(error: Exception) -> str:
     return str(error).replace("[", r"\[")
+
+
+if __name__ == "__main__":  # as torchrun starts it
+    main()

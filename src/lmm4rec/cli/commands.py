@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight
 def run_conf(conf: Path, settings: Sequence[str], out: Path | None, resume: bool) -> None:
     """`lmm4rec run`."""
     result = run(conf, overrides(settings), out=out, resume=resume)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes; the first one talks
+        return
     console.print(results_table([result], [result.plan.recommender], result.plan.title))
     console.print(f"report   {result.folder.path / 'report.html'}")
     console.print(f"try      {program()} recommend {result.folder.path} {result.bundle().users[0]}", soft_wrap=True)

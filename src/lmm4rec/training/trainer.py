@@ -93,6 +93,7 @@ class Trainer:
             for listen in listeners:
                 listen(row)
         saved = began = time.monotonic()
+        pause = self.checkpoint_every_s
         already = history.seconds
         bar = progress(total=self.epochs * len(batches), description=description, unit="batch", shown=shown)
         bar.update(len(history.rows) * len(batches))
@@ -111,10 +112,13 @@ class Trainer:
             for listen in listeners:
                 listen(row)
             last = epoch == self.epochs or stopping.exhausted
-            due = last or time.monotonic() - saved >= self.checkpoint_every_s
+            due = last or time.monotonic() - saved >= pause
             if state_file is not None and due and parallel.is_first():
+                began_saving = time.monotonic()
                 _save(state_file, objective, best, optimizer, generator, stopping, history)
                 saved = time.monotonic()
+                if pause:  # a large state takes seconds to write: not more than a tenth of the time
+                    pause = max(self.checkpoint_every_s, 10 * (saved - began_saving))
         bar.close()
         if best:
             _load_weights(objective, best)

@@ -1,0 +1,60 @@
+"""What a second process is worth: seconds of an encoder-bound epoch in one process and in two, of one thread each.
+
+    python benchmarks/processes.py
+
+The target is 1.7 times the speed. It needs two idle cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from _results import write
+
+CONF = """
+title = "an encoder-bound epoch"
+[data]
+name = "toyshop"
+[encoder]
+name = "clip"
+checkpoint = "tiny"
+[features]
+train = "end2end"
+precision = "float32"
+[features.end2end]
+precision = "float32"
+validate_on = "table"
+refresh_every = 0
+[recommender]
+name = "vbpr"
+[train]
+epochs = 3
+batch_size = 1024
+evaluate_every = 3
+"""
+
+
+def epoch_seconds(processes: int, folder: Path) -> float:
+    """Training alone, without what a run does before and after it."""
+    (folder / "speed.conf").write_text(CONF)
+    out = folder / str(processes)
+    command = [sys.executable, "-m", "lmm4rec.cli.app", "run", str(folder / "speed.conf"), "-o", str(out)]
+    subprocess.run([*command, "--processes", str(processes)], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    metrics = json.loads((out / "metrics.json").read_text())
+    cost = metrics["cost"]
+    return float((cost["train_seconds"] - cost["validate_seconds"]) / metrics["chosen"]["epochs"])
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = {processes: epoch_seconds(processes, Path(folder)) for processes in (1, 2)}
+    write("processes", {"seconds_an_epoch": seconds, "speed_of_two": seconds[1] / seconds[2], "target": 1.7})
+
+
+if __name__ == "__main__":
+    main()
