@@ -139,7 +139,7 @@ def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> d
     source.settle(final=True)
     refresh = time.perf_counter() - before
     step = clocked.median()
-    result = {
+    result: dict[str, Any] = {
         "seconds_a_batch": step,
         "refresh_seconds": refresh if adapter != "frozen" else 0.0,
         "steps_of_an_epoch_seconds": step * len(sampler),
@@ -152,8 +152,8 @@ def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> d
         "trainable_parameters": sum(one.numel() for one in source.parameters() if one.requires_grad),
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
-        **{key: facts[key] for key in ("encoded", "encoder_passes") if key in facts},
     }
+    result |= {key: facts[key] for key in ("encoded", "encoder_passes") if key in facts}
     if device.type == "cuda":
         result |= {"peak_gpu_memory_mb": torch.cuda.max_memory_allocated() / 2**20}
         if adapter == "none":
