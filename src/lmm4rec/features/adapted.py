@@ -95,7 +95,7 @@ class SideVectors(ItemVectors):
         """The vectors of the given catalog rows; zeros where an item lacks the modality."""
         items, device = items.cpu(), next(self.side.parameters()).device
         present = {modality: self.states.present(modality, items) for modality in self.dims}
-        states = {modality: self._rows(modality, items, present[modality]).to(device).float() for modality in self.dims}
+        states = {modality: self._rows(modality, items, present[modality]).to(device) for modality in self.dims}
         own = {modality: self._rows(modality, items, present[modality], VECTORS).to(device) for modality in self.dims}
         return self.side(states, own, {modality: rows.to(device) for modality, rows in present.items()})
 
