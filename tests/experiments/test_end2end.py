@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 import torch
 from torch import Tensor
 
@@ -73,6 +77,9 @@ def test_its_cost_is_on_record(tmp_path: Path) -> None:
     assert {"encode_seconds", "train_seconds", "validate_seconds", "evaluate_seconds"} <= set(cost)
     best = rows[result.metrics["chosen"]["epoch"] - 1]
     assert result.metrics["valid"]["recall@20"] == best["recall@20"]
+    page = result.folder.report.read_text(encoding="utf-8")
+    assert "Encodings" in page
+    assert "clip · end2end" in page
 
 
 def test_the_trained_side_of_a_pair_is_saved(tmp_path: Path) -> None:
@@ -95,3 +102,24 @@ def test_the_trained_side_of_a_pair_is_saved(tmp_path: Path) -> None:
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, overrides: Conf, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         run(conf(), overrides, out=tmp_path / "run", shown=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_leave_one_run(tmp_path: Path) -> None:
+    """The same files with the same losses; finished, it is read again."""
+    (tmp_path / "small.conf").write_text(tomli_w.dumps({"title": "small", **conf()}))
+    command = [sys.executable, "-m", "lmm4rec.cli.app", "run", "small.conf"]
+    for out, more in (("one", []), ("two", ["--processes", "2"])):
+        done = subprocess.run([*command, "-o", out, *more], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.count("Recall@20") == 2  # one table, of test and validation
+    one, two = (
+        [json.loads(line) for line in (tmp_path / out / "history.jsonl").read_text().splitlines()]
+        for out in ("one", "two")
+    )
+    for mine, theirs in zip(two, one, strict=True):
+        assert {name: mine[name] for name in ("loss", "encoded", "refreshed")} == pytest.approx(
+            {name: theirs[name] for name in ("loss", "encoded", "refreshed")}, rel=1e-4
+        )
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
+    subprocess.run([*command, "-o", "two", "--processes", "2", "--resume"], cwd=tmp_path, check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
@@ -12,10 +13,12 @@ import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+_ALONE = ContextVar("lmm4rec_alone", default=False)  # within `first_alone` nobody is waited for
+
 
 def processes() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _ALONE.get() else 1
 
 
 def number() -> int:
@@ -46,11 +49,16 @@ def joined() -> Iterator[None]:
 
 @contextmanager
 def first_alone() -> Iterator[None]:
-    """The first process does the block, then all others do it: they find what it has left in a cache."""
-    if not is_first():
+    """The first process does the block as if alone, then all others do so: they find what it has left in a cache."""
+    first = is_first()
+    if not first:
         wait()
-    yield
-    if is_first():
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+    if first:
         wait()
 
 

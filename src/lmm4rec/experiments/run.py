@@ -83,8 +83,6 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> 
         objective = _make_objective(plan, split, content, recommender, shown=shown)
     with cost.phase("train"):
         history = train(plan, folder, objective, split, cost, shown=shown)
-    with cost.phase("encode"):
-        objective.source.settle(final=True)
     if parallel.is_first():
         _conclude(plan, folder, split, content, objective, history, cost)
     parallel.wait()
@@ -166,7 +164,7 @@ def fit(
 
 
 def train(plan: Plan, folder: RunFolder, objective: Ranking, split: Split, cost: Cost, *, shown: bool) -> History:
-    """Train an objective, the best epoch by validation left in it; the test part is not touched."""
+    """Train an objective; the best epoch by validation is left in it, with its features, the test part not touched."""
     recommender, source = objective.recommender, objective.source
     if not recommender.is_trained:
         return History()
@@ -190,6 +188,7 @@ def train(plan: Plan, folder: RunFolder, objective: Ranking, split: Split, cost:
         objective, make_sampler(plan, split), validate, state_file=folder.state, listeners=listeners,
         description=plan.title, shown=shown,
     )  # fmt: skip
+    source.settle(final=True)
     objective.cpu()
     return history
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def _run(result: Result, label: str) -> RunView:
         label=label,
         recommender=result.plan.recommender,
         encoder=result.plan.encoder,
-        paradigm=features["train"] if features else "",
+        paradigm=_paradigm(features) if features else "",
         valid=metrics["valid"],
         test=metrics["test"],
         slices=metrics["slices"],
@@ -75,6 +76,11 @@ def _run(result: Result, label: str) -> RunView:
         best_epoch=metrics["chosen"]["epoch"],
         seed=result.plan.tables["train"]["seed"],
     )
+
+
+def _paradigm(features: Mapping[str, Any]) -> str:
+    adapter = features["adapter"] if features["train"] == "end2end" else "none"
+    return str(features["train"] if adapter == "none" else f"{features['train']}, {adapter}")
 
 
 def _people(results: Sequence[Result], labels: Sequence[str], split: Split) -> list[Person]:

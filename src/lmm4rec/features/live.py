@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -18,6 +16,7 @@ from lmm4rec.core.errors import ConfigError, TrainingError
 from lmm4rec.core.types import Features, Modality, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lmm4rec.features import sizing
 from lmm4rec.features.items import ItemVectors
+from lmm4rec.features.passes import Renewed, in_mode, seeded, train_mode
 from lmm4rec.features.sizing import Precision
 from lmm4rec.features.source import FeatureSource
 from lmm4rec.nn.losses import contrastive
@@ -94,20 +93,16 @@ class Live(FeatureSource):
         self.register_buffer("_met", torch.zeros(vectors.n_items, dtype=torch.bool), persistent=False)
         self._owed: dict[Modality, Tensor] = {}  # the gradient that has added up, a row an item
         self._left = self._since = 0  # batches to come in the epoch, batches since the last pass
+        self._warming_up = False
         self._fitting = 0  # items that are encoded at once; 0: not known yet
         self._losses: dict[str, Tensor] = {}
         self._reached = False  # whether any gradient has come back to the table
         self._counts = {"encoded": 0, "refreshed": 0, "encoder_passes": 0}
 
-    @property
-    def is_warming_up(self) -> bool:
-        """Whether the encoder is not in training yet."""
-        return int(self.epoch) <= self.warm_start
-
     def train(self, mode: bool = True) -> Live:
         """Training or evaluation; batch norms keep their statistics, since the table's rows are of many batches."""
         super().train(mode)
-        _train(self.vectors, mode)
+        train_mode(self.vectors, mode)
         return self
 
     def begin_epoch(self, batches: int) -> None:
@@ -115,6 +110,7 @@ class Live(FeatureSource):
         self.epoch += 1
         self._left, self._since = batches, 0
         trained = int(self.epoch) - 1 - self.warm_start
+        self._warming_up = trained < 0
         if self.refresh_every and trained > 0 and trained % self.refresh_every == 0:
             self._refresh()
 
@@ -125,7 +121,7 @@ class Live(FeatureSource):
             TrainingError: a step without a generator, or more steps than the epoch was begun with.
         """
         self._losses = {}
-        if items is None or self.is_warming_up:
+        if items is None or self._warming_up:
             return self._table()
         if generator is None or self._left < 1:
             raise TrainingError("a step on live features needs a generator, and begin_epoch with the number of batches")
@@ -191,7 +187,7 @@ class Live(FeatureSource):
         self._losses = self._own_losses(made, chosen)
         live = {}
         for modality, table in self._table().items():
-            live[modality] = cast(Tensor, _Renewed.apply(made[modality], table, chosen))  # type: ignore[no-untyped-call]
+            live[modality] = cast(Tensor, Renewed.apply(made[modality], table, chosen))  # type: ignore[no-untyped-call]
             if live[modality].requires_grad:  # not where that modality's side of the encoder has no weights
                 live[modality].register_hook(self._note_reached)  # type: ignore[no-untyped-call]
             if modality in self._owed:
@@ -221,7 +217,7 @@ class Live(FeatureSource):
         own = parallel.share(rows) if shared else rows
         seed = int(torch.randint(2**62, (), generator=generator)) + (parallel.number() if shared else 0)
         pieces = torch.split(own, self._chunk())
-        with _seeded(rows.device, seed), self._autocast():
+        with seeded(rows.device, seed), self._autocast():
             if len(pieces) > 1:
                 parts = [cast(Any, checkpoint)(self.vectors, piece, use_reentrant=False) for piece in pieces]
             else:
@@ -231,7 +227,7 @@ class Live(FeatureSource):
 
     def _joined(self, parts: list[dict[Modality, Tensor]], modality: Modality, shared: int) -> Tensor:
         """One modality of the pieces; where `shared` rows are over all processes, that of all of these."""
-        own = torch.cat([part[modality] for part in parts])
+        own = torch.cat([part[modality].float() for part in parts])
         return parallel.gather(own, shared) if shared else own
 
     def _refresh(self) -> None:
@@ -240,7 +236,7 @@ class Live(FeatureSource):
             return
         size, items = min(256, 4 * self._chunk()), self.vectors.n_items
         own = parallel.share(torch.arange(items, device=self.stale.device))
-        with _in_mode(self.vectors, training=False), torch.no_grad(), self._autocast():
+        with in_mode(self.vectors, training=False), torch.no_grad(), self._autocast():
             pieces = torch.split(own, size)
             parts = [self.vectors(piece) for piece in pieces]
             for modality, table in self._table().items():
@@ -262,52 +258,7 @@ class Live(FeatureSource):
         if not self._fitting:
             device, items = self.stale.device, self.vectors.n_items
             some = torch.linspace(0, items - 1, min(8, items), device=device).long()
-            with _in_mode(self.vectors, training=True), _seeded(device, 0), self._autocast(), torch.enable_grad():
+            with in_mode(self.vectors, training=True), seeded(device, 0), self._autocast(), torch.enable_grad():
                 each = sizing.kept_bytes(self.vectors, some) // len(some)
             self._fitting = max(1, self.memory_mb * 2**20 // max(each, 1))
         return self._fitting
-
-
-class _Renewed(torch.autograd.Function):
-    """Writes vectors into a table's rows in place; the result is the table, its gradient goes to the vectors alone.
-
-    Neither pass copies the table.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor, table: Tensor, rows: Tensor) -> Tensor:
-        ctx.save_for_backward(rows)
-        table.index_copy_(0, rows, vectors.detach())
-        return table.detach()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (rows,) = ctx.saved_tensors
-        return gradients[0].index_select(0, rows), None, None
-
-
-@contextmanager
-def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Let what draws from the global generators (dropout) draw from a seed, and leave them as they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
-    """Training or evaluation; afterwards every module is in the mode in which it was."""
-    before = {one: one.training for one in module.modules()}
-    _train(module, training)
-    try:
-        yield
-    finally:
-        for one, was_training in before.items():
-            one.training = was_training
-
-
-def _train(module: nn.Module, mode: bool) -> None:
-    module.train(mode)
-    for one in module.modules():
-        if isinstance(one, nn.modules.batchnorm._BatchNorm):
-            one.eval()

@@ -65,6 +65,9 @@ def costs(runs: Sequence[RunView]) -> list[Column]:
         ("Epochs", "", "epochs", words.count),
         ("Trainable", "parameters", "trainable_parameters", words.count),
         ("Encoded", "items", "items_encoded", words.count),
+        ("Encodings", "in training", "encodings", words.count),
+        ("Encodings", "an epoch", "encodings_per_epoch", words.count),
+        ("Trainable", "in the encoder", "trainable_encoder_parameters", words.count),
     )
     cost = [run.cost for run in runs]
     return [
