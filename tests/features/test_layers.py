@@ -15,6 +15,7 @@ from layered import WORDS, build, catalog
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.features.inventory import held_states
 from lmm4rec.features.layers import StatesCache
 
 Usage = namedtuple("Usage", "total used free")
@@ -95,6 +96,7 @@ def test_a_killed_filling_goes_on_and_ends_with_the_same_bytes(
         cache(encoder, tmp_path / "killed").fill()
     assert 0 < len(contents(tmp_path / "killed")) < len(contents(tmp_path / "whole"))
     assert not list((tmp_path / "killed").glob("*/states.json"))
+    assert [one.finished for one in held_states(tmp_path / "killed")] == [False]
     left = cache(encoder, tmp_path / "killed").estimate()
     assert 0 < left.missing < left.items
     cache(encoder, tmp_path / "killed").fill()
@@ -125,6 +127,9 @@ def test_the_size_is_told_before_and_too_little_disk_is_refused(
     assert contents(tmp_path) == {}
     monkeypatch.undo()
     cache(encoder, tmp_path).fill()
+    (listed,) = held_states(tmp_path)
+    assert (listed.items, listed.finished, listed.parts) == (6, True, 3)
+    assert dict(listed.made.dims) == {"states below 1 blocks of image": 32, "states below 1 blocks of text": 32}  # type: ignore[union-attr]
     on_disk = sum(len(content) for content in contents(tmp_path).values())
     assert 0.9 < estimate.bytes / on_disk < 1.3
     with pytest.raises(DataError, match=r"2.00 GB in .*, where 1.00 GB are free"):

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError, DataError
-from lmm4rec.core.files import cache_folder
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
@@ -24,7 +23,7 @@ from lmm4rec.features import sizing
 from lmm4rec.features.extract import contents_of
 from lmm4rec.features.loop import Manner, computing, cut, prepared
 from lmm4rec.features.sizing import Precision, Resolved
-from lmm4rec.features.states import IDS, LENGTHS, STATES, VECTORS, WORDS, Shards, StoredStates
+from lmm4rec.features.states import IDS, LENGTHS, STATES, VECTORS, WORDS, Shards, StoredStates, states_folder
 from lmm4rec.nn.towers import Tower
 
 __all__ = ["CacheEstimate", "StatesCache", "towers_of"]
@@ -53,7 +52,7 @@ class CacheEstimate:
                 f"the cache of states of {self.missing:,} items needs about {self.bytes / 1e9:.2f} GB in "
                 f"{self.folder}, where {self.free / 1e9:.2f} GB are free: make room, name another disk in "
                 'LMM4REC_CACHE, keep states in bfloat16 (half of float32), or take adapter = "side", whose cache is '
-                "some hundred times smaller"
+                "about ten times smaller"
             )
 
 
@@ -104,7 +103,7 @@ class StatesCache:
         self._items = [first[content] for content in self._order]
         identity = (type(encoder).__name__, encoder.fingerprint(), list(encoder.dims.items()))
         self.key = fingerprint("states", identity, top, stored, self.precision, block_size, self._order)
-        folder = (cache_folder() / "states" if root is None else root) / self.key
+        folder = (states_folder() if root is None else root) / self.key
         self._blocks = cut(range(len(self._items)), block_size)
         self._shards = Shards(folder, len(self._blocks))
 
@@ -131,8 +130,9 @@ class StatesCache:
             estimate = self.estimate()
             estimate.check()
             self._compute(self._shards.missing())
-            facts = {"encoder": type(self.encoder).__name__, "top": self.top, "items": len(self._items)}
-            self._shards.finish({"key": self.key, **facts, "stored": self.stored, "precision": self.precision})
+            kind = {"encoder": type(self.encoder).__name__, "top": self.top, "widths": self._widths()}
+            facts = {"items": len(self._items), "stored": self.stored, "precision": self.precision}
+            self._shards.finish({"key": self.key, **kind, **facts})
             shards = self._shards.read()
         if shards is None:
             raise DataError(f"the cache of states in {self._shards.folder} was altered while it was written; run again")
@@ -232,6 +232,16 @@ class StatesCache:
     def _there(self, inputs: Inputs) -> Inputs:
         device = self._options[3]
         return Inputs(*(None if values is None else values.to(device, non_blocking=True) for values in inputs))
+
+    def _widths(self) -> dict[str, int]:
+        """What is kept and how wide it is, for people."""
+        inputs, widths = self.sample(1), {}
+        with computing(self.encoder, Manner(self._options[3], self.precision, 1, 0, 1)):
+            for modality, tower in self.towers.items():
+                number = 0 if self.top is None else tower.depth - self.top
+                what = "all states of" if self.top is None else f"states below {self.top} blocks of"
+                widths[f"{what} {modality}"] = tower.observe(inputs, [number])[0][number].shape[2]
+        return widths
 
     def _check_finite(self, tensors: Mapping[str, Tensor], number: int) -> None:
         for name, values in tensors.items():

@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lmm4rec.core.errors import CheckpointError
-from lmm4rec.core.files import atomic, read_json, write_json
+from lmm4rec.core.files import atomic, cache_folder, read_json, write_json
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Modality
 
-__all__ = ["IDS", "LENGTHS", "STATES", "VECTORS", "WORDS", "Shards", "StoredStates"]
+__all__ = ["IDS", "INDEX", "LENGTHS", "STATES", "VECTORS", "WORDS", "Shards", "StoredStates", "states_folder"]
 
 STATES, LENGTHS, VECTORS = "states", "lengths", "vectors"
 """The tensors of a modality: rows of all items that have it, how many each item has, and the encoder's own vectors."""
@@ -27,7 +27,8 @@ STATES, LENGTHS, VECTORS = "states", "lengths", "vectors"
 WORDS, IDS = "words", "ids"
 """Token ids of all texts, one after the other; `LENGTHS` says how many each item has."""
 
-_INDEX = "states.json"
+INDEX = "states.json"
+"""Its presence says that a folder of states is whole."""
 _NOTE = "lmm4rec"
 
 Tensors = Mapping[str, Tensor]
@@ -65,7 +66,7 @@ class Shards:
         """Write the index over all of them, which makes the folder whole."""
         paths = [path for _, path in sorted(self._paths())]
         shards = [_Shard(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        write_json(self.folder / _INDEX, {**facts, "shards": [asdict(shard) for shard in shards]})
+        write_json(self.folder / INDEX, {**facts, "shards": [asdict(shard) for shard in shards]})
 
     def read(self) -> list[Tensors] | None:
         """All of them, memory-mapped; None where the folder is not whole.
@@ -73,14 +74,14 @@ class Shards:
         As in the feature store, a file whose size or time of change is not what was noted is read and compared with
         its checksum; a damaged one is logged and removed, and has to be computed anew.
         """
-        if not (self.folder / _INDEX).exists():
+        if not (self.folder / INDEX).exists():
             return None
-        noted = [_Shard(**one) for one in read_json(self.folder / _INDEX)["shards"]]
+        noted = [_Shard(**one) for one in read_json(self.folder / INDEX)["shards"]]
         try:
             return [self._read(shard) for shard in noted]
         except CheckpointError as error:
             logging.getLogger(__name__).warning("%s; it is computed anew", error)
-            (self.folder / _INDEX).unlink(missing_ok=True)
+            (self.folder / INDEX).unlink(missing_ok=True)
             return None
 
     def _paths(self) -> Iterator[tuple[int, Path]]:
@@ -161,6 +162,11 @@ class StoredStates:
         ids = torch.zeros(mask.shape, dtype=torch.int64)
         ids[mask] = self.take(WORDS, items, IDS).long()
         return Inputs(text_ids=ids, text_mask=mask, has_image=everyone)
+
+
+def states_folder() -> Path:
+    """Where states are cached: `states` in the cache folder, beside the feature store."""
+    return cache_folder() / "states"
 
 
 def _starts(lengths: Tensor) -> Tensor:
