@@ -55,6 +55,8 @@ def catalog() -> Catalog:
 def _mpnet(transformers: object, root: Path) -> Sentence:
     """A sentence encoder whose blocks give tuples."""
     pytest.importorskip("sentence_transformers")
+    if (root / "config.json").exists():
+        return Sentence(checkpoint=str(root), text=TEXT)
     config = transformers.MPNetConfig(  # type: ignore[attr-defined]
         hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, vocab_size=30527,
     )  # fmt: skip
@@ -66,6 +68,8 @@ def _mpnet(transformers: object, root: Path) -> Sentence:
 
 
 def _vit(transformers: object, root: Path) -> Vision:
+    if (root / "config.json").exists():
+        return Vision(checkpoint=str(root))
     config = transformers.ViTConfig(  # type: ignore[attr-defined]
         hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8,
     )  # fmt: skip
@@ -75,17 +79,20 @@ def _vit(transformers: object, root: Path) -> Vision:
 
 
 def _clip(root: Path) -> Clip:
-    Clip.write_tiny(root, WORDS, image_size=32, dim=32, layers=3, vocabulary=400)
+    if not (root / "config.json").exists():
+        Clip.write_tiny(root, WORDS, image_size=32, dim=32, layers=3, vocabulary=400)
     return Clip(checkpoint=str(root), text=TEXT)
 
 
 def _dual(root: Path) -> Dual:
-    Dual.write_tiny(root, WORDS, image_size=32, dim=32, layers=3, vocabulary=100)
+    if not (root / "config.json").exists():
+        Dual.write_tiny(root, WORDS, image_size=32, dim=32, layers=3, vocabulary=100)
     return Dual(checkpoint=str(root), text=TEXT)
 
 
 def _unified(kind: type[Vlmo] | type[Beit3], root: Path, outputs: str) -> Encoder:
-    kind.write_tiny(root, WORDS)
+    if not (root / "model.safetensors").exists():
+        kind.write_tiny(root, WORDS)
     return kind(checkpoint=str(root), text=TEXT, outputs=outputs)  # type: ignore[arg-type]
 
 
@@ -93,7 +100,11 @@ ENCODERS = ("beit3", "clip", "dual", "paired", "sentence", "vision", "vlmo")
 
 
 def build(name: str, root: Path) -> Encoder:
-    """The encoder of that name in evaluation mode, its random weights always the same."""
+    """The encoder of that name in evaluation mode, its random weights always the same.
+
+    Its checkpoint is written into a folder of its name in `root`, where it is not there yet.
+    """
+    root = root / name
     transformers = pytest.importorskip("transformers")
     whole = "image+text+fused"
     make: dict[str, Callable[[], Encoder]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,9 +13,9 @@ from lmm4rec.nn.towers import upper_parameters
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_from_any_block_on_come_the_vectors_of_the_whole(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_from_any_block_on_come_the_vectors_of_the_whole(name: str, layered_root: Path) -> None:
     """Without pixels, and with zeros in place of the states of padding."""
-    encoder = build(name, tmp_path_factory.mktemp(name))
+    encoder = build(name, layered_root)
     inputs = complete_inputs(encoder)
     towers = encoder.towers()
     assert tuple(towers) == encoder.modalities
@@ -34,10 +36,8 @@ def test_from_any_block_on_come_the_vectors_of_the_whole(name: str, tmp_path_fac
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_the_upper_parameters_are_those_that_the_lower_blocks_do_not_read(
-    name: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    encoder = build(name, tmp_path_factory.mktemp(name))
+def test_the_upper_parameters_are_those_that_the_lower_blocks_do_not_read(name: str, layered_root: Path) -> None:
+    encoder = build(name, layered_root)
     upper = upper_parameters(encoder, encoder.towers(), complete_inputs(encoder), 1)
     for tower in encoder.towers().values():
         assert {id(one) for one in tower.blocks[0].parameters()}.isdisjoint(map(id, upper))

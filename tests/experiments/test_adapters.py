@@ -60,9 +60,9 @@ def test_a_run_with_an_adapter_changes_what_ranks_and_says_what_it_took(
 
 
 @pytest.mark.parametrize("adapter", ["lora", "last", "side"])
-def test_what_is_saved_gives_the_vectors_that_were_learned(adapter: str, tmp_path: Path) -> None:
+def test_what_is_saved_gives_the_vectors_that_were_learned(adapter: str, layered_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    encoder = build("clip", tmp_path / "clip")
+    encoder = build("clip", layered_root)
     frozen = encoder(complete_inputs(encoder))
     options = {"last": {"blocks": 1}, "side": {"dim": 8}, "lora": {"rank": 2}}[adapter]
     encoding = {"root": tmp_path / "states", "precision": "float32"} if adapter != "lora" else {}

@@ -22,8 +22,8 @@ Usage = namedtuple("Usage", "total used free")
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return build("clip", tmp_path_factory.mktemp("clip"))
+def encoder(layered_root: Path) -> Encoder:
+    return build("clip", layered_root)
 
 
 def cache(encoder: Encoder, root: Path, **options: Any) -> StatesCache:
@@ -66,8 +66,10 @@ def test_what_is_cached_is_not_computed_again(
     assert contents(tmp_path) == before
 
 
-def test_another_encoder_depth_or_precision_has_a_cache_of_its_own(encoder: Encoder, tmp_path: Path) -> None:
-    other = build("clip", tmp_path / "other")
+def test_another_encoder_depth_or_precision_has_a_cache_of_its_own(
+    encoder: Encoder, layered_root: Path, tmp_path: Path
+) -> None:
+    other = build("clip", layered_root)
     with torch.no_grad():
         next(other.parameters()).view(-1)[0] += 1
     made = [
