@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,12 +17,15 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.dual import Dual
+from lmm4rec.evaluation.alignment import retrieval_recall
 from lmm4rec.experiments import pretrained
 from lmm4rec.experiments.plan import make_encoder
 from lmm4rec.nn.losses import contrastive
-from lmm4rec.training.contrastive import fit_pairs, retrieval_recall
+from lmm4rec.training.contrastive import fit_pairs
 
-OPTIONS = {"epochs": 6, "batch_size": 32, "learning_rate": 1e-3, "patience": 0}
+OPTIONS: dict[str, Any] = {
+    "epochs": 6, "batch_size": 32, "learning_rate": 1e-3, "patience": 0, "precision": "float32",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

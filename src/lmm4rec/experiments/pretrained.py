@@ -19,7 +19,10 @@ from lmm4rec.training.contrastive import fit_pairs
 
 TINY, TOYSHOP = "tiny", "toyshop"
 _TOYSHOP_ITEMS = 4000
-_TOYSHOP_TRAINING = {"epochs": 6, "batch_size": 64, "learning_rate": 5e-4, "weight_decay": 0.05, "patience": 0}
+_TOYSHOP_TRAINING = {
+    "epochs": 6, "batch_size": 64, "learning_rate": 5e-4, "weight_decay": 0.05, "patience": 0,
+    "precision": "float32", "vl_weight": 0.0, "matching_weight": 0.0,
+}  # fmt: skip
 
 
 @runtime_checkable

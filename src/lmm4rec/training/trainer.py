@@ -17,6 +17,7 @@ from lmm4rec.core.errors import CheckpointError, TrainingError
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lmm4rec.training import checkpoint
+from lmm4rec.training.distributed import average_gradients, rank
 from lmm4rec.training.objective import Batches, Objective
 from lmm4rec.training.stopping import Stopping
 
@@ -32,6 +33,10 @@ class History:
     best_epoch: int = 0
     best: float = float("nan")
     seconds: float = 0.0  # training and validation, of all sittings
+
+
+class NotFiniteError(TrainingError):
+    """A loss or the gradient is infinite or NaN."""
 
 
 class Trainer:
@@ -78,7 +83,7 @@ class Trainer:
         finished epoch's row goes to the `listeners`, those of earlier sittings first.
 
         Raises:
-            TrainingError: a loss is not finite, or `validate` does not give the metric.
+            TrainingError: a loss or the gradient is not finite, or `validate` does not give the metric.
             CheckpointError: the state file is damaged or of another model.
         """
         objective.to(self.device)
@@ -98,7 +103,10 @@ class Trainer:
         for epoch in range(len(history.rows) + 1, self.epochs + 1):
             if stopping.exhausted:
                 break
-            row = self._epoch(epoch, objective, batches, optimizer, generator, bar)
+            try:
+                row = self._epoch(epoch, objective, batches, optimizer, generator, bar)
+            except NotFiniteError as error:
+                raise TrainingError(f"{error}. {_last_good(state_file)}") from None
             if epoch % self.evaluate_every == 0 or epoch == self.epochs:
                 objective.eval()
                 row |= validate()
@@ -109,7 +117,7 @@ class Trainer:
             for listen in listeners:
                 listen(row)
             last = epoch == self.epochs or stopping.exhausted
-            if state_file is not None and (last or time.monotonic() - saved >= self.checkpoint_every_s):
+            if state_file is not None and rank() == 0 and (last or time.monotonic() - saved >= self.checkpoint_every_s):
                 _save(state_file, objective, best, optimizer, generator, stopping, history)
                 saved = time.monotonic()
         bar.close()
@@ -141,8 +149,8 @@ class Trainer:
             _check_finite(loss, terms, epoch, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            if self.clip_norm:
-                torch.nn.utils.clip_grad_norm_(objective.parameters(), self.clip_norm)
+            average_gradients(objective.parameters())
+            self._check_gradient(objective, terms, epoch, step)
             optimizer.step()
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0.0) + float(term.detach())
@@ -151,6 +159,15 @@ class Trainer:
         shown = {name.removeprefix("loss."): f"{value:.4f}" for name, value in means.items()}
         bar.set_postfix(epoch=epoch, **shown, refresh=False)
         return {"epoch": epoch, "learning_rate": rate, "loss": sum(means.values()), **means}
+
+    def _check_gradient(self, objective: Objective, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
+        """Refuse a gradient that is not finite, by one norm over all of it; clip it where that is asked for."""
+        weights = [weight for weight in objective.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        if not torch.isfinite(norm):
+            raise NotFiniteError(f"the gradient is not finite in epoch {epoch}, step {step}: {_listed(terms)}")
+        if self.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(weights, self.clip_norm, norm)
 
     def _make_optimizer(self, objective: Objective) -> torch.optim.Optimizer:
         parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
@@ -177,10 +194,19 @@ class Trainer:
 
 def _check_finite(loss: Tensor, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
     if not torch.isfinite(loss):
-        values = ", ".join(f"{name} = {float(term.detach()):.6g}" for name, term in terms.items())
-        raise TrainingError(
-            f"the loss is not finite in epoch {epoch}, step {step}: {values}. Try a lower learning_rate"
-        )
+        raise NotFiniteError(f"the loss is not finite in epoch {epoch}, step {step}: {_listed(terms)}")
+
+
+def _listed(terms: Mapping[str, Tensor]) -> str:
+    return ", ".join(f"{name} = {float(term.detach()):.6g}" for name, term in terms.items())
+
+
+def _last_good(state_file: Path | None) -> str:
+    """What is left to go on from."""
+    if state_file is None or not state_file.exists():
+        return "No state was kept yet: start again with a lower learning_rate"
+    epochs = len(checkpoint.load(state_file).facts["history"]["rows"])
+    return f"The last good state, that after epoch {epochs}, is in {state_file}. Try a lower learning_rate"
 
 
 def _save(
