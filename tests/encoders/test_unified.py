@@ -20,7 +20,7 @@ from lmm4rec.experiments.plan import make_encoder, make_plan
 from lmm4rec.experiments.spec import Spec
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
-from lmm4rec.training.contrastive import fit_pairs
+from lmm4rec.training.tuning import fit_pairs
 
 pytest.importorskip("sentencepiece")
 pytest.importorskip("tokenizers")

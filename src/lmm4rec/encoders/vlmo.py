@@ -114,26 +114,29 @@ class Vlmo(Encoder):
     @property
     def spaces(self) -> tuple[str, ...]:
         """The joint spaces ("itc", "vl") that the checkpoint has heads for, that of the variant first."""
-        shape = self.model.shape
-        there = {"itc": shape.itc is not None, "vl": shape.vl is not None}
-        return tuple(sorted((space for space, has in there.items() if has), key=lambda space: space != self.variant))
+        widths = {"itc": self.model.shape.itc, "vl": self.model.shape.vl}
+        return tuple(sorted((space for space in widths if widths[space]), key=lambda space: space != self.variant))
 
     @property
     def matches(self) -> bool:
         """Whether the checkpoint has the head that tells whether picture and words belong together."""
         return self.model.shape.itm and self.model.shape.pooler is not None
 
-    def log_scale(self, space: str) -> Tensor:
+    def log_scale(self, space: str) -> Float[Tensor, ""]:
         """The learned log of the inverse temperature of a joint space."""
         scale: Tensor = self.model.logit_scale if space == "itc" else self.model.logit_vl_scale
         return scale
 
     def aligned(self, inputs: Inputs, space: str) -> tuple[Float[Tensor, "batch _dim"], Float[Tensor, "batch _dim"]]:
         """The unit vectors of pictures and words in a joint space, whatever the variant."""
-        return self._image(inputs, space), self._text(inputs, space)
+        model, vl = self.model, space == "vl"
+        image = model.image_tokens(pixels_of(inputs), vl=vl)[:, 0]
+        text = model.text_tokens(*words_of(inputs), vl=vl)[:, 0]
+        maps = (model.vl_image, model.vl_text) if vl else (model.itc_image, model.itc_text)
+        return F.normalize(maps[0](image).float(), dim=1), F.normalize(maps[1](text).float(), dim=1)
 
     def match(self, inputs: Inputs) -> Float[Tensor, "batch 2"]:
-        """Logits of "do not belong together" and "do" for each row's picture and words."""
+        """Logits of "they do not belong together" and "they do" for each row's picture and words."""
         logits: Tensor = self.model.itm(self._fused(inputs))
         return logits
 
@@ -161,12 +164,8 @@ class Vlmo(Encoder):
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """The vectors for which the inputs have what it takes; ConfigError where there are none."""
-        make = {
-            "image": lambda: self._image(inputs, self.variant),
-            "text": lambda: self._text(inputs, self.variant),
-            FUSED: lambda: self._fused(inputs),
-        }
-        return {modality: make[modality]() for modality in self.computable(inputs)}
+        make = {"image": self._image, "text": self._text, FUSED: self._fused}
+        return {modality: make[modality](inputs) for modality in self.computable(inputs)}
 
     def image_tokens(self, inputs: Inputs) -> Float[Tensor, "batch image_tokens dim"]:
         """The last states of the pictures' tokens in the encoder's variant, the class token first."""
@@ -226,15 +225,13 @@ class Vlmo(Encoder):
             "reach": self.model.shape.reach, "text_len": self.text_len,
         }  # fmt: skip
 
-    def _image(self, inputs: Inputs, space: str) -> Tensor:
-        project = self.model.itc_image if space == "itc" else self.model.vl_image
-        states = self.model.image_tokens(pixels_of(inputs), vl=space == "vl")
-        return F.normalize(project(states[:, 0]).float(), dim=1)
+    def _image(self, inputs: Inputs) -> Tensor:
+        project = self.model.itc_image if self.variant == "itc" else self.model.vl_image
+        return F.normalize(project(self.image_tokens(inputs)[:, 0]).float(), dim=1)
 
-    def _text(self, inputs: Inputs, space: str) -> Tensor:
-        project = self.model.itc_text if space == "itc" else self.model.vl_text
-        states = self.model.text_tokens(*words_of(inputs), vl=space == "vl")
-        return F.normalize(project(states[:, 0]).float(), dim=1)
+    def _text(self, inputs: Inputs) -> Tensor:
+        project = self.model.itc_text if self.variant == "itc" else self.model.vl_text
+        return F.normalize(project(self.text_tokens(inputs)[:, 0]).float(), dim=1)
 
     def _fused(self, inputs: Inputs) -> Tensor:
         return torch.tanh(self.model.pooler(self.fused_tokens(inputs)[:, 0])).float()

@@ -20,9 +20,9 @@ from lmm4rec.experiments.listeners import curves
 from lmm4rec.experiments.pretrained import HasTiny, local_checkpoint
 from lmm4rec.experiments.protocol import masked
 from lmm4rec.experiments.spec import Spec, Table
-from lmm4rec.training.contrastive import fit_pairs
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
+from lmm4rec.training.tuning import fit_pairs
 
 RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
 ENCODERS = Registry("lmm4rec.encoders", kind="encoder")

@@ -83,6 +83,8 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> 
         test = _measure(plan, evaluator, scorer, split, "test")
     _write_per_user(folder, split, valid, test)
     record |= {"slices": test.slices, "beyond": test.beyond}
+    if content.alignment:
+        record["alignment"] = content.alignment
     record["cost"] = cost.summary() | content.cost | _sizes(recommender)
     Bundle.of(scorer, split.dataset, _card(plan, record | {"test": test.mean})).save(folder.bundle)
     write_json(folder.metrics, record | {"test": test.mean})

@@ -17,7 +17,8 @@ from lmm4rec.data.filters import prepare
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import Split, split
-from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen
+from lmm4rec.evaluation.alignment import measure_alignment
+from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen, untuned
 from lmm4rec.experiments.plan import PRECOMPUTED, SOURCES, Plan, make_encoder
 
 
@@ -29,6 +30,7 @@ class Content:
     cost: dict[str, float | int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     made: dict[str, Any] = field(default_factory=dict)  # "precision", "broken_images" (ids); empty if not encoded
+    alignment: dict[str, Any] = field(default_factory=dict)  # of pictures and words; "before" and "after" where tuned
 
 
 class Workbench:
@@ -65,15 +67,17 @@ class Workbench:
         if plan.tables["encoder"]["name"] == PRECOMPUTED:
             files = plan.arguments("encoder", read_shipped)
             read = {modality: torch.from_numpy(rows) for modality, rows in read_shipped(catalog, **files).items()}
-            return Content(chosen(read, modalities))
-        extracted = catalog_features(
-            catalog, make_encoder(plan.tables["encoder"], catalog, shown=shown), shown, **options
-        )
+            return Content(chosen(read, modalities), alignment=measure_alignment(read))
+        encoder = make_encoder(plan.tables["encoder"], catalog, shown=shown)
+        before = untuned(catalog, encoder, shown, **options)
+        extracted = catalog_features(catalog, encoder, shown, **options)
         cost: dict[str, float | int] = {"items_encoded": extracted.encoded, "items_reused": extracted.reused}
         findings = broken_pictures(extracted, len(catalog))
         _log(findings)
         made = {"precision": extracted.precision, "broken_images": list(extracted.broken)}
-        return Content(chosen(extracted.features, modalities), cost, findings, made)
+        measured = measure_alignment(extracted.features)
+        alignment = {"before": measure_alignment(before), "after": measured} if before and measured else measured
+        return Content(chosen(extracted.features, modalities), cost, findings, made, alignment)
 
 
 def _tell(split: Split) -> None:

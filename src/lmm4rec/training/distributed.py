@@ -1,4 +1,4 @@
-"""Several processes that train as one: each takes its share of a batch, and all see all vectors."""
+"""Several processes that train one encoder: each takes its share of a batch, and all see all vectors."""
 
 from __future__ import annotations
 
@@ -8,94 +8,101 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float, Shaped
-from torch import Tensor, distributed
-from torch.autograd.function import once_differentiable
+from torch import Tensor, nn
 
 
 def processes() -> int:
-    """How many processes train together; 1 where torch.distributed is not in use."""
-    return distributed.get_world_size() if _joined() else 1
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def rank() -> int:
+def number() -> int:
     """Which of them this one is, from 0."""
-    return distributed.get_rank() if _joined() else 0
+    return dist.get_rank() if processes() > 1 else 0
 
 
-def _joined() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
+def is_first() -> bool:
+    """Whether this process is the one that writes files and talks."""
+    return number() == 0
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
-    """The group that a launcher such as torchrun describes in the environment; nothing to do without one."""
-    if _joined() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+def joined() -> Iterator[None]:
+    """Join the processes that a launcher such as torchrun started together with this one; one alone stays so."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     try:
         yield
     finally:
-        distributed.destroy_process_group()
+        dist.destroy_process_group()
 
 
 def wait() -> None:
-    """Go on when all processes have come this far."""
+    """Go on when all processes have come here."""
     if processes() > 1:
-        distributed.barrier()
+        dist.barrier()
 
 
-def share(rows: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "own ..."]:
-    """This process's part of a batch: contiguous, all parts together the batch in its order."""
-    return rows.tensor_split(processes())[rank()]
-
-
-def gather(vectors: Float[Tensor, "own dim"]) -> Float[Tensor, "batch dim"]:
-    """The vectors of all processes in the order of the ranks; gradient flows back to each one's own.
-
-    What each process computes from them is taken for a part of one sum: a loss that all compute alike gives each
-    process as many times its gradient as there are processes, which `average_gradients` takes back.
-    """
+def from_first(value: Any) -> Any:
+    """The first process's plain value, in every process."""
     if processes() == 1:
-        return vectors
-    return cast(Tensor, _Gather.apply(vectors))  # type: ignore[no-untyped-call]
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def share(rows: Shaped[Tensor, rows * rest]) -> Shaped[Tensor, own * rest]:
+    """This process's part of the rows: one run of them, of the same length in all processes or one longer."""
+    return torch.tensor_split(rows, processes())[number()]
+
+
+def gather(own: Float[Tensor, "own dim"], rows: int) -> Float[Tensor, "rows dim"]:
+    """The vectors of all processes' shares of `rows` rows, in order, in every process.
+
+    Gradient flows back: each process's vectors get the sum of what all processes' losses have for them. A loss that
+    all compute alike so gives each as many times its gradient as there are processes, which the mean over processes
+    (`average_gradients`) takes back.
+    """
+    return own if processes() == 1 else cast(Tensor, _Gather.apply(own, rows))  # type: ignore[no-untyped-call]
 
 
 class _Gather(torch.autograd.Function):
-    """All processes' rows forward; backward the sum of what all send to this process's rows."""
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, rows: int) -> Tensor:
+        counts = [len(part) for part in torch.tensor_split(torch.empty(rows), processes())]
+        ctx.start, ctx.count = sum(counts[: number()]), counts[number()]
+        padded = own.new_zeros(max(counts), *own.shape[1:])  # shares may differ by a row, messages must not
+        padded[: len(own)] = own
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor) -> Tensor:
-        counts = [torch.zeros(1, dtype=torch.int64, device=vectors.device) for _ in range(processes())]
-        distributed.all_gather(counts, counts[0].new_tensor([len(vectors)]))
-        sizes = [int(count) for count in counts]
-        padded = vectors.new_zeros(max(sizes), *vectors.shape[1:])  # parts may differ by a row, tensors must not
-        padded[: len(vectors)] = vectors
-        parts = [torch.empty_like(padded) for _ in sizes]
-        distributed.all_gather(parts, padded)
-        ctx.start, ctx.size = sum(sizes[: rank()]), len(vectors)
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.contiguous().clone()
-        distributed.all_reduce(grad)
-        return grad[ctx.start : ctx.start + ctx.size]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[ctx.start : ctx.start + ctx.count], None
 
 
-def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Set every gradient to the mean of all processes'; one that no process has stays absent."""
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Give every process the mean of all processes' gradients; a parameter without one in all of them keeps none."""
     if processes() == 1:
         return
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
-    used = torch.tensor([float(parameter.grad is not None) for parameter in wanted], device=wanted[0].device)
-    distributed.all_reduce(used)
-    wanted = [parameter for parameter, count in zip(wanted, used.tolist(), strict=True) if count]
-    grads = [torch.zeros_like(one) if one.grad is None else one.grad for one in wanted]
-    flat = torch.cat([grad.flatten() for grad in grads])
-    distributed.all_reduce(flat)
+    has = torch.tensor([parameter.grad is not None for parameter in wanted], dtype=torch.int32)
+    dist.all_reduce(has, op=dist.ReduceOp.MAX)
+    chosen = [parameter for parameter, flag in zip(wanted, has.tolist(), strict=True) if flag]
+    gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in chosen]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
     flat /= processes()
-    for parameter, part in zip(wanted, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
+    for parameter, part in zip(chosen, torch.split(flat, [one.numel() for one in chosen]), strict=True):
         parameter.grad = part.view_as(parameter)

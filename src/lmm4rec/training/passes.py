@@ -45,14 +45,14 @@ class Passes:
         for stack in stacks:
             stack.generator, stack.checkpointing = self.noise, stack.checkpointing or checkpointing
         for model in library:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            _switch(model, "enable", {"use_reentrant": False})
         try:
             yield
         finally:
             for stack, (generator, was) in zip(stacks, before, strict=True):
                 stack.generator, stack.checkpointing = generator, was
             for model in library:
-                model.gradient_checkpointing_disable()
+                _switch(model, "disable")
 
     @contextmanager
     def seeded(self, seed: int, device: torch.device) -> Iterator[None]:
@@ -102,8 +102,15 @@ def _cut(inputs: Inputs, start: int, size: int) -> Inputs:
     return Inputs(*(None if values is None else values[start : start + size] for values in inputs))
 
 
+def _switch(model: Any, way: str, *arguments: Any) -> None:
+    """transformers calls it activation checkpointing from 5.2x on, and warns where it is called as it was before."""
+    kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    getattr(model, f"{kind}_checkpointing_{way}")(*arguments)
+
+
 def _checkpointed_by_library(encoder: Encoder) -> list[Any]:
     """The models of transformers in the encoder that can compute their blocks again, outermost ones alone."""
     model: Any = getattr(encoder, "model", None)
     able = getattr(model, "supports_gradient_checkpointing", False)
-    return [model] if able and not model.is_gradient_checkpointing else []
+    on = model.modules() if able else ()
+    return [model] if able and not any(getattr(part, "gradient_checkpointing", False) for part in on) else []

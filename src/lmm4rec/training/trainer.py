@@ -17,7 +17,7 @@ from lmm4rec.core.errors import CheckpointError, TrainingError
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lmm4rec.training import checkpoint
-from lmm4rec.training.distributed import average_gradients, rank
+from lmm4rec.training import distributed as parallel
 from lmm4rec.training.objective import Batches, Objective
 from lmm4rec.training.stopping import Stopping
 
@@ -117,7 +117,8 @@ class Trainer:
             for listen in listeners:
                 listen(row)
             last = epoch == self.epochs or stopping.exhausted
-            if state_file is not None and rank() == 0 and (last or time.monotonic() - saved >= self.checkpoint_every_s):
+            due = last or time.monotonic() - saved >= self.checkpoint_every_s
+            if state_file is not None and due and parallel.is_first():
                 _save(state_file, objective, best, optimizer, generator, stopping, history)
                 saved = time.monotonic()
         bar.close()
@@ -149,7 +150,7 @@ class Trainer:
             _check_finite(loss, terms, epoch, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            average_gradients(objective.parameters())
+            parallel.average_gradients(objective.parameters())
             self._check_gradient(objective, terms, epoch, step)
             optimizer.step()
             for name, term in terms.items():
