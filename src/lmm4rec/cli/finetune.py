@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from rich.table import Table
 
@@ -19,6 +20,8 @@ from lmm4rec.experiments.spec import load_spec
 from lmm4rec.experiments.workbench import Workbench
 from lmm4rec.training import distributed as parallel
 
+_Gain: TypeAlias = Mapping[str, Mapping[str, float]]  # "before" and "after" -> measures
+
 
 def finetune_conf(conf: Path, settings: Sequence[str], out: Path | None, *, dry_run: bool) -> None:
     """`lmm4rec finetune CONF`."""
@@ -31,14 +34,16 @@ def finetune_conf(conf: Path, settings: Sequence[str], out: Path | None, *, dry_
     catalog = bench.dataset(plan).catalog
     with parallel.joined():
         talks = parallel.is_first()
-        encoder = make_encoder(plan.tables["encoder"], catalog, shown=talks)
+        with parallel.first_alone():
+            encoder = make_encoder(plan.tables["encoder"], catalog, shown=talks)
         if dry_run:
             if talks:
                 _print_facts(estimate_tuning(encoder, catalog, options).facts(), f"Fine-tuning {plan.encoder}")
             return
-        folder = tuned_folder(encoder, catalog, options)
-        if not talks:
-            return
+        folder = tuned_folder(encoder, catalog, options, shown=talks)
+    if not talks:
+        return
+    with parallel.alone():
         content = bench.content(plan, catalog, shown=True)
     _print_gain(read_json(folder / TRAINING), content.alignment, plan.encoder)
     if out is not None:
@@ -58,16 +63,14 @@ def _print_facts(facts: Mapping[str, str], title: str) -> None:
     console.print(table)
 
 
-def _print_gain(
-    training: Mapping[str, Mapping[str, float]], alignment: Mapping[str, Mapping[str, float]], of: str
-) -> None:
-    """Held-out retrieval, and the measures of all features, before and after."""
+def _print_gain(training: _Gain, alignment: _Gain, of: str) -> None:
+    """Held-out retrieval, and the measures of all features where these are of one space, before and after."""
     table = Table("", title=f"Pictures and words under {of}", title_justify="left")
     for column in ("before", "after"):
         table.add_column(column, justify="right")
     parts = (("held-out pairs: ", training), ("all pairs: ", alignment))
     for label, part in parts:
-        for name in part["before"]:
+        for name in part.get("before", {}):
             if name != "pairs":
                 values = (part[when].get(name) for when in ("before", "after"))
                 table.add_row(label + name, *("–" if value is None else f"{value:.4f}" for value in values))

@@ -101,8 +101,10 @@ def tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any],
         state.unlink(missing_ok=True)
 
     with parallel.joined():
-        made = _made(folder, make)
+        made = _made(folder, make, kept=parallel.is_first())
         parallel.wait()
+    if shown:
+        logging.getLogger(__name__).info("the tuned encoder is in %s", made)
     return made
 
 
@@ -110,15 +112,18 @@ def _folder(kind: str, *parts: object) -> Path:
     return cache_folder() / "encoders" / f"{kind}-{fingerprint(*parts)}"
 
 
-def _made(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The folder, made beside and renamed where it is not there yet: it is whole or absent."""
+def _made(folder: Path, make: Callable[[Path], None], *, kept: bool = True) -> Path:
+    """The folder, made beside and renamed where it is not there yet: it is whole or absent.
+
+    What is not to be `kept` another process makes too, and keeps.
+    """
     if folder.exists():
         return folder
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     beside.mkdir(parents=True, exist_ok=True)
     try:
         make(beside)
-        if parallel.is_first() and not folder.exists():  # another process may have been faster
+        if kept and not folder.exists():  # another process may have been faster
             beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
@@ -12,10 +14,13 @@ import torch.distributed as dist
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+_PATIENCE = timedelta(days=1)  # a process that waits for another is not stuck: that one may be training
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
 
 def processes() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """How many processes train together; 1 for one that is `alone`."""
+    return 1 if _ALONE.get() or not (dist.is_available() and dist.is_initialized()) else dist.get_world_size()
 
 
 def number() -> int:
@@ -31,17 +36,39 @@ def is_first() -> bool:
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the processes that a launcher such as torchrun started together with this one; one alone stays so."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+    if _ALONE.get() or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """This process does the block as if it were the only one: nothing in it waits for others."""
+    before = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(before)
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """The first process does the block alone, then all others do: they find what it has made."""
+    first = is_first()
+    if not first:
+        wait()
+    with alone():
+        yield
+    if first:
+        wait()
 
 
 def wait() -> None:

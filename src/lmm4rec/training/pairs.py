@@ -78,6 +78,24 @@ def _has_image(inputs: Inputs) -> Tensor:
     return inputs.has_image if inputs.has_image is not None else torch.ones(len(cast(Tensor, inputs.pixels))).bool()
 
 
+def windows(
+    pixels: Float[Tensor, "batch channels height width"],
+    sizes: Float[Tensor, "batch 2"],
+    places: Float[Tensor, "batch 2"],
+    mirrored: Bool[Tensor, " batch"],
+) -> Float[Tensor, "batch channels height width"]:
+    """A window of each picture, stretched to the full size (bilinear), and mirrored or not.
+
+    `sizes` are its width and height as shares; `places` -1 for the left and upper end, 1 for the right and lower.
+    """
+    # where each point is looked at: x' = size * x + center, in coordinates from -1 to 1
+    theta = torch.zeros(len(pixels), 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = sizes[:, 0] * torch.where(mirrored, -1.0, 1.0), sizes[:, 1]
+    theta[:, :, 2] = places * (1 - sizes)
+    grid = F.affine_grid(theta.to(pixels), list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
 @dataclass(frozen=True)
 class Augment:
     """Random changes to prepared inputs, drawn for a whole batch from one generator.
@@ -112,13 +130,7 @@ class Augment:
                 f"crop and flip change pictures of 3 colors; this encoder prepares {list(pixels.shape[1:])}: set "
                 "crop = 0.0 and flip = false"
             )
-        sizes, corner, mirrored = self._draw(len(pixels), generator)
-        # where a unit square is looked at: x' = width * x + center, in coordinates from -1 to 1
-        theta = torch.zeros(len(pixels), 2, 3)
-        theta[:, 0, 0], theta[:, 1, 1] = sizes[:, 0] * torch.where(mirrored, -1.0, 1.0), sizes[:, 1]
-        theta[:, :, 2] = corner * (1 - sizes)
-        grid = F.affine_grid(theta.to(pixels), list(pixels.shape), align_corners=False)
-        return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return windows(pixels, *self._draw(len(pixels), generator))
 
     def _draw(
         self, batch: int, generator: torch.Generator

@@ -15,6 +15,7 @@ from lmm4rec.core.device import choose_device
 from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.core.types import Item
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.training import distributed as parallel
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.pairs import Augment, PairInputs
 from lmm4rec.training.tuning import fit_pairs, make_objective, resolve_precision, whole_pairs
@@ -42,7 +43,7 @@ def defaults(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def try_pairs(encoder: Encoder, items: Sequence[Item], options: Mapping[str, Any]) -> Trial:
-    """What `fit_pairs` with these options will need for a pair; the encoder keeps its weights.
+    """What `fit_pairs` with these options will need for a pair in this process; the encoder keeps its weights.
 
     Raises:
         TrainingError: as `fit_pairs`, where it would not begin.
@@ -60,7 +61,7 @@ def try_pairs(encoder: Encoder, items: Sequence[Item], options: Mapping[str, Any
     )  # fmt: skip
     objective.to(device)
     rows = torch.arange(len(few))
-    with _unchanged(encoder):
+    with _unchanged(encoder), parallel.alone():
         objective.train()
         with objective.passes.attached(checkpointing=given["checkpointing"]):
             train_s = _seconds(lambda: _step(objective, rows), device)

@@ -27,6 +27,7 @@ from lmm4rec.training.trainer import History, Trainer
 Weight: TypeAlias = NonNegativeFloat | Literal["auto"]
 
 _METRIC = "retrieval_recall@5"
+_LOOK = 256  # pairs in a pass without gradient, at most
 _FEWEST = 4  # pairs: two to learn from, two to look at
 
 
@@ -104,7 +105,7 @@ def fit_pairs(
 
     def validate() -> Mapping[str, float]:
         with torch.inference_mode():
-            blocks = [objective.vectors(rows) for rows in torch.split(held_out, 256)]
+            blocks = [objective.vectors(rows) for rows in torch.split(held_out, min(chunk or _LOOK, _LOOK))]
         image, text = (torch.cat(side) for side in zip(*blocks, strict=True))
         return parallel.from_first(retrieval_recall(image, text))
 
@@ -120,7 +121,8 @@ def fit_pairs(
             objective, batches, validate, state_file=state_file, description="tuning the encoder", shown=shown
         )
     tuned = Tuned(**vars(history), before=before, after=validate())
-    _tell(tuned)
+    if parallel.is_first():
+        _tell(tuned)
     return tuned
 
 
