@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from toys import LARGEST, Toy, toy_items
 
+from lmm4rec.core import parallel
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Inputs
 from lmm4rec.nn.losses import contrastive, matching
 from lmm4rec.training import contrastive as contrastive_module
-from lmm4rec.training import distributed
 from lmm4rec.training import passes as passes_module
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.joint import scale_of
@@ -165,9 +165,9 @@ import json, sys
 import torch
 torch.set_num_threads(1)
 from toys import Toy, toy_items
-from lmm4rec.training import distributed
+from lmm4rec.core import parallel
 from lmm4rec.training.tuning import fit_pairs
-with distributed.joined():
+with parallel.joined():
     fit_pairs(Toy(), toy_items(41), None, False, **json.loads(sys.argv[1]))
 """
 
@@ -191,11 +191,11 @@ def test_two_processes_give_the_losses_of_one(monkeypatch: pytest.MonkeyPatch) -
         [sys.executable, "-c", OTHER, json.dumps(OPTIONS)], env={**os.environ, "RANK": "1", "PYTHONPATH": path}
     )
     shared = Toy()
-    with distributed.joined():
-        assert distributed.processes() == 2
+    with parallel.joined():
+        assert parallel.processes() == 2
         two = fit_pairs(shared, toy_items(41), None, False, **OPTIONS)
     assert other.wait(30) == 0
-    assert distributed.processes() == 1
+    assert parallel.processes() == 1
     for mine, theirs in zip(one.rows, two.rows, strict=True):
         assert theirs == pytest.approx(mine, rel=1e-4)
     assert total(shared) == pytest.approx(total(encoder), rel=1e-5)

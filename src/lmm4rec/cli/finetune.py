@@ -10,6 +10,7 @@ from typing import TypeAlias
 from rich.table import Table
 
 from lmm4rec.cli.commands import console, overrides
+from lmm4rec.core import parallel
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import read_json
 from lmm4rec.experiments.demo import program
@@ -18,7 +19,6 @@ from lmm4rec.experiments.plan import PRECOMPUTED, make_encoder, make_plan
 from lmm4rec.experiments.pretrained import TRAINING, tuned_folder
 from lmm4rec.experiments.spec import load_spec
 from lmm4rec.experiments.workbench import Workbench
-from lmm4rec.training import distributed as parallel
 
 _Gain: TypeAlias = Mapping[str, Mapping[str, float]]  # "before" and "after" -> measures
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from lmm4rec.core import parallel
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import cache_folder, write_json
 from lmm4rec.core.fingerprint import fingerprint
@@ -17,7 +18,6 @@ from lmm4rec.data.toyshop.world import make_catalog
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.estimate import estimate_tuning
 from lmm4rec.nn.text import render
-from lmm4rec.training import distributed as parallel
 from lmm4rec.training.tuning import fit_pairs, resolve_precision
 
 TINY, TOYSHOP = "tiny", "toyshop"

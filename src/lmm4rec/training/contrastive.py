@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lmm4rec.core import parallel
 from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.nn.losses import contrastive, matching
-from lmm4rec.training import distributed as parallel
 from lmm4rec.training.joint import ManySpaces, scale_of, vectors_of
 from lmm4rec.training.objective import Objective
 from lmm4rec.training.pairs import Augment, PairInputs

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lmm4rec.core import parallel
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import CheckpointError, TrainingError
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lmm4rec.training import checkpoint
-from lmm4rec.training import distributed as parallel
 from lmm4rec.training.objective import Batches, Objective
 from lmm4rec.training.stopping import Stopping
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lmm4rec.core import parallel
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.core.types import Item
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.training import distributed as parallel
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.pairs import Augment, PairInputs
 from lmm4rec.training.tuning import fit_pairs, make_objective, resolve_precision, whole_pairs

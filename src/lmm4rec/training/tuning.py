@@ -11,12 +11,12 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from lmm4rec.core import parallel
 from lmm4rec.core.device import choose_device, has_bfloat16
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Fraction, Item, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.evaluation.alignment import retrieval_recall
-from lmm4rec.training import distributed as parallel
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.joint import ManySpaces, spaces_of
 from lmm4rec.training.pairs import Augment, PairInputs

@@ -1,9 +1,9 @@
-"""Several processes that train one encoder: each takes its share of a batch, and all see all vectors."""
+"""Several processes that train one model: what each takes over, and how their parts add up. One alone takes all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -14,13 +14,13 @@ import torch.distributed as dist
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+_ALONE = ContextVar("lmm4rec_alone", default=False)  # within `alone` nobody is waited for
 _PATIENCE = timedelta(days=1)  # a process that waits for another is not stuck: that one may be training
-_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 
 
 def processes() -> int:
-    """How many processes train together; 1 for one that is `alone`."""
-    return 1 if _ALONE.get() or not (dist.is_available() and dist.is_initialized()) else dist.get_world_size()
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _ALONE.get() else 1
 
 
 def number() -> int:
@@ -35,7 +35,7 @@ def is_first() -> bool:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that a launcher such as torchrun started together with this one; one alone stays so."""
+    """Join the processes that torchrun started together with this one; a process on its own stays so."""
     if _ALONE.get() or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
@@ -61,7 +61,7 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def first_alone() -> Iterator[None]:
-    """The first process does the block alone, then all others do: they find what it has made."""
+    """The first process does the block as if alone, then all others do so: they find what it has left in a cache."""
     first = is_first()
     if not first:
         wait()
@@ -86,7 +86,7 @@ def from_first(value: Any) -> Any:
     return box[0]
 
 
-def share(rows: Shaped[Tensor, rows * rest]) -> Shaped[Tensor, own * rest]:
+def share(rows: Shaped[Tensor, " rows *rest"]) -> Shaped[Tensor, " own *rest"]:
     """This process's part of the rows: one run of them, of the same length in all processes or one longer."""
     return torch.tensor_split(rows, processes())[number()]
 
@@ -95,8 +95,8 @@ def gather(own: Float[Tensor, "own dim"], rows: int) -> Float[Tensor, "rows dim"
     """The vectors of all processes' shares of `rows` rows, in order, in every process.
 
     Gradient flows back: each process's vectors get the sum of what all processes' losses have for them. A loss that
-    all compute alike so gives each as many times its gradient as there are processes, which the mean over processes
-    (`average_gradients`) takes back.
+    all compute alike so gives each as many times its gradient as there are processes; `average_gradients` takes that
+    back.
     """
     return own if processes() == 1 else cast(Tensor, _Gather.apply(own, rows))  # type: ignore[no-untyped-call]
 
@@ -106,7 +106,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, own: Tensor, rows: int) -> Tensor:
         counts = [len(part) for part in torch.tensor_split(torch.empty(rows), processes())]
         ctx.start, ctx.count = sum(counts[: number()]), counts[number()]
-        padded = own.new_zeros(max(counts), *own.shape[1:])  # shares may differ by a row, messages must not
+        padded = own.new_zeros(max(counts), *own.shape[1:])
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(parts, padded)
@@ -127,9 +127,28 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     has = torch.tensor([parameter.grad is not None for parameter in wanted], dtype=torch.int32)
     dist.all_reduce(has, op=dist.ReduceOp.MAX)
     chosen = [parameter for parameter, flag in zip(wanted, has.tolist(), strict=True) if flag]
+    if not chosen:
+        return
     gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in chosen]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
     flat /= processes()
     for parameter, part in zip(chosen, torch.split(flat, [one.numel() for one in chosen]), strict=True):
         parameter.grad = part.view_as(parameter)
+
+
+def average(values: Mapping[str, float]) -> dict[str, float]:
+    """The mean over all processes of each named number."""
+    if processes() == 1:
+        return dict(values)
+    total = torch.tensor(list(values.values()), dtype=torch.float64)
+    dist.all_reduce(total)
+    return dict(zip(values, (total / processes()).tolist(), strict=True))
+
+
+def synchronize(generator: torch.Generator) -> None:
+    """Let the generator go on from where the first process's stands: what a loss draws depends on its share."""
+    if processes() > 1:
+        state = generator.get_state()
+        dist.broadcast(state, src=0)
+        generator.set_state(state)
