@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from lmm4rec.core.errors import TrainingError
+from lmm4rec.core.errors import ConfigError, TrainingError
 from lmm4rec.core.files import read_json
+from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.toyshop.world import make_catalog
 from lmm4rec.encoders.base import Encoder
@@ -20,8 +21,9 @@ from lmm4rec.encoders.dual import Dual
 from lmm4rec.encoders.vlmo import Vlmo
 from lmm4rec.experiments import pretrained
 from lmm4rec.experiments.estimate import Estimate, estimate_tuning, readable
-from lmm4rec.experiments.plan import make_encoder
+from lmm4rec.experiments.plan import make_encoder, make_plan
 from lmm4rec.experiments.run import run
+from lmm4rec.experiments.spec import load_spec
 from lmm4rec.training.tuning import fit_pairs
 
 pytest.importorskip("transformers")
@@ -183,3 +185,11 @@ def test_a_run_without_words_or_pictures_has_no_alignment(tmp_path: Path) -> Non
     assert "alignment" not in result.metrics
     assert "Modality gap" not in (tmp_path / "run" / "report.html").read_text()
     json.dumps(result.metrics)
+
+
+def test_the_shipped_conf_names_every_key_and_a_wrong_one_is_told_also_while_frozen() -> None:
+    spec = load_spec(Path(__file__).parents[2] / "conf" / "vbpr.conf")
+    assert set(spec.table("features")["finetune"]) == set(hyper_parameters(fit_pairs))
+    assert make_plan(spec).tables["features"]["train"] == "frozen"
+    with pytest.raises(ConfigError, match=r"no parameter 'epoch'\. Did you mean 'epochs'\?"):
+        make_plan(load_spec(CONF, {"features.finetune.epoch": 3}))

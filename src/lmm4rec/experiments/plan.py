@@ -117,7 +117,7 @@ def _encoder(table: Any, where: str) -> dict[str, Any]:
 
 def _features(table: Table) -> dict[str, Any]:
     complete = _complete(table, "features", catalog_features)
-    if complete["train"] == "finetuned":
+    if complete["train"] == "finetuned" or "finetune" in complete:
         complete["finetune"] = _complete(complete.get("finetune", {}), "features.finetune", fit_pairs)
     return complete
 
