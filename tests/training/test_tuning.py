@@ -184,6 +184,12 @@ def test_an_encoder_without_a_joint_space_is_refused(catalog: Catalog) -> None:
         fit_pairs(Color(), list(catalog), None, False)
 
 
+def test_an_encoder_that_is_told_to_give_one_side_says_what_to_change(clip: Clip, catalog: Catalog) -> None:
+    one = Clip(checkpoint=clip.checkpoint, outputs="image")
+    with pytest.raises(TrainingError, match=r'Clip gives image and cannot be tuned .* set outputs = "image\+text"'):
+        fit_pairs(one, list(catalog), None, False)
+
+
 @pytest.mark.parametrize("kind", [Clip, Dual])
 def test_a_tuned_encoder_is_found_again(
     kind: type[Clip | Dual], catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lmm4rec.core.types import Features
 
 _BLOCK = 1024
-_MOST = 10_000
+_MOST = 5_000
 
 
 def alignment(

@@ -64,9 +64,11 @@ def spaces_of(encoder: Encoder) -> Sequence[str]:
         joint = isinstance(getattr(encoder, "logit_scale", None), Tensor) and {"image", "text"} <= set(encoder.dims)
         found = ("contrastive",) if joint else ()
     if not found:
+        could = isinstance(getattr(encoder, "logit_scale", None), Tensor)
+        advice = 'set outputs = "image+text"' if could else "take an encoder that has both in one space, such as 'clip'"
         raise TrainingError(
-            f"{type(encoder).__name__} gives {', '.join(encoder.dims)} and cannot be tuned on image-text pairs: "
-            "take an encoder with image and text in one space, such as 'clip'"
+            f"{type(encoder).__name__} gives {', '.join(encoder.dims)} and cannot be tuned on pairs of image and text: "
+            f"{advice}"
         )
     return found
 
