@@ -267,3 +267,40 @@ def test_encode_says_what_it_needs(call: Output, arguments: list[str], message: 
     code, text = call(*arguments)
     assert code == 2
     assert message in text.replace(" │ │ ", " ")
+
+
+def test_finetune_says_what_it_takes_tunes_and_tells_how_to_use_it(call: Output, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    tiny = ["-s", "encoder.name=clip", "-s", "encoder.checkpoint=tiny"]
+    short = [*tiny, "-s", "features.finetune.epochs=1", "-s", "features.finetune.precision=float32"]
+    code, text = call("finetune", "tiny.conf", *short, "--dry-run")
+    assert code == 0
+    assert "items to train on" in text
+    assert "with gradient" in text
+    assert not list((tmp_path / "cache" / "encoders").glob("tuned-*"))
+    code, text = call("finetune", "tiny.conf", *short, "-o", "tuned")
+    assert code == 0
+    assert "held-out pairs: retrieval_recall@5" in text
+    assert "all pairs: modality_gap" in text
+    assert '[encoder] checkpoint = "tuned"' in text
+    assert "run tiny.conf -s encoder.checkpoint=tuned -s features.train=frozen" in text
+    code, _ = call("run", "tiny.conf", *tiny[:2], "-s", "encoder.checkpoint=tuned", "-s", "train.epochs=1")
+    assert code == 0
+    code, text = call("finetune", "tiny.conf", *short, "-o", "tuned")
+    assert code == 2
+    assert "tuned is there already" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["encoder.name=precomputed"], "takes features from files: name an encoder to tune"),
+        (["encoder.name=color"], "Color cannot be fine-tuned; take an encoder that can, such as 'clip'"),
+        ([], "[features] needs an [encoder] table"),
+        (["encoder.name=words", "features.finetune.epoch=3"], "no parameter 'epoch'. Did you mean 'epochs'?"),
+    ],
+)
+def test_finetune_refuses_what_cannot_be_tuned(call: Output, settings: list[str], message: str) -> None:
+    code, text = call("finetune", "tiny.conf", *(part for setting in settings for part in ("-s", setting)))
+    assert code == 2
+    assert message in text

@@ -135,6 +135,35 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_terms() -> None:
         fit(line)
 
 
+class Cliff(Line):
+    """From some step on the loss is a finite number whose gradient is not: the root of 0."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    def losses(self, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+        self.left -= 1
+        terms = dict(super().losses(batch, generator))
+        return terms if self.left >= 0 else terms | {"root": (self.slope * 0).sqrt()}
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_a_gradient_that_is_not_finite_stops_and_names_what_is_left(tmp_path: Path, clip_norm: float) -> None:
+    """Four batches an epoch: step 9 is in the third, and the weights are those before it."""
+    state = tmp_path / "state.safetensors"
+    with pytest.raises(TrainingError, match=r"the gradient is not finite in epoch 1, step 2: .*root = 0\. No state"):
+        fit(Cliff(2), state=state, clip_norm=clip_norm)
+    line = Cliff(9)
+    with pytest.raises(
+        TrainingError, match=r"in epoch 3, step 9: .*root = 0\. The last good state, that after epoch 2, is"
+    ):
+        fit(line, state=state, clip_norm=clip_norm, checkpoint_every_s=0.0)
+    assert line.slope.isfinite()
+    healthy = Line()
+    assert len(fit(healthy, state=state, clip_norm=clip_norm).rows) == 30
+
+
 def test_a_metric_that_validation_does_not_give_is_an_error() -> None:
     line = Line()
     with pytest.raises(TrainingError, match="no 'recall@20'"):

@@ -129,6 +129,21 @@ def encode_command(
         raise typer.BadParameter("name a conf file, or choose one of --list, --verify and --prune")
 
 
+@app.command("finetune")
+def finetune_command(
+    conf: Conf,
+    settings: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where to put the tuned encoder (default: cache).")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will take, and stop.")] = False,
+) -> None:
+    """Tune a conf file's encoder on its catalog's pairs of picture and words; \\[features.finetune] holds the keys."""
+    from lmm4rec.cli.finetune import finetune_conf
+
+    finetune_conf(conf, settings or [], out, dry_run=dry_run)
+
+
 @app.command("recommend")
 def recommend_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],

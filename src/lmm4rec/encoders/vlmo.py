@@ -110,8 +110,36 @@ class Vlmo(Encoder):
     @property
     def logit_scale(self) -> Tensor:
         """The learned log of the inverse temperature of the variant; there is none without its projections."""
-        scale: Tensor = self.model.logit_scale if self.variant == "itc" else self.model.logit_vl_scale
+        return self.log_scale(self.variant)
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """The joint spaces ("itc", "vl") that the checkpoint has heads for, that of the variant first."""
+        widths = {"itc": self.model.shape.itc, "vl": self.model.shape.vl}
+        return tuple(sorted((space for space in widths if widths[space]), key=lambda space: space != self.variant))
+
+    @property
+    def matches(self) -> bool:
+        """Whether the checkpoint has the head that tells whether picture and words belong together."""
+        return self.model.shape.itm and self.model.shape.pooler is not None
+
+    def log_scale(self, space: str) -> Float[Tensor, ""]:
+        """The learned log of the inverse temperature of a joint space."""
+        scale: Tensor = self.model.logit_scale if space == "itc" else self.model.logit_vl_scale
         return scale
+
+    def aligned(self, inputs: Inputs, space: str) -> tuple[Float[Tensor, "batch _dim"], Float[Tensor, "batch _dim"]]:
+        """The unit vectors of pictures and words in a joint space, whatever the variant."""
+        model, vl = self.model, space == "vl"
+        image = model.image_tokens(pixels_of(inputs), vl=vl)[:, 0]
+        text = model.text_tokens(*words_of(inputs), vl=vl)[:, 0]
+        maps = (model.vl_image, model.vl_text) if vl else (model.itc_image, model.itc_text)
+        return F.normalize(maps[0](image).float(), dim=1), F.normalize(maps[1](text).float(), dim=1)
+
+    def match(self, inputs: Inputs) -> Float[Tensor, "batch 2"]:
+        """Logits of "they do not belong together" and "they do" for each row's picture and words."""
+        logits: Tensor = self.model.itm(self._fused(inputs))
+        return logits
 
     @cached_property
     def tokenizer(self) -> WordPieces:
@@ -208,6 +236,7 @@ class Vlmo(Encoder):
         shape = VlmoShape(  # of the kind of base_plus, which learns from scratch without small layer scales
             dim=96, layers=2, heads=3, ffn=384, vl_start=1, reach=None, absolute=True, layer_scale=False, itc=64, vl=64,
             pooler=96, vocabulary=WordPieces(pieces, purpose=_PURPOSE).size, image_size=64, patch=16, text_rows=48,
+            itm=True,
         )  # fmt: skip
         with torch.device("meta"):
             model = VlmoModel(shape)

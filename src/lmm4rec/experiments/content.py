@@ -57,6 +57,14 @@ def catalog_features(
     )
 
 
+def untuned(catalog: Catalog, encoder: Encoder, shown: bool, *, train: str, **options: Any) -> Features:
+    """The features before the encoder is tuned, to compare with those after it; empty where it is not tuned.
+
+    They are in the feature store where the same encoder is used frozen in another run.
+    """
+    return catalog_features(catalog, encoder, shown, **options).features if train == "finetuned" else {}
+
+
 def broken_pictures(extracted: Extracted, items: int) -> tuple[Finding, ...]:
     """A finding on the pictures that could not be read, where there are any."""
     broken = extracted.broken

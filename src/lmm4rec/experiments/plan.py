@@ -23,9 +23,9 @@ from lmm4rec.experiments.protocol import masked
 from lmm4rec.experiments.spec import Spec, Table
 from lmm4rec.features.altered import altered
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.training.contrastive import fit_pairs
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
+from lmm4rec.training.tuning import fit_pairs
 
 RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
 ENCODERS = Registry("lmm4rec.encoders", kind="encoder")
@@ -142,7 +142,7 @@ def _features(table: Table, encoder: Table) -> dict[str, Any]:
         raise ConfigError(
             f'features.adapter = "{complete["adapter"]}" is for train = "end2end", but train is "{complete["train"]}"'
         )
-    if complete["train"] == "finetuned":
+    if complete["train"] == "finetuned" or "finetune" in complete:
         complete["finetune"] = _complete(complete.get("finetune", {}), "features.finetune", fit_pairs)
     return complete
 

@@ -16,6 +16,7 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import atomic, read_json, write_json
 from lmm4rec.core.types import Features, Scorer
 from lmm4rec.data.splits import Split
+from lmm4rec.evaluation.alignment import measure_alignment
 from lmm4rec.evaluation.evaluator import Evaluator, Report
 from lmm4rec.experiments.end2end import make_live, save_item_vectors
 from lmm4rec.experiments.environment import Cost, environment
@@ -111,6 +112,7 @@ def _conclude(
     if isinstance(source, Live):
         save_item_vectors(source.vectors, folder.encoder)
     record |= {"slices": test.slices, "beyond": test.beyond}
+    record |= _alignment(content, source)
     record["cost"] = cost.summary() | content.cost | _sizes(objective) | _encodings(source, history)
     Bundle.of(scorer, split.dataset, _card(plan, record | {"test": test.mean})).save(folder.bundle)
     write_json(folder.metrics, record | {"test": test.mean})
@@ -248,6 +250,14 @@ def _sizes(objective: Ranking) -> dict[str, int]:
         sizes["encoder_parameters"] = sum(weight.numel() for weight in encoder)
         sizes["trainable_encoder_parameters"] = sum(weight.numel() for weight in encoder if weight.requires_grad)
     return sizes
+
+
+def _alignment(content: Content, source: FeatureSource) -> dict[str, Any]:
+    """How pictures and words lie to each other; before and after where the encoder was in training."""
+    measured = content.alignment
+    if measured and isinstance(source, Live):
+        measured = {"before": measured, "after": measure_alignment(source())}
+    return {"alignment": measured} if measured else {}
 
 
 def _encodings(source: FeatureSource, history: History) -> dict[str, float]:

@@ -62,6 +62,7 @@ def _facts(result: Result, split: Split) -> dict[str, str]:
 
 def _run(result: Result, label: str) -> RunView:
     metrics, features = result.metrics, result.plan.tables.get("features")
+    alignment = metrics.get("alignment", {})
     return RunView(
         label=label,
         recommender=result.plan.recommender,
@@ -75,6 +76,8 @@ def _run(result: Result, label: str) -> RunView:
         history=result.history,
         best_epoch=metrics["chosen"]["epoch"],
         seed=result.plan.tables["train"]["seed"],
+        alignment=alignment.get("after", alignment),
+        alignment_before=alignment.get("before", {}),
     )
 
 

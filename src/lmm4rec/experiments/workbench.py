@@ -18,7 +18,8 @@ from lmm4rec.data.findings import Finding
 from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import Split, split
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen
+from lmm4rec.evaluation.alignment import measure_alignment
+from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen, untuned
 from lmm4rec.experiments.plan import PRECOMPUTED, SOURCES, Plan, make_encoder
 from lmm4rec.features.altered import altered, differs_at_test
 
@@ -33,6 +34,7 @@ class Content:
     made: dict[str, Any] = field(default_factory=dict)  # "precision", "broken_images" (ids); empty if not encoded
     encoder: Encoder | None = None  # to be trained
     tested: Features | None = None  # what the test sees, where that is something else ([features] hide_at)
+    alignment: dict[str, Any] = field(default_factory=dict)  # of pictures and words; "before" and "after" where tuned
 
 
 class Workbench:
@@ -69,15 +71,20 @@ class Workbench:
         if plan.tables["encoder"]["name"] == PRECOMPUTED:
             files = plan.arguments("encoder", read_shipped)
             read = {modality: torch.from_numpy(rows) for modality, rows in read_shipped(catalog, **files).items()}
-            return _altered(plan, Content(chosen(read, modalities)))
+            read_content = Content(chosen(read, modalities), alignment=measure_alignment(read))
+            return _altered(plan, read_content)
         encoder = make_encoder(plan.tables["encoder"], catalog, shown=shown)
+        before = untuned(catalog, encoder, shown, **options)
         extracted = catalog_features(catalog, encoder, shown, **options)
         cost: dict[str, float | int] = {"items_encoded": extracted.encoded, "items_reused": extracted.reused}
         findings = broken_pictures(extracted, len(catalog))
         _log(findings)
         made = {"precision": extracted.precision, "broken_images": list(extracted.broken)}
+        measured = measure_alignment(extracted.features)
+        alignment = {"before": measure_alignment(before), "after": measured} if before and measured else measured
         to_train = encoder if options["train"] == "end2end" else None
-        return _altered(plan, Content(chosen(extracted.features, modalities), cost, findings, made, to_train))
+        features = chosen(extracted.features, modalities)
+        return _altered(plan, Content(features, cost, findings, made, encoder=to_train, alignment=alignment))
 
 
 def _altered(plan: Plan, content: Content) -> Content:

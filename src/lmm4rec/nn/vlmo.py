@@ -57,6 +57,7 @@ class VlmoShape:
     patch: int = 16
     text_rows: int = 40
     types: int = 2
+    itm: bool = False  # whether there is a head that tells whether picture and words belong together
 
     @property
     def side(self) -> int:
@@ -124,6 +125,8 @@ class VlmoModel(nn.Module):
             self.logit_vl_scale = nn.Parameter(torch.empty(()))
         if shape.pooler is not None:
             self.pooler = nn.Linear(dim, shape.pooler)
+        if shape.itm:
+            self.itm = nn.Linear(dim, 2)
 
     def image_tokens(
         self, pixels: Float[Tensor, "batch channels height width"], *, vl: bool

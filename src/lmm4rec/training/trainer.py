@@ -35,6 +35,10 @@ class History:
     seconds: float = 0.0  # training and validation, of all sittings
 
 
+class NotFiniteError(TrainingError):
+    """A loss or the gradient is infinite or NaN."""
+
+
 class Trainer:
     """Minimizes an objective by mini-batches, keeps the weights that validate best, and can go on after a kill."""
 
@@ -79,7 +83,7 @@ class Trainer:
         finished epoch's row goes to the `listeners`, those of earlier sittings first.
 
         Raises:
-            TrainingError: a loss is not finite, or `validate` does not give the metric.
+            TrainingError: a loss or the gradient is not finite, or `validate` does not give the metric.
             CheckpointError: the state file is damaged or of another model.
         """
         objective.to(self.device)
@@ -100,7 +104,10 @@ class Trainer:
         for epoch in range(len(history.rows) + 1, self.epochs + 1):
             if stopping.exhausted:
                 break
-            row = self._epoch(epoch, objective, batches, optimizer, generator, bar)
+            try:
+                row = self._epoch(epoch, objective, batches, optimizer, generator, bar)
+            except NotFiniteError as error:
+                raise TrainingError(f"{error}. {_last_good(state_file)}") from None
             if epoch % self.evaluate_every == 0 or epoch == self.epochs:
                 objective.eval()
                 row |= validate()
@@ -148,8 +155,7 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             parallel.average_gradients(objective.parameters())
-            if self.clip_norm:
-                torch.nn.utils.clip_grad_norm_(objective.parameters(), self.clip_norm)
+            self._check_gradient(objective, terms, epoch, step)
             optimizer.step()
             parallel.synchronize(generator)
             for name, term in terms.items():
@@ -167,6 +173,15 @@ class Trainer:
         apart = {id(weight) for group in special for weight in group.parameters}
         rest = [weight for weight in objective.parameters() if weight.requires_grad and id(weight) not in apart]
         return [Group("", tuple(rest), self.rates), *special] if rest else special
+
+    def _check_gradient(self, objective: Objective, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
+        """Refuse a gradient that is not finite, by one norm over all of it; clip it where that is asked for."""
+        weights = [weight for weight in objective.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        if not torch.isfinite(norm):
+            raise NotFiniteError(f"the gradient is not finite in epoch {epoch}, step {step}: {_listed(terms)}")
+        if self.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(weights, self.clip_norm, norm)
 
     def _make_optimizer(self, objective: Objective) -> torch.optim.Optimizer:
         groups = self._groups(objective)
@@ -204,10 +219,19 @@ class Trainer:
 
 def _check_finite(loss: Tensor, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
     if not torch.isfinite(loss):
-        values = ", ".join(f"{name} = {float(term.detach()):.6g}" for name, term in terms.items())
-        raise TrainingError(
-            f"the loss is not finite in epoch {epoch}, step {step}: {values}. Try a lower learning_rate"
-        )
+        raise NotFiniteError(f"the loss is not finite in epoch {epoch}, step {step}: {_listed(terms)}")
+
+
+def _listed(terms: Mapping[str, Tensor]) -> str:
+    return ", ".join(f"{name} = {float(term.detach()):.6g}" for name, term in terms.items())
+
+
+def _last_good(state_file: Path | None) -> str:
+    """What is left to go on from."""
+    if state_file is None or not state_file.exists():
+        return "No state was kept yet: start again with a lower learning_rate"
+    epochs = len(checkpoint.load(state_file).facts["history"]["rows"])
+    return f"The last good state, that after epoch {epochs}, is in {state_file}. Try a lower learning_rate"
 
 
 def _weights(objective: Objective) -> dict[str, Tensor]:

@@ -75,6 +75,25 @@ def costs(runs: Sequence[RunView]) -> list[Column]:
     ]
 
 
+def alignment(runs: Sequence[RunView]) -> list[Column]:
+    """How pictures and words agree in the features; beside it how they did before the encoder was trained."""
+    shown: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+        ("Retrieval", "retrieval_recall@5", words.metric_value),
+        ("Alignment", "alignment", words.number),
+        ("Uniformity, pictures", "uniformity_image", words.number),
+        ("Uniformity, words", "uniformity_text", words.number),
+        ("Modality gap", "modality_gap", words.number),
+    )
+    now, before = [run.alignment for run in runs], [run.alignment_before for run in runs]
+    columns = []
+    for head, key, show in shown:
+        if any(key in row for row in now):
+            columns.append(_column(head, "recall@5" if key.startswith("retrieval") else "", now, key, show))
+        if any(key in row for row in before):
+            columns.append(_column("", "before training", before, key, show))
+    return columns
+
+
 def metrics(runs: Sequence[RunView]) -> list[Column]:
     """Every test metric that any run has."""
     names = dict.fromkeys(name for run in runs for name in run.test)
