@@ -8,31 +8,40 @@ from typing import Any
 import numpy as np
 
 from lmm4rec.core.registry import hyper_parameters
-from lmm4rec.core.types import Scorer
+from lmm4rec.core.types import Neighbors, Scorer
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.plan import ENCODERS, PRECOMPUTED, Plan, make_encoder
 from lmm4rec.experiments.pretrained import HasTiny, local_checkpoint, tuned_folder
 from lmm4rec.experiments.workbench import Content
+from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.encoding import EncoderRecord
-from lmm4rec.serving.newcomers import Newcomers
+from lmm4rec.serving.newcomers_fit import fit_newcomers
 from lmm4rec.serving.thumbnails import catalog_thumbnails
 
 
-def pack(plan: Plan, scorer: Scorer, split: Split, content: Content, card: Mapping[str, Any]) -> Bundle:
-    """The bundle of a trained model."""
-    dataset = split.dataset
+def pack(
+    plan: Plan, recommender: Recommender, scorer: Scorer, split: Split, content: Content, card: Mapping[str, Any]
+) -> Bundle:
+    """The bundle of a trained model.
+
+    It holds features only where something looks at them: a search, which takes an encoder, or new items of a model
+    without vectors.
+    """
+    dataset, features = split.dataset, content.features
+    encoder = encoder_record(plan, dataset.catalog)
+    newcomers = fit_newcomers(scorer, features, split.train, recommender.content_paths()) if features else None
     popular_first = np.argsort(-dataset.interactions.item_counts(dataset.n_items), kind="stable")
     return Bundle.of(
         scorer,
         dataset,
         card,
         thumbnails=catalog_thumbnails(dataset.catalog, popular_first.tolist()),
-        features=content.features,
-        newcomers=Newcomers() if content.features else None,
-        encoder=encoder_record(plan, dataset.catalog),
+        features=features if encoder or isinstance(scorer, Neighbors) else {},
+        newcomers=newcomers,
+        encoder=encoder,
     )
 
 

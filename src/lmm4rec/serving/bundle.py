@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 import torch
+from torch import Tensor
 
 from lmm4rec.core.errors import DataError, LMM4RecError, did_you_mean
-from lmm4rec.core.types import Features, Item, Picture, Scorer
+from lmm4rec.core.types import Embeddings, Features, Item, Neighbors, Picture, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.images import ImageBytes
@@ -24,6 +25,7 @@ from lmm4rec.evaluation.ranking import interaction_matrix, top_k
 from lmm4rec.serving import searching, space, storage
 from lmm4rec.serving.answers import Explanation, NewItem, Recommendation, Seen
 from lmm4rec.serving.encoding import EncoderRecord, Reader
+from lmm4rec.serving.folding import FoldIn
 from lmm4rec.serving.newcomers import Newcomers
 from lmm4rec.serving.shelf import Entry, Shelf
 from lmm4rec.serving.thumbnails import thumbnail
@@ -125,7 +127,7 @@ class Bundle:
         state = self._state
         liked = state.shelf.rows(history)
         hidden = np.concatenate([liked, state.shelf.rows(exclude)])
-        scorer = space.barred(space.taken_in(state.scorer, liked), state.shelf.chosen(only))
+        scorer = space.barred(space.Scores(self._taken_in(state, liked)[None]), state.shelf.chosen(only))
         shape = (1, len(state.shelf))
         known = sp.csr_array((np.ones(len(hidden), dtype=bool), (np.zeros(len(hidden), int), hidden)), shape=shape)
         items, scores = top_k(scorer, np.zeros(1, np.int64), k, exclude=known)
@@ -190,7 +192,7 @@ class Bundle:
         with self._changing:
             state = self._state
             shelf = state.shelf.with_added(entries)
-            vectors = newcomers.vectors(state.features, state.scorer, features)
+            vectors = newcomers.vectors(features, state.scorer, state.features)
             scorer = space.grown(state.scorer, vectors)
             kept = {m: torch.cat([x, features[m].to(x.dtype)]) for m, x in state.features.items()}
             self._state = _State(shelf, scorer, kept)
@@ -274,6 +276,21 @@ class Bundle:
 
     save, load = save_pretrained, from_pretrained
 
+    def _taken_in(self, state: _State, liked: np.ndarray) -> Tensor:
+        """The scores of all items for someone who likes these rows."""
+        if not len(liked):
+            raise DataError("the history is empty: give at least one item that the person likes")
+        if isinstance(state.scorer, Neighbors):
+            return space.from_neighbors(state.scorer, liked)
+        assert isinstance(state.scorer, Embeddings)
+        return state.scorer.items @ self._fold_in(state.scorer.items[torch.from_numpy(liked)])
+
+    @cached_property
+    def _fold_in(self) -> FoldIn:
+        scorer = self._state.scorer
+        assert isinstance(scorer, Embeddings)
+        return FoldIn.of(replace(scorer, items=scorer.items[: len(self._state.shelf.catalog)]))
+
     @cached_property
     def _seen(self) -> sp.csr_array:
         shape = {"n_users": len(self.users), "n_items": len(self._state.shelf.catalog)}
@@ -333,9 +350,12 @@ class Bundle:
     def _features(self, new: Sequence[NewItem]) -> Features:
         if all(item.features for item in new):
             given = [item.features for item in new if item.features]
-            return {m: torch.stack([torch.as_tensor(one[m]).float() for one in given]) for m in self._state.features}
+            return _stacked(given)
         read = self._encoder().read([Item(item.id, item.fields, _picture(item.image)) for item in new])
-        return {modality: read[modality] for modality in self._state.features}
+        for row, item in enumerate(new):
+            if not any(x[row].any() for x in read.values()):
+                raise DataError(f"item '{item.id}' has no content that the encoder sees ({', '.join(read)})")
+        return read
 
 
 def _named(state: _State, rows: list[int], scores: list[float]) -> list[Recommendation]:
@@ -345,6 +365,18 @@ def _named(state: _State, rows: list[int], scores: list[float]) -> list[Recommen
         for row, score in zip(rows, scores, strict=True)
         if row >= 0 and score > -torch.inf  # what pads where fewer than k are left
     ]
+
+
+def _stacked(given: Sequence[Mapping[str, Tensor]]) -> Features:
+    """The features of several items as one matrix for each modality.
+
+    Raises:
+        DataError: they have not the same modalities and widths.
+    """
+    shapes = [{modality: tuple(torch.as_tensor(x).shape) for modality, x in one.items()} for one in given]
+    if any(shape != shapes[0] for shape in shapes):
+        raise DataError(f"new items that come with features need the same kinds and widths; got {shapes[:5]}")
+    return {m: torch.stack([torch.as_tensor(one[m]).float() for one in given]) for m in given[0]}
 
 
 def _picture(image: Picture | bytes | None) -> Picture | None:

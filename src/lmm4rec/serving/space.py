@@ -85,18 +85,16 @@ def likeness(scorer: Scorer, rows: Int64[np.ndarray, " chosen"]) -> Float[Tensor
     return unit[at] @ unit.T
 
 
-def taken_in(scorer: Scorer, rows: Int64[np.ndarray, " history"]) -> Scores:
-    """The scores of a person whom the model has never seen, from the rows of what they like."""
-    at = torch.from_numpy(rows)
-    if isinstance(scorer, Neighbors):
-        known = scorer.similarity.shape[1]
-        history = torch.zeros(known)
-        history[at[at < known]] = 1.0
-        # an added item stands for the known ones that it is like
-        history += F.normalize(_dense_rows(scorer.similarity, at[at >= known]), p=1, dim=1).sum(0)
-        return Scores((scorer.similarity @ history[:, None]).T)
-    assert isinstance(scorer, Embeddings)
-    return Scores((scorer.items[at].mean(0) @ scorer.items.T)[None])
+def from_neighbors(scorer: Neighbors, rows: Int64[np.ndarray, " history"]) -> Float[Tensor, " items"]:
+    """The scores of a person whom the model has never seen, from the rows of what they like.
+
+    An item without a column (an added one) stands for the items that it is like.
+    """
+    at, known = torch.from_numpy(rows), scorer.similarity.shape[1]
+    history = torch.zeros(known)
+    history[at[at < known]] = 1.0
+    history += F.normalize(_dense_rows(scorer.similarity, at[at >= known]), p=1, dim=1).sum(0)
+    return (scorer.similarity @ history[:, None])[:, 0]
 
 
 def shares(scorer: Scorer, user: int, item: int) -> Mapping[str, float]:
