@@ -67,7 +67,7 @@ class Bundle:
         self.users, self.seen, self.facts = users, seen, facts
         self.newcomers, self.encoder = newcomers, encoder
         shelf = Shelf(items, titles, pl.DataFrame() if fields is None else fields, thumbnails or {})
-        self._state = _State(shelf, scorer, features or {})
+        self._state = _State(shelf, space.detached(scorer), features or {})
         self._changing, self._loading = threading.Lock(), threading.Lock()
         self._reader: Reader | None = None
 

@@ -26,6 +26,7 @@ from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.nn.content import ContentPath
 from lmm4rec.serving.newcomers import Content, Newcomers, nearest_only
+from lmm4rec.serving.space import detached
 
 LIKES, VECTORS = "likes", "vectors"
 _LAMBDAS, _ALPHAS = (0.1, 1.0, 10.0), (0.3, 1.0, 3.0, 10.0)
@@ -56,6 +57,7 @@ class _Candidate(NamedTuple):
     target: Float[Tensor, "sample free"]
 
 
+@torch.no_grad()
 def fit_newcomers(
     scorer: Scorer, features: Features, train: Interactions, paths: Mapping[str, ContentPath] | None = None
 ) -> Newcomers | None:
@@ -69,8 +71,14 @@ def fit_newcomers(
         return None
     if isinstance(scorer, Neighbors):
         return _fit_neighbors(scorer, features, sample)
-    assert isinstance(scorer, Embeddings)
-    return _fit_map(scorer, sample, paths or {})
+    plain = detached(scorer)
+    assert isinstance(plain, Embeddings)
+    own = {part: _detached(path) for part, path in (paths or {}).items()}
+    return _fit_map(plain, sample, own)
+
+
+def _detached(path: ContentPath) -> ContentPath:
+    return ContentPath(path.weights.detach(), None if path.center is None else path.center.detach())
 
 
 def _draw(features: Features, train: Interactions, scorer: Scorer) -> _Sample:

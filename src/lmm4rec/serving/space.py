@@ -61,6 +61,13 @@ class Barred:
         return self.scorer.scores(users) + self.penalty
 
 
+def detached(scorer: Scorer) -> Scorer:
+    """The scorer without the graph of gradients that its vectors may come from."""
+    if isinstance(scorer, Embeddings):
+        return Embeddings(scorer.users.detach(), scorer.items.detach(), parts=scorer.parts)
+    return scorer
+
+
 def barred(scorer: Scorer, chosen: Tensor | None) -> Scorer:
     """The scorer restricted to the `chosen` rows (None: all)."""
     if chosen is None:
