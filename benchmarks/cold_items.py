@@ -50,7 +50,7 @@ LIGHT = {"name": "paired", "image": {"name": "color"}, "text": {"name": "words"}
 WORLDS: dict[str, dict[str, Any]] = {
     "toyshop": {"data": {"name": "toyshop"}, "encoder": LIGHT},
     "films": {
-        "data": {"name": "table", "path": str(SHARED / "movielens"), "k_core": 5},
+        "data": {"name": "table", "path": str(SHARED / "data" / "movielens"), "k_core": 5},
         "encoder": {"name": "precomputed"},
     },
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,6 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 
 BIAS = "bias"
@@ -75,21 +73,11 @@ def barred(scorer: Scorer, chosen: Tensor | None) -> Scorer:
     return Barred(scorer, torch.zeros(len(chosen)).masked_fill(~chosen, -torch.inf))
 
 
-def likeness(scorer: Scorer, rows: Int64[np.ndarray, " chosen"]) -> Float[Tensor, "chosen items"]:
-    """How similar every item is to each of the given ones: the cosine of their vectors without the bias.
-
-    For `Neighbors` it is the stored similarity.
-
-    Raises:
-        LMM4RecError: the scorer has neither.
-    """
-    at = torch.from_numpy(rows)
-    if isinstance(scorer, Neighbors):
-        return _stored_similarity(scorer.similarity, at)
-    if not isinstance(scorer, Embeddings):
-        raise LMM4RecError(f"a {type(scorer).__name__} has no item vectors to compare")
-    unit = F.normalize(_without_bias(scorer), dim=1)
-    return unit[at] @ unit.T
+def unit_vectors(embeddings: Embeddings) -> Float[Tensor, "items dim"]:
+    """The item vectors without the bias, scaled to length 1."""
+    columns = embeddings.parts.get(BIAS, slice(0, 0))
+    start, stop, _ = columns.indices(embeddings.items.shape[1])
+    return F.normalize(torch.cat([embeddings.items[:, :start], embeddings.items[:, stop:]], dim=1), dim=1)
 
 
 def from_neighbors(scorer: Neighbors, rows: Int64[np.ndarray, " history"]) -> Float[Tensor, " items"]:
@@ -104,14 +92,6 @@ def from_neighbors(scorer: Neighbors, rows: Int64[np.ndarray, " history"]) -> Fl
     return (scorer.similarity @ history[:, None])[:, 0]
 
 
-def shares(scorer: Scorer, user: int, item: int) -> Mapping[str, float]:
-    """What each part of the model gives to a score; a single "joint" where they cannot be told apart."""
-    if isinstance(scorer, Embeddings) and scorer.parts:
-        products = scorer.users[user] * scorer.items[item]
-        return {part: float(products[columns].sum()) for part, columns in scorer.parts.items()}
-    return {"joint": float(scorer.scores(torch.tensor([user]))[0, item])}
-
-
 def grown(scorer: Scorer, vectors: Tensor) -> Scorer:
     """The scorer with more items, given by their vectors (for `Neighbors`: their similarities to what was seen)."""
     if isinstance(scorer, Embeddings):
@@ -120,7 +100,7 @@ def grown(scorer: Scorer, vectors: Tensor) -> Scorer:
     return Neighbors(scorer.seen, _stacked(scorer.similarity, vectors))
 
 
-def _stored_similarity(similarity: Tensor, at: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen items"]:
+def stored_similarity(similarity: Tensor, at: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen items"]:
     """The columns of the given items; of an added one, which has none, its row."""
     items, known = similarity.shape
     found = torch.zeros(len(at), items)
@@ -149,11 +129,3 @@ def _stacked(above: Tensor, below: Tensor) -> Tensor:
     values = torch.cat([above.values(), below.values()])
     shape = (above.shape[0] + below.shape[0], above.shape[1])
     return torch.sparse_csr_tensor(crow, columns, values, shape, check_invariants=False)
-
-
-def _without_bias(embeddings: Embeddings) -> Float[Tensor, "items dim"]:
-    columns = embeddings.parts.get(BIAS)
-    if columns is None:
-        return embeddings.items
-    start, stop, _ = columns.indices(embeddings.items.shape[1])
-    return torch.cat([embeddings.items[:, :start], embeddings.items[:, stop:]], dim=1)
