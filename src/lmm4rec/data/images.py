@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 import struct
@@ -90,21 +91,50 @@ class ImageFile:
     def _decode(self) -> Image.Image:
         if self.root is not None and not self.path.resolve().is_relative_to(self.root.resolve()):
             raise ImageError(f"{self.path} lies outside {self.root}")
-        try:
-            image = Image.open(self.path)
-        except FileNotFoundError:
-            raise MissingImageError(f"{self.path} is missing") from None
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise HugeImageError(f"{self.path} has more than {MAX_PIXELS:,} pixels; make it smaller") from None
-        except UnidentifiedImageError:
-            raise NotAnImageError(f"{self.path} is not a picture that can be read") from None
-        except _UNDECODABLE as error:
-            raise ImageError(f"{self.path} cannot be read: {error}") from None
-        if image.width * image.height > MAX_PIXELS:
-            size = f"{image.width} × {image.height}"
-            image.close()
-            raise HugeImageError(f"{self.path} has {size} pixels, more than {MAX_PIXELS:,}; make it smaller")
-        return image
+        return _decode(self.path, str(self.path))
+
+
+@dataclass(frozen=True)
+class ImageBytes:
+    """A picture in memory, such as an upload; checked like one in a file."""
+
+    content: bytes
+    name: str = "the picture"  # what errors call it
+
+    def open(self) -> Image.Image:
+        """The picture as upright RGB: the first frame, transparency laid on white.
+
+        Raises:
+            ImageError: the bytes are damaged, are no picture, or have more than `MAX_PIXELS` pixels.
+        """
+        with _decode(io.BytesIO(self.content), self.name) as image:
+            try:
+                return to_rgb(ImageOps.exif_transpose(image))
+            except _UNDECODABLE as error:
+                raise ImageError(f"{self.name} is damaged: {error}") from None
+
+    def digest(self) -> str:
+        """SHA-256 of the bytes."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def _decode(source: Path | io.BytesIO, name: str) -> Image.Image:
+    """The opened picture, its header read; an ImageError of a kind that says what is wrong with it."""
+    try:
+        image = Image.open(source)
+    except FileNotFoundError:
+        raise MissingImageError(f"{name} is missing") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise HugeImageError(f"{name} has more than {MAX_PIXELS:,} pixels; make it smaller") from None
+    except UnidentifiedImageError:
+        raise NotAnImageError(f"{name} is not a picture that can be read") from None
+    except _UNDECODABLE as error:
+        raise ImageError(f"{name} cannot be read: {error}") from None
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width} × {image.height}"
+        image.close()
+        raise HugeImageError(f"{name} has {size} pixels, more than {MAX_PIXELS:,}; make it smaller")
+    return image
 
 
 _ORIENTATION = 0x0112  # the EXIF tag

@@ -23,6 +23,7 @@ from lmm4rec.experiments.environment import Cost, environment
 from lmm4rec.experiments.estimate_end2end import estimate_training
 from lmm4rec.experiments.folder import RunFolder, open_folder
 from lmm4rec.experiments.listeners import Listener, curves, history_writer
+from lmm4rec.experiments.packing import pack
 from lmm4rec.experiments.plan import RECOMMENDERS, Plan, make_plan
 from lmm4rec.experiments.protocol import masked
 from lmm4rec.experiments.report.page import write_report
@@ -34,7 +35,6 @@ from lmm4rec.features.live import Live
 from lmm4rec.features.source import FeatureSource, Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.serving.bundle import Bundle
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import History, Trainer
@@ -86,15 +86,15 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> 
     with cost.phase("train"):
         history = train(plan, folder, objective, split, cost, shown=shown)
     if parallel.is_first():
-        _conclude(plan, folder, split, content, objective, history, cost)
+        _conclude(plan, folder, bench, content, objective, history, cost)
     parallel.wait()
 
 
 def _conclude(
-    plan: Plan, folder: RunFolder, split: Split, content: Content, objective: Ranking, history: History, cost: Cost
+    plan: Plan, folder: RunFolder, bench: Workbench, content: Content, objective: Ranking, history: History, cost: Cost
 ) -> None:
     """Measure the trained model, and write what a run leaves behind."""
-    recommender, source = objective.recommender, objective.source
+    split, recommender, source = bench.split(plan), objective.recommender, objective.source
     content = replace(content, features=source())  # of the final weights
     evaluator = Evaluator(**plan.arguments("evaluate", Evaluator))
     with cost.phase("evaluate"), torch.inference_mode():
@@ -114,7 +114,9 @@ def _conclude(
     record |= {"slices": test.slices, "beyond": test.beyond}
     record |= _alignment(content, source)
     record["cost"] = cost.summary() | content.cost | _sizes(objective) | _encodings(source, history)
-    Bundle.of(scorer, split.dataset, _card(plan, record | {"test": test.mean})).save(folder.bundle)
+    card = _card(plan, record | {"test": test.mean})
+    thumbnails = bench.thumbnails(plan)
+    pack(plan, recommender, scorer, split, content, thumbnails, card, folder.encoder).save(folder.bundle)
     write_json(folder.metrics, record | {"test": test.mean})
 
 

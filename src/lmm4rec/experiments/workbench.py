@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from lmm4rec.core.fingerprint import fingerprint
@@ -22,6 +23,9 @@ from lmm4rec.evaluation.alignment import measure_alignment
 from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen, untuned
 from lmm4rec.experiments.plan import PRECOMPUTED, SOURCES, Plan, make_encoder
 from lmm4rec.features.altered import altered, differs_at_test
+from lmm4rec.serving.thumbnails import catalog_thumbnails
+
+_PICTURED = 1000  # small pictures in a run's bundle: seconds, whatever the catalog; `lmm4rec export` takes more
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Workbench:
     def __init__(self) -> None:
         self._datasets: dict[str, Dataset] = {}
         self._splits: dict[str, Split] = {}
+        self._thumbnails: dict[str, dict[int, bytes]] = {}
 
     def dataset(self, plan: Plan) -> Dataset:
         """The plan's data set, filtered."""
@@ -61,6 +66,13 @@ class Workbench:
             self._splits[key] = split(self.dataset(plan), method, **plan.arguments("split", split))
             _tell(self._splits[key])
         return self._splits[key]
+
+    def thumbnails(self, plan: Plan) -> dict[int, bytes]:
+        """Small pictures of the plan's most liked items."""
+        key = fingerprint(plan.tables["data"])
+        if key not in self._thumbnails:
+            self._thumbnails[key] = popular_thumbnails(self.dataset(plan), limit=_PICTURED)
+        return self._thumbnails[key]
 
     def content(self, plan: Plan, catalog: Catalog, *, shown: bool) -> Content:
         """The plan's features; empty for a model without an [encoder] table."""
@@ -94,6 +106,12 @@ def _altered(plan: Plan, content: Content) -> Content:
     if differs_at_test(options.get("hide"), options["hide_at"]):
         tested = altered(content.features, "test", **options)
     return replace(content, features=altered(content.features, "train", **options), tested=tested)
+
+
+def popular_thumbnails(dataset: Dataset, *, limit: int) -> dict[int, bytes]:
+    """The thumbnails of the most liked items that have a picture."""
+    popular_first = np.argsort(-dataset.interactions.item_counts(dataset.n_items), kind="stable")
+    return catalog_thumbnails(dataset.catalog, popular_first.tolist(), limit=limit)
 
 
 def _tell(split: Split) -> None:
