@@ -1,4 +1,4 @@
-"""Pictures in files and in memory: read when needed, whatever their mode, and never from outside the catalog's folder."""
+"""Pictures in files and in memory: read when needed, whatever the mode, never from outside the catalog's folder."""
 
 from __future__ import annotations
 

@@ -1,0 +1,43 @@
+"""From what a bundle says to what the service sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from lmm4rec.serving.answers import Explanation, Recommendation
+from lmm4rec.serving.api.schemas import Card, Near, Reason
+from lmm4rec.serving.api.served import Served
+
+
+def card(served: Served, item: str, score: float | None = None, reason: Reason | None = None) -> Card:
+    """One item as a card."""
+    return Card(
+        id=item,
+        title=served.bundle.title(item),
+        score=score,
+        picture=picture(served, item),
+        added=item in served.added,
+        reason=reason,
+    )
+
+
+def cards(served: Served, found: Iterable[Recommendation]) -> list[Card]:
+    """Items and their scores as cards."""
+    return [card(served, one.item, one.score) for one in found]
+
+
+def reason(served: Served, explanation: Explanation, nearest: int = 3) -> Reason:
+    """Why an item is recommended."""
+    near = [
+        Near(id=one.item, title=one.title, similarity=one.score, picture=picture(served, one.item))
+        for one in explanation.nearest[:nearest]
+    ]
+    return Reason(score=explanation.score, shares=dict(explanation.shares), nearest=near)
+
+
+def picture(served: Served, item: str) -> str | None:
+    """Where an item's thumbnail is; None where it has none."""
+    if served.bundle.thumbnail(item) is None:
+        return None
+    return f"/thumbnails/{quote(item, safe='')}?bundle={quote(served.name, safe='')}"

@@ -1,0 +1,93 @@
+"""The process that serves: uvicorn, with a graceful stop and loading anew on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.serving.api.app import make_app
+from lmm4rec.serving.api.served import ServedBundles
+from lmm4rec.serving.api.settings import Settings
+
+logger = logging.getLogger(__name__)
+_STOP_S = 15  # how long requests may take to end once the service stops
+_CONNECTIONS = 1024  # more are turned away
+
+
+class _Server(uvicorn.Server):
+    """Tells the app that it stops, so that /ready says so to whoever sends requests here."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        self._app.state.stopping = True
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+
+def serve(folders: Sequence[Path], settings: Settings, *, started: Callable[[str], None] = lambda url: None) -> None:
+    """Serve the bundles of these run folders until a signal ends it.
+
+    SIGTERM and SIGINT stop it once the requests that are being answered have their answers; SIGHUP loads the bundles
+    anew. `started` is called with the address just before requests are taken.
+
+    Raises:
+        CheckpointError: a folder has no bundle, or its added items cannot be read.
+    """
+    _warn(settings)
+    app = make_app(folders, settings)
+    app.router.lifespan_context = _with_reload(app, app.router.lifespan_context)
+    config = uvicorn.Config(
+        app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
+        limit_concurrency=_CONNECTIONS, timeout_keep_alive=20, timeout_graceful_shutdown=_STOP_S, lifespan="on",
+    )  # fmt: skip
+    started(f"http://{'localhost' if settings.is_local else settings.host}:{settings.port}/")
+    _Server(config, app).run()
+
+
+def _warn(settings: Settings) -> None:
+    if settings.is_local:
+        return
+    logger.warning("WARNING: on %s others can reach this service. Put a proxy with TLS before it.", settings.host)
+    if settings.writing == "off":
+        logger.warning("Without a token (--token-env NAME) nobody can add or delete items.")
+    if not settings.known_hosts:
+        logger.warning("It answers to any host name; --allow-host NAME makes it answer to that one alone.")
+
+
+def _with_reload(app: FastAPI, lifespan: Callable[[FastAPI], object]) -> Callable[[FastAPI], object]:
+    """The app's lifespan with a SIGHUP that loads the bundles anew."""
+
+    @asynccontextmanager
+    async def whole(app: FastAPI) -> AsyncIterator[None]:
+        running: set[asyncio.Task[None]] = set()
+
+        def reload() -> None:
+            task = asyncio.ensure_future(_reload(app.state.bundles))
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+        if hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+        async with lifespan(app):  # type: ignore[attr-defined]
+            yield
+
+    return whole
+
+
+async def _reload(bundles: ServedBundles) -> None:
+    try:
+        names = await bundles.reload()
+    except LMM4RecError as error:
+        logger.error("not loaded anew, the old one stays: %s", error)
+    else:
+        logger.info("loaded anew: %s", ", ".join(names))
