@@ -112,6 +112,26 @@ def recommend_command(
     recommend_items(run, users, k)
 
 
+@app.command("serve")
+def serve_command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; the first one answers by default.")],
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
+    token_env: Annotated[
+        str | None,
+        typer.Option("--token-env", metavar="NAME", help="The environment variable with the token that writing needs."),
+    ] = None,
+    allow_hosts: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="A host name to answer to beside the address itself; *: any."),
+    ] = None,
+) -> None:
+    """Serve finished runs over HTTP, with a page to look at them: users, items, search, new items."""
+    from lmm4rec.cli.serve import serve_runs
+
+    serve_runs(runs, host=host, port=port, token_env=token_env, hosts=allow_hosts or [])
+
+
 @app.command("example")
 def example_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet.")] = Path("my_shop"),

@@ -10,21 +10,14 @@ from lmm4rec.serving.api.schemas import Card, Near, Reason
 from lmm4rec.serving.api.served import Served
 
 
-def card(served: Served, item: str, score: float | None = None, reason: Reason | None = None) -> Card:
+def card(served: Served, item: str, title: str, score: float | None = None) -> Card:
     """One item as a card."""
-    return Card(
-        id=item,
-        title=served.bundle.title(item),
-        score=score,
-        picture=picture(served, item),
-        added=item in served.added,
-        reason=reason,
-    )
+    return Card(id=item, title=title, score=score, picture=picture(served, item), added=item in served.added)
 
 
 def cards(served: Served, found: Iterable[Recommendation]) -> list[Card]:
     """Items and their scores as cards."""
-    return [card(served, one.item, one.score) for one in found]
+    return [card(served, one.item, one.title, one.score) for one in found]
 
 
 def reason(served: Served, explanation: Explanation, nearest: int = 3) -> Reason:
@@ -38,6 +31,6 @@ def reason(served: Served, explanation: Explanation, nearest: int = 3) -> Reason
 
 def picture(served: Served, item: str) -> str | None:
     """Where an item's thumbnail is; None where it has none."""
-    if served.bundle.thumbnail(item) is None:
+    if not served.has_picture(item):
         return None
     return f"/thumbnails/{quote(item, safe='')}?bundle={quote(served.name, safe='')}"

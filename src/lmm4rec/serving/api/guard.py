@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -110,16 +109,12 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=_as_scope(message))
+            message = message | {"headers": list(message.get("headers", ()))}
+            headers = MutableHeaders(raw=message["headers"])
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
             headers.setdefault("cache-control", "no-store")
         await self._send(message)
-
-
-def _as_scope(message: Message) -> dict[str, Any]:
-    message["headers"] = list(message.get("headers", ()))
-    return dict(headers=message["headers"])
 
 
 def _name(host: str) -> str:

@@ -84,7 +84,7 @@ async def history(served: Bundled, user: UserPath, k: K = 50) -> Cards:
     """What a user has, the latest first where the log has times."""
     check(served.bundle.users, [user])
     seen = await served.run(lambda: served.bundle.history(user))
-    return Cards(bundle=served.name, items=[card(served, one.item) for one in seen[:k]])
+    return Cards(bundle=served.name, items=[card(served, one.item, one.title) for one in seen[:k]])
 
 
 @router.get("/explain", responses=responses(404, 409))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from lmm4rec.core.errors import LMM4RecError, did_you_mean
+from PIL import Image
+
+from lmm4rec.core.errors import DataError, LMM4RecError, did_you_mean
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.images import ImageBytes
 from lmm4rec.serving.added import AddedItem, AddedItems
@@ -52,6 +55,7 @@ class Served:
         self._added = AddedItems(home / ADDED)
         self.added: frozenset[str] = frozenset()
         self.not_restored: tuple[str, ...] = ()
+        self.abilities: Mapping[str, bool] = {}
         self._take(bundle)
         self._ranking = ThreadPoolExecutor(1, f"rank-{name}")
         self._other = ThreadPoolExecutor(2, f"work-{name}")
@@ -67,7 +71,11 @@ class Served:
         failed = _restore(bundle, new)
         if failed:
             logger.warning("%s: %d added items could not be taken: %s", self.name, len(failed), failed[:10])
+        self.abilities = _abilities(bundle)  # which loads the encoder too, before anybody waits for it
+        self.field_names = _field_names(bundle)
         self.bundle = bundle
+        self._pictured: dict[str, bool] = {}
+        self._counts = bundle.seen.user_counts(len(bundle.users))
         self.not_restored = tuple(failed)
         self.added = frozenset(item.id for item in new) - set(failed)
         self._gauge()
@@ -75,6 +83,23 @@ class Served:
     def _gauge(self) -> None:
         self._metrics.items.labels(self.name, "catalog").set(len(self.bundle.items) - len(self.added))
         self._metrics.items.labels(self.name, "added").set(len(self.added))
+
+    def has_picture(self, item: str) -> bool:
+        """Whether an item has a thumbnail; False for one that was removed a moment ago."""
+        known = self._pictured.get(item)
+        if known is None:
+            known = self._pictured[item] = item in self.bundle.items and self.bundle.thumbnail(item) is not None
+        return known
+
+    def find_users(self, words: str) -> Sequence[str]:
+        """The users whose id holds some words: those that begin with them first."""
+        return _matching(self.bundle.users, words, lambda user: user)
+
+    def find_items(self, words: str, added: bool) -> Sequence[str]:
+        """The items whose id or title holds some words; with `added` only those that came after the training."""
+        bundle, among = self.bundle, self.added
+        ids: Sequence[str] = [item for item in bundle.items if item in among] if added else bundle.items
+        return _matching(ids, words, lambda item: f"{bundle.title(item)} {item}")
 
     async def run(self, work: Callable[[], Answer]) -> Answer:
         """The result of work that takes a while, done beside the event loop."""
@@ -136,6 +161,7 @@ class Served:
             self.bundle.remove_items([item.id])
             raise _not_written(error) from error
         self.added |= {item.id}
+        self._pictured.pop(item.id, None)
         self._gauge()
 
     def _remove(self, id_: str) -> None:
@@ -150,6 +176,11 @@ class Served:
         self.added -= {id_}
         self.bundle.remove_items([id_])
         self._gauge()
+
+    def history_length(self, user: str) -> int:
+        """How many items a user has."""
+        counts = self._counts
+        return int(counts[self.bundle.users.row(user)]) if user in self.bundle.users else 0
 
     def close(self) -> None:
         """Finish what is being done and let go of the files."""
@@ -181,6 +212,42 @@ def _taken(bundle: Bundle, item: NewItem) -> bool:
 
 def _new(item: AddedItem) -> NewItem:
     return NewItem(item.id, item.fields, None if item.image is None else ImageBytes(item.image, f"of item {item.id}"))
+
+
+def _abilities(bundle: Bundle) -> Mapping[str, bool]:
+    """What the bundle can do: its search is tried, since that depends on its encoder."""
+    first = bundle.items[0]
+    blank = io.BytesIO()
+    Image.new("RGB", (32, 32), "gray").save(blank, "PNG")
+    return {
+        "search_words": _works(lambda: bundle.search(text=bundle.title(first), k=1)),
+        "search_picture": _works(lambda: bundle.search(image=ImageBytes(blank.getvalue()), k=1)),
+        "add_items": bundle.newcomers is not None and bundle.encoder is not None,
+        "explain": _works(lambda: bundle.explain(bundle.users[0], first)),
+    }
+
+
+def _works(ask: Callable[[], object]) -> bool:
+    try:
+        ask()
+    except DataError:  # this question had no sense, another may
+        return True
+    except LMM4RecError:
+        return False
+    return True
+
+
+def _field_names(bundle: Bundle) -> list[str]:
+    """The text columns of the catalog."""
+    return list(bundle.fields(bundle.items[0]))
+
+
+def _matching(ids: Sequence[str], words: str, text: Callable[[str], str]) -> Sequence[str]:
+    wanted = words.strip().lower()
+    if not wanted:
+        return ids
+    found = [(low.startswith(wanted), id_) for id_ in ids if wanted in (low := text(id_).lower())]
+    return [id_ for begins, id_ in found if begins] + [id_ for begins, id_ in found if not begins]
 
 
 def unknown(ids: Vocabulary, id_: str) -> Problem:

@@ -76,7 +76,7 @@ async def items(
 ) -> ItemPage:
     """The items, the added ones last."""
     found = await served.run(lambda: served.find_items(q, added))
-    page = [card(served, item) for item in found[offset : offset + limit]]
+    page = [card(served, item, served.bundle.title(item)) for item in found[offset : offset + limit]]
     return ItemPage(bundle=served.name, total=len(found), offset=offset, items=page)
 
 
@@ -139,7 +139,7 @@ async def item_detail(served: Bundled, item: ItemPath) -> ItemDetail:
 
 def _detail(served: Served, item: str) -> ItemDetail:
     fields = {name: text for name, text in served.bundle.fields(item).items() if text}
-    return ItemDetail(**card(served, item).model_dump(), fields=fields)
+    return ItemDetail(**card(served, item, served.bundle.title(item)).model_dump(), fields=fields)
 
 
 @router.delete(

@@ -5,7 +5,7 @@ import { link } from "./place.js";
 
 const KNOWN = ["id", "image", "text", "bias", "joint"]; // parts with a color of their own; others share four more
 const NAMES = {
-  id: "tastes of people alike", image: "picture", text: "words", bias: "popular with all", joint: "all parts together",
+  id: "tastes of people alike", image: "picture", text: "words", bias: "popular with all", joint: "all parts (they cannot be told apart)",
 };
 
 export const partName = (part) => NAMES[part] ?? part;
@@ -34,6 +34,9 @@ export function picture(item, lazy = true) {
   return el("span", { class: "frame" }, image);
 }
 
+/** Whether the model's parts can be told apart: one bar of one color would say nothing. */
+const hasParts = (item) => Object.keys(item.reason?.shares ?? {}).length > 1;
+
 /** Shares of the score: what adds to it as one bar of colored pieces. */
 export function shareBar(shares) {
   const adding = Object.entries(shares).filter(([, value]) => value > 0);
@@ -55,7 +58,7 @@ export function shareRows(shares) {
 }
 
 export function legend(items) {
-  const parts = new Set(items.flatMap((item) => Object.entries(item.reason?.shares ?? {}).filter(([, v]) => v > 0).map(([part]) => part)));
+  const parts = new Set(items.filter(hasParts).flatMap((item) => Object.entries(item.reason.shares).filter(([, v]) => v > 0).map(([part]) => part)));
   if (!parts.size) return null;
   const order = (part) => (KNOWN.includes(part) ? KNOWN.indexOf(part) : KNOWN.length);
   const keys = [...parts].sort((one, two) => order(one) - order(two));
@@ -78,7 +81,7 @@ export function card(item, { rank, bundle, small } = {}) {
         rank && el("span", { class: "rank", "aria-hidden": "true" }, String(rank)),
         item.added && el("span", { class: "badge" }, "new")),
       el("span", { class: "name" }, item.title),
-      item.reason && shareBar(item.reason.shares),
+      item.reason && hasParts(item) && shareBar(item.reason.shares),
       item.reason && nearest(item.reason)));
 }
 
