@@ -55,20 +55,27 @@ def test_no_pickle_is_written(tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".parquet", ".safetensors"}
 
 
-@pytest.mark.parametrize("name", ["vectors.safetensors", "users.parquet", "seen.parquet"])
-def test_a_damaged_bundle_says_so(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("stem", ["vectors", "users", "seen", "texts"])
+def test_a_damaged_bundle_says_which_file(tmp_path: Path, stem: str) -> None:
     bundle().save(tmp_path)
-    whole = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="is damaged"):
+    (path,) = tmp_path.glob(f"{stem}-*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match=rf"is damaged \({path.name} is not what was written"):
+        Bundle.load(tmp_path)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=rf"is damaged \({path.name} is missing"):
         Bundle.load(tmp_path)
 
 
 def test_a_bundle_of_another_version_says_so(tmp_path: Path) -> None:
     bundle().save(tmp_path)
     facts = tmp_path / "bundle.json"
-    facts.write_text(facts.read_text().replace('"version": 1', '"version": 99'))
-    with pytest.raises(CheckpointError, match="version 99"):
+    facts.write_text(facts.read_text().replace('"version": 2', '"version": 99'))
+    with pytest.raises(CheckpointError, match="version 99, this release reads 2: install a newer"):
+        Bundle.load(tmp_path)
+    facts.write_text('{"version": 1, "kind": "embeddings"}')
+    with pytest.raises(CheckpointError, match="version 1, this release reads 2: run the experiment again"):
         Bundle.load(tmp_path)
 
 

@@ -39,6 +39,9 @@ class Encoder(nn.Module, ABC):
     separable: ClassVar[bool] = False
     """Whether `prepare` and `forward` follow `dims`, each modality in a pass of its own; `parts` uses that."""
 
+    joint: ClassVar[bool] = False
+    """Whether its vectors of pictures and of words lie in one space, so that words find pictures."""
+
     _weights: str = ""  # a digest of the weights where it is known
 
     about: ClassVar[Mapping[str, str]] = {}

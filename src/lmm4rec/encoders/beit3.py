@@ -55,6 +55,7 @@ class Beit3(Encoder):
     """
 
     separable = True
+    joint = True
     about: ClassVar = {
         "gives": "image and text, each 768-d (large 1024-d), and the fused pair (1536-d, large 2048-d)",
         "weights": 'an official .pth file or a saved folder, with beit3.spm beside it; "tiny", "toyshop"',

@@ -43,6 +43,7 @@ class Clip(Encoder):
     """
 
     separable = True
+    joint = True
 
     about: ClassVar = {
         "gives": "image and text in one space; ViT-B 512-d, ViT-L/14 768-d",

@@ -38,6 +38,7 @@ class Dual(Encoder):
     """
 
     separable = True
+    joint = True
 
     about: ClassVar = {
         "gives": "image and text in one space; SigLIP base 768-d, AltCLIP 768-d, Chinese-CLIP base 512-d",

@@ -58,6 +58,7 @@ class Vlmo(Encoder):
     """
 
     separable = True
+    joint = True
     about: ClassVar = {
         "gives": "image and text in one space, their VL variants, and the fused pair",
         "weights": 'an official .pt file or a saved folder, with vocab.txt beside it; "tiny", "toyshop"',

@@ -16,6 +16,7 @@ from lmm4rec.evaluation.evaluator import Evaluator, Report
 from lmm4rec.experiments.environment import Cost, environment
 from lmm4rec.experiments.folder import RunFolder, open_folder
 from lmm4rec.experiments.listeners import curves, history_writer
+from lmm4rec.experiments.packing import pack
 from lmm4rec.experiments.plan import RECOMMENDERS, Plan, make_plan
 from lmm4rec.experiments.protocol import masked
 from lmm4rec.experiments.report.page import write_report
@@ -26,7 +27,6 @@ from lmm4rec.experiments.workbench import Content, Workbench
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.serving.bundle import Bundle
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import History, Trainer
@@ -84,7 +84,7 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> 
     _write_per_user(folder, split, valid, test)
     record |= {"slices": test.slices, "beyond": test.beyond}
     record["cost"] = cost.summary() | content.cost | _sizes(recommender)
-    Bundle.of(scorer, split.dataset, _card(plan, record | {"test": test.mean})).save(folder.bundle)
+    pack(plan, scorer, split, content, _card(plan, record | {"test": test.mean})).save(folder.bundle)
     write_json(folder.metrics, record | {"test": test.mean})
 
 

@@ -1,0 +1,168 @@
+"""The encoder of a bundle: how it is written down, and how it turns new items and queries into vectors."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lmm4rec.core.errors import DataError, LMM4RecError
+from lmm4rec.core.progress import progress
+from lmm4rec.core.registry import Registry, hyper_parameters
+from lmm4rec.core.types import Features, Item, Modality, Picture
+from lmm4rec.encoders.base import FUSED, Encoder
+from lmm4rec.features.loop import Manner, encode_blocks
+
+_ENCODERS = Registry("lmm4rec.encoders", kind="encoder")
+_MANNER = Manner(torch.device("cpu"), "float32", 32, 0, 512)
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """An encoder as plain values: its name and arguments, encoders inside it the same way.
+
+    `folder` holds a copy of its weights; without one, the arguments name where they lie.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    folder: Path | None = None
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any], *, inside: Path) -> EncoderRecord:
+        """The record that `plain` wrote; its folders lie `inside` one."""
+        arguments = {
+            key: cls.of_plain(value, inside=inside) if isinstance(value, Mapping) and "encoder" in value else value
+            for key, value in plain["arguments"].items()
+        }
+        return cls(plain["encoder"], arguments, inside / plain["folder"] if plain.get("folder") else None)
+
+    def plain(self) -> dict[str, Any]:
+        """The record as JSON can hold it; folders by their names."""
+        arguments = {
+            key: value.plain() if isinstance(value, EncoderRecord) else value for key, value in self.arguments.items()
+        }
+        told = {"encoder": self.name, "arguments": arguments}
+        return told | ({"folder": self.folder.name} if self.folder else {})
+
+    def make(self, catalog: Callable[[], Sequence[Item]]) -> Encoder:
+        """The encoder, having learned the catalog where it does so.
+
+        Raises:
+            LMM4RecError: its weights are not where the record says.
+        """
+        encoder = self._made()
+        encoder.learn_catalog(catalog())
+        return encoder.eval()
+
+    def copied(self, folder: Path) -> EncoderRecord:
+        """The record of a copy whose weights are written to folders inside `folder`; itself where it has none."""
+        sides = {key: side for key, side in self.arguments.items() if isinstance(side, EncoderRecord)}
+        if sides:
+            copies = {key: side.copied(folder / key) for key, side in sides.items()}
+            return replace(self, arguments={**self.arguments, **copies})
+        encoder = self._made()
+        if not hasattr(encoder, "save_pretrained"):
+            return self
+        folder.mkdir(parents=True, exist_ok=True)
+        encoder.save_pretrained(folder)  # type: ignore[operator]
+        return replace(self, folder=folder)
+
+    def _made(self) -> Encoder:
+        component = _ENCODERS.get(self.name)
+        if self.folder:
+            copy: Encoder = component.from_pretrained(self.folder)
+            return copy
+        arguments = {
+            key: value._made() if isinstance(value, EncoderRecord) else value for key, value in self.arguments.items()
+        }
+        known = hyper_parameters(component)
+        encoder: Encoder = component(**{key: value for key, value in arguments.items() if key in known})
+        return encoder
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An encoder at work on single items and queries, one pass a modality."""
+
+    encoder: Encoder
+
+    @cached_property
+    def parts(self) -> dict[Modality, Encoder]:
+        """For each modality that comes out, the part of the encoder that gives it."""
+        return {modality: part for part in self.encoder.parts() for modality in part.dims}
+
+    @property
+    def joint(self) -> bool:
+        """Whether words find pictures."""
+        return self.encoder.joint
+
+    @torch.no_grad()
+    def read(self, items: Sequence[Item]) -> Features:
+        """The vectors of items, zeros where one lacks a modality.
+
+        Raises:
+            ImageError: a picture cannot be read.
+        """
+        found: dict[Modality, Tensor] = {}
+        for part in dict.fromkeys(self.parts.values()):
+            contents = {f"{row:032x}": item for row, item in enumerate(items)}
+            with progress(total=len(items), description="", unit="item", shown=False) as bar:
+                blocks = list(encode_blocks(part, contents, _MANNER, bar))
+            for block in blocks:
+                _refuse_broken(items, block.broken)
+            found |= {m: torch.cat([block.features[m] for block in blocks]) for m in part.dims}
+        return {modality: found[modality] for modality in self.encoder.dims}
+
+    def words(self, text: str) -> Float[Tensor, " dim"]:
+        """The vector of a query in words.
+
+        Raises:
+            LMM4RecError: the encoder gives no vector for words alone.
+        """
+        part = self._alone("text", "words")
+        keys = [key for _, key, _, _ in string.Formatter().parse(part.text) if key]
+        key = "title" if "title" in keys or not keys else keys[0]
+        return self._query(part, "text", Item("query", dict.fromkeys(keys, "") | {key: text}))
+
+    def picture(self, image: Picture) -> Float[Tensor, " dim"]:
+        """The vector of a query by picture.
+
+        Raises:
+            LMM4RecError: the encoder gives no vector for a picture alone.
+            ImageError: the picture cannot be read.
+        """
+        image.open()
+        return self._query(self._alone("image", "a picture"), "image", Item("query", {}, image))
+
+    def _alone(self, modality: Modality, what: str) -> Encoder:
+        if modality in self.parts:
+            return self.parts[modality]
+        gives = ", ".join(self.encoder.dims)
+        hint = " of both together" if FUSED in self.encoder.dims else ""
+        raise LMM4RecError(
+            f"the bundle's encoder {type(self.encoder).__name__} gives {gives} vectors{hint}, none for {what} alone; "
+            f"export a run whose [encoder] gives {modality} to search so"
+        )
+
+    @torch.no_grad()
+    def _query(self, part: Encoder, modality: Modality, item: Item) -> Float[Tensor, " dim"]:
+        inputs = part.prepare([item])
+        if not part.present(inputs)[modality][0]:
+            raise DataError("the query is empty: give some words, or a picture that can be read")
+        return part(inputs)[modality][0].float()
+
+
+def _refuse_broken(items: Sequence[Item], broken: Tensor) -> None:
+    for row in broken.nonzero().flatten().tolist():
+        picture = items[row].picture
+        if picture is not None:
+            picture.open()  # says what is wrong with it
+            raise DataError(f"the picture of item '{items[row].id}' cannot be read")
