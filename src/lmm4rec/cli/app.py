@@ -114,7 +114,9 @@ def recommend_command(
 
 @app.command("serve")
 def serve_command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; the first one answers by default.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders; the first one answers by default.")
+    ],
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
     token_env: Annotated[
@@ -123,7 +125,9 @@ def serve_command(
     ] = None,
     allow_hosts: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", metavar="NAME", help="A host name to answer to beside the address itself; *: any."),
+        typer.Option(
+            "--allow-host", metavar="NAME", help="A host name to answer to beside the address itself; *: any."
+        ),
     ] = None,
 ) -> None:
     """Serve finished runs over HTTP, with a page to look at them: users, items, search, new items."""

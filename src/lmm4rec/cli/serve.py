@@ -30,7 +30,7 @@ def _token(name: str | None) -> str | None:
     token = os.environ.get(name, "")
     if len(token) < _SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(
-            f"the environment variable {name} must hold the token: {_SHORTEST} or more ASCII characters without spaces; "
+            f"the environment variable {name} has to hold the token, {_SHORTEST} ASCII characters or more, no spaces; "
             f'export {name}="$(openssl rand -hex 24)" makes one'
         )
     return token

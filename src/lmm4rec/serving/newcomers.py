@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import LMM4RecError
-from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
+from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
 
 _NEIGHBORS = 20
+NewFeatures: TypeAlias = Mapping[Modality, Float[Tensor, "new _dim"]]
+"""As `Features`, a row a new item."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Newcomers:
 
     neighbors: int = _NEIGHBORS
 
-    def vectors(self, known: Features, scorer: Scorer, new: Features) -> Float[Tensor, "new dim"]:
+    def vectors(self, known: Features, scorer: Scorer, new: NewFeatures) -> Float[Tensor, "new dim"]:
         """The vectors of the `new` items; `known` are the features of the scorer's items."""
         weights = alike(new, known)
         if isinstance(scorer, Neighbors):
@@ -47,7 +49,7 @@ class Newcomers:
         return cls(plain["neighbors"])
 
 
-def alike(new: Features, known: Features) -> Float[Tensor, "new known"]:
+def alike(new: NewFeatures, known: Features) -> Float[Tensor, "new known"]:
     """The mean over modalities of the cosine of features; 0 where one of both lacks the modality."""
     cosines = [F.normalize(new[m].float(), dim=1) @ F.normalize(known[m].float(), dim=1).T for m in known]
     return torch.stack(cosines).mean(0)

@@ -26,8 +26,8 @@ _KINDS = {
 _PAGES = {"index.html": "/", "docs.html": "/docs"}  # the other files are at /page/NAME
 _ABOUT = """Recommendations, similar items and search from trained bundles.
 
-Ids are the data set's own. Every error is a problem (RFC 9457) with `status`, `title`, `detail` and, where single values
-are wrong, `errors`. Where the service has a token, writing needs the header `Authorization: Bearer TOKEN`."""
+Ids are the data set's own. Every error is a problem (RFC 9457) with `status`, `title`, `detail` and, where single
+values are wrong, `errors`. Where the service has a token, writing needs the header `Authorization: Bearer TOKEN`."""
 
 
 def make_app(folders: Sequence[Path], settings: Settings) -> FastAPI:

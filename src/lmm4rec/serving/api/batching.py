@@ -76,9 +76,7 @@ class Batcher(Generic[Key, Answer]):
         return key, batch
 
 
-def _hand_out(
-    batch: Sequence[tuple[str, asyncio.Future[Answer]]], done: asyncio.Future[Mapping[str, Answer]]
-) -> None:
+def _hand_out(batch: Sequence[tuple[str, asyncio.Future[Answer]]], done: asyncio.Future[Mapping[str, Answer]]) -> None:
     error = done.exception()
     for question, future in batch:
         if future.done():

@@ -109,7 +109,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = message | {"headers": list(message.get("headers", ()))}
+            message["headers"] = list(message.get("headers", ()))
             headers = MutableHeaders(raw=message["headers"])
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)

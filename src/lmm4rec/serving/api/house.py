@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
@@ -49,7 +51,7 @@ async def health() -> State:
 async def ready(request: Request) -> State:
     """Whether requests are taken: not while the service stops."""
     if request.app.state.stopping:
-        raise Problem(503, "the service stops", headers={"retry-after": "10"})
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the service stops", headers={"retry-after": "10"})
     return State(status="ready")
 
 

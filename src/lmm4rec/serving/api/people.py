@@ -44,7 +44,9 @@ async def recommend(
         check(served.bundle.items, only)
         bundle = served.bundle
         best = (
-            await served.run(lambda: bundle.recommend([user], k, exclude_seen=exclude_seen, only=list(dict.fromkeys(only))))
+            await served.run(
+                lambda: bundle.recommend([user], k, exclude_seen=exclude_seen, only=list(dict.fromkeys(only)))
+            )
         )[user]
     else:
         best = await served.recommend(user, Wish(k, exclude_seen))

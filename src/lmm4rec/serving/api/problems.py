@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from lmm4rec.core.errors import ImageError, LMM4RecError
@@ -64,6 +65,15 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def install(app: FastAPI) -> None:
     """Make every error of the app a problem; what nobody foresaw is logged and told without its inner life."""
+    document = app.openapi
+
+    def documented() -> dict[str, Any]:
+        whole = document()
+        _, schemas = models_json_schema([(ProblemBody, "serialization")], ref_template="#/components/schemas/{model}")
+        whole.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
+        return whole
+
+    app.openapi = documented  # type: ignore[method-assign]
 
     @app.exception_handler(HTTPException)
     async def told(request: Request, error: HTTPException) -> JSONResponse:

@@ -48,7 +48,11 @@ class Card(BaseModel):
     id: str = Field(examples=["T0001"])
     title: str = Field(examples=["Striped linen cushion"])
     score: float | None = Field(default=None, description="what the list is sorted by", examples=[3.21])
-    picture: str | None = Field(default=None, description="where its thumbnail is; null where it has none", examples=["/thumbnails/T0001?bundle=vbpr-clip"])
+    picture: str | None = Field(
+        default=None,
+        description="where its thumbnail is; null where it has none",
+        examples=["/thumbnails/T0001?bundle=vbpr-clip"],
+    )
     added: bool = Field(default=False, description="whether it was added after the training")
     reason: Reason | None = None
 

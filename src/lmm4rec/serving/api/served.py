@@ -258,7 +258,9 @@ def unknown(ids: Vocabulary, id_: str) -> Problem:
 
 def _not_written(error: sqlite3.Error) -> Problem:
     logger.error("added items cannot be written", exc_info=error)
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"the change could not be written to disk ({error}); nothing changed")
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE, f"the change could not be written to disk ({error}); nothing changed"
+    )
 
 
 class ServedBundles:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -29,6 +29,10 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        _reload_on_signal(self._app)
+        await super().startup(sockets)
+
     def handle_exit(self, sig: int, frame: object) -> None:
         self._app.state.stopping = True
         super().handle_exit(sig, frame)  # type: ignore[arg-type]
@@ -45,7 +49,6 @@ def serve(folders: Sequence[Path], settings: Settings, *, started: Callable[[str
     """
     _warn(settings)
     app = make_app(folders, settings)
-    app.router.lifespan_context = _with_reload(app, app.router.lifespan_context)
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
         limit_concurrency=_CONNECTIONS, timeout_keep_alive=20, timeout_graceful_shutdown=_STOP_S, lifespan="on",
@@ -64,24 +67,17 @@ def _warn(settings: Settings) -> None:
         logger.warning("It answers to any host name; --allow-host NAME makes it answer to that one alone.")
 
 
-def _with_reload(app: FastAPI, lifespan: Callable[[FastAPI], object]) -> Callable[[FastAPI], object]:
-    """The app's lifespan with a SIGHUP that loads the bundles anew."""
+def _reload_on_signal(app: FastAPI) -> None:
+    """Let SIGHUP load the bundles anew; called in the event loop."""
+    running: set[asyncio.Task[None]] = set()
 
-    @asynccontextmanager
-    async def whole(app: FastAPI) -> AsyncIterator[None]:
-        running: set[asyncio.Task[None]] = set()
+    def reload() -> None:
+        task = asyncio.ensure_future(_reload(app.state.bundles))
+        running.add(task)
+        task.add_done_callback(running.discard)
 
-        def reload() -> None:
-            task = asyncio.ensure_future(_reload(app.state.bundles))
-            running.add(task)
-            task.add_done_callback(running.discard)
-
-        if hasattr(signal, "SIGHUP"):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-        async with lifespan(app):  # type: ignore[attr-defined]
-            yield
-
-    return whole
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 async def _reload(bundles: ServedBundles) -> None:

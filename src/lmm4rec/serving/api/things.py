@@ -16,7 +16,18 @@ from lmm4rec.serving.api.cards import card, cards
 from lmm4rec.serving.api.context import Bundled, Writer, check, settings_of
 from lmm4rec.serving.api.pictures import Upload
 from lmm4rec.serving.api.problems import Place, Problem, responses
-from lmm4rec.serving.api.schemas import EXAMPLE_FIELDS, Cards, Id, ItemDetail, ItemPage, ItemPath, K, Limit, Offset, Words
+from lmm4rec.serving.api.schemas import (
+    EXAMPLE_FIELDS,
+    Cards,
+    Id,
+    ItemDetail,
+    ItemPage,
+    ItemPath,
+    K,
+    Limit,
+    Offset,
+    Words,
+)
 from lmm4rec.serving.api.served import Served
 from lmm4rec.serving.api.settings import MAX_FIELD, MAX_FIELD_NAME, MAX_FIELDS, MAX_ID, MAX_WORDS
 
