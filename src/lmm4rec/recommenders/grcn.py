@@ -87,7 +87,12 @@ class GRCN(Recommender):
 
     def embed(self, features: Features) -> Embeddings:
         """Ids on the refined graph beside each modality's vectors."""
-        return Embeddings(*self._vectors(features))
+        users, items = self._vectors(features)
+        ids = users.shape[1] - sum(table.shape[1] for table in self.prototypes.values())
+        parts, start = {"id": slice(0, ids)}, ids
+        for modality in self.projections:
+            parts[modality] = slice(start, start := start + self.prototypes[modality].shape[1])
+        return Embeddings(users, items, parts=parts)
 
     def _vectors(self, features: Features) -> tuple[Float[Tensor, "users dims"], Float[Tensor, "items dims"]]:
         """The final vectors: ids on the refined graph, then each modality."""
