@@ -59,7 +59,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"schema": {"$ref": "#/components/schemas/ProblemBody"}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}}
-        for status in (*statuses, 403, 413, 421, 422, 503)
+        for status in (400, *statuses, 403, 413, 421, 422, 503)
     }
 
 
