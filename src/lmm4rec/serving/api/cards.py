@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import quote
 
 from lmm4rec.serving.answers import Explanation, Recommendation
 from lmm4rec.serving.api.schemas import Card, Near, Reason
@@ -12,7 +11,7 @@ from lmm4rec.serving.api.served import Served
 
 def card(served: Served, item: str, title: str, score: float | None = None) -> Card:
     """One item as a card."""
-    return Card(id=item, title=title, score=score, picture=picture(served, item), added=item in served.added)
+    return Card(id=item, title=title, score=score, picture=served.picture(item), added=item in served.added)
 
 
 def cards(served: Served, found: Iterable[Recommendation]) -> list[Card]:
@@ -23,14 +22,7 @@ def cards(served: Served, found: Iterable[Recommendation]) -> list[Card]:
 def reason(served: Served, explanation: Explanation, nearest: int = 3) -> Reason:
     """Why an item is recommended."""
     near = [
-        Near(id=one.item, title=one.title, similarity=one.score, picture=picture(served, one.item))
+        Near(id=one.item, title=one.title, similarity=one.score, picture=served.picture(one.item))
         for one in explanation.nearest[:nearest]
     ]
     return Reason(score=explanation.score, shares=dict(explanation.shares), nearest=near)
-
-
-def picture(served: Served, item: str) -> str | None:
-    """Where an item's thumbnail is; None where it has none."""
-    if not served.has_picture(item):
-        return None
-    return f"/thumbnails/{quote(item, safe='')}?bundle={quote(served.name, safe='')}"

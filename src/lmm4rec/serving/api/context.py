@@ -21,7 +21,7 @@ def all_bundles(request: Request) -> ServedBundles:
     return bundles
 
 
-def _bundle(
+async def _bundle(
     request: Request,
     bundle: Annotated[
         str | None, Query(max_length=MAX_ID, description="a bundle's name (default: the first)", examples=[None])
@@ -36,7 +36,7 @@ def settings_of(request: Request) -> Settings:
     return settings
 
 
-def may_write(request: Request) -> None:
+async def may_write(request: Request) -> None:
     """Refuse who may not change the items."""
     settings = settings_of(request)
     if settings.writing == "off":
@@ -44,10 +44,10 @@ def may_write(request: Request) -> None:
             HTTPStatus.FORBIDDEN, "writing is off: the service is open to others and has no token (serve --token-env)"
         )
     if settings.writing == "token":
-        check_token(request)
+        await check_token(request)
 
 
-def check_token(request: Request) -> None:
+async def check_token(request: Request) -> None:
     """Refuse who does not know the token; a service without one has nobody who does."""
     token = settings_of(request).token
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -57,6 +57,7 @@ def check_token(request: Request) -> None:
         raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"www-authenticate": "Bearer"})
 
 
+# these are coroutines though they wait for nothing: plain functions would each take a trip to another thread
 Bundled = Annotated[Served, Depends(_bundle)]
 Writer = Depends(may_write)
 Owner = Depends(check_token)

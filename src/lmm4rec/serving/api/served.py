@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -74,7 +75,7 @@ class Served:
         self.abilities = _abilities(bundle)  # which loads the encoder too, before anybody waits for it
         self.field_names = _field_names(bundle)
         self.bundle = bundle
-        self._pictured: dict[str, bool] = {}
+        self._pictures: dict[str, str | None] = {}
         self._counts = bundle.seen.user_counts(len(bundle.users))
         self.not_restored = tuple(failed)
         self.added = frozenset(item.id for item in new) - set(failed)
@@ -84,12 +85,13 @@ class Served:
         self._metrics.items.labels(self.name, "catalog").set(len(self.bundle.items) - len(self.added))
         self._metrics.items.labels(self.name, "added").set(len(self.added))
 
-    def has_picture(self, item: str) -> bool:
-        """Whether an item has a thumbnail; False for one that was removed a moment ago."""
-        known = self._pictured.get(item)
-        if known is None:
-            known = self._pictured[item] = item in self.bundle.items and self.bundle.thumbnail(item) is not None
-        return known
+    def picture(self, item: str) -> str | None:
+        """Where an item's thumbnail is; None where it has none, or was removed a moment ago."""
+        if item not in self._pictures:
+            has = item in self.bundle.items and self.bundle.thumbnail(item) is not None
+            path = f"/thumbnails/{quote(item, safe='')}?bundle={quote(self.name, safe='')}"
+            self._pictures[item] = path if has else None
+        return self._pictures[item]
 
     def find_users(self, words: str) -> Sequence[str]:
         """The users whose id holds some words: those that begin with them first."""
@@ -161,7 +163,7 @@ class Served:
             self.bundle.remove_items([item.id])
             raise _not_written(error) from error
         self.added |= {item.id}
-        self._pictured.pop(item.id, None)
+        self._pictures.pop(item.id, None)
         self._gauge()
 
     def _remove(self, id_: str) -> None:
