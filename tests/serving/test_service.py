@@ -113,6 +113,18 @@ def test_similar_items_are_the_bundle_s(reader: TestClient, shops: Path) -> None
     ]
 
 
+def test_the_audience_of_an_item_are_those_who_get_it(reader: TestClient, shops: Path) -> None:
+    bundle = Bundle.load(shops / "whole")
+    lists = bundle.recommend(bundle.users, 10)
+    ranks = {
+        user: [one.item for one in best].index("T0007") + 1 for user, best in lists.items() if "T0007" in str(best)
+    }
+    answer = reader.get("/audience/T0007").json()
+    assert answer["asked"] == USERS
+    assert {one["id"]: one["rank"] for one in answer["people"]} == ranks
+    assert [one["rank"] for one in answer["people"]] == sorted(ranks.values())
+
+
 def test_an_item_s_own_words_and_picture_find_it(reader: TestClient) -> None:
     detail = reader.get("/items/T0004").json()
     words = f"{detail['fields']['title']} {detail['fields']['description']}"
@@ -471,7 +483,11 @@ def test_every_answer_has_the_safe_headers(reader: TestClient) -> None:
 def test_the_page_asks_nobody_else(reader: TestClient) -> None:
     """Every address in the page's files is the service's own, and no script or style stands inline."""
     page = reader.get("/").text
-    for path in ("/", "/docs", *(f"/page/{name}" for name in ("style.css", "docs.css", "main.js", "cards.js", "item.js"))):
+    for path in (
+        "/",
+        "/docs",
+        *(f"/page/{name}" for name in ("style.css", "docs.css", "main.js", "cards.js", "item.js")),
+    ):
         text = reader.get(path).text
         assert "https://" not in text
         assert "http://" not in text
@@ -483,7 +499,7 @@ def test_the_page_asks_nobody_else(reader: TestClient) -> None:
 def test_the_openapi_document_names_every_endpoint_with_its_errors(reader: TestClient) -> None:
     document = reader.get("/openapi.json").json()
     assert set(document["paths"]) == {
-        "/recommend/{user}", "/recommend", "/similar/{item}", "/search", "/items", "/items/{item}", "/users",
+        "/recommend/{user}", "/recommend", "/similar/{item}", "/audience/{item}", "/search", "/items", "/items/{item}", "/users",
         "/users/{user}/history", "/explain", "/thumbnails/{item}", "/bundles", "/health", "/ready", "/metrics", "/reload",
     }  # fmt: skip
     for operations in document["paths"].values():

@@ -95,6 +95,22 @@ class UserPage(BaseModel):
     users: list[Person]
 
 
+class Getter(BaseModel):
+    """A user who gets an item."""
+
+    id: str = Field(examples=["u001"])
+    rank: int = Field(description="the item's place in the user's list", examples=[2])
+
+
+class Audience(BaseModel):
+    """Who gets an item recommended."""
+
+    bundle: str
+    k: int = Field(description="how long the lists are in which it was looked for")
+    asked: int = Field(description="in how many users' lists it was looked for: all, or some drawn evenly")
+    people: list[Getter] = Field(description="those who get it, who gets it first before the others")
+
+
 class Newcomer(_Body):
     """A person whom the model has never seen, told by what they like."""
 

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 ADDED = "added_items.sqlite"  # beside the bundle, in the run folder
 _GUESSED = 5_000  # ids among which a near one is looked for: more would keep others waiting
 _SHORT = 64  # characters of an id that a near one is looked for
+_ASKED, _TOGETHER = 1_000, 50  # users among whom an item's audience is looked for, and how many at a time
 _RESTORED = 256  # added items that are encoded at a time
 Answer = TypeVar("Answer")
 
@@ -102,6 +103,17 @@ class Served:
         bundle, among = self.bundle, self.added
         ids: Sequence[str] = [item for item in bundle.items if item in among] if added else bundle.items
         return _matching(ids, words, lambda item: f"{bundle.title(item)} {item}")
+
+    def audience(self, item: str, k: int) -> tuple[int, list[tuple[str, int]]]:
+        """Of how many users the first `k` were looked at, and those among them who get the item, with its rank."""
+        bundle = self.bundle
+        step = -(-len(bundle.users) // _ASKED)
+        asked = bundle.users[::step]
+        ranks = {}
+        for start in range(0, len(asked), _TOGETHER):
+            for user, best in bundle.recommend(asked[start : start + _TOGETHER], k).items():
+                ranks |= {user: rank for rank, one in enumerate(best, start=1) if one.item == item}
+        return len(asked), sorted(ranks.items(), key=lambda pair: pair[1])
 
     async def run(self, work: Callable[[], Answer]) -> Answer:
         """The result of work that takes a while, done beside the event loop."""

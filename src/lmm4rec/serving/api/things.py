@@ -18,7 +18,9 @@ from lmm4rec.serving.api.pictures import Upload
 from lmm4rec.serving.api.problems import Place, Problem, responses
 from lmm4rec.serving.api.schemas import (
     EXAMPLE_FIELDS,
+    Audience,
     Cards,
+    Getter,
     Id,
     ItemDetail,
     ItemPage,
@@ -44,6 +46,15 @@ async def similar(served: Bundled, item: ItemPath, k: K = 10) -> Cards:
     check(served.bundle.items, [item])
     found = await served.run(lambda: served.bundle.similar([item], k))
     return Cards(bundle=served.name, items=cards(served, found[item]))
+
+
+@router.get("/audience/{item:path}", responses=responses(404))
+async def audience(served: Bundled, item: ItemPath, k: Annotated[int, Query(ge=1, le=100)] = 10) -> Audience:
+    """The users who get an item among their first ones; of very many users some are drawn evenly."""
+    check(served.bundle.items, [item])
+    asked, ranks = await served.run(lambda: served.audience(item, k))
+    people = [Getter(id=user, rank=rank) for user, rank in ranks]
+    return Audience(bundle=served.name, k=k, asked=asked, people=people)
 
 
 @router.get("/search", responses=responses(404, 409))

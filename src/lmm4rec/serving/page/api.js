@@ -39,6 +39,7 @@ export const recommend = (user, parameters, signal) => get(`/recommend/${id(user
 export const similar = (item, parameters, signal) => get(`/similar/${id(item)}`, parameters, signal);
 export const detail = (item, parameters, signal) => get(`/items/${id(item)}`, parameters, signal);
 export const explain = (parameters, signal) => get("/explain", parameters, signal);
+export const audience = (item, parameters, signal) => get(`/audience/${id(item)}`, parameters, signal);
 export const items = (parameters, signal) => get("/items", parameters, signal);
 export const search = (parameters, signal) => get("/search", parameters, signal);
 

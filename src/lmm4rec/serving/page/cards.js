@@ -5,7 +5,7 @@ import { link } from "./place.js";
 
 const KNOWN = ["id", "image", "text", "bias", "joint"]; // parts with a color of their own; others share four more
 const NAMES = {
-  id: "tastes of people alike", image: "picture", text: "words", bias: "popular with all", joint: "all parts (they cannot be told apart)",
+  id: "similar people", image: "picture", text: "words", bias: "popular with all", joint: "all parts (they cannot be told apart)",
 };
 
 export const partName = (part) => NAMES[part] ?? part;
@@ -13,6 +13,12 @@ export const partName = (part) => NAMES[part] ?? part;
 function partClass(part) {
   const place = KNOWN.indexOf(part);
   return `part-${place >= 0 ? place : KNOWN.length + (hue(part) % 4)}`;
+}
+
+/** Entries of shares, the same part at the same place always. */
+function ordered(shares) {
+  const order = ([part]) => (KNOWN.includes(part) ? KNOWN.indexOf(part) : KNOWN.length);
+  return Object.entries(shares).sort((one, two) => order(one) - order(two));
 }
 
 function hue(text) {
@@ -39,7 +45,7 @@ const hasParts = (item) => Object.keys(item.reason?.shares ?? {}).length > 1;
 
 /** Shares of the score: what adds to it as one bar of colored pieces. */
 export function shareBar(shares) {
-  const adding = Object.entries(shares).filter(([, value]) => value > 0);
+  const adding = ordered(shares).filter(([, value]) => value > 0);
   const sum = adding.reduce((total, [, value]) => total + value, 0);
   const words = adding.map(([part, value]) => `${partName(part)} ${Math.round((100 * value) / sum)} %`).join(", ");
   const pieces = adding.map(([part, value]) => el("i", { class: partClass(part), "--share": (value / sum).toFixed(4) }));
@@ -49,7 +55,7 @@ export function shareBar(shares) {
 /** Shares in full: a row a part, what takes away points to the left. */
 export function shareRows(shares) {
   const most = Math.max(...Object.values(shares).map(Math.abs), 1e-9);
-  const rows = Object.entries(shares).map(([part, value]) =>
+  const rows = ordered(shares).map(([part, value]) =>
     el("tr", {},
       el("th", { scope: "row" }, partName(part)),
       el("td", { class: "bar" }, el("i", { class: `${partClass(part)} ${value < 0 ? "less" : "more"}`, "--share": (Math.abs(value) / most).toFixed(4) })),
@@ -58,11 +64,10 @@ export function shareRows(shares) {
 }
 
 export function legend(items) {
-  const parts = new Set(items.filter(hasParts).flatMap((item) => Object.entries(item.reason.shares).filter(([, v]) => v > 0).map(([part]) => part)));
-  if (!parts.size) return null;
-  const order = (part) => (KNOWN.includes(part) ? KNOWN.indexOf(part) : KNOWN.length);
-  const keys = [...parts].sort((one, two) => order(one) - order(two));
-  return el("ul", { class: "legend", "aria-label": "colors of the bars" }, ...keys.map((part) => el("li", {}, el("i", { class: partClass(part) }), partName(part))));
+  const adding = items.filter(hasParts).flatMap((item) => Object.entries(item.reason.shares).filter(([, value]) => value > 0));
+  if (!adding.length) return null;
+  const parts = ordered(Object.fromEntries(adding)).map(([part]) => part);
+  return el("ul", { class: "legend", "aria-label": "colors of the bars" }, ...parts.map((part) => el("li", {}, el("i", { class: partClass(part) }), partName(part))));
 }
 
 function nearest(reason) {

@@ -15,6 +15,7 @@ function resolve(schema) {
 function example(schema, depth = 0) {
   const whole = resolve(schema);
   if (whole.examples?.length && whole.examples[0] !== null) return whole.examples[0];
+  if (schema?.anyOf?.some((one) => one.type === "null")) return null;
   if (whole.default !== undefined && whole.default !== null) return whole.default;
   if (whole.type === "object" && whole.properties && depth < 6) {
     return Object.fromEntries(Object.entries(whole.properties).map(([name, one]) => [name, example(one, depth + 1)]));

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { grid, picture, shareRows, waiting } from "./cards.js";
 import { el, toast } from "./dom.js";
-import { go } from "./place.js";
+import { go, link } from "./place.js";
 
 let asked = 0;
 
@@ -25,6 +25,7 @@ export async function showItem(dialog, { item, user, info, writing, changed }) {
   }
   if (mine !== asked) return;
   const why = el("div", { class: "why" });
+  const audience = el("div", { class: "why" });
   const near = el("div", { class: "alike" }, el("h3", {}, "Similar"), waiting(8, true));
   dialog.replaceChildren(
     el("button", { type: "button", class: "close", "aria-label": "Close", "data-close": true }, "×"),
@@ -35,6 +36,7 @@ export async function showItem(dialog, { item, user, info, writing, changed }) {
         el("p", { class: "hint" }, detail.id),
         words(detail),
         why,
+        audience,
         detail.added && writing !== "off" && removal(detail, { bundle, writing, changed }))),
     near,
   );
@@ -44,6 +46,7 @@ export async function showItem(dialog, { item, user, info, writing, changed }) {
     const { items } = await api.similar(item, { k: 12, bundle });
     return [el("h3", {}, "Similar"), grid(items, { bundle, small: true, label: "similar items" })];
   }, () => mine === asked);
+  fill(audience, async () => people(await api.audience(item, { bundle })), () => mine === asked);
   if (info.can.explain && user) {
     fill(why, async () => reasons(await api.explain({ user, item, bundle }), user, bundle), () => mine === asked);
   }
@@ -73,6 +76,15 @@ function reasons(reason, user, bundle) {
     );
   }
   return parts;
+}
+
+/** The people who get the item among their first ones. */
+function people({ k, people: all, asked: among }) {
+  const place = ["st", "nd", "rd"];
+  const links = all.slice(0, 8).map(({ id, rank }) =>
+    el("li", {}, el("a", { href: link({ user: id, item: "", from: "", words: "" }) }, id, el("small", {}, ` ${rank}${place[rank - 1] ?? "th"}`))));
+  const count = all.length ? `Among the first ${k} of ${all.length.toLocaleString()} of ${among.toLocaleString()} people` : `Among the first ${k} of nobody (of ${among.toLocaleString()} people)`;
+  return [el("p", { class: "hint" }, count), el("ul", { class: "people", "aria-label": "people who get it" }, ...links)];
 }
 
 function removal(detail, { bundle, writing, changed }) {

@@ -9,6 +9,7 @@ import { setUpPeople } from "./people.js";
 import { go, place } from "./place.js";
 
 const SHOWN = 12;
+const NEWS = 6;
 const main = byId("main");
 const state = { bundles: [], writing: "off", photo: null, revision: 0 };
 let current = new AbortController();
@@ -74,7 +75,7 @@ function fresh(user, name, signal) {
     const added = await api.items({ added: true, limit: 50, bundle: name }, signal);
     if (!added.items.length) return null;
     const only = added.items.map((item) => item.id);
-    const asked = { only, k: Math.min(only.length, SHOWN), reasons: info(name).can.explain, bundle: name };
+    const asked = { only, k: Math.min(only.length, NEWS), reasons: info(name).can.explain, bundle: name };
     const { items } = await api.recommend(user, asked, signal);
     return [grid(items, { ranked: true, bundle: name, label: `new items, best for ${user} first` })];
   };
@@ -143,8 +144,8 @@ async function draw() {
     const news = chosen().filter((name) => info(name).added);
     main.replaceChildren(
       liked(user, chosen()[0], signal),
-      panes((name) => recommended(user, name, signal)),
       ...(news.length ? [panes((name) => (news.includes(name) ? fresh(user, name, signal) : el("section")))] : []),
+      panes((name) => recommended(user, name, signal)),
     );
   }
   main.setAttribute("aria-busy", "false");
