@@ -100,16 +100,79 @@ def encode_command(
         raise typer.BadParameter("name a conf file, or choose one of --list, --verify and --prune")
 
 
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a bundle.")]
+Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
+
+
 @app.command("recommend")
 def recommend_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    users: Annotated[list[str], typer.Argument(metavar="USER...", help="User ids.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    run: Run,
+    users: Annotated[list[str] | None, typer.Argument(metavar="[USER...]", help="User ids.")] = None,
+    k: Count = 10,
+    everyone: Annotated[bool, typer.Option("--all", help="For all users; needs --out.")] = False,
+    history: Annotated[
+        str, typer.Option(metavar="ITEM,ITEM", help="For a person the model has never seen, by what they like.")
+    ] = "",
+    only: Annotated[str, typer.Option(metavar="ITEM,ITEM", help="Give nothing but these items.")] = "",
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write a Parquet file.")] = None,
+    seen_too: Annotated[bool, typer.Option("--seen-too", help="Also what the user has already.")] = False,
 ) -> None:
     """Recommend items to users from a finished run."""
-    from lmm4rec.cli.commands import recommend_items
+    from lmm4rec.cli.serving import recommend_items
 
-    recommend_items(run, users, k)
+    listed = {"history": _listed(history), "only": _listed(only)}
+    recommend_items(run, users or [], k, everyone=everyone, out=out, seen_too=seen_too, **listed)
+
+
+@app.command("similar")
+def similar_command(
+    run: Run, items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Item ids.")], k: Count = 10
+) -> None:
+    """Show the items that are most like the given ones."""
+    from lmm4rec.cli.serving import similar_items
+
+    similar_items(run, items, k)
+
+
+@app.command("search")
+def search_command(
+    run: Run,
+    words: Annotated[str | None, typer.Argument(metavar="[WORDS]", help="What to look for, in quotes.")] = None,
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="Look for what is like this picture.")] = None,
+    user: Annotated[str | None, typer.Option("--for", metavar="USER", help="What suits this user first.")] = None,
+    k: Count = 10,
+) -> None:
+    """Find items by words or by a picture."""
+    from lmm4rec.cli.serving import search_items
+
+    search_items(run, words, image, k, user)
+
+
+@app.command("explain")
+def explain_command(
+    run: Run,
+    user: Annotated[str, typer.Argument(metavar="USER")],
+    item: Annotated[str, typer.Argument(metavar="ITEM")],
+) -> None:
+    """Say why an item has its score for a user."""
+    from lmm4rec.cli.serving import explain_item
+
+    explain_item(run, user, item)
+
+
+@app.command("export")
+def export_command(
+    run: Run,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the bundle goes.")],
+    copy_encoder: Annotated[
+        bool, typer.Option("--encoder/--no-encoder", help="Whether the encoder's weights come along.")
+    ] = True,
+    thumbnails: Annotated[int, typer.Option(min=0, metavar="N", help="Small pictures of this many items.")] = 5000,
+) -> None:
+    """Write a run's bundle to a folder of its own, ready for another machine."""
+    from lmm4rec.cli.serving import export_bundle
+
+    export_bundle(run, folder, copy_encoder=copy_encoder, thumbnails=thumbnails)
 
 
 @app.command("serve")
@@ -169,6 +232,10 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; the same command goes on, a run with --resume")
         sys.exit(130)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _plain(error: Exception) -> str:

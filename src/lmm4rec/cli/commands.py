@@ -20,7 +20,6 @@ from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.run import run
 from lmm4rec.experiments.spec import load_spec, parse_override
 from lmm4rec.experiments.workbench import Workbench
-from lmm4rec.serving.bundle import Bundle
 
 # a log file is no 80 columns wide
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)
@@ -66,15 +65,6 @@ def examine_data(conf: Path, settings: Sequence[str]) -> None:
         console.print(f"[{colors[finding.level]}]{finding.level:8}[/]{finding.message.replace('[', chr(92) + '[')}")
         for example in finding.examples[:5]:
             console.print(f"          {example}", markup=False, soft_wrap=True)
-
-
-def recommend_items(folder: Path, users: Sequence[str], k: int) -> None:
-    """`lmm4rec recommend`."""
-    for user, items in Bundle.load(folder).recommend(users, k).items():
-        table = Table("", "item", "title", "score", title=f"for {user}", title_justify="left")
-        for rank, (item, title, score) in enumerate(items, start=1):
-            table.add_row(str(rank), item, title, f"{score:.3f}")
-        console.print(table)
 
 
 def write_shop(folder: Path) -> None:

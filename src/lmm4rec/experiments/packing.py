@@ -3,37 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.registry import hyper_parameters
-from lmm4rec.core.types import Scorer
+from lmm4rec.core.types import Neighbors, NonNegativeInt, Scorer
 from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.splits import Split
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.plan import ENCODERS, PRECOMPUTED, Plan, make_encoder
+from lmm4rec.experiments.plan import ENCODERS, PRECOMPUTED, Plan, make_encoder, make_plan
 from lmm4rec.experiments.pretrained import HasTiny, local_checkpoint, tuned_folder
-from lmm4rec.experiments.workbench import Content
+from lmm4rec.experiments.spec import load_spec
+from lmm4rec.experiments.workbench import Content, Workbench
+from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.encoding import EncoderRecord
-from lmm4rec.serving.newcomers import Newcomers
+from lmm4rec.serving.newcomers_fit import fit_newcomers
+from lmm4rec.serving.storage import FACTS
 from lmm4rec.serving.thumbnails import catalog_thumbnails
 
 
-def pack(plan: Plan, scorer: Scorer, split: Split, content: Content, card: Mapping[str, Any]) -> Bundle:
-    """The bundle of a trained model."""
-    dataset = split.dataset
-    popular_first = np.argsort(-dataset.interactions.item_counts(dataset.n_items), kind="stable")
+def pack(
+    plan: Plan, recommender: Recommender, scorer: Scorer, split: Split, content: Content, card: Mapping[str, Any]
+) -> Bundle:
+    """The bundle of a trained model.
+
+    It holds features only where something looks at them: a search, which takes an encoder, or new items of a model
+    without vectors.
+    """
+    dataset, features = split.dataset, content.features
+    encoder = encoder_record(plan, dataset.catalog)
+    newcomers = fit_newcomers(scorer, features, split.train, recommender.content_paths()) if features else None
     return Bundle.of(
         scorer,
         dataset,
         card,
-        thumbnails=catalog_thumbnails(dataset.catalog, popular_first.tolist()),
-        features=content.features,
-        newcomers=Newcomers() if content.features else None,
-        encoder=encoder_record(plan, dataset.catalog),
+        thumbnails=popular_thumbnails(dataset),
+        features=features if encoder or isinstance(scorer, Neighbors) else {},
+        newcomers=newcomers,
+        encoder=encoder,
     )
+
+
+def export(run: Path, out: Path, *, copy_encoder: bool = True, thumbnails: NonNegativeInt = 5000) -> Bundle:
+    """Write the bundle of a finished run to a folder of its own; the most liked items get `thumbnails`.
+
+    These are read from the run's data, which must still be there; a bundle without its run keeps what it has. With
+    `copy_encoder` the encoder's weights come along, so that nothing else is needed to search and to add items.
+
+    Raises:
+        CheckpointError: there is no bundle, or it is damaged.
+        ConfigError: `out` holds something else than a bundle.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / FACTS).exists():
+        raise ConfigError(f"{out} is not empty and holds no bundle; name another folder")
+    bundle = Bundle.load(run)
+    conf = run / "experiment.toml"
+    if conf.exists():
+        plan = make_plan(load_spec(conf))
+        dataset = Workbench().dataset(plan)
+        if list(dataset.items) != list(bundle.items):
+            raise CheckpointError(f"the data of {run} has other items than when it ran; run it again")
+        bundle.with_thumbnails(popular_thumbnails(dataset, limit=thumbnails))
+    bundle.save_pretrained(out, copy_encoder=copy_encoder)
+    return bundle
+
+
+def popular_thumbnails(dataset: Dataset, *, limit: int = 5000) -> dict[int, bytes]:
+    """The thumbnails of the most liked items."""
+    popular_first = np.argsort(-dataset.interactions.item_counts(dataset.n_items), kind="stable")
+    return catalog_thumbnails(dataset.catalog, popular_first.tolist(), limit=limit)
 
 
 def encoder_record(plan: Plan, catalog: Catalog) -> EncoderRecord | None:

@@ -84,7 +84,8 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> 
     _write_per_user(folder, split, valid, test)
     record |= {"slices": test.slices, "beyond": test.beyond}
     record["cost"] = cost.summary() | content.cost | _sizes(recommender)
-    pack(plan, scorer, split, content, _card(plan, record | {"test": test.mean})).save(folder.bundle)
+    card = _card(plan, record | {"test": test.mean})
+    pack(plan, recommender, scorer, split, content, card).save(folder.bundle)
     write_json(folder.metrics, record | {"test": test.mean})
 
 

@@ -4,40 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-import scipy.sparse as sp
 import torch
 
-from lmm4rec.core.errors import DataError, LMM4RecError, did_you_mean
-from lmm4rec.core.types import Features, Item, Picture, Scorer
+from lmm4rec.core.errors import DataError, LMM4RecError
+from lmm4rec.core.types import Embeddings, Features, Item, Picture, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.dataset import Dataset
-from lmm4rec.data.images import ImageBytes
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.evaluation.ranking import interaction_matrix, top_k
 from lmm4rec.serving import searching, space, storage
 from lmm4rec.serving.answers import Explanation, NewItem, Recommendation, Seen
+from lmm4rec.serving.arrivals import arrived, as_picture, completed
 from lmm4rec.serving.encoding import EncoderRecord, Reader
+from lmm4rec.serving.index import Index
 from lmm4rec.serving.newcomers import Newcomers
-from lmm4rec.serving.shelf import Entry, Shelf
-from lmm4rec.serving.thumbnails import thumbnail
+from lmm4rec.serving.shelf import Shelf
+from lmm4rec.serving.state import People, State, explained
 
 _NEAREST = 5  # liked items that an explanation names
-
-
-@dataclass(frozen=True)
-class _State:
-    """What changes together when items come and go."""
-
-    shelf: Shelf
-    scorer: Scorer
-    features: Features  # empty where the bundle holds none
 
 
 class Bundle:
@@ -61,11 +50,16 @@ class Bundle:
         newcomers: Newcomers | None = None,
         encoder: EncoderRecord | None = None,
     ) -> None:
-        """`seen` is what each user already has, `facts` are model, data and metrics; the rest is optional."""
+        """`seen` is what each user already has, `facts` are model, data and metrics; the rest is optional.
+
+        `fields` are the items' texts by column, `thumbnails` small pictures by row, `features` what searches look at,
+        `newcomers` what makes vectors for new items, `encoder` what reads their content and queries.
+        """
+        shelf = Shelf(items, titles, pl.DataFrame() if fields is None else fields, thumbnails or {})
         self.users, self.seen, self.facts = users, seen, facts
         self.newcomers, self.encoder = newcomers, encoder
-        shelf = Shelf(items, titles, pl.DataFrame() if fields is None else fields, thumbnails or {})
-        self._state = _State(shelf, scorer, features or {})
+        self._people = People(users, seen, len(items))
+        self._state = State(shelf, space.detached(scorer), features or {})
         self._changing, self._loading = threading.Lock(), threading.Lock()
         self._reader: Reader | None = None
 
@@ -102,10 +96,10 @@ class Bundle:
             DataError: a user, or an item of `only`, is unknown.
         """
         asked, state = [str(user) for user in users], self._state
-        exclude = self._seen_by_row(len(state.shelf)) if exclude_seen else ()
-        scorer = space.barred(state.scorer, state.shelf.chosen(only))
-        items, scores = top_k(scorer, self.users.rows(asked), k, exclude=exclude)
-        return {user: _named(state, *row) for user, *row in zip(asked, items.tolist(), scores.tolist(), strict=True)}
+        exclude = self._people.matrix(len(state.shelf)) if exclude_seen else None
+        best = state.best(self.users.rows(asked), k, exclude, only)
+        lists = zip(asked, best.items.tolist(), best.scores.tolist(), strict=True)
+        return {user: state.named(items, scores) for user, items, scores in lists}
 
     def recommend_for(
         self,
@@ -117,36 +111,32 @@ class Bundle:
     ) -> list[Recommendation]:
         """The `k` best items for a person whom the model has never seen, from the items that they like.
 
-        Neither these nor the items of `exclude` are given.
+        Neither these nor the items of `exclude` are given. How the person is taken in: `folding.FoldIn`.
 
         Raises:
             DataError: an item is unknown, or the history is empty.
         """
         state = self._state
-        liked = state.shelf.rows(history)
+        liked = np.unique(state.shelf.rows(history))
+        if not len(liked):
+            raise DataError("the history is empty: give at least one item that the person likes")
         hidden = np.concatenate([liked, state.shelf.rows(exclude)])
-        scorer = space.barred(space.taken_in(state.scorer, liked), state.shelf.chosen(only))
-        shape = (1, len(state.shelf))
-        known = sp.csr_array((np.ones(len(hidden), dtype=bool), (np.zeros(len(hidden), int), hidden)), shape=shape)
-        items, scores = top_k(scorer, np.zeros(1, np.int64), k, exclude=known)
-        return _named(state, items[0].tolist(), scores[0].tolist())
+        best = state.best_for(liked, k, hidden, only)
+        return state.named(best.items[0].tolist(), best.scores[0].tolist())
 
     def similar(self, items: Iterable[object], k: int = 10) -> dict[str, list[Recommendation]]:
         """The `k` items whose vectors (or common users) are nearest to each given one, by cosine.
 
         Raises:
-            DataError: an item is unknown.
+            DataError: an item is unknown, or the model knows no similar ones.
         """
         asked, state = [str(item) for item in items], self._state
         rows = state.shelf.rows(asked)
-        chosen = state.shelf.is_there.repeat(len(rows), 1)
-        chosen[torch.arange(len(rows)), torch.from_numpy(rows)] = False
-        likeness = space.likeness(state.scorer, rows).masked_fill(~chosen, -torch.inf)
+        likeness = state.likeness(rows).masked_fill(~state.shelf.is_there, -torch.inf)
+        likeness[torch.arange(len(rows)), torch.from_numpy(rows)] = -torch.inf
         top = likeness.topk(min(k, len(state.shelf)), dim=1)
-        return {
-            item: _named(state, *row)
-            for item, *row in zip(asked, top.indices.tolist(), top.values.tolist(), strict=True)
-        }
+        lists = zip(asked, top.indices.tolist(), top.values.tolist(), strict=True)
+        return {item: state.named(found, scores) for item, found, scores in lists}
 
     def search(
         self,
@@ -163,14 +153,14 @@ class Bundle:
             DataError: the user is unknown, or the query is empty.
         """
         state, reader = self._state, self._encoder()
-        query = searching.query(reader, text, _picture(image))
+        query = searching.query(reader, text, as_picture(image))
         relevance = searching.relevance(query, state.features, joint=reader.joint)
         relevance = relevance.masked_fill(~state.shelf.is_there, -torch.inf)
         if for_user is not None:
             row = torch.tensor([self.users.row(for_user)])
             relevance = searching.personal(relevance, state.scorer.scores(row)[0], k)
         top = relevance.topk(min(k, len(relevance)))
-        return _named(state, top.indices.tolist(), top.values.tolist())
+        return state.named(top.indices.tolist(), top.values.tolist())
 
     def add_items(self, items: Iterable[NewItem]) -> None:
         """Take in items that the model has not seen: they are recommended, similar and found at once.
@@ -182,18 +172,19 @@ class Bundle:
             ImageError: a picture cannot be read.
             LMM4RecError: the bundle holds nothing that makes vectors from content.
         """
-        new = [self._completed(item) for item in items]
+        if self.newcomers is None:
+            raise LMM4RecError(
+                "this bundle makes no vectors from content, so it takes no new items: give its run an [encoder] table"
+            )
+        columns = self._state.shelf.fields.columns
+        new = [completed(item, columns) for item in items]
         if not new:
             return
-        newcomers, features = self._newcomers(), self._features(new)
-        entries = [_entry(item) for item in new]
+        features, entries = arrived(new, self._encoder)
         with self._changing:
             state = self._state
-            shelf = state.shelf.with_added(entries)
-            vectors = newcomers.vectors(state.features, state.scorer, features)
-            scorer = space.grown(state.scorer, vectors)
-            kept = {m: torch.cat([x, features[m].to(x.dtype)]) for m, x in state.features.items()}
-            self._state = _State(shelf, scorer, kept)
+            vectors = self.newcomers.vectors(features, state.scorer, state.features)
+            self._state = state.with_added(entries, vectors, features)
 
     def remove_items(self, ids: Iterable[object]) -> None:
         """Never give these items again; their ids are free then.
@@ -202,8 +193,7 @@ class Bundle:
             DataError: one of them is unknown; none is removed then.
         """
         with self._changing:
-            state = self._state
-            self._state = _State(state.shelf.without(ids), state.scorer, state.features)
+            self._state = self._state.without(ids)
 
     def explain(self, user: object, item: object) -> Explanation:
         """Why an item has its score for a user: the parts of the score, and the most similar items that they have.
@@ -211,13 +201,12 @@ class Bundle:
         Raises:
             DataError: the user or the item is unknown.
         """
-        state = self._state
-        row, at = self.users.row(user), state.shelf.row(item)
-        parts = space.shares(state.scorer, row, at)
-        liked = np.setdiff1d(self.seen.items[self._log_of(row)], [at])
-        near = space.likeness(state.scorer, np.array([at]))[0, torch.from_numpy(liked)]
-        top = near.topk(min(_NEAREST, len(liked)))
-        nearest = _named(state, liked[top.indices.numpy()].tolist(), top.values.tolist())
+        state, row = self._state, self.users.row(user)
+        at = state.shelf.row(item)
+        parts = explained(state.scorer, row, at)
+        liked = np.setdiff1d(self._people.items_of(row), [at])
+        top = state.likeness_to(at, liked).topk(min(_NEAREST, len(liked)))
+        nearest = state.named(liked[top.indices.numpy()].tolist(), top.values.tolist())
         return Explanation(sum(parts.values()), parts, nearest)
 
     def history(self, user: object) -> list[Seen]:
@@ -226,12 +215,10 @@ class Bundle:
         Raises:
             DataError: the user is unknown.
         """
-        shelf, at = self._state.shelf, self._log_of(self.users.row(user))
-        times = self.seen.timestamps
+        shelf, at, times = self._state.shelf, self._people.log_of(self.users.row(user)), self.seen.timestamps
         when = [None] * len(at) if times is None else times[at].tolist()
-        order = range(len(at)) if times is None else np.argsort(-times[at], kind="stable").tolist()
         rows = self.seen.items[at].tolist()
-        return [Seen(shelf.id(rows[i]), shelf.title(rows[i]), when[i]) for i in order]
+        return [Seen(shelf.id(row), shelf.title(row), time) for row, time in zip(rows, when, strict=True)]
 
     def title(self, item: object) -> str:
         """What people call the item."""
@@ -248,53 +235,43 @@ class Bundle:
         shelf = self._state.shelf
         return shelf.entry(shelf.row(item)).thumbnail
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the bundle, added and removed items included; a kill leaves the old one or the new one."""
+    def save_pretrained(self, folder: str | Path, *, copy_encoder: bool = False) -> None:
+        """Write the bundle, added and removed items included; a kill leaves the old one or the new one.
+
+        With `copy_encoder` the encoder's weights come along, else they are named by where they lie.
+        """
         state = self._state
         contents = storage.Contents(
             state.scorer, self.users, state.shelf, self.seen, self.facts, state.features, self.newcomers, self.encoder
         )
-        storage.write(contents, Path(folder))
+        storage.write(contents, Path(folder), copy_encoder=copy_encoder)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Bundle:
+    def from_pretrained(cls, folder: str | Path, *, index: Literal["exact", "hnsw", "ivf"] = "exact") -> Bundle:
         """The bundle in a folder, or in the `bundle/` of a run folder.
+
+        `index` is how the best items are found: "exact" scores all of them; "hnsw" and "ivf" are approximate, for
+        catalogs where that takes too long (`serving.index`, extra `faiss`), and are built here.
 
         Raises:
             CheckpointError: there is no bundle, it is damaged, or of another version.
         """
         read = storage.read(Path(folder))
-        shelf = read.shelf
+        shelf, scorer = read.shelf, read.scorer
         bundle = cls(
-            read.scorer, read.users, shelf.catalog, shelf.titles, read.seen, read.facts,
+            scorer, read.users, shelf.catalog, shelf.titles, read.seen, read.facts,
             newcomers=read.newcomers, encoder=read.encoder,
         )  # fmt: skip
-        bundle._state = _State(shelf, read.scorer, read.features)
+        made = Index.build(scorer.items, index) if index != "exact" and isinstance(scorer, Embeddings) else None
+        bundle._state = State(shelf, scorer, read.features, made)
         return bundle
 
     save, load = save_pretrained, from_pretrained
 
-    @cached_property
-    def _seen(self) -> sp.csr_array:
-        shape = {"n_users": len(self.users), "n_items": len(self._state.shelf.catalog)}
-        return interaction_matrix([self.seen], **shape)
-
-    def _seen_by_row(self, n_items: int) -> sp.csr_array:
-        """Who has what, wide enough for the items of a moment."""
-        seen = self._seen
-        if seen.shape[1] == n_items:
-            return seen
-        return sp.csr_array((seen.data, seen.indices, seen.indptr), shape=(seen.shape[0], n_items))
-
-    @cached_property
-    def _log(self) -> tuple[np.ndarray, np.ndarray]:
-        """The places of the log's entries, user by user, and where each user's begin."""
-        counts = self.seen.user_counts(len(self.users))
-        return np.argsort(self.seen.users, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
-
-    def _log_of(self, user: int) -> np.ndarray:
-        order, starts = self._log
-        return order[starts[user] : starts[user + 1]]
+    def with_thumbnails(self, thumbnails: Mapping[int, bytes]) -> None:
+        """Show these small pictures of catalog rows instead of those that there are."""
+        with self._changing:
+            self._state = replace(self._state, shelf=replace(self._state.shelf, thumbnails=thumbnails))
 
     def _encoder(self) -> Reader:
         if self.encoder is None:
@@ -311,47 +288,3 @@ class Bundle:
         shelf = self._state.shelf
         entries = (shelf.entry(row) for row in range(len(shelf.catalog)))
         return [Item(entry.id, entry.fields) for entry in entries]
-
-    def _newcomers(self) -> Newcomers:
-        if self.newcomers is None:
-            raise LMM4RecError(
-                "this bundle makes no vectors from content, so it takes no new items: give its run an [encoder] table"
-            )
-        return self.newcomers
-
-    def _completed(self, item: NewItem) -> NewItem:
-        """The item with an empty text in every column of the catalog that it does not name."""
-        columns = self._state.shelf.fields.columns
-        for key in item.fields:
-            if columns and key not in columns:
-                raise DataError(
-                    f"item '{item.id}' has a text '{key}', the catalog has: {', '.join(columns)}."
-                    f"{did_you_mean(key, columns)}"
-                )
-        return item._replace(fields=dict.fromkeys(columns, "") | dict(item.fields))
-
-    def _features(self, new: Sequence[NewItem]) -> Features:
-        if all(item.features for item in new):
-            given = [item.features for item in new if item.features]
-            return {m: torch.stack([torch.as_tensor(one[m]).float() for one in given]) for m in self._state.features}
-        read = self._encoder().read([Item(item.id, item.fields, _picture(item.image)) for item in new])
-        return {modality: read[modality] for modality in self._state.features}
-
-
-def _named(state: _State, rows: list[int], scores: list[float]) -> list[Recommendation]:
-    shelf = state.shelf
-    return [
-        Recommendation(shelf.id(row), shelf.title(row), score)
-        for row, score in zip(rows, scores, strict=True)
-        if row >= 0 and score > -torch.inf  # what pads where fewer than k are left
-    ]
-
-
-def _picture(image: Picture | bytes | None) -> Picture | None:
-    return ImageBytes(image) if isinstance(image, bytes) else image
-
-
-def _entry(item: NewItem) -> Entry:
-    picture = _picture(item.image)
-    small = None if picture is None else thumbnail(picture)
-    return Entry(str(item.id), item.fields.get("title", "") or str(item.id), dict(item.fields), small)

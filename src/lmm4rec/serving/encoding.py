@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.progress import progress
-from lmm4rec.core.registry import Registry, hyper_parameters
+from lmm4rec.core.registry import Registry
 from lmm4rec.core.types import Features, Item, Modality, Picture
 from lmm4rec.encoders.base import FUSED, Encoder
 from lmm4rec.features.loop import Manner, encode_blocks
@@ -28,29 +28,34 @@ _MANNER = Manner(torch.device("cpu"), "float32", 32, 0, 512)
 class EncoderRecord:
     """An encoder as plain values: its name and arguments, encoders inside it the same way.
 
-    `folder` holds a copy of its weights; without one, the arguments name where they lie.
+    `saved` is a folder that its `save_pretrained` wrote; without one, the arguments say where its weights lie.
     """
 
     name: str
     arguments: Mapping[str, Any]
-    folder: Path | None = None
+    saved: Path | None = None
+    held: bool = False  # a bundle holds the weights, so they go where it goes
 
     @classmethod
     def of_plain(cls, plain: Mapping[str, Any], *, inside: Path) -> EncoderRecord:
-        """The record that `plain` wrote; its folders lie `inside` one."""
+        """The record that `plain` told; relative folders lie `inside` one."""
         arguments = {
             key: cls.of_plain(value, inside=inside) if isinstance(value, Mapping) and "encoder" in value else value
             for key, value in plain["arguments"].items()
         }
-        return cls(plain["encoder"], arguments, inside / plain["folder"] if plain.get("folder") else None)
+        return cls(plain["encoder"], arguments, inside / plain["saved"] if "saved" in plain else None)
 
-    def plain(self) -> dict[str, Any]:
-        """The record as JSON can hold it; folders by their names."""
+    def plain(self, inside: Path) -> dict[str, Any]:
+        """The record as JSON can hold it; folders that lie `inside` one are told relative to it."""
         arguments = {
-            key: value.plain() if isinstance(value, EncoderRecord) else value for key, value in self.arguments.items()
+            key: value.plain(inside) if isinstance(value, EncoderRecord) else value
+            for key, value in self.arguments.items()
         }
-        told = {"encoder": self.name, "arguments": arguments}
-        return told | ({"folder": self.folder.name} if self.folder else {})
+        told: dict[str, Any] = {"encoder": self.name, "arguments": arguments}
+        if self.saved:
+            here = self.saved.is_relative_to(inside)
+            told["saved"] = str(self.saved.relative_to(inside) if here else self.saved.absolute())
+        return told
 
     def make(self, catalog: Callable[[], Sequence[Item]]) -> Encoder:
         """The encoder, having learned the catalog where it does so.
@@ -63,7 +68,7 @@ class EncoderRecord:
         return encoder.eval()
 
     def copied(self, folder: Path) -> EncoderRecord:
-        """The record of a copy whose weights are written to folders inside `folder`; itself where it has none."""
+        """The record of a copy with its weights in `folder`; an encoder without weights stays as it is."""
         sides = {key: side for key, side in self.arguments.items() if isinstance(side, EncoderRecord)}
         if sides:
             copies = {key: side.copied(folder / key) for key, side in sides.items()}
@@ -73,18 +78,17 @@ class EncoderRecord:
             return self
         folder.mkdir(parents=True, exist_ok=True)
         encoder.save_pretrained(folder)  # type: ignore[operator]
-        return replace(self, folder=folder)
+        return replace(self, saved=folder)
 
     def _made(self) -> Encoder:
         component = _ENCODERS.get(self.name)
-        if self.folder:
-            copy: Encoder = component.from_pretrained(self.folder)
+        if self.saved:
+            copy: Encoder = component.from_pretrained(self.saved)
             return copy
         arguments = {
             key: value._made() if isinstance(value, EncoderRecord) else value for key, value in self.arguments.items()
         }
-        known = hyper_parameters(component)
-        encoder: Encoder = component(**{key: value for key, value in arguments.items() if key in known})
+        encoder: Encoder = component(**arguments)
         return encoder
 
 

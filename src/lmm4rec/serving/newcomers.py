@@ -1,55 +1,124 @@
-"""Vectors for items that the model has not seen, from their content."""
+"""Vectors for items that the model has not seen, from their content; `newcomers_fit` finds the maps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
+from lmm4rec.nn.content import ContentPath
 
-_NEIGHBORS = 20
-NewFeatures: TypeAlias = Mapping[Modality, Float[Tensor, "new _dim"]]
-"""As `Features`, a row a new item."""
+
+@dataclass(frozen=True)
+class Content:
+    """How features are compared and mapped: each modality less its mean, scaled to length 1, side by side.
+
+    An item that lacks a modality has zeros there: it stands where the average item does.
+    """
+
+    centers: Mapping[Modality, Float[Tensor, " width"]]
+
+    @classmethod
+    def of(cls, features: Features) -> Content:
+        """Centered on the items that have each modality."""
+        return cls({m: x.float().sum(0) / (x != 0).any(1).sum().clamp(min=1) for m, x in features.items()})
+
+    def __call__(self, features: Features) -> Float[Tensor, "items widths"]:
+        """The items' content as one matrix.
+
+        Raises:
+            DataError: a modality is missing, or has another width.
+        """
+        parts = []
+        for modality, center in self.centers.items():
+            if modality not in features or features[modality].shape[1] != len(center):
+                shapes = {m: x.shape[1] for m, x in features.items()}
+                raise DataError(f"new items need {len(center)} numbers of '{modality}' features, got {shapes}")
+            x = features[modality].float()
+            unit = F.normalize(x - center, dim=1)
+            parts.append(torch.where((x != 0).any(1)[:, None], unit, 0.0))
+        return torch.cat(parts, dim=1)
+
+    def alike(self, new: Features, known: Features) -> Float[Tensor, "new known"]:
+        """The mean over modalities of the cosine; 0 where one of both lacks the modality."""
+        return self(new) @ self(known).T / len(self.centers)
 
 
 @dataclass(frozen=True)
 class Newcomers:
-    """The weighted mean of the vectors of the catalog items whose content is most similar."""
+    """What gives an item that the model has not seen its vector.
 
-    neighbors: int = _NEIGHBORS
+    The columns that the model itself makes from content (`paths`, by part) are made that way; the `free` ones are
+    `weights` times the content plus `offset`. For a model without vectors, an item is like its `neighbors` nearest
+    items by content, as much as they are alike times `scale`.
+    """
 
-    def vectors(self, known: Features, scorer: Scorer, new: NewFeatures) -> Float[Tensor, "new dim"]:
-        """The vectors of the `new` items; `known` are the features of the scorer's items."""
-        weights = alike(new, known)
+    content: Content
+    paths: Mapping[str, ContentPath] = field(default_factory=dict)
+    free: Int[Tensor, " free"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    weights: Float[Tensor, "widths free"] = field(default_factory=lambda: torch.empty(0, 0))
+    offset: Float[Tensor, " free"] = field(default_factory=lambda: torch.empty(0))
+    neighbors: int = 0
+    scale: float = 1.0
+    facts: Mapping[str, Any] = field(default_factory=dict)  # how it was chosen, for the card
+
+    def vectors(self, new: Features, scorer: Scorer, known: Features) -> Float[Tensor, "new dim"]:
+        """The rows of the item matrix for new items; `known` are the features of the scorer's items.
+
+        For `Neighbors`, their similarities to the items that people have.
+
+        Raises:
+            DataError: the features do not fit, or an item has none at all.
+        """
         if isinstance(scorer, Neighbors):
-            columns = weights[:, : scorer.similarity.shape[1]]
-            least = columns.topk(min(self.neighbors, columns.shape[1]), dim=1).values[:, -1:]
-            return torch.where(columns >= least, columns.clamp(min=0), 0.0)
+            seen = {m: x[: scorer.similarity.shape[1]] for m, x in known.items()}
+            return self._similarities(new, seen)
         if not isinstance(scorer, Embeddings):
             raise LMM4RecError(f"a {type(scorer).__name__} has no item vectors to make more of")
-        items = scorer.items
-        best = weights.topk(min(self.neighbors, weights.shape[1]), dim=1)
-        chosen = F.normalize(best.values.clamp(min=1e-6), p=1, dim=1)
-        return torch.einsum("nk,nkd->nd", chosen, items[best.indices])
+        vectors = torch.zeros(len(next(iter(new.values()))), scorer.items.shape[1])
+        vectors[:, self.free] = self.content(new) @ self.weights + self.offset
+        for part, path in self.paths.items():
+            vectors[:, scorer.parts[part]] = path(new[part].float())
+        return vectors
 
-    def plain(self) -> tuple[dict[str, object], dict[str, Tensor]]:
+    def _similarities(self, new: Features, seen: Features) -> Float[Tensor, "new seen"]:
+        return self.scale * nearest_only(self.content.alike(new, seen), self.neighbors)
+
+    def plain(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What JSON can hold of it, and its tensors."""
-        return {"method": "neighbors", "neighbors": self.neighbors}, {}
+        told = {"neighbors": self.neighbors, "scale": self.scale, "facts": dict(self.facts)}
+        told |= {"modalities": list(self.content.centers), "paths": list(self.paths)}
+        tensors = {"free": self.free, "weights": self.weights.contiguous(), "offset": self.offset}
+        tensors |= {f"center.{modality}": center for modality, center in self.content.centers.items()}
+        for part, path in self.paths.items():
+            tensors[f"path.{part}"] = path.weights.contiguous()
+            if path.center is not None:
+                tensors[f"path_center.{part}"] = path.center.clone()
+        return told, tensors
 
     @classmethod
-    def of_plain(cls, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Newcomers:
+    def of_plain(cls, told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Newcomers:
         """What `plain` told."""
-        return cls(plain["neighbors"])
+        return cls(
+            Content({modality: tensors[f"center.{modality}"] for modality in told["modalities"]}),
+            {m: ContentPath(tensors[f"path.{m}"], tensors.get(f"path_center.{m}")) for m in told["paths"]},
+            tensors["free"],
+            tensors["weights"],
+            tensors["offset"],
+            told["neighbors"],
+            told["scale"],
+            told["facts"],
+        )
 
 
-def alike(new: NewFeatures, known: Features) -> Float[Tensor, "new known"]:
-    """The mean over modalities of the cosine of features; 0 where one of both lacks the modality."""
-    cosines = [F.normalize(new[m].float(), dim=1) @ F.normalize(known[m].float(), dim=1).T for m in known]
-    return torch.stack(cosines).mean(0)
+def nearest_only(alike: Float[Tensor, "new known"], k: int) -> Float[Tensor, "new known"]:
+    """The `k` largest similarities of each row, where they are positive, and 0 elsewhere."""
+    top = alike.topk(min(k, alike.shape[1]), dim=1)
+    return torch.zeros_like(alike).scatter(1, top.indices, top.values.clamp(min=0))

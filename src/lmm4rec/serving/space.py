@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,6 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 
 BIAS = "bias"
@@ -61,6 +59,13 @@ class Barred:
         return self.scorer.scores(users) + self.penalty
 
 
+def detached(scorer: Scorer) -> Scorer:
+    """The scorer without the graph of gradients that its vectors may come from."""
+    if isinstance(scorer, Embeddings):
+        return Embeddings(scorer.users.detach(), scorer.items.detach(), parts=scorer.parts)
+    return scorer
+
+
 def barred(scorer: Scorer, chosen: Tensor | None) -> Scorer:
     """The scorer restricted to the `chosen` rows (None: all)."""
     if chosen is None:
@@ -68,43 +73,23 @@ def barred(scorer: Scorer, chosen: Tensor | None) -> Scorer:
     return Barred(scorer, torch.zeros(len(chosen)).masked_fill(~chosen, -torch.inf))
 
 
-def likeness(scorer: Scorer, rows: Int64[np.ndarray, " chosen"]) -> Float[Tensor, "chosen items"]:
-    """How similar every item is to each of the given ones: the cosine of their vectors without the bias.
+def unit_vectors(embeddings: Embeddings) -> Float[Tensor, "items dim"]:
+    """The item vectors without the bias, scaled to length 1."""
+    columns = embeddings.parts.get(BIAS, slice(0, 0))
+    start, stop, _ = columns.indices(embeddings.items.shape[1])
+    return F.normalize(torch.cat([embeddings.items[:, :start], embeddings.items[:, stop:]], dim=1), dim=1)
 
-    For `Neighbors` it is the stored similarity.
 
-    Raises:
-        LMM4RecError: the scorer has neither.
+def from_neighbors(scorer: Neighbors, rows: Int64[np.ndarray, " history"]) -> Float[Tensor, " items"]:
+    """The scores of a person whom the model has never seen, from the rows of what they like.
+
+    An item without a column (an added one) stands for the items that it is like.
     """
-    at = torch.from_numpy(rows)
-    if isinstance(scorer, Neighbors):
-        return _stored_similarity(scorer.similarity, at)
-    if not isinstance(scorer, Embeddings):
-        raise LMM4RecError(f"a {type(scorer).__name__} has no item vectors to compare")
-    unit = F.normalize(_without_bias(scorer), dim=1)
-    return unit[at] @ unit.T
-
-
-def taken_in(scorer: Scorer, rows: Int64[np.ndarray, " history"]) -> Scores:
-    """The scores of a person whom the model has never seen, from the rows of what they like."""
-    at = torch.from_numpy(rows)
-    if isinstance(scorer, Neighbors):
-        known = scorer.similarity.shape[1]
-        history = torch.zeros(known)
-        history[at[at < known]] = 1.0
-        # an added item stands for the known ones that it is like
-        history += F.normalize(_dense_rows(scorer.similarity, at[at >= known]), p=1, dim=1).sum(0)
-        return Scores((scorer.similarity @ history[:, None]).T)
-    assert isinstance(scorer, Embeddings)
-    return Scores((scorer.items[at].mean(0) @ scorer.items.T)[None])
-
-
-def shares(scorer: Scorer, user: int, item: int) -> Mapping[str, float]:
-    """What each part of the model gives to a score; a single "joint" where they cannot be told apart."""
-    if isinstance(scorer, Embeddings) and scorer.parts:
-        products = scorer.users[user] * scorer.items[item]
-        return {part: float(products[columns].sum()) for part, columns in scorer.parts.items()}
-    return {"joint": float(scorer.scores(torch.tensor([user]))[0, item])}
+    at, known = torch.from_numpy(rows), scorer.similarity.shape[1]
+    history = torch.zeros(known)
+    history[at[at < known]] = 1.0
+    history += F.normalize(_dense_rows(scorer.similarity, at[at >= known]), p=1, dim=1).sum(0)
+    return (scorer.similarity @ history[:, None])[:, 0]
 
 
 def grown(scorer: Scorer, vectors: Tensor) -> Scorer:
@@ -115,7 +100,7 @@ def grown(scorer: Scorer, vectors: Tensor) -> Scorer:
     return Neighbors(scorer.seen, _stacked(scorer.similarity, vectors))
 
 
-def _stored_similarity(similarity: Tensor, at: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen items"]:
+def stored_similarity(similarity: Tensor, at: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen items"]:
     """The columns of the given items; of an added one, which has none, its row."""
     items, known = similarity.shape
     found = torch.zeros(len(at), items)
@@ -144,11 +129,3 @@ def _stacked(above: Tensor, below: Tensor) -> Tensor:
     values = torch.cat([above.values(), below.values()])
     shape = (above.shape[0] + below.shape[0], above.shape[1])
     return torch.sparse_csr_tensor(crow, columns, values, shape, check_invariants=False)
-
-
-def _without_bias(embeddings: Embeddings) -> Float[Tensor, "items dim"]:
-    columns = embeddings.parts.get(BIAS)
-    if columns is None:
-        return embeddings.items
-    start, stop, _ = columns.indices(embeddings.items.shape[1])
-    return torch.cat([embeddings.items[:, :start], embeddings.items[:, stop:]], dim=1)

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from lmm4rec.core.errors import CheckpointError, LMM4RecError
 from lmm4rec.core.files import read_json, write_json
+from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
@@ -51,8 +52,11 @@ class Contents:
     encoder: EncoderRecord | None
 
 
-def write(contents: Contents, folder: Path) -> None:
-    """Write a bundle into a folder, in the place of the one that is there."""
+def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> None:
+    """Write a bundle into a folder, in the place of the one that is there.
+
+    With `copy_encoder`, the encoder's weights come along; else they stay where they are, unless a bundle holds them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors, kind = _tensors(contents.scorer)
     names: dict[str, str] = {}
@@ -70,15 +74,18 @@ def write(contents: Contents, folder: Path) -> None:
     if contents.newcomers is not None:
         told["newcomers"], held = contents.newcomers.plain()
         place("newcomers", ".safetensors", lambda path: save_file(held, path))
+    copy: str | None = None
     if contents.encoder is not None:
-        told["encoder"] = contents.encoder.plain()
+        told["encoder"], copy = _place_encoder(contents.encoder, folder, copy_encoder)
     if isinstance(contents.scorer, Embeddings):
         told["parts"] = {part: [s.start, s.stop] for part, s in contents.scorer.parts.items()}
     files = {name: _digest(folder / name) for name in names.values()}
+    if copy:
+        files |= {str(path.relative_to(folder)): _digest(path) for path in _files_in(folder / copy)}
     listed = {"version": VERSION, "kind": kind, "files": files, "stems": names}
     listed |= {"catalog_items": len(contents.shelf.catalog), **told, "card": dict(contents.facts)}
     write_json(folder / FACTS, listed)
-    _sweep(folder, keep={*names.values(), *_copies(contents.encoder)})
+    _sweep(folder, keep={*names.values(), *([copy] if copy else [])})
 
 
 def read(folder: Path) -> Contents:
@@ -119,32 +126,44 @@ def _contents(folder: Path, listed: Mapping[str, Any]) -> Contents:
         listed["card"],
         held.get("features", {}),
         Newcomers.of_plain(listed["newcomers"], held["newcomers"]) if "newcomers" in listed else None,
-        EncoderRecord.of_plain(encoder, inside=folder) if encoder else None,
+        _encoder(encoder, folder) if encoder else None,
     )
+
+
+def _encoder(told: Mapping[str, Any], folder: Path) -> EncoderRecord:
+    record = EncoderRecord.of_plain(told, inside=folder / told.get("copy", "."))
+    return replace(record, held="copy" in told)
 
 
 def _frames(contents: Contents) -> dict[str, pl.DataFrame]:
     shelf, seen = contents.shelf, contents.seen
-    entries = [shelf.entry(row) for row in range(len(shelf))]
-    columns = list(dict.fromkeys([*shelf.fields.columns, *(key for entry in shelf.added for key in entry.fields)]))
-    texts = {key: [entry.fields.get(key, "") for entry in entries] for key in columns}
-    pictures = {row: entry.thumbnail for row, entry in enumerate(entries) if entry.thumbnail is not None}
+    items = {
+        "id": pl.Series([*shelf.catalog, *(entry.id for entry in shelf.added)], dtype=pl.String),
+        "title": pl.Series([*shelf.titles, *(entry.title for entry in shelf.added)], dtype=pl.String),
+        "removed": pl.Series([row in shelf.removed for row in range(len(shelf))], dtype=pl.Boolean),
+    }
+    added = {len(shelf.catalog) + i: entry.thumbnail for i, entry in enumerate(shelf.added) if entry.thumbnail}
+    pictures = {**shelf.thumbnails, **added}
     log = pl.DataFrame({"user": seen.users, "item": seen.items})
     return {
         "users": pl.DataFrame({"id": pl.Series(list(contents.users), dtype=pl.String)}),
-        "items": pl.DataFrame(
-            {
-                "id": pl.Series([entry.id for entry in entries], dtype=pl.String),
-                "title": pl.Series([entry.title for entry in entries], dtype=pl.String),
-                "removed": [row in shelf.removed for row in range(len(shelf))],
-            }
-        ),
-        "texts": pl.DataFrame(texts, schema=dict.fromkeys(columns, pl.String)),
+        "items": pl.DataFrame(items),
+        "texts": _texts(shelf),
         "seen": log if seen.timestamps is None else log.with_columns(timestamp=pl.Series(seen.timestamps)),
         "thumbnails": pl.DataFrame(
             {"row": list(pictures), "webp": list(pictures.values())}, schema={"row": pl.Int64, "webp": pl.Binary}
         ),
     }
+
+
+def _texts(shelf: Shelf) -> pl.DataFrame:
+    """The texts of all rows; a catalog without any takes the columns of what was added."""
+    new = list(dict.fromkeys(key for entry in shelf.added for key in entry.fields))
+    columns = shelf.fields.columns or new
+    schema = dict.fromkeys(columns, pl.String)
+    known = shelf.fields if shelf.fields.width else pl.DataFrame({key: [""] * len(shelf.catalog) for key in columns})
+    added = {key: [entry.fields.get(key, "") for entry in shelf.added] for key in columns}
+    return pl.concat([known.cast(pl.Schema(schema)), pl.DataFrame(added, schema=schema)]) if columns else pl.DataFrame()
 
 
 def _shelf(items: pl.DataFrame, texts: pl.DataFrame, thumbnails: pl.DataFrame, n_catalog: int) -> Shelf:
@@ -229,5 +248,24 @@ def _sweep(folder: Path, keep: set[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _copies(encoder: EncoderRecord | None) -> list[str]:
-    return [encoder.folder.name] if encoder and encoder.folder else []
+def _place_encoder(encoder: EncoderRecord, folder: Path, copy: bool) -> tuple[dict[str, Any], str | None]:
+    """What the encoder is told as, and the name of the folder with its copy where there is one."""
+    if not (copy or encoder.held):
+        return encoder.plain(folder), None
+    beside = folder / f".encoder.{os.getpid()}.part"
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        copied = encoder.copied(beside)
+        if not beside.exists():  # nothing of it has weights
+            return copied.plain(folder), None
+        name = f"encoder-{fingerprint([_digest(path) for path in _files_in(beside)])[:16]}"
+        told = copied.plain(beside)
+        if not (folder / name).exists():
+            beside.rename(folder / name)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return told | {"copy": name}, name
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
