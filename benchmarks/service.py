@@ -2,7 +2,8 @@
 
 Three parts, each over kept-alive connections and a list of 10 items a request, each user drawn anew:
 `most` asks as fast as answers come; `paced` asks at the target rate, each request's time counted from when it was due
-(a server that falls behind is not excused by a client that waits); `soak` is `paced` for long, with the server's memory.
+(a server that falls behind is not excused by a client that waits); `soak` is `paced` for long,
+with the server's memory.
 
     python benchmarks/service.py --seconds 10 --soak 300
 """
@@ -50,6 +51,7 @@ class Tally:
     errors: int = 0
 
     def summary(self) -> dict[str, Any]:
+        """Rates, times and errors."""
         times = np.array(self.latencies_ms or [np.nan])
         p50, p99, most = (float(np.percentile(times, q)) for q in (50, 99, 100))
         rate = len(self.latencies_ms) / self.seconds

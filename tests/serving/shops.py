@@ -15,7 +15,7 @@ from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.words import Words
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.encoding import EncoderRecord
-from lmm4rec.serving.newcomers import Newcomers
+from lmm4rec.serving.newcomers import Content, Newcomers
 from lmm4rec.serving.thumbnails import catalog_thumbnails
 
 USERS, ITEMS, DIM = 30, 40, 12
@@ -34,10 +34,13 @@ def write_shop(folder: Path, *, seed: int = 0, content: bool = True, title: str 
         encoder = Paired(image=Color(), text=Words(**_WORDS))
         encoder.learn_catalog(dataset.catalog)
         sides = {"image": EncoderRecord("color", {}), "text": EncoderRecord("words", _WORDS)}
+        features = encoder(encoder.prepare(list(dataset.catalog)))
+        content = Content.of(features)
+        weights = torch.linalg.lstsq(content(features), items, driver="gelsd").solution  # a shape that fits, no more
         more = {
             "thumbnails": catalog_thumbnails(dataset.catalog, range(ITEMS)),
-            "features": encoder(encoder.prepare(list(dataset.catalog))),
-            "newcomers": Newcomers(),
+            "features": features,
+            "newcomers": Newcomers(content, free=torch.arange(DIM), weights=weights, offset=torch.zeros(DIM)),
             "encoder": EncoderRecord("paired", sides),
         }
     Bundle.of(Embeddings(users, items, parts=parts), dataset, facts, **more).save_pretrained(folder / "bundle")

@@ -1,4 +1,4 @@
-"""Schemathesis draws requests from the OpenAPI document; no answer may be a failure of the server or off the document."""
+"""Schemathesis draws requests from the OpenAPI document; no answer may be a failure of the server or off it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode, checks
 from schemathesis.schemas import BaseSchema
-
 from server import TOKEN, Server
 from shops import write_shop
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2 as httpx
 import pytest
-
 from server import TOKEN, Server
 from shops import png, write_shop
 
@@ -252,7 +251,8 @@ def test_nothing_leaves_the_screen_and_words_can_be_read(visit: Any, viewport: d
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
         small = page.evaluate(
             """() => [...document.querySelectorAll("button, select, input:not([type=file]):not([type=checkbox])")]
-                .filter((one) => one.offsetParent && one.getBoundingClientRect().height < 30).map((one) => one.id || one.className)"""
+                .filter((one) => one.offsetParent && one.getBoundingClientRect().height < 30)
+                .map((one) => one.id || one.className)"""
         )
         assert small == []
         for selector in ("h2", ".name", ".hint", ".near-words", "small"):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-
 from server import TOKEN, Server
 from shops import png, write_shop
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from PIL import Image, PngImagePlugin
+from shops import ITEMS, USERS, png, write_shop
 
 from lmm4rec.serving.api.app import make_app
 from lmm4rec.serving.api.settings import MAX_K, Settings
 from lmm4rec.serving.bundle import Bundle
-from shops import ITEMS, USERS, png, write_shop
 
 HERE = ("testserver",)
 TOKEN = "0123456789abcdef-token"
@@ -141,7 +141,7 @@ def test_users_and_items_are_listed_and_found(reader: TestClient) -> None:
     page = reader.get("/users", params={"offset": 2, "limit": 3}).json()
     assert (page["total"], [one["id"] for one in page["users"]]) == (USERS, ["u003", "u004", "u005"])
     assert page["users"][0]["history"] == len(reader.get("/users/u003/history").json()["items"])
-    assert [one["id"] for one in reader.get("/users", params={"q": "U02"}).json()["users"]][0] == "u020"
+    assert reader.get("/users", params={"q": "U02"}).json()["users"][0]["id"] == "u020"
     page = reader.get("/items", params={"offset": ITEMS - 1}).json()
     assert (page["total"], len(page["items"])) == (ITEMS, 1)
     title = page["items"][0]["title"]
@@ -499,8 +499,9 @@ def test_the_page_asks_nobody_else(reader: TestClient) -> None:
 def test_the_openapi_document_names_every_endpoint_with_its_errors(reader: TestClient) -> None:
     document = reader.get("/openapi.json").json()
     assert set(document["paths"]) == {
-        "/recommend/{user}", "/recommend", "/similar/{item}", "/audience/{item}", "/search", "/items", "/items/{item}", "/users",
-        "/users/{user}/history", "/explain", "/thumbnails/{item}", "/bundles", "/health", "/ready", "/metrics", "/reload",
+        "/recommend/{user}", "/recommend", "/similar/{item}", "/audience/{item}", "/search", "/items", "/items/{item}",
+        "/users", "/users/{user}/history", "/explain", "/thumbnails/{item}", "/bundles", "/health", "/ready",
+        "/metrics", "/reload",
     }  # fmt: skip
     for operations in document["paths"].values():
         for operation in operations.values():

@@ -109,10 +109,12 @@ class Served:
         bundle = self.bundle
         step = -(-len(bundle.users) // _ASKED)
         asked = bundle.users[::step]
-        ranks = {}
+        ranks: dict[str, int] = {}
         for start in range(0, len(asked), _TOGETHER):
             for user, best in bundle.recommend(asked[start : start + _TOGETHER], k).items():
-                ranks |= {user: rank for rank, one in enumerate(best, start=1) if one.item == item}
+                items = [one.item for one in best]
+                if item in items:
+                    ranks[user] = items.index(item) + 1
         return len(asked), sorted(ranks.items(), key=lambda pair: pair[1])
 
     async def run(self, work: Callable[[], Answer]) -> Answer:
