@@ -22,7 +22,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,7 +169,7 @@ def main() -> None:
     write("service", sizes | values)
 
 
-async def measure(process: subprocess.Popen[bytes], port: int, seconds: float, soak_s: float) -> Mapping[str, Any]:
+async def measure(process: subprocess.Popen[bytes], port: int, seconds: float, soak_s: float) -> dict[str, Any]:
     await load(port, seconds=2.0)  # warm
     values: dict[str, Any] = {"memory_mb_at_start": memory_mb(process)}
     before = cpu_seconds(process)
