@@ -130,3 +130,11 @@ def test_a_second_server_on_the_same_run_says_what_is_wrong(run: Path) -> None:
         log = second.process.communicate(timeout=60)[1]
         assert second.process.returncode == 2
         assert "another server has it open" in " ".join(log.split())
+
+
+def test_a_taken_port_is_told_at_once(run: Path) -> None:
+    with Server([run]) as server:
+        second = Server([run], "--port", str(server.port))
+        log = second.process.communicate(timeout=60)[1]
+        assert second.process.returncode == 2
+        assert f"cannot listen on 127.0.0.1, port {server.port}" in " ".join(log.split())

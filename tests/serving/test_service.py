@@ -133,6 +133,8 @@ def test_an_item_s_own_words_and_picture_find_it(reader: TestClient) -> None:
     assert picture.headers["content-type"] == "image/webp"
     found = reader.post("/search", params={"k": 3}, files={"image": ("a.webp", picture.content)}).json()["items"]
     assert "T0004" in [one["id"] for one in found]
+    both = reader.post("/search", data={"text": words}, params={"k": 1}, files={"image": ("a.webp", picture.content)})
+    assert both.json()["items"][0]["id"] == "T0004"
     personal = reader.get("/search", params={"text": words, "k": 3, "for_user": "u001"}).json()["items"]
     assert len(personal) == 3
 

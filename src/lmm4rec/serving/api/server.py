@@ -13,7 +13,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.core.errors import ConfigError, LMM4RecError
 from lmm4rec.serving.api.app import make_app
 from lmm4rec.serving.api.served import ServedBundles
 from lmm4rec.serving.api.settings import Settings
@@ -46,18 +46,29 @@ def serve(folders: Sequence[Path], settings: Settings, *, started: Callable[[str
     anew. `started` is called with the address just before requests are taken.
 
     Raises:
+        ConfigError: the address or the port cannot be had.
         CheckpointError: a folder has no bundle, or its added items cannot be read.
     """
     _warn(settings)
+    listening = _listen(settings.host, settings.port)
     app = make_app(folders, settings)
     config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
-        limit_concurrency=_CONNECTIONS, timeout_keep_alive=20, timeout_graceful_shutdown=_STOP_S, lifespan="on",
+        app, log_level="warning", access_log=False, server_header=False, limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=20, timeout_graceful_shutdown=_STOP_S, lifespan="on",
     )  # fmt: skip
     gc.collect()
     gc.freeze()  # a full collection over the bundles' ids would keep requests waiting for a tenth of a second
-    started(f"http://{'localhost' if settings.is_local else settings.host}:{settings.port}/")
-    _Server(config, app).run()
+    started(f"http://{'localhost' if settings.is_local else settings.host}:{listening.getsockname()[1]}/")
+    _Server(config, app).run([listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The socket; taken before the bundles are loaded, so that a taken port is told at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}, port {port} ({error}); choose another --host or --port") from None
 
 
 def _warn(settings: Settings) -> None:

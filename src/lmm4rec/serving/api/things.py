@@ -70,10 +70,15 @@ async def search(
 
 @router.post("/search", responses=responses(404, 409))
 async def search_by_picture(
-    request: Request, served: Bundled, image: Annotated[UploadFile, _PICTURE], k: K = 10, for_user: ForUser = None
+    request: Request,
+    served: Bundled,
+    image: Annotated[UploadFile, _PICTURE],
+    text: Annotated[str | None, Form(max_length=MAX_WORDS, description="words beside it")] = None,
+    k: K = 10,
+    for_user: ForUser = None,
 ) -> Cards:
-    """The items that look like an uploaded picture."""
-    return await _search(served, None, await _picture(request, served, image), k, for_user)
+    """The items that look like an uploaded picture; with words, those that fit both."""
+    return await _search(served, text or None, await _picture(request, served, image), k, for_user)
 
 
 async def _search(served: Served, text: str | None, image: ImageBytes | None, k: int, for_user: str | None) -> Cards:

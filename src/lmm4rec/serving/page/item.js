@@ -83,7 +83,8 @@ function people({ k, people: all, asked: among }) {
   const place = ["st", "nd", "rd"];
   const links = all.slice(0, 8).map(({ id, rank }) =>
     el("li", {}, el("a", { href: link({ user: id, item: "", from: "", words: "" }) }, id, el("small", {}, ` ${rank}${place[rank - 1] ?? "th"}`))));
-  const count = all.length ? `Among the first ${k} of ${all.length.toLocaleString()} of ${among.toLocaleString()} people` : `Among the first ${k} of nobody (of ${among.toLocaleString()} people)`;
+  const whole = among.toLocaleString();
+  const count = `${all.length ? `${all.length.toLocaleString()} of ${whole} people get` : `Nobody of ${whole} people gets`} it in their top ${k}`;
   return [el("p", { class: "hint" }, count), el("ul", { class: "people", "aria-label": "people who get it" }, ...links)];
 }
 
