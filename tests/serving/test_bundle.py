@@ -52,7 +52,7 @@ def test_saved_and_loaded_it_says_the_same(tmp_path: Path) -> None:
 
 def test_no_pickle_is_written(tmp_path: Path) -> None:
     bundle().save(tmp_path)
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".parquet", ".safetensors"}
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".parquet", ".safetensors"}
 
 
 @pytest.mark.parametrize("stem", ["vectors", "users", "seen", "texts"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def export(run: Path, out: Path, *, copy_encoder: bool = True, thumbnails: NonNe
     bundle = Bundle.load(run)
     conf = run / "experiment.toml"
     if conf.exists():
-        plan = make_plan(load_spec(conf))
+        tables = {key: value for key, value in tomllib.loads(conf.read_text(encoding="utf-8")).items() if key != "name"}
+        plan = make_plan(load_spec(tables))
         dataset = Workbench().dataset(plan)
         if list(dataset.items) != list(bundle.items):
             raise CheckpointError(f"the data of {run} has other items than when it ran; run it again")

@@ -13,7 +13,7 @@ import polars as pl
 import torch
 
 from lmm4rec.core.errors import DataError, LMM4RecError
-from lmm4rec.core.types import Embeddings, Features, Item, Picture, Scorer
+from lmm4rec.core.types import Embeddings, Features, Picture, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.interactions import Interactions
@@ -27,6 +27,7 @@ from lmm4rec.serving.shelf import Shelf
 from lmm4rec.serving.state import People, State, explained
 
 _NEAREST = 5  # liked items that an explanation names
+_PROBES = 4  # items whose words a loaded encoder must read as before
 
 
 class Bundle:
@@ -154,7 +155,7 @@ class Bundle:
         """
         state, reader = self._state, self._encoder()
         query = searching.query(reader, text, as_picture(image))
-        relevance = searching.relevance(query, state.features, joint=reader.joint)
+        relevance = searching.relevance(query, state.unit_features, joint=reader.joint)
         relevance = relevance.masked_fill(~state.shelf.is_there, -torch.inf)
         if for_user is not None:
             row = torch.tensor([self.users.row(for_user)])
@@ -281,10 +282,9 @@ class Bundle:
             )
         with self._loading:
             if self._reader is None:
-                self._reader = Reader(self.encoder.make(self._catalog_items))
+                reader = Reader(self.encoder.make(self._state.shelf.catalog_items))
+                if "text" in self._state.features:
+                    has = self._state.features["text"][: len(self._state.shelf.catalog)].any(1).nonzero()[:_PROBES, 0]
+                    reader.check(self._state.shelf.catalog_items(has.tolist()), self._state.features["text"][has])
+                self._reader = reader
             return self._reader
-
-    def _catalog_items(self) -> list[Item]:
-        shelf = self._state.shelf
-        entries = (shelf.entry(row) for row in range(len(shelf.catalog)))
-        return [Item(entry.id, entry.fields) for entry in entries]

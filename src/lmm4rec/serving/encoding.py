@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
-from lmm4rec.core.errors import DataError, LMM4RecError
+from lmm4rec.core.errors import CheckpointError, DataError, LMM4RecError
 from lmm4rec.core.progress import progress
 from lmm4rec.core.registry import Registry
 from lmm4rec.core.types import Features, Item, Modality, Picture
@@ -21,6 +22,7 @@ from lmm4rec.encoders.base import FUSED, Encoder
 from lmm4rec.features.loop import Manner, encode_blocks
 
 _ENCODERS = Registry("lmm4rec.encoders", kind="encoder")
+_SAME = 0.95  # the least cosine of one text's vectors, where precision or hardware may differ
 _MANNER = Manner(torch.device("cpu"), "float32", 32, 0, 512)
 
 
@@ -124,6 +126,23 @@ class Reader:
                 _refuse_broken(items, block.broken)
             found |= {m: torch.cat([block.features[m] for block in blocks]) for m in part.dims}
         return {modality: found[modality] for modality in self.encoder.dims}
+
+    @torch.no_grad()
+    def check(self, items: Sequence[Item], stored: Float[Tensor, "items dim"]) -> None:
+        """Refuse an encoder that reads the items' words in another way than the one that made the `stored` vectors.
+
+        Raises:
+            CheckpointError: its vectors point elsewhere.
+        """
+        part = self.parts.get("text")
+        if part is None or not items:
+            return
+        likeness = F.cosine_similarity(part(part.prepare(items))["text"].float(), stored.float(), dim=1).min()
+        if likeness < _SAME:
+            raise CheckpointError(
+                f"the encoder {type(self.encoder).__name__} gives other vectors than when this bundle was made (cosine "
+                f"{likeness:.2f}): its checkpoint has changed; export with a copy of the encoder (lmm4rec export)"
+            )
 
     def words(self, text: str) -> Float[Tensor, " dim"]:
         """The vector of a query in words.

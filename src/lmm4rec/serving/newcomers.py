@@ -15,8 +15,8 @@ from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
 from lmm4rec.nn.content import ContentPath
 
-NewFeatures: TypeAlias = Mapping[Modality, Float[Tensor, "new _dim"]]
-"""As `Features`, a row a new item."""
+Known: TypeAlias = Mapping[Modality, Float[Tensor, "known _dim"]]
+"""Features of the items that a model knows, beside those of new ones."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Content:
             parts.append(torch.where((x != 0).any(1)[:, None], unit, 0.0))
         return torch.cat(parts, dim=1)
 
-    def alike(self, new: NewFeatures, known: Features) -> Float[Tensor, "new known"]:
+    def alike(self, new: Features, known: Known) -> Float[Tensor, "new known"]:
         """The mean over modalities of the cosine; 0 where one of both lacks the modality."""
         return self(new) @ self(known).T / len(self.centers)
 
@@ -72,7 +72,7 @@ class Newcomers:
     scale: float = 1.0
     facts: Mapping[str, Any] = field(default_factory=dict)  # how it was chosen, for the card
 
-    def vectors(self, new: NewFeatures, scorer: Scorer, known: Features) -> Float[Tensor, "new dim"]:
+    def vectors(self, new: Features, scorer: Scorer, known: Known) -> Float[Tensor, "new dim"]:
         """The rows of the item matrix for new items; `known` are the features of the scorer's items.
 
         For `Neighbors`, their similarities to the items that people have.
@@ -91,7 +91,7 @@ class Newcomers:
             vectors[:, scorer.parts[part]] = path(new[part].float())
         return vectors
 
-    def _similarities(self, new: NewFeatures, seen: Features) -> Float[Tensor, "new seen"]:
+    def _similarities(self, new: Features, seen: Known) -> Float[Tensor, "new seen"]:
         return self.scale * nearest_only(self.content.alike(new, seen), self.neighbors)
 
     def plain(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

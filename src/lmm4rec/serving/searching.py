@@ -38,22 +38,26 @@ def relevance(
 ) -> Float[Tensor, " items"]:
     """How well each item fits what is asked; minus infinity where an item has nothing to compare.
 
+    `features` have rows of length 1, or zeros.
+
     The cosine with the items' vectors of the same modality, and in a joint space with those of the other one too. Words
-    and pictures keep to regions of their own in such a space (Liang et al. 2022, arXiv 2203.02053), so each comparison
-    is standardized over the items before an item's mean over its comparisons is taken.
+    and pictures keep to regions of their own in such a space (Liang et al. 2022, arXiv 2203.02053), so where there are
+    several comparisons, each is standardized over the items before an item's mean over its comparisons is taken.
 
     Raises:
         LMM4RecError: the bundle holds no vectors of a kind that the question could be compared with.
     """
     compared = [
-        _standardized(vector, features[against])
+        _cosines(vector, features[against])
         for modality, vector in asked.items()
         for against in (_AGAINST if joint else (modality,))
         if against in features
     ]
     if not compared:
         raise LMM4RecError(f"the bundle holds no vectors to compare {' or '.join(asked)} with; export it with features")
-    scores = torch.stack(compared)
+    if len(compared) == 1:
+        return compared[0].nan_to_num(nan=-torch.inf)
+    scores = torch.stack([_standard(cosines) for cosines in compared])
     counts = scores.isfinite().sum(0)
     means = scores.nan_to_num(nan=0.0).sum(0) / counts.clamp(min=1)
     return means.masked_fill(counts == 0, -torch.inf)
@@ -68,15 +72,15 @@ def personal(relevance: Float[Tensor, " items"], scores: Float[Tensor, " items"]
     return together
 
 
-def _standardized(vector: Float[Tensor, " dim"], rows: Float[Tensor, "items dim"]) -> Float[Tensor, " items"]:
-    """The cosines with all rows, with mean 0 and deviation 1 over those that are not zero; NaN for these."""
-    unit = F.normalize(rows.float(), dim=1)
-    has = (unit != 0).any(1)
-    cosines = unit @ F.normalize(vector, dim=0)
-    standard = torch.full_like(cosines, torch.nan)
-    standard[has] = _standard(cosines[has])
-    return standard
+def _cosines(vector: Float[Tensor, " dim"], rows: Float[Tensor, "items dim"]) -> Float[Tensor, " items"]:
+    """The cosines with rows of length 1; NaN where a row is zero."""
+    cosines = rows @ F.normalize(vector, dim=0)
+    lacking = (cosines == 0).nonzero()[:, 0]  # few: only these have to be looked at
+    cosines[lacking[~rows[lacking].any(1)]] = torch.nan
+    return cosines
 
 
 def _standard(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    return (values - values.mean()) / values.std(correction=0).clamp(min=1e-6) if len(values) else values
+    """The values with mean 0 and deviation 1 over those that are numbers."""
+    known = values[~values.isnan()]
+    return (values - known.mean()) / known.std(correction=0).clamp(min=1e-6) if len(known) else values

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from lmm4rec.core.errors import DataError
+from lmm4rec.core.types import Item
 from lmm4rec.core.vocabulary import Vocabulary
 
 
@@ -69,6 +70,11 @@ class Shelf:
             return self.added[row - len(self.catalog)]
         fields = self.fields.row(row, named=True) if self.fields.width else {}
         return Entry(self.catalog[row], self.titles[row], fields, self.thumbnails.get(row))
+
+    def catalog_items(self, rows: Iterable[int] | None = None) -> list[Item]:
+        """Items of the catalog (all, or these rows) with their words, without pictures."""
+        entries = (self.entry(row) for row in (range(len(self.catalog)) if rows is None else rows))
+        return [Item(entry.id, entry.fields) for entry in entries]
 
     def title(self, row: int) -> str:
         """The title of the item in a row."""

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn import functional as F
 
 from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
@@ -72,13 +73,23 @@ class State:
 
     def with_added(self, entries: Sequence[Entry], vectors: Tensor, features: Features) -> State:
         """The state with more items."""
-        kept = {m: torch.cat([x, features[m].to(x.dtype)]) for m, x in self.features.items()}
         shelf = self.shelf.with_added(entries)
-        return replace(self, shelf=shelf, scorer=space.grown(self.scorer, vectors), features=kept)
+        kept = {m: torch.cat([x, features[m].to(x.dtype)]) for m, x in self.features.items()}
+        state = replace(self, shelf=shelf, scorer=space.grown(self.scorer, vectors), features=kept)
+        # what was made once for all items grows with them
+        if "unit_features" in vars(self):
+            unit = {m: torch.cat([x, F.normalize(features[m].float(), dim=1)]) for m, x in self.unit_features.items()}
+            vars(state)["unit_features"] = unit
+        if "unit_vectors" in vars(self) and isinstance(self.scorer, Embeddings):
+            new = space.unit_vectors(replace(self.scorer, items=vectors))
+            vars(state)["unit_vectors"] = torch.cat([self.unit_vectors, new])
+        return state
 
     def without(self, ids: Iterable[object]) -> State:
         """The state without some items."""
-        return replace(self, shelf=self.shelf.without(ids))
+        state = replace(self, shelf=self.shelf.without(ids))
+        vars(state).update({name: vars(self)[name] for name in ("unit_features", "unit_vectors") if name in vars(self)})
+        return state
 
     def best(
         self, users: Int64[np.ndarray, " users"], k: int, exclude: sp.csr_array | None, only: Iterable[object] | None
@@ -120,17 +131,17 @@ class State:
         """
         if isinstance(self.scorer, Neighbors):
             return space.stored_similarity(self.scorer.similarity, torch.from_numpy(rows))
-        if not self._unit.shape[1]:
+        if not self.unit_vectors.shape[1]:
             raise DataError("this model ranks all items alike for everybody, so it knows no similar ones")
-        return self._unit[torch.from_numpy(rows)] @ self._unit.T
+        return self.unit_vectors[torch.from_numpy(rows)] @ self.unit_vectors.T
 
     def likeness_to(self, row: int, others: Int64[np.ndarray, " others"]) -> Float[Tensor, " others"]:
         """How similar each of the `others` is to one item; nothing is where the model knows no similar ones."""
         if isinstance(self.scorer, Neighbors):
             return self.likeness(np.array([row]))[0, torch.from_numpy(others)]
-        if not self._unit.shape[1]:
+        if not self.unit_vectors.shape[1]:
             return torch.full((len(others),), -torch.inf)
-        return self._unit[torch.from_numpy(others)] @ self._unit[row]
+        return self.unit_vectors[torch.from_numpy(others)] @ self.unit_vectors[row]
 
     def named(self, rows: list[int], scores: list[float]) -> list[Recommendation]:
         """Rows with scores as answers; what pads a list that is short of items is left out."""
@@ -141,7 +152,13 @@ class State:
         ]
 
     @cached_property
-    def _unit(self) -> Float[Tensor, "items dim"]:
+    def unit_features(self) -> Features:
+        """The features scaled to length 1; zeros where an item lacks the modality."""
+        return {modality: F.normalize(x.float(), dim=1) for modality, x in self.features.items()}
+
+    @cached_property
+    def unit_vectors(self) -> Float[Tensor, "items dim"]:
+        """The item vectors without the bias, scaled to length 1."""
         if not isinstance(self.scorer, Embeddings):
             raise LMM4RecError(f"a {type(self.scorer).__name__} has no item vectors to compare")
         return space.unit_vectors(self.scorer)

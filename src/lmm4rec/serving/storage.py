@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lmm4rec.core.errors import CheckpointError, LMM4RecError
-from lmm4rec.core.files import read_json, write_json
+from lmm4rec.core.files import read_json, write_json, write_text
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.serving.card import model_card
 from lmm4rec.serving.encoding import EncoderRecord
 from lmm4rec.serving.newcomers import Newcomers
 from lmm4rec.serving.shelf import Entry, Shelf
@@ -59,33 +61,31 @@ def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> No
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors, kind = _tensors(contents.scorer)
-    names: dict[str, str] = {}
-
-    def place(stem: str, suffix: str, save: Callable[[Path], object]) -> None:
-        names[stem] = _placed(folder, stem, suffix, save)
-
-    place("vectors", ".safetensors", lambda path: save_file(tensors, path))
-    for stem, frame in _frames(contents).items():
-        place(stem, ".parquet", frame.write_parquet)
-    if contents.features:
-        halves = {modality: x.half().contiguous() for modality, x in contents.features.items()}
-        place("features", ".safetensors", lambda path: save_file(halves, path))
-    told: dict[str, Any] = {}
-    if contents.newcomers is not None:
-        told["newcomers"], held = contents.newcomers.plain()
-        place("newcomers", ".safetensors", lambda path: save_file(held, path))
-    copy: str | None = None
-    if contents.encoder is not None:
-        told["encoder"], copy = _place_encoder(contents.encoder, folder, copy_encoder)
+    told: dict[str, Any] = {"version": VERSION, "kind": kind, "catalog_items": len(contents.shelf.catalog)}
+    groups = {"vectors": tensors, "features": {m: x.half().contiguous() for m, x in contents.features.items()}}
     if isinstance(contents.scorer, Embeddings):
         told["parts"] = {part: [s.start, s.stop] for part, s in contents.scorer.parts.items()}
-    files = {name: _digest(folder / name) for name in names.values()}
-    if copy:
-        files |= {str(path.relative_to(folder)): _digest(path) for path in _files_in(folder / copy)}
-    listed = {"version": VERSION, "kind": kind, "files": files, "stems": names}
-    listed |= {"catalog_items": len(contents.shelf.catalog), **told, "card": dict(contents.facts)}
-    write_json(folder / FACTS, listed)
-    _sweep(folder, keep={*names.values(), *([copy] if copy else [])})
+    if contents.newcomers is not None:
+        told["newcomers"], groups["newcomers"] = contents.newcomers.plain()
+    names = {stem: _placed(folder, stem, ".parquet", x.write_parquet) for stem, x in _frames(contents).items()}
+    names |= {
+        stem: _placed(folder, stem, ".safetensors", partial(save_file, held)) for stem, held in groups.items() if held
+    }
+    files = [folder / name for name in names.values()]
+    if contents.encoder is not None:
+        told["encoder"] = _place_encoder(contents.encoder, folder, copy_encoder)
+        files += _files_in(folder / told["encoder"]["copy"]) if "copy" in told["encoder"] else []
+    told |= {"stems": names, "files": {str(path.relative_to(folder)): _digest(path) for path in files}}
+    told["card"] = dict(contents.facts)
+    write_text(folder / "README.md", model_card(told, _sizes(contents)))
+    write_json(folder / FACTS, told)
+    _sweep(folder, keep={path.relative_to(folder).parts[0] for path in files})
+
+
+def _sizes(contents: Contents) -> dict[str, int]:
+    shelf = contents.shelf
+    counts = {"users": len(contents.users), "items": len(shelf.ids), "interactions": len(contents.seen)}
+    return counts | {"small pictures": len(shelf.thumbnails)}
 
 
 def read(folder: Path) -> Contents:
@@ -248,23 +248,23 @@ def _sweep(folder: Path, keep: set[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _place_encoder(encoder: EncoderRecord, folder: Path, copy: bool) -> tuple[dict[str, Any], str | None]:
-    """What the encoder is told as, and the name of the folder with its copy where there is one."""
+def _place_encoder(encoder: EncoderRecord, folder: Path, copy: bool) -> dict[str, Any]:
+    """What the encoder is told as; "copy" is the name of the folder with its weights where they come along."""
     if not (copy or encoder.held):
-        return encoder.plain(folder), None
+        return encoder.plain(folder)
     beside = folder / f".encoder.{os.getpid()}.part"
     shutil.rmtree(beside, ignore_errors=True)
     try:
         copied = encoder.copied(beside)
         if not beside.exists():  # nothing of it has weights
-            return copied.plain(folder), None
+            return copied.plain(folder)
         name = f"encoder-{fingerprint([_digest(path) for path in _files_in(beside)])[:16]}"
         told = copied.plain(beside)
         if not (folder / name).exists():
             beside.rename(folder / name)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return told | {"copy": name}, name
+    return told | {"copy": name}
 
 
 def _files_in(folder: Path) -> list[Path]:
