@@ -377,7 +377,7 @@ def test_wrong_new_items_are_refused(reader: TestClient, data: dict[str, str], w
 
 def test_a_field_that_the_catalog_lacks_is_named(reader: TestClient) -> None:
     answer = reader.post("/items", data={"fields": '{"titel": "x"}'})
-    assert answer.status_code == 409
+    assert answer.status_code == 422
     assert "Did you mean 'title'?" in answer.json()["detail"]
 
 
@@ -457,6 +457,14 @@ def test_a_request_that_takes_too_long_ends(runs: list[Path], monkeypatch: pytes
         assert answer.status_code == 503
         assert "no answer within 0.2 s" in answer.json()["detail"]
         assert client.get("/health").status_code == 200
+
+
+def test_more_requests_than_may_wait_are_turned_away(runs: list[Path]) -> None:
+    with TestClient(make_app(runs, Settings(hosts=HERE, max_waiting=0))) as client:
+        answer = client.get("/recommend/u001")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert "more requests wait than the service takes" in answer.json()["detail"]
 
 
 def test_what_nobody_foresaw_is_told_without_its_inner_life(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from lmm4rec.core.errors import ImageError, LMM4RecError
+from lmm4rec.core.errors import DataError, LMM4RecError
 
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -88,8 +88,8 @@ def install(app: FastAPI) -> None:
         detail = "; ".join(f"{place.where}: {place.message}" for place in places[:5])
         return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, detail, places)
 
-    @app.exception_handler(ImageError)
-    async def unreadable(request: Request, error: ImageError) -> JSONResponse:
+    @app.exception_handler(DataError)
+    async def senseless(request: Request, error: DataError) -> JSONResponse:
         return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
 
     @app.exception_handler(LMM4RecError)

@@ -31,6 +31,7 @@ ADDED = "added_items.sqlite"  # beside the bundle, in the run folder
 _GUESSED = 5_000  # ids among which a near one is looked for: more would keep others waiting
 _SHORT = 64  # characters of an id that a near one is looked for
 _ASKED, _TOGETHER = 1_000, 50  # users among whom an item's audience is looked for, and how many at a time
+_SCORES = 10**8  # that looking for an audience may take: half a second's work
 _RESTORED = 256  # added items that are encoded at a time
 Answer = TypeVar("Answer")
 
@@ -107,7 +108,8 @@ class Served:
     def audience(self, item: str, k: int) -> tuple[int, list[tuple[str, int]]]:
         """Of how many users the first `k` were looked at, and those among them who get the item, with its rank."""
         bundle = self.bundle
-        step = -(-len(bundle.users) // _ASKED)
+        most = max(_TOGETHER, min(_ASKED, _SCORES // len(bundle.items)))
+        step = -(-len(bundle.users) // most)
         asked = bundle.users[::step]
         ranks: dict[str, int] = {}
         for start in range(0, len(asked), _TOGETHER):

@@ -137,6 +137,7 @@ async function draw() {
   const { signal } = current;
   byId("person").value = user;
   byId("words").value = words;
+  document.title = `${words ? `“${words}”` : state.photo ? "Like the photo" : `For ${user}`} · lmm4rec`;
   main.setAttribute("aria-busy", "true");
   if (words || state.photo) {
     main.replaceChildren(searchBar(user), panes((name) => found(name, user, signal)));
