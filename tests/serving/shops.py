@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import torch
+from fastapi.testclient import TestClient
 from PIL import Image
 
 from lmm4rec.core.types import Embeddings
@@ -18,6 +20,7 @@ from lmm4rec.serving.encoding import EncoderRecord
 from lmm4rec.serving.newcomers import Content, Newcomers
 from lmm4rec.serving.thumbnails import catalog_thumbnails
 
+HERE = ("testserver",)  # the name under which a test client calls
 USERS, ITEMS, DIM = 30, 40, 12
 _WORDS = {"dim": 16, "buckets": 1024}
 
@@ -52,3 +55,8 @@ def png(color: str = "red", size: tuple[int, int] = (40, 30), kind: str = "PNG")
     file = io.BytesIO()
     Image.new("RGB", size, color).save(file, kind)
     return file.getvalue()
+
+
+def add(client: TestClient, id_: str = "mug-7", **more: object) -> object:
+    fields = json.dumps({"title": "A red mug", "description": "Stoneware."})
+    return client.post("/items", data={"id": id_, "fields": fields}, files={"image": ("x.png", png())}, **more)  # type: ignore[arg-type]

@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 
 from lmm4rec.serving.api import house, people, problems, things
+from lmm4rec.serving.api.bundles import ServedBundles
 from lmm4rec.serving.api.guard import Guard
 from lmm4rec.serving.api.metrics import Metrics
-from lmm4rec.serving.api.served import ServedBundles
 from lmm4rec.serving.api.settings import Settings
 
 _KINDS = {

@@ -10,8 +10,10 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 
 from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.serving.api.bundles import ServedBundles
+from lmm4rec.serving.api.lookup import unknown
 from lmm4rec.serving.api.problems import Problem
-from lmm4rec.serving.api.served import Served, ServedBundles, unknown
+from lmm4rec.serving.api.served import Served
 from lmm4rec.serving.api.settings import MAX_ID, Settings
 
 

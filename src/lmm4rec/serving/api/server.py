@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from lmm4rec.core.errors import ConfigError, LMM4RecError
 from lmm4rec.serving.api.app import make_app
-from lmm4rec.serving.api.served import ServedBundles
+from lmm4rec.serving.api.bundles import ServedBundles
 from lmm4rec.serving.api.settings import Settings
 
 logger = logging.getLogger(__name__)
