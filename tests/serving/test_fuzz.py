@@ -15,6 +15,7 @@ from server import TOKEN, Server
 from shops import write_shop
 
 pytestmark = pytest.mark.slow
+UNREAD = b"Invalid HTTP request received."  # uvicorn's own word on an address beyond 64 KB: it reaches no endpoint
 # what fits the document's schema may still be no picture, or no JSON in a form's text
 EXCLUDED = [checks.positive_data_acceptance]
 EXAMPLES = int(os.environ.get("LMM4REC_FUZZ", "10"))  # of each endpoint; more find more
@@ -42,7 +43,10 @@ def test_no_request_breaks_the_service(document: BaseSchema, mode: GenerationMod
             nonlocal tried
             tried += 1
             response = case.call(headers={"authorization": f"Bearer {TOKEN}"})
-            assert response.status_code < 500, f"{case.as_curl_command()}\n{response.text}"
+            assert response.status_code < 500, f"{case.as_curl_command()}\n{response.content!r}"
+            if response.content == UNREAD:
+                assert response.status_code == 400
+                return
             case.validate_response(response, excluded_checks=EXCLUDED)
 
         try:
