@@ -7,29 +7,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.core.types import Neighbors, NonNegativeInt, Scorer
 from lmm4rec.data.catalog import Catalog
-from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.splits import Split
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.plan import ENCODERS, PRECOMPUTED, Plan, make_encoder, make_plan
 from lmm4rec.experiments.pretrained import HasTiny, local_checkpoint, tuned_folder
 from lmm4rec.experiments.spec import load_spec
-from lmm4rec.experiments.workbench import Content, Workbench
+from lmm4rec.experiments.workbench import Content, Workbench, popular_thumbnails
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.encoding import EncoderRecord
 from lmm4rec.serving.newcomers_fit import fit_newcomers
 from lmm4rec.serving.storage import FACTS
-from lmm4rec.serving.thumbnails import catalog_thumbnails
+
+_FILES = {"checkpoint", "tokenizer"}  # arguments of encoders that may be paths, which are found from elsewhere too
 
 
 def pack(
-    plan: Plan, recommender: Recommender, scorer: Scorer, split: Split, content: Content, card: Mapping[str, Any]
+    plan: Plan,
+    recommender: Recommender,
+    scorer: Scorer,
+    split: Split,
+    content: Content,
+    thumbnails: Mapping[int, bytes],
+    card: Mapping[str, Any],
 ) -> Bundle:
     """The bundle of a trained model.
 
@@ -43,7 +47,7 @@ def pack(
         scorer,
         dataset,
         card,
-        thumbnails=popular_thumbnails(dataset),
+        thumbnails=thumbnails,
         features=features if encoder or isinstance(scorer, Neighbors) else {},
         newcomers=newcomers,
         encoder=encoder,
@@ -70,15 +74,9 @@ def export(run: Path, out: Path, *, copy_encoder: bool = True, thumbnails: NonNe
         dataset = Workbench().dataset(plan)
         if list(dataset.items) != list(bundle.items):
             raise CheckpointError(f"the data of {run} has other items than when it ran; run it again")
-        bundle.with_thumbnails(popular_thumbnails(dataset, limit=thumbnails))
+        bundle.set_thumbnails(popular_thumbnails(dataset, limit=thumbnails))
     bundle.save_pretrained(out, copy_encoder=copy_encoder)
     return bundle
-
-
-def popular_thumbnails(dataset: Dataset, *, limit: int = 5000) -> dict[int, bytes]:
-    """The thumbnails of the most liked items."""
-    popular_first = np.argsort(-dataset.interactions.item_counts(dataset.n_items), kind="stable")
-    return catalog_thumbnails(dataset.catalog, popular_first.tolist(), limit=limit)
 
 
 def encoder_record(plan: Plan, catalog: Catalog) -> EncoderRecord | None:
@@ -103,4 +101,7 @@ def _record(table: Mapping[str, Any], catalog: Catalog) -> EncoderRecord:
         arguments["checkpoint"] = local_checkpoint(
             component, arguments["checkpoint"], catalog, text=arguments["text"], shown=False
         )
+    for key in _FILES & arguments.keys():  # a hub name stays as it is
+        path = Path(arguments[key])
+        arguments[key] = str(path.absolute()) if path.exists() else arguments[key]
     return EncoderRecord(table["name"], arguments)

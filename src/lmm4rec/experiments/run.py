@@ -85,7 +85,7 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> 
     record |= {"slices": test.slices, "beyond": test.beyond}
     record["cost"] = cost.summary() | content.cost | _sizes(recommender)
     card = _card(plan, record | {"test": test.mean})
-    pack(plan, recommender, scorer, split, content, card).save(folder.bundle)
+    pack(plan, recommender, scorer, split, content, bench.thumbnails(plan), card).save(folder.bundle)
     write_json(folder.metrics, record | {"test": test.mean})
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from lmm4rec.core.fingerprint import fingerprint
@@ -19,6 +20,9 @@ from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import Split, split
 from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen
 from lmm4rec.experiments.plan import PRECOMPUTED, SOURCES, Plan, make_encoder
+from lmm4rec.serving.thumbnails import catalog_thumbnails
+
+_PICTURED = 1000  # small pictures in a run's bundle: seconds, whatever the catalog; `lmm4rec export` takes more
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Workbench:
     def __init__(self) -> None:
         self._datasets: dict[str, Dataset] = {}
         self._splits: dict[str, Split] = {}
+        self._thumbnails: dict[str, dict[int, bytes]] = {}
 
     def dataset(self, plan: Plan) -> Dataset:
         """The plan's data set, filtered."""
@@ -56,6 +61,13 @@ class Workbench:
             _tell(self._splits[key])
         return self._splits[key]
 
+    def thumbnails(self, plan: Plan) -> dict[int, bytes]:
+        """Small pictures of the plan's most liked items."""
+        key = fingerprint(plan.tables["data"])
+        if key not in self._thumbnails:
+            self._thumbnails[key] = popular_thumbnails(self.dataset(plan), limit=_PICTURED)
+        return self._thumbnails[key]
+
     def content(self, plan: Plan, catalog: Catalog, *, shown: bool) -> Content:
         """The plan's features; empty for a model without an [encoder] table."""
         if "encoder" not in plan.tables:
@@ -74,6 +86,12 @@ class Workbench:
         _log(findings)
         made = {"precision": extracted.precision, "broken_images": list(extracted.broken)}
         return Content(chosen(extracted.features, modalities), cost, findings, made)
+
+
+def popular_thumbnails(dataset: Dataset, *, limit: int) -> dict[int, bytes]:
+    """The thumbnails of the most liked items that have a picture."""
+    popular_first = np.argsort(-dataset.interactions.item_counts(dataset.n_items), kind="stable")
+    return catalog_thumbnails(dataset.catalog, popular_first.tolist(), limit=limit)
 
 
 def _tell(split: Split) -> None:

@@ -269,7 +269,7 @@ class Bundle:
 
     save, load = save_pretrained, from_pretrained
 
-    def with_thumbnails(self, thumbnails: Mapping[int, bytes]) -> None:
+    def set_thumbnails(self, thumbnails: Mapping[int, bytes]) -> None:
         """Show these small pictures of catalog rows instead of those that there are."""
         with self._changing:
             self._state = replace(self._state, shelf=replace(self._state.shelf, thumbnails=thumbnails))

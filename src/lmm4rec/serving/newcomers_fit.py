@@ -228,11 +228,12 @@ def _judged(sample: _Sample, content: Content, recall: float) -> dict[str, float
     )
     known = torch.from_numpy(sample.likes[sample.users][:, np.flatnonzero(~sample.held)].toarray())
     n_held = int(held.sum())
+    k = _cutoff(n_held)
     return {
-        "held-out items": n_held,
-        f"recall@{_K}": recall,
-        f"recall@{_K} of content neighbors": _recall(known @ nearest_only(alike, 50).T, sample.truth),
-        f"recall@{_K} of chance": min(1.0, _cutoff(n_held) / n_held),
+        "held-out items": float(n_held),
+        f"recall@{k}": recall,
+        f"recall@{k} of content neighbors": _recall(known @ nearest_only(alike, 50).T, sample.truth),
+        f"recall@{k} of chance": k / n_held,
     }
 
 

@@ -32,16 +32,14 @@ def thumbnail(picture: Picture, *, side: int = SIDE) -> bytes:
 def catalog_thumbnails(
     catalog: Catalog, rows: Iterable[int], *, limit: int = 5000, budget_mb: int = 64
 ) -> dict[int, bytes]:
-    """The thumbnails of the given catalog rows, in this order, until there are `limit` or they fill `budget_mb` MiB.
+    """The thumbnails of the first `limit` of the catalog rows that have a picture, while they fit `budget_mb` MiB.
 
-    What has no readable picture is passed over.
+    A picture that cannot be read is passed over.
     """
     found: dict[int, bytes] = {}
     used = 0
-    pictures = ((row, catalog.pictures[row]) for row in rows)
+    pictures = ((row, picture) for row in rows if (picture := catalog.pictures[row]) is not None)
     for row, picture in islice(pictures, limit):
-        if picture is None:
-            continue
         try:
             small = thumbnail(picture)
         except ImageError:  # the doctor lists them
