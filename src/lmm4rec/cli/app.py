@@ -219,6 +219,30 @@ def export_command(
     export_bundle(run, folder, copy_encoder=copy_encoder, thumbnails=thumbnails)
 
 
+@app.command("serve")
+def serve_command(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders; the first one answers by default.")
+    ],
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
+    token_env: Annotated[
+        str | None,
+        typer.Option("--token-env", metavar="NAME", help="The environment variable with the token that writing needs."),
+    ] = None,
+    allow_hosts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host", metavar="NAME", help="A host name to answer to beside the address itself; *: any."
+        ),
+    ] = None,
+) -> None:
+    """Serve finished runs over HTTP, with a page to look at them: users, items, search, new items."""
+    from lmm4rec.cli.serve import serve_runs
+
+    serve_runs(runs, host=host, port=port, token_env=token_env, hosts=allow_hosts or [])
+
+
 @app.command("study")
 def study_command(
     conf: Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file with [axes].")],

@@ -35,6 +35,7 @@ def run_conf(conf: Path, settings: Sequence[str], out: Path | None, resume: bool
     console.print(results_table([result], [result.plan.recommender], result.plan.title))
     console.print(f"report   {result.folder.path / 'report.html'}")
     console.print(f"try      {program()} recommend {result.folder.path} {result.bundle().users[0]}", soft_wrap=True)
+    console.print(f"look     {program()} serve {result.folder.path}", soft_wrap=True)
 
 
 def estimate_conf(conf: Path, settings: Sequence[str]) -> None:
