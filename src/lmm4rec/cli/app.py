@@ -31,17 +31,31 @@ Settings = Annotated[
 Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
 
-
 Processes = Annotated[
     int, typer.Option("--processes", metavar="N", min=1, help="Train in so many processes (GPUs, or shares of cores).")
 ]
 
 
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what it will take (passes, hours, memory, disk), and stop.")
+]
+
+
 @app.command("run")
 def run_command(
-    conf: Conf, settings: Settings = None, out: Out = None, resume: Resume = False, processes: Processes = 1
+    conf: Conf,
+    settings: Settings = None,
+    out: Out = None,
+    resume: Resume = False,
+    processes: Processes = 1,
+    dry_run: DryRun = False,
 ) -> None:
     """Train and measure what a conf file describes."""
+    if dry_run:
+        from lmm4rec.cli.commands import estimate_conf
+
+        estimate_conf(conf, settings or [])
+        return
     if processes > 1:
         from lmm4rec.cli.processes import run_in_processes
 

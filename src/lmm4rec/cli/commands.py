@@ -15,6 +15,7 @@ from lmm4rec.cli.models import show_models
 from lmm4rec.data.doctor import describe, examine
 from lmm4rec.experiments.compare import Entry, compare
 from lmm4rec.experiments.demo import demo, next_steps, program
+from lmm4rec.experiments.dry_run import estimate_run
 from lmm4rec.experiments.example import write_example
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.result import Result
@@ -35,6 +36,15 @@ def run_conf(conf: Path, settings: Sequence[str], out: Path | None, resume: bool
     console.print(results_table([result], [result.plan.recommender], result.plan.title))
     console.print(f"report   {result.folder.path / 'report.html'}")
     console.print(f"try      {program()} recommend {result.folder.path} {result.bundle().users[0]}", soft_wrap=True)
+
+
+def estimate_conf(conf: Path, settings: Sequence[str]) -> None:
+    """`lmm4rec run --dry-run`."""
+    estimate = estimate_run(conf, overrides(settings))
+    table = Table(title=f"{estimate.what}: what it takes at most", show_header=False, title_justify="left")
+    for name, fact in estimate.facts().items():
+        table.add_row(name, fact)
+    console.print(table)
 
 
 def compare_confs(confs: Sequence[Path], settings: Sequence[str], out: Path) -> None:

@@ -16,6 +16,7 @@ from lmm4rec.core.errors import ConfigError, ImageError
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.nn.text import render
+from lmm4rec.nn.towers import Tower
 
 FUSED: Modality = "fused"
 """One vector of an item's picture and words together."""
@@ -79,6 +80,10 @@ class Encoder(nn.Module, ABC):
             return (self,)
         weights = fingerprint(self.state_dict())
         return tuple(self._narrowed(modality, weights) for modality in self.dims)
+
+    def towers(self) -> Mapping[Modality, Tower]:
+        """The paths of its modalities as stacks of blocks; without those that are none, as most encoders' are."""
+        return {}
 
     def _narrowed(self, modality: Modality, weights: str) -> Encoder:
         part = copy.copy(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -28,6 +28,7 @@ from lmm4rec.nn.checkpoints import (
 from lmm4rec.nn.pixels import squash_half
 from lmm4rec.nn.sizes import text_length
 from lmm4rec.nn.tokens import WordPieces, find_vocabulary, learn_word_pieces, stack_tokens
+from lmm4rec.nn.towers import Tower, every_token, first_token, words
 from lmm4rec.nn.vlmo import INITIAL_REACH, VlmoModel, VlmoShape
 from lmm4rec.nn.vlmo_checkpoint import ITC, POOLER, RENAMES, VL, load_vlmo
 
@@ -151,6 +152,30 @@ class Vlmo(Encoder):
         """The last states of both, the texts' tokens first, after attention over the pair."""
         return self.model.fused_tokens(pixels_of(inputs), *words_of(inputs))
 
+    def towers(self) -> Mapping[Modality, Tower]:
+        """The passes of the outputs, all through the same blocks, read at the first token."""
+        tokens, vl = self.model.shape.side**2 + 1, self.variant == "vl"
+
+        def both(inputs: Inputs) -> Tensor:
+            return torch.cat([words(inputs), every_token(inputs, tokens)], dim=1)
+
+        def image(states: Tensor, _inputs: Inputs, block: int) -> Tensor:
+            return self._image_vector(self.model.run_image(states, vl=vl, first=block))
+
+        def text(states: Tensor, inputs: Inputs, block: int) -> Tensor:
+            return self._text_vector(self.model.run_text(states, words(inputs), vl=vl, first=block))
+
+        def fused(states: Tensor, inputs: Inputs, block: int) -> Tensor:
+            return self._fused_vector(self.model.run_fused(states, words(inputs), first=block))
+
+        blocks = list(self.model.blocks)
+        found = {
+            "image": Tower(blocks, self._image, image, lambda inputs: every_token(inputs, tokens), first_token),
+            "text": Tower(blocks, self._text, text, words, first_token),
+            FUSED: Tower(blocks, self._fused, fused, both, first_token),
+        }
+        return {modality: found[modality] for modality in self.dims}
+
     def settings(self) -> dict[str, object]:
         """Template, outputs, sizes that the weights do not tell, and the vocabulary."""
         return {
@@ -197,12 +222,21 @@ class Vlmo(Encoder):
         }  # fmt: skip
 
     def _image(self, inputs: Inputs) -> Tensor:
-        project = self.model.itc_image if self.variant == "itc" else self.model.vl_image
-        return F.normalize(project(self.image_tokens(inputs)[:, 0]).float(), dim=1)
+        return self._image_vector(self.image_tokens(inputs))
 
     def _text(self, inputs: Inputs) -> Tensor:
-        project = self.model.itc_text if self.variant == "itc" else self.model.vl_text
-        return F.normalize(project(self.text_tokens(inputs)[:, 0]).float(), dim=1)
+        return self._text_vector(self.text_tokens(inputs))
 
     def _fused(self, inputs: Inputs) -> Tensor:
-        return torch.tanh(self.model.pooler(self.fused_tokens(inputs)[:, 0])).float()
+        return self._fused_vector(self.fused_tokens(inputs))
+
+    def _image_vector(self, states: Tensor) -> Tensor:
+        project = self.model.itc_image if self.variant == "itc" else self.model.vl_image
+        return F.normalize(project(states[:, 0]).float(), dim=1)
+
+    def _text_vector(self, states: Tensor) -> Tensor:
+        project = self.model.itc_text if self.variant == "itc" else self.model.vl_text
+        return F.normalize(project(states[:, 0]).float(), dim=1)
+
+    def _fused_vector(self, states: Tensor) -> Tensor:
+        return torch.tanh(self.model.pooler(states[:, 0])).float()

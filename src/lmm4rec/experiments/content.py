@@ -11,7 +11,7 @@ from lmm4rec.core.types import Features, NonNegativeInt, PositiveInt
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.end2end import Adapter
+from lmm4rec.experiments.adapters import Adapter
 from lmm4rec.experiments.pretrained import fine_tuned
 from lmm4rec.features.extract import Extracted, extract
 from lmm4rec.features.sizing import Precision
@@ -39,7 +39,7 @@ def catalog_features(
 
     `train = "finetuned"` first tunes the encoder on the catalog's own pairs of picture and words (`finetune` holds
     the arguments of `fit_pairs`). "end2end" begins at the encoder's features as they are; `adapter` says what of it
-    trains, and `end2end` holds the arguments of `end2end.OPTIONS`. The other options are those of `extract`.
+    trains, and `end2end` holds the arguments of `end2end.options_of`. The other options are those of `extract`.
     """
     if train == "finetuned":
         encoder = fine_tuned(encoder, catalog, finetune or {}, shown=shown)

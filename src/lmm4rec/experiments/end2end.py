@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.experiments.adapters import ADAPTERS, Adapter, as_plain, make_item_vectors, save_adapter
+from lmm4rec.features.adapted import TopBlocks
 from lmm4rec.features.encoded import EncodedItems
 from lmm4rec.features.items import ItemVectors
+from lmm4rec.features.layers import StatesCache
 from lmm4rec.features.live import Live
 from lmm4rec.training.rates import Rates
 
-Adapter = Literal["none"]
 
-OPTIONS = (Rates, Live, EncodedItems)
-"""The components whose keyword arguments are the keys of [features.end2end]."""
-
-
-def make_item_vectors(
-    encoder: Encoder, catalog: Catalog, adapter: Adapter = "none", *, shown: bool = True, **options: Any
-) -> ItemVectors:
-    """What computes the vectors of a catalog's items and trains: with adapter "none" the whole encoder.
-
-    The encoder has learned the catalog; the options are those of the adapter.
-    """
-    encoder.learn_catalog(catalog[:])
-    return EncodedItems(encoder, catalog[:], shown, **options)
+def options_of(adapter: Adapter) -> tuple[Callable[..., Any], ...]:
+    """The components whose keyword arguments are the keys of [features.end2end]."""
+    return (Rates, Live, ADAPTERS[adapter])
 
 
 def make_live(
@@ -42,23 +34,29 @@ def make_live(
     Raises:
         ConfigError: the encoder cannot be trained, or not be saved, so that what it learns would be lost.
     """
-    _check_saving(encoder)
     adapter = plan.tables["features"]["adapter"]
-    options = {component: plan.arguments("features.end2end", component) for component in OPTIONS}
-    vectors = make_item_vectors(encoder, catalog, adapter, shown=shown, **options[EncodedItems])
-    return Live(vectors, features, **options[Live]), Rates(**options[Rates])
+    if adapter != "side":
+        _check_saving(encoder)
+    rates, live, own = (plan.arguments("features.end2end", component) for component in options_of(adapter))
+    encoding = plan.arguments("features", StatesCache)
+    vectors = make_item_vectors(encoder, catalog, adapter, encoding, shown=shown, **own)
+    return Live(vectors, features, **live), Rates(**rates)
 
 
 def save_item_vectors(vectors: ItemVectors, folder: Path) -> None:
-    """Write the trained encoder into a folder that is whole or not there."""
-    if not isinstance(vectors, EncodedItems):
-        raise ConfigError(f"there is no way to save {type(vectors).__name__}")
+    """Write the trained encoder, and what an adapter has learned, into a folder that is whole or not there.
+
+    With LoRA the encoder has the updates in its weights; a side network comes without the encoder, which is as it was.
+    """
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
-        for name, encoder in _savable(vectors.encoder).items():
-            encoder.save_pretrained(beside / name)
+        if isinstance(vectors, EncodedItems | TopBlocks):
+            with as_plain(vectors):
+                for name, encoder in _savable(vectors.encoder).items():
+                    encoder.save_pretrained(beside / name)
+        save_adapter(vectors, beside)
         shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)
     finally:

@@ -14,9 +14,9 @@ from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import split
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.evaluation.evaluator import Evaluator
-from lmm4rec.experiments import end2end
 from lmm4rec.experiments.arguments import resolve
 from lmm4rec.experiments.content import catalog_features
+from lmm4rec.experiments.end2end import options_of
 from lmm4rec.experiments.listeners import curves
 from lmm4rec.experiments.pretrained import HasTiny, local_checkpoint
 from lmm4rec.experiments.protocol import masked
@@ -135,7 +135,13 @@ def _features(table: Table, encoder: Table) -> dict[str, Any]:
             )
         if {"ablate", "hide"} & set(complete):
             raise ConfigError('features.ablate and features.hide need vectors that stand still: not "end2end"')
-        complete["end2end"] = _complete(complete.get("end2end", {}), "features.end2end", *end2end.OPTIONS)
+        complete["end2end"] = _complete(
+            complete.get("end2end", {}), "features.end2end", *options_of(complete["adapter"])
+        )
+    elif complete["adapter"] != "none":
+        raise ConfigError(
+            f'features.adapter = "{complete["adapter"]}" is for train = "end2end", but train is "{complete["train"]}"'
+        )
     if complete["train"] == "finetuned":
         complete["finetune"] = _complete(complete.get("finetune", {}), "features.finetune", fit_pairs)
     return complete

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from lmm4rec.data.splits import Split
 from lmm4rec.evaluation.evaluator import Evaluator, Report
 from lmm4rec.experiments.end2end import make_live, save_item_vectors
 from lmm4rec.experiments.environment import Cost, environment
+from lmm4rec.experiments.estimate_end2end import estimate_training
 from lmm4rec.experiments.folder import RunFolder, open_folder
 from lmm4rec.experiments.listeners import Listener, curves, history_writer
 from lmm4rec.experiments.plan import RECOMMENDERS, Plan, make_plan
@@ -127,7 +129,20 @@ def make_objective(plan: Plan, split: Split, content: Content, recommender: Reco
             f'{plan.recommender} has nothing to train, so no encoder can be trained with it: take train = "frozen"'
         )
     live, rates = make_live(content.encoder, split.dataset.catalog, content.features, plan, shown=shown)
-    return Ranking(recommender, live, batches=len(_sampler(plan, split)), encoder_rates=rates)
+    sampler = make_sampler(plan, split)
+    if parallel.is_first():
+        _tell_estimate(plan, live, sampler)
+    return Ranking(recommender, live, batches=len(sampler), encoder_rates=rates)
+
+
+def _tell_estimate(plan: Plan, live: Live, sampler: TripleSampler) -> None:
+    epochs, every = (plan.tables["train"][key] for key in ("epochs", "evaluate_every"))
+    options = plan.arguments("features.end2end", Live)
+    estimate = estimate_training(
+        f"{plan.recommender} on {plan.encoder}, end to end", live.vectors, sampler, options, epochs=epochs,
+        evaluate_every=every,
+    )  # fmt: skip
+    logging.getLogger(__name__).info("%s", estimate)
 
 
 def make_recommender(plan: Plan, split: Split, features: Features) -> Recommender:
@@ -186,7 +201,7 @@ def train(
     if parallel.is_first():
         own = [history_writer(folder.history), *curves(folder.path / "tensorboard", **wanted)]
     history = trainer.fit(
-        objective, _sampler(plan, split), validate, state_file=folder.state, listeners=[*own, *listeners],
+        objective, make_sampler(plan, split), validate, state_file=folder.state, listeners=[*own, *listeners],
         description=plan.title, shown=shown,
     )  # fmt: skip
     source.settle(final=True)
@@ -194,7 +209,8 @@ def train(
     return history
 
 
-def _sampler(plan: Plan, split: Split) -> TripleSampler:
+def make_sampler(plan: Plan, split: Split) -> TripleSampler:
+    """The training part's triples."""
     users, items = torch.from_numpy(split.train.users), torch.from_numpy(split.train.items)
     return TripleSampler(users, items, split.dataset.n_items, **plan.arguments("train", TripleSampler))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ class ItemVectors(nn.Module, ABC):
 
     n_items: int
     """How many items the catalog has."""
+
+    encodes: ClassVar[bool] = True
+    """Whether a pass goes through an encoder, or a part of one."""
 
     @abstractmethod
     def forward(self, items: Int[Tensor, " chosen"]) -> dict[Modality, Float[Tensor, "chosen _dim"]]:

@@ -246,7 +246,7 @@ class Live(FeatureSource):
 
     def _count(self, what: str, items: int, passes: int) -> None:
         self._counts[what] += items
-        self._counts["encoder_passes"] += passes
+        self._counts["encoder_passes"] += passes * self.vectors.encodes
 
     def _autocast(self) -> torch.autocast:
         device = self.stale.device
