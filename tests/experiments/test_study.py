@@ -320,10 +320,11 @@ def _numbers_of(page: Path) -> list[list[dict[str, Any]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_worker_that_is_killed_is_replaced_and_what_it_did_is_recorded(conf: Conf, tmp_path: Path) -> None:
     bpr = {"recommender.name": "bpr", "without": ["encoder"]}
     conf = conf | {
-        "train": {**conf["train"], "epochs": 2000, "batch_size": 16, "patience": 0},
+        "train": {**conf["train"], "epochs": 300, "batch_size": 32, "patience": 0},
         "axes": {"seed": [0, 1], "recommender": {"BPR": bpr}},
     }
     script = tmp_path / "script.py"

@@ -146,6 +146,10 @@ def test_the_shipped_studies_fit(path: Path) -> None:
 
 
 def _leave_out_what_this_checkout_lacks(conf: dict[str, Any]) -> None:
+    parameters = hyper_parameters(catalog_features)
+    adapters = ("none", *(get_args(parameters["adapter"].annotation) if "adapter" in parameters else ()))
+    if isinstance(named := conf["axes"].get("paradigm"), dict):
+        conf["axes"]["paradigm"] = {n: v for n, v in named.items() if v.get("features.adapter", "none") in adapters}
     if "amazon" not in SOURCES.names():
         conf["data"] = {"name": "toyshop"}
         conf["axes"].pop("data", None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.search.space import check_space
 from lmm4rec.experiments.spec import TABLES, Table, load_spec
@@ -43,6 +44,7 @@ def make_cells(spec: StudySpec) -> list[Cell]:
         ConfigError: a cell's conf is wrong (before any work), or two cells would share a folder.
     """
     cells: dict[str, Cell] = {}
+    checked: set[str] = set()
     for chosen in _combinations(spec):
         axes = {axis: value.name for axis, value in chosen.items()}
         name = cell_name(axes)
@@ -51,6 +53,7 @@ def make_cells(spec: StudySpec) -> list[Cell]:
         if name in cells:
             raise ConfigError(f"{axes} and {dict(cells[name].axes)} are both named '{name}'; rename a value")
         cells[name] = _cell(spec, name, axes, list(chosen.values()))
+        _check_space(cells[name], checked)
     if not cells:
         raise ConfigError("study.skip leaves no cell")
     return list(cells.values())
@@ -102,10 +105,22 @@ def _cell(spec: StudySpec, name: str, axes: Mapping[str, str], values: Sequence[
         plan = make_plan(load_spec(conf))
         tables = {*plan.tables} - ({"train"} if plan.only_counts else set())
         space = {key: wanted for key, wanted in searched.items() if key.split(".")[0] in tables}
-        check_space(space, conf)
     except ConfigError as error:
         raise ConfigError(f"cell '{name}': {error}") from None
     return Cell(name, axes, conf, space, plan)
+
+
+def _check_space(cell: Cell, checked: set[str]) -> None:
+    """Check the cell's search space, once for all cells that have the same tables to search in."""
+    tables = {key.split(".")[0] for key in cell.space}
+    seen = fingerprint(dict(cell.space), [cell.conf.get(table) for table in sorted(tables)])
+    if seen in checked:
+        return
+    checked.add(seen)
+    try:
+        check_space(cell.space, cell.conf)
+    except ConfigError as error:
+        raise ConfigError(f"cell '{cell.name}': {error}") from None
 
 
 def _slug(text: str) -> str:

@@ -67,6 +67,8 @@ class Claims:
 
     def owners(self) -> dict[str, Mapping[str, Any]]:
         """The live claims: name -> host and pid."""
+        if not self.folder.is_dir():
+            return {}
         now = self.now()
         found: dict[str, Mapping[str, Any]] = {}
         for path in sorted(self.folder.glob("*.json")):
