@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +31,7 @@ from lmm4rec.evaluation.alignment import retrieval_recall
 from lmm4rec.experiments import pretrained
 from lmm4rec.experiments.plan import make_encoder
 from lmm4rec.nn.losses import contrastive
-from lmm4rec.training import tuning
+from lmm4rec.training import checkpoint, tuning
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.pairs import PairInputs
 from lmm4rec.training.passes import Passes
@@ -111,6 +117,40 @@ def test_killed_it_goes_on_with_the_same_noise(
     assert still.rows != expected.rows
 
 
+SCRIPT = """
+import functools, json, sys
+from pathlib import Path
+from toys import Toy, toy_items
+from lmm4rec.training import checkpoint, tuning
+tuning.Trainer = functools.partial(tuning.Trainer, checkpoint_every_s=0.0)
+tuning.fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), Path(sys.argv[1]), False, **json.loads(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_with_sigkill_it_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    options = TOY | {"epochs": 12, "crop": 0.3, "flip": True, "mask": 0.3, "chunk": 3}
+    expected = fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), None, False, **options)
+    state = tmp_path / "state.safetensors"
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(state), json.dumps(options)], env={**os.environ, "PYTHONPATH": path}
+    )
+    while process.poll() is None and not (state.exists() and _epochs(state) >= 2):
+        time.sleep(0.01)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 2 <= _epochs(state) < 12
+    resumed = fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), state, False, **options)
+    assert resumed.rows == expected.rows
+    assert resumed.after == expected.after
+
+
+def _epochs(state: Path) -> int:
+    return len(checkpoint.load(state).facts["history"]["rows"])
+
+
 def test_before_and_after_are_of_the_same_held_out_pairs() -> None:
     """After is the best epoch's look, before that of the untouched encoder; the encoder holds the best weights."""
     encoder = Toy()
@@ -120,6 +160,13 @@ def test_before_and_after_are_of_the_same_held_out_pairs() -> None:
     untouched = fit_pairs(Toy(), toy_items(40), None, False, **TOY | {"valid": 0.5, "epochs": 1})
     assert tuned.before == untouched.before
     assert not encoder.training
+
+
+def test_steps_are_in_training_mode_and_looks_are_not() -> None:
+    encoder, modes = Toy(), set()
+    encoder.register_forward_hook(lambda module, *_: modes.add((torch.is_grad_enabled(), module.training)))
+    fit_pairs(encoder, toy_items(12), None, False, **TOY)
+    assert modes == {(True, True), (False, False)}
 
 
 def test_tuning_that_makes_it_worse_says_so(caplog: pytest.LogCaptureFixture) -> None:
