@@ -72,6 +72,7 @@ def test_recommend_takes_external_ids(call: Output) -> None:
     [
         (["run", "tiny.conf", "-s", "train.epoch=1"], "[train] has no parameter 'epoch'. Did you mean 'epochs'?"),
         (["run", "tiny.conf", "-s", "recommender.name=lightgnc"], "Did you mean 'lightgcn'?"),
+        (["run", "tiny.conf", "-s", "train.epoch=1", "--processes", "2"], "[train] has no parameter 'epoch'."),
         (["run", "tinny.conf"], "there is no conf file tinny.conf. Did you mean 'tiny.conf'?"),
         (["run", "tiny.conf", "--resume"], "there is nothing to resume"),
         (["recommend", "nowhere", "u001"], "there is no bundle in nowhere"),

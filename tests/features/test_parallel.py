@@ -26,9 +26,8 @@ CASES: list[tuple[str, dict[str, Any] | None]] = [
     ("vbpr", None),  # frozen
     ("vbpr", {}),
     ("vbpr", {"every": 2, "max_items": 11}),
-    ("freedom", {"every": "epoch"}),
     ("mmgcn", {"max_items": 9}),
-    ("lattice", {}),
+    ("lattice", {"every": "epoch"}),
 ]
 
 

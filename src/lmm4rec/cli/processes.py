@@ -8,12 +8,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lmm4rec.experiments.plan import make_plan
+from lmm4rec.experiments.spec import load_spec, parse_override
+
 
 def run_in_processes(processes: int, conf: Path, settings: Sequence[str], out: Path | None, resume: bool) -> None:
     """`lmm4rec run --processes N`; ends with torchrun's exit status where that is an error.
 
     Each process takes its share of the cores unless OMP_NUM_THREADS says how many.
+
+    Raises:
+        ConfigError: the conf is wrong; told once, before any process starts.
     """
+    make_plan(load_spec(conf, dict(parse_override(setting) for setting in settings)))
     arguments = ["run", str(conf), *(part for setting in settings for part in ("-s", setting))]
     arguments += ["-o", str(out)] if out else []
     arguments += ["--resume"] if resume else []

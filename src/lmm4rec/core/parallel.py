@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-_ALONE = ContextVar("lmm4rec_alone", default=False)  # within `first_alone` nobody is waited for
+_ALONE = ContextVar("lmm4rec_alone", default=False)  # within `alone` nobody is waited for
+_PATIENCE = timedelta(days=1)  # a process that waits for another is not stuck: that one may be training
 
 
 def processes() -> int:
@@ -34,17 +36,27 @@ def is_first() -> bool:
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the processes that torchrun started together with this one; a process on its own stays so."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+    if _ALONE.get() or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """This process does the block as if it were the only one: nothing in it waits for others."""
+    before = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(before)
 
 
 @contextmanager
@@ -53,11 +65,8 @@ def first_alone() -> Iterator[None]:
     first = is_first()
     if not first:
         wait()
-    token = _ALONE.set(True)
-    try:
+    with alone():
         yield
-    finally:
-        _ALONE.reset(token)
     if first:
         wait()
 
@@ -77,7 +86,7 @@ def from_first(value: Any) -> Any:
     return box[0]
 
 
-def share(rows: Int[Tensor, " rows *rest"]) -> Int[Tensor, " own *rest"]:
+def share(rows: Shaped[Tensor, " rows *rest"]) -> Shaped[Tensor, " own *rest"]:
     """This process's part of the rows: one run of them, of the same length in all processes or one longer."""
     return torch.tensor_split(rows, processes())[number()]
 
@@ -85,7 +94,9 @@ def share(rows: Int[Tensor, " rows *rest"]) -> Int[Tensor, " own *rest"]:
 def gather(own: Float[Tensor, "own dim"], rows: int) -> Float[Tensor, "rows dim"]:
     """The vectors of all processes' shares of `rows` rows, in order, in every process.
 
-    Gradient flows back: each process's vectors get the sum of what all processes' losses have for them.
+    Gradient flows back: each process's vectors get the sum of what all processes' losses have for them. A loss that
+    all compute alike so gives each as many times its gradient as there are processes; `average_gradients` takes that
+    back.
     """
     return own if processes() == 1 else cast(Tensor, _Gather.apply(own, rows))  # type: ignore[no-untyped-call]
 
@@ -108,13 +119,14 @@ class _Gather(torch.autograd.Function):
         return total[ctx.start : ctx.start + ctx.count], None
 
 
-def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Give every process the mean of all processes' gradients; a parameter without one in all of them keeps none."""
-    if processes() == 1 or not parameters:
+    if processes() == 1:
         return
-    has = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32)
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    has = torch.tensor([parameter.grad is not None for parameter in wanted], dtype=torch.int32)
     dist.all_reduce(has, op=dist.ReduceOp.MAX)
-    chosen = [parameter for parameter, flag in zip(parameters, has.tolist(), strict=True) if flag]
+    chosen = [parameter for parameter, flag in zip(wanted, has.tolist(), strict=True) if flag]
     if not chosen:
         return
     gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in chosen]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,10 @@ def _conclude(
 ) -> None:
     """Measure the trained model, and write what a run leaves behind."""
     recommender, source = objective.recommender, objective.source
+    content = replace(content, features=source())  # of the final weights
     evaluator = Evaluator(**plan.arguments("evaluate", Evaluator))
     with cost.phase("evaluate"), torch.inference_mode():
-        scorer = recommender.embed(source())
+        scorer = recommender.embed(content.features)
         valid = _measure(plan, evaluator, scorer, split, "valid")
         # the choice of model is on record before the test part is read, and it is read once
         chosen = {"metric": plan.tables["train"]["metric"], "epoch": history.best_epoch, "epochs": len(history.rows)}

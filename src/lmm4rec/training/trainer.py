@@ -137,7 +137,7 @@ class Trainer:
     ) -> dict[str, float | int]:
         objective.train()
         objective.begin_epoch(generator)
-        groups, trained = self._groups(objective), [one for one in objective.parameters() if one.requires_grad]
+        groups = self._groups(objective)
         totals: dict[str, float] = {}
         for index, batch in enumerate(batches.epoch(generator)):
             step = (epoch - 1) * len(batches) + index
@@ -147,7 +147,7 @@ class Trainer:
             _check_finite(loss, terms, epoch, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            parallel.average_gradients(trained)
+            parallel.average_gradients(objective.parameters())
             if self.clip_norm:
                 torch.nn.utils.clip_grad_norm_(objective.parameters(), self.clip_norm)
             optimizer.step()
