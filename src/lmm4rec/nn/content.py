@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features, Modality
-from lmm4rec.nn.tables import rows, xavier_table
+from lmm4rec.nn.tables import row_blocks, xavier_table
 
 Graph = TypeVar("Graph", bound=nn.Module)
 
@@ -40,7 +40,7 @@ class Projections(nn.Module):
         projected = {}
         for modality, weights in self.maps.items():
             x = self.tables[modality] if self.tables else features[modality]
-            product = (x if items is None else rows(x, items)) @ weights
+            product = x @ weights if items is None else torch.cat([part @ weights for part in row_blocks(x, items)])
             moved = product + self.offsets[modality] if modality in self.offsets else product
             # a row of zeros is told by its product: a few numbers to look at instead of thousands
             projected[modality] = torch.where(present(product)[:, None], moved, 0.0)

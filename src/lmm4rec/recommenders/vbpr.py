@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +12,7 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.tables import normal_table, rows, xavier_table
+from lmm4rec.nn.tables import normal_table, row_blocks, rows, xavier_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["VBPR"]
@@ -107,11 +107,11 @@ class VBPR(Recommender):
         """The projected features of the given items side by side, and the items' whole bias."""
         parts, bias = [], self.item_bias[items]
         for modality, projection in self.projections.items():
-            content = rows(features[modality], items)
+            blocks = row_blocks(features[modality], items)
             if self.normalize:
-                projected = _project_normalized(content, projection, self.get_buffer(f"mean_{modality}"))
+                projected = _project_normalized(blocks, projection, self.get_buffer(f"mean_{modality}"))
             else:
-                projected = content @ projection
+                projected = torch.cat([block @ projection for block in blocks])
             parts.append(projected[:, :-1])
             bias = bias + projected[:, -1]
         return torch.cat(parts, dim=1), bias
@@ -124,14 +124,16 @@ def _mean(features: Float[Tensor, "items dim"]) -> Float[Tensor, " dim"]:
 
 
 def _project_normalized(
-    content: Float[Tensor, "chosen dim"], projection: Float[Tensor, "dim out"], mean: Float[Tensor, " dim"]
+    blocks: Iterable[Float[Tensor, "block dim"]], projection: Float[Tensor, "dim out"], mean: Float[Tensor, " dim"]
 ) -> Float[Tensor, "chosen out"]:
     """(content - mean) @ projection for rows scaled to length 1; zero where the row is.
 
     Centering and scaling follow the product, where a row is 66 numbers instead of thousands.
     """
-    product = content @ torch.cat([projection, mean[:, None]], dim=1)
-    squares = torch.linalg.vector_norm(content, dim=1).square()  # without a copy of the rows
+    wide = torch.cat([projection, mean[:, None]], dim=1)
+    pairs = [(block @ wide, torch.linalg.vector_norm(block, dim=1)) for block in blocks]
+    product, norms = (torch.cat(side) for side in zip(*pairs, strict=True))
+    squares = norms.square()
     lengths = (squares - 2 * product[:, -1] + mean.square().sum()).clamp(min=1e-12).sqrt()
     centered = (product[:, :-1] - mean @ projection) / lengths[:, None]
     return torch.where((squares > 0)[:, None], centered, 0.0)
