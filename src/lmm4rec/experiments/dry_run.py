@@ -17,6 +17,7 @@ from lmm4rec.core.types import Inputs
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.adapters import ADAPTERS, cached_top, make_cache, make_item_vectors
+from lmm4rec.experiments.estimate import estimate_tuning
 from lmm4rec.experiments.estimate_end2end import RunEstimate, estimate_training
 from lmm4rec.experiments.plan import PRECOMPUTED, Plan, make_encoder, make_plan
 from lmm4rec.experiments.run import make_recommender, make_sampler
@@ -39,7 +40,7 @@ def estimate_run(conf: str | Path | Table, overrides: Table | None = None) -> Ru
     """What the run of a conf file will take at most; nothing is trained or stored, times are measured on a few items.
 
     The features of the encoder as it is are taken to be encoded in this run; where they are in the feature store, it
-    takes less. Tuning the encoder first is not counted.
+    takes less.
 
     Raises:
         ConfigError: the run would not begin.
@@ -64,6 +65,10 @@ def estimate_run(conf: str | Path | Table, overrides: Table | None = None) -> Ru
     named = plan.tables["features"]["modalities"] or encoder.dims
     features = {m: torch.randn(len(catalog), encoder.dims[m], generator=random) for m in named}
     estimate = _encoding(blank, encoder, catalog)
+    if train == "finetuned":
+        tuning = estimate_tuning(encoder, catalog, plan.tables["features"]["finetune"])
+        seconds, memory_mb = estimate.seconds + tuning.seconds, max(estimate.memory_mb, tuning.memory_mb)
+        estimate = replace(estimate, tuning=tuning.passes, seconds=seconds, memory_mb=memory_mb)
     if train == "end2end":
         estimate = _end2end(estimate, plan, encoder, catalog, sampler)
     return _with_recommender(estimate, make_recommender(plan, split, features), features, sampler)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lmm4rec.experiments.estimate import readable
 from lmm4rec.features import sizing
 from lmm4rec.features.items import ItemVectors
 from lmm4rec.training.sampler import TripleSampler
@@ -47,12 +48,14 @@ class RunEstimate:
     memory_mb: float  # beside what Python and its libraries take
     disk_mb: float = 0.0  # for what is cached
     free_mb: float = 0.0  # on that disk
+    tuning: int = 0  # items through the encoder, forward and backward, to tune it before all else
 
     def facts(self) -> dict[str, str]:
         """The estimate for people, one fact a row."""
         through = "encoder passes in training" if self.encodes else "side network passes"
         each = f"{self.encodings:,} items an epoch, {self.epochs * self.encodings:,} in all epochs"
         facts = {
+            "encoder passes to tune it": f"{self.tuning:,} items, at most" if self.tuning else "",
             "encoder passes before": f"{self.before:,} items, without gradient" if self.before else "none",
             through: f"{each}; {self.looks:,} without gradient" if self.encodings else "none",
             "speed": f"{self.items_per_s:,.1f} items/s with gradient, measured on a few" if self.encodings else "",
@@ -72,13 +75,6 @@ class RunEstimate:
             f"{self.what}: at most {self.encodings:,} encodings with gradient an epoch, {self.epochs} epochs, "
             f"{readable(self.seconds)} at {self.items_per_s:,.1f} items/s, {self.memory_mb:,.0f} MB"
         )
-
-
-def readable(seconds: float) -> str:
-    """A duration in hours, minutes or seconds, whichever suits it."""
-    if seconds >= 5400:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.1f} s"
 
 
 def measure_speed(vectors: ItemVectors, precision: sizing.Precision) -> Speed:

@@ -14,7 +14,7 @@ from lmm4rec.core.types import Batch, Features
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.protocol import masked
-from lmm4rec.experiments.run import make_recommender
+from lmm4rec.experiments.run import make_recommender, make_sampler
 from lmm4rec.experiments.study.cells import Cell
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.spec import StudySpec
@@ -87,7 +87,7 @@ class Estimates:
         if plan.only_counts:
             return 2 * look + _AROUND_S
         train = plan.tables["train"]
-        batches = len(_sampler(plan, self._bench))
+        batches = len(make_sampler(plan, self._bench.split(plan)))
         return float(train["epochs"]) * (batch * batches + look / float(train["evaluate_every"])) + _AROUND_S
 
     def _probe(self, plan: Plan) -> tuple[float, float]:
@@ -115,19 +115,13 @@ def _probe(plan: Plan, bench: Workbench) -> tuple[float, float]:
 
 
 def _batch_seconds(recommender: torch.nn.Module, features: Features, plan: Plan, bench: Workbench) -> float:
-    few = _Few(_sampler(plan, bench))
+    few = _Few(make_sampler(plan, bench.split(plan)))
     trainer = Trainer(epochs=1, metric="none", device="cpu", learning_rate=1e-6)
     objective = Ranking(recommender, Frozen(features))  # type: ignore[arg-type]
     trainer.fit(objective, few, lambda: {"none": 0.0}, shown=False)  # the first batches are slower
     began = time.monotonic()
     trainer.fit(objective, few, lambda: {"none": 0.0}, shown=False)
     return (time.monotonic() - began) / len(few)
-
-
-def _sampler(plan: Plan, bench: Workbench) -> TripleSampler:
-    split = bench.split(plan)
-    users, items = torch.from_numpy(split.train.users), torch.from_numpy(split.train.items)
-    return TripleSampler(users, items, split.dataset.n_items, **plan.arguments("train", TripleSampler))
 
 
 class _Few:
