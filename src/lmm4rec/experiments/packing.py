@@ -80,7 +80,7 @@ def export(run: Path, out: Path, *, copy_encoder: bool = True, thumbnails: NonNe
 
 
 def encoder_record(plan: Plan, catalog: Catalog) -> EncoderRecord | None:
-    """How the plan's encoder is found again; None where the features came from files or there are none."""
+    """How the plan's encoder is found again; None where the features are not those of an encoder that is saved."""
     table = plan.tables.get("encoder")
     if table is None or table["name"] == PRECOMPUTED:
         return None
@@ -88,7 +88,7 @@ def encoder_record(plan: Plan, catalog: Catalog) -> EncoderRecord | None:
     if features["train"] == "finetuned":
         encoder = make_encoder(table, catalog, shown=False)
         return EncoderRecord(table["name"], {}, tuned_folder(encoder, catalog, features["finetune"], shown=False))
-    return _record(table, catalog)
+    return _record(table, catalog) if features["train"] == "frozen" else None
 
 
 def _record(table: Mapping[str, Any], catalog: Catalog) -> EncoderRecord:
