@@ -10,6 +10,7 @@ import torch
 
 from _logs import Log
 from lmm4rec.nn.graph import normalize, spread, symmetric_weights, weighted_likes
+from lmm4rec.nn.tables import row_blocks
 from lmm4rec.training.sampler import TripleSampler
 
 DIM, BATCH = 64, 2048
@@ -66,9 +67,11 @@ def bare(log: Log) -> dict[str, float]:
     projection, gradient = torch.randn(table.shape[1], DIM), torch.randn(len(items), DIM)
 
     def project() -> None:
-        rows = table[items]
-        rows @ projection
-        rows.T @ gradient
+        start = 0
+        for rows in row_blocks(table, items):
+            rows @ projection
+            rows.T @ gradient[start : start + len(rows)]
+            start += len(rows)
 
     return {
         "lightgcn": milliseconds(lambda: (adjacency.matrix @ nodes, adjacency.transposed @ nodes)),

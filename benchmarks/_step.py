@@ -1,6 +1,6 @@
 """One model on one log, measured in a process of its own, so that its peak memory is its own.
 
-python benchmarks/_step.py MODEL LOG BATCHES PARAMETERS     # prints one JSON object
+python benchmarks/_step.py MODEL LOG BATCHES PARAMETERS BATCH_SIZE     # prints one JSON object
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -26,7 +26,7 @@ from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
-BATCH, DIM, WARM = 2048, 64, 3
+DIM, WARM = 64, 3
 
 
 class Clocked:
@@ -51,7 +51,9 @@ class Clocked:
         return statistics.median(clock), statistics.median(processor)
 
 
-def measure(name: str, data: str, batches: int, parameters: dict[str, Any]) -> dict[str, Any]:
+def measure(
+    name: str, data: str, batches: int, parameters: dict[str, Any], batch_size: int | Literal["auto"]
+) -> dict[str, Any]:
     log = load(data)
     graph, features = log.graph(), log.features()
     before = _memory()
@@ -60,7 +62,7 @@ def measure(name: str, data: str, batches: int, parameters: dict[str, Any]) -> d
     with Clock() as build:
         recommender = component(graph, features, generator, dim=DIM, **parameters)
     objective = Ranking(recommender, Frozen(features))
-    clocked = Clocked(TripleSampler(graph.users, graph.items, log.n_items, batch_size=BATCH), batches)
+    clocked = Clocked(TripleSampler(graph.users, graph.items, log.n_items, batch_size=batch_size), batches)
     Trainer(epochs=1, metric="loss", device="cpu").fit(objective, clocked, dict, shown=False)
     step, processor = clocked.medians()
     with Clock() as begin:
@@ -73,6 +75,7 @@ def measure(name: str, data: str, batches: int, parameters: dict[str, Any]) -> d
     return {
         "milliseconds_a_batch": 1000 * step,
         "processor_milliseconds_a_batch": 1000 * processor,
+        "batch_size": clocked.sampler.batch_size,
         "batches_measured": len(clocked.asked) - 1 - WARM,
         "begin_epoch_seconds": begin.seconds,
         "epoch_seconds_extrapolated": begin.seconds + step * len(clocked.sampler),
@@ -106,6 +109,7 @@ def _memory() -> float:
 
 
 if __name__ == "__main__":
-    model, where, count, settings = sys.argv[1:]
+    model, where, count, settings, size = sys.argv[1:]
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-    print(json.dumps(measure(model, where, int(count), json.loads(settings))))
+    triples: int | Literal["auto"] = "auto" if size == "auto" else int(size)
+    print(json.dumps(measure(model, where, int(count), json.loads(settings), triples)))

@@ -33,6 +33,10 @@ def spread(values: Mapping[str, float]) -> str:
     return f"{values['mean']:.4f}" + (f" ± {values['spread']:.4f}" if "spread" in values else "")
 
 
+def plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
 def quality(world: str, values: Mapping[str, Any]) -> str:
     compared = any("toolbox" in row for row in values.values())
     head = ["model", "Recall@20", "NDCG@20", *(["MMRec toolbox"] if compared else []), "seeds", "chosen by validation"]
@@ -40,8 +44,10 @@ def quality(world: str, values: Mapping[str, Any]) -> str:
     for name, row in values.items():
         other = row.get("toolbox")
         beside = [" / ".join(f"{value:.4f}" for value in other.values()) if other else "–"] if compared else []
-        setting = ", ".join(f"{key} {value:g}" for key, value in row["setting"].items()) or "–"
-        rows.append([name, spread(row["recall@20"]), spread(row["ndcg@20"]), *beside, str(row["seeds"]), setting])
+        setting = ", ".join(f"{key.removeprefix('train.')} {plain(value)}" for key, value in row["setting"].items())
+        rows.append(
+            [name, spread(row["recall@20"]), spread(row["ndcg@20"]), *beside, str(row["seeds"]), setting or "–"]
+        )
     return f"{WORLDS[world]} (`python benchmarks/quality.py {world}`).\n\n{table(head, rows)}"
 
 
@@ -70,6 +76,24 @@ def speed(data: str, values: Mapping[str, Any]) -> str:
             + "."
         )
     return f"{words} (`python benchmarks/speed.py --data {data}`).\n\n{table(head, rows)}{note}"
+
+
+def growth(values: Mapping[str, Any]) -> str:
+    head = ["model", "s an epoch", "at ten times the likes", "times", "times, batch 2,048 in both"]
+    rows = [
+        [
+            name,
+            *(f"{row[key]['epoch_seconds_extrapolated']:.1f}" for key in ("one", "ten")),
+            *(f"{row['epoch_ratio'][key]:.1f}" for key in ("auto", "fixed")),
+        ]
+        for name, row in values["models"].items()
+    ]
+    one, ten = values["interactions"]
+    words = (
+        f"An epoch of {one:,} and of {ten:,} drawn likes, users and items alike, with batches as the trainer makes "
+        "them (docs/decisions/0009), and last with 2,048 triples throughout (`python benchmarks/speed.py --growth`)."
+    )
+    return f"{words}\n\n{table(head, rows)}"
 
 
 def encoding(values: Mapping[str, Any]) -> str:
@@ -123,6 +147,7 @@ def main() -> None:
     parts: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = []
     parts += [("Quality", f"quality_{world}", partial(quality, world)) for world in WORLDS]
     parts += [("Training speed", f"speed_{data}", partial(speed, data)) for data in SPEEDS]
+    parts += [("Growth", "speed_growth", growth)]
     parts += [("Features", "encoding", encoding), ("Features", "feature_store", feature_store)]
     parts += [("Ranking and data", "ranking", ranking), ("Ranking and data", "data_scale", data_scale)]
     text, section = HEAD, ""

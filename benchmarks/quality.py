@@ -80,16 +80,27 @@ ENCODERS |= {
     f"VBPR, MiniLM text in {precision}": ("vbpr", {"name": "sentence", "text": WORDS}, {"precision": precision}, HELD)
     for precision in ("float32", "bfloat16")
 }
-CONTENT: dict[str, Sequence[Mapping[str, Any]]] = {
-    "BM3": [{}, {"l2_weight": 1e-4, "content_weight": 0.5}],
-    "FREEDOM": [{}, {"dropout": 0.9}],
-    "LATTICE": [{}, {"skip": 0.7}],
-    "MGCN": [{}, {"contrast_weight": 1e-1}],
-    "LGMRec": [{}, {"contrast_weight": 0.0, "l2_weight": 1e-6}],
-    "SLMRec": [{}, {"layers": 2}],
-    "MMGCL": [{}, {"ssl_weight": 0.4}],
-    "MMGCN": [{}, {"combination": "concatenate"}],
-    "GRCN": [{}, {"l2_weight": 1e-4}],
+CONTENT: dict[str, Sequence[Mapping[str, Any]]] = {  # keys of the [recommender] table, or with "train." of [train]
+    "BM3": [
+        {},
+        {"l2_weight": 1e-4, "content_weight": 0.5},
+        {"l2_weight": 1e-4, "content_weight": 2.0},
+        {"l2_weight": 0.0, "content_weight": 0.5, "dropout": 0.5},
+        {"l2_weight": 1e-4, "content_weight": 0.5, "layers": 2},
+    ],
+    "FREEDOM": [{}, {"dropout": 0.9}, {"content_weight": 1e-4}],
+    "LATTICE": [{}, {"skip": 0.7}, {"l2_weight": 1e-3}, {"skip": 0.7, "layers": 3}],
+    "SLMRec": [
+        {"train.weight_decay": 1e-4},
+        {"train.weight_decay": 1e-4, "layers": 2},
+        {"train.weight_decay": 1e-3},
+        {"train.weight_decay": 1e-4, "ssl_weight": 0.05},
+    ],
+    "MGCN": [{}, {"contrast_weight": 1e-1}, {"l2_weight": 1e-3}],
+    "LGMRec": [{}, {"contrast_weight": 0.0, "l2_weight": 1e-6}, {"contrast_weight": 2e-3, "l2_weight": 1e-6}],
+    "MMGCL": [{}, {"ssl_weight": 0.1}, {"l2_weight": 1e-2}],
+    "GRCN": [{}, {"l2_weight": 1e-4}, {"l2_weight": 1e-3}],
+    "MMGCN": [{}, {"combination": "concatenate"}, {"l2_weight": 1e-1}],
 }
 MMREC: dict[str, Model] = {**PLAIN, "VBPR": SHIPPED}
 MMREC |= {name: (name.lower(), {"name": "precomputed"}, {}, grid) for name, grid in CONTENT.items()}
@@ -137,8 +148,10 @@ WORLDS: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Model]]] 
 def conf(world: str, model: Model, setting: Mapping[str, Any], seed: int) -> dict[str, Any]:
     data, split, protocol, _ = WORLDS[world]
     name, encoder, features, _ = model
-    tables = {"data": data, "split": split, "recommender": {"name": name, **setting}}
-    tables |= {"train": TRAIN | {"seed": seed}, "evaluate": {"protocol": protocol}}
+    train = {key.removeprefix("train."): value for key, value in setting.items() if key.startswith("train.")}
+    model_keys = {key: value for key, value in setting.items() if not key.startswith("train.")}
+    tables = {"data": data, "split": split, "recommender": {"name": name, **model_keys}}
+    tables |= {"train": TRAIN | train | {"seed": seed}, "evaluate": {"protocol": protocol}}
     return tables | ({"encoder": encoder, "features": features} if encoder else {})
 
 
@@ -165,6 +178,7 @@ def measure(world: str, label: str, model: Model, bench: Workbench, seeds: Seque
     grid = model[3]
     scores = [validation(world, model, setting, bench) if len(grid) > 1 else 0.0 for setting in grid]
     chosen = grid[scores.index(max(scores))]
+    print(f"{world:13} {label:34} validation: {[round(score, 4) for score in scores]}", flush=True)
     tests, seconds = [], []
     for seed in seeds if model[0] not in ("popular", "itemknn") else seeds[:1]:
         with TemporaryDirectory() as folder:

@@ -35,6 +35,15 @@ def test_everything_in_the_folder(tmp_path: Path) -> None:
     assert read_shipped(data.catalog)["audio"].tolist() == audio.tolist()
 
 
+def test_the_maps_of_mmrec_s_own_notebooks(tmp_path: Path) -> None:
+    (tmp_path / "i_id_mapping.csv").write_text("asin\titemID\nB00\t0\n007\t1\nB02\t2\n")
+    (tmp_path / "u_id_mapping.csv").write_text("user_id\tuserID\nanna\t0\nben\t1\n")
+    data = load(path=folder(tmp_path))
+    assert (list(data.users), list(data.items)) == (["anna", "ben"], ["B00", "007", "B02"])
+    (tmp_path / "item_ids.csv").write_text("itemID,item_id\n0,a\n1,b\n2,c\n")
+    assert list(load(path=tmp_path).items) == ["a", "b", "c"]
+
+
 def test_ids_without_a_map(tmp_path: Path) -> None:
     data = load(path=folder(tmp_path, "userID\titemID\n0\t2\n") / "toys.inter")
     assert list(data.items) == ["0", "1", "2"]

@@ -60,3 +60,10 @@ def test_rows_come_once_and_a_single_left_over_row_is_dropped() -> None:
     batches = list(sampler.epoch(generator()))
     assert [len(batch) for batch in batches] == [4, 4]
     assert len(sampler) == 2
+
+
+@pytest.mark.parametrize(("pairs", "size"), [(3_000, 2048), (262_144, 2048), (1_280_000, 10_000)])
+def test_batches_grow_with_the_log_once_it_is_large(pairs: int, size: int) -> None:
+    sampler = TripleSampler(torch.arange(pairs) % 1000, torch.arange(pairs) % 7, 10)
+    assert sampler.batch_size == size
+    assert len(sampler) <= 129

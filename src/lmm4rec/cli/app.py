@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lmm4rec.cli.data import data_app
 from lmm4rec.core.errors import LMM4RecError
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(data_app, name="data")
 
 Conf = Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file (TOML).")]
 Settings = Annotated[

@@ -30,11 +30,14 @@ class Catalog(Sequence[Item]):
     source_rows: Int64[np.ndarray, " items"]
     source_size: int
     shipped: Mapping[Modality, Path] = field(default_factory=dict)  # feature files that came with the data
+    image_urls: tuple[str, ...] = ()  # where each picture can be fetched, "" where that is not known; empty: nowhere
 
     def __post_init__(self) -> None:
         sizes = {len(self.ids), len(self.pictures), len(self.source_rows)}
         if self.fields.width:
             sizes.add(self.fields.height)
+        if self.image_urls:
+            sizes.add(len(self.image_urls))
         if len(sizes) > 1:
             raise DataError(
                 f"a catalog's columns differ in length: {len(self.ids)} ids, {self.fields.height} texts, "
@@ -75,4 +78,5 @@ class Catalog(Sequence[Item]):
             fields=self.fields[rows.tolist()] if self.fields.width else self.fields,
             pictures=tuple(self.pictures[row] for row in rows),
             source_rows=self.source_rows[rows],
+            image_urls=tuple(self.image_urls[row] for row in rows) if self.image_urls else (),
         )

@@ -256,6 +256,8 @@ READERS: Mapping[str, Callable[[Path], Table]] = {
     ".tsv": partial(_read_delimited, separator="\t"),
     ".tsv.gz": partial(_read_delimited, separator="\t"),
     ".inter": partial(_read_delimited, separator="\t"),
+    ".item": partial(_read_delimited, separator="\t"),
+    ".user": partial(_read_delimited, separator="\t"),
     ".parquet": _read_parquet,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,

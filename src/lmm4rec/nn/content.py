@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features, Modality
-from lmm4rec.nn.tables import rows, xavier_table
+from lmm4rec.nn.tables import row_blocks, xavier_table
 
 Graph = TypeVar("Graph", bound=nn.Module)
 
@@ -40,7 +40,7 @@ class Projections(nn.Module):
         projected = {}
         for modality, weights in self.maps.items():
             x = self.tables[modality] if self.tables else features[modality]
-            product = (x if items is None else rows(x, items)) @ weights
+            product = x @ weights if items is None else torch.cat([part @ weights for part in row_blocks(x, items)])
             moved = product + self.offsets[modality] if modality in self.offsets else product
             # a row of zeros is told by its product: a few numbers to look at instead of thousands
             projected[modality] = torch.where(present(product)[:, None], moved, 0.0)
@@ -58,11 +58,17 @@ class ContentPath(NamedTuple):
 
     def __call__(self, content: Float[Tensor, "items width"]) -> Float[Tensor, "items columns"]:
         """The columns of items with this content."""
+        return self.over([content])
+
+    def over(self, blocks: Iterable[Float[Tensor, "block width"]]) -> Float[Tensor, "items columns"]:
+        """The columns of items whose content comes in blocks."""
         if self.center is None:
-            return content @ self.weights
+            return torch.cat([block @ self.weights for block in blocks])
         # centering and scaling follow the product, where a row is 66 numbers instead of thousands
-        product = content @ torch.cat([self.weights, self.center[:, None]], dim=1)
-        squares = torch.linalg.vector_norm(content, dim=1).square()  # without a copy of the rows
+        wide = torch.cat([self.weights, self.center[:, None]], dim=1)
+        pairs = [(block @ wide, torch.linalg.vector_norm(block, dim=1)) for block in blocks]
+        product, norms = (torch.cat(side) for side in zip(*pairs, strict=True))
+        squares = norms.square()
         lengths = (squares - 2 * product[:, -1] + self.center.square().sum()).clamp(min=1e-12).sqrt()
         centered = (product[:, :-1] - self.center @ self.weights) / lengths[:, None]
         return torch.where((squares > 0)[:, None], centered, 0.0)

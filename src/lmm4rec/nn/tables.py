@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+_BLOCK_BYTES = 2**24
 
 
 def normal_table(rows: int, dim: int, generator: torch.Generator, *, std: float) -> nn.Parameter:
@@ -25,6 +29,17 @@ def node_table(users: int, items: int, dim: int, generator: torch.Generator) -> 
 def rows(table: Float[Tensor, "rows dim"], index: Int[Tensor, ...]) -> Float[Tensor, ...]:
     """`table[index]`, by `index_select`: its backward pass is several times faster than that of indexing."""
     return table.index_select(0, index.flatten()).view(*index.shape, table.shape[1])
+
+
+def row_blocks(table: Float[Tensor, "rows dim"], index: Int[Tensor, " chosen"]) -> Iterator[Float[Tensor, "block dim"]]:
+    """`rows(table, index)` in consecutive blocks; on a CPU each is small enough for its memory to be used again.
+
+    Beyond 32 MB (glibc's bound) every allocation is of fresh pages, and to zero these takes longer than to fill them.
+    """
+    bytes_a_row = table.shape[1] * table.element_size()
+    size = _BLOCK_BYTES // bytes_a_row if table.device.type == "cpu" else len(index)
+    for part in torch.split(index, max(size, 1)):
+        yield rows(table, part)
 
 
 class Affine(nn.Module):

@@ -38,7 +38,8 @@ class GRCN(Recommender):
     score = u · i. Loss: BPR plus `l2_weight` times half the squared norms of the batch's id vectors and prototypes.
 
     An item that lacks a modality has no affinity in it. Differs from the authors' code: prototypes are routed (in the
-    public toolbox's port messages run from users to items, so they stay where they were); `layers` is free (there two).
+    public toolbox's port messages run from users to items, so they stay where they were); `layers` is free (there two);
+    confidences start at 1 (there around 0, where ids hardly travel and what starts below 0 is pruned for good).
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class GRCN(Recommender):
         self.layers, self.routing, self.l2_weight = layers, routing, l2_weight
         nodes = graph.n_users + graph.n_items
         self.ids = xavier_table(nodes, dim, generator)
-        self.confidence = xavier_table(nodes, len(features), generator)
+        self.confidence = nn.Parameter(torch.ones(nodes, len(features)))
         self.prototypes = nn.ParameterDict(
             {modality: xavier_table(graph.n_users, content_dim, generator) for modality in features}
         )

@@ -14,7 +14,7 @@ from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativ
 from lmm4rec.nn.content import ContentPath
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.tables import normal_table, rows, xavier_table
+from lmm4rec.nn.tables import normal_table, row_blocks, rows, xavier_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["VBPR"]
@@ -112,7 +112,7 @@ class VBPR(Recommender):
         """The projected features of the given items side by side, and the items' whole bias."""
         parts, bias = [], self.item_bias[items]
         for modality, path in self.content_paths().items():
-            projected = path(rows(features[modality], items))
+            projected = path.over(row_blocks(features[modality], items))
             parts.append(projected[:, :-1])
             bias = bias + projected[:, -1]
         return torch.cat(parts, dim=1), bias

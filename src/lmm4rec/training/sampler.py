@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from jaxtyping import Int
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Batch, PositiveInt
+
+SMALLEST_BATCH, MOST_BATCHES = 2048, 128  # of batch_size = "auto"
 
 
 class TripleSampler:
@@ -26,14 +29,19 @@ class TripleSampler:
         items: Int[Tensor, " pairs"],
         n_items: int,
         *,
-        batch_size: PositiveInt = 2048,
+        batch_size: PositiveInt | Literal["auto"] = "auto",
         negatives: PositiveInt = 1,
     ) -> None:
-        """Raises TrainingError where there is nothing to train on, or a user has touched every item."""
+        """`batch_size` "auto" is 2,048, and from 262,144 pairs on a 128th of them (docs/decisions/0009).
+
+        Raises:
+            TrainingError: there is nothing to train on, or a user has touched every item.
+        """
         if not len(users):
             raise TrainingError("the training part of the split has no interactions")
         self.users, self.items, self.n_items = users.long(), items.long(), n_items
-        self.batch_size, self.negatives = batch_size, negatives
+        self.batch_size = max(SMALLEST_BATCH, len(users) // MOST_BATCHES) if batch_size == "auto" else batch_size
+        self.negatives = negatives
         self.touched = torch.unique(self.users * n_items + self.items)
         full = torch.nonzero(torch.bincount(self.touched // n_items) == n_items)
         if len(full):

@@ -14,7 +14,7 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.data.reading import Table, read_table
+from lmm4rec.data.reading import READERS, Table, read_table
 from lmm4rec.data.shipped import open_matrix
 from lmm4rec.data.sources._catalog import shipped_features
 from lmm4rec.data.sources._columns import as_ids, as_numbers, as_rows, as_seconds, parse_column
@@ -26,8 +26,8 @@ def load(*, path: str | Path) -> Dataset:
     """The data set in a folder with `NAME.inter` (tab-separated `userID itemID [rating timestamp] x_label`).
 
     Row i of each `<modality>_feat.npy` is item i; `item_ids.csv` (itemID, item_id) and `user_ids.csv` (userID,
-    user_id), where they are, give the external ids. The file's own split (x_label: 0 train, 1 validation, 2 test) goes
-    along.
+    user_id), where they are, give the external ids, else MMRec's own `i_id_mapping.csv` (tab-separated asin, itemID)
+    and `u_id_mapping.csv` (user_id, userID). The file's own split (x_label: 0 train, 1 validation, 2 test) goes along.
 
     Args:
         path: the folder, or the `.inter` file where a folder holds several.
@@ -40,8 +40,8 @@ def load(*, path: str | Path) -> Dataset:
     shipped = shipped_features(folder)
     table = _clean(read_table(log_file, "log"))
     columns = {name: table.frame[name].to_numpy() for name in table.frame.columns}
-    item_ids = _external_ids(folder / "item_ids.csv", "itemID", "item_id")
-    user_ids = _external_ids(folder / "user_ids.csv", "userID", "user_id")
+    item_ids = _external_ids(folder, ("item_ids.csv", "item_id"), ("i_id_mapping.csv", "asin"), "itemID")
+    user_ids = _external_ids(folder, ("user_ids.csv", "user_id"), ("u_id_mapping.csv", "user_id"), "userID")
     n_items = _count_items(int(columns["itemID"].max()) + 1, len(item_ids), shipped)
     n_users = max(int(columns["userID"].max()) + 1, len(user_ids))
     catalog = Catalog(
@@ -99,11 +99,16 @@ def _as_labels(column: pl.Series) -> pl.Series:
     return labels.set(labels > 2, None)
 
 
-def _external_ids(file: Path, inner: str, outer: str) -> list[str]:
-    """The external id of each inner one, from 0 on; none where there is no such file."""
+def _external_ids(folder: Path, ours: tuple[str, str], theirs: tuple[str, str], inner: str) -> list[str]:
+    """The external id of each inner one, from 0 on; none where there is no such file (a name and its column)."""
+    file, outer = folder / ours[0], ours[1]
+    read = READERS[".csv"]
+    if not file.exists():
+        file, outer = folder / theirs[0], theirs[1]
+        read = READERS[".tsv"]  # whatever its name says
     if not file.exists():
         return []
-    table = read_table(file, file.name)
+    table = read(file)
     rows, ids = (
         as_rows(table.frame[table.require(inner, "inner ids")]),
         as_ids(table.frame[table.require(outer, "ids")]),

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-
 from lmm4rec.core.errors import ConfigError, DataError
-from lmm4rec.core.vocabulary import Vocabulary
-from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.filters import keep_ratings
-from lmm4rec.data.findings import Finding
-from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.reading import READERS, Table, TableLike, read_table, suffix_of
 from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog, with_shipped
-from lmm4rec.data.sources._columns import as_ids, as_numbers, as_seconds, parse_column
+from lmm4rec.data.sources._log import clean_log, join
 
 __all__ = ["load"]
 
@@ -64,7 +56,7 @@ def load(
         DataError: a file or column is missing or unreadable, or nothing is left.
     """
     folder = None if path is None else _folder(Path(path))
-    log = _clean(_read_log(interactions, folder), user_column, item_column, rating_column, timestamp_column)
+    log = clean_log(_read_log(interactions, folder), user_column, item_column, rating_column, timestamp_column)
     listed = _named(items, folder, "items")
     if listed is None:
         catalog, noticed = catalog_of_ids(log.frame["item"].unique(maintain_order=True).to_list())
@@ -79,7 +71,7 @@ def load(
             list_separator=list_separator,
         )
         catalog = catalog if folder is None else with_shipped(catalog, folder / "features", folder)
-    dataset = _join(title or _title(folder, interactions), log, catalog, noticed)
+    dataset = join(title or _title(folder, interactions), log, catalog, noticed)
     return dataset if rating_at_least is None else keep_ratings(dataset, rating_at_least)
 
 
@@ -116,56 +108,3 @@ def _named(given: TableLike | None, folder: Path | None, stem: str) -> TableLike
     if len(found) > 1:
         raise DataError(f'{folder} has {", ".join(file.name for file in found)}; say which with {stem} = "…"')
     return found[0] if found else None
-
-
-def _clean(table: Table, user: str, item: str, rating: str | None, timestamp: str | None) -> Table:
-    """The log with the columns user, item and, where there are such, rating and timestamp; bad rows set aside."""
-    names = {"user": table.require(user, "user ids"), "item": table.require(item, "item ids")}
-    for name, given in (("rating", rating), ("timestamp", timestamp)):
-        if given is not None:
-            names[name] = table.require(given, f"{name}s")
-        elif name in table.frame.columns:
-            names[name] = name
-    table = replace(table, frame=pl.DataFrame({name: table.frame[column] for name, column in names.items()}))
-    table = parse_column(table, "user", as_ids, "they have no user id")
-    table = parse_column(table, "item", as_ids, "they have no item id")
-    if "rating" in names:
-        table = parse_column(table, "rating", as_numbers, "their rating is not a number")
-    if "timestamp" in names:
-        table = parse_column(table, "timestamp", as_seconds, "their timestamp is no moment")
-    return table.filled()
-
-
-def _join(name: str, log: Table, catalog: Catalog, noticed: tuple[Finding, ...]) -> Dataset:
-    known = pl.Series(list(catalog.ids), dtype=pl.String)
-    ids = log.frame["item"]
-    log = log.with_column("item", _rows(ids, known))
-    unknown = log.frame["item"].is_null().to_numpy()
-    if unknown.all():
-        raise DataError(
-            f"no interaction of {log.label} has an item of the catalog: the log has items such as '{ids[0]}', "
-            f"the catalog such as '{known[0]}'"
-        )
-    why = "their item is not in the table of items"
-    log = log.set_aside(unknown, "unknown-item", why, lambda at: f"item {ids[at]}")
-    frame = log.frame
-    users = frame["user"].unique(maintain_order=True)
-    return Dataset(
-        name=name,
-        users=Vocabulary(users.to_list(), kind="user"),
-        catalog=catalog,
-        interactions=Interactions(
-            users=_rows(frame["user"], users).to_numpy(),
-            items=frame["item"].to_numpy(),
-            ratings=frame["rating"].to_numpy().astype(np.float32) if "rating" in frame.columns else None,
-            timestamps=frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None,
-        ),
-        findings=(*log.findings, *noticed),
-    )
-
-
-def _rows(ids: pl.Series, known: pl.Series) -> pl.Series:
-    """The place of each id among the known ones; null where it isn't one."""
-    places = known.to_frame("id").with_row_index("row")
-    joined = ids.to_frame("id").join(places, on="id", how="left", maintain_order="left")
-    return joined["row"].cast(pl.Int32)

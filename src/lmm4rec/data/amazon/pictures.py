@@ -1,0 +1,58 @@
+"""Pictures in a folder, each called by its item's id: where they are, and which items have none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.images import ImageFile
+
+ENDINGS = (".jpg", ".png", ".gif", ".webp", ".jpeg", ".bmp")
+
+
+def picture_stem(id_: str) -> str:
+    """What the file of an item's picture is called, without its ending: the id, safe as the name of a file."""
+    return quote(id_, safe=" ()'!,;@+=")
+
+
+def find_pictures(
+    folder: Path, ids: Sequence[str], urls: Sequence[str]
+) -> tuple[tuple[ImageFile | None, ...], list[Finding]]:
+    """The picture of each item, and findings on items that have none: not yet fetched, or never had an address."""
+    files = _files(folder)
+    root = folder.resolve()
+    names = [files.get(picture_stem(id_)) for id_ in ids]
+    pictures = tuple(None if name is None else ImageFile(root / name, root) for name in names)
+    lacking = [(id_, url) for id_, url, name in zip(ids, urls, names, strict=True) if name is None]
+    absent = [f"item {id_}: {url}" for id_, url in lacking if url]
+    nowhere = [f"item {id_}" for id_, url in lacking if not url]
+    findings = []
+    if absent:
+        message = (
+            f"{counted(len(absent), 'item')} with the address of a picture but no file in {folder}; treated as having "
+            "no picture, `lmm4rec data download` fetches them"
+        )
+        findings.append(Finding("image-not-fetched", "warning", len(absent), message, tuple(absent[:10])))
+    if nowhere:
+        message = f"{counted(len(nowhere), 'item')} have neither a picture nor the address of one"
+        findings.append(Finding("no-image-address", "warning", len(nowhere), message, tuple(nowhere[:10])))
+    return pictures, findings
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """Stem -> name of the picture files in a folder; of several of one stem the first kind in `ENDINGS`."""
+    if not folder.is_dir():
+        return {}
+    found: dict[str, str] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            stem, ending = os.path.splitext(entry.name)  # noqa: PTH122 (an entry, not a path)
+            ending = ending.lower()
+            if ending not in ENDINGS or entry.name.startswith("."):
+                continue
+            if stem not in found or ENDINGS.index(ending) < ENDINGS.index(os.path.splitext(found[stem])[1].lower()):  # noqa: PTH122
+                found[stem] = entry.name
+    return found

@@ -1,0 +1,144 @@
+"""The atomic files of RecBole (arXiv 2011.01731): `NAME.inter`, `NAME.item` and `NAME.user` with typed headers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.reading import Table, read_table
+from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog
+from lmm4rec.data.sources._log import clean_log, join
+
+__all__ = ["load"]
+
+_TYPES = ("token", "token_seq", "float", "float_seq")
+_PARTS = {"train": 0, "valid": 1, "val": 1, "test": 2}
+
+
+def load(
+    *,
+    path: str | Path,
+    user_field: str = "user_id",
+    item_field: str = "item_id",
+    rating_field: str = "rating",
+    time_field: str = "timestamp",
+    text_fields: list[str] | None = None,
+    image_field: str = "image",
+    image_folder: str | None = None,
+) -> Dataset:
+    """The data set in a folder of RecBole's atomic files, tab-separated, a header such as `user_id:token`.
+
+    `NAME.inter` is the log; `NAME.train.inter`, `NAME.valid.inter` and `NAME.test.inter` in its place are the file's
+    own split (`[split] method = "labels"`). `NAME.item` gives the words of items; the columns of `NAME.user` have no
+    use here, and a note says so.
+
+    Args:
+        path: the folder, or the `.inter` file where a folder holds several.
+        user_field: the name of the column of user ids, without its type.
+        item_field: the column of item ids in both files.
+        rating_field: the log's column of ratings, where there is one.
+        time_field: the log's column of moments, where there is one.
+        text_fields: the items' columns of words; not given: all of type token or token_seq that hold words.
+        image_field: the items' column of picture paths, where there is one.
+        image_folder: what these are relative to; not given: the folder of the files.
+
+    Raises:
+        DataError: a file or column is missing or unreadable, or a header has no type.
+    """
+    logs = _find_logs(Path(path))
+    folder, name = logs[0].parent, logs[0].name.split(".inter")[0]
+    if _part(logs[0]) is not None:
+        name = name.rpartition(".")[0]
+    log = _joined([_read_log(file, user_field, item_field, rating_field, time_field) for file in logs])
+    listed = folder / f"{name}.item"
+    if listed.is_file():
+        table, types = _read(listed)
+        words = [column for column, type_ in types.items() if type_.startswith("token")]
+        wanted = {item_field, image_field, *words, *(text_fields or [])}
+        catalog, noticed = read_catalog(
+            replace(table, frame=table.frame.select(column for column in table.frame.columns if column in wanted)),
+            item_column=item_field,
+            image_column=image_field if image_field in types else None,
+            image_folder=folder if image_folder is None else folder / image_folder,
+            text_columns=text_fields,
+            list_separator="",
+        )
+    else:
+        catalog, noticed = catalog_of_ids(log.frame["item"].unique(maintain_order=True).to_list())
+    return join(name, log, catalog, (*noticed, *_about_users(folder / f"{name}.user", user_field)))
+
+
+def _find_logs(path: Path) -> list[Path]:
+    """The log, or the three parts of it in the order of their labels."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path} is missing; expected a folder with a .inter file")
+    found = sorted(path.glob("*.inter"))
+    parts = {_part(file): file for file in found if _part(file) is not None}
+    whole = [file for file in found if _part(file) is None]
+    if len(whole) == 1 and not parts:
+        return whole
+    stems = {file.name.removesuffix(".inter").rpartition(".")[0] for file in parts.values()}
+    if not whole and len(stems) == 1 and len(found) == len(parts) and {0, 2} <= set(parts):
+        return [parts[label] for label in sorted(label for label in parts if label is not None)]
+    inside = ", ".join(file.name for file in found) or "none"
+    raise DataError(
+        f"{path} must have one .inter file, or NAME.train.inter, NAME.valid.inter and NAME.test.inter; "
+        f"it has {inside}. Give the path of one"
+    )
+
+
+def _part(file: Path) -> int | None:
+    return _PARTS.get(file.name.removesuffix(".inter").rpartition(".")[2]) if file.name.count(".") > 1 else None
+
+
+def _read(file: Path) -> tuple[Table, dict[str, str]]:
+    """A file's table with plain names of columns, and the type of each."""
+    table = read_table(file, file.name)
+    types: dict[str, str] = {}
+    for column in table.frame.columns:
+        name, _, type_ = column.rpartition(":")
+        if type_ not in _TYPES or not name:
+            raise DataError(
+                f"{file}: the header '{column}' must be NAME:TYPE with one of the types {', '.join(_TYPES)}"
+            )
+        types[name] = type_
+    return replace(table, frame=table.frame.rename(lambda column: column.rpartition(":")[0])), types
+
+
+def _read_log(file: Path, user: str, item: str, rating: str, moment: str) -> Table:
+    table, types = _read(file)
+    log = clean_log(table, user, item, rating if rating in types else None, moment if moment in types else None)
+    label = _part(file)
+    return log if label is None else log.with_column("label", pl.Series(np.full(len(log), label, dtype=np.int8)))
+
+
+def _joined(parts: Sequence[Table]) -> Table:
+    """The parts of a log as one table; positions are those in each part's own file."""
+    if len(parts) == 1:
+        return replace(parts[0], frame=parts[0].frame.drop("label", strict=False))
+    return Table(
+        label=", ".join(part.label for part in parts),
+        frame=pl.concat([part.frame for part in parts]),
+        rows=np.concatenate([part.rows for part in parts]),
+        records=np.concatenate([part.records for part in parts]),
+        size=sum(part.size for part in parts),
+        findings=tuple(finding for part in parts for finding in part.findings),
+    )
+
+
+def _about_users(file: Path, user_field: str) -> tuple[Finding, ...]:
+    if not file.is_file():
+        return ()
+    _, types = _read(file)
+    unused = [column for column in types if column != user_field]
+    message = f"{counted(len(unused), 'column')} of {file.name} not used: what is known of users is their interactions"
+    return (Finding("unused-column", "note", len(unused), message, tuple(unused[:10])),) if unused else ()
