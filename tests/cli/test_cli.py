@@ -84,7 +84,8 @@ def test_recommend_takes_external_ids(call: Output) -> None:
         (["run", "tinny.conf"], "there is no conf file tinny.conf. Did you mean 'tiny.conf'?"),
         (["run", "tiny.conf", "--resume"], "there is nothing to resume"),
         (["recommend", "nowhere", "u001"], "there is no bundle in nowhere"),
-        (["serve", "nowhere"], "there is no bundle in nowhere"),
+        (["serve", "nowhere", "--port", "0"], "there is no bundle in nowhere"),
+        (["serve", "nowhere", "--index", "hsnw"], "--index is exact or hnsw or ivf, got 'hsnw'"),
         (["serve", "nowhere", "--token-env", "NOT_SET"], "the environment variable NOT_SET has to hold the token"),
     ],
 )

@@ -56,3 +56,9 @@ def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
     file.close()
     with pytest.raises(CheckpointError, match="SQLite file of another kind"):
         AddedItems(other)
+
+
+def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.sqlite").mkdir()
+    with pytest.raises(CheckpointError, match="cannot be opened or made"):
+        AddedItems(tmp_path / "a.sqlite")

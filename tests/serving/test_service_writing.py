@@ -15,24 +15,27 @@ from lmm4rec.serving.api.settings import Settings
 TOKEN = "0123456789abcdef-token"
 
 
-def test_an_added_item_is_there_at_once_and_after_a_restart(client: TestClient, runs: list[Path]) -> None:
-    added = add(client)
-    assert added.status_code == 201
-    assert (added.json()["id"], added.json()["added"]) == ("mug-7", True)
-    assert added.json()["fields"] == {"title": "A red mug", "description": "Stoneware."}
+def nearest(client: TestClient) -> list[tuple[str, float]]:
+    near = client.get("/similar/mug-7", params={"k": 5}).json()["items"]
+    return [(one["id"], round(one["score"], 5)) for one in near]
 
-    def vector_of(client: TestClient) -> list[tuple[str, float]]:
-        near = client.get("/similar/mug-7", params={"k": 5}).json()["items"]
-        return [(one["id"], round(one["score"], 5)) for one in near]
 
-    assert client.get("/recommend/u001", params={"only": "mug-7"}).json()["items"][0]["id"] == "mug-7"
-    assert client.get("/search", params={"text": "A red mug. Stoneware.", "k": 1}).json()["items"][0]["id"] == "mug-7"
-    assert client.get("/items", params={"added": True}).json()["total"] == 1
-    assert client.get(added.json()["picture"]).status_code == 200
-    before = vector_of(client)
-    client.__exit__(None, None, None)
+def test_an_added_item_is_there_at_once_and_after_a_restart(runs: list[Path]) -> None:
+    with TestClient(make_app(runs, Settings(hosts=HERE))) as client:
+        added = add(client)
+        assert added.status_code == 201
+        assert (added.json()["id"], added.json()["added"]) == ("mug-7", True)
+        assert added.json()["fields"] == {"title": "A red mug", "description": "Stoneware."}
+
+        assert client.get("/recommend/u001", params={"only": "mug-7"}).json()["items"][0]["id"] == "mug-7"
+        assert (
+            client.get("/search", params={"text": "A red mug. Stoneware.", "k": 1}).json()["items"][0]["id"] == "mug-7"
+        )
+        assert client.get("/items", params={"added": True}).json()["total"] == 1
+        assert client.get(added.json()["picture"]).status_code == 200
+        before = nearest(client)
     with TestClient(make_app(runs, Settings(hosts=HERE))) as again:
-        assert vector_of(again) == before
+        assert nearest(again) == before
         assert again.get("/items/mug-7").json() == added.json()
         assert again.delete("/items/mug-7").status_code == 204
         assert again.get("/items/mug-7").status_code == 404

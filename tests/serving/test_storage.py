@@ -108,6 +108,22 @@ def test_a_kill_leaves_the_old_bundle(tmp_path: Path, step: int, monkeypatch: py
     assert sorted(path.name for path in tmp_path.iterdir()) == before  # what the killed one left is gone
 
 
+def test_what_a_vector_loses_without_a_modality_is_its_share(tmp_path: Path) -> None:
+    """Score 1 · 3 + 2 · 1 = 5; the picture's part of the vector is (2, 0.5): 2 + 1 = 3, so 2 are the rest's."""
+    scorer = Embeddings(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 1.0], [0.0, 1.0]]))
+    log = Interactions(np.array([], np.int32), np.array([], np.int32))
+    first = Bundle(
+        scorer, Vocabulary("A", kind="user"), Vocabulary("xy"), "XY", log, {}, newcomers=as_given(),
+        lost={"image": torch.tensor([[2.0, 0.5], [0.0, 0.0]])},
+    )  # fmt: skip
+    first.add_items([NewItem("n", features={"text": torch.tensor([1.0, 0.0])})])
+    first.save_pretrained(tmp_path)
+    for one in (first, Bundle.from_pretrained(tmp_path)):
+        assert one.explain("A", "x")[:2] == (5.0, {"rest": 2.0, "image": 3.0})
+        assert one.explain("A", "n")[:2] == (1.0, {"content": 1.0})
+    assert bundle().explain("A", "x").shares == {"id": 2.0, "text": 0.0}
+
+
 def test_version_1_files_do_not_stay(tmp_path: Path) -> None:
     (tmp_path / "vectors.safetensors").write_bytes(b"old")
     (tmp_path / "notes.txt").write_text("mine")

@@ -236,11 +236,14 @@ def serve_command(
             "--allow-host", metavar="NAME", help="A host name to answer to beside the address itself; *: any."
         ),
     ] = None,
+    index: Annotated[
+        str, typer.Option("--index", metavar="KIND", help="exact, or for large catalogs hnsw or ivf (approximate).")
+    ] = "exact",
 ) -> None:
     """Serve finished runs over HTTP, with a page to look at them: users, items, search, new items."""
     from lmm4rec.cli.serve import serve_runs
 
-    serve_runs(runs, host=host, port=port, token_env=token_env, hosts=allow_hosts or [])
+    serve_runs(runs, host=host, port=port, token_env=token_env, hosts=allow_hosts or [], index=index)
 
 
 @app.command("study")

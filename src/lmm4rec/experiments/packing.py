@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.registry import hyper_parameters
-from lmm4rec.core.types import Neighbors, NonNegativeInt, Scorer
+from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, NonNegativeInt, Scorer
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
 from lmm4rec.encoders.base import Encoder
@@ -23,6 +26,7 @@ from lmm4rec.serving.encoding import EncoderRecord
 from lmm4rec.serving.newcomers_fit import fit_newcomers
 from lmm4rec.serving.storage import FACTS
 
+_ABLATED_ITEMS = 20_000  # up to which vectors are made once more for each modality: item graphs take a while
 _FILES = {"checkpoint", "tokenizer"}  # arguments of encoders that may be paths, which are found from elsewhere too
 
 
@@ -52,7 +56,28 @@ def pack(
         features=features if encoder or isinstance(scorer, Neighbors) else {},
         newcomers=newcomers,
         encoder=encoder,
+        lost=lost_without(recommender, scorer, features),
     )
+
+
+def lost_without(recommender: Recommender, scorer: Scorer, features: Features) -> dict[Modality, Tensor]:
+    """For a model that mixes its parts in all columns: what the item vectors lose without each modality.
+
+    The model makes its vectors once more while all items lack the modality. Empty where the columns tell the parts
+    apart, where there is one modality or none, for large catalogs, and for a model that cannot do without it.
+    """
+    wanted = isinstance(scorer, Embeddings) and not scorer.parts and len(features) > 1
+    if not wanted or scorer.n_items > _ABLATED_ITEMS:
+        return {}
+    assert isinstance(scorer, Embeddings)
+    found: dict[Modality, Tensor] = {}
+    for modality, x in features.items():
+        with torch.inference_mode():
+            other = recommender.embed({**features, modality: torch.zeros_like(x)})
+        if not isinstance(other, Embeddings) or not other.items.isfinite().all():
+            return {}
+        found[modality] = (scorer.items - other.items).clone()
+    return found
 
 
 def export(run: Path, out: Path, *, copy_encoder: bool = True, thumbnails: NonNegativeInt = 5000) -> Bundle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -56,11 +56,12 @@ class ContentPath(NamedTuple):
     weights: Float[Tensor, "width columns"]
     center: Float[Tensor, " width"] | None = None
 
-    def __call__(
-        self, content: Float[Tensor, "items width"], items: Int[Tensor, " chosen"] | None = None
-    ) -> Float[Tensor, "chosen columns"]:
-        """The columns of the given items (of all, where none are given) with this content."""
-        blocks = [content] if items is None else row_blocks(content, items)
+    def __call__(self, content: Float[Tensor, "items width"]) -> Float[Tensor, "items columns"]:
+        """The columns of items with this content."""
+        return self.over([content])
+
+    def over(self, blocks: Iterable[Float[Tensor, "block width"]]) -> Float[Tensor, "items columns"]:
+        """The columns of items whose content comes in blocks."""
         if self.center is None:
             return torch.cat([block @ self.weights for block in blocks])
         # centering and scaling follow the product, where a row is 66 numbers instead of thousands

@@ -117,7 +117,7 @@ class VBPR(Recommender):
         """The projected features of the given items side by side, and the items' whole bias."""
         parts, bias = [], self.item_bias[items]
         for modality, path in self.content_paths().items():
-            projected = path(features[modality], items)
+            projected = path.over(row_blocks(features[modality], items))
             parts.append(projected[:, :-1])
             bias = bias + projected[:, -1]
         return torch.cat(parts, dim=1), bias

@@ -45,20 +45,25 @@ class AddedItems:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._file = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise CheckpointError(f"{path} cannot be opened or made ({error})") from None
+        try:
             self._prepare()
         except sqlite3.OperationalError as error:
-            hint = "another server has it open: stop that one" if "locked" in str(error) else "name another file"
+            self._file.close()
+            hint = "another server has it open: stop that one" if "locked" in str(error) else "is the folder writable?"
             raise CheckpointError(f"{path} cannot be used for added items ({error}); {hint}") from None
         except sqlite3.DatabaseError as error:
+            self._file.close()
             raise CheckpointError(f"{path} is no file of added items, or is damaged ({error})") from None
 
     def _prepare(self) -> None:
         application, version = (self._file.execute(f"PRAGMA {name}").fetchone()[0] for name in _PRAGMAS)
         empty = self._file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
         if not empty and (application, version) != (_APPLICATION, _VERSION):
+            self._file.close()
             raise CheckpointError(
-                f"{self.path} is a SQLite file of another kind or version ({application:#x}, {version}); "
-                "name another file"
+                f"{self.path} is a SQLite file of another kind or version ({application:#x}, {version}); move it away"
             )
         self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._file.execute("PRAGMA journal_mode = WAL")

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from lmm4rec.core.errors import DataError, LMM4RecError
-from lmm4rec.core.types import Embeddings, Features, Picture, Scorer
+from lmm4rec.core.types import Embeddings, Features, Modality, Picture, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.interactions import Interactions
@@ -50,15 +51,17 @@ class Bundle:
         features: Features | None = None,
         newcomers: Newcomers | None = None,
         encoder: EncoderRecord | None = None,
+        lost: Mapping[Modality, Tensor] | None = None,
     ) -> None:
         """`seen` is what each user already has, `facts` are model, data and metrics; the rest is optional.
 
         `fields` are the items' texts by column, `thumbnails` small pictures by row, `features` what searches look at,
-        `newcomers` what makes vectors for new items, `encoder` what reads their content and queries.
+        `newcomers` what makes vectors for new items, `encoder` what reads their content and queries,
+        `lost` what the item vectors lose without each modality, where no columns of their own tell it.
         """
         shelf = Shelf(items, titles, pl.DataFrame() if fields is None else fields, thumbnails or {})
         self.users, self.seen, self.facts = users, seen, facts
-        self.newcomers, self.encoder = newcomers, encoder
+        self.newcomers, self.encoder, self.lost = newcomers, encoder, lost or {}
         self._people = People(users, seen, len(items))
         self._state = State(shelf, space.detached(scorer), features or {})
         self._changing, self._loading = threading.Lock(), threading.Lock()
@@ -204,7 +207,7 @@ class Bundle:
         """
         state, row = self._state, self.users.row(user)
         at = state.shelf.row(item)
-        parts = explained(state.scorer, row, at)
+        parts = explained(state.scorer, row, at, self.lost)
         liked = np.setdiff1d(self._people.items_of(row), [at])
         top = state.likeness_to(at, liked).topk(min(_NEAREST, len(liked)))
         nearest = state.named(liked[top.indices.numpy()].tolist(), top.values.tolist())
@@ -243,8 +246,9 @@ class Bundle:
         """
         state = self._state
         contents = storage.Contents(
-            state.scorer, self.users, state.shelf, self.seen, self.facts, state.features, self.newcomers, self.encoder
-        )
+            state.scorer, self.users, state.shelf, self.seen, self.facts, state.features, self.newcomers, self.encoder,
+            self.lost,
+        )  # fmt: skip
         storage.write(contents, Path(folder), copy_encoder=copy_encoder)
 
     @classmethod
@@ -261,7 +265,7 @@ class Bundle:
         shelf, scorer = read.shelf, read.scorer
         bundle = cls(
             scorer, read.users, shelf.catalog, shelf.titles, read.seen, read.facts,
-            newcomers=read.newcomers, encoder=read.encoder,
+            newcomers=read.newcomers, encoder=read.encoder, lost=read.lost,
         )  # fmt: skip
         made = Index.build(scorer.items, index) if index != "exact" and isinstance(scorer, Embeddings) else None
         bundle._state = State(shelf, scorer, read.features, made)

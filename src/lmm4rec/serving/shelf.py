@@ -87,9 +87,13 @@ class Shelf:
     @cached_property
     def ids(self) -> Vocabulary:
         """The ids of all items that are there, in the order of their rows."""
-        if not self.added and not self.removed:
-            return self.catalog
-        return Vocabulary([self.id(row) for row in range(len(self)) if row not in self.removed])
+        return LiveIds(self) if self.added or self.removed else self.catalog
+
+    def has(self, id_: object) -> bool:
+        """Whether an item of this id is there."""
+        if str(id_) in self.rows_of_added:
+            return True
+        return id_ in self.catalog and self.catalog.row(id_) not in self.removed
 
     @cached_property
     def is_there(self) -> Bool[Tensor, " rows"]:
@@ -114,8 +118,7 @@ class Shelf:
         """
         rows = dict(self.rows_of_added)
         for row, entry in enumerate(entries, start=len(self)):
-            in_catalog = entry.id in self.catalog and self.catalog.row(entry.id) not in self.removed
-            if in_catalog or entry.id in rows:
+            if entry.id in rows or self.has(entry.id):
                 raise DataError(f"item '{entry.id}' is there already; remove it first, or give the new one another id")
             rows[entry.id] = row
         return replace(self, added=(*self.added, *entries), rows_of_added=rows)
@@ -129,3 +132,25 @@ class Shelf:
         gone = {self.row(id_) for id_ in ids}
         rows = {id_: row for id_, row in self.rows_of_added.items() if row not in gone}
         return replace(self, removed=self.removed | gone, rows_of_added=rows)
+
+
+class LiveIds(Vocabulary):
+    """The ids of what is on a shelf; they are only listed where somebody goes through them."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.kind, self._shelf = shelf.catalog.kind, shelf
+
+    def __len__(self) -> int:
+        return len(self._shelf) - len(self._shelf.removed)
+
+    def __contains__(self, id_: object) -> bool:
+        return self._shelf.has(id_)
+
+    @cached_property
+    def _ids(self) -> list[str]:  # type: ignore[override]
+        shelf = self._shelf
+        return [shelf.id(row) for row in range(len(shelf)) if row not in shelf.removed]
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:  # type: ignore[override]
+        return {id_: row for row, id_ in enumerate(self._ids)}

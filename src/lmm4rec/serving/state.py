@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import DataError, LMM4RecError
-from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
+from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.evaluation.ranking import Ranking, interaction_matrix, top_k
@@ -173,9 +173,21 @@ def _columns(matrix: sp.csr_array, row: int) -> Int64[np.ndarray, " columns"]:
     return matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]].astype(np.int64)
 
 
-def explained(scorer: Scorer, user: int, item: int) -> Mapping[str, float]:
-    """What each part of the model gives to a score; a single "joint" where they cannot be told apart."""
-    if isinstance(scorer, Embeddings) and scorer.parts:
+def explained(scorer: Scorer, user: int, item: int, lost: Mapping[Modality, Tensor]) -> Mapping[str, float]:
+    """What each part of the model gives to a score.
+
+    By the columns of its parts; or by what the item's vector has `lost` without each modality, and the "rest"; for an
+    item that came later all is from its "content" then. A single "joint" where nothing tells the parts apart.
+    """
+    score = float(scorer.scores(torch.tensor([user]))[0, item])
+    if not isinstance(scorer, Embeddings):
+        return {"joint": score}
+    if scorer.parts:
         products = scorer.users[user] * scorer.items[item]
         return {part: float(products[columns].sum()) for part, columns in scorer.parts.items()}
-    return {"joint": float(scorer.scores(torch.tensor([user]))[0, item])}
+    if not lost:
+        return {"joint": score}
+    if item >= len(next(iter(lost.values()))):
+        return {"content": score}
+    found = {modality: float(scorer.users[user] @ rows[item].float()) for modality, rows in lost.items()}
+    return {"rest": score - sum(found.values()), **found}

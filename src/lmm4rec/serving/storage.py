@@ -26,7 +26,7 @@ from torch import Tensor
 from lmm4rec.core.errors import CheckpointError, LMM4RecError
 from lmm4rec.core.files import read_json, write_json, write_text
 from lmm4rec.core.fingerprint import fingerprint
-from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
+from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.serving.card import model_card
@@ -37,7 +37,7 @@ from lmm4rec.serving.shelf import Entry, Shelf
 VERSION = 2
 FACTS = "bundle.json"
 _VERSION_1 = ("vectors.safetensors", "users.parquet", "items.parquet", "seen.parquet")
-_OURS = re.compile(r"(vectors|features|newcomers|users|items|texts|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?")
+_OURS = re.compile(r"(vectors|features|newcomers|lost|users|items|texts|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Contents:
     features: Features
     newcomers: Newcomers | None
     encoder: EncoderRecord | None
+    lost: Mapping[Modality, Tensor]
 
 
 def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> None:
@@ -62,7 +63,9 @@ def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> No
     folder.mkdir(parents=True, exist_ok=True)
     tensors, kind = _tensors(contents.scorer)
     told: dict[str, Any] = {"version": VERSION, "kind": kind, "catalog_items": len(contents.shelf.catalog)}
-    groups = {"vectors": tensors, "features": {m: x.half().contiguous() for m, x in contents.features.items()}}
+    halves = {"features": contents.features, "lost": contents.lost}
+    groups = {name: {m: x.half().contiguous() for m, x in held.items()} for name, held in halves.items()}
+    groups["vectors"] = tensors
     if isinstance(contents.scorer, Embeddings):
         told["parts"] = {part: [s.start, s.stop] for part, s in contents.scorer.parts.items()}
     if contents.newcomers is not None:
@@ -112,7 +115,9 @@ def read(folder: Path) -> Contents:
 def _contents(folder: Path, listed: Mapping[str, Any]) -> Contents:
     names: Mapping[str, str] = listed["stems"]
     frames = {stem: pl.read_parquet(folder / names[stem]) for stem in ("users", "items", "texts", "seen", "thumbnails")}
-    held = {stem: load_file(folder / names[stem]) for stem in ("vectors", "features", "newcomers") if stem in names}
+    held = {
+        stem: load_file(folder / names[stem]) for stem in ("vectors", "features", "newcomers", "lost") if stem in names
+    }
     users, items = Vocabulary(frames["users"]["id"], kind="user"), frames["items"]
     parts = {part: slice(*ends) for part, ends in listed.get("parts", {}).items()}
     seen = frames["seen"]
@@ -127,6 +132,7 @@ def _contents(folder: Path, listed: Mapping[str, Any]) -> Contents:
         held.get("features", {}),
         Newcomers.of_plain(listed["newcomers"], held["newcomers"]) if "newcomers" in listed else None,
         _encoder(encoder, folder) if encoder else None,
+        held.get("lost", {}),
     )
 
 

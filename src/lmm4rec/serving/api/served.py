@@ -46,7 +46,8 @@ class Served:
         """
         self.name, self.folder, self._metrics = name, folder, metrics
         home = folder.parent if folder.name == "bundle" else folder
-        bundle = Bundle.load(folder)
+        self._index = settings.index
+        bundle = self._loaded()
         self._added = AddedItems(home / ADDED)
         self.added: frozenset[str] = frozenset()
         self.not_restored: tuple[str, ...] = ()
@@ -58,6 +59,9 @@ class Served:
         self._batcher = Batcher(
             self._recommend, self._ranking, max_waiting=settings.max_waiting, on_batch=metrics.batches.observe
         )
+
+    def _loaded(self) -> Bundle:
+        return Bundle.load(self.folder, index=self._index)
 
     def _take(self, bundle: Bundle) -> None:
         """Put a bundle into service together with the items on disk."""
@@ -145,7 +149,7 @@ class Served:
         Raises:
             CheckpointError: there is no whole bundle any more; the old one stays in service.
         """
-        await self._write(lambda: self._take(Bundle.load(self.folder)))
+        await self._write(lambda: self._take(self._loaded()))
 
     async def _write(self, work: Callable[[], None]) -> None:
         """One change after the other; once begun it ends, though nobody may wait for it any longer."""

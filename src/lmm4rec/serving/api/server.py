@@ -50,16 +50,16 @@ def serve(folders: Sequence[Path], settings: Settings, *, started: Callable[[str
         CheckpointError: a folder has no bundle, or its added items cannot be read.
     """
     _warn(settings)
-    listening = _listen(settings.host, settings.port)
-    app = make_app(folders, settings)
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=20, timeout_graceful_shutdown=_STOP_S, lifespan="on",
-    )  # fmt: skip
-    gc.collect()
-    gc.freeze()  # a full collection over the bundles' ids would keep requests waiting for a tenth of a second
-    started(f"http://{'localhost' if settings.is_local else settings.host}:{listening.getsockname()[1]}/")
-    _Server(config, app).run([listening])
+    with _listen(settings.host, settings.port) as listening:
+        app = make_app(folders, settings)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, limit_concurrency=_CONNECTIONS,
+            timeout_keep_alive=20, timeout_graceful_shutdown=_STOP_S, lifespan="on",
+        )  # fmt: skip
+        gc.collect()
+        gc.freeze()  # a full collection over the bundles' ids would keep requests waiting for a tenth of a second
+        started(f"http://{'localhost' if settings.is_local else settings.host}:{listening.getsockname()[1]}/")
+        _Server(config, app).run([listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -13,6 +13,7 @@ MAX_FIELDS, MAX_FIELD_NAME, MAX_FIELD = 32, 64, 10_000  # fields of a new item a
 MAX_HISTORY = 1_000  # items of a person who is not in the bundle, or of a filter
 MAX_PAGE = 500  # rows of a listing
 
+IndexKind: TypeAlias = Literal["exact", "hnsw", "ivf"]
 Writing: TypeAlias = Literal["open", "token", "off"]
 """Who may add and delete items: everybody who reaches the service, who knows the token, or nobody."""
 
@@ -28,6 +29,7 @@ class Settings:
     max_pixels: int = 25_000_000  # of an uploaded picture
     timeout_s: float = 30.0  # of a request, its upload included
     max_waiting: int = 512  # recommendations that wait at a time; more are turned away
+    index: IndexKind = "exact"  # how the best items are found, as in `Bundle.from_pretrained`
     hosts: tuple[str, ...] = ()  # names in the Host header that are taken beside the address itself; "*": any
 
     @property
