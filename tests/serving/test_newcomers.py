@@ -38,9 +38,9 @@ def test_ridge_is_least_squares_with_a_penalty(items: int) -> None:
 
 
 def test_what_likes_call_for_is_least_squares_against_the_users() -> None:
-    users = drawn(30, 4)
+    users = drawn(30, 4) + 2.0
     likes = sp.csr_array((np.random.default_rng(0).random((30, 6)) < 0.3).astype(np.float32))
-    weight = 0.5 * float(np.diag(users.numpy().T @ users.numpy()).mean())
+    weight = 0.5 * 30 * float(users.numpy().var(axis=0).mean())
     rows = np.vstack([users.numpy(), weight**0.5 * np.eye(4)])
     expected = np.linalg.lstsq(rows, np.vstack([likes.toarray(), np.zeros((4, 6))]), rcond=None)[0].T
     np.testing.assert_allclose(newcomers_fit._called_for(users, likes, 0.5).numpy(), expected, atol=1e-5)

@@ -64,7 +64,7 @@ def search_items(run: Path, words: str | None, image: Path | None, k: int, user:
         raise ConfigError("say what to look for: words in quotes, --image FILE, or both")
     picture = None if image is None else ImageFile(image)
     found = Bundle.load(run).search(words, picture, k, for_user=user)
-    asked = " and ".join(part for part in (words and f'"{words}"', image and str(image)) if part)
+    asked = " and ".join(part for part in (words and f'"{words}"', image and image.name) if part)
     console.print(_table(found, asked + (f" for {user}" if user else "")))
 
 

@@ -1,10 +1,11 @@
 """Finds how a trained model's vectors follow from content, and judges it on items held out from the finding.
 
 A ridge regression from content to the vector that an item's likes call for. The vector of an item with likes r (1 for
-the users who like it) is v = (UᵀU + λ mean(diag UᵀU) I)⁻¹ Uᵀ r: the item's half of a step of alternating least squares
-(Hu et al. 2008, doi 10.1109/ICDM.2008.22) against the trained users U. The model's own item vectors are the other
-target that is tried; they carry what ranks warm items, and say less about items without likes. λ, the ridge's α and the
-target are those with the best recall on a fifth of the items, which the regression has not seen.
+the users who like it) is v = (UᵀU + λ s I)⁻¹ Uᵀ r: the item's half of a step of alternating least squares (Hu et al.
+2008, doi 10.1109/ICDM.2008.22) against the trained users U, with s the mean over columns of Σ (u - mean u)². The
+model's own item vectors are the other target that is tried; they carry what ranks warm items, and say less about items
+without likes. λ, the ridge's α and the target are those with the best recall on a fifth of the items, which the
+regression has not seen.
 
 What a regression predicts is less spread than what was trained, so that new items would hardly ever be recommended
 beside the others. Predictions are therefore scaled and shifted: over all users, a new item's scores have the mean and
@@ -141,8 +142,10 @@ def _predictions(
 
 def _called_for(users: Float[Tensor, "users free"], likes: sp.csr_array, weight: float) -> Float[Tensor, "sample free"]:
     """The item vectors that the likes call for against these users."""
-    gram = users.double().T @ users.double()
-    gram += weight * gram.diagonal().mean().clamp(min=1e-12) * torch.eye(len(gram), dtype=gram.dtype)
+    wide = users.double()
+    gram = wide.T @ wide
+    spread = (wide - wide.mean(0)).square().sum(0).mean()  # of tastes: what all users share is no measure for them
+    gram += weight * spread.clamp(min=1e-12) * torch.eye(len(gram), dtype=gram.dtype)
     fans = torch.from_numpy(np.ascontiguousarray(likes.T @ users.numpy()))
     return torch.linalg.solve(gram, fans.double().T).T.float()
 
