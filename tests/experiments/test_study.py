@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,9 @@ from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.spec import load_study
 from lmm4rec.experiments.study.status import Estimates, states
 from lmm4rec.experiments.study.study import StudyResult, study
-from lmm4rec.experiments.summary.collect import collect
+from lmm4rec.experiments.summary.collect import Cell, Design, Panel, collect
 from lmm4rec.experiments.summary.findings import against_reference, along_axes
-from lmm4rec.experiments.summary.tables import Entry, Grid, latex, markdown
+from lmm4rec.experiments.summary.tables import Entry, Grid, alignment_table, latex, markdown
 from lmm4rec.experiments.summary.write import write_summary
 from lmm4rec.serving.bundle import Bundle
 from worlds import write_camps
@@ -226,6 +227,24 @@ def test_any_runs_can_be_reported_on(done: StudyResult, tmp_path: Path) -> None:
     assert len(collect([done.folder.path / "cells"]).cells) == 5
     with pytest.raises(CheckpointError, match="there is no study and no finished run"):
         collect([tmp_path])
+
+
+def test_alignment_stands_beside_quality_once_for_all_recommenders() -> None:
+    """Frozen features have one measure, tuned ones that after tuning and in brackets that before."""
+
+    def design(recommender: str, paradigm: str, measured: dict[str, Any]) -> Design:
+        result: Any = SimpleNamespace(metrics={"cost": {"seconds": 1.0}, "alignment": measured})
+        axes = {"recommender": recommender, "paradigm": paradigm}
+        return Design(" · ".join(axes.values()), axes, [Cell("x", axes, result)])
+
+    frozen, tuned = (
+        {"modality_gap": 0.5, "pairs": 9},
+        {"before": {"modality_gap": 0.5}, "after": {"modality_gap": 0.25}},
+    )
+    designs = [design("BPR", "frozen", {}), design("VBPR", "frozen", frozen), design("VBPR", "finetuned", tuned)]
+    grid = alignment_table(Panel("shop", [*designs, design("LATTICE", "finetuned", tuned)]))
+    assert grid.heads == ["", "Modality gap"]
+    assert [[entry.text for entry in row] for row in grid.rows] == [["frozen", "0.500"], ["finetuned", "0.250 (0.500)"]]
 
 
 def test_tables_in_markdown_and_latex() -> None:

@@ -100,6 +100,10 @@ class Design:
         found = (cell.numbers().get(key) for cell in self.cells)
         return [value for value in found if value is not None]
 
+    def keys(self, prefix: str) -> list[str]:
+        """The names of the numbers that begin so."""
+        return list(dict.fromkeys(key for cell in self.cells for key in cell.numbers() if key.startswith(prefix)))
+
     def mean(self, key: str) -> float:
         """The mean over seeds; NaN where there is none."""
         values = self.numbers(key)

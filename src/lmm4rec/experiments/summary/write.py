@@ -20,6 +20,7 @@ from lmm4rec.experiments.summary.findings import Finding, against_reference, alo
 from lmm4rec.experiments.summary.page import Page, render, shown
 from lmm4rec.experiments.summary.tables import (
     Grid,
+    alignment_table,
     cells_frame,
     findings_frame,
     findings_table,
@@ -81,7 +82,8 @@ def _tests(collection: Collection, against: dict[str, list[Finding]], along: dic
     grids = [_family(name, findings, collection) for part in (against, along) for findings in part.values()
              for name, findings in _families(findings).items()]  # fmt: skip
     scattered = [scatter_table(panel, collection.metric) for panel in collection.panels]
-    return [*grids, *(grid for grid in scattered if grid.rows)]
+    aligned = [alignment_table(panel) for panel in collection.panels]
+    return [*grids, *(grid for grid in (*scattered, *aligned) if grid.rows)]
 
 
 def _families(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
