@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 import lmm4rec.experiments.study.stages as stages_module
-from lmm4rec.core.errors import CheckpointError, ConfigError, TrainingError
+from lmm4rec.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from lmm4rec.core.files import read_json
 from lmm4rec.evaluation.significance import compare, mean_over_seeds
 from lmm4rec.experiments.reproduce import reproduce
@@ -121,6 +121,28 @@ def test_a_failed_cell_is_recorded_the_rest_goes_on_and_a_resumed_study_tries_ag
     mended = study(small, out=tmp_path / "study", resume=True, workers=0, shown=False)
     assert mended.failed == []
     assert mended.folder.failures() == {}
+
+
+def test_content_that_cannot_be_made_fails_all_cells_that_need_it_once(
+    conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    original = stages_module.Workbench.content
+
+    def broken(self: Any, plan: Any, *arguments: Any, **named: Any) -> Any:
+        if "encoder" not in plan.tables:
+            return original(self, plan, *arguments, **named)
+        calls.append(1)
+        raise DataError("the disk is full")
+
+    monkeypatch.setattr(stages_module.Workbench, "content", broken)
+    result = study(conf, out=tmp_path / "study", workers=0, shown=False)
+    assert len(calls) == 1
+    spec = load_study(conf)
+    found = {state.cell.name: (state.state, state.said) for state in states(spec, make_cells(spec), result.folder)}
+    assert {state for name, (state, _) in found.items() if name.endswith("vbpr")} == {"failed"}
+    assert found["seed-1_both_vbpr"][1] == "DataError: the disk is full"
 
 
 def test_an_error_that_nobody_foresaw_is_recorded_before_it_ends_the_process(
