@@ -213,6 +213,9 @@ def test_the_report_says_what_the_runs_say(done: StudyResult, tmp_path: Path) ->
         metrics = read_json(done.folder.cell(name).metrics)
         assert by_name[name]["test.recall@5"] == metrics["test"]["recall@5"]
         assert by_name[name]["cost.parameters"] == metrics["cost"]["parameters"]
+    users = pl.read_parquet(tmp_path / "report" / "data" / "users.parquet").filter(part="test", cell="popular")
+    assert users["recall@5"].mean() == pytest.approx(by_name["popular"]["test.recall@5"])
+    assert pl.read_csv(tmp_path / "report" / "data" / "users.csv").height == 5 * 2 * 36
     seeds = [by_name[f"seed-{seed}_both_vbpr"]["test.recall@5"] for seed in (0, 1)]
     assert f"{np.mean(seeds):.4f} ± {np.std(seeds, ddof=1):.4f}" in (
         tmp_path / "report" / "tables" / "results.md"

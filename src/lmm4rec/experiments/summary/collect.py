@@ -250,7 +250,11 @@ def _titles(panels: Mapping[tuple[str, str], Sequence[Cell]]) -> dict[tuple[str,
     titles: dict[tuple[str, str], str] = {}
     for key, (cell, *_) in panels.items():
         data = cell.axes.get("data", cell.metrics["data"]["name"])
-        parts = [data, f"protocol {key[1]}" if len({protocol for _, protocol in panels}) > 1 else ""]
+        parts = [
+            data,
+            cell.axes.get("split", ""),
+            f"protocol {key[1]}" if len({protocol for _, protocol in panels}) > 1 else "",
+        ]
         title = ", ".join(part for part in parts if part)
         titles[key] = title if title not in titles.values() else f"{title}, split {key[0][:6]}"
     return titles

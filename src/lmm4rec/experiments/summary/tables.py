@@ -40,7 +40,7 @@ class Grid:
         return [all(math.isnan(row[i].value) for row in self.rows) for i in range(len(self.heads))]
 
 
-def main_table(panel: Panel, collection: Collection, findings: Sequence[Finding]) -> Grid:
+def main_table(panel: Panel, findings: Sequence[Finding], collection: Collection) -> Grid:
     """Quality and cost of every design, best first by test; marks tell who differs from the reference."""
     metric, other = collection.metric, words.companion(collection.metric)
     designs = sorted(panel.designs, key=lambda design: design.mean(f"test.{metric}"), reverse=True)
@@ -181,10 +181,10 @@ def cells_frame(collection: Collection) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def users_frame(collection: Collection) -> pl.DataFrame:
-    """One row a cell and user: the per-user test values of everything."""
+def users_frame(collection: Collection) -> pl.LazyFrame:
+    """One row a cell, part and user: every metric of every user, as a stream, for there can be many."""
     frames = [
-        pl.read_parquet(cell.result.folder.per_user).with_columns(cell=pl.lit(cell.name)) for cell in collection.cells
+        pl.scan_parquet(cell.result.folder.per_user).with_columns(cell=pl.lit(cell.name)) for cell in collection.cells
     ]
     return pl.concat(frames, how="diagonal")
 
