@@ -132,9 +132,9 @@ def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> d
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     cost = Cost()
-    Trainer(epochs=1, metric="loss", device=str(device)).fit(objective, clocked, dict, shown=False)
+    history = Trainer(epochs=1, metric="loss", device=str(device)).fit(objective, clocked, dict, shown=False)
     peak = cost.summary()["peak_memory_mb"]
-    facts = dict(source.facts()) if adapter != "frozen" else {}
+    facts = history.rows[0]
     before = time.perf_counter()
     source.settle(final=True)
     refresh = time.perf_counter() - before

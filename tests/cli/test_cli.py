@@ -57,6 +57,14 @@ def test_run_prints_the_table_and_what_to_do_next(call: Output, tmp_path: Path) 
     assert (tmp_path / "runs" / "tiny" / "report.html").exists()
 
 
+def test_a_dry_run_says_what_it_takes_and_stops(call: Output, tmp_path: Path) -> None:
+    code, text = call("run", "tiny.conf", "--dry-run", "-s", "recommender.name=vbpr", "-s", "encoder.name=color")
+    assert code == 0
+    assert "VBPR on color, frozen: what it takes at most" in text
+    assert "60 items, without gradient" in text
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny.conf"}
+
+
 def test_recommend_takes_external_ids(call: Output) -> None:
     call("run", "tiny.conf", "-o", "out")
     code, text = call("recommend", "out", "u001", "-k", "3")

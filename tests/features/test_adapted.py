@@ -98,6 +98,8 @@ def test_bfloat16_on_disk_moves_vectors_by_a_hundredth_at_most(name: str, layere
 def test_a_side_network_starts_as_the_frozen_encoder_and_learns(name: str, layered_root: Path, tmp_path: Path) -> None:
     encoder = build(name, layered_root)
     vectors = SideVectors(cache(encoder, tmp_path / "states", None, "bfloat16"), dim=8)
+    learned = getattr(encoder, "logit_scale", None)
+    assert (vectors.scale() is None) == (learned is None)
     with torch.no_grad():
         frozen = whole_vectors(encoder, ROWS)
     items = torch.tensor(ROWS)

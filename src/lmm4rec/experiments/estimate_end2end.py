@@ -59,9 +59,13 @@ class RunEstimate:
             "time": f"{readable(self.seconds)} ({self.seconds / 3600:.2f} h), at most",
             "parameters": f"{self.trainable:,} of {self.parameters:,} train",
             "memory": f"{self.memory_mb:,.0f} MB",
-            "disk": f"{self.disk_mb:,.1f} MB of caches, {self.free_mb:,.0f} MB are free" if self.free_mb else "",
+            "disk": self._disk() if self.free_mb else "",
         }
         return {name: fact for name, fact in facts.items() if fact}
+
+    def _disk(self) -> str:
+        enough = "" if self.disk_mb <= self.free_mb else ": too little, the run will refuse to start"
+        return f"{self.disk_mb:,.1f} MB of caches, {self.free_mb:,.0f} MB are free{enough}"
 
     def __str__(self) -> str:
         return (

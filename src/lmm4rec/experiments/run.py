@@ -82,6 +82,7 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> 
     recommender = make_recommender(plan, split, content.features)
     with cost.phase("encode"):
         objective = make_objective(plan, split, content, recommender, shown=shown)
+    content = replace(content, encoder=None)  # a side network needs it no longer
     with cost.phase("train"):
         history = train(plan, folder, objective, split, cost, shown=shown)
     if parallel.is_first():

@@ -51,8 +51,7 @@ class TopBlocks(ItemVectors):
 
     def scale(self) -> Float[Tensor, ""] | None:
         """The inverse temperature that the encoder has learned before, where image and text share a space."""
-        learned = getattr(self.encoder, "logit_scale", None)
-        return learned.exp() if isinstance(learned, Tensor) and {"image", "text"} <= set(self.dims) else None
+        return _scale(self.encoder)
 
     def _vectors(self, modality: Modality, items: Tensor, device: torch.device) -> Tensor:
         rows = self.states.present(modality, items).nonzero().flatten()
@@ -76,6 +75,7 @@ class SideVectors(ItemVectors):
     """
 
     encodes = False
+    temperature: Tensor | None
 
     def __init__(
         self, cache: StatesCache, *, dim: PositiveInt = 64, stride: PositiveInt = 2, seed: NonNegativeInt = 0
@@ -88,7 +88,8 @@ class SideVectors(ItemVectors):
         shapes = {modality: self.states.shape(modality) for modality in self.dims}
         states = {modality: (shape[0], shape[1]) for modality, shape in shapes.items()}
         self.side = SideNetwork(states, self.dims, torch.Generator().manual_seed(seed), dim=dim, stride=stride)
-        self.fingerprint = cache.encoder.fingerprint()
+        self.fingerprint, scale = cache.encoder.fingerprint(), _scale(cache.encoder)
+        self.register_buffer("temperature", None if scale is None else scale.detach().clone(), persistent=False)
         self.shape = {"states": states, "dims": self.dims, "dim": dim, "stride": stride}
 
     def forward(self, items: Int[Tensor, " chosen"]) -> dict[Modality, Float[Tensor, "chosen _dim"]]:
@@ -98,6 +99,10 @@ class SideVectors(ItemVectors):
         states = {modality: self._rows(modality, items, present[modality]).to(device) for modality in self.dims}
         own = {modality: self._rows(modality, items, present[modality], VECTORS).to(device) for modality in self.dims}
         return self.side(states, own, {modality: rows.to(device) for modality, rows in present.items()})
+
+    def scale(self) -> Float[Tensor, ""] | None:
+        """The inverse temperature that the encoder has learned before, where image and text share a space."""
+        return self.temperature
 
     def save(self, folder: Path) -> None:
         """Write the side network as `side.safetensors`, and in `side.json` what makes one of its shape."""
@@ -129,6 +134,11 @@ def load_side(folder: Path) -> SideNetwork:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder / _WEIGHTS} cannot be read: {error}") from None
     return side
+
+
+def _scale(encoder: Encoder) -> Tensor | None:
+    learned = getattr(encoder, "logit_scale", None)
+    return learned.exp() if isinstance(learned, Tensor) and {"image", "text"} <= set(encoder.dims) else None
 
 
 def _to(inputs: Inputs, device: torch.device) -> Inputs:
