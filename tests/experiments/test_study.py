@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import polars as pl
 import pytest
 
 import lmm4rec.experiments.study.stages as stages_module
-from lmm4rec.core.errors import CheckpointError, ConfigError, TrainingError
+from lmm4rec.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from lmm4rec.core.files import read_json
 from lmm4rec.evaluation.significance import compare, mean_over_seeds
 from lmm4rec.experiments.reproduce import reproduce
@@ -25,9 +26,9 @@ from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.spec import load_study
 from lmm4rec.experiments.study.status import Estimates, states
 from lmm4rec.experiments.study.study import StudyResult, study
-from lmm4rec.experiments.summary.collect import collect
+from lmm4rec.experiments.summary.collect import Cell, Design, Panel, collect
 from lmm4rec.experiments.summary.findings import against_reference, along_axes
-from lmm4rec.experiments.summary.tables import Entry, Grid, latex, markdown
+from lmm4rec.experiments.summary.tables import Entry, Grid, alignment_table, latex, markdown
 from lmm4rec.experiments.summary.write import write_summary
 from lmm4rec.serving.bundle import Bundle
 from worlds import write_camps
@@ -122,6 +123,28 @@ def test_a_failed_cell_is_recorded_the_rest_goes_on_and_a_resumed_study_tries_ag
     assert mended.folder.failures() == {}
 
 
+def test_content_that_cannot_be_made_fails_all_cells_that_need_it_once(
+    conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    original = stages_module.Workbench.content
+
+    def broken(self: Any, plan: Any, *arguments: Any, **named: Any) -> Any:
+        if "encoder" not in plan.tables:
+            return original(self, plan, *arguments, **named)
+        calls.append(1)
+        raise DataError("the disk is full")
+
+    monkeypatch.setattr(stages_module.Workbench, "content", broken)
+    result = study(conf, out=tmp_path / "study", workers=0, shown=False)
+    assert len(calls) == 1
+    spec = load_study(conf)
+    found = {state.cell.name: (state.state, state.said) for state in states(spec, make_cells(spec), result.folder)}
+    assert {state for name, (state, _) in found.items() if name.endswith("vbpr")} == {"failed"}
+    assert found["seed-1_both_vbpr"][1] == "DataError: the disk is full"
+
+
 def test_an_error_that_nobody_foresaw_is_recorded_before_it_ends_the_process(
     conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +213,9 @@ def test_the_report_says_what_the_runs_say(done: StudyResult, tmp_path: Path) ->
         metrics = read_json(done.folder.cell(name).metrics)
         assert by_name[name]["test.recall@5"] == metrics["test"]["recall@5"]
         assert by_name[name]["cost.parameters"] == metrics["cost"]["parameters"]
+    users = pl.read_parquet(tmp_path / "report" / "data" / "users.parquet").filter(part="test", cell="popular")
+    assert users["recall@5"].mean() == pytest.approx(by_name["popular"]["test.recall@5"])
+    assert pl.read_csv(tmp_path / "report" / "data" / "users.csv").height == 5 * 2 * 36
     seeds = [by_name[f"seed-{seed}_both_vbpr"]["test.recall@5"] for seed in (0, 1)]
     assert f"{np.mean(seeds):.4f} ± {np.std(seeds, ddof=1):.4f}" in (
         tmp_path / "report" / "tables" / "results.md"
@@ -226,6 +252,24 @@ def test_any_runs_can_be_reported_on(done: StudyResult, tmp_path: Path) -> None:
     assert len(collect([done.folder.path / "cells"]).cells) == 5
     with pytest.raises(CheckpointError, match="there is no study and no finished run"):
         collect([tmp_path])
+
+
+def test_alignment_stands_beside_quality_once_for_all_recommenders() -> None:
+    """Frozen features have one measure, tuned ones that after tuning and in brackets that before."""
+
+    def design(recommender: str, paradigm: str, measured: dict[str, Any]) -> Design:
+        result: Any = SimpleNamespace(metrics={"cost": {"seconds": 1.0}, "alignment": measured})
+        axes = {"recommender": recommender, "paradigm": paradigm}
+        return Design(" · ".join(axes.values()), axes, [Cell("x", axes, result)])
+
+    frozen, tuned = (
+        {"modality_gap": 0.5, "pairs": 9},
+        {"before": {"modality_gap": 0.5}, "after": {"modality_gap": 0.25}},
+    )
+    designs = [design("BPR", "frozen", {}), design("VBPR", "frozen", frozen), design("VBPR", "finetuned", tuned)]
+    grid = alignment_table(Panel("shop", [*designs, design("LATTICE", "finetuned", tuned)]))
+    assert grid.heads == ["", "Modality gap"]
+    assert [[entry.text for entry in row] for row in grid.rows] == [["frozen", "0.500"], ["finetuned", "0.250 (0.500)"]]
 
 
 def test_tables_in_markdown_and_latex() -> None:

@@ -126,6 +126,15 @@ def test_wrong_studies_say_what_is_wrong(tables: dict[str, Any], message: str) -
         cells(**tables)
 
 
+def test_overrides_reach_axes_and_fixed_tables() -> None:
+    spec = load_study(
+        BASE | {"axes": {"seed": [0, 1], "recommender": ["popular"]}}, {"axes.seed": [5], "data.users": 9}
+    )
+    (cell,) = make_cells(spec)
+    assert cell.name == "seed-5_popular"
+    assert cell.plan.tables["data"]["users"] == 9
+
+
 def test_a_study_conf_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[axes\] is of a study or a search: `lmm4rec study` carries out"):
         load_spec(BASE | {"axes": AXES})

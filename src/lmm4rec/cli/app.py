@@ -249,6 +249,7 @@ def serve_command(
 @app.command("study")
 def study_command(
     conf: Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file with [axes].")],
+    settings: Settings = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: runs/NAME.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a study, or join one from another machine.")
@@ -263,11 +264,11 @@ def study_command(
     from lmm4rec.cli import studies
 
     if status:
-        studies.show_status(conf, out)
+        studies.show_status(conf, settings or [], out)
     elif dry_run:
-        studies.dry_run(conf, out, workers)
+        studies.dry_run(conf, settings or [], out, workers)
     else:
-        studies.run_study(conf, out, resume=resume, workers=workers)
+        studies.run_study(conf, settings or [], out, resume=resume, workers=workers)
 
 
 @app.command("tune")

@@ -24,9 +24,9 @@ from lmm4rec.experiments.summary.write import write_summary
 _COLORS = {"done": "green", "failed": "red", "running": "yellow", "waiting": "dim"}
 
 
-def run_study(conf: Path, out: Path | None, *, resume: bool, workers: int | None) -> None:
+def run_study(conf: Path, settings: Sequence[str], out: Path | None, *, resume: bool, workers: int | None) -> None:
     """`lmm4rec study`."""
-    result = study(conf, out=out, resume=resume, workers=workers)
+    result = study(conf, overrides(settings), out=out, resume=resume, workers=workers)
     for stage, failure in result.folder.failures().items():
         console.print(f"[red]failed[/]   {stage}: {failure['error']}: {_plain(failure['message'])}", soft_wrap=True)
     console.print(
@@ -39,9 +39,9 @@ def run_study(conf: Path, out: Path | None, *, resume: bool, workers: int | None
         sys.exit(1)
 
 
-def show_status(conf: Path, out: Path | None) -> None:
+def show_status(conf: Path, settings: Sequence[str], out: Path | None) -> None:
     """`lmm4rec study --status`."""
-    spec = load_study(conf)
+    spec = load_study(conf, overrides(settings))
     found = states(spec, make_cells(spec), StudyFolder(out or Path("runs") / spec.name))
     table = Table(
         "cell", "", metric_name(spec.options.metric) + ", valid", "time", "", title=spec.title, title_justify="left"
@@ -58,9 +58,9 @@ def show_status(conf: Path, out: Path | None) -> None:
     console.print(", ".join(f"{sum(s.state == name for s in found)} {name}" for name in _COLORS))
 
 
-def dry_run(conf: Path, out: Path | None, workers: int | None) -> None:
+def dry_run(conf: Path, settings: Sequence[str], out: Path | None, workers: int | None) -> None:
     """`lmm4rec study --dry-run`."""
-    spec = load_study(conf)
+    spec = load_study(conf, overrides(settings))
     cells = make_cells(spec)
     found = states(spec, cells, StudyFolder(out or Path("runs") / spec.name))
     estimates, count = Estimates(spec, found), worker_count(spec, cells) if workers is None else max(1, workers)

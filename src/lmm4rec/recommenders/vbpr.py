@@ -14,7 +14,7 @@ from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativ
 from lmm4rec.nn.content import ContentPath
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.tables import normal_table, rows, xavier_table
+from lmm4rec.nn.tables import normal_table, row_blocks, rows, xavier_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["VBPR"]

@@ -51,13 +51,13 @@ class StudySpec:
     search: SearchOptions | None
 
 
-def load_study(conf: str | Path | Table) -> StudySpec:
-    """The spec of a study conf (or of the same as a mapping).
+def load_study(conf: str | Path | Table, overrides: Table | None = None) -> StudySpec:
+    """The spec of a study conf (or of the same as a mapping), dotted keys overridden: `{"axes.seed": [0]}`.
 
     Raises:
         ConfigError: the file is missing or no TOML, it has no axes, or a table, key or value is wrong.
     """
-    name, content = read_conf(conf)
+    name, content = read_conf(conf, overrides)
     title = content.pop("title", name)
     if not isinstance(title, str):
         raise ConfigError(f"title must be text, got {title!r}")

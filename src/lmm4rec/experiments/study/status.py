@@ -18,6 +18,7 @@ from lmm4rec.experiments.run import make_recommender, make_sampler
 from lmm4rec.experiments.study.cells import Cell
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.spec import StudySpec
+from lmm4rec.experiments.study.stages import content_key
 from lmm4rec.experiments.workbench import Workbench
 from lmm4rec.features.source import Frozen
 from lmm4rec.training.objective import Ranking
@@ -50,7 +51,9 @@ def _state(spec: StudySpec, cell: Cell, folder: StudyFolder, failures: dict, own
     if folder.cell(cell.name).is_finished:
         metrics = read_json(folder.cell(cell.name).metrics)
         return State(cell, "done", "", metrics["cost"]["seconds"], metrics["valid"].get(spec.options.metric))
-    stages = (f"cell-{cell.name}", f"search-{cell.design_name}")
+    stages = [f"cell-{cell.name}", f"search-{cell.design_name}"]
+    if "encoder" in cell.plan.tables:
+        stages.append(f"content-{content_key(cell.plan)}")
     if running := next((stage for stage in stages if stage in owners), None):
         owner = owners[running]
         return State(cell, "running", f"{running.partition('-')[0]} by process {owner['pid']} on {owner['host']}")

@@ -26,24 +26,30 @@ class StudyResult:
 
 
 def study(
-    conf: str | Path | Table, *, out: str | Path | None = None, resume: bool = False, workers: int | None = None,
+    conf: str | Path | Table,
+    overrides: Table | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    workers: int | None = None,
     shown: bool = True,
-) -> StudyResult:  # fmt: skip
+) -> StudyResult:
     """Carry out a study conf: every cell that is not done yet, several at a time.
 
+    `overrides` are dotted keys (`{"axes.seed": [0], "train.epochs": 5}`).
     `out` is the study folder (default `runs/NAME`). `workers` are processes on this machine (default: those of [study],
     else one a core); 0 works in this process. Other machines join by the same call with `resume` on the same folder.
 
     Raises:
         ConfigError: before any work, where the conf is wrong or the folder taken.
     """
-    spec = load_study(conf)
+    spec = load_study(conf, overrides)
     cells = make_cells(spec)
     folder = open_study(spec, cells, Path(out) if out else None, resume=resume)
     since = folder.claims.now()
     count = worker_count(spec, cells) if workers is None else workers
     if count:
-        name, tables = read_conf(conf)
+        name, tables = read_conf(conf, overrides)
         run_workers({"title": name, **tables}, folder, count, since, shown=shown)
     else:
         _here(spec, cells, folder, since)

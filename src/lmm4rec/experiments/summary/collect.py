@@ -100,6 +100,10 @@ class Design:
         found = (cell.numbers().get(key) for cell in self.cells)
         return [value for value in found if value is not None]
 
+    def keys(self, prefix: str) -> list[str]:
+        """The names of the numbers that begin so."""
+        return list(dict.fromkeys(key for cell in self.cells for key in cell.numbers() if key.startswith(prefix)))
+
     def mean(self, key: str) -> float:
         """The mean over seeds; NaN where there is none."""
         values = self.numbers(key)
@@ -246,7 +250,11 @@ def _titles(panels: Mapping[tuple[str, str], Sequence[Cell]]) -> dict[tuple[str,
     titles: dict[tuple[str, str], str] = {}
     for key, (cell, *_) in panels.items():
         data = cell.axes.get("data", cell.metrics["data"]["name"])
-        parts = [data, f"protocol {key[1]}" if len({protocol for _, protocol in panels}) > 1 else ""]
+        parts = [
+            data,
+            cell.axes.get("split", ""),
+            f"protocol {key[1]}" if len({protocol for _, protocol in panels}) > 1 else "",
+        ]
         title = ", ".join(part for part in parts if part)
         titles[key] = title if title not in titles.values() else f"{title}, split {key[0][:6]}"
     return titles

@@ -56,8 +56,7 @@ def _quality(matplotlib: Any, panel: Panel, collection: Collection) -> Iterator[
 def _grouped(
     matplotlib: Any, fields: Mapping[str, Sequence[Design]], groups: str, series: str, collection: Collection
 ) -> Any:
-    columns = min(_FACETS, len(fields))
-    rows = -(-len(fields) // columns)
+    rows, columns = _layout(len(fields))
     every = [design for designs in fields.values() for design in designs]
     names, kinds = _values(every, groups, collection), _values(every, series, collection)
     height = rows * (0.55 + _ROW * len(names) * max(1.0, 0.5 * len(kinds))) + 0.75
@@ -76,9 +75,7 @@ def _grouped(
         axis.set_yticks(range(len(names)), [shortened(name, 24) for name in names])
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
-    for axis in axes.flat[len(fields) :]:
-        axis.set_visible(False)
-    for axis in axes[-1]:
+    for axis in _lowest(axes, len(fields)):
         axis.set_xlabel(f"{metric_name(collection.metric)}, test")
     shown = [kind for kind in kinds if kind in handles]
     legend(figure, [handles[kind] for kind in shown], shown)
@@ -158,8 +155,7 @@ def _curves(matplotlib: Any, panel: Panel, collection: Collection) -> Iterator[N
     groups = "recommender" if "recommender" in collection.axes else next(iter(designs[0].axes))
     names = _values(designs, groups, collection)
     kinds = list(dict.fromkeys(_but(design, groups) for design in designs))
-    columns = min(_FACETS, len(names))
-    rows = -(-len(names) // columns)
+    rows, columns = _layout(len(names))
     figure, axes = canvas(matplotlib, 0.6 + 1.9 * rows + 0.2 * (len(kinds) > 1), rows=rows, columns=columns)
     handles: dict[str, Any] = {}
     for axis, name in zip(axes.flat, names, strict=False):
@@ -169,9 +165,7 @@ def _curves(matplotlib: Any, panel: Panel, collection: Collection) -> Iterator[N
             for points in _history(design, collection.metric):
                 (line,) = axis.plot(*zip(*points, strict=True), color=color(index), linewidth=1.2, alpha=0.8)
                 handles.setdefault(kinds[index], line)
-    for axis in axes.flat[len(names) :]:
-        axis.set_visible(False)
-    for axis in axes[-1]:
+    for axis in _lowest(axes, len(names)):
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
     for axis in axes[:, 0]:
@@ -237,6 +231,22 @@ def _missing(axis: Any, designs: Sequence[Design], name: str, index: int, collec
 _DRAWERS: Sequence[Callable[[Any, Panel, Collection], Iterator[Named]]] = (
     _quality, _cost, _slices, _hidden, _curves, _seeds,
 )  # fmt: skip
+
+
+def _layout(fields: int) -> tuple[int, int]:
+    """Rows and columns for so many fields."""
+    columns = 2 if fields == 4 else min(_FACETS, fields)
+    return -(-fields // columns), columns
+
+
+def _lowest(axes: Any, fields: int) -> list[Any]:
+    """The lowest field of each column, its scale shown; what is not needed below it is hidden."""
+    for axis in axes.flat[fields:]:
+        axis.set_visible(False)
+    lowest = [[axis for axis in column if axis.get_visible()][-1] for column in axes.T]
+    for axis in lowest:
+        axis.tick_params(labelbottom=True)
+    return lowest
 
 
 def _plain(designs: Sequence[Design], collection: Collection, keep: Sequence[str] = ()) -> list[Design]:

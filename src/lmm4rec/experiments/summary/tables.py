@@ -40,7 +40,7 @@ class Grid:
         return [all(math.isnan(row[i].value) for row in self.rows) for i in range(len(self.heads))]
 
 
-def main_table(panel: Panel, collection: Collection, findings: Sequence[Finding]) -> Grid:
+def main_table(panel: Panel, findings: Sequence[Finding], collection: Collection) -> Grid:
     """Quality and cost of every design, best first by test; marks tell who differs from the reference."""
     metric, other = collection.metric, words.companion(collection.metric)
     designs = sorted(panel.designs, key=lambda design: design.mean(f"test.{metric}"), reverse=True)
@@ -52,6 +52,7 @@ def main_table(panel: Panel, collection: Collection, findings: Sequence[Finding]
         (f"{words.metric_name(metric)} valid", f"valid.{metric}", words.metric_value, True),
         (f"{words.metric_name(metric)} cold", f"slices.cold.{metric}", words.metric_value, True),
         ("Training", "cost.train_seconds", words.seconds, False),
+        ("Encodings an epoch", "cost.encodings_per_epoch", words.count, False),
         ("Memory", "cost.peak_memory_mb", words.megabytes, False),
         ("Parameters", "cost.parameters", words.count, False),
         ("Trainable", "cost.trainable_parameters", words.count, False),
@@ -89,6 +90,33 @@ def _column(designs: Sequence[Design], key: str, show: Callable[[float], str], r
         rank = order.index(round(mean, 4)) + 1 if ranked and math.isfinite(mean) and len(order) > 1 else 0
         entries.append(Entry(text, mean, rank if rank <= 2 else 0))
     return entries
+
+
+def alignment_table(panel: Panel) -> Grid:
+    """How well the vectors of pictures and words agree (of a tuned encoder: after tuning, and before)."""
+    names = [name for design in panel.designs for key in design.keys("alignment.") for name in [key.rpartition(".")[2]]]
+    measures = [name for name in dict.fromkeys(names) if name != "pairs"]
+    seen: dict[tuple[str, ...], list[Entry]] = {}
+    for design in panel.designs:
+        pairs = [(_aligned(design, "after", name), _aligned(design, "before", name)) for name in measures]
+        if any(math.isfinite(after) for after, _ in pairs):
+            without = {axis: value for axis, value in design.axes.items() if axis != "recommender"}
+            label = " · ".join(value for axis, value in without.items() if axis not in ("data", "protocol"))
+            seen.setdefault(tuple(without.values()), [Entry(label or panel.title), *(_change(*pair) for pair in pairs)])
+    heads = ["", *(words.metric_name(name) for name in measures)]
+    caption = "Of the features, measured on pairs of picture and words of one item; in brackets: before tuning."
+    return Grid(f"Alignment, {panel.title}", caption, heads, list(seen.values()))
+
+
+def _aligned(design: Design, when: str, name: str) -> float:
+    if when == "after" and design.numbers(f"alignment.{name}"):
+        return design.mean(f"alignment.{name}")
+    return design.mean(f"alignment.{when}.{name}")
+
+
+def _change(after: float, before: float) -> Entry:
+    text = f"{after:.3f}" if math.isfinite(after) else "–"
+    return Entry(f"{text} ({before:.3f})" if math.isfinite(before) else text, after)
 
 
 def findings_table(title: str, findings: Sequence[Finding], metric: str) -> Grid:
@@ -153,10 +181,10 @@ def cells_frame(collection: Collection) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def users_frame(collection: Collection) -> pl.DataFrame:
-    """One row a cell and user: the per-user test values of everything."""
+def users_frame(collection: Collection) -> pl.LazyFrame:
+    """One row a cell, part and user: every metric of every user, as a stream, for there can be many."""
     frames = [
-        pl.read_parquet(cell.result.folder.per_user).with_columns(cell=pl.lit(cell.name)) for cell in collection.cells
+        pl.scan_parquet(cell.result.folder.per_user).with_columns(cell=pl.lit(cell.name)) for cell in collection.cells
     ]
     return pl.concat(frames, how="diagonal")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -20,6 +21,7 @@ from lmm4rec.experiments.summary.findings import Finding, against_reference, alo
 from lmm4rec.experiments.summary.page import Page, render, shown
 from lmm4rec.experiments.summary.tables import (
     Grid,
+    alignment_table,
     cells_frame,
     findings_frame,
     findings_table,
@@ -32,6 +34,8 @@ from lmm4rec.experiments.summary.tables import (
 )
 from lmm4rec.experiments.workbench import Workbench
 
+_MOST_CSV_ROWS = 1_000_000
+
 
 def write_summary(folders: Sequence[Path], out: Path, *, reference: str = "") -> Path:
     """Write the report on a study or on runs into a folder; returns the page.
@@ -43,33 +47,29 @@ def write_summary(folders: Sequence[Path], out: Path, *, reference: str = "") ->
     """
     collection = collect(folders)
     if reference:
-        collection = Collection(**{**vars(collection), "reference": reference})
-    against = {panel.title: against_reference(panel, collection) for panel in collection.panels}
-    along = {panel.title: along_axes(panel, collection) for panel in collection.panels}
-    results = [main_table(panel, collection, against[panel.title]) for panel in collection.panels]
-    tests = _tests(collection, against, along)
-    drawn = figures(collection)
-    said = card(collection)
+        collection = replace(collection, reference=reference)
+    against = [against_reference(panel, collection) for panel in collection.panels]
+    along = [along_axes(panel, collection) for panel in collection.panels]
+    results = [main_table(*pair, collection) for pair in zip(collection.panels, against, strict=True)]
+    tests = _tests(collection, [*against, *along])
+    drawn, said = figures(collection), card(collection)
     _write_tables(out / "tables", results, tests)
-    _write_data(
-        out / "data", collection, [finding for part in (against, along) for f in part.values() for finding in f]
-    )
+    _write_data(out / "data", collection, [finding for findings in (*against, *along) for finding in findings])
     for figure in drawn:
         figure.save(out / "figures")
     write_text(out / "card.md", as_markdown(collection.title, said))
     persons, sides = _gallery(collection)
-    files = sorted(str(path.relative_to(out)) for path in out.rglob("*.*") if path.suffix != ".html")
     page = Page(
         title=collection.title,
         subtitle=f"{len(collection.cells)} runs of {len(collection.designs)} designs",
-        headlines=[_headline(panel, collection, against[panel.title]) for panel in collection.panels],
+        headlines=[_headline(*pair, collection) for pair in zip(collection.panels, against, strict=True)],
         results=results,
         figures=[shown(figure) for figure in drawn],
         tests=tests,
         failures=collection.failures,
         missing=collection.missing,
         card=said,
-        files=files,
+        files=sorted(str(path.relative_to(out)) for path in out.rglob("*.*") if path.suffix != ".html"),
         people=persons,
         sides=sides,
     )
@@ -77,25 +77,18 @@ def write_summary(folders: Sequence[Path], out: Path, *, reference: str = "") ->
     return out / "report.html"
 
 
-def _tests(collection: Collection, against: dict[str, list[Finding]], along: dict[str, list[Finding]]) -> list[Grid]:
-    grids = [_family(name, findings, collection) for part in (against, along) for findings in part.values()
-             for name, findings in _families(findings).items()]  # fmt: skip
-    scattered = [scatter_table(panel, collection.metric) for panel in collection.panels]
-    return [*grids, *(grid for grid in scattered if grid.rows)]
-
-
-def _families(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+def _tests(collection: Collection, findings: Sequence[Sequence[Finding]]) -> list[Grid]:
+    """A table for each family of comparisons, then seeds and users, then alignment."""
     families: dict[str, list[Finding]] = {}
-    for finding in findings:
+    for finding in (finding for part in findings for finding in part):
         families.setdefault(finding.family, []).append(finding)
-    return families
+    compared = [findings_table(name, family, collection.metric) for name, family in families.items()]
+    others = [scatter_table(panel, collection.metric) for panel in collection.panels]
+    others += [alignment_table(panel) for panel in collection.panels]
+    return [*compared, *(grid for grid in others if grid.rows)]
 
 
-def _family(name: str, findings: Sequence[Finding], collection: Collection) -> Grid:
-    return findings_table(name, findings, collection.metric)
-
-
-def _headline(panel: Panel, collection: Collection, findings: Sequence[Finding]) -> str:
+def _headline(panel: Panel, findings: Sequence[Finding], collection: Collection) -> str:
     """The result in a sentence: the best by validation, and whether the runner-up differs from it."""
     best, *others = by_validation(panel, collection.metric)
     reached = f"{words.metric_name(collection.metric)} {best.mean(f'test.{collection.metric}'):.4f}"
@@ -123,11 +116,22 @@ def _write_data(out: Path, collection: Collection, findings: Sequence[Finding]) 
         "cells": cells_frame(collection),
         "comparisons": findings_frame(findings),
         "epochs": histories_frame(collection),
-        "users": users_frame(collection),
     }
     for name, frame in frames.items():
         _write_frame(frame, out / f"{name}.csv")
         _write_frame(frame, out / f"{name}.parquet")
+    _write_users(out, collection)
+
+
+def _write_users(out: Path, collection: Collection) -> None:
+    """All users' values as Parquet, and as CSV where that is no giant."""
+    frame = users_frame(collection)
+    rows = int(frame.select(pl.len()).collect().item())
+    with atomic(out / "users.parquet") as beside:
+        frame.sink_parquet(beside)
+    if rows <= _MOST_CSV_ROWS:
+        with atomic(out / "users.csv") as beside:
+            frame.sink_csv(beside)
 
 
 def _write_frame(frame: pl.DataFrame, path: Path) -> None:
