@@ -20,8 +20,8 @@ class FoldIn:
     u = (VᵀV + λ mean(diag VᵀV) I)⁻¹ Vᵀ h, where h is 1 for what the person likes and 0 for all else (Hu et al. 2008,
     doi 10.1109/ICDM.2008.22), λ = 1. Columns in which all users have the same number (biases) have it here too, and the
     rest is as long as users are on average, so that taste and popularity weigh against each other as they were trained
-    to. Measured on people the model knows, from their training items alone, this ranks as well as their own vectors
-    (`benchmarks/fold_in.py`).
+    to. Measured on people the model knows, from their training items alone, this ranks about as well as their own
+    vectors (`benchmarks/fold_in.py`).
     """
 
     constant: Bool[Tensor, " dim"]
