@@ -144,7 +144,7 @@ def test_an_estimate_reads_well() -> None:
         "tuning: 900 items, at most 160 steps and 18,000 encoder passes with gradient; 1.5 h at 12.5 items/s, 812 MB"
     )
     assert estimate.hours == 1.5
-    assert [readable(seconds) for seconds in (3.2, 100, 7200)] == ["3 s", "1.7 min", "2.0 h"]
+    assert [readable(seconds) for seconds in (3.2, 100, 7200)] == ["3.2 s", "1.7 min", "2.0 h"]
 
 
 def test_an_estimate_of_what_cannot_be_is_the_error_of_training(catalog: Catalog) -> None:

@@ -74,11 +74,11 @@ def test_paths_of_checkpoints_are_found_from_elsewhere(tmp_path: Path, monkeypat
     Path("models").mkdir()
     encoder = {"name": "paired", "image": {"name": "vision", "checkpoint": "models"}, "text": {"name": "words"}}
     plan = make_plan(load_spec({"title": "t", "data": SHOP, "recommender": {"name": "vbpr"}, "encoder": encoder}))
-    record = encoder_record(plan, Workbench().dataset(plan).catalog)
+    record = encoder_record(plan, Workbench().dataset(plan).catalog, tmp_path / "encoder")
     assert record is not None
     assert record.arguments["image"].arguments["checkpoint"] == str(tmp_path / "models")
     encoder["image"] = {"name": "vision", "checkpoint": "hub/name"}
     plan = make_plan(load_spec({"title": "t", "data": SHOP, "recommender": {"name": "vbpr"}, "encoder": encoder}))
-    record = encoder_record(plan, Workbench().dataset(plan).catalog)
+    record = encoder_record(plan, Workbench().dataset(plan).catalog, tmp_path / "encoder")
     assert record is not None
     assert record.arguments["image"].arguments["checkpoint"] == "hub/name"

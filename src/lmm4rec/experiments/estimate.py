@@ -58,7 +58,7 @@ def readable(seconds: float) -> str:
     """A duration in hours, minutes or seconds, whichever suits it."""
     if seconds >= 5400:
         return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.3g} s"
 
 
 def estimate_tuning(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Estimate:
