@@ -37,10 +37,10 @@ class GRCN(Recommender):
     layers. Users and items are the ids' result beside each modality's vectors after one step of its own affinities;
     score = u · i. Loss: BPR plus `l2_weight` times half the squared norms of the batch's id vectors and prototypes.
 
-    An item that lacks a modality has no affinity in it; where it lacks all, its edges weigh as in a mean over neighbors.
-    Differs from the authors' code: prototypes are routed (in the public toolbox's port messages run from users to items,
-    so they stay where they were); `layers` is free (there two);
-    confidences start at 1 (there around 0, where ids hardly travel and what starts below 0 is pruned for good).
+    An item that lacks a modality has no affinity in it; where it lacks all, its edges weigh as in a mean of neighbors.
+    Differs from the authors' code: prototypes are routed (in the public toolbox's port messages run from users to
+    items, so they stay where they were); `layers` is free (there two); confidences start at 1 (there around 0, where
+    ids hardly travel and what starts below 0 is pruned for good).
     """
 
     def __init__(
