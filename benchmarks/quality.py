@@ -47,7 +47,10 @@ VBPR = [  # the wider the features and the sparser the log, the tighter the proj
     {"content_dim": 16, "l2_weight": 3e-1, "projection_l2_weight": 1e-1},
 ]
 SHIPPED: Model = ("vbpr", {"name": "precomputed"}, {}, VBPR)
-FINETUNE = {"epochs": 10, "batch_size": 64, "learning_rate": 5e-4, "patience": 3}
+FINETUNE = {  # the main space alone, as the results were made
+    "epochs": 10, "batch_size": 64, "learning_rate": 5e-4, "patience": 3,
+    "precision": "float32", "vl_weight": 0.0, "matching_weight": 0.0,
+}  # fmt: skip
 FILMS: dict[str, Model] = {
     **PLAIN,
     "VBPR, shipped MobileNet + MiniLM": SHIPPED,

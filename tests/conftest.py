@@ -24,3 +24,9 @@ def shared() -> Path:
     if not _shared().is_dir():
         pytest.skip(f"no real data at {_shared()} (name another folder in LMM4REC_SHARED)")
     return _shared()
+
+
+@pytest.fixture(scope="session")
+def layered_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the checkpoints of `layered.build` are; each is made once."""
+    return tmp_path_factory.mktemp("layered")

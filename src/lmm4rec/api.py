@@ -14,6 +14,7 @@ from lmm4rec.experiments.arguments import check_names
 from lmm4rec.experiments.plan import ENCODERS, SOURCES
 from lmm4rec.experiments.run import run
 from lmm4rec.features.extract import encode
+from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Catalog",
     "Dataset",
     "Inputs",
+    "NewItem",
     "Split",
     "encode",
     "load_dataset",

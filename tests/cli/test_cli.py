@@ -57,6 +57,14 @@ def test_run_prints_the_table_and_what_to_do_next(call: Output, tmp_path: Path) 
     assert (tmp_path / "runs" / "tiny" / "report.html").exists()
 
 
+def test_a_dry_run_says_what_it_takes_and_stops(call: Output, tmp_path: Path) -> None:
+    code, text = call("run", "tiny.conf", "--dry-run", "-s", "recommender.name=vbpr", "-s", "encoder.name=color")
+    assert code == 0
+    assert "VBPR on color, frozen: what it takes at most" in text
+    assert "60 items, without gradient" in text
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny.conf"}
+
+
 def test_recommend_takes_external_ids(call: Output) -> None:
     call("run", "tiny.conf", "-o", "out")
     code, text = call("recommend", "out", "u001", "-k", "3")
@@ -72,9 +80,13 @@ def test_recommend_takes_external_ids(call: Output) -> None:
     [
         (["run", "tiny.conf", "-s", "train.epoch=1"], "[train] has no parameter 'epoch'. Did you mean 'epochs'?"),
         (["run", "tiny.conf", "-s", "recommender.name=lightgnc"], "Did you mean 'lightgcn'?"),
+        (["run", "tiny.conf", "-s", "train.epoch=1", "--processes", "2"], "[train] has no parameter 'epoch'."),
         (["run", "tinny.conf"], "there is no conf file tinny.conf. Did you mean 'tiny.conf'?"),
         (["run", "tiny.conf", "--resume"], "there is nothing to resume"),
         (["recommend", "nowhere", "u001"], "there is no bundle in nowhere"),
+        (["serve", "nowhere", "--port", "0"], "there is no bundle in nowhere"),
+        (["serve", "nowhere", "--index", "hsnw"], "--index is exact or hnsw or ivf, got 'hsnw'"),
+        (["serve", "nowhere", "--token-env", "NOT_SET"], "the environment variable NOT_SET has to hold the token"),
     ],
 )
 def test_errors_are_one_message_and_status_2(call: Output, arguments: list[str], message: str) -> None:
@@ -266,3 +278,40 @@ def test_encode_says_what_it_needs(call: Output, arguments: list[str], message: 
     code, text = call(*arguments)
     assert code == 2
     assert message in text.replace(" │ │ ", " ")
+
+
+def test_finetune_says_what_it_takes_tunes_and_tells_how_to_use_it(call: Output, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    tiny = ["-s", "encoder.name=clip", "-s", "encoder.checkpoint=tiny"]
+    short = [*tiny, "-s", "features.finetune.epochs=1", "-s", "features.finetune.precision=float32"]
+    code, text = call("finetune", "tiny.conf", *short, "--dry-run")
+    assert code == 0
+    assert "items to train on" in text
+    assert "with gradient" in text
+    assert not list((tmp_path / "cache" / "encoders").glob("tuned-*"))
+    code, text = call("finetune", "tiny.conf", *short, "-o", "tuned")
+    assert code == 0
+    assert "held-out pairs: retrieval_recall@5" in text
+    assert "all pairs: modality_gap" in text
+    assert '[encoder] checkpoint = "tuned"' in text
+    assert "run tiny.conf -s encoder.checkpoint=tuned -s features.train=frozen" in text
+    code, _ = call("run", "tiny.conf", *tiny[:2], "-s", "encoder.checkpoint=tuned", "-s", "train.epochs=1")
+    assert code == 0
+    code, text = call("finetune", "tiny.conf", *short, "-o", "tuned")
+    assert code == 2
+    assert "tuned is there already" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["encoder.name=precomputed"], "takes features from files: name an encoder to tune"),
+        (["encoder.name=color"], "Color cannot be fine-tuned; take an encoder that can, such as 'clip'"),
+        ([], "[features] needs an [encoder] table"),
+        (["encoder.name=words", "features.finetune.epoch=3"], "no parameter 'epoch'. Did you mean 'epochs'?"),
+    ],
+)
+def test_finetune_refuses_what_cannot_be_tuned(call: Output, settings: list[str], message: str) -> None:
+    code, text = call("finetune", "tiny.conf", *(part for setting in settings for part in ("-s", setting)))
+    assert code == 2
+    assert message in text

@@ -30,6 +30,7 @@ from lmm4rec.encoders.sentence import Sentence
 from lmm4rec.encoders.vision import Vision
 from lmm4rec.encoders.vlmo import Vlmo
 from lmm4rec.encoders.words import Words
+from lmm4rec.features.encoded import EncodedItems
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
 
@@ -345,3 +346,39 @@ def test_a_color_encoder_tells_colors_and_directions_apart() -> None:
 def test_inputs_without_words_are_an_error_that_says_so() -> None:
     with pytest.raises(ConfigError, match="needs text_ids"):
         _words()(Inputs())
+
+
+TRAINABLE = [name for name in NAMES if name not in ("color", "words")]
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_in_training_it_gives_the_vectors_of_the_store_and_takes_gradient(
+    build: Build, name: str, tmp_path: Path
+) -> None:
+    """Kept as bytes or prepared anew, with items that lack a part, which send no gradient and no NaN."""
+    encoder, items = build(name), [*ITEMS, NO_PICTURE, Item("b", ITEMS[0].fields, Broken(9)), NO_WORDS]
+    fields = pl.DataFrame([dict(item.fields) for item in items], schema={"title": pl.String, "description": pl.String})
+    ids = Vocabulary([item.id for item in items])
+    catalog = Catalog(ids, fields, tuple(item.picture for item in items), np.arange(8), 8)
+    store = FeatureStore(tmp_path)
+    stored = extract(encoder, catalog, store=store, precision="float32", batch_size=16, workers=0, shown=False)
+    rows = torch.tensor([0, 5, 6, 7, 3])
+    for memory_mb in (64, 1):
+        made = EncodedItems(encoder, items, False, inputs_mb=memory_mb)
+        made.inputs.in_memory &= memory_mb > 1
+        vectors = made(rows)
+        for modality, expected in stored.features.items():
+            torch.testing.assert_close(vectors[modality].detach(), expected[rows], rtol=1e-4, atol=2e-5)
+    encoder.zero_grad()
+    torch.stack([x.square().sum(1).cos().sum() + x.sum() for x in vectors.values()]).sum().backward()
+    gradients = [weight.grad for weight in encoder.parameters() if weight.grad is not None]
+    encoder.zero_grad()
+    assert len(gradients) > 3
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert any(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", ["color", "words"])
+def test_an_encoder_without_weights_cannot_be_trained(build: Build, name: str) -> None:
+    with pytest.raises(ConfigError, match="has no weights to train"):
+        EncodedItems(build(name), ITEMS, False)

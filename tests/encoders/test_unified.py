@@ -20,7 +20,7 @@ from lmm4rec.experiments.plan import make_encoder, make_plan
 from lmm4rec.experiments.spec import Spec
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
-from lmm4rec.training.contrastive import fit_pairs
+from lmm4rec.training.tuning import fit_pairs
 
 pytest.importorskip("sentencepiece")
 pytest.importorskip("tokenizers")
@@ -171,6 +171,7 @@ def test_a_tiny_model_is_tuned_on_pairs(folders: dict[str, str], name: str) -> N
     pairs = [Item(item.id, {"title": item.fields["title"]}, item.picture) for item in make_catalog(seed=3, items=48)]
     scale = encoder.logit_scale.item()
     options: dict[str, Any] = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "patience": 0}
+    options |= {"precision": "float32", "vl_weight": 0.0, "matching_weight": 0.0}
     rows = fit_pairs(encoder, [item for item in pairs if item.picture is not None], None, False, **options).rows
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert encoder.logit_scale.item() != scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from lmm4rec.experiments.spec import load_spec, parse_override
 BASE: dict[str, Any] = {"data": {"name": "mmrec", "path": "x"}, "recommender": {"name": "bpr"}}
 
 PAIRED: dict[str, Any] = {"name": "paired", "text": {"name": "words"}}
+
+END2END = {"train": "end2end"}
 
 
 def plan(**tables: Any) -> Any:
@@ -41,7 +44,10 @@ def plan(**tables: Any) -> Any:
         ({"features": {"train": "frozen"}}, r"\[features\] needs an \[encoder\] table"),
         ({"encoder": PAIRED | {"image": "color"}}, "encoder.image is an encoder: a table"),
         ({"encoder": PAIRED | {"image": {"name": "colour"}}}, "Did you mean 'color'"),
-        ({"encoder": {"name": "color"}, "features": {"train": "end2end"}}, "features.train = 'end2end' does not fit"),
+        ({"encoder": {"name": "color"}, "features": {"train": "end2"}}, "features.train = 'end2' does not fit"),
+        ({"encoder": {"name": "precomputed"}, "features": END2END}, "needs an encoder to train, and precomputed"),
+        ({"encoder": {"name": "color"}, "features": END2END | {"end2end": {"evry": 2}}}, "Did you mean 'every'?"),
+        ({"encoder": {"name": "color"}, "features": END2END | {"end2end": {"every": 0}}}, "end2end.every = 0 does not"),
     ],
 )  # fmt: skip
 def test_wrong_confs_say_what_is_wrong(tables: dict[str, Any], message: str) -> None:
@@ -119,6 +125,11 @@ def test_the_shipped_confs_fit_and_name_every_hyper_parameter(path: Path) -> Non
     completed = make_plan(spec)
     assert spec.title != spec.name
     assert set(spec.table("recommender")) == set(completed.tables["recommender"])
-    for table, keys in spec.tables.items():
-        for key, value in keys.items():
-            assert completed.tables[table][key] == value
+    assert all(holds(completed.tables[table], keys) for table, keys in spec.tables.items())
+
+
+def holds(completed: Any, given: Any) -> bool:
+    """Whether a completed table has every key and value of the given one, tables in it likewise."""
+    if not isinstance(given, Mapping):
+        return bool(completed == given)
+    return all(key in completed and holds(completed[key], value) for key, value in given.items())

@@ -31,6 +31,9 @@ def by_hand(weights: dict[str, np.ndarray], layers: int, routing: int) -> tuple[
         items.append(f + given.T @ p)
         to_users.append(received * item_trust[:, m])
         to_items.append(given * user_trust[:, [m]])
+    bare = small.likes() * ~np.any([x.numpy().any(1) for x in small.features().values()], axis=0)
+    to_users.append(bare / np.maximum(small.likes().sum(1, keepdims=True), 1))
+    to_items.append(bare / np.maximum(small.likes().sum(0), 1))
     # the largest over modalities, pruned where it is negative
     to_users, to_items = np.maximum(np.max(to_users, 0), 0), np.maximum(np.max(to_items, 0), 0)
     u, i = np.split(small.unit(weights["ids"]), [small.USERS])

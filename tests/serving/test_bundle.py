@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from lmm4rec.core.errors import CheckpointError, DataError
 from lmm4rec.core.types import Embeddings
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.newcomers import Content, Newcomers
 
 
 def bundle() -> Bundle:
@@ -52,26 +55,70 @@ def test_saved_and_loaded_it_says_the_same(tmp_path: Path) -> None:
 
 def test_no_pickle_is_written(tmp_path: Path) -> None:
     bundle().save(tmp_path)
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".parquet", ".safetensors"}
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".parquet", ".safetensors"}
 
 
-@pytest.mark.parametrize("name", ["vectors.safetensors", "users.parquet", "seen.parquet"])
-def test_a_damaged_bundle_says_so(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("stem", ["vectors", "users", "seen", "texts"])
+def test_a_damaged_bundle_says_which_file(tmp_path: Path, stem: str) -> None:
     bundle().save(tmp_path)
-    whole = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="is damaged"):
+    (path,) = tmp_path.glob(f"{stem}-*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match=rf"is damaged \({path.name} is not what was written"):
+        Bundle.load(tmp_path)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=rf"is damaged \({path.name} is missing"):
         Bundle.load(tmp_path)
 
 
 def test_a_bundle_of_another_version_says_so(tmp_path: Path) -> None:
     bundle().save(tmp_path)
     facts = tmp_path / "bundle.json"
-    facts.write_text(facts.read_text().replace('"version": 1', '"version": 99'))
-    with pytest.raises(CheckpointError, match="version 99"):
+    facts.write_text(facts.read_text().replace('"version": 2', '"version": 99'))
+    with pytest.raises(CheckpointError, match="version 99, this release reads 2: install a newer"):
+        Bundle.load(tmp_path)
+    facts.write_text('{"version": 1, "kind": "embeddings"}')
+    with pytest.raises(CheckpointError, match="version 1, this release reads 2: run the experiment again"):
         Bundle.load(tmp_path)
 
 
 def test_a_folder_without_a_bundle_says_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no bundle in"):
         Bundle.load(tmp_path)
+
+
+def test_each_answer_is_of_one_moment() -> None:
+    """While items come and go, everyone who asks sees a whole list and never a removed item after its end."""
+    users, items = torch.eye(2), torch.tensor([[3.0, 0.0], [2.0, 2.0], [0.0, 1.0], [0.0, -1.0]])
+    newcomers = Newcomers(
+        Content({"text": torch.zeros(2)}), free=torch.arange(2), weights=torch.eye(2), offset=torch.zeros(2)
+    )
+    one = Bundle(
+        Embeddings(users, items), Vocabulary("AB", kind="user"), Vocabulary("wxyz"), "WXYZ",
+        Interactions(np.array([0], np.int32), np.array([0], np.int32)), {}, features={"text": items},
+        newcomers=newcomers,
+    )  # fmt: skip
+    wrong: list[object] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            for user, known in (("A", 3), ("B", 4)):
+                found = [each.item for each in one.recommend([user], k=9)[user]]
+                if len(found) - known not in (0, 2) or ("n" in found) != ("o" in found):
+                    wrong.append(found)
+            one.similar(["x"], k=9), one.recommend_for(["x"], k=9), one.explain("A", "x")
+
+    askers = [threading.Thread(target=ask) for _ in range(3)]
+    for asker in askers:
+        asker.start()
+    for _ in range(50):
+        pair = [NewItem(name, features={"text": torch.tensor([0.6, 0.8])}) for name in "no"]
+        one.add_items(pair)
+        assert [each.item for each in one.recommend(["B"], k=1, only=["n"])["B"]] == ["n"]
+        one.remove_items(["n", "o"])
+    over.set()
+    for asker in askers:
+        asker.join()
+    assert wrong == []
+    assert list(one.items) == list("wxyz")

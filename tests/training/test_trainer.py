@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lmm4rec.core.errors import CheckpointError, TrainingError
-from lmm4rec.training.objective import Objective
+from lmm4rec.training.objective import Group, Objective
+from lmm4rec.training.rates import Rates
 from lmm4rec.training.trainer import History, Trainer
 
 
@@ -134,6 +135,35 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_terms() -> None:
         fit(line)
 
 
+class Cliff(Line):
+    """From some step on the loss is a finite number whose gradient is not: the root of 0."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    def losses(self, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+        self.left -= 1
+        terms = dict(super().losses(batch, generator))
+        return terms if self.left >= 0 else terms | {"root": (self.slope * 0).sqrt()}
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_a_gradient_that_is_not_finite_stops_and_names_what_is_left(tmp_path: Path, clip_norm: float) -> None:
+    """Four batches an epoch: step 9 is in the third, and the weights are those before it."""
+    state = tmp_path / "state.safetensors"
+    with pytest.raises(TrainingError, match=r"the gradient is not finite in epoch 1, step 2: .*root = 0\. No state"):
+        fit(Cliff(2), state=state, clip_norm=clip_norm)
+    line = Cliff(9)
+    with pytest.raises(
+        TrainingError, match=r"in epoch 3, step 9: .*root = 0\. The last good state, that after epoch 2, is"
+    ):
+        fit(line, state=state, clip_norm=clip_norm, checkpoint_every_s=0.0)
+    assert line.slope.isfinite()
+    healthy = Line()
+    assert len(fit(healthy, state=state, clip_norm=clip_norm).rows) == 30
+
+
 def test_a_metric_that_validation_does_not_give_is_an_error() -> None:
     line = Line()
     with pytest.raises(TrainingError, match="no 'recall@20'"):
@@ -155,3 +185,63 @@ def test_clipping_bounds_the_step() -> None:
     fit(free, epochs=1)
     fit(clipped, epochs=1, clip_norm=1e-12)
     assert abs(clipped.slope.item()) < 1e-3 < abs(free.slope.item())
+
+
+class Apart(Line):
+    """The offset has rates of its own, and waits for two epochs."""
+
+    def groups(self) -> tuple[Group, ...]:
+        return (Group("offset", (self.offset,), Rates(learning_rate=0.5, schedule="linear", warmup=0.5), 2),)
+
+    def losses(self, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+        waiting = self.offset.detach() == 0 and self.steps < 8
+        self.steps += 1
+        return super().losses(batch, generator) if not waiting else {"squares": (self.slope * batch).square().mean()}
+
+    steps = 0
+
+
+def test_a_group_has_rates_of_its_own_and_begins_when_it_is_told() -> None:
+    """4 batches an epoch: 8 steps of waiting, then 8 of its own, of which 4 warm up."""
+    line = Apart()
+    history = fit(line, epochs=4, learning_rate=0.1)
+    assert [row["learning_rate"] for row in history.rows] == [0.1] * 4
+    assert [row["learning_rate.offset"] for row in history.rows] == pytest.approx([0, 0, 0.5, 0.5 * (1 - 3 / 4)])
+
+
+def test_a_resumed_group_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Killed before its first step, when the optimizer has no state of it yet."""
+    state = tmp_path / "state.safetensors"
+    whole = Apart()
+    expected = fit(whole, epochs=4)
+
+    def kill(row: Mapping[str, float | int]) -> None:
+        if row["epoch"] == 2:
+            raise KilledError
+
+    broken = Apart()
+    with pytest.raises(KilledError):
+        trainer(epochs=4, checkpoint_every_s=0.0).fit(
+            broken, Points(), score(broken), state_file=state, listeners=[kill], shown=False
+        )
+    resumed = Apart()
+    resumed.steps = 4
+    assert fit(resumed, epochs=4, state=state, checkpoint_every_s=0.0).rows == expected.rows
+    assert torch.equal(resumed.offset, whole.offset)
+
+
+class Fixed(Line):
+    """A weight that does not train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fixed = nn.Parameter(torch.full((100_000,), 2.0), requires_grad=False)
+
+
+def test_what_does_not_train_is_in_no_checkpoint(tmp_path: Path) -> None:
+    state = tmp_path / "state.safetensors"
+    fit(Fixed(), state=state, epochs=2)
+    assert state.stat().st_size < 50_000
+    resumed = Fixed()
+    fit(resumed, state=state, epochs=3)
+    assert torch.equal(resumed.fixed, torch.full((100_000,), 2.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,9 @@ import typer
 from rich.console import Console
 
 from lmm4rec.cli.data import data_app
+from lmm4rec.cli.options import Conf, Out, Resume, Settings
+from lmm4rec.cli.studying import studying
+from lmm4rec.cli.using import using
 from lmm4rec.core.errors import LMM4RecError
 
 app = typer.Typer(
@@ -21,19 +25,37 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(data_app, name="data")
 
-Conf = Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file (TOML).")]
-Settings = Annotated[
-    list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")
+Processes = Annotated[
+    int, typer.Option("--processes", metavar="N", min=1, help="Train in so many processes (GPUs, or shares of cores).")
 ]
-Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
+
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what it will take (passes, hours, memory, disk), and stop.")
+]
 
 
 @app.command("run")
-def run_command(conf: Conf, settings: Settings = None, out: Out = None, resume: Resume = False) -> None:
+def run_command(
+    conf: Conf,
+    settings: Settings = None,
+    out: Out = None,
+    resume: Resume = False,
+    processes: Processes = 1,
+    dry_run: DryRun = False,
+) -> None:
     """Train and measure what a conf file describes."""
+    if dry_run:
+        from lmm4rec.cli.commands import estimate_conf
+
+        estimate_conf(conf, settings or [])
+        return
+    if processes > 1:
+        from lmm4rec.cli.processes import run_in_processes
+
+        run_in_processes(processes, conf, settings or [], out, resume)
+        return
     from lmm4rec.cli.commands import run_conf
 
     run_conf(conf, settings or [], out, resume)
@@ -102,16 +124,19 @@ def encode_command(
         raise typer.BadParameter("name a conf file, or choose one of --list, --verify and --prune")
 
 
-@app.command("recommend")
-def recommend_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    users: Annotated[list[str], typer.Argument(metavar="USER...", help="User ids.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+@app.command("finetune")
+def finetune_command(
+    conf: Conf,
+    settings: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where to put the tuned encoder (default: cache).")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will take, and stop.")] = False,
 ) -> None:
-    """Recommend items to users from a finished run."""
-    from lmm4rec.cli.commands import recommend_items
+    """Tune a conf file's encoder on its catalog's pairs of picture and words; \\[features.finetune] holds the keys."""
+    from lmm4rec.cli.finetune import finetune_conf
 
-    recommend_items(run, users, k)
+    finetune_conf(conf, settings or [], out, dry_run=dry_run)
 
 
 @app.command("example")
@@ -134,9 +159,15 @@ def models_command(
     list_models(name)
 
 
+app.add_typer(using)
+app.add_typer(studying)
+app.add_typer(data_app, name="data")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error that the user can mend is one message, not a traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    first = os.environ.get("RANK", "0") == "0"  # of several processes one talks
+    logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
     for noisy in ("httpx", "urllib3", "transformers", "sentence_transformers", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
@@ -151,3 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _plain(error: Exception) -> str:
     return str(error).replace("[", r"\[")
+
+
+if __name__ == "__main__":  # as torchrun starts it
+    main()

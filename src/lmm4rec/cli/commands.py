@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +15,13 @@ from lmm4rec.cli.models import show_models
 from lmm4rec.data.doctor import describe, examine
 from lmm4rec.experiments.compare import Entry, compare
 from lmm4rec.experiments.demo import demo, next_steps, program
+from lmm4rec.experiments.dry_run import estimate_run
 from lmm4rec.experiments.example import write_example
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.run import run
 from lmm4rec.experiments.spec import load_spec, parse_override
 from lmm4rec.experiments.workbench import Workbench
-from lmm4rec.serving.bundle import Bundle
 
 # a log file is no 80 columns wide
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)
@@ -29,9 +30,21 @@ console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight
 def run_conf(conf: Path, settings: Sequence[str], out: Path | None, resume: bool) -> None:
     """`lmm4rec run`."""
     result = run(conf, overrides(settings), out=out, resume=resume)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes; the first one talks
+        return
     console.print(results_table([result], [result.plan.recommender], result.plan.title))
     console.print(f"report   {result.folder.path / 'report.html'}")
     console.print(f"try      {program()} recommend {result.folder.path} {result.bundle().users[0]}", soft_wrap=True)
+    console.print(f"look     {program()} serve {result.folder.path}", soft_wrap=True)
+
+
+def estimate_conf(conf: Path, settings: Sequence[str]) -> None:
+    """`lmm4rec run --dry-run`."""
+    estimate = estimate_run(conf, overrides(settings))
+    table = Table(title=f"{estimate.what}: what it takes at most", show_header=False, title_justify="left")
+    for name, fact in estimate.facts().items():
+        table.add_row(name, fact)
+    console.print(table)
 
 
 def compare_confs(confs: Sequence[Path], settings: Sequence[str], out: Path) -> None:
@@ -66,15 +79,6 @@ def examine_data(conf: Path, settings: Sequence[str]) -> None:
         console.print(f"[{colors[finding.level]}]{finding.level:8}[/]{finding.message.replace('[', chr(92) + '[')}")
         for example in finding.examples[:5]:
             console.print(f"          {example}", markup=False, soft_wrap=True)
-
-
-def recommend_items(folder: Path, users: Sequence[str], k: int) -> None:
-    """`lmm4rec recommend`."""
-    for user, items in Bundle.load(folder).recommend(users, k).items():
-        table = Table("", "item", "title", "score", title=f"for {user}", title_justify="left")
-        for rank, (item, title, score) in enumerate(items, start=1):
-            table.add_row(str(rank), item, title, f"{score:.3f}")
-        console.print(table)
 
 
 def write_shop(folder: Path) -> None:

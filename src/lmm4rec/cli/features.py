@@ -14,7 +14,8 @@ from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.experiments.plan import PRECOMPUTED, make_plan
 from lmm4rec.experiments.spec import load_spec
 from lmm4rec.experiments.workbench import Workbench
-from lmm4rec.features.inventory import Held, held, pick
+from lmm4rec.features.inventory import Held, held, held_states, pick
+from lmm4rec.features.states import states_folder
 from lmm4rec.features.store import FeatureStore
 
 _DAY_S = 24 * 3600.0
@@ -42,7 +43,7 @@ def encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool = False)
 def list_store() -> None:
     """`lmm4rec encode --list`."""
     store = FeatureStore()
-    found = held(store)
+    found = held(store) + held_states(states_folder())
     if not found:
         console.print(f"the feature store {store.root} is empty")
         return
@@ -84,8 +85,9 @@ def verify_store(prefix: str) -> None:
 
 def prune_store(prefix: str, *, older_than_days: float, unfinished: bool, sure: bool) -> None:
     """`lmm4rec encode --prune`."""
-    store = FeatureStore()
-    found = pick(held(store), prefix=prefix, older_than_s=older_than_days * _DAY_S, unfinished=unfinished)
+    store, states = FeatureStore(), states_folder()
+    found = held(store) + held_states(states)
+    found = pick(found, prefix=prefix, older_than_s=older_than_days * _DAY_S, unfinished=unfinished)
     found = _chosen(found, prefix)
     if not found:
         console.print("nothing to remove")
@@ -93,8 +95,9 @@ def prune_store(prefix: str, *, older_than_days: float, unfinished: bool, sure: 
     everything = not (prefix or older_than_days or unfinished)
     what = f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {size(sum(one.size for one in found))}"
     if everything and not sure:
-        typer.confirm(f"remove all that {store.root} holds ({what})?", abort=True)
-    store.prune(one.key for one in found)
+        typer.confirm(f"remove all that {store.root} and {states} hold ({what})?", abort=True)
+    for root in (store.root, states):  # keys are digests: none is in both
+        FeatureStore(root).prune(one.key for one in found)
     for one in found:
         console.print(f"{one.key[:_DIGITS]}  {one.made.encoder if one.made else '?'}, {one.items:,} items")
     console.print(f"removed {what}")

@@ -93,10 +93,15 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The two matrices that a recommender ends in: score = users · itemsᵀ (a bias is one more column)."""
+    """The two matrices that a recommender ends in: score = users · itemsᵀ (a bias is one more column).
+
+    Where the columns belong to parts of the model ("id", "bias", a modality), `parts` names each part's columns, none
+    twice and none left out: a score is then the sum of what its parts give. Empty: the parts cannot be told apart.
+    """
 
     users: Float[Tensor, "users dim"]
     items: Float[Tensor, "items dim"]
+    parts: Mapping[str, slice] = field(default_factory=dict, kw_only=True)
 
     @property
     def n_users(self) -> int:

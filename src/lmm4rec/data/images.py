@@ -1,14 +1,15 @@
-"""Pictures in files: read when they are needed, whatever their mode, and never from outside the catalog's folder."""
+"""Pictures in files and in memory: read when needed, whatever the mode, never from outside the catalog's folder."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -90,21 +91,55 @@ class ImageFile:
     def _decode(self) -> Image.Image:
         if self.root is not None and not self.path.resolve().is_relative_to(self.root.resolve()):
             raise ImageError(f"{self.path} lies outside {self.root}")
-        try:
-            image = Image.open(self.path)
-        except FileNotFoundError:
-            raise MissingImageError(f"{self.path} is missing") from None
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise HugeImageError(f"{self.path} has more than {MAX_PIXELS:,} pixels; make it smaller") from None
-        except UnidentifiedImageError:
-            raise NotAnImageError(f"{self.path} is not a picture that can be read") from None
-        except _UNDECODABLE as error:
-            raise ImageError(f"{self.path} cannot be read: {error}") from None
-        if image.width * image.height > MAX_PIXELS:
-            size = f"{image.width} × {image.height}"
-            image.close()
-            raise HugeImageError(f"{self.path} has {size} pixels, more than {MAX_PIXELS:,}; make it smaller")
-        return image
+        return _opened(self.path, str(self.path), MAX_PIXELS)
+
+
+@dataclass(frozen=True)
+class ImageBytes:
+    """A picture in memory, such as an upload: refused like a file, and read with the named formats' decoders only."""
+
+    content: bytes = field(repr=False)
+    name: str = "the picture"
+    max_pixels: int = MAX_PIXELS
+    formats: tuple[str, ...] | None = None  # Pillow's names; None: all that it reads
+
+    def open(self) -> Image.Image:
+        """The picture as upright RGB: the first frame, transparency laid on white.
+
+        Raises:
+            ImageError: it is damaged, is no picture of the formats, or has more than `max_pixels` pixels.
+        """
+        with _opened(io.BytesIO(self.content), self.name, self.max_pixels, self.formats) as image:
+            try:
+                return to_rgb(ImageOps.exif_transpose(image))
+            except _UNDECODABLE as error:
+                raise ImageError(f"{self.name} is damaged: {error}") from None
+
+    def digest(self) -> str:
+        """SHA-256 of the bytes."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def _opened(
+    source: Path | io.BytesIO, name: str, max_pixels: int, formats: tuple[str, ...] | None = None
+) -> Image.Image:
+    """The picture's header read and its size found bearable."""
+    try:
+        image = Image.open(source, formats=formats)
+    except FileNotFoundError:
+        raise MissingImageError(f"{name} is missing") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise HugeImageError(f"{name} has more than {max_pixels:,} pixels; make it smaller") from None
+    except UnidentifiedImageError:
+        wanted = f" ({', '.join(formats)})" if formats else ""
+        raise NotAnImageError(f"{name} is not a picture that can be read{wanted}") from None
+    except _UNDECODABLE as error:
+        raise ImageError(f"{name} cannot be read: {error}") from None
+    if image.width * image.height > max_pixels:
+        size = f"{image.width} × {image.height}"
+        image.close()
+        raise HugeImageError(f"{name} has {size} pixels, more than {max_pixels:,}; make it smaller")
+    return image
 
 
 _ORIENTATION = 0x0112  # the EXIF tag

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from lmm4rec.core.types import Fraction, NonNegativeInt
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.sealed import Sealed
 
 TRAIN, VALID, TEST, SET_ASIDE = 0, 1, 2, -1
 
@@ -39,6 +40,16 @@ class Split:
         """A digest of the ids and of what lies in which part."""
         parts = [part.fingerprint for part in (self.train, self.valid, self.test)]
         return fingerprint(self.dataset.users.fingerprint, self.dataset.items.fingerprint, parts)
+
+    def without_test(self) -> Split:
+        """The split for those who choose: its test part is sealed, its data set's log has nothing of it either."""
+        known = Interactions(
+            *(
+                np.concatenate([getattr(part, column) for part in (self.train, self.valid)])
+                for column in ("users", "items")
+            )
+        )
+        return replace(self, dataset=replace(self.dataset, interactions=known), test=Sealed())
 
 
 def split(

@@ -16,6 +16,7 @@ from lmm4rec.core.errors import ConfigError, ImageError
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.nn.text import render
+from lmm4rec.nn.towers import Tower
 
 FUSED: Modality = "fused"
 """One vector of an item's picture and words together."""
@@ -38,6 +39,9 @@ class Encoder(nn.Module, ABC):
 
     separable: ClassVar[bool] = False
     """Whether `prepare` and `forward` follow `dims`, each modality in a pass of its own; `parts` uses that."""
+
+    joint: ClassVar[bool] = False
+    """Whether its vectors of pictures and of words lie in one space, so that words find pictures."""
 
     _weights: str = ""  # a digest of the weights where it is known
 
@@ -79,6 +83,10 @@ class Encoder(nn.Module, ABC):
             return (self,)
         weights = fingerprint(self.state_dict())
         return tuple(self._narrowed(modality, weights) for modality in self.dims)
+
+    def towers(self) -> Mapping[Modality, Tower]:
+        """The paths of its modalities as stacks of blocks; without those that are none, as most encoders' are."""
+        return {}
 
     def _narrowed(self, modality: Modality, weights: str) -> Encoder:
         part = copy.copy(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -30,6 +30,7 @@ from lmm4rec.nn.checkpoints import (
 from lmm4rec.nn.pixels import squash_half
 from lmm4rec.nn.sizes import text_length
 from lmm4rec.nn.tokens import SentencePieces, find_vocabulary, learn_sentence_pieces, stack_tokens
+from lmm4rec.nn.towers import Tower, every_token, first_token, words
 
 __all__ = ["Beit3"]
 
@@ -55,6 +56,7 @@ class Beit3(Encoder):
     """
 
     separable = True
+    joint = True
     about: ClassVar = {
         "gives": "image and text, each 768-d (large 1024-d), and the fused pair (1536-d, large 2048-d)",
         "weights": 'an official .pth file or a saved folder, with beit3.spm beside it; "tiny", "toyshop"',
@@ -140,6 +142,30 @@ class Beit3(Encoder):
         """The last states of both, the pictures' tokens first, after attention over the pair."""
         return self.model.fused_tokens(pixels_of(inputs), *words_of(inputs))
 
+    def towers(self) -> Mapping[Modality, Tower]:
+        """The passes of the outputs, all through the same blocks, read at the first token of each kind."""
+        tokens = (self.shape.image_size // self.shape.patch) ** 2 + 1
+
+        def both(inputs: Inputs) -> Tensor:
+            return torch.cat([every_token(inputs, tokens), words(inputs)], dim=1)
+
+        def image(states: Tensor, _inputs: Inputs, block: int) -> Tensor:
+            return self._image_vector(self.model.run_image(states, first=block))
+
+        def text(states: Tensor, inputs: Inputs, block: int) -> Tensor:
+            return self._text_vector(self.model.run_text(states, words(inputs), first=block))
+
+        def fused(states: Tensor, inputs: Inputs, block: int) -> Tensor:
+            return self._fused_vector(self.model.run_fused(states, words(inputs), first=block), inputs)
+
+        blocks = list(self.model.blocks)
+        found = {
+            "image": Tower(blocks, self._image, image, lambda inputs: every_token(inputs, tokens), first_token),
+            "text": Tower(blocks, self._text, text, words, first_token),
+            FUSED: Tower(blocks, self._fused, fused, both, self._fused_vector),
+        }
+        return {modality: found[modality] for modality in self.dims}
+
     def settings(self) -> dict[str, object]:
         """Template, outputs, sizes that the weights do not tell, and the vocabulary."""
         return {**self._settings(), "image_size": self.shape.image_size, "vocabulary": digest(self.vocabulary_file)}
@@ -177,12 +203,20 @@ class Beit3(Encoder):
         return {"text": self.text, "outputs": self.outputs, "heads": self.shape.heads, "text_len": self.text_len}
 
     def _image(self, inputs: Inputs) -> Tensor:
-        return F.normalize(self.model.image_head(self.image_tokens(inputs)[:, 0]).float(), dim=1)
+        return self._image_vector(self.image_tokens(inputs))
 
     def _text(self, inputs: Inputs) -> Tensor:
-        return F.normalize(self.model.text_head(self.text_tokens(inputs)[:, 0]).float(), dim=1)
+        return self._text_vector(self.text_tokens(inputs))
 
     def _fused(self, inputs: Inputs) -> Tensor:
-        states = self.fused_tokens(inputs)
+        return self._fused_vector(self.fused_tokens(inputs), inputs)
+
+    def _image_vector(self, states: Tensor) -> Tensor:
+        return F.normalize(self.model.image_head(states[:, 0]).float(), dim=1)
+
+    def _text_vector(self, states: Tensor) -> Tensor:
+        return F.normalize(self.model.text_head(states[:, 0]).float(), dim=1)
+
+    def _fused_vector(self, states: Tensor, inputs: Inputs) -> Tensor:
         first_word = states.shape[1] - words_of(inputs)[0].shape[1]
         return torch.cat([states[:, 0], states[:, first_word]], dim=1).float()

@@ -21,6 +21,7 @@ from lmm4rec.encoders.base import Encoder, check_weights, stack_pixels
 from lmm4rec.nn import clip_layout
 from lmm4rec.nn.pixels import fit_and_crop, to_tensor
 from lmm4rec.nn.positions import resize_positions
+from lmm4rec.nn.towers import Tower, last_word, picture_tower, stack_of, text_tower
 
 __all__ = ["Clip"]
 
@@ -43,6 +44,7 @@ class Clip(Encoder):
     """
 
     separable = True
+    joint = True
 
     about: ClassVar = {
         "gives": "image and text in one space; ViT-B 512-d, ViT-L/14 768-d",
@@ -101,16 +103,23 @@ class Clip(Encoder):
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """Unit vectors of the pictures and the words."""
-        vectors: dict[Modality, Tensor] = {}
         for modality, given in (("image", inputs.pixels), ("text", inputs.text_ids)):
             if modality in self.dims and given is None:
                 raise ConfigError(f"the outputs '{self.outputs}' of 'clip' need {modality}, the inputs have none")
-        if "image" in self.dims:
-            vectors["image"] = self.model.get_image_features(pixel_values=inputs.pixels).pooler_output
-        if "text" in self.dims:
-            # what stands behind the end token cannot be seen from it (the attention is causal): no mask is needed
-            vectors["text"] = self.model.get_text_features(input_ids=inputs.text_ids).pooler_output
-        return {modality: F.normalize(rows, dim=1) for modality, rows in vectors.items()}
+        make = {"image": self._image, "text": self._text}
+        return {modality: make[modality](inputs) for modality in self.dims}
+
+    def towers(self) -> Mapping[Modality, Tower]:
+        """The two streams; a text is read at its end token."""
+        config, found = self.model.config, {}
+        blank = torch.zeros(1, 3, *self.preprocessing["crop"])
+        pictures = stack_of(self.model.vision_model, config.vision_config.num_hidden_layers)
+        words = stack_of(self.model.text_model, config.text_config.num_hidden_layers)
+        if pictures is not None:
+            found["image"] = picture_tower(pictures, self._image, blank, class_token=True)
+        if words is not None:
+            found["text"] = text_tower(words, self._text, last_word)
+        return {modality: found[modality] for modality in self.dims if modality in found}
 
     def settings(self) -> dict[str, object]:
         """Template, outputs, preprocessing, vocabulary, and what the weights' shapes do not tell."""
@@ -182,6 +191,13 @@ class Clip(Encoder):
             Path(folder) / "preprocessor_config.json",
             clip_layout.as_hugging_face(clip_layout.preprocessing(image_size)),
         )
+
+    def _image(self, inputs: Inputs) -> Tensor:
+        return F.normalize(self.model.get_image_features(pixel_values=inputs.pixels).pooler_output, dim=1)
+
+    def _text(self, inputs: Inputs) -> Tensor:
+        # what stands behind the end token cannot be seen from it (the attention is causal): no mask is needed
+        return F.normalize(self.model.get_text_features(input_ids=inputs.text_ids).pooler_output, dim=1)
 
     def _to_pixels(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
         fitted = fit_and_crop(image, self.preprocessing["shortest_edge"], tuple(self.preprocessing["crop"]))

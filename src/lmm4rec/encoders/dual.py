@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
-from lmm4rec.encoders.base import Encoder, check_weights, stack_pixels
+from lmm4rec.encoders.base import Encoder, check_weights, pixels_of, stack_pixels, words_of
+from lmm4rec.nn.towers import Tower, mean_word, picture_tower, stack_of, text_tower
 
 __all__ = ["Dual"]
 
@@ -38,6 +39,7 @@ class Dual(Encoder):
     """
 
     separable = True
+    joint = True
 
     about: ClassVar = {
         "gives": "image and text in one space; SigLIP base 768-d, AltCLIP 768-d, Chinese-CLIP base 512-d",
@@ -94,16 +96,21 @@ class Dual(Encoder):
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """Unit vectors of the pictures and the words."""
-        vectors: dict[Modality, Tensor] = {}
-        if "image" in self.dims:
-            if inputs.pixels is None:
-                raise ConfigError(f"the outputs '{self.outputs}' of 'dual' need pixels, the inputs have none")
-            vectors["image"] = self._image_features(inputs.pixels)
-        if "text" in self.dims:
-            if inputs.text_ids is None or inputs.text_mask is None:
-                raise ConfigError(f"the outputs '{self.outputs}' of 'dual' need text, the inputs have none")
-            vectors["text"] = self._text_features(inputs.text_ids, inputs.text_mask)
-        return {modality: F.normalize(rows, dim=1) for modality, rows in vectors.items()}
+        make = {"image": self._image, "text": self._text}
+        return {modality: make[modality](inputs) for modality in self.dims}
+
+    def towers(self) -> Mapping[Modality, Tower]:
+        """The two streams, but none for pictures of any shape."""
+        model, found = self.model, {}
+        pictures = stack_of(model.vision_model, model.config.vision_config.num_hidden_layers)
+        words = stack_of(model.text_model, model.config.text_config.num_hidden_layers)
+        if pictures is not None and self.kind != _NAFLEX:
+            blank = torch.zeros_like(self._to_pixels(Image.new("RGB", (64, 64)))[None])
+            found["image"] = picture_tower(pictures, self._image, blank, class_token=self.kind not in _SIGLIP)
+        if words is not None:
+            tokens = model.config.text_config.max_position_embeddings if self.kind in _SIGLIP else None
+            found["text"] = text_tower(words, self._text, mean_word, tokens=tokens)
+        return {modality: found[modality] for modality in self.dims if modality in found}
 
     def settings(self) -> dict[str, object]:
         """Template, outputs, preprocessing, vocabulary and architecture."""
@@ -163,7 +170,14 @@ class Dual(Encoder):
         for part in (model, tokenizer, processor):
             part.save_pretrained(folder)
 
-    def _image_features(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
+    def _image(self, inputs: Inputs) -> Tensor:
+        return F.normalize(self._image_features(pixels_of(inputs)), dim=1)
+
+    def _text(self, inputs: Inputs) -> Tensor:
+        return F.normalize(self._text_features(*words_of(inputs)), dim=1)
+
+    def _image_features(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "rows dim"]:
+        # a tower that is entered above has more rows than the one blank picture that it is given
         if self.kind != _NAFLEX:
             return self.model.get_image_features(pixel_values=pixels).pooler_output
         patches, shapes = pixels[:, 0, :, :-2], pixels[:, 0, 0, -2:].long().clamp(min=1)  # at least one: no picture

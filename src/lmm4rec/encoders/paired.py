@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.nn.towers import Tower
 
 __all__ = ["Paired"]
 
@@ -45,6 +46,10 @@ class Paired(Encoder):
     def parts(self) -> tuple[Encoder, ...]:
         """The two sides."""
         return (*self.image.parts(), *self.words.parts())
+
+    def towers(self) -> Mapping[Modality, Tower]:
+        """Those of the two sides."""
+        return {**self.image.towers(), **self.words.towers()}
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """The pixels of one side, the words of the other."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.nn.towers import Tower, mean_word, stack_of, text_tower
 
 __all__ = ["Sentence"]
 
@@ -70,6 +71,13 @@ class Sentence(Encoder):
         mask[~mask.any(dim=1), 0] = True  # attention over nothing would be NaN
         out = self.model({"input_ids": inputs.text_ids, "attention_mask": mask.long()})
         return {"text": F.normalize(out["sentence_embedding"].float(), dim=1)}
+
+    def towers(self) -> Mapping[Modality, Tower]:
+        """The stack of the transformer's blocks, read at the mean of the tokens."""
+        model = getattr(self.model[0], "model", None)
+        config = getattr(model, "config", None)
+        blocks = stack_of(model, getattr(config, "num_hidden_layers", None)) if model is not None else None
+        return {} if blocks is None else {"text": text_tower(blocks, lambda inputs: self(inputs)["text"], mean_word)}
 
     def settings(self) -> dict[str, object]:
         """Template, longest text, vocabulary and the model's modules."""

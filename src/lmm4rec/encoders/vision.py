@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder, check_weights, stack_pixels
+from lmm4rec.nn.towers import Tower, picture_tower, stack_of
 
 __all__ = ["Vision"]
 
@@ -66,6 +67,15 @@ class Vision(Encoder):
             states = out.last_hidden_state  # [batch, tokens, dim] or [batch, dim, height, width]
             vectors = states.mean(dim=1) if states.ndim == 3 else states.mean(dim=(2, 3))
         return {"image": F.normalize(vectors.flatten(1), dim=1)}
+
+    def towers(self) -> Mapping[Modality, Tower]:
+        """The stack of blocks where the model is one, read at its class token where it has one."""
+        blocks = stack_of(self.model, getattr(self.model.config, "num_hidden_layers", None))
+        if blocks is None:
+            return {}
+        blank = torch.zeros_like(self._to_pixels(Image.new("RGB", (64, 64)))[None])
+        has_class = any(name.split(".")[-1] == "cls_token" for name, _ in self.model.named_parameters())
+        return {"image": picture_tower(blocks, lambda inputs: self(inputs)["image"], blank, class_token=has_class)}
 
     def settings(self) -> dict[str, object]:
         """The preprocessor's values and the architecture."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -28,6 +28,7 @@ from lmm4rec.nn.checkpoints import (
 from lmm4rec.nn.pixels import squash_half
 from lmm4rec.nn.sizes import text_length
 from lmm4rec.nn.tokens import WordPieces, find_vocabulary, learn_word_pieces, stack_tokens
+from lmm4rec.nn.towers import Tower, every_token, first_token, words
 from lmm4rec.nn.vlmo import INITIAL_REACH, VlmoModel, VlmoShape
 from lmm4rec.nn.vlmo_checkpoint import ITC, POOLER, RENAMES, VL, load_vlmo
 
@@ -58,6 +59,7 @@ class Vlmo(Encoder):
     """
 
     separable = True
+    joint = True
     about: ClassVar = {
         "gives": "image and text in one space, their VL variants, and the fused pair",
         "weights": 'an official .pt file or a saved folder, with vocab.txt beside it; "tiny", "toyshop"',
@@ -109,8 +111,36 @@ class Vlmo(Encoder):
     @property
     def logit_scale(self) -> Tensor:
         """The learned log of the inverse temperature of the variant; there is none without its projections."""
-        scale: Tensor = self.model.logit_scale if self.variant == "itc" else self.model.logit_vl_scale
+        return self.log_scale(self.variant)
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """The joint spaces ("itc", "vl") that the checkpoint has heads for, that of the variant first."""
+        widths = {"itc": self.model.shape.itc, "vl": self.model.shape.vl}
+        return tuple(sorted((space for space in widths if widths[space]), key=lambda space: space != self.variant))
+
+    @property
+    def matches(self) -> bool:
+        """Whether the checkpoint has the head that tells whether picture and words belong together."""
+        return self.model.shape.itm and self.model.shape.pooler is not None
+
+    def log_scale(self, space: str) -> Float[Tensor, ""]:
+        """The learned log of the inverse temperature of a joint space."""
+        scale: Tensor = self.model.logit_scale if space == "itc" else self.model.logit_vl_scale
         return scale
+
+    def aligned(self, inputs: Inputs, space: str) -> tuple[Float[Tensor, "batch _dim"], Float[Tensor, "batch _dim"]]:
+        """The unit vectors of pictures and words in a joint space, whatever the variant."""
+        model, vl = self.model, space == "vl"
+        image = model.image_tokens(pixels_of(inputs), vl=vl)[:, 0]
+        text = model.text_tokens(*words_of(inputs), vl=vl)[:, 0]
+        maps = (model.vl_image, model.vl_text) if vl else (model.itc_image, model.itc_text)
+        return F.normalize(maps[0](image).float(), dim=1), F.normalize(maps[1](text).float(), dim=1)
+
+    def match(self, inputs: Inputs) -> Float[Tensor, "batch 2"]:
+        """Logits of "they do not belong together" and "they do" for each row's picture and words."""
+        logits: Tensor = self.model.itm(self._fused(inputs))
+        return logits
 
     @cached_property
     def tokenizer(self) -> WordPieces:
@@ -151,6 +181,30 @@ class Vlmo(Encoder):
         """The last states of both, the texts' tokens first, after attention over the pair."""
         return self.model.fused_tokens(pixels_of(inputs), *words_of(inputs))
 
+    def towers(self) -> Mapping[Modality, Tower]:
+        """The passes of the outputs, all through the same blocks, read at the first token."""
+        tokens, vl = self.model.shape.side**2 + 1, self.variant == "vl"
+
+        def both(inputs: Inputs) -> Tensor:
+            return torch.cat([words(inputs), every_token(inputs, tokens)], dim=1)
+
+        def image(states: Tensor, _inputs: Inputs, block: int) -> Tensor:
+            return self._image_vector(self.model.run_image(states, vl=vl, first=block))
+
+        def text(states: Tensor, inputs: Inputs, block: int) -> Tensor:
+            return self._text_vector(self.model.run_text(states, words(inputs), vl=vl, first=block))
+
+        def fused(states: Tensor, inputs: Inputs, block: int) -> Tensor:
+            return self._fused_vector(self.model.run_fused(states, words(inputs), first=block))
+
+        blocks = list(self.model.blocks)
+        found = {
+            "image": Tower(blocks, self._image, image, lambda inputs: every_token(inputs, tokens), first_token),
+            "text": Tower(blocks, self._text, text, words, first_token),
+            FUSED: Tower(blocks, self._fused, fused, both, first_token),
+        }
+        return {modality: found[modality] for modality in self.dims}
+
     def settings(self) -> dict[str, object]:
         """Template, outputs, sizes that the weights do not tell, and the vocabulary."""
         return {
@@ -183,6 +237,7 @@ class Vlmo(Encoder):
         shape = VlmoShape(  # of the kind of base_plus, which learns from scratch without small layer scales
             dim=96, layers=2, heads=3, ffn=384, vl_start=1, reach=None, absolute=True, layer_scale=False, itc=64, vl=64,
             pooler=96, vocabulary=WordPieces(pieces, purpose=_PURPOSE).size, image_size=64, patch=16, text_rows=48,
+            itm=True,
         )  # fmt: skip
         with torch.device("meta"):
             model = VlmoModel(shape)
@@ -197,12 +252,21 @@ class Vlmo(Encoder):
         }  # fmt: skip
 
     def _image(self, inputs: Inputs) -> Tensor:
-        project = self.model.itc_image if self.variant == "itc" else self.model.vl_image
-        return F.normalize(project(self.image_tokens(inputs)[:, 0]).float(), dim=1)
+        return self._image_vector(self.image_tokens(inputs))
 
     def _text(self, inputs: Inputs) -> Tensor:
-        project = self.model.itc_text if self.variant == "itc" else self.model.vl_text
-        return F.normalize(project(self.text_tokens(inputs)[:, 0]).float(), dim=1)
+        return self._text_vector(self.text_tokens(inputs))
 
     def _fused(self, inputs: Inputs) -> Tensor:
-        return torch.tanh(self.model.pooler(self.fused_tokens(inputs)[:, 0])).float()
+        return self._fused_vector(self.fused_tokens(inputs))
+
+    def _image_vector(self, states: Tensor) -> Tensor:
+        project = self.model.itc_image if self.variant == "itc" else self.model.vl_image
+        return F.normalize(project(states[:, 0]).float(), dim=1)
+
+    def _text_vector(self, states: Tensor) -> Tensor:
+        project = self.model.itc_text if self.variant == "itc" else self.model.vl_text
+        return F.normalize(project(states[:, 0]).float(), dim=1)
+
+    def _fused_vector(self, states: Tensor) -> Tensor:
+        return torch.tanh(self.model.pooler(states[:, 0])).float()

@@ -11,6 +11,7 @@ from lmm4rec.core.types import Features, NonNegativeInt, PositiveInt
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.experiments.adapters import Adapter
 from lmm4rec.experiments.pretrained import fine_tuned
 from lmm4rec.features.extract import Extracted, extract
 from lmm4rec.features.sizing import Precision
@@ -22,8 +23,10 @@ def catalog_features(
     encoder: Encoder,
     shown: bool,
     *,
-    train: Literal["frozen", "finetuned"] = "frozen",
+    train: Literal["frozen", "finetuned", "end2end"] = "frozen",
     finetune: Mapping[str, Any] | None = None,
+    adapter: Adapter = "none",
+    end2end: Mapping[str, Any] | None = None,
     modalities: Sequence[str] = (),
     batch_size: PositiveInt | Literal["auto"] = "auto",
     memory_mb: PositiveInt = 1024,
@@ -35,7 +38,8 @@ def catalog_features(
     """The features of a catalog from the feature store, encoded where they are not there yet.
 
     `train = "finetuned"` first tunes the encoder on the catalog's own pairs of picture and words (`finetune` holds
-    the arguments of `fit_pairs`). The other options are those of `extract`.
+    the arguments of `fit_pairs`). "end2end" begins at the encoder's features as they are; `adapter` says what of it
+    trains, and `end2end` holds the arguments of `end2end.options_of`. The other options are those of `extract`.
     """
     if train == "finetuned":
         encoder = fine_tuned(encoder, catalog, finetune or {}, shown=shown)
@@ -51,6 +55,14 @@ def catalog_features(
         strict=strict,
         shown=shown,
     )
+
+
+def untuned(catalog: Catalog, encoder: Encoder, shown: bool, *, train: str, **options: Any) -> Features:
+    """The features before the encoder is tuned, to compare with those after it; empty where it is not tuned.
+
+    They are in the feature store where the same encoder is used frozen in another run.
+    """
+    return catalog_features(catalog, encoder, shown, **options).features if train == "finetuned" else {}
 
 
 def broken_pictures(extracted: Extracted, items: int) -> tuple[Finding, ...]:

@@ -36,11 +36,12 @@ def demo(out: Path, *, shown: bool = True) -> tuple[list[Entry], list[Result]]:
 
 
 def next_steps(out: Path) -> list[str]:
-    """The three commands to try after the demo."""
+    """The commands to try after the demo; the last one opens the page on what was just trained."""
     return [
         f"{program()} recommend {out / 'vbpr-color-words'} u001 u002",
         f"{program('python')} main.py LightGCN -s recommender.layers=3",
         f"{program()} example my_shop",
+        f"{program()} serve {out / 'vbpr-clip'} {out / 'bpr'}",
     ]
 
 

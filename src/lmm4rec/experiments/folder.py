@@ -63,6 +63,11 @@ class RunFolder:
         return self.path / "bundle"
 
     @property
+    def encoder(self) -> Path:
+        """The encoder that was trained with the recommender; only where one was."""
+        return self.path / "encoder"
+
+    @property
     def is_finished(self) -> bool:
         """Whether the test metrics are there: the last thing a run writes."""
         return self.metrics.exists() and "test" in read_json(self.metrics)

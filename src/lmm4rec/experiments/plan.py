@@ -16,13 +16,16 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.experiments.arguments import resolve
 from lmm4rec.experiments.content import catalog_features
+from lmm4rec.experiments.end2end import options_of
 from lmm4rec.experiments.listeners import curves
 from lmm4rec.experiments.pretrained import HasTiny, local_checkpoint
 from lmm4rec.experiments.protocol import masked
 from lmm4rec.experiments.spec import Spec, Table
-from lmm4rec.training.contrastive import fit_pairs
+from lmm4rec.features.altered import altered
+from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
+from lmm4rec.training.tuning import fit_pairs
 
 RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
 ENCODERS = Registry("lmm4rec.encoders", kind="encoder")
@@ -41,15 +44,22 @@ class Plan:
     tables: Mapping[str, dict[str, Any]]
 
     def arguments(self, table: str, component: Component) -> dict[str, Any]:
-        """The keyword arguments that a table holds for a component."""
-        keys = hyper_parameters(component)
-        return {key: value for key, value in self.tables.get(table, {}).items() if key in keys}
+        """The keyword arguments that a table (such as "train" or "features.end2end") holds for a component."""
+        keys, holder = hyper_parameters(component), self.tables
+        for name in table.split("."):
+            holder = holder.get(name, {})
+        return {key: value for key, value in holder.items() if key in keys}
 
     @property
     def recommender(self) -> str:
         """The paper's name of the model."""
         name: str = RECOMMENDERS.get(self.tables["recommender"]["name"]).__name__
         return name
+
+    @property
+    def only_counts(self) -> bool:
+        """Whether the model has nothing to train."""
+        return RECOMMENDERS.get(self.tables["recommender"]["name"]).losses is Recommender.losses
 
     @property
     def encoder(self) -> str:
@@ -71,7 +81,7 @@ def make_plan(spec: Spec) -> Plan:
     }
     if "encoder" in spec.tables:
         tables["encoder"] = _encoder(spec.table("encoder"), "encoder")
-        tables["features"] = _features(spec.table("features"))
+        tables["features"] = _features(spec.table("features"), tables["encoder"])
     elif "features" in spec.tables:
         raise ConfigError("[features] needs an [encoder] table that says where the features come from")
     tables["recommender"] = _complete(spec.table("recommender"), "recommender", recommender)
@@ -115,9 +125,24 @@ def _encoder(table: Any, where: str) -> dict[str, Any]:
     return _complete(table, where, component)
 
 
-def _features(table: Table) -> dict[str, Any]:
-    complete = _complete(table, "features", catalog_features)
-    if complete["train"] == "finetuned":
+def _features(table: Table, encoder: Table) -> dict[str, Any]:
+    complete = _complete(table, "features", catalog_features, altered)
+    if complete["train"] == "end2end":
+        if encoder["name"] == PRECOMPUTED:
+            raise ConfigError(
+                'features.train = "end2end" needs an encoder to train, and precomputed features come without one: name '
+                'an encoder in [encoder], or take train = "frozen"'
+            )
+        if {"ablate", "hide"} & set(complete):
+            raise ConfigError('features.ablate and features.hide need vectors that stand still: not "end2end"')
+        complete["end2end"] = _complete(
+            complete.get("end2end", {}), "features.end2end", *options_of(complete["adapter"])
+        )
+    elif complete["adapter"] != "none":
+        raise ConfigError(
+            f'features.adapter = "{complete["adapter"]}" is for train = "end2end", but train is "{complete["train"]}"'
+        )
+    if complete["train"] == "finetuned" or "finetune" in complete:
         complete["finetune"] = _complete(complete.get("finetune", {}), "features.finetune", fit_pairs)
     return complete
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from lmm4rec.core import parallel
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import cache_folder, write_json
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.toyshop.world import make_catalog
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.experiments.estimate import estimate_tuning
 from lmm4rec.nn.text import render
-from lmm4rec.training.contrastive import fit_pairs
+from lmm4rec.training.tuning import fit_pairs, resolve_precision
 
 TINY, TOYSHOP = "tiny", "toyshop"
+TRAINING = "training.json"  # beside a tuned encoder: how it was tuned, and what came of it
 _TOYSHOP_ITEMS = 4000
-_TOYSHOP_TRAINING = {"epochs": 6, "batch_size": 64, "learning_rate": 5e-4, "weight_decay": 0.05, "patience": 0}
+_TOYSHOP_TRAINING = {
+    "epochs": 6, "batch_size": 64, "learning_rate": 5e-4, "weight_decay": 0.05, "patience": 0,
+    "precision": "float32", "vl_weight": 0.0, "matching_weight": 0.0,
+}  # fmt: skip
 
 
 @runtime_checkable
@@ -77,32 +84,46 @@ def tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any],
     """
     if not hasattr(encoder, "save_pretrained"):
         raise ConfigError(f"{type(encoder).__name__} cannot be fine-tuned; take an encoder that can, such as 'clip'")
-    folder = _folder("tuned", encoder.fingerprint(), [encoder.content(item) for item in catalog], dict(options))
+    wanted = options.get("precision", "auto"), options.get("device", "auto")
+    options = {**options, "precision": resolve_precision(*wanted)}  # what comes out depends on it
+    folder = _folder("tuned", encoder.fingerprint(), [encoder.content(item) for item in catalog], options)
 
     def make(beside: Path) -> None:
-        pairs = [item for item in catalog if item.picture is not None]
+        if shown and parallel.is_first():
+            logging.getLogger(__name__).info("%s", estimate_tuning(encoder, catalog, options))
         state = folder.with_suffix(".state.safetensors")
-        history = fit_pairs(encoder, pairs, state, shown, **options)
+        tuned = fit_pairs(encoder, catalog[:], state, shown and parallel.is_first(), **options)
+        if not parallel.is_first():
+            return
         encoder.save_pretrained(beside)  # type: ignore[operator]
-        write_json(beside / "training.json", {"options": dict(options), "epochs": [dict(row) for row in history.rows]})
+        record = {"options": options, "before": tuned.before, "after": tuned.after, "best_epoch": tuned.best_epoch}
+        write_json(beside / TRAINING, record | {"epochs": [dict(row) for row in tuned.rows]})
         state.unlink(missing_ok=True)
 
-    return _made(folder, make)
+    with parallel.joined():
+        made = _made(folder, make, kept=parallel.is_first())
+        parallel.wait()
+    if shown:
+        logging.getLogger(__name__).info("the tuned encoder is in %s", made)
+    return made
 
 
 def _folder(kind: str, *parts: object) -> Path:
     return cache_folder() / "encoders" / f"{kind}-{fingerprint(*parts)}"
 
 
-def _made(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The folder, made beside and renamed where it is not there yet: it is whole or absent."""
+def _made(folder: Path, make: Callable[[Path], None], *, kept: bool = True) -> Path:
+    """The folder, made beside and renamed where it is not there yet: it is whole or absent.
+
+    What is not to be `kept` another process makes too, and keeps.
+    """
     if folder.exists():
         return folder
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     beside.mkdir(parents=True, exist_ok=True)
     try:
         make(beside)
-        if not folder.exists():  # another process may have been faster
+        if kept and not folder.exists():  # another process may have been faster
             beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def report_view(
         subtitle=_subtitle(split),
         facts=_facts(first, split),
         runs=[_run(result, label) for result, label in zip(results, labels, strict=True)],
-        people=_people(results, labels, split),
+        people=people(results, labels, split),
         findings=list(dict.fromkeys(found for result in results for found in result.metrics["data"]["findings"])),
         metric=first.metrics["chosen"]["metric"],
         next_steps=next_steps,
@@ -61,11 +62,12 @@ def _facts(result: Result, split: Split) -> dict[str, str]:
 
 def _run(result: Result, label: str) -> RunView:
     metrics, features = result.metrics, result.plan.tables.get("features")
+    alignment = metrics.get("alignment", {})
     return RunView(
         label=label,
         recommender=result.plan.recommender,
         encoder=result.plan.encoder,
-        paradigm=features["train"] if features else "",
+        paradigm=paradigm(features) if features else "",
         valid=metrics["valid"],
         test=metrics["test"],
         slices=metrics["slices"],
@@ -74,10 +76,18 @@ def _run(result: Result, label: str) -> RunView:
         history=result.history,
         best_epoch=metrics["chosen"]["epoch"],
         seed=result.plan.tables["train"]["seed"],
+        alignment=alignment.get("after", alignment),
+        alignment_before=alignment.get("before", {}),
     )
 
 
-def _people(results: Sequence[Result], labels: Sequence[str], split: Split) -> list[Person]:
+def paradigm(features: Mapping[str, Any]) -> str:
+    """How the features came about, the adapter of an end-to-end training included."""
+    adapter = features["adapter"] if features["train"] == "end2end" else "none"
+    return str(features["train"] if adapter == "none" else f"{features['train']}, {adapter}")
+
+
+def people(results: Sequence[Result], labels: Sequence[str], split: Split) -> list[Person]:
     """Users drawn at random among those with a history and something held out; all models are shown for the same."""
     counts = split.train.user_counts(split.dataset.n_users)
     able = np.intersect1d(np.flatnonzero(counts >= min(5, counts.max())), split.test.users)

@@ -14,6 +14,7 @@ Table = Mapping[str, Any]
 
 TABLES = ("data", "split", "encoder", "features", "recommender", "train", "evaluate")
 REQUIRED = ("data", "recommender")
+STUDIES = ("study", "axes", "search")  # tables of confs that are more than one run
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ def load_spec(conf: str | Path | Table, overrides: Table | None = None) -> Spec:
     Raises:
         ConfigError: the file is missing or no TOML, a table is unknown or missing, an override names no table.
     """
-    if isinstance(conf, Mapping):
-        name, content = "run", {key: _copy(value) for key, value in conf.items()}
-    else:
-        name, content = Path(conf).stem, _read(Path(conf))
-    for dotted, value in (overrides or {}).items():
-        _override(content, dotted, value)
+    name, content = read_conf(conf, overrides)
+    if found := [table for table in STUDIES if table in content]:
+        raise ConfigError(
+            f"[{found[0]}] is of a study or a search: `lmm4rec study` carries out a conf with [axes], `lmm4rec tune` "
+            "one with [search]"
+        )
     title = content.pop("title", name)
     if not isinstance(title, str):
         raise ConfigError(f"title must be text, got {title!r}")
@@ -53,6 +54,23 @@ def load_spec(conf: str | Path | Table, overrides: Table | None = None) -> Spec:
         if key not in content:
             raise ConfigError(f"the conf has no [{key}] table; it needs at least [data] and [recommender]")
     return Spec(name, title, content)
+
+
+def read_conf(conf: str | Path | Table, overrides: Table | None = None) -> tuple[str, dict[str, Any]]:
+    """The name (the file's stem) and the tables of a conf file, or of the same as a mapping, dotted keys overridden.
+
+    Nothing else is checked.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, an override names no table.
+    """
+    if isinstance(conf, Mapping):
+        name, content = "run", {key: _copy(value) for key, value in conf.items()}
+    else:
+        name, content = Path(conf).stem, _read(Path(conf))
+    for dotted, value in (overrides or {}).items():
+        _override(content, dotted, value)
+    return name, content
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from lmm4rec.core.fingerprint import fingerprint
@@ -17,8 +18,14 @@ from lmm4rec.data.filters import prepare
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import Split, split
-from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.evaluation.alignment import measure_alignment
+from lmm4rec.experiments.content import broken_pictures, catalog_features, chosen, untuned
 from lmm4rec.experiments.plan import PRECOMPUTED, SOURCES, Plan, make_encoder
+from lmm4rec.features.altered import altered, differs_at_test
+from lmm4rec.serving.thumbnails import catalog_thumbnails
+
+_PICTURED = 1000  # small pictures in a run's bundle: seconds, whatever the catalog; `lmm4rec export` takes more
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,9 @@ class Content:
     cost: dict[str, float | int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     made: dict[str, Any] = field(default_factory=dict)  # "precision", "broken_images" (ids); empty if not encoded
+    encoder: Encoder | None = None  # to be trained
+    tested: Features | None = None  # what the test sees, where that is something else ([features] hide_at)
+    alignment: dict[str, Any] = field(default_factory=dict)  # of pictures and words; "before" and "after" where tuned
 
 
 class Workbench:
@@ -37,6 +47,7 @@ class Workbench:
     def __init__(self) -> None:
         self._datasets: dict[str, Dataset] = {}
         self._splits: dict[str, Split] = {}
+        self._thumbnails: dict[str, dict[int, bytes]] = {}
 
     def dataset(self, plan: Plan) -> Dataset:
         """The plan's data set, filtered."""
@@ -56,6 +67,13 @@ class Workbench:
             _tell(self._splits[key])
         return self._splits[key]
 
+    def thumbnails(self, plan: Plan) -> dict[int, bytes]:
+        """Small pictures of the plan's most liked items."""
+        key = fingerprint(plan.tables["data"])
+        if key not in self._thumbnails:
+            self._thumbnails[key] = popular_thumbnails(self.dataset(plan), limit=_PICTURED)
+        return self._thumbnails[key]
+
     def content(self, plan: Plan, catalog: Catalog, *, shown: bool) -> Content:
         """The plan's features; empty for a model without an [encoder] table."""
         if "encoder" not in plan.tables:
@@ -65,15 +83,35 @@ class Workbench:
         if plan.tables["encoder"]["name"] == PRECOMPUTED:
             files = plan.arguments("encoder", read_shipped)
             read = {modality: torch.from_numpy(rows) for modality, rows in read_shipped(catalog, **files).items()}
-            return Content(chosen(read, modalities))
-        extracted = catalog_features(
-            catalog, make_encoder(plan.tables["encoder"], catalog, shown=shown), shown, **options
-        )
+            read_content = Content(chosen(read, modalities), alignment=measure_alignment(read))
+            return _altered(plan, read_content)
+        encoder = make_encoder(plan.tables["encoder"], catalog, shown=shown)
+        before = untuned(catalog, encoder, shown, **options)
+        extracted = catalog_features(catalog, encoder, shown, **options)
         cost: dict[str, float | int] = {"items_encoded": extracted.encoded, "items_reused": extracted.reused}
         findings = broken_pictures(extracted, len(catalog))
         _log(findings)
         made = {"precision": extracted.precision, "broken_images": list(extracted.broken)}
-        return Content(chosen(extracted.features, modalities), cost, findings, made)
+        measured = measure_alignment(extracted.features)
+        alignment = {"before": measure_alignment(before), "after": measured} if before and measured else measured
+        to_train = encoder if options["train"] == "end2end" else None
+        features = chosen(extracted.features, modalities)
+        return _altered(plan, Content(features, cost, findings, made, encoder=to_train, alignment=alignment))
+
+
+def _altered(plan: Plan, content: Content) -> Content:
+    """The content as `ablate` and `hide` of the plan's [features] want it."""
+    options = plan.arguments("features", altered)
+    tested = None
+    if differs_at_test(options.get("hide"), options["hide_at"]):
+        tested = altered(content.features, "test", **options)
+    return replace(content, features=altered(content.features, "train", **options), tested=tested)
+
+
+def popular_thumbnails(dataset: Dataset, *, limit: int) -> dict[int, bytes]:
+    """The thumbnails of the most liked items that have a picture."""
+    popular_first = np.argsort(-dataset.interactions.item_counts(dataset.n_items), kind="stable")
+    return catalog_thumbnails(dataset.catalog, popular_first.tolist(), limit=limit)
 
 
 def _tell(split: Split) -> None:

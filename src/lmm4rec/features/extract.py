@@ -23,7 +23,7 @@ from lmm4rec.features.sizing import Precision, Resolved
 from lmm4rec.features.store import FeatureStore, Made, Rows
 from lmm4rec.features.table import Table
 
-__all__ = ["Extracted", "encode", "extract"]
+__all__ = ["Extracted", "contents_of", "encode", "extract"]
 
 _READERS = 8  # threads that read pictures for their digests
 _CHUNK = 64  # items that one of them takes at a time
@@ -159,7 +159,7 @@ def _extract_part(
     encoder: Encoder, items: Sequence[Item], store: FeatureStore, options: _Options
 ) -> tuple[Rows, set[str]]:
     """The vectors of one part of an encoder, and the ids of the items that went through it."""
-    contents = _contents(encoder, items, options.shown)
+    contents = contents_of(encoder, items, options.shown)
     made = Made(type(encoder).__name__, encoder.fingerprint(), options.precision, dict(encoder.dims))
     identity = [made.encoder_fingerprint, made.precision, list(made.dims.items())]
     key = fingerprint("features", identity, [item.id for item in items], contents)
@@ -229,7 +229,7 @@ def _manner(encoder: Encoder, longest: Item, missing: int, options: _Options) ->
     return Manner(options.device, options.precision, size, workers, options.block_size)
 
 
-def _contents(encoder: Encoder, items: Sequence[Item], shown: bool) -> list[str]:
+def contents_of(encoder: Encoder, items: Sequence[Item], shown: bool) -> list[str]:
     """What each item's vectors are found by; pictures are read by several threads."""
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     contents: list[str] = []

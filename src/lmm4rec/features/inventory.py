@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from lmm4rec.core.errors import CheckpointError
+from lmm4rec.core.files import read_json
+from lmm4rec.features.states import INDEX
 from lmm4rec.features.store import FeatureStore, Made
 
-__all__ = ["Held", "held", "pick"]
+__all__ = ["Held", "held", "held_states", "pick"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,36 @@ def held(store: FeatureStore) -> list[Held]:
         entry, parts = entries.get(folder.name), store.parts(folder.name)
         made = entry or next((made for made, _ in parts), None)
         items = entry.items if entry else sum(items for _, items in parts)
-        status = [path.stat() for path in folder.iterdir() if path.exists()]
-        size, changed = sum(one.st_size for one in status), max((one.st_mtime for one in status), default=0.0)
-        age_s = max(0.0, time.time() - changed)
+        size, age_s = _measure(folder)
         found.append(Held(folder.name, made, items, len(parts), entry is not None, size, age_s))
     return sorted(found, key=lambda one: -one.age_s)
+
+
+def held_states(root: Path) -> list[Held]:
+    """All caches of states in a folder, the oldest first."""
+    found = []
+    for folder in root.glob("*/"):
+        made, items = _made_states(folder)
+        size, age_s = _measure(folder)
+        shards = len(list(folder.glob("shard-*")))
+        found.append(Held(folder.name, made, items, shards, made is not None, size, age_s))
+    return sorted(found, key=lambda one: -one.age_s)
+
+
+def _made_states(folder: Path) -> tuple[Made | None, int]:
+    """What the index of a cache of states says, and of how many items; None where it is not there or damaged."""
+    try:
+        facts = read_json(folder / INDEX)
+        return Made(facts["encoder"], "", facts["stored"], facts["widths"]), facts["items"]
+    except (CheckpointError, KeyError):
+        return None, 0
+
+
+def _measure(folder: Path) -> tuple[int, float]:
+    """Bytes, and seconds since the last change."""
+    status = [path.stat() for path in folder.iterdir() if path.exists()]
+    changed = max((one.st_mtime for one in status), default=0.0)
+    return sum(one.st_size for one in status), max(0.0, time.time() - changed)
 
 
 def pick(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -24,6 +25,13 @@ class ItemVectors(nn.Module, ABC):
     n_items: int
     """How many items the catalog has."""
 
+    encodes: ClassVar[bool] = True
+    """Whether a pass goes through an encoder, or a part of one."""
+
     @abstractmethod
     def forward(self, items: Int[Tensor, " chosen"]) -> dict[Modality, Float[Tensor, "chosen _dim"]]:
         """The vectors of the given catalog rows; zeros where an item lacks the modality."""
+
+    def scale(self) -> Float[Tensor, ""] | None:
+        """The learned inverse temperature of the space that image and text share; None where they share none."""
+        return None

@@ -19,7 +19,7 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.features.sizing import PREFETCH, Resolved
 from lmm4rec.features.store import Rows
 
-__all__ = ["Manner", "computing", "encode_blocks"]
+__all__ = ["Manner", "computing", "cut", "encode_blocks", "prepared"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ def encode_blocks(encoder: Encoder, missing: Mapping[str, Item], manner: Manner,
         DataError: a vector is not finite.
     """
     contents, items = tuple(missing), list(missing.values())
-    blocks = [_cut(block, manner.batch_size) for block in _cut(range(len(items)), manner.block_size)]
-    prepared = _prepared(encoder, items, [batch for block in blocks for batch in block], manner)
+    blocks = [cut(block, manner.batch_size) for block in cut(range(len(items)), manner.block_size)]
+    batches_ready = prepared(encoder, items, [batch for block in blocks for batch in block], manner)
     for block in blocks:
         done = []
         for batch in block:
-            inputs = next(prepared)
+            inputs = next(batches_ready)
             done.append((_vectors(encoder, inputs, manner.device), _unseen(inputs, len(batch))))
             bar.update(len(batch))
         rows = slice(block[0].start, block[-1].stop)
@@ -73,7 +73,7 @@ def computing(encoder: Encoder, manner: Manner) -> Iterator[None]:
             module.training = was_training
 
 
-def _prepared(encoder: Encoder, items: Sequence[Item], batches: Sequence[range], manner: Manner) -> Iterator[Inputs]:
+def prepared(encoder: Encoder, items: Sequence[Item], batches: Sequence[range], manner: Manner) -> Iterator[Inputs]:
     """The batches as numbers, made by `workers` processes ahead of their use."""
     loader: DataLoader[Any] = DataLoader(
         cast(Any, items),
@@ -92,7 +92,8 @@ def _ignore_interrupt(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the workers, without a traceback of each
 
 
-def _cut(rows: range, size: int) -> list[range]:
+def cut(rows: range, size: int) -> list[range]:
+    """The rows in pieces of that size, the last one of what is left."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,7 +17,7 @@ from lmm4rec.core.device import has_bfloat16
 from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
 
-__all__ = ["PREFETCH", "Precision", "Resolved", "batch_size", "precision", "workers"]
+__all__ = ["PREFETCH", "Precision", "Resolved", "batch_size", "kept_bytes", "precision", "workers"]
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 Resolved: TypeAlias = Literal["float32", "bfloat16"]
@@ -30,7 +30,7 @@ _LIVE = 2  # what is alive at once, in units of the largest operation's own tens
 _MB = 2**20
 
 
-def precision(wanted: Precision, encoder: Encoder, device: torch.device) -> Resolved:
+def precision(wanted: Precision, encoder: nn.Module, device: torch.device) -> Resolved:
     """The precision that "auto" means: bfloat16 where the device has it, float32 else and without trained weights."""
     if wanted != "auto":
         return wanted
@@ -61,6 +61,23 @@ def batch_size(encoder: Encoder, inputs: Inputs, memory_mb: int) -> int:
         encoder(inputs)
     fitting = memory_mb * _MB // max(_LIVE * largest.bytes + input_bytes(inputs), 1)
     return min(_LARGEST_BATCH, 2 ** (max(fitting, 1).bit_length() - 1))
+
+
+def kept_bytes(module: nn.Module, *inputs: Any) -> int:
+    """The bytes that autograd keeps of a pass for its backward pass, the module's own weights left out."""
+    own = {_address(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if _address(tensor) not in own:
+            kept[_address(tensor)] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        held = module(*inputs)  # until the sum is made, so that no address is used twice
+        total = sum(kept.values())
+    del held
+    return total
 
 
 def input_bytes(inputs: Inputs) -> int:

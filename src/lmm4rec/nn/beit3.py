@@ -17,6 +17,7 @@ from lmm4rec.nn.multiway import (
     PatchEmbedding,
     Segments,
     SeparateProjections,
+    States,
     embed,
     never_empty,
 )
@@ -78,15 +79,13 @@ class Beit3Model(nn.Module):
         self, pixels: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch image_tokens dim"]:
         """The last states of a picture's tokens, the class token first."""
-        x = self._picture(pixels)
-        return self._run(x, [("image", x.shape[1])], None)
+        return self.run_image(self.embed_image(pixels))
 
     def text_tokens(
         self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch tokens dim"]:
         """The last states of a text's tokens; only those where the mask is True mean something."""
-        mask = never_empty(mask)
-        return self._run(self._text(ids, mask), [("text", ids.shape[1])], mask)
+        return self.run_text(self.embed_text(ids, mask), mask)
 
     def fused_tokens(
         self,
@@ -95,20 +94,34 @@ class Beit3Model(nn.Module):
         mask: Bool[Tensor, "batch tokens"],
     ) -> Float[Tensor, "batch both dim"]:
         """The last states of a picture's tokens, then a text's, after attention over both."""
-        picture, mask = self._picture(pixels), never_empty(mask)
-        segments = [("image", picture.shape[1]), ("text", ids.shape[1])]
-        x = torch.cat([picture, self._text(ids, mask)], dim=1)
-        return self._run(x, segments, torch.cat([mask.new_ones(picture.shape[:2]), mask], dim=1))
+        return self.run_fused(torch.cat([self.embed_image(pixels), self.embed_text(ids, mask)], dim=1), mask)
 
-    def _picture(self, pixels: Tensor) -> Tensor:
+    def run_image(self, x: States, *, first: int = 0) -> States:
+        """The last states from those that go into the block `first`."""
+        return self._run(x, [("image", x.shape[1])], None, first)
+
+    def run_text(self, x: States, mask: Bool[Tensor, "batch tokens"], *, first: int = 0) -> States:
+        """The last states from those that go into the block `first`."""
+        return self._run(x, [("text", x.shape[1])], never_empty(mask), first)
+
+    def run_fused(self, x: States, mask: Bool[Tensor, "batch text_tokens"], *, first: int = 0) -> States:
+        """The last states from those that go into the block `first`; the picture comes first, `mask` is the text's."""
+        length, picture = mask.shape[1], x.shape[1] - mask.shape[1]
+        segments = [("image", picture), ("text", length)]
+        mask = never_empty(mask)
+        return self._run(x, segments, torch.cat([mask.new_ones(len(x), picture), mask], dim=1), first)
+
+    def embed_image(self, pixels: Float[Tensor, "batch channels height width"]) -> States:
+        """What the first block gets of a picture."""
         return self.patches(pixels) + self.image_positions[FIRST:]
 
-    def _text(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def embed_text(self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]) -> States:
+        """What the first block gets of a text; nothing where the mask is False."""
         words = embed(self.words, ids, at_most=len(self.text_positions) - FIRST)
-        return (words + self.text_positions[FIRST : FIRST + ids.shape[1]]) * mask[..., None]
+        return (words + self.text_positions[FIRST : FIRST + ids.shape[1]]) * never_empty(mask)[..., None]
 
-    def _run(self, x: Tensor, segments: Segments, mask: Tensor | None) -> Tensor:
-        return self.norm(self.blocks(x, [segments] * len(self.blocks), mask), segments)
+    def _run(self, x: Tensor, segments: Segments, mask: Tensor | None, first: int) -> Tensor:
+        return self.norm(self.blocks(x, [segments] * len(self.blocks), mask, first=first), segments)
 
 
 def _norms(width: int) -> Experts:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -45,6 +45,33 @@ class Projections(nn.Module):
             # a row of zeros is told by its product: a few numbers to look at instead of thousands
             projected[modality] = torch.where(present(product)[:, None], moved, 0.0)
         return projected
+
+
+class ContentPath(NamedTuple):
+    """The linear way from one modality of any item to columns of its vector; zeros where the item lacks the modality.
+
+    With a `center`, the features less it are scaled to length 1 first.
+    """
+
+    weights: Float[Tensor, "width columns"]
+    center: Float[Tensor, " width"] | None = None
+
+    def __call__(self, content: Float[Tensor, "items width"]) -> Float[Tensor, "items columns"]:
+        """The columns of items with this content."""
+        return self.over([content])
+
+    def over(self, blocks: Iterable[Float[Tensor, "block width"]]) -> Float[Tensor, "items columns"]:
+        """The columns of items whose content comes in blocks."""
+        if self.center is None:
+            return torch.cat([block @ self.weights for block in blocks])
+        # centering and scaling follow the product, where a row is 66 numbers instead of thousands
+        wide = torch.cat([self.weights, self.center[:, None]], dim=1)
+        pairs = [(block @ wide, torch.linalg.vector_norm(block, dim=1)) for block in blocks]
+        product, norms = (torch.cat(side) for side in zip(*pairs, strict=True))
+        squares = norms.square()
+        lengths = (squares - 2 * product[:, -1] + self.center.square().sum()).clamp(min=1e-12).sqrt()
+        centered = (product[:, :-1] - self.center @ self.weights) / lengths[:, None]
+        return torch.where((squares > 0)[:, None], centered, 0.0)
 
 
 def present(x: Float[Tensor, "items dim"]) -> Bool[Tensor, " items"]:

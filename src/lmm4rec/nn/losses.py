@@ -47,3 +47,11 @@ def info_nce(
     """
     # scaled before the product: a pass over batch × dim numbers instead of batch × batch
     return match_rows(F.normalize(left, dim=1) / temperature @ F.normalize(right, dim=1).T)
+
+
+def matching(pairs: Float[Tensor, "pairs 2"], others: Float[Tensor, "others 2"]) -> Float[Tensor, ""]:
+    """The mean cross-entropy of telling `pairs` (class 1) from `others` (class 0), all of equal weight."""
+    logits = torch.cat([pairs, others])
+    targets = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+    targets[: len(pairs)] = 1
+    return F.cross_entropy(logits, targets)

@@ -64,19 +64,20 @@ class SeparateProjections(nn.Module):
         return self.query(x, segments), self.key(x, segments), self.value(x, segments)
 
 
-class JointProjection(nn.Module):
-    """Query, key and value by one linear map for all tokens, the key without a bias (BEiT, arXiv 2106.08254)."""
+class JointProjection(nn.Linear):
+    """Query, key and value by one linear map for all tokens, the key without a bias (BEiT, arXiv 2106.08254).
+
+    It is a linear layer from one tensor to one, so that what adapts linear layers adapts it too.
+    """
 
     def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(3 * dim, dim))
+        super().__init__(dim, 3 * dim, bias=False)
         self.q_bias, self.v_bias = nn.Parameter(torch.empty(dim)), nn.Parameter(torch.empty(dim))
 
-    def forward(self, x: States, segments: Segments) -> tuple[States, States, States]:
-        """Query, key, value."""
+    def forward(self, x: States, segments: Segments) -> States:  # type: ignore[override]
+        """Query, key and value side by side."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        query, key, value = F.linear(x, self.weight, bias).chunk(3, dim=2)
-        return query, key, value
+        return F.linear(x, self.weight, bias)
 
 
 class Attention(nn.Module):
@@ -95,7 +96,9 @@ class Attention(nn.Module):
         bias: Float[Tensor, "heads tokens tokens"] | None,
     ) -> States:
         """The new part of the states; no token looks where the mask is False."""
-        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.project(x, segments))
+        made = self.project(x, segments)
+        parts = made.chunk(3, dim=2) if isinstance(made, Tensor) else made
+        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
         seen = _attention_mask(mask, None if bias is None else bias.to(query.dtype))
         states = F.scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2)
         if self.inner_norm is not None:
@@ -171,10 +174,14 @@ class Multiway(nn.ModuleList):
         plan: Sequence[Segments],
         mask: Bool[Tensor, "batch tokens"] | None = None,
         biases: Sequence[Tensor] | None = None,
+        *,
+        first: int = 0,
     ) -> States:
-        """The states after all blocks; `plan` and `biases` have one entry a block."""
+        """The states after all blocks from the `first` on; `plan` and `biases` have one entry a block."""
         keeps = self._keep(len(x))
         for index, (block, segments) in enumerate(zip(self, plan, strict=True)):
+            if index < first:
+                continue
             bias = None if biases is None else biases[index]
             keep = None if keeps is None else keeps[index].to(x)
             if self.checkpointing and torch.is_grad_enabled():

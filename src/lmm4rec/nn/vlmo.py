@@ -20,6 +20,7 @@ from lmm4rec.nn.multiway import (
     Multiway,
     PatchEmbedding,
     Segments,
+    States,
     embed,
     never_empty,
 )
@@ -56,6 +57,7 @@ class VlmoShape:
     patch: int = 16
     text_rows: int = 40
     types: int = 2
+    itm: bool = False  # whether there is a head that tells whether picture and words belong together
 
     @property
     def side(self) -> int:
@@ -123,21 +125,20 @@ class VlmoModel(nn.Module):
             self.logit_vl_scale = nn.Parameter(torch.empty(()))
         if shape.pooler is not None:
             self.pooler = nn.Linear(dim, shape.pooler)
+        if shape.itm:
+            self.itm = nn.Linear(dim, 2)
 
     def image_tokens(
         self, pixels: Float[Tensor, "batch channels height width"], *, vl: bool
     ) -> Float[Tensor, "batch image_tokens dim"]:
         """The last states of a picture's tokens, the class token first; with `vl` through the experts for both."""
-        x = self._picture(pixels)
-        rows = self.image_rows if self.bias_table is not None else None
-        return self._run(x, [("image", x.shape[1])], None, rows, vl=vl)
+        return self.run_image(self.embed_image(pixels), vl=vl)
 
     def text_tokens(
         self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"], *, vl: bool
     ) -> Float[Tensor, "batch tokens dim"]:
         """The last states of a text's tokens; only those where the mask is True mean something."""
-        rows = self.text_rows[: ids.shape[1], : ids.shape[1]] if self.bias_table is not None else None
-        return self._run(self._text(ids), [("text", ids.shape[1])], never_empty(mask), rows, vl=vl)
+        return self.run_text(self.embed_text(ids), mask, vl=vl)
 
     def fused_tokens(
         self,
@@ -146,29 +147,47 @@ class VlmoModel(nn.Module):
         mask: Bool[Tensor, "batch tokens"],
     ) -> Float[Tensor, "batch both dim"]:
         """The last states of a text's tokens, then a picture's, after attention over both."""
-        picture, text, mask = self._picture(pixels), self._text(ids), never_empty(mask)
+        return self.run_fused(torch.cat([self.embed_text(ids), self.embed_image(pixels)], dim=1), mask)
+
+    def run_image(self, x: States, *, vl: bool, first: int = 0) -> States:
+        """The last states from those that go into the block `first`."""
+        rows = self.image_rows if self.bias_table is not None else None
+        return self._run(x, [("image", x.shape[1])], None, rows, vl=vl, first=first)
+
+    def run_text(self, x: States, mask: Bool[Tensor, "batch tokens"], *, vl: bool, first: int = 0) -> States:
+        """The last states from those that go into the block `first`."""
+        length = x.shape[1]
+        rows = self.text_rows[:length, :length] if self.bias_table is not None else None
+        return self._run(x, [("text", length)], never_empty(mask), rows, vl=vl, first=first)
+
+    def run_fused(self, x: States, mask: Bool[Tensor, "batch text_tokens"], *, first: int = 0) -> States:
+        """The last states from those that go into the block `first`; the text comes first, `mask` is its own."""
+        length, mask = mask.shape[1], never_empty(mask)
         rows = None
         if self.bias_table is not None:
-            length = ids.shape[1]
             rows = pair_bias_rows(self.text_rows[:length, :length], self.image_rows, side=self.shape.side)
-        segments = [("text", ids.shape[1]), ("image", picture.shape[1])]
-        mask = torch.cat([mask, mask.new_ones(picture.shape[:2])], dim=1)
-        return self._run(torch.cat([text, picture], dim=1), segments, mask, rows, vl=True)
+        segments = [("text", length), ("image", x.shape[1] - length)]
+        mask = torch.cat([mask, mask.new_ones(len(x), x.shape[1] - length)], dim=1)
+        return self._run(x, segments, mask, rows, vl=True, first=first)
 
-    def _picture(self, pixels: Tensor) -> Tensor:
+    def embed_image(self, pixels: Float[Tensor, "batch channels height width"]) -> States:
+        """What the first block gets of a picture."""
         x = self.patches(pixels) + self.types.weight[1]
         return x if self.image_positions is None else x + self.image_positions
 
-    def _text(self, ids: Tensor) -> Tensor:
+    def embed_text(self, ids: Int[Tensor, "batch tokens"]) -> States:
+        """What the first block gets of a text."""
         x = embed(self.words, ids, at_most=self.shape.longest_text) + self.text_types.weight[0]
         if self.bias_table is None:
             x = x + self.text_positions.weight[: ids.shape[1]]
         return self.text_norm(x) + self.types.weight[0]
 
-    def _run(self, x: Tensor, own: Segments, mask: Tensor | None, rows: Tensor | None, *, vl: bool) -> Tensor:
+    def _run(
+        self, x: Tensor, own: Segments, mask: Tensor | None, rows: Tensor | None, *, vl: bool, first: int
+    ) -> Tensor:
         both = [("vl", x.shape[1])]
         plan = [both if vl and index >= self.shape.vl_start else own for index in range(len(self.blocks))]
-        return self.norm(self.blocks(x, plan, mask, self._biases(rows)))
+        return self.norm(self.blocks(x, plan, mask, self._biases(rows), first=first))
 
     def _biases(
         self, rows: Int[Tensor, "tokens tokens"] | None

@@ -16,6 +16,7 @@ from lmm4rec.nn.vlmo import INITIAL_REACH, VlmoModel, VlmoShape
 ITC = ("itc_image_proj.fc.weight", "itc_text_proj.fc.weight", "logit_scale")
 VL = ("itc_vl_image_proj.fc.weight", "itc_vl_text_proj.fc.weight", "logit_vl_scale")
 POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+ITM = ("itm_score.fc.weight", "itm_score.fc.bias")
 
 _LAYERS, _VL_LAYERS = r"transformer\.blocks\.(\d+)\.", r"transformer\.blocks\.(\d+)\.(?:mlp|norm2)_vl\."
 _BIAS_TABLE, _IMAGE_POSITIONS = "relative_position_bias_table", "transformer.pos_embed"
@@ -33,6 +34,7 @@ RENAMES = (
     (r"^types\.", "token_type_embeddings."), (r"^bias_table$", _BIAS_TABLE),
     (r"^itc_image\.", "itc_image_proj.fc."), (r"^itc_text\.", "itc_text_proj.fc."),
     (r"^vl_image\.", "itc_vl_image_proj.fc."), (r"^vl_text\.", "itc_vl_text_proj.fc."), (r"^pooler\.", "pooler.dense."),
+    (r"^itm\.", "itm_score.fc."),
 )  # fmt: skip
 """From the names here to the official ones."""
 
@@ -80,6 +82,7 @@ def _check(state: State, *, checkpoint: str, needs: Sequence[str]) -> None:
         absolute=with_positions or not with_bias, layer_scale=any(".gamma_" in name for name in state),
         itc=1 if has[ITC] else None, vl=1 if has[VL] else None, pooler=1 if has[POOLER] else None,
         vocabulary=1, image_size=1, patch=1, text_rows=1,
+        itm=any(name in state for name in ITM),
     )  # fmt: skip
     with torch.device("meta"):
         names = official_names(VlmoModel(smallest), RENAMES).values()
@@ -142,4 +145,5 @@ def _read_shape(state: State, given: Mapping[str, int | None], patch: int, befor
         vocabulary=len(state["text_embeddings.word_embeddings.weight"]),
         image_size=picture_size(given.get("image_size"), patch, default=before * patch), patch=patch,
         text_rows=len(state[_TEXT_POSITIONS]), types=len(state["token_type_embeddings.weight"]),
+        itm=ITM[0] in state,
     )  # fmt: skip

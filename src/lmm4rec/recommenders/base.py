@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lmm4rec.core.types import Batch, Features, Scorer
+from lmm4rec.nn.content import ContentPath
 from lmm4rec.nn.graph import InteractionGraph
 
 
@@ -35,6 +36,13 @@ class Recommender(nn.Module, ABC):
     @abstractmethod
     def embed(self, features: Features) -> Scorer:
         """What ranks: two matrices (`Embeddings`), or for the rare model without them another scorer."""
+
+    def content_paths(self) -> Mapping[str, ContentPath]:
+        """The model's own way from an item's content to its vector, where it has one that any item can take.
+
+        For each modality, what gives the columns that `Embeddings.parts` has under its name.
+        """
+        return {}
 
     @property
     def is_trained(self) -> bool:

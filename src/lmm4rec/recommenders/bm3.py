@@ -86,9 +86,9 @@ class BM3(Recommender):
         }
 
     def embed(self, features: Features) -> Embeddings:
-        """f(h_u) and f(h_i)."""
-        users, items = self._vectors()
-        return Embeddings(self.predictor(users), self.predictor(items))
+        """f(h_u) and f(h_i): content shapes them in training only."""
+        users, items = (self.predictor(side) for side in self._vectors())
+        return Embeddings(users, items, parts={"id": slice(0, users.shape[1])})
 
     def _vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         users, items = self.graph.sides(propagate(self.adjacency, self.nodes, self.layers))

@@ -52,4 +52,4 @@ class BPR(Recommender):
 
     def embed(self, features: Features) -> Embeddings:
         """The two tables."""
-        return Embeddings(self.users, self.items)
+        return Embeddings(self.users, self.items, parts={"id": slice(0, self.users.shape[1])})

@@ -37,9 +37,10 @@ class GRCN(Recommender):
     layers. Users and items are the ids' result beside each modality's vectors after one step of its own affinities;
     score = u · i. Loss: BPR plus `l2_weight` times half the squared norms of the batch's id vectors and prototypes.
 
-    An item that lacks a modality has no affinity in it. Differs from the authors' code: prototypes are routed (in the
-    public toolbox's port messages run from users to items, so they stay where they were); `layers` is free (there two);
-    confidences start at 1 (there around 0, where ids hardly travel and what starts below 0 is pruned for good).
+    An item that lacks a modality has no affinity in it; where it lacks all, its edges weigh as in a mean of neighbors.
+    Differs from the authors' code: prototypes are routed (in the public toolbox's port messages run from users to
+    items, so they stay where they were); `layers` is free (there two); confidences start at 1 (there around 0, where
+    ids hardly travel and what starts below 0 is pruned for good).
     """
 
     def __init__(
@@ -88,12 +89,18 @@ class GRCN(Recommender):
 
     def embed(self, features: Features) -> Embeddings:
         """Ids on the refined graph beside each modality's vectors."""
-        return Embeddings(*self._vectors(features))
+        users, items = self._vectors(features)
+        ids = users.shape[1] - sum(table.shape[1] for table in self.prototypes.values())
+        parts, start = {"id": slice(0, ids)}, ids
+        for modality in self.projections:
+            parts[modality] = slice(start, start := start + self.prototypes[modality].shape[1])
+        return Embeddings(users, items, parts=parts)
 
     def _vectors(self, features: Features) -> tuple[Float[Tensor, "users dims"], Float[Tensor, "items dims"]]:
         """The final vectors: ids on the refined graph, then each modality."""
         graph = self.graph
         users, items, to_users, to_items = [], [], [], []
+        seen = torch.zeros_like(graph.items, dtype=torch.float)
         user_trust, item_trust = self.confidence[: graph.n_users], self.confidence[graph.n_users :]
         for m, modality in enumerate(self.projections):
             content, edges = self._content(features[modality], modality)
@@ -103,6 +110,10 @@ class GRCN(Recommender):
             items.append(content + self._weigh(given).reverse(prototypes))
             to_users.append(received * item_trust[:, m][graph.items])
             to_items.append(given * user_trust[:, m][graph.users])
+            seen = seen + edges
+        bare = (seen == 0).float()  # nothing is known of the item that could speak against a like
+        to_users += [bare / graph.user_degrees[graph.users]]
+        to_items += [bare / graph.item_degrees[graph.items]]
         ids = self._convolve(*(torch.stack(weights).amax(dim=0).relu() for weights in (to_users, to_items)))
         return torch.cat([ids[0], *users], dim=1), torch.cat([ids[1], *items], dim=1)
 

@@ -56,4 +56,5 @@ class LightGCN(Recommender):
     def embed(self, features: Features) -> Embeddings:
         """The smoothed vectors of users and items."""
         smooth = propagate(self.adjacency, self.nodes, self.layers)
-        return Embeddings(smooth[: self.graph.n_users], smooth[self.graph.n_users :])
+        parts = {"id": slice(0, smooth.shape[1])}
+        return Embeddings(smooth[: self.graph.n_users], smooth[self.graph.n_users :], parts=parts)

@@ -20,4 +20,4 @@ class Popular(Recommender):
     def embed(self, features: Features) -> Embeddings:
         """One dimension: 1 for every user, the number of likes for every item."""
         likes = self.graph.item_degrees.float()
-        return Embeddings(likes.new_ones(self.graph.n_users, 1), likes[:, None])
+        return Embeddings(likes.new_ones(self.graph.n_users, 1), likes[:, None], parts={"bias": slice(0, 1)})

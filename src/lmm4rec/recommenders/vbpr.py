@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
+from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativeFloat, PositiveFloat, PositiveInt
+from lmm4rec.nn.content import ContentPath
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr, l2
 from lmm4rec.nn.tables import normal_table, row_blocks, rows, xavier_table
@@ -67,6 +69,11 @@ class VBPR(Recommender):
             {modality: xavier_table(x.shape[1], content_dim + 1, generator) for modality, x in features.items()}
         )
 
+    def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
+        """Renew the features' means."""
+        for modality in self.projections:
+            self.get_buffer(f"mean_{modality}").copy_(_mean(features[modality]))
+
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` and `l2` (projections included)."""
         users = self._user_vectors(batch.users)
@@ -83,15 +90,23 @@ class VBPR(Recommender):
         return {"bpr": bpr(scores[:, 0], scores[:, 1:]), "l2": decay}
 
     def embed(self, features: Features) -> Embeddings:
-        """[g_u, t_u, 1] and [g_i, E f_i, b_i + c · f_i]."""
-        everyone = torch.arange(self.graph.n_users, device=self.users.device)
-        everything = torch.arange(self.graph.n_items, device=self.items.device)
-        content, bias = self._content(features, everything)
-        users = self._user_vectors(everyone)
-        return Embeddings(
-            torch.cat([users, users.new_ones(len(users), 1)], dim=1),
-            torch.cat([self.items, content, bias[:, None]], dim=1),
-        )
+        """[g_u, 1, t_u, 1, ...] and [g_i, b_i, E f_i, c · f_i, ...]: ids, bias, then each modality."""
+        one = self.users.new_ones(self.graph.n_users, 1)
+        users, items = [self.users, one], [self.items, self.item_bias[:, None]]
+        for modality, path in self.content_paths().items():
+            users += [torch.cat([self.tastes[modality], one], dim=1)]
+            items += [path(features[modality])]
+        names = ("id", "bias", *self.projections)
+        ends = list(itertools.accumulate(part.shape[1] for part in items))
+        parts = {name: slice(start, end) for name, start, end in zip(names, [0, *ends], ends, strict=False)}
+        return Embeddings(torch.cat(users, dim=1), torch.cat(items, dim=1), parts=parts)
+
+    def content_paths(self) -> dict[Modality, ContentPath]:
+        """E and c of each modality."""
+        return {
+            modality: ContentPath(projection, self.get_buffer(f"mean_{modality}") if self.normalize else None)
+            for modality, projection in self.projections.items()
+        }
 
     def _user_vectors(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch dims"]:
         return torch.cat([rows(table, users) for table in (self.users, *self.tastes.values())], dim=1)
@@ -101,12 +116,8 @@ class VBPR(Recommender):
     ) -> tuple[Float[Tensor, "chosen content_dims"], Float[Tensor, " chosen"]]:
         """The projected features of the given items side by side, and the items' whole bias."""
         parts, bias = [], self.item_bias[items]
-        for modality, projection in self.projections.items():
-            blocks = row_blocks(features[modality], items)
-            if self.normalize:
-                projected = _project_normalized(blocks, projection, self.get_buffer(f"mean_{modality}"))
-            else:
-                projected = torch.cat([block @ projection for block in blocks])
+        for modality, path in self.content_paths().items():
+            projected = path.over(row_blocks(features[modality], items))
             parts.append(projected[:, :-1])
             bias = bias + projected[:, -1]
         return torch.cat(parts, dim=1), bias
@@ -116,19 +127,3 @@ def _mean(features: Float[Tensor, "items dim"]) -> Float[Tensor, " dim"]:
     """The mean over the rows that are not all zeros; it carries no gradient."""
     present = (features.detach() != 0).any(dim=1).sum()
     return features.detach().sum(dim=0) / present.clamp(min=1)
-
-
-def _project_normalized(
-    blocks: Iterable[Float[Tensor, "block dim"]], projection: Float[Tensor, "dim out"], mean: Float[Tensor, " dim"]
-) -> Float[Tensor, "chosen out"]:
-    """(content - mean) @ projection for rows scaled to length 1; zero where the row is.
-
-    Centering and scaling follow the product, where a row is 66 numbers instead of thousands.
-    """
-    wide = torch.cat([projection, mean[:, None]], dim=1)
-    pairs = [(block @ wide, torch.linalg.vector_norm(block, dim=1)) for block in blocks]
-    product, norms = (torch.cat(side) for side in zip(*pairs, strict=True))
-    squares = norms.square()
-    lengths = (squares - 2 * product[:, -1] + mean.square().sum()).clamp(min=1e-12).sqrt()
-    centered = (product[:, :-1] - mean @ projection) / lengths[:, None]
-    return torch.where((squares > 0)[:, None], centered, 0.0)

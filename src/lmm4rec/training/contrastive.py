@@ -1,148 +1,109 @@
-"""Contrastive training of an encoder on a catalog's own pairs of picture and words."""
+"""The objective of tuning: pictures and words of the same item find each other, and are told from look-alikes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from collections.abc import Mapping
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
-from lmm4rec.core.errors import TrainingError
-from lmm4rec.core.progress import progress
-from lmm4rec.core.types import Fraction, Inputs, Item, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from lmm4rec.core import parallel
+from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.nn.losses import contrastive
+from lmm4rec.nn.losses import contrastive, matching
+from lmm4rec.training.joint import ManySpaces, scale_of, vectors_of
 from lmm4rec.training.objective import Objective
-from lmm4rec.training.sampler import RowSampler
-from lmm4rec.training.trainer import History, Trainer
-
-LARGEST_SCALE = 100.0  # CLIP's bound on the inverse temperature (arXiv 2103.00020, sec. 2.5)
-
-
-@runtime_checkable
-class DualEncoder(Protocol):
-    """An encoder whose image and text vectors live in one space, with a learned log inverse temperature."""
-
-    logit_scale: Tensor
-
-
-class PairInputs:
-    """The prepared inputs of all pairs, kept in memory: decoded and tokenized once, not once an epoch."""
-
-    def __init__(self, encoder: Encoder, items: Sequence[Item], *, shown: bool) -> None:
-        """Pairs whose picture or words turn out to be missing are left out; `rows` are those that remain."""
-        blocks = []
-        bar = progress(total=len(items), description="preparing pairs", unit="item", shown=shown)
-        for start in range(0, len(items), 256):
-            blocks.append(encoder.prepare(items[start : start + 256]))
-            bar.update(len(items[start : start + 256]))
-        bar.close()
-        self.pixels = torch.cat([cast(Tensor, block.pixels) for block in blocks])
-        width = max(cast(Tensor, block.text_ids).shape[1] for block in blocks)
-        self.text_ids = torch.cat([_padded(cast(Tensor, block.text_ids), width) for block in blocks])
-        self.text_mask = torch.cat([_padded(cast(Tensor, block.text_mask), width) for block in blocks])
-        whole = self.text_mask.any(1)
-        whole &= torch.cat([_has_image(block) for block in blocks])
-        self.rows = torch.nonzero(whole).flatten()
-
-    def of(self, rows: Int[Tensor, " batch"], device: torch.device) -> Inputs:
-        """The inputs of the given rows, cut to the longest text among them."""
-        mask = self.text_mask[rows]
-        width = int(mask.sum(1).max())
-        ids = self.text_ids[rows, :width]
-        return Inputs(self.pixels[rows].to(device), ids.to(device), mask[:, :width].to(device))
-
-
-def _padded(tensor: Tensor, width: int) -> Tensor:
-    return F.pad(tensor, (0, width - tensor.shape[1]))
-
-
-def _has_image(inputs: Inputs) -> Tensor:
-    return inputs.has_image if inputs.has_image is not None else torch.ones(len(cast(Tensor, inputs.pixels))).bool()
+from lmm4rec.training.pairs import Augment, PairInputs
+from lmm4rec.training.passes import Passes
 
 
 class Contrastive(Objective):
-    """Each picture finds its words among the batch's and the other way round (CLIP, arXiv 2103.00020, fig. 3)."""
+    """Each picture finds its words among the batch's and the other way round (CLIP, arXiv 2103.00020, fig. 3).
 
-    def __init__(self, encoder: Encoder, pairs: PairInputs) -> None:
+    `weights` names the joint spaces in which it does, the encoder's main one first. With `matching_weight` the encoder
+    also tells pairs from their hardest look-alikes: for each picture words, and for each words a picture of another
+    pair, drawn by similarity in the main space (ALBEF, Li et al. 2021, arXiv 2107.07651, sec. 3.2, as in VLMo). Of
+    several processes each draws these from its own share of the batch; the contrastive losses are over all of it.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        pairs: PairInputs,
+        passes: Passes,
+        augment: Augment | None = None,
+        *,
+        weights: Mapping[str, float],
+        matching_weight: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.encoder, self.pairs = encoder, pairs
+        self.encoder, self.pairs, self.passes = encoder, pairs, passes
+        self.augment = augment or Augment()
+        self.weights, self.matching_weight = weights, matching_weight
+        self.noise = torch.Generator()
+
+    def begin_epoch(self, generator: torch.Generator) -> None:
+        """All noise of an epoch follows from the state in which the generator begins it, and takes nothing from it."""
+        peeked = torch.Generator()
+        peeked.set_state(generator.get_state())
+        self.noise.manual_seed(_seed(peeked))
 
     def losses(self, batch: Int[Tensor, " batch"], generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
-        """`contrastive`."""
-        image, text = self.vectors(batch)
-        scale = cast(DualEncoder, self.encoder).logit_scale.exp().clamp(max=LARGEST_SCALE)
-        return {"contrastive": contrastive(image, text, scale)}
+        """`contrastive`, `contrastive_SPACE` for each further joint space, `matching`."""
+        # changes are drawn for the whole batch, so that any number of processes sees the same
+        device = next(self.parameters()).device
+        inputs = self._own(self.augment(self.pairs.of(batch, torch.device("cpu")), self.noise), device)
+        with self.passes.seeded(_seed(self.noise) + parallel.number(), device):
+            vectors = self._vectors(inputs)
+            terms = {}
+            for index, (space, weight) in enumerate(self.weights.items()):
+                image, text = (parallel.gather(side, len(batch)) for side in vectors[space])
+                name = f"contrastive_{space}" if index else "contrastive"
+                terms[name] = weight * contrastive(image, text, scale_of(self.encoder, space))
+            if self.matching_weight:
+                terms["matching"] = self.matching_weight * self._matching(inputs, vectors)
+        return terms
 
     def vectors(self, rows: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
-        """The unit vectors of the rows' pictures and words."""
-        out = self.encoder(self.pairs.of(rows, next(self.parameters()).device))
-        return F.normalize(out["image"], dim=1), F.normalize(out["text"], dim=1)
+        """The unit vectors of the rows' pictures and words in the main space."""
+        main = next(iter(self.weights))
+        inputs = self.pairs.of(rows, next(self.parameters()).device)
+        image, text = self.passes(lambda part: vectors_of(self.encoder, part, [main])[main], inputs)
+        return image, text
+
+    def _own(self, inputs: Inputs, device: torch.device) -> Inputs:
+        return Inputs(*(None if values is None else parallel.share(values).to(device) for values in inputs))
+
+    def _vectors(self, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:
+        def flat(part: Inputs) -> tuple[Tensor, ...]:
+            return tuple(side for pair in vectors_of(self.encoder, part, list(self.weights)).values() for side in pair)
+
+        columns = self.passes(flat, inputs)
+        return dict(zip(self.weights, zip(columns[::2], columns[1::2], strict=True), strict=True))
+
+    def _matching(self, inputs: Inputs, vectors: Mapping[str, tuple[Tensor, Tensor]]) -> Float[Tensor, ""]:
+        main = next(iter(self.weights))
+        image, text = (side.detach() for side in vectors[main])
+        alike = (scale_of(self.encoder, main).detach() * image @ text.T).cpu()
+        tried = [inputs]
+        if len(alike) > 1:
+            words, pictures = (_other(scores, self.passes.noise) for scores in (alike, alike.T))
+            pixels, ids, mask = inputs.pixels, cast(Tensor, inputs.text_ids), cast(Tensor, inputs.text_mask)
+            tried.append(inputs._replace(pixels=cast(Tensor, pixels)[pictures.to(ids.device)]))
+            tried.append(inputs._replace(text_ids=ids[words.to(ids.device)], text_mask=mask[words.to(ids.device)]))
+        encoder = cast(ManySpaces, self.encoder)
+        logits = [self.passes(lambda part: (encoder.match(part).float(),), one)[0] for one in tried]
+        return matching(logits[0], torch.cat(logits[1:]) if len(logits) > 1 else logits[0][:0])
 
 
-def retrieval_recall(
-    image: Float[Tensor, "pairs dim"], text: Float[Tensor, "pairs dim"], ks: Sequence[int] = (1, 5, 10)
-) -> dict[str, float]:
-    """The share of pairs whose other half is among the `k` nearest, the mean of both directions."""
-    scores = image @ text.T
-    own = scores.diagonal()
-    ranks = torch.cat([(scores > own[:, None]).sum(1), (scores > own[None, :]).sum(0)])
-    return {f"retrieval_recall@{k}": float((ranks < k).float().mean()) for k in ks}
+def _other(scores: Float[Tensor, "rows columns"], generator: torch.Generator) -> Int[Tensor, " rows"]:
+    """A column for each row, never its own, drawn by the softmax of the scores."""
+    own = torch.eye(len(scores), dtype=torch.bool)
+    chances = scores.masked_fill(own, -torch.inf).softmax(dim=1)
+    return torch.multinomial(chances, 1, generator=generator)[:, 0]
 
 
-def fit_pairs(
-    encoder: Encoder,
-    items: Sequence[Item],
-    state_file: Path | None = None,
-    shown: bool = True,
-    *,
-    epochs: PositiveInt = 20,
-    batch_size: PositiveInt = 128,
-    learning_rate: PositiveFloat = 1e-5,
-    weight_decay: NonNegativeFloat = 0.1,
-    warmup: Fraction = 0.1,
-    patience: NonNegativeInt = 5,
-    valid: Fraction = 0.1,
-    seed: NonNegativeInt = 0,
-    device: str = "auto",
-) -> History:
-    """Fine-tune an encoder on pairs of picture and words; its best weights by held-out image-text retrieval stay in it.
-
-    Symmetric contrastive loss with learned temperature, AdamW, linear warm-up and cosine decay. `valid` is the share
-    of pairs held out to choose the epoch by retrieval_recall@5; `patience` counts epochs.
-
-    Raises:
-        TrainingError: the encoder has no joint space, or there are too few whole pairs.
-    """
-    if not isinstance(getattr(encoder, "logit_scale", None), Tensor) or not {"image", "text"} <= set(encoder.dims):
-        raise TrainingError(
-            f"{type(encoder).__name__} gives {', '.join(encoder.dims)} and cannot be tuned on image-text pairs: "
-            "take an encoder with image and text in one space, such as 'clip'"
-        )
-    pairs = PairInputs(encoder, items, shown=shown)
-    order = pairs.rows[torch.randperm(len(pairs.rows), generator=torch.Generator().manual_seed(seed))]
-    held_out = round(valid * len(order))
-    if len(order) - held_out < 2 or held_out < 2:
-        raise TrainingError(
-            f"fine-tuning needs at least 4 items with picture and words, got {len(order)} of {len(items)}"
-        )
-    objective = Contrastive(encoder, pairs)
-
-    def validate() -> Mapping[str, float]:
-        with torch.inference_mode():
-            blocks = [objective.vectors(rows) for rows in torch.split(order[:held_out], 256)]
-        image, text = (torch.cat(side) for side in zip(*blocks, strict=True))
-        return retrieval_recall(image, text)
-
-    trainer = Trainer(
-        epochs=epochs, optimizer="adamw", learning_rate=learning_rate, weight_decay=weight_decay, schedule="cosine",
-        warmup=warmup, clip_norm=1.0, metric="retrieval_recall@5", patience=patience, seed=seed, device=device,
-    )  # fmt: skip
-    batches = RowSampler(order[held_out:], batch_size=batch_size)
-    return trainer.fit(
-        objective, batches, validate, state_file=state_file, description="tuning the encoder", shown=shown
-    )
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,12 +11,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lmm4rec.core import parallel
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import CheckpointError, TrainingError
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lmm4rec.training import checkpoint
-from lmm4rec.training.objective import Batches, Objective
+from lmm4rec.training.objective import Batches, Group, Objective
+from lmm4rec.training.rates import Rates
 from lmm4rec.training.stopping import Stopping
 
 Row = Mapping[str, float | int]
@@ -32,6 +33,10 @@ class History:
     best_epoch: int = 0
     best: float = float("nan")
     seconds: float = 0.0  # training and validation, of all sittings
+
+
+class NotFiniteError(TrainingError):
+    """A loss or the gradient is infinite or NaN."""
 
 
 class Trainer:
@@ -55,8 +60,8 @@ class Trainer:
         device: str = "auto",
     ) -> None:
         """`warmup` is the share of all steps; `clip_norm` 0 clips nothing; `patience` 0 never stops early."""
-        self.epochs, self.optimizer, self.learning_rate = epochs, optimizer, learning_rate
-        self.weight_decay, self.schedule, self.warmup, self.clip_norm = weight_decay, schedule, warmup, clip_norm
+        self.epochs, self.optimizer, self.clip_norm = epochs, optimizer, clip_norm
+        self.rates = Rates(learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, warmup=warmup)
         self.metric, self.evaluate_every, self.patience = metric, evaluate_every, patience
         self.checkpoint_every_s, self.seed = checkpoint_every_s, seed
         self.device = choose_device(device)
@@ -78,7 +83,7 @@ class Trainer:
         finished epoch's row goes to the `listeners`, those of earlier sittings first.
 
         Raises:
-            TrainingError: a loss is not finite, or `validate` does not give the metric.
+            TrainingError: a loss or the gradient is not finite, or `validate` does not give the metric.
             CheckpointError: the state file is damaged or of another model.
         """
         objective.to(self.device)
@@ -92,29 +97,38 @@ class Trainer:
             for listen in listeners:
                 listen(row)
         saved = began = time.monotonic()
+        pause = self.checkpoint_every_s
         already = history.seconds
         bar = progress(total=self.epochs * len(batches), description=description, unit="batch", shown=shown)
         bar.update(len(history.rows) * len(batches))
         for epoch in range(len(history.rows) + 1, self.epochs + 1):
             if stopping.exhausted:
                 break
-            row = self._epoch(epoch, objective, batches, optimizer, generator, bar)
+            try:
+                row = self._epoch(epoch, objective, batches, optimizer, generator, bar)
+            except NotFiniteError as error:
+                raise TrainingError(f"{error}. {_last_good(state_file)}") from None
             if epoch % self.evaluate_every == 0 or epoch == self.epochs:
                 objective.eval()
                 row |= validate()
                 if stopping.update(epoch, self._value(row)):
-                    best = {name: tensor.detach().clone() for name, tensor in objective.state_dict().items()}
+                    best = {name: tensor.detach().clone() for name, tensor in _weights(objective).items()}
+            row |= objective.facts()
             history.rows.append(row)
             history.seconds = already + time.monotonic() - began
             for listen in listeners:
                 listen(row)
             last = epoch == self.epochs or stopping.exhausted
-            if state_file is not None and (last or time.monotonic() - saved >= self.checkpoint_every_s):
+            due = last or time.monotonic() - saved >= pause
+            if state_file is not None and due and parallel.is_first():
+                began_saving = time.monotonic()
                 _save(state_file, objective, best, optimizer, generator, stopping, history)
                 saved = time.monotonic()
+                if pause:  # a large state takes seconds to write: not more than a tenth of the time
+                    pause = max(self.checkpoint_every_s, 10 * (saved - began_saving))
         bar.close()
         if best:
-            objective.load_state_dict(best)
+            _load_weights(objective, best)
         objective.eval()
         history.best_epoch, history.best = stopping.best_epoch, stopping.best
         return history
@@ -130,43 +144,71 @@ class Trainer:
     ) -> dict[str, float | int]:
         objective.train()
         objective.begin_epoch(generator)
+        groups = self._groups(objective)
         totals: dict[str, float] = {}
         for index, batch in enumerate(batches.epoch(generator)):
             step = (epoch - 1) * len(batches) + index
-            rate = self.learning_rate * self._factor(step, self.epochs * len(batches))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            rates = self._set_rates(optimizer, groups, step, len(batches))
             terms = objective.losses(batch, generator)
             loss = torch.stack(list(terms.values())).sum()
             _check_finite(loss, terms, epoch, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            if self.clip_norm:
-                torch.nn.utils.clip_grad_norm_(objective.parameters(), self.clip_norm)
+            parallel.average_gradients(objective.parameters())
+            self._check_gradient(objective, terms, epoch, step)
             optimizer.step()
+            parallel.synchronize(generator)
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0.0) + float(term.detach())
             bar.update()
+        totals = parallel.average(totals)
         means = {f"loss.{name}": total / len(batches) for name, total in totals.items()}
         shown = {name.removeprefix("loss."): f"{value:.4f}" for name, value in means.items()}
         bar.set_postfix(epoch=epoch, **shown, refresh=False)
-        return {"epoch": epoch, "learning_rate": rate, "loss": sum(means.values()), **means}
+        return {"epoch": epoch, **rates, "loss": sum(means.values()), **means}
+
+    def _groups(self, objective: Objective) -> list[Group]:
+        """All that trains: first what learns at the trainer's own rates, named "", then the objective's groups."""
+        special = [group for group in objective.groups() if group.parameters]
+        apart = {id(weight) for group in special for weight in group.parameters}
+        rest = [weight for weight in objective.parameters() if weight.requires_grad and id(weight) not in apart]
+        return [Group("", tuple(rest), self.rates), *special] if rest else special
+
+    def _check_gradient(self, objective: Objective, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
+        """Refuse a gradient that is not finite, by one norm over all of it; clip it where that is asked for."""
+        weights = [weight for weight in objective.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        if not torch.isfinite(norm):
+            raise NotFiniteError(f"the gradient is not finite in epoch {epoch}, step {step}: {_listed(terms)}")
+        if self.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(weights, self.clip_norm, norm)
 
     def _make_optimizer(self, objective: Objective) -> torch.optim.Optimizer:
-        parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-        if not parameters:
+        groups = self._groups(objective)
+        if not groups:
             raise TrainingError("the objective has no parameter to train")
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer]
-        return kind(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        options = [
+            {
+                "params": list(group.parameters),
+                "lr": group.rates.learning_rate,
+                "weight_decay": group.rates.weight_decay,
+            }
+            for group in groups
+        ]
+        return kind(options, fused=True)
 
-    def _factor(self, step: int, steps: int) -> float:
-        """The share of the full learning rate at a step: linear warm-up, then the schedule down to 0."""
-        warm = self.warmup * steps
-        if step < warm:
-            return (step + 1) / max(warm, 1.0)
-        done = (step - warm) / max(steps - warm, 1.0)
-        curves = {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2}
-        return curves[self.schedule]
+    def _set_rates(
+        self, optimizer: torch.optim.Optimizer, groups: Sequence[Group], step: int, batches: int
+    ) -> dict[str, float]:
+        """Set each group's learning rate for a step; they are given by "learning_rate" and the group's name."""
+        rates = {}
+        for group, options in zip(groups, optimizer.param_groups, strict=True):
+            before = group.warm_start * batches
+            rate = 0.0 if step < before else group.rates.at(step - before, self.epochs * batches - before)
+            options["lr"] = rate
+            rates[f"learning_rate.{group.name}".removesuffix(".")] = rate
+        return rates
 
     def _value(self, row: Row) -> float:
         if self.metric not in row:
@@ -177,10 +219,31 @@ class Trainer:
 
 def _check_finite(loss: Tensor, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
     if not torch.isfinite(loss):
-        values = ", ".join(f"{name} = {float(term.detach()):.6g}" for name, term in terms.items())
-        raise TrainingError(
-            f"the loss is not finite in epoch {epoch}, step {step}: {values}. Try a lower learning_rate"
-        )
+        raise NotFiniteError(f"the loss is not finite in epoch {epoch}, step {step}: {_listed(terms)}")
+
+
+def _listed(terms: Mapping[str, Tensor]) -> str:
+    return ", ".join(f"{name} = {float(term.detach()):.6g}" for name, term in terms.items())
+
+
+def _last_good(state_file: Path | None) -> str:
+    """What is left to go on from."""
+    if state_file is None or not state_file.exists():
+        return "No state was kept yet: start again with a lower learning_rate"
+    epochs = len(checkpoint.load(state_file).facts["history"]["rows"])
+    return f"The last good state, that after epoch {epochs}, is in {state_file}. Try a lower learning_rate"
+
+
+def _weights(objective: Objective) -> dict[str, Tensor]:
+    """The state without the parameters that never change, which whoever made the objective has."""
+    fixed = {name for name, weight in objective.named_parameters() if not weight.requires_grad}
+    return {name: tensor for name, tensor in objective.state_dict().items() if name not in fixed}
+
+
+def _load_weights(objective: Objective, weights: Mapping[str, Tensor]) -> None:
+    """Raises RuntimeError where they are of another objective."""
+    fixed = {name: weight for name, weight in objective.named_parameters() if not weight.requires_grad}
+    objective.load_state_dict({**fixed, **weights})
 
 
 def _save(
@@ -193,7 +256,7 @@ def _save(
     history: History,
 ) -> None:
     facts = {"history": asdict(history), "stopping": asdict(stopping)}
-    state = checkpoint.State(objective.state_dict(), best, optimizer.state_dict(), generator.get_state(), facts)
+    state = checkpoint.State(_weights(objective), best, optimizer.state_dict(), generator.get_state(), facts)
     checkpoint.save(path, state)
 
 
@@ -207,7 +270,7 @@ def _restore(
     history: History,
 ) -> dict[str, Tensor]:
     try:
-        objective.load_state_dict(dict(state.weights))
+        _load_weights(objective, state.weights)
         optimizer.load_state_dict(dict(state.optimizer))
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(

@@ -41,6 +41,7 @@ def render(view: ReportView) -> str:
             slices=tables.slices(runs, view.metric),
             beyond=tables.beyond(runs),
             costs=tables.costs(runs),
+            alignment=tables.alignment(runs),
             metrics=tables.metrics(runs),
             quality=curves.quality_and_cost(view.runs, view.metric) if len(runs) > 1 else [],  # one point says nothing
             training=curves.training(view.runs, view.metric),

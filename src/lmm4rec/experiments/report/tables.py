@@ -65,11 +65,33 @@ def costs(runs: Sequence[RunView]) -> list[Column]:
         ("Epochs", "", "epochs", words.count),
         ("Trainable", "parameters", "trainable_parameters", words.count),
         ("Encoded", "items", "items_encoded", words.count),
+        ("Encodings", "in training", "encodings", words.count),
+        ("Encodings", "an epoch", "encodings_per_epoch", words.count),
+        ("Trainable", "in the encoder", "trainable_encoder_parameters", words.count),
     )
     cost = [run.cost for run in runs]
     return [
         _column(head, under, cost, key, show) for head, under, key, show in shown if any(key in row for row in cost)
     ]
+
+
+def alignment(runs: Sequence[RunView]) -> list[Column]:
+    """How pictures and words agree in the features; beside it how they did before the encoder was trained."""
+    shown: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+        ("Retrieval", "retrieval_recall@5", words.metric_value),
+        ("Alignment", "alignment", words.number),
+        ("Uniformity, pictures", "uniformity_image", words.number),
+        ("Uniformity, words", "uniformity_text", words.number),
+        ("Modality gap", "modality_gap", words.number),
+    )
+    now, before = [run.alignment for run in runs], [run.alignment_before for run in runs]
+    columns = []
+    for head, key, show in shown:
+        if any(key in row for row in now):
+            columns.append(_column(head, "recall@5" if key.startswith("retrieval") else "", now, key, show))
+        if any(key in row for row in before):
+            columns.append(_column("", "before training", before, key, show))
+    return columns
 
 
 def metrics(runs: Sequence[RunView]) -> list[Column]:

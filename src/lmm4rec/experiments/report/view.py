@@ -30,6 +30,8 @@ class RunView:
     history: Sequence[Figures] = ()  # a row an epoch: "epoch", "loss", and the validation metric where it was measured
     best_epoch: int = 0
     seed: int = 0
+    alignment: Figures = field(default_factory=dict)  # of pictures and words in the features that were used
+    alignment_before: Figures = field(default_factory=dict)  # the same before the encoder was trained, where it was
 
     @property
     def uses_content(self) -> bool:

@@ -1,0 +1,94 @@
+"""How well the vectors of pictures and words agree: alignment, uniformity, modality gap, retrieval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from lmm4rec.core.types import Features
+
+_BLOCK = 1024
+_MOST = 5_000
+
+
+def alignment(
+    image: Float[Tensor, "pairs dim"], text: Float[Tensor, "pairs dim"], *, power: float = 2.0
+) -> Float[Tensor, ""]:
+    """The mean over pairs of the distance of their two vectors to the `power` (Wang and Isola 2020, arXiv 2005.10242).
+
+    0 where each pair's vectors are the same; for unit vectors and power 2 at most 4, and 2 where they are unrelated.
+    """
+    return (image - text).norm(dim=1).pow(power).mean()
+
+
+def uniformity(vectors: Float[Tensor, "rows dim"], *, sharpness: float = 2.0) -> Float[Tensor, ""]:
+    """The log of the mean over distinct pairs of rows of exp(-`sharpness` · squared distance) (arXiv 2005.10242).
+
+    For unit vectors 0 where all are the same, and the lower the more evenly they cover the sphere; NaN for one row.
+    """
+    rows = len(vectors)
+    sums = [
+        torch.exp(-sharpness * torch.cdist(block, vectors).square()).sum() for block in torch.split(vectors, _BLOCK)
+    ]
+    return ((torch.stack(sums).sum() - rows) / (rows * (rows - 1))).log()
+
+
+def modality_gap(image: Float[Tensor, "pairs dim"], text: Float[Tensor, "pairs dim"]) -> Float[Tensor, ""]:
+    """The distance between the mean vectors of both sides (Liang et al. 2022, arXiv 2203.02053, sec. 4.1)."""
+    return (image.mean(0) - text.mean(0)).norm()
+
+
+def retrieval_recall(
+    image: Float[Tensor, "pairs dim"], text: Float[Tensor, "pairs dim"], ks: Sequence[int] = (1, 5, 10)
+) -> dict[str, float]:
+    """The share of pairs whose other half is among the `k` nearest of all, the mean of both directions.
+
+    Halves that are equally near come in random order: their expected share counts, so that vectors which are all the
+    same find no more than chance.
+    """
+    found = torch.zeros(len(ks), dtype=torch.float64)
+    for queries, answers in ((image, text), (text, image)):
+        for rows in torch.split(torch.arange(len(queries), device=queries.device), _BLOCK):
+            found += _hits(queries[rows] @ answers.T, rows, ks).cpu()
+    return {f"retrieval_recall@{k}": float(value) for k, value in zip(ks, found / (2 * len(image)), strict=True)}
+
+
+def _hits(
+    scores: Float[Tensor, "queries answers"], own: Int[Tensor, " queries"], ks: Sequence[int]
+) -> Float[Tensor, " ks"]:
+    """For each k the expected number of queries whose own answer is among the k best."""
+    mine = scores.gather(1, own[:, None])
+    nearer, equal = (scores > mine).sum(1), (scores == mine).sum(1)
+    return torch.stack([((k - nearer) / equal).clamp(0, 1).sum() for k in ks]).double()
+
+
+def measure_alignment(features: Features, *, most: int = _MOST) -> dict[str, float]:
+    """All measures of the "image" and "text" vectors of a catalog, scaled to length 1; empty where they do not apply.
+
+    They apply where both are there in the same width, for at least two items that have both. Beyond `most` such items
+    they are taken of that many, drawn with a fixed seed; `pairs` is how many.
+    """
+    image, text = features.get("image"), features.get("text")
+    if image is None or text is None or image.shape[1] != text.shape[1]:
+        return {}
+    whole = (image.any(1) & text.any(1)).nonzero().flatten()
+    if len(whole) < 2:
+        return {}
+    if len(whole) > most:
+        drawn = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))[:most]
+        whole = whole[drawn.sort().values]
+    image, text = (F.normalize(side[whole].float(), dim=1) for side in (image, text))
+    measures = {
+        "alignment": float(alignment(image, text)),
+        "uniformity_image": float(uniformity(image)),
+        "uniformity_text": float(uniformity(text)),
+        "modality_gap": float(modality_gap(image, text)),
+        **retrieval_recall(image, text),
+        "pairs": len(whole),
+    }
+    return {name: value for name, value in measures.items() if math.isfinite(value)}

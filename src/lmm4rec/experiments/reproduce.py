@@ -1,0 +1,115 @@
+"""A run made again, and compared with what it said: numbers, data, environment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.files import read_json, write_json
+from lmm4rec.experiments.environment import environment
+from lmm4rec.experiments.run import run
+from lmm4rec.experiments.summary.collect import read_result
+
+TOLERANCE = 1e-6  # of metrics, all of which lie between 0 and 1
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A number that came out otherwise."""
+
+    name: str
+    before: float
+    now: float
+
+    @property
+    def size(self) -> float:
+        """By how much."""
+        return abs(self.now - self.before)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What a run said, and what it says today."""
+
+    out: Path
+    compared: int  # metrics
+    differences: list[Difference]  # beyond the tolerance, largest first
+    largest: float  # of all
+    tolerance: float
+    same_split: bool
+    changed: Mapping[str, tuple[str, str]]  # what of the environment is another: then, now
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether data and numbers are the same, within the tolerance."""
+        return self.same_split and not self.differences
+
+
+def reproduce(
+    folder: Path, *, out: Path | None = None, tolerance: float = TOLERANCE, shown: bool = True
+) -> Reproduction:
+    """Run a finished run's `experiment.toml` again, into `out` (default: beside it), and compare.
+
+    Validation and test metrics are compared one by one; costs are not. The outcome is written to `reproduction.json`.
+
+    Raises:
+        CheckpointError: there is no finished run in the folder.
+        ConfigError: the tolerance is no number from 0.
+    """
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise ConfigError(f"a tolerance is a number from 0, got {tolerance}")
+    first = read_result(folder)
+    place = out or folder.with_name(f"{folder.name}-again")
+    conf = {"title": first.plan.title, **first.plan.tables}
+    again = run(conf, out=place, resume=(place / "experiment.toml").exists(), shown=shown)
+    pairs = [
+        Difference(f"{part}.{name}", float(value), float(again.metrics[part].get(name, math.nan)))
+        for part in ("valid", "test")
+        for name, value in first.metrics[part].items()
+    ]
+    beyond = [pair for pair in pairs if not pair.size <= tolerance]  # what is missing now is NaN, and beyond as well
+    found = Reproduction(
+        out=place,
+        compared=len(pairs),
+        differences=sorted(beyond, key=lambda pair: pair.size, reverse=True),
+        largest=max(pair.size for pair in pairs),
+        tolerance=tolerance,
+        same_split=first.metrics["data"]["split_fingerprint"] == again.metrics["data"]["split_fingerprint"],
+        changed=_changed(read_json(first.folder.environment), environment()),
+    )
+    write_json(place / "reproduction.json", {"of": str(folder), **_plain(found)})
+    return found
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Versions, machine and commit that are not the same."""
+    flat_before, flat_now = _flat(before), _flat(now)
+    names = [name for name in {**flat_before, **flat_now} if name not in ("command", "started")]
+    pairs = {name: (flat_before.get(name, "-"), flat_now.get(name, "-")) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _flat(found: Mapping[str, Any]) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": str(inner) for key, inner in value.items()}
+        else:
+            flat[name] = str(value)
+    return flat
+
+
+def _plain(found: Reproduction) -> dict[str, Any]:
+    return {
+        "succeeded": found.succeeded,
+        "compared": found.compared,
+        "tolerance": found.tolerance,
+        "largest_difference": found.largest,
+        "same_split": found.same_split,
+        "differences": {pair.name: [pair.before, pair.now] for pair in found.differences},
+        "environment": {name: list(pair) for name, pair in found.changed.items()},
+    }

@@ -1,0 +1,1 @@
+"""Hyper-parameter search by the validation part alone."""

@@ -1,0 +1,44 @@
+"""The [search] table: how settings are tried, and how many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.types import NonNegativeInt, PositiveInt
+from lmm4rec.experiments.arguments import resolve
+from lmm4rec.experiments.spec import TABLES, Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """The keys of [search]; those with a dot in them are the space."""
+
+    budget: PositiveInt = 20  # settings tried, the same for every cell; the pruned and the failed ones count
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    pruner: Literal["median", "none"] = "median"
+    startup: NonNegativeInt = 5  # settings that are drawn at random before TPE learns, and that no pruner touches
+    warmup: NonNegativeInt = 5  # epochs before a setting can be pruned
+    storage: str = ""  # a database URL, such as "postgresql://..."; empty: an SQLite file in the search's folder
+    seed: NonNegativeInt = 0  # of the sampler
+    space: Table  # dotted key -> list, or { low, high, log, step }
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> SearchOptions:
+        """The options of a [search] table, in which dotted keys (or a table of them, `space`) are the space.
+
+        Raises:
+            ConfigError: a key or value is wrong.
+        """
+        rest, space = dict(table), dict(table.get("space", {}))
+        for key in table:
+            if "." in key:
+                space[key] = rest.pop(key)
+            elif key in TABLES:
+                raise ConfigError(
+                    f"[search] has a table '{key}': put dotted keys in quotes, such as \"{key}.KEY\" = [...]"
+                )
+        (arguments,) = resolve({**rest, "space": space}, "search", cls)
+        return cls(**arguments)

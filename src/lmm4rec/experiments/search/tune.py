@@ -1,0 +1,233 @@
+"""The search: Optuna proposes settings, validation judges them, the best one becomes a conf file.
+
+A search that was killed ends with the settings that it would have tried anyway: each proposal depends on the seed and
+on the settings judged before it, and on nothing that a process remembers. The setting that was being tried goes on
+where it stood.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from lmm4rec.core.errors import ConfigError, TrainingError, optional
+from lmm4rec.core.files import read_json, write_json, write_text
+from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.experiments.listeners import Listener
+from lmm4rec.experiments.plan import make_plan
+from lmm4rec.experiments.search.options import SearchOptions
+from lmm4rec.experiments.search.space import check_space, draw, grid
+from lmm4rec.experiments.search.trial import judge
+from lmm4rec.experiments.spec import Table, load_spec, read_conf
+from lmm4rec.experiments.workbench import Workbench
+
+_ERROR = "error"  # the attribute of a trial whose training failed, so that it counts; one that was killed has none
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search found."""
+
+    folder: Path
+    best: Mapping[str, Any]  # dotted key -> value
+    value: float  # of the validation metric
+    trials: int
+
+    @property
+    def conf(self) -> Path:
+        """The best setting as a conf file that `lmm4rec run` takes."""
+        return self.folder / "best.conf"
+
+
+def split_conf(conf: str | Path | Table) -> tuple[str, dict[str, Any], SearchOptions]:
+    """The name, the ordinary tables and the search of a conf file with a [search] table.
+
+    Raises:
+        ConfigError: there is no such table, or it is wrong.
+    """
+    name, content = read_conf(conf)
+    if "search" not in content:
+        raise ConfigError("the conf has no [search] table: give it a budget and a space to search")
+    options = SearchOptions.of(content.pop("search"))
+    if not options.space:
+        raise ConfigError(
+            '[search] has no space: add keys such as "recommender.l2_weight" = { low = 1e-5, high = 1e-1 }'
+        )
+    return name, content, options
+
+
+def tune(
+    conf: Table, options: SearchOptions, folder: Path, *, workbench: Workbench | None = None, shown: bool = True
+) -> Tuned:
+    """Search the space of an ordinary conf for the setting that validates best; what is done is not done again.
+
+    Raises:
+        ConfigError: the conf or the space is wrong, or the folder holds another search.
+        TrainingError: every setting failed.
+        MissingExtraError: Optuna is not installed.
+    """
+    optuna = optional("optuna", extra="search", purpose="hyper-parameter search")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    check_space(options.space, conf)
+    points = grid(options.space) if options.sampler == "grid" else []
+    if len(points) > options.budget:
+        raise ConfigError(
+            f"the grid has {len(points)} settings, the budget is {options.budget}: shrink one, raise the other"
+        )
+    _claim(folder, conf, options)
+    study = _open(optuna, folder, options, fingerprint(conf, dict(options.space)))
+    bench = workbench or Workbench()
+    wanted = min(options.budget, len(points)) if points else options.budget
+    while (done := _judged(optuna, study)) < wanted:
+        study.sampler = _sampler(optuna, options, done)
+        if points and not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
+            study.enqueue_trial(points[done])  # one that a kill left waiting is this very point
+        trial = study.ask()
+        _carry_out(optuna, study, trial, conf, options, folder, bench)
+        _tell(study, trial, done + 1, wanted, shown)
+    return _finish(optuna, study, conf, options, folder)
+
+
+def _claim(folder: Path, conf: Table, options: SearchOptions) -> None:
+    """Write down what is searched, or see that it is what was begun here."""
+    wanted = {
+        "conf": dict(conf),
+        "search": {"sampler": options.sampler, "seed": options.seed, "space": dict(options.space)},
+    }
+    digest = fingerprint(wanted)
+    path = folder / "search.json"
+    if path.exists() and read_json(path)["fingerprint"] != digest:
+        raise ConfigError(f"{folder} holds a search of another conf or space; name another folder with -o")
+    if not path.exists():
+        write_json(path, {"fingerprint": digest, **wanted})
+
+
+def _open(optuna: Any, folder: Path, options: SearchOptions, name: str) -> Any:
+    """The study, in the folder's SQLite file or in the database asked for; trials of a killed sitting are closed."""
+    url = options.storage or f"sqlite:///{(folder / 'search.db').resolve()}"
+    storage = optuna.storages.RDBStorage(url)
+    study = optuna.create_study(
+        storage=storage, study_name=name, direction="maximize", load_if_exists=True, pruner=_pruner(optuna, options)
+    )
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    return study
+
+
+def _pruner(optuna: Any, options: SearchOptions) -> Any:
+    if options.pruner == "none":
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.MedianPruner(n_startup_trials=options.startup, n_warmup_steps=options.warmup)
+
+
+def _sampler(optuna: Any, options: SearchOptions, done: int) -> Any:
+    """A sampler for the next setting, seeded by how many there are already: nothing is remembered between them."""
+    seed = int(fingerprint(options.seed, done)[:8], 16)
+    if options.sampler == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=options.startup)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _judged(optuna: Any, study: Any) -> int:
+    states = optuna.trial.TrialState
+    trials = study.get_trials(deepcopy=False)
+    return sum(t.state in (states.COMPLETE, states.PRUNED) or _ERROR in t.user_attrs for t in trials)
+
+
+def _carry_out(
+    optuna: Any, study: Any, trial: Any, conf: Table, options: SearchOptions, folder: Path, bench: Workbench
+) -> None:
+    setting = draw(trial, options.space)
+    plan = make_plan(load_spec(conf, setting))
+    place = folder / "trials" / fingerprint(setting)
+    listener = _reporter(optuna, trial, plan.tables["train"]["metric"])
+    began = time.monotonic()
+    trial.set_user_attr("setting", setting)
+    try:
+        value = judge(plan, place, bench, [listener])
+    except optuna.TrialPruned:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    except TrainingError as error:  # a setting that diverges is a result
+        trial.set_user_attr(_ERROR, str(error))
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    else:
+        trial.set_user_attr("seconds", round(time.monotonic() - began, 2))
+        study.tell(trial, value)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _reporter(optuna: Any, trial: Any, metric: str) -> Listener:
+    reported: set[int] = set()
+
+    def report(row: Mapping[str, float | int]) -> None:
+        epoch = int(row["epoch"])
+        if metric not in row or epoch in reported:
+            return
+        reported.add(epoch)
+        trial.report(row[metric], epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    return report
+
+
+def _tell(study: Any, trial: Any, number: int, wanted: int, shown: bool) -> None:
+    if not shown:
+        return
+    record = study.trials[trial.number]
+    value = "failed" if _ERROR in record.user_attrs else record.state.name.lower()
+    value = f"{record.value:.4f}" if record.value is not None and value == "complete" else value
+    setting = ", ".join(f"{key} = {_short(value)}" for key, value in record.user_attrs["setting"].items())
+    logging.getLogger(__name__).info("%d of %d: %s  (%s)", number, wanted, value, setting)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _finish(optuna: Any, study: Any, conf: Table, options: SearchOptions, folder: Path) -> Tuned:
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if not complete:
+        errors = [trial.user_attrs[_ERROR] for trial in study.trials if _ERROR in trial.user_attrs]
+        raise TrainingError(
+            f"none of {len(study.trials)} settings could be judged; the last one: {(errors or ['-'])[-1]}"
+        )
+    best = max(complete, key=lambda trial: (trial.value, -trial.number))  # of equals the first
+    setting = dict(best.user_attrs["setting"])
+    found = load_spec(conf, setting)
+    write_text(folder / "best.conf", _conf_text(found.title, dict(found.tables), best.value, len(study.trials)))
+    rows = [
+        {"number": t.number, "state": t.state.name.lower(), "value": t.value, **t.user_attrs}
+        for t in study.trials
+        if t.state != optuna.trial.TrialState.FAIL or _ERROR in t.user_attrs
+    ]
+    result = {
+        "best": setting,
+        "value": best.value,
+        "budget": options.budget,
+        "sampler": options.sampler,
+        "trials": rows,
+    }
+    write_json(folder / "tuned.json", result)
+    return Tuned(folder, setting, best.value, len(rows))
+
+
+def _conf_text(title: str, tables: dict[str, Any], value: float, trials: int) -> str:
+    said = f"# The best of {trials} settings by validation: {value:.4f}. `lmm4rec run` takes this file.\n"
+    return said + tomli_w.dumps({"title": title, **tables})
+
+
+def read_tuned(folder: Path) -> Tuned | None:
+    """What the search in a folder found; None where it is not done."""
+    path = folder / "tuned.json"
+    if not path.exists():
+        return None
+    found = read_json(path)
+    return Tuned(folder, found["best"], found["value"], len(found["trials"]))

@@ -1,0 +1,1 @@
+"""Studies: many runs that differ along axes, made by several processes, ended at any time and gone on with."""

@@ -1,0 +1,110 @@
+"""The study folder: where its files lie, what is done, what failed."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lmm4rec.core.errors import CheckpointError, ConfigError, LMM4RecError
+from lmm4rec.core.files import read_json, write_json
+from lmm4rec.experiments.folder import RunFolder
+from lmm4rec.experiments.study.cells import Cell
+from lmm4rec.experiments.study.claims import Claims
+from lmm4rec.experiments.study.spec import StudySpec
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The paths of a study's files."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """What the study is: its options, its cells and their axes; what the report reads."""
+        return self.path / "study.json"
+
+    @property
+    def report(self) -> Path:
+        """The folder of page, tables and figures."""
+        return self.path / "report"
+
+    @property
+    def claims(self) -> Claims:
+        """Who is at what."""
+        return Claims(self.path / "claims")
+
+    def cell(self, name: str) -> RunFolder:
+        """The run folder of a cell."""
+        return RunFolder(self.path / "cells" / name)
+
+    def search(self, design: str) -> Path:
+        """The folder of a design's hyper-parameter search."""
+        return self.path / "searches" / design
+
+    def made(self, content: str) -> Path:
+        """The mark that features are in the store."""
+        return self.path / "content" / f"{content}.json"
+
+    def failure(self, stage: str) -> Path:
+        """What went wrong with a stage."""
+        return self.path / "failures" / f"{stage}.json"
+
+    def failures(self) -> dict[str, Mapping[str, Any]]:
+        """All that went wrong and has not gone right since, by stage."""
+        return {path.stem: read_json(path) for path in sorted((self.path / "failures").glob("*.json"))}
+
+    @contextmanager
+    def recording(self, stage: str) -> Iterator[None]:
+        """Write down an error in the block. One that a user can mend ends here, any other ends the process."""
+        try:
+            yield
+        except LMM4RecError as error:
+            self.write_failure(stage, type(error).__name__, str(error), traceback.format_exc())
+        except BaseException as error:
+            if not isinstance(error, KeyboardInterrupt | SystemExit):
+                self.write_failure(stage, type(error).__name__, str(error), traceback.format_exc())
+            raise
+        else:
+            self.failure(stage).unlink(missing_ok=True)
+
+    def write_failure(self, stage: str, kind: str, message: str, trace: str = "", *, pid: int = 0) -> None:
+        """Record what went wrong, and in which process (0: this one)."""
+        facts = {"error": kind, "message": message, "when": self.claims.now(), "pid": pid or os.getpid()}
+        write_json(self.failure(stage), {**facts, "traceback": trace})
+
+
+def open_study(spec: StudySpec, cells: Sequence[Cell], out: Path | None, *, resume: bool) -> StudyFolder:
+    """The folder for a study: new, or one to go on with (which may have grown since, by values or axes' order).
+
+    Raises:
+        ConfigError: the folder holds a study and one to resume was not asked for, or something else.
+        CheckpointError: there is nothing to resume.
+    """
+    folder = StudyFolder(out or Path("runs") / spec.name)
+    if folder.record.exists() and not resume:
+        raise ConfigError(
+            f"{folder.path} already holds a study: add --resume to go on with it, or name another with -o"
+        )
+    if resume and not folder.record.exists():
+        raise CheckpointError(f"there is nothing to resume in {folder.path}: it has no study.json")
+    if not folder.record.exists() and folder.path.exists() and any(folder.path.iterdir()):
+        raise ConfigError(f"{folder.path} is not empty and holds no study; name another folder with -o")
+    record = {
+        "name": spec.name,
+        "title": spec.title,
+        "options": asdict(spec.options),
+        "search": asdict(spec.search) if spec.search else None,
+        "axes": {axis: [value.name for value in values] for axis, values in spec.axes.items()},
+        "cells": [
+            {"name": cell.name, "axes": dict(cell.axes), "searched": bool(cell.space), "design": cell.design_name}
+            for cell in cells
+        ],
+    }
+    write_json(folder.record, record)
+    return folder

@@ -1,0 +1,127 @@
+"""Study confs: what is fixed, the axes along which cells differ, and how the study is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmm4rec.core.errors import ConfigError, did_you_mean
+from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveInt
+from lmm4rec.experiments.arguments import resolve
+from lmm4rec.experiments.search.options import SearchOptions
+from lmm4rec.experiments.spec import TABLES, Table, read_conf
+from lmm4rec.experiments.study.ready import ready_values
+
+OWN_TABLES = ("study", "axes", "search")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """The keys of [study]."""
+
+    metric: str = "recall@20"  # by which the report compares
+    workers: NonNegativeInt = 0  # processes; 0: one a core
+    threads: PositiveInt = 1  # of each process; it is part of what makes a number repeat to the last digit
+    skip: Sequence[Mapping[str, str | list[str]]] = ()  # combinations that there are not
+    reference: str = ""  # the cell design that the others are compared with; empty: the best by validation
+    level: Fraction = 0.05  # of significance, over a family
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of an axis."""
+
+    name: str
+    overrides: Table
+    space: Table  # hyper-parameters to search for cells of this value
+    without: frozenset[str]  # axes and tables that it has nothing to do with
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """A study conf, read and checked as far as that goes without looking at cells."""
+
+    name: str
+    title: str
+    options: StudyOptions
+    fixed: Table  # an ordinary conf, where the axes leave it one
+    axes: Mapping[str, Sequence[Value]]
+    search: SearchOptions | None
+
+
+def load_study(conf: str | Path | Table, overrides: Table | None = None) -> StudySpec:
+    """The spec of a study conf (or of the same as a mapping), dotted keys overridden: `{"axes.seed": [0]}`.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, it has no axes, or a table, key or value is wrong.
+    """
+    name, content = read_conf(conf, overrides)
+    title = content.pop("title", name)
+    if not isinstance(title, str):
+        raise ConfigError(f"title must be text, got {title!r}")
+    known = (*TABLES, *OWN_TABLES)
+    for key, table in content.items():
+        if key not in known:
+            raise ConfigError(f"unknown table [{key}].{did_you_mean(key, known)} There are: {', '.join(known)}")
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"'{key}' must be a table: write [{key}] on a line of its own, got {table!r}")
+    if not content.get("axes"):
+        raise ConfigError("a study needs an [axes] table; a conf without one is run by `lmm4rec run`")
+    axes = {axis: _values(axis, values) for axis, values in content["axes"].items()}
+    search = dict(content["search"]) if "search" in content else None
+    fixed = {key: table for key, table in content.items() if key in TABLES}
+    if search is None and (named := [v.name for values in axes.values() for v in values if v.space]):
+        raise ConfigError(f"'{named[0]}' has a search space, and there is no [search] table with a budget")
+    (options,) = resolve(content.get("study", {}), "study", StudyOptions)
+    _check_names(axes, options["skip"])
+    return StudySpec(
+        name, title, StudyOptions(**options), fixed, axes, None if search is None else SearchOptions.of(search)
+    )
+
+
+def _values(axis: str, given: Any) -> list[Value]:
+    if isinstance(given, list):
+        given = ready_values(axis, given)
+    if not isinstance(given, Mapping) or not given:
+        raise ConfigError(
+            f"axes.{axis} must list its values or be a table with a table for each, such as "
+            f'BPR = {{ "recommender.name" = "bpr" }}; got {given!r}'
+        )
+    return [_value(axis, str(name), table) for name, table in given.items()]
+
+
+def _value(axis: str, name: str, table: Any) -> Value:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"axes.{axis}.{name} must be a table of dotted keys and values, got {table!r}")
+    rest = dict(table)
+    space, without = rest.pop("search", {}), rest.pop("without", [])
+    if not isinstance(space, Mapping) or not isinstance(without, list):
+        raise ConfigError(f"axes.{axis}.{name}: `search` is a table of keys, `without` a list of names")
+    for key in rest:
+        if key.split(".")[0] not in TABLES or "." not in key:
+            raise ConfigError(
+                f"axes.{axis}.{name} sets '{key}'; expected TABLE.KEY in quotes, of the tables {', '.join(TABLES)}"
+            )
+    names_first = sorted(rest.items(), key=lambda item: item[0].rpartition(".")[2] not in ("name", "method"))
+    return Value(name, dict(names_first), dict(space), frozenset(without))
+
+
+def _check_names(axes: Mapping[str, Sequence[Value]], skip: Sequence[Mapping[str, Any]]) -> None:
+    for axis, values in axes.items():
+        for value in values:
+            _require_known(value.without, {*axes, *TABLES}, f"axes.{axis}.{value.name}: `without`")
+    for rule in skip:
+        _require_known(rule, axes, "study.skip")
+        for axis, names in rule.items():
+            wanted = [names] if isinstance(names, str) else names
+            _require_known(wanted, [value.name for value in axes[axis]], f"study.skip: {axis}")
+
+
+def _require_known(names: Any, known: Any, where: str) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"{where} names '{name}'.{did_you_mean(name, known)} There are: {', '.join(sorted(known))}"
+            )

@@ -1,0 +1,71 @@
+"""A study from conf to report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lmm4rec.experiments.spec import Table, read_conf
+from lmm4rec.experiments.study.cells import Cell, make_cells
+from lmm4rec.experiments.study.folder import StudyFolder, open_study
+from lmm4rec.experiments.study.spec import StudySpec, load_study
+from lmm4rec.experiments.study.work import carry_out, run_workers
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study left behind."""
+
+    folder: StudyFolder
+    done: Sequence[str]  # names of cells
+    failed: Sequence[str]  # names of cells that have no result, because of themselves or of a stage before them
+
+
+def study(
+    conf: str | Path | Table,
+    overrides: Table | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    shown: bool = True,
+) -> StudyResult:
+    """Carry out a study conf: every cell that is not done yet, several at a time.
+
+    `overrides` are dotted keys (`{"axes.seed": [0], "train.epochs": 5}`).
+    `out` is the study folder (default `runs/NAME`). `workers` are processes on this machine (default: those of [study],
+    else one a core); 0 works in this process. Other machines join by the same call with `resume` on the same folder.
+
+    Raises:
+        ConfigError: before any work, where the conf is wrong or the folder taken.
+    """
+    spec = load_study(conf, overrides)
+    cells = make_cells(spec)
+    folder = open_study(spec, cells, Path(out) if out else None, resume=resume)
+    since = folder.claims.now()
+    count = worker_count(spec, cells) if workers is None else workers
+    if count:
+        name, tables = read_conf(conf, overrides)
+        run_workers({"title": name, **tables}, folder, count, since, shown=shown)
+    else:
+        _here(spec, cells, folder, since)
+    done = [cell.name for cell in cells if folder.cell(cell.name).is_finished]
+    return StudyResult(folder, done, [cell.name for cell in cells if cell.name not in done])
+
+
+def worker_count(spec: StudySpec, cells: Sequence[Cell]) -> int:
+    """How many workers a study has where nobody says: as [study] says, or one a core."""
+    return min(spec.options.workers or max(1, (os.cpu_count() or 1) // spec.options.threads), len(cells))
+
+
+def _here(spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder, since: float) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(spec.options.threads)
+    try:
+        carry_out(cells, folder, spec.search, since)
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,104 @@
+"""Features changed on purpose, to learn what content is worth: shuffled between items, replaced by noise, hidden."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lmm4rec.core.errors import ConfigError, did_you_mean
+from lmm4rec.core.types import Features, Fraction, Modality, NonNegativeInt
+
+Ablation = Literal["shuffle", "noise"]
+
+Rows = Float[Tensor, "items _dim"]
+
+
+def altered(
+    features: Features,
+    part: Literal["train", "test"],
+    *,
+    ablate: Mapping[str, Ablation] | None = None,
+    hide: Mapping[str, Fraction] | None = None,
+    hide_at: Literal["always", "train", "test"] = "always",
+    alter_seed: NonNegativeInt = 0,
+) -> Features:
+    """The features as a part of the run sees them; untouched where neither `ablate` nor `hide` asks for a change.
+
+    Args:
+        features: as the encoder gives them; a row of zeros is an item that lacks the modality, and stays one.
+        part: "train" (training, validation included) or "test".
+        ablate: modality = "shuffle" (each item gets the vector of another item) or "noise" (Gaussian vectors with the
+            mean and the spread of each column).
+        hide: modality = the share of the items that have it whose vector is hidden, as if they lacked it. A larger
+            share hides what a smaller one hides, and more.
+        hide_at: when they are hidden: "always", in "train" alone, or in the "test" alone, of a model that saw all.
+        alter_seed: of all three; the same seed alters the same items in the same way.
+
+    Raises:
+        ConfigError: a modality is not there.
+    """
+    ablate, hide = ablate or {}, hide or {}
+    _require({*ablate, *hide}, features)
+    changed = {modality: _ablated(x, modality, ablate.get(modality), alter_seed) for modality, x in features.items()}
+    if hide_at not in ("always", part):
+        return changed
+    return {modality: _hidden(x, modality, hide.get(modality, 0.0), alter_seed) for modality, x in changed.items()}
+
+
+def differs_at_test(hide: Mapping[str, float] | None, hide_at: str) -> bool:
+    """Whether the test sees other features than training does."""
+    return bool(hide) and hide_at != "always"
+
+
+def _ablated(x: Rows, modality: Modality, how: str | None, seed: int) -> Rows:
+    if how is None:
+        return x
+    there = _there(x)
+    generator = _generator(seed, modality, how)
+    changed = torch.zeros_like(x)
+    if how == "shuffle":
+        changed[there] = x[there[_cycle(len(there), generator)]]
+        return changed
+    mean, spread = x[there].mean(0), x[there].std(0, correction=0)
+    changed[there] = mean + spread * torch.randn(len(there), x.shape[1], generator=generator)
+    return changed
+
+
+def _cycle(count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
+    """A random permutation of one cycle: from two on nobody keeps their own."""
+    order = torch.randperm(count, generator=generator)
+    successor = torch.empty_like(order)
+    successor[order] = order.roll(-1)
+    return successor
+
+
+def _hidden(x: Rows, modality: Modality, share: float, seed: int) -> Rows:
+    there = _there(x)
+    order = torch.randperm(len(there), generator=_generator(seed, modality, "hide"))
+    chosen = there[order[: math.floor(share * len(there) + 0.5)]]
+    return x.clone().index_fill_(0, chosen, 0.0) if len(chosen) else x
+
+
+def _there(x: Rows) -> Int[Tensor, " rows"]:
+    """The rows of the items that have the modality."""
+    return torch.nonzero(x.abs().amax(1) > 0).flatten()
+
+
+def _generator(seed: int, *names: str) -> torch.Generator:
+    """A stream of its own for each modality and use, so that one more modality changes nothing for the others."""
+    return torch.Generator().manual_seed(zlib.crc32(" ".join([str(seed), *names]).encode()))
+
+
+def _require(asked: Iterable[str], features: Features) -> None:
+    for modality in sorted(asked):
+        if modality not in features:
+            raise ConfigError(
+                f"features.ablate and features.hide name '{modality}', the encoder gives: {', '.join(features)}."
+                f"{did_you_mean(modality, features)}"
+            )

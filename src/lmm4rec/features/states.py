@@ -1,0 +1,187 @@
+"""States of an encoder's blocks on disk: what a catalog's items are above the blocks that no longer change."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lmm4rec.core.errors import CheckpointError
+from lmm4rec.core.files import atomic, cache_folder, read_json, write_json
+from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.core.types import Inputs, Modality
+
+__all__ = ["IDS", "INDEX", "LENGTHS", "STATES", "VECTORS", "WORDS", "Shards", "StoredStates", "states_folder"]
+
+STATES, LENGTHS, VECTORS = "states", "lengths", "vectors"
+"""The tensors of a modality: rows of all items that have it, how many each item has, and the encoder's own vectors."""
+
+WORDS, IDS = "words", "ids"
+"""Token ids of all texts, one after the other; `LENGTHS` says how many each item has."""
+
+INDEX = "states.json"
+"""Its presence says that a folder of states is whole."""
+_NOTE = "lmm4rec"
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Shard:
+    file: str
+    size: int  # bytes
+    modified_ns: int
+
+
+class Shards:
+    """One folder of states: `shard-NUMBER-CHECKSUM.safetensors` each of so many items, and an index, written last."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder, self.count = folder, count
+
+    def missing(self) -> list[int]:
+        """The numbers of those that are not there; what is damaged is logged and removed."""
+        found = {number for number, path in self._paths() if self._whole(path)}
+        return [number for number in range(self.count) if number not in found]
+
+    def size(self) -> int:
+        """The bytes of those that are there."""
+        return sum(path.stat().st_size for _, path in self._paths())
+
+    def write(self, number: int, tensors: Tensors) -> None:
+        """Keep one of them; it is there whole or not at all."""
+        path = self.folder / f"shard-{number:05d}-{fingerprint(tensors)}.safetensors"
+        with atomic(path) as beside:
+            save_file(dict(tensors), beside, metadata={_NOTE: str(number)})
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Write the index over all of them, which makes the folder whole."""
+        paths = [path for _, path in sorted(self._paths())]
+        shards = [_Shard(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        write_json(self.folder / INDEX, {**facts, "shards": [asdict(shard) for shard in shards]})
+
+    def read(self) -> list[Tensors] | None:
+        """All of them, memory-mapped; None where the folder is not whole.
+
+        As in the feature store, a file whose size or time of change is not what was noted is read and compared with
+        its checksum; a damaged one is logged and removed, and has to be computed anew.
+        """
+        if not (self.folder / INDEX).exists():
+            return None
+        noted = [_Shard(**one) for one in read_json(self.folder / INDEX)["shards"]]
+        try:
+            return [self._read(shard) for shard in noted]
+        except CheckpointError as error:
+            logging.getLogger(__name__).warning("%s; it is computed anew", error)
+            (self.folder / INDEX).unlink(missing_ok=True)
+            return None
+
+    def _paths(self) -> Iterator[tuple[int, Path]]:
+        for path in self.folder.glob("shard-*.safetensors"):
+            yield int(path.name.split("-")[1]), path
+
+    def _read(self, shard: _Shard) -> Tensors:
+        path = self.folder / shard.file
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise CheckpointError(f"{path} is missing") from None
+        tensors = _load(path)
+        same = (status.st_size, status.st_mtime_ns) == (shard.size, shard.modified_ns)
+        if not same and fingerprint(tensors) != path.stem.split("-")[2]:
+            raise CheckpointError(f"{path} was altered: its checksum is another")
+        return tensors
+
+    def _whole(self, path: Path) -> bool:
+        try:
+            good = fingerprint(_load(path)) == path.stem.split("-")[2]
+        except CheckpointError:
+            good = False
+        if not good:
+            logging.getLogger(__name__).warning("%s is damaged; it is computed anew", path)
+            path.unlink(missing_ok=True)
+        return good
+
+
+class StoredStates:
+    """The states of a catalog's items, memory-mapped; nothing but what is asked for is read."""
+
+    def __init__(
+        self, shards: Sequence[Tensors], row_of: Int[Tensor, " items"], modalities: Sequence[Modality]
+    ) -> None:
+        """`row_of` is the row of each item's content, counted over all shards."""
+        self.shards, self.row_of, self.modalities = shards, row_of, tuple(modalities)
+        names = [*self.modalities, *([WORDS] if f"{WORDS}.{IDS}" in shards[0] else [])]
+        self._lengths = {name: [shard[f"{name}.{LENGTHS}"].long() for shard in shards] for name in names}
+        self.lengths = {name: torch.cat(parts) for name, parts in self._lengths.items()}
+        self._starts = {name: torch.cat([_starts(part) for part in parts]) for name, parts in self._lengths.items()}
+        sizes = torch.tensor([len(part) for part in self._lengths[names[0]]])
+        self._shard_of = torch.repeat_interleave(torch.arange(len(shards)), sizes)
+
+    @property
+    def n_items(self) -> int:
+        """How many items the catalog has."""
+        return len(self.row_of)
+
+    def shape(self, modality: Modality, tensor: str = STATES) -> tuple[int, ...]:
+        """The shape of one row."""
+        return tuple(self.shards[0][f"{modality}.{tensor}"].shape[1:])
+
+    def present(self, modality: Modality, items: Int[Tensor, " chosen"]) -> Bool[Tensor, " chosen"]:
+        """Which of the items have the modality."""
+        return self.lengths[modality][self.row_of[items]] > 0
+
+    def take(self, modality: Modality, items: Int[Tensor, " chosen"], tensor: str = STATES) -> Tensor:
+        """All rows of the items, one item after the other."""
+        rows = self.row_of[items]
+        lengths, starts, shard_of = self.lengths[modality][rows], self._starts[modality][rows], self._shard_of[rows]
+        name = f"{modality}.{tensor}"
+        taken = self.shards[0][name].new_empty(int(lengths.sum()), *self.shards[0][name].shape[1:])
+        targets = _starts(lengths)
+        for shard in torch.unique(shard_of).tolist():
+            there = (shard_of == shard).nonzero().flatten()
+            source = _ranges(starts[there], lengths[there])
+            taken[_ranges(targets[there], lengths[there])] = self.shards[shard][name][source]
+        return taken
+
+    def inputs(self, items: Int[Tensor, " chosen"]) -> Inputs:
+        """What a tower needs beside the states: words where the encoder reads any, no pixels."""
+        everyone = torch.ones(len(items), dtype=torch.bool)
+        if WORDS not in self.lengths:
+            return Inputs(has_image=everyone)
+        lengths = self.lengths[WORDS][self.row_of[items]]
+        mask = torch.arange(max(int(lengths.max()), 1)) < lengths[:, None]
+        ids = torch.zeros(mask.shape, dtype=torch.int64)
+        ids[mask] = self.take(WORDS, items, IDS).long()
+        return Inputs(text_ids=ids, text_mask=mask, has_image=everyone)
+
+
+def states_folder() -> Path:
+    """Where states are cached: `states` in the cache folder, beside the feature store."""
+    return cache_folder() / "states"
+
+
+def _starts(lengths: Tensor) -> Tensor:
+    return lengths.cumsum(0) - lengths
+
+
+def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
+    """starts[0], starts[0] + 1, ... as many as lengths[0] says, then those of the next."""
+    within = torch.arange(int(lengths.sum())) - torch.repeat_interleave(_starts(lengths), lengths)
+    return torch.repeat_interleave(starts, lengths) + within
+
+
+def _load(path: Path) -> Tensors:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None

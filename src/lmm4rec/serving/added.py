@@ -1,0 +1,104 @@
+"""The items that were added to a bundle after its training: kept in SQLite, each on disk before anybody is told."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from lmm4rec.core.errors import CheckpointError
+
+_APPLICATION, _VERSION = 0x6C6D3472, 1  # "lm4r"
+_TABLE = """
+CREATE TABLE IF NOT EXISTS items (
+    place INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they came
+    id TEXT NOT NULL UNIQUE,
+    fields TEXT NOT NULL,                     -- JSON object of texts
+    image BLOB,
+    added_at REAL NOT NULL                    -- unix seconds
+) STRICT
+"""
+
+
+class AddedItem(NamedTuple):
+    """One item as it is kept."""
+
+    id: str
+    fields: Mapping[str, str]
+    image: bytes | None
+    added_at: float
+
+
+class AddedItems:
+    """A file of added items, open for one process at a time; for one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it.
+
+        Raises:
+            CheckpointError: it is something else, is damaged, or another server has it open.
+        """
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise CheckpointError(f"{path} cannot be opened or made ({error})") from None
+        try:
+            self._prepare()
+        except sqlite3.OperationalError as error:
+            self._file.close()
+            hint = "another server has it open: stop that one" if "locked" in str(error) else "is the folder writable?"
+            raise CheckpointError(f"{path} cannot be used for added items ({error}); {hint}") from None
+        except sqlite3.DatabaseError as error:
+            self._file.close()
+            raise CheckpointError(f"{path} is no file of added items, or is damaged ({error})") from None
+
+    def _prepare(self) -> None:
+        application, version = (self._file.execute(f"PRAGMA {name}").fetchone()[0] for name in _PRAGMAS)
+        empty = self._file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if not empty and (application, version) != (_APPLICATION, _VERSION):
+            self._file.close()
+            raise CheckpointError(
+                f"{self.path} is a SQLite file of another kind or version ({application:#x}, {version}); move it away"
+            )
+        self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._file.execute("PRAGMA journal_mode = WAL")
+        self._file.execute("PRAGMA synchronous = FULL")  # a power cut loses nothing that was acknowledged
+        self._file.execute("BEGIN IMMEDIATE")
+        self._file.execute(_TABLE)
+        self._file.execute(f"PRAGMA application_id = {_APPLICATION}")
+        self._file.execute(f"PRAGMA user_version = {_VERSION}")
+        self._file.execute("COMMIT")
+
+    def add(self, id_: str, fields: Mapping[str, str], image: bytes | None) -> AddedItem:
+        """Keep an item; it is on disk when this returns."""
+        item = AddedItem(id_, dict(fields), image, time.time())
+        self._file.execute(
+            "INSERT INTO items (id, fields, image, added_at) VALUES (?, ?, ?, ?)",
+            (id_, json.dumps(item.fields, ensure_ascii=False), image, item.added_at),
+        )
+        return item
+
+    def remove(self, id_: str) -> bool:
+        """Forget an item; says whether it was there."""
+        return self._file.execute("DELETE FROM items WHERE id = ?", (id_,)).rowcount > 0
+
+    def __iter__(self) -> Iterator[AddedItem]:
+        rows = self._file.execute("SELECT id, fields, image, added_at FROM items ORDER BY place")
+        for id_, fields, image, added_at in rows:
+            yield AddedItem(id_, json.loads(fields), image, added_at)
+
+    def __len__(self) -> int:
+        count: int = self._file.execute("SELECT count(*) FROM items").fetchone()[0]
+        return count
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+_PRAGMAS = ("application_id", "user_version")

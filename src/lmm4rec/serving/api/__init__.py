@@ -1,0 +1,1 @@
+"""The HTTP service: FastAPI is imported here and nowhere else."""

@@ -1,0 +1,33 @@
+"""What the service counts, for Prometheus; each app has a registry of its own."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """Counters of one app."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter(
+            "lmm4rec_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "lmm4rec_request_seconds", "Time from request to answer.", ("route",), buckets=_SECONDS,
+            registry=self.registry,
+        )  # fmt: skip
+        self.batches = Histogram(
+            "lmm4rec_batch_users", "Users whose recommendations are computed together.", buckets=_SIZES,
+            registry=self.registry,
+        )  # fmt: skip
+        self.items = Gauge("lmm4rec_items", "Items that a bundle knows.", ("bundle", "kind"), registry=self.registry)
+        self.reloads = Counter("lmm4rec_reloads", "Bundles loaded anew.", ("outcome",), registry=self.registry)
+
+    def page(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self.registry)

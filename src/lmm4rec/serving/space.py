@@ -1,0 +1,131 @@
+"""What both kinds of scorer can do beside scoring: grow, compare items, take in a person by history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from lmm4rec.core.types import Embeddings, Neighbors, Scorer
+
+BIAS = "bias"
+"""The part of `Embeddings` in which all users have the same vector."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores that are known already, a row for each user; a scorer for one ranking."""
+
+    values: Float[Tensor, "users items"]
+
+    @property
+    def n_users(self) -> int:
+        """Rows."""
+        return self.values.shape[0]
+
+    @property
+    def n_items(self) -> int:
+        """Columns."""
+        return self.values.shape[1]
+
+    def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+        """The rows of the given users."""
+        return self.values[users]
+
+
+@dataclass(frozen=True)
+class Barred:
+    """A scorer that never gives some of the items."""
+
+    scorer: Scorer
+    penalty: Float[Tensor, " items"]  # 0, or minus infinity where an item is barred
+
+    @property
+    def n_users(self) -> int:
+        """Users of the scorer."""
+        return self.scorer.n_users
+
+    @property
+    def n_items(self) -> int:
+        """Items of the scorer, the barred ones included."""
+        return self.scorer.n_items
+
+    def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+        """The scorer's scores, minus infinity for what is barred."""
+        return self.scorer.scores(users) + self.penalty
+
+
+def detached(scorer: Scorer) -> Scorer:
+    """The scorer without the graph of gradients that its vectors may come from."""
+    if isinstance(scorer, Embeddings):
+        return Embeddings(scorer.users.detach(), scorer.items.detach(), parts=scorer.parts)
+    return scorer
+
+
+def barred(scorer: Scorer, chosen: Tensor | None) -> Scorer:
+    """The scorer restricted to the `chosen` rows (None: all)."""
+    if chosen is None:
+        return scorer
+    return Barred(scorer, torch.zeros(len(chosen)).masked_fill(~chosen, -torch.inf))
+
+
+def unit_vectors(embeddings: Embeddings) -> Float[Tensor, "items dim"]:
+    """The item vectors without the bias, scaled to length 1."""
+    columns = embeddings.parts.get(BIAS, slice(0, 0))
+    start, stop, _ = columns.indices(embeddings.items.shape[1])
+    return F.normalize(torch.cat([embeddings.items[:, :start], embeddings.items[:, stop:]], dim=1), dim=1)
+
+
+def from_neighbors(scorer: Neighbors, rows: Int64[np.ndarray, " history"]) -> Float[Tensor, " items"]:
+    """The scores of a person whom the model has never seen, from the rows of what they like.
+
+    An item without a column (an added one) stands for the items that it is like.
+    """
+    at, known = torch.from_numpy(rows), scorer.similarity.shape[1]
+    history = torch.zeros(known)
+    history[at[at < known]] = 1.0
+    history += F.normalize(_dense_rows(scorer.similarity, at[at >= known]), p=1, dim=1).sum(0)
+    return (scorer.similarity @ history[:, None])[:, 0]
+
+
+def grown(scorer: Scorer, vectors: Tensor) -> Scorer:
+    """The scorer with more items, given by their vectors (for `Neighbors`: their similarities to what was seen)."""
+    if isinstance(scorer, Embeddings):
+        return Embeddings(scorer.users, torch.cat([scorer.items, vectors]), parts=scorer.parts)
+    assert isinstance(scorer, Neighbors)
+    return Neighbors(scorer.seen, _stacked(scorer.similarity, vectors))
+
+
+def stored_similarity(similarity: Tensor, at: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen items"]:
+    """The columns of the given items; of an added one, which has none, its row."""
+    items, known = similarity.shape
+    found = torch.zeros(len(at), items)
+    old, new = (at < known).nonzero()[:, 0], (at >= known).nonzero()[:, 0]
+    chosen = torch.zeros(known, len(old))
+    chosen[at[old], torch.arange(len(old))] = 1.0
+    found[old] = (similarity @ chosen).T
+    found[new, :known] = _dense_rows(similarity, at[new])
+    return found
+
+
+def _dense_rows(matrix: Tensor, at: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen columns"]:
+    """Rows of a CSR matrix as a dense one."""
+    start, dense = matrix.crow_indices(), torch.zeros(len(at), matrix.shape[1])
+    for row, chosen in enumerate(at.tolist()):
+        entries = slice(int(start[chosen]), int(start[chosen + 1]))
+        dense[row, matrix.col_indices()[entries].long()] = matrix.values()[entries]
+    return dense
+
+
+def _stacked(above: Tensor, below: Tensor) -> Tensor:
+    """Two CSR matrices, one above the other."""
+    below = below if below.layout == torch.sparse_csr else below.to_sparse_csr()
+    crow = torch.cat([above.crow_indices(), below.crow_indices()[1:] + above.crow_indices()[-1]])
+    columns = torch.cat([above.col_indices(), below.col_indices()])
+    values = torch.cat([above.values(), below.values()])
+    shape = (above.shape[0] + below.shape[0], above.shape[1])
+    return torch.sparse_csr_tensor(crow, columns, values, shape, check_invariants=False)

@@ -1,0 +1,146 @@
+"""The commands on a finished run, read aloud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import lmm4rec
+from lmm4rec.cli.app import main
+from lmm4rec.core.errors import CheckpointError, DataError, ImageError
+from lmm4rec.experiments.packing import export
+from lmm4rec.serving.answers import NewItem
+
+CONF = {
+    "title": "tiny",
+    "data": {"name": "toyshop", "users": 40, "items": 60, "interactions": 600},
+    "encoder": {"name": "paired", "image": {"name": "color"}, "text": {"name": "words"}},
+    "recommender": {"name": "vbpr", "dim": 8, "content_dim": 8},
+    "train": {"epochs": 2, "batch_size": 64},
+}
+
+Output = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished run of VBPR with pictures and words."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LMM4REC_CACHE", str(folder / "cache"))
+        lmm4rec.run(CONF, out=folder / "run", shown=False)
+        yield folder / "run"
+
+
+@pytest.fixture
+def call(run: Path, capfd: pytest.CaptureFixture[str]) -> Output:
+    """Runs a command on the run; returns the exit status and all that was printed."""
+
+    def command(name: str, *arguments: str, on: Path = run) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([name, str(on), *arguments])
+        captured = capfd.readouterr()
+        code = ended.value.code
+        return (code if isinstance(code, int) else 0), " ".join((captured.out + captured.err).split())
+
+    return command
+
+
+def test_for_everybody_into_a_file(call: Output, run: Path, tmp_path: Path) -> None:
+    code, text = call("recommend", "--all", "-k", "3", "-o", str(tmp_path / "all.parquet"))
+    assert (code, "120 recommendations for 40 users" in text) == (0, True)
+    frame = pl.read_parquet(tmp_path / "all.parquet")
+    assert frame.columns == ["user", "rank", "item", "title", "score"]
+    bundle = lmm4rec.Bundle.load(run)
+    (first,) = frame.filter((pl.col("user") == "u005") & (pl.col("rank") == 1)).iter_rows()
+    assert first[2:] == pytest.approx(tuple(bundle.recommend(["u005"], 1)["u005"][0]))
+
+
+def test_for_somebody_new_and_among_a_few(call: Output, run: Path) -> None:
+    code, text = call("recommend", "--history", "T0001, T0002", "--only", "T0003,T0001,T0004")
+    assert code == 0
+    assert "T0003" in text
+    assert "T0001" not in text.split("score")[1]  # liked already
+    assert "T0005" not in text
+
+
+def test_similar_search_and_explain(call: Output, run: Path, tmp_path: Path) -> None:
+    code, text = call("similar", "T0001", "-k", "2")
+    assert (code, "like T0001" in text) == (0, True)
+    bundle = lmm4rec.Bundle.load(run)
+    title = next(bundle.title(item) for item in bundle.items if bundle.title(item) != item)
+    code, text = call("search", title, "-k", "1")
+    assert (code, f'"{title}"' in text) == (0, True)
+    (tmp_path / "photo.webp").write_bytes(bundle.thumbnail("T0001") or b"")
+    code, text = call("search", "--image", str(tmp_path / "photo.webp"), "--for", "u001", "-k", "60")
+    assert (code, "photo.webp for u001" in text) == (0, True)
+    code, text = call("explain", "u001", "T0002")
+    assert code == 0
+    for told in ("has the score", "bias", "image", "text", "what u001 has that is most like it"):
+        assert told in text
+
+
+def test_export_needs_no_run_and_takes_new_items(call: Output, run: Path, tmp_path: Path) -> None:
+    code, text = call("export", str(tmp_path / "shop"), "--thumbnails", "2")
+    assert (code, "40 users, 60 items" in text) == (0, True)
+    bundle = lmm4rec.Bundle.from_pretrained(tmp_path / "shop")
+    assert sum(bundle.thumbnail(item) is not None for item in bundle.items) == 2
+    whole = lmm4rec.Bundle.load(run)
+    picture = whole.thumbnail("T0001")
+    bundle.add_items([NewItem("mine", whole.fields("T0001"), picture)])
+    assert bundle.thumbnail("mine") is not None
+    assert bundle.search(whole.title("T0001"), k=2)[0].item in ("mine", "T0001")
+    again = tmp_path / "again"
+    bundle.save_pretrained(again)
+    assert call("similar", "mine", "-k", "1", on=again)[0] == 0
+    code, text = call("export", str(tmp_path), on=again)
+    assert (code, "is not empty and holds no bundle" in text) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["recommend"], "say for whom: user ids, --all, or --history"),
+        (["recommend", "u001", "--all"], "say for whom"),
+        (["recommend", "--all"], "--all is 40 lists: name a Parquet file"),
+        (["recommend", "u01"], "unknown user 'u01' among 40 users. Did you mean 'u0"),
+        (["recommend", "--history", "T1"], "unknown item 'T1' among 60 items."),
+        (["similar", "T00001"], "Did you mean 'T0001'?"),
+        (["explain", "u001", "T9999"], "unknown item 'T9999'"),
+        (["search"], "say what to look for"),
+        (["search", "!!"], "the query is empty"),
+        (["search", "--image", "nothing.png"], "nothing.png is missing"),
+    ],
+)
+def test_errors_are_one_message_and_status_2(call: Output, arguments: list[str], message: str) -> None:
+    code, text = call(*arguments)
+    assert (code, message in text) == (2, True), text
+
+
+def test_hostile_items_are_refused_whole(run: Path) -> None:
+    bundle = lmm4rec.Bundle.load(run)
+    good = NewItem("good", {"title": next(bundle.title(item) for item in bundle.items if bundle.title(item) != item)})
+    with pytest.raises(ImageError, match="is not a picture that can be read"):
+        bundle.add_items([good, NewItem("bad", {"title": "x"}, b"GIF89a or not")])
+    with pytest.raises(DataError, match=r"has a text 'titel', the catalog has: .*Did you mean 'title'"):
+        bundle.add_items([good, NewItem("bad", {"titel": "x"})])
+    with pytest.raises(DataError, match="item 'bad' has no content that the model sees"):
+        bundle.add_items([good, NewItem("bad")])
+    assert "good" not in bundle.items
+    bundle.add_items([good])
+    assert "good" in [found.item for found in bundle.search(good.fields["title"], k=2)]
+
+
+def test_data_that_changed_is_not_exported(run: Path, tmp_path: Path) -> None:
+    conf = run / "experiment.toml"
+    text = conf.read_text()
+    conf.write_text(text.replace("items = 60", "items = 61"))
+    try:
+        with pytest.raises(CheckpointError, match="has other items than when it ran"):
+            export(run, tmp_path / "out")
+    finally:
+        conf.write_text(text)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,125 @@
+"""Runs that train the encoder too: what they leave behind is of the final weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+import torch
+from torch import Tensor
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.encoders.clip import Clip
+from lmm4rec.experiments.plan import make_plan
+from lmm4rec.experiments.run import make_recommender, run
+from lmm4rec.experiments.spec import load_spec
+from lmm4rec.experiments.workbench import Workbench
+from lmm4rec.features.extract import extract
+from lmm4rec.features.store import FeatureStore
+from lmm4rec.training import checkpoint
+
+Conf = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def conf(**features: Any) -> Conf:
+    pytest.importorskip("transformers")
+    end2end = {"learning_rate": 1e-3, "precision": "float32"} | features.pop("end2end", {})
+    return {
+        "data": {"name": "toyshop", "items": 40, "users": 30, "interactions": 300},
+        "encoder": {"name": "clip", "checkpoint": "tiny"},
+        "features": {"train": "end2end", "precision": "float32", "end2end": end2end, **features},
+        "recommender": {"name": "vbpr", "dim": 4, "content_dim": 4},
+        "train": {"epochs": 2, "batch_size": 128, "learning_rate": 0.02, "checkpoint_every_s": 0.0},
+    }
+
+
+def best_weights(folder: Path) -> dict[str, Tensor]:
+    best = checkpoint.load(folder / "checkpoint" / "state.safetensors").best
+    return {name.removeprefix("recommender."): x for name, x in best.items() if name.startswith("recommender.")}
+
+
+def test_what_is_ranked_and_what_is_saved_are_of_the_final_weights(tmp_path: Path) -> None:
+    given = conf(end2end={"max_items": 16, "validate_on": "table"})
+    result = run(given, out=tmp_path / "run", shown=False)
+    plan, bench = make_plan(load_spec(given)), Workbench()
+    split = bench.split(plan)
+    trained = Clip.from_pretrained(tmp_path / "run" / "encoder")
+    store = FeatureStore(tmp_path / "store")
+    features = extract(trained, split.dataset.catalog, store=store, precision="float32", shown=False).features
+    before = bench.content(plan, split.dataset.catalog, shown=False).features
+    assert all((features[modality] - before[modality]).abs().max() > 1e-3 for modality in ("image", "text"))
+    recommender = make_recommender(plan, split, features)
+    recommender.load_state_dict(best_weights(tmp_path / "run"))
+    with torch.no_grad():
+        expected = recommender.embed(features)
+    torch.testing.assert_close(result.bundle().scorer.items, expected.items, rtol=1e-4, atol=1e-6)
+
+
+def test_its_cost_is_on_record(tmp_path: Path) -> None:
+    """Two batches an epoch that meet all 40 items or nearly, and a look at all of them before each validation."""
+    result = run(conf(end2end={"max_items": 10}), out=tmp_path / "run", shown=False)
+    cost, rows = result.metrics["cost"], result.history
+    assert [row["encoded"] for row in rows] == [20, 20]
+    assert [row["refreshed"] for row in rows] == [40, 40]
+    assert (cost["encoded"], cost["refreshed"], cost["encodings"]) == (40, 80, 120)
+    assert cost["encodings_per_epoch"] == 60
+    assert 0 < cost["trainable_encoder_parameters"] == cost["encoder_parameters"] < cost["parameters"]
+    assert {"encode_seconds", "train_seconds", "validate_seconds", "evaluate_seconds"} <= set(cost)
+    best = rows[result.metrics["chosen"]["epoch"] - 1]
+    assert result.metrics["valid"]["recall@20"] == best["recall@20"]
+    page = result.folder.report.read_text(encoding="utf-8")
+    assert "Encodings" in page
+    assert "clip · end2end" in page
+
+
+def test_the_trained_side_of_a_pair_is_saved(tmp_path: Path) -> None:
+    given = conf(end2end={"every": "epoch"})
+    image = {"name": "clip", "checkpoint": "tiny", "outputs": "image"}
+    given["encoder"] = {"name": "paired", "image": image, "text": {"name": "words", "dim": 8}}
+    run(given, {"train.epochs": 1}, out=tmp_path / "run", shown=False)
+    assert [path.name for path in (tmp_path / "run" / "encoder").iterdir()] == ["image"]
+    assert set(Clip.from_pretrained(tmp_path / "run" / "encoder" / "image").dims) == {"image"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"recommender.name": "popular"}, "Popular has nothing to train, so no encoder can be trained with it"),
+        ({"encoder.name": "color"}, "Color has no weights to train, so it cannot be trained end to end"),
+        ({"features.end2end.alignment_weight": 0.1, "features.modalities": ["text"]}, "not both are among the modalit"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(tmp_path: Path, overrides: Conf, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(conf(), overrides, out=tmp_path / "run", shown=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_leave_one_run(tmp_path: Path) -> None:
+    """The same files with the same losses; finished, it is read again."""
+    (tmp_path / "small.conf").write_text(tomli_w.dumps({"title": "small", **conf()}))
+    command = [sys.executable, "-m", "lmm4rec.cli.app", "run", "small.conf"]
+    for out, more in (("one", []), ("two", ["--processes", "2"])):
+        done = subprocess.run([*command, "-o", out, *more], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.count("Recall@20") == 2  # one table, of test and validation
+    one, two = (
+        [json.loads(line) for line in (tmp_path / out / "history.jsonl").read_text().splitlines()]
+        for out in ("one", "two")
+    )
+    for mine, theirs in zip(two, one, strict=True):
+        assert {name: mine[name] for name in ("loss", "encoded", "refreshed")} == pytest.approx(
+            {name: theirs[name] for name in ("loss", "encoded", "refreshed")}, rel=1e-4
+        )
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
+    subprocess.run([*command, "-o", "two", "--processes", "2", "--resume"], cwd=tmp_path, check=True)

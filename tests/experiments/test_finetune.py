@@ -1,0 +1,195 @@
+"""Fine-tuning from a conf file: the tuned encoder is an encoder like any other, and its price is told before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lmm4rec.core.errors import ConfigError, TrainingError
+from lmm4rec.core.files import read_json
+from lmm4rec.core.registry import hyper_parameters
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.toyshop.world import make_catalog
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.beit3 import Beit3
+from lmm4rec.encoders.clip import Clip
+from lmm4rec.encoders.dual import Dual
+from lmm4rec.encoders.vlmo import Vlmo
+from lmm4rec.experiments import pretrained
+from lmm4rec.experiments.estimate import Estimate, estimate_tuning, readable
+from lmm4rec.experiments.plan import make_encoder, make_plan
+from lmm4rec.experiments.run import run
+from lmm4rec.experiments.spec import load_spec
+from lmm4rec.training.tuning import fit_pairs
+
+pytest.importorskip("transformers")
+pytest.importorskip("sentencepiece")
+
+KINDS = {"clip": Clip, "dual": Dual, "vlmo": Vlmo, "beit3": Beit3}
+OPTIONS: dict[str, Any] = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return make_catalog(seed=5, items=40)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def make(name: str, catalog: Catalog, **more: Any) -> Encoder:
+    return make_encoder({"name": name, "checkpoint": "tiny", "text": "{title}"} | more, catalog, shown=False)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_tuned_folder_is_a_checkpoint(name: str, catalog: Catalog) -> None:
+    """Named in a conf it gives the vectors of the encoder that was tuned, with the conf's other keys as they were."""
+    encoder = make(name, catalog, text_len=20)
+    untouched = encoder.fingerprint()
+    folder = pretrained.tuned_folder(encoder, catalog, OPTIONS, shown=False)
+    again = make(name, catalog, checkpoint=str(folder), text_len=20)
+    assert again.fingerprint() == encoder.fingerprint() != untouched
+    inputs = encoder.prepare(catalog[:5])
+    with torch.inference_mode():
+        for modality, vectors in encoder(inputs).items():
+            torch.testing.assert_close(again.eval()(again.prepare(catalog[:5]))[modality], vectors)
+    record = read_json(folder / pretrained.TRAINING)
+    assert record["options"]["epochs"] == len(record["epochs"]) == 1
+    assert record["before"].keys() == record["after"].keys() == {f"retrieval_recall@{k}" for k in (1, 5, 10)}
+
+
+def test_vlmo_trains_its_other_space_and_its_matching_head(catalog: Catalog) -> None:
+    encoder = make("vlmo", catalog, outputs="fused")
+    assert isinstance(encoder, Vlmo)
+    heads = ("logit_vl_scale", "vl_image.weight", "itm.weight", "pooler.weight", "itc_text.weight")
+    before = {name: encoder.model.get_parameter(name).detach().clone() for name in heads}
+    rows = fit_pairs(encoder, catalog[:], None, False, **OPTIONS).rows
+    assert {"loss.contrastive", "loss.contrastive_vl", "loss.matching"} <= set(rows[0])
+    for name, weight in before.items():
+        assert not torch.equal(weight, encoder.model.get_parameter(name)), name
+
+
+def test_vlmo_gives_its_spaces_in_the_order_of_its_variant(catalog: Catalog) -> None:
+    own, both = make("vlmo", catalog), make("vlmo", catalog, variant="vl")
+    assert isinstance(own, Vlmo)
+    assert isinstance(both, Vlmo)
+    assert (own.spaces, both.spaces) == (("itc", "vl"), ("vl", "itc"))
+    inputs = own.prepare(catalog[:4])
+    with torch.inference_mode():
+        for encoder in (own.eval(), both.eval()):
+            image, text = encoder.aligned(inputs, encoder.spaces[0])
+            torch.testing.assert_close(encoder(inputs), {"image": image, "text": text})
+        torch.testing.assert_close(own.aligned(inputs, "vl"), both.aligned(inputs, "vl"))
+
+
+def test_the_matching_head_is_saved_under_its_official_name(catalog: Catalog, tmp_path: Path) -> None:
+    """And a checkpoint without it gives an encoder that says so."""
+    from safetensors.torch import load_file, save_file
+
+    encoder = make("vlmo", catalog)
+    assert isinstance(encoder, Vlmo)
+    assert encoder.matches
+    encoder.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert torch.equal(weights.pop("itm_score.fc.weight"), encoder.model.itm.weight)
+    del weights["itm_score.fc.bias"]
+    save_file(weights, tmp_path / "model.safetensors")
+    without = make("vlmo", catalog, checkpoint=str(tmp_path))
+    assert isinstance(without, Vlmo)
+    assert not without.matches
+    with pytest.raises(TrainingError, match=r"matching_weight = 1\.0, but this Vlmo has no head"):
+        fit_pairs(without, catalog[:], None, False, **OPTIONS | {"matching_weight": 1.0})
+
+
+def test_the_estimate_counts_what_training_does(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs, steps and passes by hand, and what the training that follows really does."""
+    whole = [item for item in catalog if item.picture is not None and item.fields["title"]]
+    options = OPTIONS | {"epochs": 3, "batch_size": 8, "valid": 0.25, "patience": 0}
+    encoder = make("clip", catalog)
+    fingerprint = encoder.fingerprint()
+    estimate = estimate_tuning(encoder, catalog, options)
+    assert encoder.fingerprint() == fingerprint
+    held_out = round(0.25 * len(whole))
+    rest = len(whole) - held_out
+    assert estimate.items == rest
+    assert estimate.steps == 3 * (rest // 8 + (rest % 8 >= 2))
+    assert estimate.passes == 3 * rest
+    assert estimate.looks == (3 + 2) * held_out + 2 * len(catalog)
+    assert estimate.disk_mb == pytest.approx(sum(weight.nbytes for weight in encoder.parameters()) / 2**20)
+    passed = []
+    encoder.register_forward_hook(lambda *_: passed.append(torch.is_grad_enabled()))
+    fit_pairs(encoder, catalog[:], None, False, **options)
+    assert sum(passed) == estimate.steps
+
+
+def test_the_estimate_of_memory_follows_batch_and_chunk(catalog: Catalog) -> None:
+    encoder = make("clip", catalog)
+    small, large, chunked = (
+        estimate_tuning(encoder, catalog, OPTIONS | {"batch_size": size, "chunk": chunk}).memory_mb
+        for size, chunk in ((4, 0), (32, 0), (32, 4))
+    )
+    assert small < chunked < large
+
+
+def test_an_estimate_reads_well() -> None:
+    estimate = Estimate("tuning", 900, 160, 18000, 2000, 12.5, 5400.0, 812.4, 570.0)
+    assert str(estimate) == (
+        "tuning: 900 items, at most 160 steps and 18,000 encoder passes with gradient; 1.5 h at 12.5 items/s, 812 MB"
+    )
+    assert estimate.hours == 1.5
+    assert [readable(seconds) for seconds in (3.2, 100, 7200)] == ["3.2 s", "1.7 min", "2.0 h"]
+
+
+def test_an_estimate_of_what_cannot_be_is_the_error_of_training(catalog: Catalog) -> None:
+    words = make_catalog(seed=5, items=6)
+    bare = Catalog(words.ids, words.fields, (None,) * 6, words.source_rows, words.source_size)
+    with pytest.raises(TrainingError, match="0 have a picture and 6 have words"):
+        estimate_tuning(make("clip", catalog), bare, {})
+
+
+CONF: dict[str, Any] = {
+    "data": {"name": "toyshop", "users": 40, "items": 60, "interactions": 600},
+    "encoder": {"name": "clip", "checkpoint": "tiny"},
+    "recommender": {"name": "vbpr", "dim": 8},
+    "train": {"epochs": 1},
+}
+
+
+def test_a_run_measures_alignment_before_and_after(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("INFO")
+    features = {"train": "finetuned", "finetune": OPTIONS | {"epochs": 2}}
+    tuned = run(CONF | {"features": features}, out=tmp_path / "tuned")
+    frozen = run(CONF, out=tmp_path / "frozen", shown=False)
+    alignment = tuned.metrics["alignment"]
+    assert alignment["before"] == frozen.metrics["alignment"] != alignment["after"]
+    assert {"alignment", "uniformity_image", "uniformity_text", "modality_gap"} <= set(alignment["after"])
+    assert caplog.text.index("fine-tuning Clip: ") < caplog.text.index("tuned for 2 epochs")
+    page = (tmp_path / "tuned" / "report.html").read_text()
+    assert "Modality gap" in page
+    assert "before training" in page
+    assert f"{alignment['before']['modality_gap']:.3f}" in page
+    assert "before training" not in (tmp_path / "frozen" / "report.html").read_text()
+
+
+def test_a_run_without_words_or_pictures_has_no_alignment(tmp_path: Path) -> None:
+    result = run(CONF | {"encoder": {"name": "words"}}, out=tmp_path / "run", shown=False)
+    assert "alignment" not in result.metrics
+    assert "Modality gap" not in (tmp_path / "run" / "report.html").read_text()
+    json.dumps(result.metrics)
+
+
+def test_the_shipped_conf_names_every_key_and_a_wrong_one_is_told_also_while_frozen() -> None:
+    spec = load_spec(Path(__file__).parents[2] / "conf" / "vbpr.conf")
+    assert set(spec.table("features")["finetune"]) == set(hyper_parameters(fit_pairs))
+    assert make_plan(spec).tables["features"]["train"] == "frozen"
+    with pytest.raises(ConfigError, match=r"no parameter 'epoch'\. Did you mean 'epochs'\?"):
+        make_plan(load_spec(CONF, {"features.finetune.epoch": 3}))

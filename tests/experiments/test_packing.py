@@ -1,0 +1,84 @@
+"""What a run's bundle holds, by model and encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import lmm4rec
+from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.experiments.packing import encoder_record, lost_without
+from lmm4rec.experiments.plan import RECOMMENDERS, make_plan
+from lmm4rec.experiments.spec import load_spec
+from lmm4rec.experiments.workbench import Workbench
+from worlds import camp_features, camps
+
+SHOP = {"name": "toyshop", "users": 30, "items": 40, "interactions": 300}
+LIGHT = {"name": "paired", "image": {"name": "color"}, "text": {"name": "words"}}
+
+
+@pytest.mark.parametrize("name", [name for name in RECOMMENDERS.names() if name != "itemknn"])
+def test_every_score_can_be_told_apart(name: str) -> None:
+    """Every model with vectors names its columns, or can do without each modality."""
+    graph, _ = camps()
+    features = camp_features(torch.Generator().manual_seed(0))
+    model = RECOMMENDERS.get(name)(graph, features, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        scorer = model.embed(features)
+    lost = lost_without(model, scorer, features)
+    if scorer.parts:
+        ends = sorted((part.start, part.stop) for part in scorer.parts.values())
+        assert [0, *(end for _, end in ends)] == [*(start for start, _ in ends), scorer.items.shape[1]]
+        assert lost == {}
+    else:
+        assert set(lost) == {"image", "text"}
+        assert all(rows.any() for rows in lost.values())
+
+
+def test_what_is_lost_adds_up_where_the_model_is_linear() -> None:
+    """FREEDOM adds the modalities' item graphs (arXiv 2211.06924, eq. 5): what is lost without each is all of both."""
+    graph, _ = camps()
+    features = camp_features(torch.Generator().manual_seed(0))
+    model = RECOMMENDERS.get("freedom")(graph, features, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        scorer = model.embed(features)
+        bare = model.embed({modality: torch.zeros_like(x) for modality, x in features.items()})
+    lost = lost_without(model, scorer, features)
+    torch.testing.assert_close(scorer.items - bare.items, lost["image"] + lost["text"], atol=1e-6, rtol=1e-4)
+
+
+def test_a_run_of_ids_takes_no_new_items_and_is_not_searched(tmp_path: Path) -> None:
+    conf = {"data": SHOP, "recommender": {"name": "bpr", "dim": 4}, "train": {"epochs": 1}}
+    bundle = lmm4rec.run(conf, out=tmp_path / "run", shown=False).bundle()
+    with pytest.raises(LMM4RecError, match="it takes no new items"):
+        bundle.add_items([lmm4rec.NewItem("n")])
+    with pytest.raises(LMM4RecError, match="this bundle has no encoder"):
+        bundle.search("cup")
+
+
+@pytest.mark.parametrize("name", ["bpr", "itemknn", "popular"])
+def test_a_model_that_does_not_look_takes_new_items_by_its_run_s_encoder(name: str, tmp_path: Path) -> None:
+    conf = {"data": SHOP, "recommender": {"name": name}, "encoder": LIGHT, "train": {"epochs": 1}}
+    bundle = lmm4rec.run(conf, out=tmp_path / "run", shown=False).bundle()
+    title = next(bundle.title(item) for item in bundle.items if bundle.title(item) != item)
+    bundle.add_items([lmm4rec.NewItem("n", {"title": title}, bundle.thumbnail("T0001"))])
+    user = bundle.users[0]
+    assert [found.item for found in bundle.recommend([user], only=["n"])[user]] == ["n"]
+    assert "n" in [found.item for found in bundle.search(title, k=3)]
+
+
+def test_paths_of_checkpoints_are_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    encoder = {"name": "paired", "image": {"name": "vision", "checkpoint": "models"}, "text": {"name": "words"}}
+    plan = make_plan(load_spec({"title": "t", "data": SHOP, "recommender": {"name": "vbpr"}, "encoder": encoder}))
+    record = encoder_record(plan, Workbench().dataset(plan).catalog, tmp_path / "encoder")
+    assert record is not None
+    assert record.arguments["image"].arguments["checkpoint"] == str(tmp_path / "models")
+    encoder["image"] = {"name": "vision", "checkpoint": "hub/name"}
+    plan = make_plan(load_spec({"title": "t", "data": SHOP, "recommender": {"name": "vbpr"}, "encoder": encoder}))
+    record = encoder_record(plan, Workbench().dataset(plan).catalog, tmp_path / "encoder")
+    assert record is not None
+    assert record.arguments["image"].arguments["checkpoint"] == "hub/name"

@@ -1,0 +1,231 @@
+"""Hyper-parameter search: honest about test, deterministic, killable; most of it on a made-up objective."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lmm4rec.experiments.search as search_package
+from lmm4rec.core.errors import ConfigError, DataError, TrainingError
+from lmm4rec.core.files import read_json
+from lmm4rec.data.sealed import Sealed
+from lmm4rec.data.splits import Split
+from lmm4rec.experiments.plan import Plan
+from lmm4rec.experiments.run import run
+from lmm4rec.experiments.search import trial as trial_module
+from lmm4rec.experiments.search import tune as tune_module
+from lmm4rec.experiments.search.options import SearchOptions
+from lmm4rec.experiments.search.space import grid
+from lmm4rec.experiments.search.tune import read_tuned, split_conf, tune
+from lmm4rec.experiments.workbench import Workbench
+
+pytest.importorskip("optuna")
+
+CONF: dict[str, Any] = {
+    "title": "tiny",
+    "data": {"name": "toyshop", "users": 40, "items": 40, "interactions": 400},
+    "recommender": {"name": "bpr", "dim": 4},
+    "train": {"epochs": 2, "batch_size": 128},
+}
+L2 = {"recommender.l2_weight": {"low": 1e-5, "high": 1e-1, "log": True}}
+
+
+def options(**keys: Any) -> SearchOptions:
+    return SearchOptions.of({"budget": 4, "pruner": "none", "startup": 2, "space": L2, **keys})
+
+
+def hill(plan: Plan, place: Path, bench: Workbench, listeners: Sequence[Any] = ()) -> float:
+    """Highest, 0, at l2_weight = 0.01."""
+    return -((math.log10(plan.tables["recommender"]["l2_weight"]) + 2) ** 2)
+
+
+@pytest.fixture
+def objective(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    def use(function: Any) -> None:
+        monkeypatch.setattr(tune_module, "judge", function)
+
+    return use
+
+
+def tried(folder: Path) -> list[tuple[Any, Any]]:
+    return [(row["setting"], row["value"]) for row in read_json(folder / "tuned.json")["trials"]]
+
+
+def test_the_test_part_is_sealed_wherever_settings_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What training gets has no test part; and with the test part replaced the search is the same to the last digit."""
+    seen: list[Split] = []
+    original = trial_module.train
+
+    def train(plan: Any, folder: Any, objective: Any, split: Split, *rest: Any, **named: Any) -> Any:
+        seen.append(split)
+        return original(plan, folder, objective, split, *rest, **named)
+
+    monkeypatch.setattr(trial_module, "train", train)
+    tune(CONF, options(budget=1), tmp_path / "a", shown=False)
+    assert len(seen) == 1
+    assert all(type(split.test) is Sealed for split in seen)
+    with pytest.raises(DataError, match="the test part is sealed"):
+        _ = seen[0].test.users
+    whole = Workbench.split
+
+    def scrambled(self: Workbench, plan: Plan) -> Split:
+        split = whole(self, plan)
+        items = ((split.test.items + 7) % split.dataset.n_items).astype(np.int32)
+        return Split(**{**vars(split), "test": type(split.test)(split.test.users, items)})
+
+    monkeypatch.setattr(Workbench, "split", scrambled)
+    tune(CONF, options(budget=1), tmp_path / "b", shown=False)
+    assert tried(tmp_path / "a") == tried(tmp_path / "b")
+
+
+def test_no_line_of_the_search_names_the_test_part() -> None:
+    """Nor does it run what reads it: of `experiments.run` it imports only what trains."""
+    for path in Path(search_package.__path__[0]).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.Attribute) and node.attr == "test"), path
+            assert not (isinstance(node, ast.Constant) and node.value == "test"), path
+            if isinstance(node, ast.ImportFrom) and node.module == "lmm4rec.experiments.run":
+                assert {name.name for name in node.names} == {"make_objective", "make_recommender", "train"}
+
+
+def test_the_best_conf_runs_and_reaches_what_the_search_said(tmp_path: Path) -> None:
+    found = tune(CONF, options(budget=3), tmp_path / "search", shown=False)
+    assert found.trials == 3
+    assert found == read_tuned(tmp_path / "search")
+    result = run(found.conf, out=tmp_path / "run", shown=False)
+    assert result.plan.tables["recommender"]["l2_weight"] == found.best["recommender.l2_weight"]
+    assert result.metrics["valid"]["recall@20"] == pytest.approx(found.value)
+    assert not (tmp_path / "search" / "trials").exists() or not list((tmp_path / "search" / "trials").iterdir())
+
+
+def test_models_that_only_count_are_judged_too(tmp_path: Path) -> None:
+    conf = CONF | {"recommender": {"name": "itemknn"}}
+    found = tune(conf, options(space={"recommender.neighbors": [3, 20]}, sampler="grid"), tmp_path, shown=False)
+    result = run(found.conf, out=tmp_path / "run", shown=False)
+    assert result.metrics["valid"]["recall@20"] == pytest.approx(found.value)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_killed_anywhere_it_ends_with_the_same_trials(
+    tmp_path: Path, objective: Callable[[Any], None], sampler: str
+) -> None:
+    wanted = options(budget=4, sampler=sampler)
+    objective(hill)
+    expected = tune(CONF, wanted, tmp_path / "whole", shown=False)
+    calls = 0
+
+    def dying(*arguments: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if calls in (2, 4):
+            raise KeyboardInterrupt
+        return hill(*arguments)
+
+    objective(dying)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            tune(CONF, wanted, tmp_path / "killed", shown=False)
+    assert read_tuned(tmp_path / "killed") is None
+    resumed = tune(CONF, wanted, tmp_path / "killed", shown=False)
+    assert tried(tmp_path / "killed") == tried(tmp_path / "whole")
+    assert (resumed.best, resumed.value, resumed.trials) == (expected.best, expected.value, 4)
+
+
+@pytest.mark.slow
+def test_tpe_climbs(tmp_path: Path, objective: Callable[[Any], None]) -> None:
+    objective(hill)
+    found = tune(CONF, options(budget=15, startup=5), tmp_path, shown=False)
+    assert found.best["recommender.l2_weight"] == pytest.approx(0.01, rel=0.7)
+
+
+def test_a_grid_is_tried_whole_in_order(tmp_path: Path, objective: Callable[[Any], None]) -> None:
+    space = {"recommender.l2_weight": [1e-3, 1e-2], "recommender.dim": {"low": 4, "high": 8, "step": 2}}
+    objective(hill)
+    found = tune(CONF, options(space=space, sampler="grid", budget=9), tmp_path, shown=False)
+    assert [setting for setting, _ in tried(tmp_path)] == [
+        {"recommender.l2_weight": weight, "recommender.dim": dim} for weight in (1e-3, 1e-2) for dim in (4, 6, 8)
+    ]
+    assert found.best == {"recommender.l2_weight": 1e-2, "recommender.dim": 4}  # of equals the first
+    with pytest.raises(ConfigError, match="the grid has 6 settings, the budget is 5"):
+        tune(CONF, options(space=space, sampler="grid", budget=5), tmp_path / "small", shown=False)
+    with pytest.raises(ConfigError, match=r"a grid needs the values of recommender\.l2_weight listed"):
+        grid(L2)
+
+
+def test_the_median_rule_ends_what_lags_and_it_counts(tmp_path: Path, objective: Callable[[Any], None]) -> None:
+    """The first two reach 0.5; the others are behind from the first look on."""
+    epochs: list[int] = []
+
+    def slow(plan: Plan, place: Path, bench: Workbench, listeners: Sequence[Any] = ()) -> float:
+        value = 0.5 if len(epochs) < 2 else 0.1
+        epochs.append(0)
+        for epoch in range(1, 6):
+            epochs[-1] = epoch
+            for listen in listeners:
+                listen({"epoch": epoch, "recall@20": value})
+        return value
+
+    objective(slow)
+    found = tune(CONF, options(budget=4, pruner="median", startup=2, warmup=1), tmp_path, shown=False)
+    assert epochs[:2] == [5, 5]
+    assert all(epoch < 5 for epoch in epochs[2:])
+    states = [row["state"] for row in read_json(tmp_path / "tuned.json")["trials"]]
+    assert states == ["complete", "complete", "pruned", "pruned"]
+    assert found.trials == 4
+
+
+def test_a_setting_that_diverges_counts_and_does_not_stop_the_search(
+    tmp_path: Path, objective: Callable[[Any], None]
+) -> None:
+    calls = 0
+
+    def sometimes(*arguments: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if calls != 2:
+            raise TrainingError("the loss is not finite")
+        return hill(*arguments)
+
+    objective(sometimes)
+    found = tune(CONF, options(budget=3), tmp_path / "a", shown=False)
+    assert (calls, found.trials) == (3, 3)
+    calls = 5
+    with pytest.raises(TrainingError, match="none of 3 settings could be judged; the last one: the loss is not"):
+        tune(CONF, options(budget=3), tmp_path / "b", shown=False)
+
+
+def test_a_folder_holds_one_search(tmp_path: Path, objective: Callable[[Any], None]) -> None:
+    objective(hill)
+    tune(CONF, options(budget=2), tmp_path, shown=False)
+    assert tune(CONF, options(budget=3), tmp_path, shown=False).trials == 3  # more of the same goes on
+    with pytest.raises(ConfigError, match="holds a search of another conf or space"):
+        tune(CONF | {"split": {"seed": 1}}, options(budget=3), tmp_path, shown=False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"low": 1, "high": 1}, "low must be a number below high"),
+        ({"low": 0, "high": 1, "log": True}, "log = true needs low above 0"),
+        ({"low": 1}, "must be a list of values or { low"),
+        ([], "must be a list of values or { low"),
+        ({"low": 1e-3, "high": 1e-1, "step": 0}, "step must be a number above 0"),
+        ({"low": -1.0, "high": 1.0}, "recommender.l2_weight = -1.0 does not fit"),
+    ],
+)
+def test_wrong_spaces_say_what_is_wrong(tmp_path: Path, wanted: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tune(CONF, options(space={"recommender.l2_weight": wanted}), tmp_path, shown=False)
+
+
+def test_a_conf_without_a_search_is_told_so() -> None:
+    with pytest.raises(ConfigError, match=r"has no \[search\] table"):
+        split_conf(CONF)
+    with pytest.raises(ConfigError, match=r"\[search\] has no space"):
+        split_conf(CONF | {"search": {"budget": 2}})

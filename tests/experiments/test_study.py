@@ -1,0 +1,387 @@
+"""Studies carried out: shared work, failures, hidden content, kills; then the report and the reproduction."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import lmm4rec.experiments.study.stages as stages_module
+from lmm4rec.core.errors import CheckpointError, ConfigError, DataError, TrainingError
+from lmm4rec.core.files import read_json
+from lmm4rec.evaluation.significance import compare, mean_over_seeds
+from lmm4rec.experiments.reproduce import reproduce
+from lmm4rec.experiments.study.cells import make_cells
+from lmm4rec.experiments.study.folder import StudyFolder
+from lmm4rec.experiments.study.spec import load_study
+from lmm4rec.experiments.study.status import Estimates, states
+from lmm4rec.experiments.study.study import StudyResult, study
+from lmm4rec.experiments.summary.collect import Cell, Design, Panel, collect
+from lmm4rec.experiments.summary.findings import against_reference, along_axes
+from lmm4rec.experiments.summary.tables import Entry, Grid, alignment_table, latex, markdown
+from lmm4rec.experiments.summary.write import write_summary
+from lmm4rec.serving.bundle import Bundle
+from worlds import write_camps
+
+Conf = dict[str, Any]
+POPULAR = {"recommender.name": "popular", "without": ["encoder", "modalities", "seed"]}
+VBPR = {"recommender.name": "vbpr", "recommender.dim": 4, "recommender.content_dim": 4}
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory: pytest.TempPathFactory) -> Conf:
+    """Popular once, and VBPR on whole and on shuffled content under two seeds."""
+    return write_camps(tmp_path_factory.mktemp("world") / "camps") | {
+        "title": "tiny",
+        "study": {"metric": "recall@5"},
+        "train": {"epochs": 2, "batch_size": 128, "metric": "recall@5"},
+        "evaluate": {"ks": [5, 20]},
+        "axes": {
+            "seed": [0, 1],
+            "modalities": ["both", "shuffled"],
+            "recommender": {"Popular": POPULAR, "VBPR": VBPR},
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def done(conf: Conf, tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+    """The study above, carried out in this process."""
+    return study(conf, out=tmp_path_factory.mktemp("study") / "tiny", workers=0, shown=False)
+
+
+def test_every_cell_is_an_ordinary_run(done: StudyResult) -> None:
+    assert sorted(done.done) == [
+        "popular", "seed-0_both_vbpr", "seed-0_shuffled_vbpr", "seed-1_both_vbpr", "seed-1_shuffled_vbpr",
+    ]  # fmt: skip
+    assert done.failed == []
+    for name in done.done:
+        assert Bundle.load(done.folder.cell(name).path).recommend(["1"], k=3)
+    record = read_json(done.folder.record)
+    assert record["cells"][0] == {
+        "name": "popular", "axes": {"recommender": "Popular"}, "searched": False, "design": "popular",
+    }  # fmt: skip
+    assert len(list((done.folder.path / "content").glob("*.json"))) == 1  # both modalities' cells share their features
+    assert list((done.folder.path / "claims").iterdir()) == []
+
+
+def test_a_done_cell_is_not_run_again_and_a_grown_study_runs_the_rest(
+    conf: Conf, done: StudyResult, tmp_path: Path
+) -> None:
+    fewer = conf | {"axes": {**conf["axes"], "modalities": ["both"]}}
+    first = study(fewer, out=tmp_path / "grown", workers=0, shown=False)
+    stamps = {name: first.folder.cell(name).metrics.stat().st_mtime_ns for name in first.done}
+    grown = study(conf, out=tmp_path / "grown", resume=True, workers=0, shown=False)
+    assert set(grown.done) == set(done.done)
+    assert stamps == {name: grown.folder.cell(name).metrics.stat().st_mtime_ns for name in stamps}
+    for name in grown.done:
+        assert read_json(grown.folder.cell(name).metrics)["test"] == read_json(done.folder.cell(name).metrics)["test"]
+
+
+def test_a_folder_is_taken_new_or_resumed(conf: Conf, done: StudyResult, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="already holds a study: add --resume"):
+        study(conf, out=done.folder.path, workers=0, shown=False)
+    with pytest.raises(CheckpointError, match="there is nothing to resume"):
+        study(conf, out=tmp_path / "nowhere", resume=True, workers=0, shown=False)
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty and holds no study"):
+        study(conf, out=tmp_path, workers=0, shown=False)
+
+
+def test_a_failed_cell_is_recorded_the_rest_goes_on_and_a_resumed_study_tries_again(
+    conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = conf | {"axes": {"recommender": {"Popular": {**POPULAR, "without": ["encoder"]}, "VBPR": VBPR}}}
+    original = stages_module.run
+
+    def failing(cell: Any, *arguments: Any, **named: Any) -> Any:
+        if cell["recommender"]["name"] == "vbpr":
+            raise TrainingError("the loss is not finite")
+        return original(cell, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages_module, "run", failing)
+        result = study(small, out=tmp_path / "study", workers=0, shown=False)
+    assert (result.done, result.failed) == (["popular"], ["vbpr"])
+    failure = result.folder.failures()["cell-vbpr"]
+    assert (failure["error"], failure["message"]) == ("TrainingError", "the loss is not finite")
+    spec = load_study(small)
+    assert [state.state for state in states(spec, make_cells(spec), result.folder)] == ["done", "failed"]
+    assert collect([result.folder.path]).missing == ["vbpr"]
+    mended = study(small, out=tmp_path / "study", resume=True, workers=0, shown=False)
+    assert mended.failed == []
+    assert mended.folder.failures() == {}
+
+
+def test_content_that_cannot_be_made_fails_all_cells_that_need_it_once(
+    conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    original = stages_module.Workbench.content
+
+    def broken(self: Any, plan: Any, *arguments: Any, **named: Any) -> Any:
+        if "encoder" not in plan.tables:
+            return original(self, plan, *arguments, **named)
+        calls.append(1)
+        raise DataError("the disk is full")
+
+    monkeypatch.setattr(stages_module.Workbench, "content", broken)
+    result = study(conf, out=tmp_path / "study", workers=0, shown=False)
+    assert len(calls) == 1
+    spec = load_study(conf)
+    found = {state.cell.name: (state.state, state.said) for state in states(spec, make_cells(spec), result.folder)}
+    assert {state for name, (state, _) in found.items() if name.endswith("vbpr")} == {"failed"}
+    assert found["seed-1_both_vbpr"][1] == "DataError: the disk is full"
+
+
+def test_an_error_that_nobody_foresaw_is_recorded_before_it_ends_the_process(
+    conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any, **named: Any) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(stages_module, "run", broken)
+    one = {"data": conf["data"], "split": conf["split"], "axes": {"recommender": ["popular"]}}
+    with pytest.raises(ZeroDivisionError):
+        study(one, out=tmp_path / "study", workers=0, shown=False)
+    failure = StudyFolder(tmp_path / "study").failures()["cell-popular"]
+    assert (failure["error"], failure["message"], failure["pid"]) == ("ZeroDivisionError", "by zero", os.getpid())
+    assert "in broken" in failure["traceback"]
+
+
+def test_content_hidden_at_test_changes_the_test_and_nothing_before(conf: Conf, tmp_path: Path) -> None:
+    recommender = {"name": "vbpr", "dim": 4, "content_dim": 4}
+    train = {**conf["train"], "epochs": 30, "learning_rate": 0.02}
+    axes = {"hide_text_test": [0, 0.9]}
+    result = study(
+        conf | {"axes": axes, "recommender": recommender, "train": train},
+        out=tmp_path / "study",
+        workers=0,
+        shown=False,
+    )
+    whole, hidden = (read_json(result.folder.cell(name).metrics) for name in result.done)
+    assert whole["valid"] == hidden["valid"]
+    assert whole["test"] != hidden["test"]
+
+
+def test_a_searched_design_runs_under_all_seeds_with_what_the_first_found(conf: Conf, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    axes = {"seed": [0, 1], "recommender": {"BPR": {"recommender.name": "bpr", "search": {"recommender.dim": [2, 8]}}}}
+    kept = {key: conf[key] for key in ("data", "split", "train", "evaluate")}
+    searched = kept | {"search": {"budget": 2, "sampler": "grid"}, "axes": axes}
+    result = study(searched, out=tmp_path / "study", workers=0, shown=False)
+    best = read_json(tmp_path / "study" / "searches" / "bpr" / "tuned.json")["best"]
+    for name in result.done:
+        text = result.folder.cell(name).experiment.read_text()
+        assert f"dim = {best['recommender.dim']}" in text
+
+
+def test_estimates_are_of_done_cells_where_there_are_some_and_probed_elsewhere(conf: Conf, done: StudyResult) -> None:
+    spec = load_study(conf)
+    cells = make_cells(spec)
+    measured = Estimates(spec, states(spec, cells, done.folder))
+    seconds, sure = measured.cell(cells[1])
+    assert sure
+    assert seconds == pytest.approx(
+        np.mean([read_json(done.folder.cell(f"seed-{s}_both_vbpr").metrics)["cost"]["seconds"] for s in (0, 1)])
+    )
+    guessed, sure = Estimates(spec, []).cell(cells[1])
+    assert not sure
+    assert 1 < guessed < 60
+
+
+def test_the_report_says_what_the_runs_say(done: StudyResult, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    page = write_summary([done.folder.path], tmp_path / "report").read_text(encoding="utf-8")
+    names = {str(path.relative_to(tmp_path / "report")) for path in (tmp_path / "report").rglob("*.*")}
+    assert {"card.md", "report.html", "tables/results.tex", "tables/tests.md", "data/cells.csv"} <= names
+    assert {"figures/quality_by_modalities.png", "figures/learning_curves.svg", "figures/seeds.png"} <= names
+    cells = pl.read_parquet(tmp_path / "report" / "data" / "cells.parquet")
+    by_name = {row["cell"]: row for row in cells.iter_rows(named=True)}
+    for name in done.done:
+        metrics = read_json(done.folder.cell(name).metrics)
+        assert by_name[name]["test.recall@5"] == metrics["test"]["recall@5"]
+        assert by_name[name]["cost.parameters"] == metrics["cost"]["parameters"]
+    users = pl.read_parquet(tmp_path / "report" / "data" / "users.parquet").filter(part="test", cell="popular")
+    assert users["recall@5"].mean() == pytest.approx(by_name["popular"]["test.recall@5"])
+    assert pl.read_csv(tmp_path / "report" / "data" / "users.csv").height == 5 * 2 * 36
+    seeds = [by_name[f"seed-{seed}_both_vbpr"]["test.recall@5"] for seed in (0, 1)]
+    assert f"{np.mean(seeds):.4f} ± {np.std(seeds, ddof=1):.4f}" in (
+        tmp_path / "report" / "tables" / "results.md"
+    ).read_text(encoding="utf-8")
+    assert "default-src 'none'" in page
+    assert 'src="http' not in page
+    assert page.count("data:image/svg+xml") >= 4
+    assert "side by side" in page
+
+
+def test_comparisons_are_those_of_the_users_values(done: StudyResult) -> None:
+    collection = collect([done.folder.path])
+    (panel,) = collection.panels
+    findings = against_reference(panel, collection)
+    assert len(findings) == len(panel.designs) - 1 == 2
+    one = findings[0]
+    expected = compare(*(mean_over_seeds(d.per_user("recall@5")) for d in (one.first, one.second)))
+    assert one.comparison == expected
+    assert one.t_holm >= expected.t_p
+    (shuffled,) = [f for f in along_axes(panel, collection) if f.family == "camps: modalities"]
+    assert (shuffled.first.axes["modalities"], shuffled.second.axes["modalities"]) == ("shuffled", "both")
+
+
+def test_a_reference_that_is_not_there_is_named(done: StudyResult, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the reference 'Populer' is no design of camps\. Did you mean 'popular'"):
+        write_summary([done.folder.path], tmp_path, reference="Populer")
+
+
+def test_any_runs_can_be_reported_on(done: StudyResult, tmp_path: Path) -> None:
+    runs = [done.folder.cell(name).path for name in ("popular", "seed-0_both_vbpr", "seed-1_both_vbpr")]
+    collection = collect(runs)
+    assert [design.label for design in collection.designs] == ["Popular · none · none", "VBPR · precomputed · frozen"]
+    assert [len(design.cells) for design in collection.designs] == [1, 2]
+    assert len(collect([done.folder.path / "cells"]).cells) == 5
+    with pytest.raises(CheckpointError, match="there is no study and no finished run"):
+        collect([tmp_path])
+
+
+def test_alignment_stands_beside_quality_once_for_all_recommenders() -> None:
+    """Frozen features have one measure, tuned ones that after tuning and in brackets that before."""
+
+    def design(recommender: str, paradigm: str, measured: dict[str, Any]) -> Design:
+        result: Any = SimpleNamespace(metrics={"cost": {"seconds": 1.0}, "alignment": measured})
+        axes = {"recommender": recommender, "paradigm": paradigm}
+        return Design(" · ".join(axes.values()), axes, [Cell("x", axes, result)])
+
+    frozen, tuned = (
+        {"modality_gap": 0.5, "pairs": 9},
+        {"before": {"modality_gap": 0.5}, "after": {"modality_gap": 0.25}},
+    )
+    designs = [design("BPR", "frozen", {}), design("VBPR", "frozen", frozen), design("VBPR", "finetuned", tuned)]
+    grid = alignment_table(Panel("shop", [*designs, design("LATTICE", "finetuned", tuned)]))
+    assert grid.heads == ["", "Modality gap"]
+    assert [[entry.text for entry in row] for row in grid.rows] == [["frozen", "0.500"], ["finetuned", "0.250 (0.500)"]]
+
+
+def test_tables_in_markdown_and_latex() -> None:
+    rows = [[Entry("a_b & c"), Entry("0.2000", 0.2, 1, "**")], [Entry("x|y"), Entry("0.1000", 0.1, 2)]]
+    grid = Grid("T", "50% of α.", ["model", "R"], rows)
+    assert markdown(grid).splitlines()[2:] == [
+        "| model | R |",
+        "|---|---:|",
+        r"| a_b & c | **0.2000**\*\* |",
+        r"| x\|y | *0.1000* |",
+    ]
+    text = latex(grid, "t")
+    assert r"a\_b \& c & \textbf{0.2000}$^{**}$ \\" in text
+    assert r"x|y & \underline{0.1000} \\" in text
+    assert r"\begin{tabular}{lr}" in text
+    assert r"50\% of" in text
+
+
+def test_a_run_is_reproduced_and_a_changed_one_is_caught(done: StudyResult, tmp_path: Path) -> None:
+    folder = done.folder.cell("seed-0_both_vbpr").path
+    found = reproduce(folder, out=tmp_path / "again", shown=False)
+    assert found.succeeded
+    assert found.largest == 0.0
+    assert found.compared == 2 * 2 * 6  # valid and test, two ks, six metrics
+    assert read_json(tmp_path / "again" / "reproduction.json")["succeeded"] is True
+    lying = tmp_path / "lying"
+    lying.mkdir()
+    for name in ("experiment.toml", "environment.json"):
+        (lying / name).write_text((folder / name).read_text())
+    metrics = read_json(folder / "metrics.json")
+    metrics["test"]["recall@5"] += 0.01
+    (lying / "metrics.json").write_text(json.dumps(metrics))
+    caught = reproduce(lying, out=tmp_path / "again", shown=False)
+    assert not caught.succeeded
+    assert [d.name for d in caught.differences] == ["test.recall@5"]
+    assert caught.largest == pytest.approx(0.01)
+    assert reproduce(lying, out=tmp_path / "again", tolerance=0.02, shown=False).succeeded
+
+
+SCRIPT = """
+import json, sys
+from lmm4rec.experiments.study.study import study
+if __name__ == "__main__":
+    study(json.loads(sys.argv[1]), out=sys.argv[2], resume=sys.argv[3] == "resume", workers=2, shown=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_twice_with_two_workers_it_ends_with_the_same_tables(conf: Conf, tmp_path: Path) -> None:
+    """The first kill falls into a search, the second between cells; the workers of a dead parent end themselves."""
+    pytest.importorskip("optuna")
+    conf = conf | {
+        "train": {**conf["train"], "epochs": 40, "evaluate_every": 5, "batch_size": 32, "checkpoint_every_s": 0.0},
+        "search": {"budget": 5, "startup": 2, "train.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}},
+    }
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    study(conf, out=whole, workers=0, shown=False)
+    _kill_when(script, conf, killed, "new", lambda: any(killed.glob("searches/*/trials/*/history.jsonl")))
+    _kill_when(script, conf, killed, "resume", lambda: len(list(killed.glob("cells/*/metrics.json"))) >= 2)
+    result = study(conf, out=killed, resume=True, workers=2, shown=False)
+    assert not result.failed
+    for name in result.done:
+        first, second = (read_json(StudyFolder(f).cell(name).metrics) for f in (whole, killed))
+        assert first["test"] == second["test"]
+        assert first["valid"] == second["valid"]
+    tables = [_numbers_of(write_summary([folder], tmp_path / f"report-{folder.name}")) for folder in (whole, killed)]
+    assert tables[0] == tables[1]
+
+
+def _kill_when(script: Path, conf: dict[str, Any], folder: Path, mode: str, ready: Any) -> None:
+    process = subprocess.Popen([sys.executable, str(script), json.dumps(conf), str(folder), mode])
+    deadline = time.monotonic() + 240
+    while not ready() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None, "it ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 30  # the workers see that their parent is gone
+    while StudyFolder(folder).claims.owners() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not StudyFolder(folder).claims.owners()
+
+
+def _numbers_of(page: Path) -> list[list[dict[str, Any]]]:
+    """The comparisons and the quality of the cells: all that the tables say but seconds and megabytes."""
+    cells = pl.read_parquet(page.parent / "data" / "cells.parquet").sort("cell")
+    quality = [name for name in cells.columns if name.startswith(("test.", "valid.", "slices.", "beyond."))]
+    return [pl.read_parquet(page.parent / "data" / "comparisons.parquet").to_dicts(), cells.select(quality).to_dicts()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_worker_that_is_killed_is_replaced_and_what_it_did_is_recorded(conf: Conf, tmp_path: Path) -> None:
+    bpr = {"recommender.name": "bpr", "without": ["encoder"]}
+    conf = conf | {
+        "train": {**conf["train"], "epochs": 300, "batch_size": 32, "patience": 0},
+        "axes": {"seed": [0, 1], "recommender": {"BPR": bpr}},
+    }
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    process = subprocess.Popen([sys.executable, str(script), json.dumps(conf), str(tmp_path / "s"), "new"])
+    folder = StudyFolder(tmp_path / "s")
+    deadline = time.monotonic() + 100
+    while not folder.cell("seed-0_bpr").history_rows() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(folder.claims.owners()["cell-seed-0_bpr"]["pid"], signal.SIGKILL)
+    assert process.wait() == 0
+    assert not folder.cell("seed-0_bpr").is_finished
+    assert folder.cell("seed-1_bpr").is_finished
+    failure = folder.failures()["cell-seed-0_bpr"]
+    assert (failure["error"], "signal 9 (SIGKILL)" in failure["message"]) == ("WorkerDied", True)
+    assert study(conf, out=folder.path, resume=True, workers=0, shown=False).failed == []

@@ -1,0 +1,64 @@
+"""The file of added items: order, what is refused, one process at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from lmm4rec.core.errors import CheckpointError
+from lmm4rec.serving.added import AddedItems
+
+
+def test_items_come_back_in_their_order(tmp_path: Path) -> None:
+    kept = AddedItems(tmp_path / "a.sqlite")
+    kept.add("z", {"title": "Żółw 'quoted'"}, b"\0picture")
+    kept.add("a", {}, None)
+    kept.close()
+    again = AddedItems(tmp_path / "a.sqlite")
+    assert [(item.id, item.fields, item.image) for item in again] == [
+        ("z", {"title": "Żółw 'quoted'"}, b"\0picture"),
+        ("a", {}, None),
+    ]
+    assert again.remove("z")
+    assert not again.remove("z")
+    assert len(again) == 1
+    again.close()
+
+
+def test_an_id_is_kept_once(tmp_path: Path) -> None:
+    kept = AddedItems(tmp_path / "a.sqlite")
+    kept.add("a", {"title": "first"}, None)
+    with pytest.raises(sqlite3.IntegrityError):
+        kept.add("a", {"title": "second"}, None)
+    assert [item.fields["title"] for item in kept] == ["first"]
+    kept.close()
+
+
+def test_two_servers_do_not_share_a_file(tmp_path: Path) -> None:
+    kept = AddedItems(tmp_path / "a.sqlite")
+    with pytest.raises(CheckpointError, match="another server has it open"):
+        AddedItems(tmp_path / "a.sqlite")
+    kept.close()
+    AddedItems(tmp_path / "a.sqlite").close()
+
+
+def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
+    words = tmp_path / "words.sqlite"
+    words.write_text("no database, but long enough to be taken for one" * 100)
+    with pytest.raises(CheckpointError, match="is no file of added items"):
+        AddedItems(words)
+    assert words.read_text().startswith("no database")
+    other = tmp_path / "other.sqlite"
+    with sqlite3.connect(other) as file:
+        file.execute("CREATE TABLE items (name TEXT)")
+    file.close()
+    with pytest.raises(CheckpointError, match="SQLite file of another kind"):
+        AddedItems(other)
+
+
+def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.sqlite").mkdir()
+    with pytest.raises(CheckpointError, match="cannot be opened or made"):
+        AddedItems(tmp_path / "a.sqlite")

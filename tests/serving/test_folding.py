@@ -1,0 +1,60 @@
+"""A person by history, hand-computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.core.types import Embeddings, Neighbors
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.folding import FoldIn
+
+NOBODY = Interactions(np.array([], np.int32), np.array([], np.int32))
+
+
+def test_the_vector_is_regularized_least_squares_beside_the_constant_columns() -> None:
+    """Free columns V = diag(2, 1) over two items, so VᵀV = diag(4, 1), whose mean diagonal is 2.5.
+
+    Who likes item 0 has (2 / (4 + 2.5), 0) and who likes both (2 / 6.5, 1 / 3.5), brought to the users' mean length, 2.
+    The third column is 1 for all users.
+    """
+    users = torch.tensor([[1.0, 0.0, 1.0], [0.0, 3.0, 1.0]])
+    items = torch.tensor([[2.0, 0.0, 0.5], [0.0, 1.0, -0.5]])
+    fold_in = FoldIn.of(Embeddings(users, items))
+    torch.testing.assert_close(fold_in(items[:1]), torch.tensor([2.0, 0.0, 1.0]))
+    both = torch.tensor([2 / 6.5, 1 / 3.5])
+    torch.testing.assert_close(fold_in(items), torch.cat([2 * both / both.norm(), torch.ones(1)]))
+
+
+def test_what_was_liked_or_excluded_is_not_given() -> None:
+    items = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.0], [0.0, 1.0]])
+    bundle = Bundle(Embeddings(torch.eye(2), items), Vocabulary("AB"), Vocabulary("wxyz"), "WXYZ", NOBODY, {})
+    assert [one.item for one in bundle.recommend_for(["w"])] == ["x", "y", "z"]
+    assert [one.item for one in bundle.recommend_for(["w", "w"], exclude=["x"])] == ["y", "z"]
+    assert [one.item for one in bundle.recommend_for(["w"], only=["z", "w"])] == ["z"]
+    assert bundle.recommend_for("wxyz") == []
+    with pytest.raises(DataError, match="the history is empty"):
+        bundle.recommend_for([])
+    with pytest.raises(DataError, match="unknown item 'q'"):
+        bundle.recommend_for(["q"])
+
+
+def test_neighbors_add_up_over_the_history() -> None:
+    similarity = torch.tensor([[0.0, 0.5, 0.2], [0.5, 0.0, 0.1], [0.2, 0.1, 0.0]]).to_sparse_csr()
+    scorer = Neighbors(torch.zeros(1, 3).to_sparse_csr(), similarity)
+    bundle = Bundle(scorer, Vocabulary("A"), Vocabulary("xyz"), "XYZ", NOBODY, {})
+    assert bundle.recommend_for(["x", "y"]) == [("z", "Z", pytest.approx(0.3))]
+
+
+def test_popularity_takes_anybody_in() -> None:
+    """Where all columns are constant there is nothing to solve."""
+    scorer = Embeddings(torch.ones(2, 1), torch.tensor([[3.0], [5.0]]), parts={"bias": slice(0, 1)})
+    bundle = Bundle(scorer, Vocabulary("AB"), Vocabulary("xy"), "XY", NOBODY, {})
+    assert bundle.recommend_for(["x"]) == [("y", "Y", 5.0)]
+    assert bundle.explain("A", "y").nearest == []
+    with pytest.raises(DataError, match="knows no similar ones"):
+        bundle.similar(["x"])

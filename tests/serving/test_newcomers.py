@@ -1,0 +1,185 @@
+"""New items: regressions against NumPy, a world whose answer is known, VBPR's own path exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from lmm4rec.core.errors import DataError, LMM4RecError
+from lmm4rec.core.types import Embeddings, Neighbors
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.recommenders.vbpr import VBPR
+from lmm4rec.serving import newcomers_fit
+from lmm4rec.serving.answers import NewItem
+from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.newcomers import Content, Newcomers
+from lmm4rec.serving.newcomers_fit import fit_newcomers
+from worlds import camp_features, camps
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("items", [5, 40])
+def test_ridge_is_least_squares_with_a_penalty(items: int) -> None:
+    """min |x W + mean(y) - y|² + alpha |W|² as ordinary least squares on stacked rows; both ways to solve it."""
+    x, y, alpha = drawn(items, 12), drawn(items, 3, seed=1), 0.7
+    weights, mean = newcomers_fit._ridge(x, y, alpha)
+    rows = np.vstack([x.numpy(), alpha**0.5 * np.eye(12)])
+    expected = np.linalg.lstsq(rows, np.vstack([y.numpy() - y.numpy().mean(0), np.zeros((12, 3))]), rcond=None)[0]
+    np.testing.assert_allclose(weights.numpy(), expected, atol=1e-4)
+    torch.testing.assert_close(mean, y.mean(0))
+
+
+def test_what_likes_call_for_is_least_squares_against_the_users() -> None:
+    users = drawn(30, 4) + 2.0
+    likes = sp.csr_array((np.random.default_rng(0).random((30, 6)) < 0.3).astype(np.float32))
+    weight = 0.5 * 30 * float(users.numpy().var(axis=0).mean())
+    rows = np.vstack([users.numpy(), weight**0.5 * np.eye(4)])
+    expected = np.linalg.lstsq(rows, np.vstack([likes.toarray(), np.zeros((4, 6))]), rcond=None)[0].T
+    np.testing.assert_allclose(newcomers_fit._called_for(users, likes, 0.5).numpy(), expected, atol=1e-5)
+
+
+def test_content_is_centered_on_what_is_there() -> None:
+    """Mean over the two items that have it: (2, 0). Unit after centering: (0, 1), (0, -1); the lacking item is zero."""
+    features = {"text": torch.tensor([[2.0, 4.0], [2.0, -4.0], [0.0, 0.0]])}
+    content = Content.of(features)
+    torch.testing.assert_close(content(features), torch.tensor([[0.0, 1.0], [0.0, -1.0], [0.0, 0.0]]))
+    torch.testing.assert_close(content.alike(features, features)[0], torch.tensor([1.0, -1.0, 0.0]))
+
+
+def world() -> tuple[InteractionGraph, dict[str, Tensor], Embeddings, Interactions]:
+    """Three camps whose users and items stand on an axis each, with some noise; as many likes as ever."""
+    graph, _ = camps(items=16, users=20)
+    features = camp_features(torch.Generator().manual_seed(0), items=16)
+    users = torch.eye(3).repeat_interleave(20, 0) + 0.1 * drawn(60, 3)
+    items = 2.0 * torch.eye(3).repeat_interleave(16, 0) + 0.1 * drawn(48, 3, seed=1)
+    log = Interactions(graph.users.numpy().astype(np.int32), graph.items.numpy().astype(np.int32))
+    return graph, features, Embeddings(users, items), log
+
+
+def bundle_of(
+    scorer: Embeddings | Neighbors, features: dict[str, Tensor], newcomers: Newcomers, log: Interactions
+) -> Bundle:
+    users = Vocabulary([f"u{row}" for row in range(scorer.n_users)], kind="user")
+    items = Vocabulary([f"i{row}" for row in range(scorer.n_items)])
+    return Bundle(scorer, users, items, list(items), log, {}, features=features, newcomers=newcomers)
+
+
+def newborn(features: dict[str, Tensor], centers: int = 3) -> list[NewItem]:
+    """An item for each camp, with the mean content of the camp's items."""
+    means = {m: x.view(centers, -1, x.shape[1]).mean(1) for m, x in features.items()}
+    return [NewItem(f"new{camp}", features={m: x[camp] for m, x in means.items()}) for camp in range(centers)]
+
+
+def test_new_items_go_to_the_camp_they_look_like() -> None:
+    graph, features, scorer, log = world()
+    newcomers = fit_newcomers(scorer, features, log)
+    assert newcomers is not None
+    bundle = bundle_of(scorer, features, newcomers, log)
+    bundle.add_items(newborn(features))
+    new = ["new0", "new1", "new2"]
+    for row in range(graph.n_users):
+        best = bundle.recommend([f"u{row}"], k=1, only=new)[f"u{row}"][0]
+        assert best.item == f"new{row // 20}"
+    assert {one.item for one in bundle.similar(["new1"], k=16)["new1"]} == {f"i{row}" for row in range(16, 32)}
+    assert newcomers.facts["recall@4"] > 2 * newcomers.facts["recall@4 of chance"]  # 9 items are held out
+
+
+def test_new_items_score_like_those_of_the_model() -> None:
+    """Over all users, the scores of predicted items have the mean and the deviation of those of trained ones."""
+    _, features, scorer, log = world()
+    newcomers = fit_newcomers(scorer, features, log)
+    assert newcomers is not None
+    predicted = newcomers.vectors(features, scorer, features)
+    ours, theirs = (scorer.users @ items.T for items in (predicted, scorer.items))
+    assert float(ours.mean()) == pytest.approx(float(theirs.mean()), rel=0.1)
+    assert float(ours.std(0).mean()) == pytest.approx(float(theirs.std(0).mean()), rel=0.1)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_new_item_with_a_catalog_item_s_content_has_its_content_vector(normalize: bool) -> None:
+    """VBPR's columns of content are its own map's, to the last bit; an item without a picture has zeros there."""
+    graph, _ = camps()
+    features = camp_features(torch.Generator().manual_seed(0))
+    features["image"][4] = 0.0
+    model = VBPR(graph, features, torch.Generator().manual_seed(1), dim=4, content_dim=3, normalize=normalize)
+    with torch.no_grad():
+        scorer = model.embed(features)
+    log = Interactions(graph.users.numpy().astype(np.int32), graph.items.numpy().astype(np.int32))
+    newcomers = fit_newcomers(scorer, features, log, model.content_paths())
+    assert newcomers is not None
+    bundle = bundle_of(scorer, features, newcomers, log)
+    bundle.add_items([NewItem(f"like{row}", features={m: x[row] for m, x in features.items()}) for row in (3, 4)])
+    grown = bundle.scorer
+    assert isinstance(grown, Embeddings)
+    for part in ("image", "text"):
+        columns = grown.parts[part]
+        torch.testing.assert_close(grown.items[-2:, columns], scorer.items[[3, 4], columns], rtol=1e-5, atol=1e-6)
+    assert not grown.items[-1, grown.parts["image"]].any()
+    explained = bundle.explain("u0", "like3").shares
+    assert explained["image"] == pytest.approx(bundle.explain("u0", "i3").shares["image"], abs=1e-5)
+    assert sum(explained.values()) == pytest.approx(float(scorer.users[0] @ grown.items[-2]), abs=1e-5)
+
+
+def test_a_model_without_vectors_takes_what_is_alike() -> None:
+    """The new item's row is its cosine (here one modality, uncentered by symmetry) to the nearest, times the scale."""
+    similarity = torch.tensor([[0.0, 0.4], [0.4, 0.0]]).to_sparse_csr()
+    scorer = Neighbors(torch.tensor([[1.0, 0.0]]).to_sparse_csr(), similarity)
+    known = {"text": torch.tensor([[1.0, 0.0], [-1.0, 0.0]])}
+    newcomers = Newcomers(Content.of(known), neighbors=2, scale=3.0)
+    row = newcomers.vectors({"text": torch.tensor([[0.6, 0.8]])}, scorer, known)
+    torch.testing.assert_close(row, torch.tensor([[1.8, 0.0]]))  # -0.6 to the other one counts as nothing
+
+
+def test_neighbors_of_camps() -> None:
+    _, features, _, log = world()
+    seen = sp.csr_array((np.ones(len(log), np.float32), (log.users, log.items)))
+    alike = (seen.T @ seen).toarray()
+    np.fill_diagonal(alike, 0.0)
+    dense = torch.from_numpy(seen.toarray())
+    scorer = Neighbors(dense.to_sparse_csr(), torch.from_numpy(alike).to_sparse_csr())
+    newcomers = fit_newcomers(scorer, features, log)
+    assert newcomers is not None
+    bundle = bundle_of(scorer, features, newcomers, log)
+    bundle.add_items(newborn(features))
+    for row in (0, 25, 59):
+        best = bundle.recommend([f"u{row}"], k=1, only=["new0", "new1", "new2"])[f"u{row}"][0]
+        assert best.item == f"new{row // 20}"
+
+
+def test_too_few_items_teach_nothing() -> None:
+    _, features, scorer, _ = world()
+    few = Interactions(np.zeros(9, np.int32), np.arange(9, dtype=np.int32))
+    assert fit_newcomers(scorer, features, few) is None
+
+
+def test_what_cannot_be_taken_in_says_why() -> None:
+    _, features, scorer, log = world()
+    newcomers = fit_newcomers(scorer, features, log)
+    assert newcomers is not None
+    bundle = bundle_of(scorer, features, newcomers, log)
+    good = newborn(features)
+    with pytest.raises(DataError, match="item 'i3' is there already"):
+        bundle.add_items([good[0], good[1]._replace(id="i3")])
+    assert "new0" not in bundle.items  # all or none
+    with pytest.raises(DataError, match="item 'new0' is there already"):
+        bundle.add_items([good[0], good[0]])
+    with pytest.raises(DataError, match="need 8 numbers of 'image' features, got"):
+        bundle.add_items([NewItem("n", features={"image": torch.ones(3), "text": torch.ones(11)})])
+    with pytest.raises(DataError, match="item 'n' has no content that the model sees"):
+        bundle.add_items([NewItem("n", features={"image": torch.zeros(8), "text": torch.zeros(11)})])
+    with pytest.raises(DataError, match="1 of 2 new items come with features"):
+        bundle.add_items([good[0], NewItem("n", {})])
+    with pytest.raises(LMM4RecError, match="this bundle has no encoder"):
+        bundle.add_items([NewItem("n")])
+    with pytest.raises(LMM4RecError, match="it takes no new items: give its run an"):
+        bundle_of(scorer, features, newcomers, log).__class__(
+            scorer, bundle.users, bundle.items, list(bundle.items), log, {}
+        ).add_items(good)

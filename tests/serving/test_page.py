@@ -1,0 +1,309 @@
+"""The page in a real browser: each flow that it is made for, by pointer and by keyboard, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2 as httpx
+import pytest
+from server import TOKEN, Server
+from shops import png, write_shop
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.slow
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+HOSTILE = '<img src=x onerror="document.body.dataset.broken=1"><b>bold</b>'
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; another one is named in LMM4REC_CHROMIUM."""
+    path = os.environ.get("LMM4REC_CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        pytest.skip("no chromium here (apt-get install chromium, or name one in LMM4REC_CHROMIUM)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as one:
+        browser = one.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("page")
+    runs = [write_shop(folder / "first", title="First model"), write_shop(folder / "second", seed=7, title="Second")]
+    with Server(runs) as server:
+        yield server
+
+
+@pytest.fixture
+def visit(browser: Browser, server: Server) -> Iterator[Any]:
+    """Opens the page; whatever the browser complains about, and any request to elsewhere, fails the test."""
+    complaints: list[str] = []
+    contexts = []
+
+    def open_page(
+        fragment: str = "", *, viewport: dict[str, int] = DESK, url: str = "", refused: str = "", **more: Any
+    ) -> Page:
+        base = url or server.url
+
+        def hear(told: Any) -> None:
+            # the browser itself tells of each refused request
+            if told.type in ("error", "warning") and not (refused and refused in told.text):
+                complaints.append(told.text)
+
+        context = browser.new_context(viewport=viewport, **more)  # type: ignore[arg-type]
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", hear)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        away = re.compile(rf"^(?!{re.escape(base)}|blob:|data:)")
+        page.on("request", lambda asked: complaints.append(asked.url) if away.match(asked.url) else None)
+        page.goto(f"{base}/{fragment}")
+        page.locator(".grid .card").first.wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def ids(page: Page, where: str) -> list[str]:
+    return [str(card.get_attribute("data-item")) for card in page.locator(f"{where} .card").all()]
+
+
+def best(server: Server, user: str, k: int = 12, **more: object) -> list[str]:
+    answer = httpx.get(f"{server.url}/recommend/{user}", params={"k": k, **more}).json()
+    return [one["id"] for one in answer["items"]]
+
+
+def test_pick_a_person_and_see_history_and_recommendations_with_reasons(visit: Any, server: Server) -> None:
+    page = visit()
+    assert page.locator("#person").input_value() == "u001"
+    assert ids(page, ".grid") == best(server, "u001")
+    page.locator("#person").fill("u02")
+    page.locator("#people [role=option]").nth(3).click()
+    page.get_by_role("heading", name="For u023").wait_for()
+    page.locator(".near").first.wait_for()
+    assert ids(page, ".grid") == best(server, "u023")
+    history = httpx.get(f"{server.url}/users/u023/history").json()["items"]
+    assert ids(page, ".strip") == [one["id"] for one in history]
+    assert page.locator(".grid .card").first.locator(".shares i").count() >= 1
+    assert "because of:" in str(page.locator(".shares").first.get_attribute("aria-label"))
+    assert page.locator(".near-words").first.inner_text().startswith("like ")
+    assert {"picture", "words"} <= set(page.locator(".legend li").all_inner_texts())
+    page.go_back()
+    page.get_by_role("heading", name="For u001").wait_for()
+
+
+def test_an_item_opens_with_reasons_and_similar_ones(visit: Any, server: Server) -> None:
+    page = visit("#user=u001")
+    first = page.locator(".grid .card").first
+    item = str(first.get_attribute("data-item"))
+    first.click()
+    dialog = page.locator("dialog#item[open]")
+    dialog.locator(".alike .card").first.wait_for()
+    near = httpx.get(f"{server.url}/similar/{item}", params={"k": 12}).json()["items"]
+    assert ids(page, "dialog .alike") == [one["id"] for one in near]
+    rows = dialog.locator(".share-rows .number").all_inner_texts()
+    score = httpx.get(f"{server.url}/explain", params={"user": "u001", "item": item}).json()["score"]
+    assert sum(float(row.replace("−", "-")) for row in rows) == pytest.approx(score, abs=0.02)
+    dialog.locator(".alike .card").first.click()
+    page.wait_for_function("id => location.hash.includes(`item=${id}`)", arg=near[0]["id"])
+    page.wait_for_function("title => document.querySelector('#item-title').textContent === title", arg=near[0]["title"])
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+    page.wait_for_function("!location.hash.includes('item=')")
+
+
+def test_search_by_words(visit: Any, server: Server) -> None:
+    page = visit("#user=u001")
+    page.keyboard.press("/")
+    page.keyboard.type("lamp")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="“lamp”").wait_for()
+    page.locator("[aria-label=found] .card").first.wait_for()
+    found = httpx.get(f"{server.url}/search", params={"text": "lamp", "k": 12}).json()["items"]
+    assert ids(page, ".grid") == [one["id"] for one in found]
+    page.get_by_label("mix in what u001 likes").check()
+    page.wait_for_function("location.hash.includes('taste=1')")
+    page.locator("[aria-label=found] .card").first.wait_for()
+    mixed = httpx.get(f"{server.url}/search", params={"text": "lamp", "k": 12, "for_user": "u001"}).json()["items"]
+    assert ids(page, ".grid") == [one["id"] for one in mixed]
+    page.locator("#clear").click()
+    page.get_by_role("heading", name="For u001").wait_for()
+
+
+def dropped(page: Page, selector: str, content: bytes, name: str = "photo.png") -> None:
+    """A file dropped on an element, as a browser tells it."""
+    transfer = page.evaluate_handle(
+        """([bytes, name]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+            return transfer;
+        }""",
+        [list(content), name],
+    )
+    for event in ("dragover", "drop"):
+        page.dispatch_event(selector, event, {"dataTransfer": transfer})
+
+
+def test_search_by_a_dropped_photo(visit: Any, server: Server) -> None:
+    page = visit("#user=u001", refused="status of 422")
+    photo = httpx.get(f"{server.url}/thumbnails/T0004").content
+    dropped(page, "main", photo)
+    page.get_by_role("heading", name="Like the photo").wait_for()
+    page.locator("[aria-label=found] .card").first.wait_for()
+    assert ids(page, ".grid")[0] == "T0004"
+    assert page.locator(".preview").evaluate("image => image.complete && image.naturalWidth > 0")
+    page.locator("#clear").click()
+    page.get_by_role("heading", name="For u001").wait_for()
+    page.locator("#photo").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.locator(".wrong", has_text="not a picture that can be read").wait_for()
+    assert page.locator("#drop").is_hidden()
+
+
+def test_add_an_item_and_see_it_recommended_then_delete_it(visit: Any, server: Server) -> None:
+    page = visit("#user=u001")
+    page.get_by_role("button", name="Add item").click()
+    page.locator("[data-field=title]").fill(HOSTILE)
+    page.locator("[data-field=description]").fill("Glazed stoneware, red.")
+    dropped(page, "#new-drop", png("red", (200, 200)))
+    page.locator("#new-preview img").wait_for()
+    page.get_by_role("button", name="Add", exact=True).click()
+    dialog = page.locator("dialog#item[open]")
+    dialog.locator(".alike .card").first.wait_for()
+    assert dialog.locator("#item-title").inner_text() == HOSTILE  # told as written, not taken for markup
+    assert dialog.locator(".badge").first.inner_text() == "new"
+    page.keyboard.press("Escape")
+    fresh = page.get_by_role("heading", name="New, best for u001 first")
+    fresh.wait_for()
+    page.locator("[aria-label='new items, best for u001 first'] .card").first.wait_for()
+    card = page.locator("[aria-label='new items, best for u001 first'] .card").first
+    assert card.locator(".name").inner_text() == HOSTILE
+    assert card.locator("img").count() >= 1
+    assert page.evaluate("document.body.dataset.broken") is None
+    card.click()
+    page.get_by_role("button", name="Delete").click()
+    fresh.wait_for(state="detached")
+    assert httpx.get(f"{server.url}/items", params={"added": True}).json()["total"] == 0
+
+
+def test_two_bundles_side_by_side(visit: Any, server: Server) -> None:
+    page = visit("#user=u005")
+    page.locator("#beside").select_option(label="Second")
+    panes = page.locator(".panes.two > section")
+    panes.nth(1).locator(".card").first.wait_for()
+    panes.nth(0).locator(".card").first.wait_for()
+    assert panes.count() == 2
+    for number, name in enumerate(("first", "second")):
+        shown = [str(card.get_attribute("data-item")) for card in panes.nth(number).locator(".card").all()]
+        assert shown == best(server, "u005", bundle=name)
+    first, second = (panes.nth(number).bounding_box() for number in (0, 1))
+    assert first["y"] == second["y"]
+    assert first["x"] + first["width"] <= second["x"]
+    panes.nth(1).locator(".card").first.click()
+    page.locator("dialog#item[open] .share-rows").wait_for()
+    assert "from=second" in page.url
+
+
+def test_all_by_keyboard(visit: Any, server: Server) -> None:
+    page = visit("#user=u001")
+    page.locator("#person").focus()
+    page.keyboard.type("u01")
+    page.locator("#people [role=option]").first.wait_for()
+    page.wait_for_function("document.querySelector('#people [role=option]').dataset.user === 'u010'")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#person").get_attribute("aria-activedescendant") == "person-1"
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="For u011").wait_for()
+    page.locator(".near").first.wait_for()
+    page.locator(".grid .card").first.focus()
+    page.keyboard.press("Enter")
+    page.locator("dialog#item[open] .alike .card").first.wait_for()
+    page.keyboard.press("Escape")
+    page.locator("dialog#item").wait_for(state="hidden")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "words"
+    page.goto(f"{server.url}/")
+    page.locator(".grid .card").first.wait_for()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
+def test_nothing_leaves_the_screen_and_words_can_be_read(visit: Any, viewport: dict[str, int], scheme: str) -> None:
+    for fragment in ("#user=u001", "#user=u001&beside=second", "#user=u001&item=T0003", "#user=u001&words=lamp"):
+        page = visit(fragment, viewport=viewport, color_scheme=scheme)
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        small = page.evaluate(
+            """() => [...document.querySelectorAll("button, select, input:not([type=file]):not([type=checkbox])")]
+                .filter((one) => one.offsetParent && one.getBoundingClientRect().height < 30)
+                .map((one) => one.id || one.className)"""
+        )
+        assert small == []
+        for selector in ("h2", ".name", ".hint", ".near-words", "small"):
+            for ratio in page.evaluate(CONTRAST, selector):
+                assert ratio >= 4.5, (fragment, selector, ratio)
+        page.context.close()
+
+
+CONTRAST = """(selector) => {
+    const parts = (color) => color.match(/[\\d.]+/g).map(Number);
+    const light = (color) => parts(color).slice(0, 3).map((v) => v / 255)
+        .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const ground = (node) => {
+        const color = getComputedStyle(node).backgroundColor;
+        const clear = parts(color).length === 4 && parts(color)[3] === 0;
+        return clear && node.parentElement ? ground(node.parentElement) : color;
+    };
+    return [...document.querySelectorAll(selector)].filter((node) => node.offsetParent).slice(0, 5).map((node) => {
+        const [one, two] = [light(getComputedStyle(node).color), light(ground(node))];
+        return (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
+    });
+}"""
+
+
+def test_the_token_is_asked_for_where_writing_needs_one(visit: Any, tmp_path: Path) -> None:
+    run = write_shop(tmp_path / "shop")
+    with Server([run], "--token-env", "LMM4REC_TEST_TOKEN") as server:
+        page = visit("#user=u001", url=server.url)
+        page.get_by_role("button", name="Add item").click()
+        page.locator("[data-field=title]").fill("A blue vase")
+        page.locator("#new-token input").fill(TOKEN)
+        page.get_by_role("button", name="Add", exact=True).click()
+        page.locator("dialog#item[open] .alike .card").first.wait_for()
+        page.get_by_role("textbox", name="Token").fill(TOKEN)
+        page.get_by_role("button", name="Delete").click()
+        page.locator("dialog#item").wait_for(state="hidden")
+        assert httpx.get(f"{server.url}/items", params={"added": True}).json()["total"] == 0
+
+
+def test_the_reference_shows_every_endpoint(visit: Any, browser: Browser, server: Server) -> None:
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda told: complaints.append(told.text) if told.type in ("error", "warning") else None)
+    page.goto(f"{server.url}/docs")
+    page.locator("details").first.wait_for()
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    assert page.locator("details").count() == sum(len(operations) for operations in document["paths"].values())
+    page.locator("details", has_text="POST/recommend").first.locator("summary").click()
+    command = page.locator("details[open] pre").first.inner_text()
+    body = json.loads(re.findall(r"--json '(.*)'", command)[0])
+    assert httpx.post(f"{server.url}/recommend", json=body).status_code == 200
+    assert complaints == []
+    page.close()

@@ -1,0 +1,130 @@
+"""The HTTP service: what every endpoint answers, held against the bundle itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from shops import ITEMS, USERS
+
+from lmm4rec.serving.bundle import Bundle
+
+
+def test_recommendations_are_the_bundle_s(reader: TestClient, shops: Path) -> None:
+    bundle = Bundle.load(shops / "whole")
+    for user in ("u001", "u017"):
+        answer = reader.get(f"/recommend/{user}", params={"k": 5}).json()
+        assert answer["bundle"] == "whole"
+        expected = bundle.recommend([user], 5)[user]
+        assert [(one["id"], one["title"]) for one in answer["items"]] == [(one.item, one.title) for one in expected]
+        assert [one["score"] for one in answer["items"]] == pytest.approx([one.score for one in expected])
+
+
+def test_the_other_bundle_answers_by_its_name(reader: TestClient, shops: Path) -> None:
+    best = Bundle.load(shops / "bare").recommend(["u001"], 3)["u001"]
+    answer = reader.get("/recommend/u001", params={"k": 3, "bundle": "bare"}).json()
+    assert [one["id"] for one in answer["items"]] == [one.item for one in best]
+
+
+def test_seen_items_are_left_out_unless_asked_for(reader: TestClient) -> None:
+    seen = {one["id"] for one in reader.get("/users/u001/history").json()["items"]}
+    assert seen
+    best = {one["id"] for one in reader.get("/recommend/u001", params={"k": ITEMS}).json()["items"]}
+    assert not best & seen
+    everything = reader.get("/recommend/u001", params={"k": ITEMS, "exclude_seen": False}).json()["items"]
+    assert len(everything) == ITEMS
+
+
+def test_only_some_items_compete(reader: TestClient) -> None:
+    answer = reader.get("/recommend/u001", params={"only": ["T0003", "T0001"], "exclude_seen": False}).json()
+    assert {one["id"] for one in answer["items"]} == {"T0001", "T0003"}
+
+
+def test_reasons_add_up_to_the_score(reader: TestClient) -> None:
+    items = reader.get("/recommend/u002", params={"k": 3, "reasons": True}).json()["items"]
+    history = {one["id"] for one in reader.get("/users/u002/history").json()["items"]}
+    for one in items:
+        assert set(one["reason"]["shares"]) == {"id", "image", "text"}
+        assert sum(one["reason"]["shares"].values()) == pytest.approx(one["score"], rel=1e-4)
+        assert {near["id"] for near in one["reason"]["nearest"]} <= history
+    reason = reader.get("/explain", params={"user": "u002", "item": items[0]["id"]}).json()
+    assert reason["shares"] == items[0]["reason"]["shares"]
+
+
+def test_a_newcomer_gets_items_by_what_they_like(reader: TestClient) -> None:
+    answer = reader.post("/recommend", json={"history": ["T0001", "T0002"], "k": 4}).json()
+    assert len(answer["items"]) == 4
+    assert not {"T0001", "T0002"} & {one["id"] for one in answer["items"]}
+
+
+def test_similar_items_are_the_bundle_s(reader: TestClient, shops: Path) -> None:
+    near = Bundle.load(shops / "whole").similar(["T0005"], 3)["T0005"]
+    assert [one["id"] for one in reader.get("/similar/T0005", params={"k": 3}).json()["items"]] == [
+        one.item for one in near
+    ]
+
+
+def test_the_audience_of_an_item_are_those_who_get_it(reader: TestClient, shops: Path) -> None:
+    bundle = Bundle.load(shops / "whole")
+    lists = bundle.recommend(bundle.users, 10)
+    ranks = {
+        user: [one.item for one in best].index("T0007") + 1 for user, best in lists.items() if "T0007" in str(best)
+    }
+    answer = reader.get("/audience/T0007").json()
+    assert answer["asked"] == USERS
+    assert {one["id"]: one["rank"] for one in answer["people"]} == ranks
+    assert [one["rank"] for one in answer["people"]] == sorted(ranks.values())
+
+
+def test_an_item_s_own_words_and_picture_find_it(reader: TestClient) -> None:
+    detail = reader.get("/items/T0004").json()
+    words = f"{detail['fields']['title']} {detail['fields']['description']}"
+    assert reader.get("/search", params={"text": words, "k": 1}).json()["items"][0]["id"] == "T0004"
+    picture = reader.get(detail["picture"])
+    assert picture.headers["content-type"] == "image/webp"
+    found = reader.post("/search", params={"k": 3}, files={"image": ("a.webp", picture.content)}).json()["items"]
+    assert "T0004" in [one["id"] for one in found]
+    both = reader.post("/search", data={"text": words}, params={"k": 1}, files={"image": ("a.webp", picture.content)})
+    assert both.json()["items"][0]["id"] == "T0004"
+    personal = reader.get("/search", params={"text": words, "k": 3, "for_user": "u001"}).json()["items"]
+    assert len(personal) == 3
+
+
+def test_users_and_items_are_listed_and_found(reader: TestClient) -> None:
+    page = reader.get("/users", params={"offset": 2, "limit": 3}).json()
+    assert (page["total"], [one["id"] for one in page["users"]]) == (USERS, ["u003", "u004", "u005"])
+    assert page["users"][0]["history"] == len(reader.get("/users/u003/history").json()["items"])
+    assert reader.get("/users", params={"q": "U02"}).json()["users"][0]["id"] == "u020"
+    page = reader.get("/items", params={"offset": ITEMS - 1}).json()
+    assert (page["total"], len(page["items"])) == (ITEMS, 1)
+    title = page["items"][0]["title"]
+    assert page["items"][0]["id"] in [one["id"] for one in reader.get("/items", params={"q": title}).json()["items"]]
+
+
+def test_bundles_say_what_they_can(reader: TestClient) -> None:
+    answer = reader.get("/bundles").json()
+    assert answer["writing"] == "open"
+    whole, bare = answer["bundles"]
+    assert (whole["name"], whole["title"], whole["users"], whole["items"]) == ("whole", "Whole", USERS, ITEMS)
+    assert whole["can"] == {"search_words": True, "search_picture": True, "add_items": True, "explain": True}
+    assert bare["can"] == {"search_words": False, "search_picture": False, "add_items": False, "explain": True}
+    assert whole["fields"] == ["title", "description"]
+
+
+def test_health_ready_and_metrics(reader: TestClient) -> None:
+    assert reader.get("/health").json() == {"status": "ok"}
+    assert reader.get("/ready").json() == {"status": "ready"}
+    reader.get("/recommend/u001")
+    reader.get("/no-such-thing")
+    text = reader.get("/metrics").text
+    assert 'lmm4rec_requests_total{method="GET",route="/recommend/{user:path}",status="200"}' in text
+    assert 'lmm4rec_requests_total{method="GET",route="none",status="404"}' in text
+    assert f'lmm4rec_items{{bundle="whole",kind="catalog"}} {ITEMS}.0' in text
+    assert "process_resident_memory_bytes" in text
+
+
+def test_a_thumbnail_is_not_sent_twice(reader: TestClient) -> None:
+    first = reader.get("/thumbnails/T0001")
+    again = reader.get("/thumbnails/T0001", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
