@@ -161,6 +161,7 @@ run(json.loads(sys.argv[1]), out=sys.argv[2], resume=sys.argv[3] == "resume", sh
 """
 
 
+@pytest.mark.slow
 def test_kill_9_in_training_and_resume_end_with_the_same_numbers(conf: Conf, tmp_path: Path) -> None:
     conf["train"] |= {"epochs": 150, "patience": 0, "evaluate_every": 10, "checkpoint_every_s": 0.0}
     expected = run(conf, out=tmp_path / "whole", shown=False)

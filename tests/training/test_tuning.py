@@ -60,6 +60,7 @@ def found(clip: Clip, pairs: list[Item]) -> float:
     return retrieval_recall(vectors["image"], vectors["text"])["retrieval_recall@5"]
 
 
+@pytest.mark.slow
 def test_tuning_aligns_pictures_with_their_words(clip: Clip, catalog: Catalog) -> None:
     pairs = [item for item in catalog if item.picture is not None]
     before, scale = found(clip, pairs), clip.logit_scale.item()
