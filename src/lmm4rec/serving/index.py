@@ -22,7 +22,7 @@ from lmm4rec.evaluation.ranking import Ranking
 IndexKind: TypeAlias = Literal["hnsw", "ivf"]
 
 _LINKS, _BUILD_EFFORT = 32, 100  # of HNSW: edges of a node, and candidates while one is linked
-_FEW = 0.05  # the share of items up to which a filter makes scoring them all the faster and the exact way
+_FEW = 0.25  # the share of items up to which a filter makes scoring them all the faster and the exact way
 
 
 @dataclass(frozen=True)
