@@ -136,6 +136,36 @@ def ranking(values: Mapping[str, Any]) -> str:
     )
 
 
+def service(values: Mapping[str, Any]) -> str:
+    head = ["", "requests a second", "p50 ms", "p99 ms", "errors"]
+    rows = [
+        [words, f"{row['requests_per_s']:,.0f}", f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}", str(row["errors"])]
+        for words, row in (
+            ("as fast as answers come", values["most"]),
+            ("500 a second asked", values["paced"]),
+            (f"500 a second asked, for {values['soak']['seconds']:.0f} s", values["soak"]),
+        )
+    ]
+    words = (
+        f"`lmm4rec serve` with {values['items']:,} items × {values['dim']}, one process, {values['connections']} "
+        f"connections on the same machine; memory grew by {values['soak']['growth_mb']:.2f} MB "
+        "(`python benchmarks/service.py --soak 300`)."
+    )
+    return f"{words}\n\n{table(head, rows)}"
+
+
+def search(values: Mapping[str, Any]) -> str:
+    head = ["", "build s", "MB", "p50 ms", "p99 ms", "recall@10", "filtered p50 ms"]
+    rows = []
+    for name in ("exact", "hnsw", "ivf"):
+        row, latency = values[name], values[name]["latency"]
+        built = [f"{row['build_s']:.0f}", f"{row['memory_mb']:,}"] if "build_s" in row else ["–", "–"]
+        times = [f"{latency['p50_ms']:.2f}", f"{latency['p99_ms']:.2f}", f"{latency.get('recall@10', 1):.3f}"]
+        rows.append([name, *built, *times, f"{row['filtered']['p50_ms']:.1f}"])
+    words = f"{values['items']:,} items × {values['dim']}, one query at a time (`python benchmarks/search.py`)."
+    return f"{words}\n\n{table(head, rows)}"
+
+
 def data_scale(values: Mapping[str, Any]) -> str:
     return (
         f"{values['rows']:,} interactions in Parquet read, 5-cored and split: {values['seconds']['total']} s, "
@@ -150,6 +180,7 @@ def main() -> None:
     parts += [("Growth", "speed_growth", growth)]
     parts += [("Features", "encoding", encoding), ("Features", "feature_store", feature_store)]
     parts += [("Ranking and data", "ranking", ranking), ("Ranking and data", "data_scale", data_scale)]
+    parts += [("Serving", "service", service), ("Serving", "search", search)]
     text, section = HEAD, ""
     for title, name, write in parts:
         path = HERE / "results" / f"{name}.json"
