@@ -2,19 +2,22 @@
 
 A ridge regression from content to the vector that an item's likes call for. The vector of an item with likes r (1 for
 the users who like it) is v = (UᵀU + λ s I)⁻¹ Uᵀ r: the item's half of a step of alternating least squares (Hu et al.
-2008, doi 10.1109/ICDM.2008.22) against the trained users U, with s the mean over columns of Σ (u - mean u)². The
-model's own item vectors are the other target that is tried; they carry what ranks warm items, and say less about items
-without likes. λ, the ridge's α and the target are those with the best recall on a fifth of the items, which the
-regression has not seen.
+2008, doi 10.1109/ICDM.2008.22) against users U, with s the mean over columns of Σ (u - mean u)². λ and the ridge's α
+are those with the best recall on a fifth of the items, which the regression has not seen.
+
+This is done twice. Against the trained users it gives the model's own columns of a new item; the model's item vectors
+are tried as a target there too. Against what people like by content (the sum of the content of their items, in its
+principal axes) it gives the columns of `Profile`. These say more about items without likes, and the first say it in
+the model's space, where items are compared; so the tastes get three quarters of what a new item's scores vary by.
 
 What a regression predicts is less spread than what was trained, so that new items would hardly ever be recommended
-beside the others. Predictions are therefore scaled and shifted: over all users, a new item's scores have the mean and
-the deviation that the trained vectors give to items of the model.
+beside the others. Predictions are therefore scaled and shifted: a user's scores of new items are as spread as those of
+the model's items, and new items get their share of the users' lists, as the held-out items are a share of the catalog.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -22,11 +25,12 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn import functional as F
 
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.nn.content import ContentPath
-from lmm4rec.serving.newcomers import Content, Newcomers, nearest_only
+from lmm4rec.serving.newcomers import Content, Newcomers, Profile, nearest_only
 from lmm4rec.serving.space import detached
 
 LIKES, VECTORS = "likes", "vectors"
@@ -35,6 +39,8 @@ _NEIGHBORS = (20, 50, 200)
 _MOST_ITEMS, _MOST_USERS, _MOST_HELD = 6000, 4000, 1000  # drawn where there are more: seconds, not minutes
 _LEAST_ITEMS = 10
 _K = 20
+_AXES = 64  # of content, in which tastes are told
+_OWN = 0.25  # of the deviation of a new item's scores is from the model's own columns
 
 
 class _Sample(NamedTuple):
@@ -75,7 +81,7 @@ def fit_newcomers(
     plain = detached(scorer)
     assert isinstance(plain, Embeddings)
     own = {part: _detached(path) for part, path in (paths or {}).items()}
-    return _fit_map(plain, sample, own)
+    return _fit_map(plain, features, sample, own)
 
 
 def _detached(path: ContentPath) -> ContentPath:
@@ -100,44 +106,80 @@ def _draw(features: Features, train: Interactions, scorer: Scorer) -> _Sample:
     return _Sample(items, held, {m: x[items].float() for m, x in features.items()}, likes, users)
 
 
-def _fit_map(scorer: Embeddings, sample: _Sample, paths: Mapping[str, ContentPath]) -> Newcomers:
-    content = Content.of(sample.features)
+def _fit_map(scorer: Embeddings, features: Features, sample: _Sample, paths: Mapping[str, ContentPath]) -> Newcomers:
+    content, at = Content.of(sample.features), torch.from_numpy(sample.users)
     x = content(sample.features)
-    own = torch.zeros(scorer.items.shape[1], dtype=torch.bool)
+    is_own = torch.zeros(scorer.items.shape[1], dtype=torch.bool)
     for part in paths:
-        own[scorer.parts[part]] = True
-    free = (~own).nonzero()[:, 0]
+        is_own[scorer.parts[part]] = True
+    free = (~is_own).nonzero()[:, 0]
+    users, items = scorer.users[:, free], scorer.items[torch.from_numpy(sample.items)][:, free]
     fixed = _fixed_scores(scorer, sample, paths)
-    scale = _Scale.of(scorer, free, sample)
-    tried = []
-    for candidate, predicted in _predictions(scorer, sample, x, free):
-        vectors = scale.fitted(predicted)(predicted)
-        scores = fixed + scorer.users[sample.users][:, free] @ vectors.T
-        tried.append((_recall(scores, sample.truth), candidate, predicted))
-    best, chosen, predicted = max(tried, key=lambda one: one[0])
-    weights, mean = _ridge(x, chosen.target, chosen.alpha)
-    calibrate = scale.fitted(predicted)
+    own = _fitted(sample, x, users, users, items, fixed)
+    basis = torch.linalg.svd(x, full_matrices=False).Vh[:_AXES].T.contiguous()
+    # who judges held-out items must not have looked at them
+    before, after = (_liked_content(sample, x @ basis, which) for which in (~sample.held, sample.held | True))
+    taste = _fitted(sample, x, before, after)
+    predicted = (users[at] @ own.predicted.T, F.normalize(before[at], dim=1) @ taste.predicted.T)
+    of_own, of_taste = _factors(*predicted, _spread(users[at] @ items.T))
+    scores = fixed + of_own * predicted[0] + of_taste * predicted[1]
+    profile = Profile(
+        basis,
+        content(features) @ basis,
+        F.pad(taste.weights * of_taste, (0, 1)),
+        torch.cat([taste.mean * of_taste, _level(scorer, sample, scores)[None]]),
+    )
     facts = {
-        "method": f"{chosen.name} from content by ridge regression, alpha {chosen.alpha:g}",
-        "columns of the model's own content": int(own.sum()),
-        **_judged(sample, content, best),
+        "method": f"tastes by content: {taste.name}; the model's columns: {own.name}",
+        "columns of the model's own content": int(is_own.sum()),
+        **_judged(sample, content, _recall(predicted[1], sample.truth)),
     }
-    return Newcomers(content, paths, free, weights * calibrate.factor, calibrate(mean[None])[0], facts=facts)
+    return Newcomers(content, paths, free, own.weights * of_own, own.mean * of_own, profile=profile, facts=facts)
 
 
-def _predictions(
-    scorer: Embeddings, sample: _Sample, x: Tensor, free: Tensor
-) -> Iterator[tuple[_Candidate, Float[Tensor, "held free"]]]:
-    """What each choice predicts for the held-out items, from the others."""
-    targets = {f"{LIKES}, lambda {one:g}": _called_for(scorer.users[:, free], sample.likes, one) for one in _LAMBDAS}
-    targets[VECTORS] = scorer.items[torch.from_numpy(sample.items)][:, free]
-    held = torch.from_numpy(sample.held)
+class _Fitted(NamedTuple):
+    """The regression from content to vectors against some users that does best on the held-out items."""
+
+    name: str
+    predicted: Float[Tensor, "held columns"]  # from the other items
+    weights: Float[Tensor, "widths columns"]  # from all items
+    mean: Float[Tensor, " columns"]
+
+
+def _fitted(
+    sample: _Sample,
+    x: Float[Tensor, "sample widths"],
+    judging: Float[Tensor, "users columns"],
+    users: Float[Tensor, "users columns"],
+    own: Float[Tensor, "sample columns"] | None = None,
+    fixed: Float[Tensor, "chosen held"] | float = 0.0,
+) -> _Fitted:
+    """Chosen with `judging` in the place of the users, and found with `users`; `own` are the model's vectors."""
+    held, columns = torch.from_numpy(sample.held), judging.shape[1]
+    targets: dict[float | None, Tensor] = {one: _called_for(judging, sample.likes, one) for one in _LAMBDAS}
+    targets |= {} if own is None else {None: own}
     together = torch.cat(list(targets.values()), dim=1)
+    tried = []
     for alpha in _ALPHAS:
         weights, mean = _ridge(x[~held], together[~held], alpha)
-        predicted = torch.split(x[held] @ weights + mean, len(free), dim=1)
-        for (name, target), rows in zip(targets.items(), predicted, strict=True):
-            yield _Candidate(name, alpha, target), rows
+        for target, rows in zip(targets, torch.split(x[held] @ weights + mean, columns, dim=1), strict=True):
+            scores = fixed + judging[torch.from_numpy(sample.users)] @ rows.T
+            tried.append((_recall(scores, sample.truth), target, alpha, rows))
+    _, target, alpha, predicted = max(tried, key=lambda one: one[0])
+    if target is None:
+        name, found = VECTORS, targets[None]
+    else:
+        name, found = f"{LIKES}, lambda {target:g}", _called_for(users, sample.likes, target)
+    return _Fitted(f"{name}, alpha {alpha:g}", predicted, *_ridge(x, found, alpha))
+
+
+def _liked_content(
+    sample: _Sample, content: Float[Tensor, "sample axes"], which: Bool[np.ndarray, " sample"]
+) -> Float[Tensor, "users axes"]:
+    """The sum of what each user likes of some items; the root mean square of its length is 1 however many they are."""
+    chosen = np.flatnonzero(which)
+    sums = torch.from_numpy(sample.likes[:, chosen] @ content.numpy()[chosen])
+    return sums / sums.square().sum(1).mean().sqrt().clamp(min=1e-12)
 
 
 def _called_for(users: Float[Tensor, "users free"], likes: sp.csr_array, weight: float) -> Float[Tensor, "sample free"]:
@@ -162,36 +204,34 @@ def _ridge(
     return torch.cholesky_solve(x.T @ (y - mean), torch.linalg.cholesky(gram)), mean
 
 
-class _Affine(NamedTuple):
-    factor: float
-    shift: Float[Tensor, " free"]
-
-    def __call__(self, vectors: Float[Tensor, "items free"]) -> Float[Tensor, "items free"]:
-        return self.factor * vectors + self.shift
+def _spread(scores: Float[Tensor, "users items"]) -> float:
+    """The deviation of a user's scores, on average."""
+    return float(scores.std(1, correction=0).mean())
 
 
-class _Scale(NamedTuple):
-    """What the scores of trained items are like, to which predicted vectors are brought."""
+def _factors(
+    own: Float[Tensor, "chosen held"], taste: Float[Tensor, "chosen held"], spread: float
+) -> tuple[float, float]:
+    """By what to multiply both so that their sum is as spread as wanted, and a part of it is the model's own."""
+    of_own, of_taste = (
+        share / max(_spread(scores), 1e-12) if _spread(scores) > 1e-12 else 0.0
+        for share, scores in ((_OWN, own), (1 - _OWN, taste))
+    )
+    factor = spread / max(_spread(of_own * own + of_taste * taste), 1e-12)
+    return of_own * factor, of_taste * factor
 
-    users: Float[Tensor, "chosen free"]
-    deviation: float  # of an item's scores over users, on average
-    mean: float
-    level: Float[Tensor, " free"]  # the vector whose score is about 1 for everybody
 
-    @classmethod
-    def of(cls, scorer: Embeddings, free: Tensor, sample: _Sample) -> _Scale:
-        users = scorer.users[sample.users][:, free]
-        scores = users @ scorer.items[torch.from_numpy(sample.items)][:, free].T
-        gram = users.T @ users
-        gram += 1e-4 * gram.diagonal().mean().clamp(min=1e-12) * torch.eye(len(gram))
-        level = torch.linalg.solve(gram, users.sum(0))
-        return cls(users, float(scores.std(0, correction=0).mean()), float(scores.mean()), level)
+def _level(scorer: Embeddings, sample: _Sample, scores: Float[Tensor, "chosen held"]) -> Float[Tensor, ""]:
+    """What held-out items must get on top of their scores for a share of the lists as large as that of the catalog.
 
-    def fitted(self, predicted: Float[Tensor, "held free"]) -> _Affine:
-        scores = self.users @ predicted.T
-        deviation = float(scores.std(0, correction=0).mean())
-        factor = self.deviation / deviation if deviation > 1e-12 else 1.0
-        return _Affine(factor, (self.mean - factor * float(scores.mean())) * self.level)
+    A user's i-th best of them is on the list where it is above the (k + 1 - i)-th best of the other items.
+    """
+    at, rest = torch.from_numpy(sample.users), np.flatnonzero(~sample.held)
+    others = scorer.users[at] @ scorer.items[torch.from_numpy(sample.items[rest])].T
+    others[torch.from_numpy(sample.likes[sample.users][:, rest].toarray() > 0)] = -torch.inf  # what they have already
+    k = min(_cutoff(len(scores[0])), len(rest))
+    missing = others.topk(k, dim=1).values.flip(1) - scores.topk(k, dim=1).values
+    return torch.quantile(missing.flatten(), float(sample.held.mean()), interpolation="higher")
 
 
 def _fixed_scores(
