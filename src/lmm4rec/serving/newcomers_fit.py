@@ -231,7 +231,10 @@ def _level(scorer: Embeddings, sample: _Sample, scores: Float[Tensor, "chosen he
     others[torch.from_numpy(sample.likes[sample.users][:, rest].toarray() > 0)] = -torch.inf  # what they have already
     k = min(_cutoff(len(scores[0])), len(rest))
     missing = others.topk(k, dim=1).values.flip(1) - scores.topk(k, dim=1).values
-    return torch.quantile(missing.flatten(), float(sample.held.mean()), interpolation="higher")
+    missing = missing[missing.isfinite()]  # who has nearly all of the others is given too few of them
+    if not len(missing):
+        return torch.zeros(())
+    return torch.quantile(missing, float(sample.held.mean()), interpolation="higher")
 
 
 def _fixed_scores(
