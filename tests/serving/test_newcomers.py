@@ -21,6 +21,7 @@ from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.newcomers import Content, Newcomers, Profile
 from lmm4rec.serving.newcomers_fit import fit_newcomers
+from lmm4rec.serving.newcomers_sample import Sample
 from worlds import camp_features, camps
 
 
@@ -130,13 +131,28 @@ def test_a_quarter_of_the_spread_is_the_model_s_own() -> None:
 def test_the_level_gives_new_items_their_share_of_the_lists() -> None:
     """One user, four other items with scores 10, 8, 6, 4 (the 10 is theirs already), two held-out ones with 3 and 1.
 
-    A list is one long. The held-out items, a third of all, are in it with 5 more; with less they are not.
+    A list is one long. The better of the held-out items is on it with 5 more, or 8 thirds of what it has.
     """
     scorer = Embeddings(torch.tensor([[1.0]]), torch.tensor([[10.0], [8.0], [6.0], [4.0], [0.0], [0.0]]))
     held = np.array([False] * 4 + [True] * 2)
     likes = sp.csr_array(np.array([[1, 0, 0, 0, 0, 1]], np.float32))
-    sample = newcomers_fit._Sample(np.arange(6), held, {}, likes, np.array([0]))
-    assert float(newcomers_fit._level(scorer, sample, torch.tensor([[1.0, 3.0]]))) == 5.0
+    sample = Sample(np.arange(6), held, {}, likes, np.array([0]))
+    scores = torch.tensor([[1.0, 3.0]])
+    assert float(newcomers_fit._level(scorer, sample, scores)) == 5.0
+    assert newcomers_fit._factor(scorer, sample, scores) == pytest.approx(8 / 3)
+
+
+def test_of_users_with_unlike_lists_a_share_is_won() -> None:
+    """Five users whose lists begin at 1 to 5; the one held-out item, a fifth of all, scores 0 with each.
+
+    A list is one long. With 2 more it is above what the first has (1) and at what the second has: one list of five.
+    """
+    scorer = Embeddings(torch.arange(1.0, 6.0)[:, None], torch.tensor([[1.0], [0.5], [0.2], [0.1], [0.0]]))
+    held = np.arange(5) == 4
+    sample = Sample(np.arange(5), held, {}, sp.csr_array((5, 5), dtype=np.float32), np.arange(5))
+    level = float(newcomers_fit._level(scorer, sample, torch.zeros(5, 1)))
+    assert level == 2.0
+    assert int((scorer.scores(torch.arange(5))[:, :4].max(1).values < level).sum()) == 1
 
 
 def with_profile() -> Bundle:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,37 +31,15 @@ from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.nn.content import ContentPath
 from lmm4rec.serving.newcomers import Content, Newcomers, Profile, nearest_only
+from lmm4rec.serving.newcomers_sample import Sample, cutoff, draw, recall
 from lmm4rec.serving.space import detached
 
 LIKES, VECTORS = "likes", "vectors"
 _LAMBDAS, _ALPHAS = (0.1, 1.0, 10.0), (0.3, 1.0, 3.0, 10.0)
 _NEIGHBORS = (20, 50, 200)
-_MOST_ITEMS, _MOST_USERS, _MOST_HELD = 6000, 4000, 1000  # drawn where there are more: seconds, not minutes
 _LEAST_ITEMS = 10
-_K = 20
 _AXES = 64  # of content, in which tastes are told
 _OWN = 0.25  # of the deviation of a new item's scores is from the model's own columns
-
-
-class _Sample(NamedTuple):
-    """Items with likes, and users, drawn from the training part; a fifth of the items is held out."""
-
-    items: Int64[np.ndarray, " sample"]
-    held: Bool[np.ndarray, " sample"]
-    features: Features  # of the items
-    likes: sp.csr_array  # [all users, items]
-    users: Int64[np.ndarray, " chosen"]
-
-    @property
-    def truth(self) -> Bool[Tensor, "chosen held"]:
-        """Which of the held-out items the chosen users like."""
-        return torch.from_numpy(self.likes[self.users][:, np.flatnonzero(self.held)].toarray() > 0)
-
-
-class _Candidate(NamedTuple):
-    name: str
-    alpha: float
-    target: Float[Tensor, "sample free"]
 
 
 @torch.no_grad()
@@ -73,7 +51,7 @@ def fit_newcomers(
     `features` are those of the scorer's items, `train` is what it was trained on, `paths` are the model's own ways
     from content to vectors (`Recommender.content_paths`).
     """
-    sample = _draw(features, train, scorer)
+    sample = draw(features, train, scorer)
     if len(sample.items) < _LEAST_ITEMS:
         return None
     if isinstance(scorer, Neighbors):
@@ -88,25 +66,7 @@ def _detached(path: ContentPath) -> ContentPath:
     return ContentPath(path.weights.detach(), None if path.center is None else path.center.detach())
 
 
-def _draw(features: Features, train: Interactions, scorer: Scorer) -> _Sample:
-    rng = np.random.default_rng(0)
-    has = np.zeros(scorer.n_items, dtype=bool)
-    for x in features.values():
-        has |= (x != 0).any(1).numpy()
-    warm = np.flatnonzero((train.item_counts(scorer.n_items) > 0) & has)
-    items = np.sort(rng.choice(warm, min(len(warm), _MOST_ITEMS), replace=False))
-    held = np.zeros(len(items), dtype=bool)
-    held[rng.permutation(len(items))[: min(len(items) // 5, _MOST_HELD)]] = True
-    entries = (np.ones(len(train), np.float32), (train.users, train.items))
-    likes = sp.csr_array(entries, shape=(scorer.n_users, scorer.n_items))[:, items]
-    likes.sum_duplicates()
-    likes.data[:] = 1.0
-    able = np.flatnonzero(np.diff(likes[:, np.flatnonzero(held)].indptr))
-    users = np.sort(rng.choice(able, min(len(able), _MOST_USERS), replace=False))
-    return _Sample(items, held, {m: x[items].float() for m, x in features.items()}, likes, users)
-
-
-def _fit_map(scorer: Embeddings, features: Features, sample: _Sample, paths: Mapping[str, ContentPath]) -> Newcomers:
+def _fit_map(scorer: Embeddings, features: Features, sample: Sample, paths: Mapping[str, ContentPath]) -> Newcomers:
     content, at = Content.of(sample.features), torch.from_numpy(sample.users)
     x = content(sample.features)
     is_own = torch.zeros(scorer.items.shape[1], dtype=torch.bool)
@@ -116,7 +76,7 @@ def _fit_map(scorer: Embeddings, features: Features, sample: _Sample, paths: Map
     users, items = scorer.users[:, free], scorer.items[torch.from_numpy(sample.items)][:, free]
     fixed = _fixed_scores(scorer, sample, paths)
     own = _fitted(sample, x, users, users, items, fixed)
-    basis = torch.linalg.svd(x, full_matrices=False).Vh[:_AXES].T.contiguous()
+    basis = torch.linalg.eigh(x.T @ x).eigenvectors[:, -_AXES:].contiguous()
     # who judges held-out items must not have looked at them
     before, after = (_liked_content(sample, x @ basis, which) for which in (~sample.held, sample.held | True))
     taste = _fitted(sample, x, before, after)
@@ -132,7 +92,7 @@ def _fit_map(scorer: Embeddings, features: Features, sample: _Sample, paths: Map
     facts = {
         "method": f"tastes by content: {taste.name}; the model's columns: {own.name}",
         "columns of the model's own content": int(is_own.sum()),
-        **_judged(sample, content, _recall(predicted[1], sample.truth)),
+        **_judged(sample, content, recall(predicted[1], sample.truth)),
     }
     return Newcomers(content, paths, free, own.weights * of_own, own.mean * of_own, profile=profile, facts=facts)
 
@@ -147,7 +107,7 @@ class _Fitted(NamedTuple):
 
 
 def _fitted(
-    sample: _Sample,
+    sample: Sample,
     x: Float[Tensor, "sample widths"],
     judging: Float[Tensor, "users columns"],
     users: Float[Tensor, "users columns"],
@@ -164,7 +124,7 @@ def _fitted(
         weights, mean = _ridge(x[~held], together[~held], alpha)
         for target, rows in zip(targets, torch.split(x[held] @ weights + mean, columns, dim=1), strict=True):
             scores = fixed + judging[torch.from_numpy(sample.users)] @ rows.T
-            tried.append((_recall(scores, sample.truth), target, alpha, rows))
+            tried.append((recall(scores, sample.truth), target, alpha, rows))
     _, target, alpha, predicted = max(tried, key=lambda one: one[0])
     if target is None:
         name, found = VECTORS, targets[None]
@@ -174,7 +134,7 @@ def _fitted(
 
 
 def _liked_content(
-    sample: _Sample, content: Float[Tensor, "sample axes"], which: Bool[np.ndarray, " sample"]
+    sample: Sample, content: Float[Tensor, "sample axes"], which: Bool[np.ndarray, " sample"]
 ) -> Float[Tensor, "users axes"]:
     """The sum of what each user likes of some items; the root mean square of its length is 1 however many they are."""
     chosen = np.flatnonzero(which)
@@ -221,25 +181,42 @@ def _factors(
     return of_own * factor, of_taste * factor
 
 
-def _level(scorer: Embeddings, sample: _Sample, scores: Float[Tensor, "chosen held"]) -> Float[Tensor, ""]:
-    """What held-out items must get on top of their scores for a share of the lists as large as that of the catalog.
+def _at_the_border(
+    scorer: Scorer, sample: Sample, scores: Float[Tensor, "chosen held"]
+) -> tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]]:
+    """What held-out items must have to be on a user's list, and what the user gives them.
 
-    A user's i-th best of them is on the list where it is above the (k + 1 - i)-th best of the other items.
+    The i-th best of them is on a list of k where it is above the (k + 1 - i)-th best of the other items.
     """
-    at, rest = torch.from_numpy(sample.users), np.flatnonzero(~sample.held)
-    others = scorer.users[at] @ scorer.items[torch.from_numpy(sample.items[rest])].T
+    rest = np.flatnonzero(~sample.held)
+    others = scorer.scores(torch.from_numpy(sample.users))[:, torch.from_numpy(sample.items[rest])]
     others[torch.from_numpy(sample.likes[sample.users][:, rest].toarray() > 0)] = -torch.inf  # what they have already
-    k = min(_cutoff(len(scores[0])), len(rest))
-    missing = others.topk(k, dim=1).values.flip(1) - scores.topk(k, dim=1).values
-    missing = missing[missing.isfinite()]  # who has nearly all of the others is given too few of them
-    if not len(missing):
-        return torch.zeros(())
-    return torch.quantile(missing, float(sample.held.mean()), interpolation="higher")
+    k = min(cutoff(scores.shape[1]), len(rest))
+    needed, given = others.topk(k, dim=1).values.flip(1), scores.topk(k, dim=1).values
+    full = needed.isfinite()  # who has nearly all of the others gets too few of them to fill a list
+    return needed[full], given[full]
 
 
-def _fixed_scores(
-    scorer: Embeddings, sample: _Sample, paths: Mapping[str, ContentPath]
-) -> Float[Tensor, "chosen held"]:
+def _share(sample: Sample, values: Float[Tensor, " pairs"], otherwise: float) -> Float[Tensor, ""]:
+    """The value under which the held-out items' share of the catalog lies; `otherwise` where there are none."""
+    if not len(values):
+        return torch.tensor(otherwise)
+    return torch.quantile(values, float(sample.held.mean()), interpolation="higher")
+
+
+def _level(scorer: Scorer, sample: Sample, scores: Float[Tensor, "chosen held"]) -> Float[Tensor, ""]:
+    """What held-out items must get on top of their scores for a share of the lists as large as that of the catalog."""
+    needed, given = _at_the_border(scorer, sample, scores)
+    return _share(sample, needed - given, 0.0)
+
+
+def _factor(scorer: Scorer, sample: Sample, scores: Float[Tensor, "chosen held"]) -> float:
+    """The same as a factor, for scores that are at least 0."""
+    needed, given = _at_the_border(scorer, sample, scores)
+    return float(_share(sample, needed / given.clamp(min=1e-12), 1.0)) or 1.0
+
+
+def _fixed_scores(scorer: Embeddings, sample: Sample, paths: Mapping[str, ContentPath]) -> Float[Tensor, "chosen held"]:
     """What the model's own content gives to the held-out items."""
     held = torch.from_numpy(sample.held)
     total = torch.zeros(len(sample.users), int(held.sum()))
@@ -248,7 +225,7 @@ def _fixed_scores(
     return total
 
 
-def _fit_neighbors(scorer: Neighbors, features: Features, sample: _Sample) -> Newcomers:
+def _fit_neighbors(scorer: Neighbors, features: Features, sample: Sample) -> Newcomers:
     held = torch.from_numpy(sample.held)
     content = Content.of(sample.features)
     alike = content.alike(
@@ -256,17 +233,14 @@ def _fit_neighbors(scorer: Neighbors, features: Features, sample: _Sample) -> Ne
     )
     known = torch.from_numpy(sample.likes[sample.users][:, np.flatnonzero(~sample.held)].toarray())
     scores = {k: known @ nearest_only(alike, k).T for k in _NEIGHBORS}
-    recalls = {k: _recall(found, sample.truth) for k, found in scores.items()}
+    recalls = {k: recall(found, sample.truth) for k, found in scores.items()}
     best = max(recalls, key=lambda k: recalls[k])
-    rows = torch.from_numpy(sample.items[sample.held])
-    trained = scorer.scores(torch.from_numpy(sample.users))[:, rows]
-    deviation = float(scores[best].std(0, correction=0).mean())
-    scale = float(trained.std(0, correction=0).mean()) / deviation if deviation > 1e-12 else 1.0
+    scale = _factor(scorer, sample, scores[best])
     facts = {"method": f"similar to the {best} nearest items by content", **_judged(sample, content, recalls[best])}
     return Newcomers(content, neighbors=best, scale=scale, facts=facts)
 
 
-def _judged(sample: _Sample, content: Content, recall: float) -> dict[str, float]:
+def _judged(sample: Sample, content: Content, reached: float) -> dict[str, float]:
     """Recall on the held-out items, ranked among themselves, beside what content alone and chance reach."""
     held = torch.from_numpy(sample.held)
     alike = content.alike(
@@ -274,19 +248,10 @@ def _judged(sample: _Sample, content: Content, recall: float) -> dict[str, float
     )
     known = torch.from_numpy(sample.likes[sample.users][:, np.flatnonzero(~sample.held)].toarray())
     n_held = int(held.sum())
-    k = _cutoff(n_held)
+    k = cutoff(n_held)
     return {
         "held-out items": float(n_held),
-        f"recall@{k}": recall,
-        f"recall@{k} of content neighbors": _recall(known @ nearest_only(alike, 50).T, sample.truth),
+        f"recall@{k}": reached,
+        f"recall@{k} of content neighbors": recall(known @ nearest_only(alike, 50).T, sample.truth),
         f"recall@{k} of chance": k / n_held,
     }
-
-
-def _cutoff(n_held: int) -> int:
-    return max(1, min(_K, n_held // 2))
-
-
-def _recall(scores: Float[Tensor, "chosen held"], truth: Bool[Tensor, "chosen held"]) -> float:
-    top = scores.topk(_cutoff(scores.shape[1]), dim=1).indices
-    return float((truth.gather(1, top).sum(1) / truth.sum(1)).mean())
