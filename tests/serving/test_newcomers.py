@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lmm4rec.core.errors import DataError, LMM4RecError
+from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Embeddings, Neighbors
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
@@ -178,6 +180,7 @@ def with_profile() -> Bundle:
 def test_tastes_by_content_are_for_new_items_alone(tmp_path: Path) -> None:
     """The new item's content is (0.6, 0.8). A likes (1, 0): 3 · 0.06 + 2 · 0.6 + 5; B likes (0, 1) twice."""
     bundle = with_profile()
+    bundle.similar(["x"])  # what is made once for all items grows with them
     bundle.add_items([NewItem("new", features={"text": torch.tensor([3.0, 4.0])})])
     bundle.save_pretrained(tmp_path)
     for one in (bundle, Bundle.load(tmp_path)):
@@ -186,6 +189,20 @@ def test_tastes_by_content_are_for_new_items_alone(tmp_path: Path) -> None:
         assert one.explain("A", "new").shares == pytest.approx({"joint": 0.18, "content": 6.2})
         assert one.explain("A", "z").shares == pytest.approx({"joint": 9.0})
         assert {item.item for item in one.similar(["new"], k=3)["new"]} == {"x", "y", "z"}
+
+
+def test_a_bundle_made_before_there_were_tastes_takes_new_items(tmp_path: Path) -> None:
+    """Its `bundle.json` says nothing of a profile: the new item has the model's column alone, 3 · 0.06."""
+    before = with_profile()
+    assert before.newcomers is not None
+    before.newcomers = replace(before.newcomers, profile=None)
+    before.save_pretrained(tmp_path)
+    told = read_json(tmp_path / "bundle.json")
+    del told["newcomers"]["profile"]
+    write_json(tmp_path / "bundle.json", told)
+    bundle = Bundle.load(tmp_path)
+    bundle.add_items([NewItem("new", features={"text": torch.tensor([3.0, 4.0])})])
+    assert bundle.recommend(["A"], only=["new"])["A"][0].score == pytest.approx(0.18)
 
 
 def test_a_person_s_tastes_by_content_come_from_new_items_too(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def _fit_map(scorer: Embeddings, features: Features, sample: Sample, paths: Mapp
     own = _fitted(sample, x, users, users, items, fixed)
     basis = torch.linalg.eigh(x.T @ x).eigenvectors[:, -_AXES:].contiguous()
     # who judges held-out items must not have looked at them
-    before, after = (_liked_content(sample, x @ basis, which) for which in (~sample.held, sample.held | True))
+    before, after = (_liked_content(sample, x @ basis, which) for which in (~sample.held, np.ones_like(sample.held)))
     taste = _fitted(sample, x, before, after)
     predicted = (users[at] @ own.predicted.T, F.normalize(before[at], dim=1) @ taste.predicted.T)
     of_own, of_taste = _factors(*predicted, _spread(users[at] @ items.T))
