@@ -21,7 +21,7 @@ from lmm4rec.recommenders.vbpr import VBPR
 from lmm4rec.serving import newcomers_fit
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.newcomers import Content, Newcomers, Profile
+from lmm4rec.serving.newcomers import Content, Newcomers, Profile, deviations
 from lmm4rec.serving.newcomers_fit import fit_newcomers
 from lmm4rec.serving.newcomers_sample import Sample
 from worlds import camp_features, camps
@@ -117,10 +117,20 @@ def test_new_items_are_neither_favored_nor_hidden() -> None:
 
 
 def test_people_are_what_they_like_by_content() -> None:
-    """Sums (3, 4) and nothing, scaled to length 1; the last column is 1 for everybody."""
+    """Sums (3, 4) and nothing, scaled to σ; σ, by the covariance diag(4, 1) of the items; the mean score."""
     likes = sp.csr_array(np.array([[1, 1, 0], [0, 0, 0]], dtype=bool))
-    people = Profile.people(likes, torch.tensor([[3.0, 0.0], [0.0, 4.0], [9.0, 9.0]]))
-    torch.testing.assert_close(people, torch.tensor([[0.6, 0.8, 1.0], [0.0, 0.0, 1.0]]))
+    known = torch.tensor([[3.0, 0.0], [0.0, 4.0], [9.0, 9.0]])
+    profile = Profile(
+        torch.eye(2), known, torch.eye(2), torch.ones(1), torch.diag(torch.tensor([4.0, 1.0])), torch.tensor([0.5, 1.0])
+    )
+    people = profile.people(torch.tensor([[1.0, 0.0], [0.0, 3.0]]), likes, known)
+    torch.testing.assert_close(people, torch.tensor([[1.2, 1.6, 2.0, 0.5], [0.0, 0.0, 3.0, 3.0]]))
+
+
+def test_deviations_are_those_of_the_scores() -> None:
+    users, items = drawn(5, 4), drawn(30, 4, seed=1) + 2.0
+    found = deviations(users, torch.cov(items.T, correction=0))[:, 0]
+    np.testing.assert_allclose(found.numpy(), (users @ items.T).numpy().std(axis=1), rtol=1e-4)
 
 
 def test_a_quarter_of_the_spread_is_the_model_s_own() -> None:
@@ -140,7 +150,8 @@ def test_the_level_gives_new_items_their_share_of_the_lists() -> None:
     likes = sp.csr_array(np.array([[1, 0, 0, 0, 0, 1]], np.float32))
     sample = Sample(np.arange(6), held, {}, likes, np.array([0]))
     scores = torch.tensor([[1.0, 3.0]])
-    assert float(newcomers_fit._level(scorer, sample, scores)) == 5.0
+    assert float(newcomers_fit._level(scorer, sample, scores, torch.ones(1, 1))) == 5.0
+    assert float(newcomers_fit._level(scorer, sample, scores, torch.full((1, 1), 2.0))) == 2.5
     assert newcomers_fit._factor(scorer, sample, scores) == pytest.approx(8 / 3)
 
 
@@ -152,7 +163,7 @@ def test_of_users_with_unlike_lists_a_share_is_won() -> None:
     scorer = Embeddings(torch.arange(1.0, 6.0)[:, None], torch.tensor([[1.0], [0.5], [0.2], [0.1], [0.0]]))
     held = np.arange(5) == 4
     sample = Sample(np.arange(5), held, {}, sp.csr_array((5, 5), dtype=np.float32), np.arange(5))
-    level = float(newcomers_fit._level(scorer, sample, torch.zeros(5, 1)))
+    level = float(newcomers_fit._level(scorer, sample, torch.zeros(5, 1), torch.ones(5, 1)))
     assert level == 2.0
     assert int((scorer.scores(torch.arange(5))[:, :4].max(1).values < level).sum()) == 1
 
@@ -160,14 +171,17 @@ def test_of_users_with_unlike_lists_a_share_is_won() -> None:
 def with_profile() -> Bundle:
     """Two users with one column of the model, three items whose content is their place on the two axes.
 
-    A new item's columns are: of the model, a tenth of the first number; by content, twice itself and a level of 5.
+    A new item's columns are: of the model, a tenth of the first number; by content, twice itself and a level of 5. The
+    covariance is told to be 1/4, so a person u has σ = u / 2, and the mean 2.
     """
     content = Content({"text": torch.zeros(2)})
     profile = Profile(
         torch.eye(2),
         torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]),
-        2 * torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]),
-        torch.tensor([0.0, 0.0, 5.0]),
+        2 * torch.eye(2),
+        torch.tensor([5.0]),
+        torch.tensor([[0.25]]),
+        torch.tensor([2.0]),
     )
     newcomers = Newcomers(
         content, free=torch.tensor([0]), weights=torch.tensor([[0.1], [0.0]]), offset=torch.zeros(1), profile=profile
@@ -178,15 +192,19 @@ def with_profile() -> Bundle:
 
 
 def test_tastes_by_content_are_for_new_items_alone(tmp_path: Path) -> None:
-    """The new item's content is (0.6, 0.8). A likes (1, 0): 3 · 0.06 + 2 · 0.6 + 5; B likes (0, 1) twice."""
+    """The new item's content is (0.6, 0.8), its model's column 0.06.
+
+    A, 3, likes (1, 0): 3 · 0.06 + 1.5 · (2 · 0.6 + 5) + 3 · 2.
+    B, 4, likes (0, 1) twice: 4 · 0.06 + 2 · (2 · 0.8 + 5) + 8.
+    """
     bundle = with_profile()
     bundle.similar(["x"])  # what is made once for all items grows with them
     bundle.add_items([NewItem("new", features={"text": torch.tensor([3.0, 4.0])})])
     bundle.save_pretrained(tmp_path)
     for one in (bundle, Bundle.load(tmp_path)):
         scores = one.scorer.scores(torch.arange(2))
-        torch.testing.assert_close(scores, torch.tensor([[3.0, 6.0, 9.0, 6.38], [4.0, 8.0, 12.0, 6.84]]))
-        assert one.explain("A", "new").shares == pytest.approx({"joint": 0.18, "content": 6.2})
+        torch.testing.assert_close(scores, torch.tensor([[3.0, 6.0, 9.0, 15.48], [4.0, 8.0, 12.0, 21.44]]))
+        assert one.explain("A", "new").shares == pytest.approx({"joint": 0.18, "content": 15.3})
         assert one.explain("A", "z").shares == pytest.approx({"joint": 9.0})
         assert {item.item for item in one.similar(["new"], k=3)["new"]} == {"x", "y", "z"}
 
@@ -206,9 +224,9 @@ def test_a_bundle_made_before_there_were_tastes_takes_new_items(tmp_path: Path) 
 
 
 def test_a_person_s_tastes_by_content_come_from_new_items_too(tmp_path: Path) -> None:
-    """Who likes x, (1, 0), and the first new item, (0, 1), has (1, 1) / √2: 2 · (0.6 + 0.8) / √2 + 5 for the second.
+    """Who likes x, (1, 0), and the first new item, (0, 1), has 3.5 with the model, the users' mean length, so σ = 1.75.
 
-    The model's column is 3.5 then, the users' mean length, and gives a tenth of 0.6 to it.
+    The second one: 3.5 · 0.06 + 1.75 · (2 · (0.6 + 0.8) / √2 + 5) + 3.5 · 2.
     """
     bundle = with_profile()
     bundle.add_items([NewItem("first", features={"text": torch.tensor([0.0, 1.0])})])
@@ -216,7 +234,7 @@ def test_a_person_s_tastes_by_content_come_from_new_items_too(tmp_path: Path) ->
     bundle.save_pretrained(tmp_path)
     for one in (bundle, Bundle.load(tmp_path)):
         found = one.recommend_for(["x", "first"], only=["second"])
-        assert found[0].score == pytest.approx(3.5 * 0.06 + 2 * 1.4 / 2**0.5 + 5, abs=1e-5)
+        assert found[0].score == pytest.approx(3.5 * 0.06 + 1.75 * (2 * 1.4 / 2**0.5 + 5) + 7, abs=1e-5)
 
 
 def test_an_index_made_before_finds_new_items_by_tastes(tmp_path: Path) -> None:
@@ -225,7 +243,7 @@ def test_an_index_made_before_finds_new_items_by_tastes(tmp_path: Path) -> None:
     bundle = Bundle.from_pretrained(tmp_path, index="hnsw")
     bundle.add_items([NewItem("new", features={"text": torch.tensor([3.0, 4.0])})])
     found = bundle.recommend(["A"], k=3)["A"]
-    assert [(one.item, one.score) for one in found] == [("z", 9.0), ("new", pytest.approx(6.38)), ("y", 6.0)]
+    assert [(one.item, one.score) for one in found] == [("new", pytest.approx(15.48)), ("z", 9.0), ("y", 6.0)]
 
 
 def test_popularity_alone_takes_new_items_by_taste() -> None:

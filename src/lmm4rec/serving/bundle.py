@@ -67,7 +67,7 @@ class Bundle:
             shelf,
             space.detached(scorer),
             features or {},
-            known=newcomers.profile.known if newcomers and newcomers.profile else None,
+            profile=newcomers.profile if newcomers else None,
         )
         self._changing, self._loading = threading.Lock(), threading.Lock()
         self._reader: Reader | None = None
@@ -191,7 +191,7 @@ class Bundle:
             return
         features, entries = arrived(new, self._encoder)
         with self._changing:
-            state = self._state.ready(self.newcomers, self._people)
+            state = self._state.ready(self._people)
             vectors = self.newcomers.vectors(features, state.scorer, state.features)
             self._state = state.with_added(entries, vectors, features, self.newcomers.known(features))
 
@@ -250,7 +250,7 @@ class Bundle:
         With `copy_encoder` the encoder's weights come along, else they are named by where they lie.
         """
         state = self._state
-        newcomers = self.newcomers.beside(state.known) if self.newcomers else None
+        newcomers = replace(self.newcomers, profile=state.profile) if self.newcomers else None
         contents = storage.Contents(
             state.scorer, self.users, state.shelf, self.seen, self.facts, state.features, newcomers, self.encoder,
             self.lost,
@@ -274,7 +274,7 @@ class Bundle:
             newcomers=read.newcomers, encoder=read.encoder, lost=read.lost,
         )  # fmt: skip
         made = Index.build(scorer.items, index) if index != "exact" and isinstance(scorer, Embeddings) else None
-        bundle._state = State(shelf, scorer, read.features, made, bundle._state.known)
+        bundle._state = State(shelf, scorer, read.features, made, bundle._state.profile)
         return bundle
 
     save, load = save_pretrained, from_pretrained

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,22 +59,36 @@ class Content:
 
 @dataclass(frozen=True)
 class Profile:
-    """Tastes by content, for new items alone: columns in which people have the mean of what they like.
+    """Tastes by content, for new items alone: columns beside the model's own in which its items have zeros.
 
-    They stand beside the model's own and end in a 1 for everybody. The items of the model have zeros there, so that
-    their scores stay what they are; a new item has `weights` times its content plus `offset`.
+    Three kinds: the content of what a person likes, scaled to the length σ; σ; and the person's mean score. Here
+    σ² = uᵀ `spread` u is the variance of the scores that the model gives to a person u. A new item meets them with
+    `weights` times its content, with `level` and with 1, so its scores are like a person's other scores.
     """
 
     basis: Float[Tensor, "widths axes"]
     known: Float[Tensor, "items axes"]  # content times the basis, of the bundle's items
-    weights: Float[Tensor, "widths columns"]  # columns: the axes and the one for everybody
-    offset: Float[Tensor, " columns"]
+    weights: Float[Tensor, "widths axes"]
+    level: Float[Tensor, " 1"]
+    spread: Float[Tensor, "dim dim"]  # covariance of the model's item vectors
+    mean: Float[Tensor, " dim"]  # what their mean has on top of that of new items
 
-    @staticmethod
-    def people(likes: sp.csr_array, known: Float[Tensor, "items axes"]) -> Float[Tensor, "people columns"]:
-        """The columns of people by what they like: the sum of it scaled to length 1 (zeros: nothing), and the 1."""
-        sums = torch.from_numpy(np.asarray(likes.astype(np.float32) @ known.numpy()))
-        return torch.cat([F.normalize(sums, dim=1), torch.ones(len(sums), 1)], dim=1)
+    def people(
+        self, users: Float[Tensor, "people dim"], likes: sp.csr_array, known: Float[Tensor, "items axes"]
+    ) -> Float[Tensor, "people columns"]:
+        """The columns of people by their vectors and by who likes which of the `known` items."""
+        tastes = F.normalize(torch.from_numpy(np.asarray(likes.astype(np.float32) @ known.numpy())), dim=1)
+        deviation = deviations(users, self.spread)
+        return torch.cat([deviation * tastes, deviation, users @ self.mean[:, None]], dim=1)
+
+    def items(self, content: Float[Tensor, "new widths"]) -> Float[Tensor, "new columns"]:
+        """The columns of new items."""
+        return torch.cat([content @ self.weights, self.level.expand(len(content), 1), torch.ones(len(content), 1)], 1)
+
+
+def deviations(users: Float[Tensor, "users dim"], spread: Float[Tensor, "dim dim"]) -> Float[Tensor, "users 1"]:
+    """The standard deviation of each user's scores over items whose covariance is `spread`."""
+    return (users @ spread * users).sum(1, keepdim=True).clamp(min=0).sqrt()
 
 
 @dataclass(frozen=True)
@@ -114,7 +128,7 @@ class Newcomers:
         content = self.content(new)
         vectors[:, self.free] = content @ self.weights + self.offset
         if self.profile is not None:
-            vectors[:, scorer.parts[CONTENT]] = content @ self.profile.weights + self.profile.offset
+            vectors[:, scorer.parts[CONTENT]] = self.profile.items(content)
         for part, path in self.paths.items():
             vectors[:, scorer.parts[part]] = path(new[part].float())
         return vectors
@@ -122,12 +136,6 @@ class Newcomers:
     def known(self, new: Features) -> Float[Tensor, "new axes"] | None:
         """The content of new items as tastes take it; None without a profile."""
         return None if self.profile is None else self.content(new) @ self.profile.basis
-
-    def beside(self, known: Float[Tensor, "items axes"] | None) -> Newcomers:
-        """The same for a bundle whose items have this content."""
-        if self.profile is None or known is None:
-            return self
-        return replace(self, profile=replace(self.profile, known=known))
 
     def _similarities(self, new: Features, seen: Known) -> Float[Tensor, "new seen"]:
         return self.scale * nearest_only(self.content.alike(new, seen), self.neighbors)
@@ -153,7 +161,7 @@ class Newcomers:
     @classmethod
     def of_plain(cls, told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Newcomers:
         """What `plain` told; bundles made before there were profiles have none."""
-        names = ("basis", "known", "weights", "offset")
+        names = [one.name for one in fields(Profile)]
         profile = Profile(*(tensors[f"profile.{name}"] for name in names)) if told.get("profile") else None
         return cls(
             Content({modality: tensors[f"center.{modality}"] for modality in told["modalities"]}),

@@ -12,7 +12,8 @@ the model's space, where items are compared; so the tastes get three quarters of
 
 What a regression predicts is less spread than what was trained, so that new items would hardly ever be recommended
 beside the others. Predictions are therefore scaled and shifted: a user's scores of new items are as spread as those of
-the model's items, and new items get their share of the users' lists, as the held-out items are a share of the catalog.
+the model's items and begin at their mean; and all get so many of these deviations more that new items have the share
+of the users' lists that they are of the catalog, as measured on the held-out ones.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from torch.nn import functional as F
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.nn.content import ContentPath
-from lmm4rec.serving.newcomers import Content, Newcomers, Profile, nearest_only
+from lmm4rec.serving.newcomers import Content, Newcomers, Profile, deviations, nearest_only
 from lmm4rec.serving.newcomers_sample import Sample, cutoff, draw, recall
 from lmm4rec.serving.space import detached
 
@@ -80,14 +81,19 @@ def _fit_map(scorer: Embeddings, features: Features, sample: Sample, paths: Mapp
     # who judges held-out items must not have looked at them
     before, after = (_liked_content(sample, x @ basis, which) for which in (~sample.held, np.ones_like(sample.held)))
     taste = _fitted(sample, x, before, after)
-    predicted = (users[at] @ own.predicted.T, F.normalize(before[at], dim=1) @ taste.predicted.T)
-    of_own, of_taste = _factors(*predicted, _spread(users[at] @ items.T))
-    scores = fixed + of_own * predicted[0] + of_taste * predicted[1]
+    spread = torch.cov(items.T, correction=0).reshape(len(free), len(free))
+    deviation = deviations(users[at], spread)
+    predicted = (users[at] @ own.predicted.T, deviation * F.normalize(before[at], dim=1) @ taste.predicted.T)
+    of_own, of_taste = _factors(*predicted, float(deviation.mean()))
+    scores = fixed + of_own * predicted[0] + of_taste * predicted[1] + users[at] @ items.mean(0)[:, None]
+    dim = len(is_own)
     profile = Profile(
         basis,
         content(features) @ basis,
-        F.pad(taste.weights * of_taste, (0, 1)),
-        torch.cat([taste.mean * of_taste, _level(scorer, sample, scores)[None]]),
+        taste.weights * of_taste,
+        _level(scorer, sample, scores, deviation)[None],
+        torch.zeros(dim, dim).index_put((free[:, None], free), spread),
+        torch.zeros(dim).index_put((free,), items.mean(0) - of_own * own.mean),
     )
     facts = {
         "method": f"tastes by content: {taste.name}; the model's columns: {own.name}",
@@ -101,7 +107,7 @@ class _Fitted(NamedTuple):
     """The regression from content to vectors against some users that does best on the held-out items."""
 
     name: str
-    predicted: Float[Tensor, "held columns"]  # from the other items
+    predicted: Float[Tensor, "held columns"]  # from the other items, less their mean
     weights: Float[Tensor, "widths columns"]  # from all items
     mean: Float[Tensor, " columns"]
 
@@ -121,8 +127,8 @@ def _fitted(
     together = torch.cat(list(targets.values()), dim=1)
     tried = []
     for alpha in _ALPHAS:
-        weights, mean = _ridge(x[~held], together[~held], alpha)
-        for target, rows in zip(targets, torch.split(x[held] @ weights + mean, columns, dim=1), strict=True):
+        weights, _ = _ridge(x[~held], together[~held], alpha)
+        for target, rows in zip(targets, torch.split(x[held] @ weights, columns, dim=1), strict=True):
             scores = fixed + judging[torch.from_numpy(sample.users)] @ rows.T
             tried.append((recall(scores, sample.truth), target, alpha, rows))
     _, target, alpha, predicted = max(tried, key=lambda one: one[0])
@@ -183,7 +189,7 @@ def _factors(
 
 def _at_the_border(
     scorer: Scorer, sample: Sample, scores: Float[Tensor, "chosen held"]
-) -> tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]]:
+) -> tuple[Float[Tensor, "chosen k"], Float[Tensor, "chosen k"]]:
     """What held-out items must have to be on a user's list, and what the user gives them.
 
     The i-th best of them is on a list of k where it is above the (k + 1 - i)-th best of the other items.
@@ -192,26 +198,27 @@ def _at_the_border(
     others = scorer.scores(torch.from_numpy(sample.users))[:, torch.from_numpy(sample.items[rest])]
     others[torch.from_numpy(sample.likes[sample.users][:, rest].toarray() > 0)] = -torch.inf  # what they have already
     k = min(cutoff(scores.shape[1]), len(rest))
-    needed, given = others.topk(k, dim=1).values.flip(1), scores.topk(k, dim=1).values
-    full = needed.isfinite()  # who has nearly all of the others gets too few of them to fill a list
-    return needed[full], given[full]
+    return others.topk(k, dim=1).values.flip(1), scores.topk(k, dim=1).values
 
 
-def _share(sample: Sample, values: Float[Tensor, " pairs"], otherwise: float) -> Float[Tensor, ""]:
+def _share(sample: Sample, values: Float[Tensor, "chosen k"], otherwise: float) -> Float[Tensor, ""]:
     """The value under which the held-out items' share of the catalog lies; `otherwise` where there are none."""
+    values = values[values.isfinite()]  # who has nearly all of the others gets too few of them to fill a list
     if not len(values):
         return torch.tensor(otherwise)
     return torch.quantile(values, float(sample.held.mean()), interpolation="higher")
 
 
-def _level(scorer: Scorer, sample: Sample, scores: Float[Tensor, "chosen held"]) -> Float[Tensor, ""]:
-    """What held-out items must get on top of their scores for a share of the lists as large as that of the catalog."""
+def _level(
+    scorer: Scorer, sample: Sample, scores: Float[Tensor, "chosen held"], deviation: Float[Tensor, "chosen 1"]
+) -> Float[Tensor, ""]:
+    """How many deviations held-out items must get on top for a share of the lists as large as that of the catalog."""
     needed, given = _at_the_border(scorer, sample, scores)
-    return _share(sample, needed - given, 0.0)
+    return _share(sample, (needed - given) / deviation.clamp(min=1e-12), 0.0)
 
 
 def _factor(scorer: Scorer, sample: Sample, scores: Float[Tensor, "chosen held"]) -> float:
-    """The same as a factor, for scores that are at least 0."""
+    """By what to multiply held-out items' scores, which are at least 0, for that share."""
     needed, given = _at_the_border(scorer, sample, scores)
     return float(_share(sample, needed / given.clamp(min=1e-12), 1.0)) or 1.0
 

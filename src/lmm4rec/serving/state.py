@@ -22,7 +22,7 @@ from lmm4rec.serving import space
 from lmm4rec.serving.answers import Recommendation
 from lmm4rec.serving.folding import FoldIn
 from lmm4rec.serving.index import Index
-from lmm4rec.serving.newcomers import Newcomers, Profile
+from lmm4rec.serving.newcomers import Profile
 from lmm4rec.serving.shelf import Entry, Shelf
 from lmm4rec.serving.space import CONTENT, JOINT
 
@@ -71,16 +71,16 @@ class State:
     scorer: Scorer
     features: Features  # empty where the bundle holds none
     index: Index | None = None
-    known: Float[Tensor, "items axes"] | None = None  # the content of all items as tastes take it (`Profile`)
+    profile: Profile | None = None  # tastes by content; it knows the content of all items
     folding: list[FoldIn] = field(default_factory=list)  # made when it is first needed, and shared by later states
 
-    def ready(self, newcomers: Newcomers, people: People) -> State:
-        """The state whose scorer has the columns that `newcomers` make; they come when the first item is added."""
-        if newcomers.profile is None or not isinstance(self.scorer, Embeddings) or CONTENT in self.scorer.parts:
+    def ready(self, people: People) -> State:
+        """The state whose scorer has the columns of the profile; they come when the first item is added."""
+        if self.profile is None or not isinstance(self.scorer, Embeddings) or CONTENT in self.scorer.parts:
             return self
-        assert self.known is not None
-        likes = people.matrix(len(self.known))
-        state = replace(self, scorer=space.widened(self.scorer, Profile.people(likes, self.known)))
+        known = self.profile.known
+        columns = self.profile.people(self.scorer.users, people.matrix(len(known)), known)
+        state = replace(self, scorer=space.widened(self.scorer, columns))
         vars(state).update({name: vars(self)[name] for name in ("unit_features", "unit_vectors") if name in vars(self)})
         return state
 
@@ -90,9 +90,10 @@ class State:
         """The state with more items; `known` is their content as tastes take it."""
         shelf = self.shelf.with_added(entries)
         kept = {m: torch.cat([x, features[m].to(x.dtype)]) for m, x in self.features.items()}
-        taken = self.known if self.known is None or known is None else torch.cat([self.known, known])
-        scorer = space.grown(self.scorer, vectors)
-        state = replace(self, shelf=shelf, scorer=scorer, features=kept, known=taken)
+        scorer, profile = space.grown(self.scorer, vectors), self.profile
+        if profile is not None and known is not None:
+            profile = replace(profile, known=torch.cat([profile.known, known]))
+        state = replace(self, shelf=shelf, scorer=scorer, features=kept, profile=profile)
         # what was made once for all items grows with them
         if "unit_features" in vars(self):
             unit = {m: torch.cat([x, F.normalize(features[m].float(), dim=1)]) for m, x in self.unit_features.items()}
@@ -188,9 +189,9 @@ class State:
         user = self.folding[0](own.items[torch.from_numpy(liked)])
         if CONTENT not in scorer.parts:
             return user
-        assert self.known is not None
-        one = sp.csr_array(np.ones((1, len(liked)), np.float32))
-        return torch.cat([user, Profile.people(one, self.known[torch.from_numpy(liked)])[0]])
+        assert self.profile is not None
+        known = self.profile.known[torch.from_numpy(liked)]
+        return torch.cat([user, self.profile.people(user[None], sp.csr_array(np.ones((1, len(liked)))), known)[0]])
 
 
 def _columns(matrix: sp.csr_array, row: int) -> Int64[np.ndarray, " columns"]:
