@@ -209,6 +209,15 @@ def test_tastes_by_content_are_for_new_items_alone(tmp_path: Path) -> None:
         assert {item.item for item in one.similar(["new"], k=3)["new"]} == {"x", "y", "z"}
 
 
+def test_shares_of_a_model_that_mixes_stay_beside_tastes_by_content() -> None:
+    """z loses 1 of its 3 without its words: 3 · 1 of A's 9. What came later is all from content."""
+    bundle = with_profile()
+    bundle.lost = {"text": torch.tensor([[0.0], [0.0], [1.0]])}
+    bundle.add_items([NewItem("new", features={"text": torch.tensor([3.0, 4.0])})])
+    assert bundle.explain("A", "z").shares == pytest.approx({"rest": 6.0, "text": 3.0})
+    assert bundle.explain("A", "new").shares == pytest.approx({"content": 15.48})
+
+
 def test_a_bundle_made_before_there_were_tastes_takes_new_items(tmp_path: Path) -> None:
     """Its `bundle.json` says nothing of a profile: the new item has the model's column alone, 3 · 0.06."""
     before = with_profile()
