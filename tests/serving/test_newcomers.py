@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lmm4rec.core.errors import DataError, LMM4RecError
+from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Embeddings, Neighbors
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
@@ -17,8 +21,9 @@ from lmm4rec.recommenders.vbpr import VBPR
 from lmm4rec.serving import newcomers_fit
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.newcomers import Content, Newcomers
+from lmm4rec.serving.newcomers import Content, Newcomers, Profile, deviations
 from lmm4rec.serving.newcomers_fit import fit_newcomers
+from lmm4rec.serving.newcomers_sample import Sample
 from worlds import camp_features, camps
 
 
@@ -92,15 +97,179 @@ def test_new_items_go_to_the_camp_they_look_like() -> None:
     assert newcomers.facts["recall@4"] > 2 * newcomers.facts["recall@4 of chance"]  # 9 items are held out
 
 
-def test_new_items_score_like_those_of_the_model() -> None:
-    """Over all users, the scores of predicted items have the mean and the deviation of those of trained ones."""
+def test_new_items_are_neither_favored_nor_hidden() -> None:
+    """A user's scores of new items are as spread as those of the model's items, and a fifth of them is in the lists.
+
+    The new items are those of the world once more, with their content.
+    """
     _, features, scorer, log = world()
     newcomers = fit_newcomers(scorer, features, log)
     assert newcomers is not None
-    predicted = newcomers.vectors(features, scorer, features)
-    ours, theirs = (scorer.users @ items.T for items in (predicted, scorer.items))
-    assert float(ours.mean()) == pytest.approx(float(theirs.mean()), rel=0.1)
-    assert float(ours.std(0).mean()) == pytest.approx(float(theirs.std(0).mean()), rel=0.1)
+    bundle = bundle_of(scorer, features, newcomers, log)
+    bundle.add_items(NewItem(f"new{row}", features={m: x[row] for m, x in features.items()}) for row in range(0, 48, 4))
+    grown = bundle.scorer
+    assert isinstance(grown, Embeddings)
+    scores = grown.scores(torch.arange(60))
+    torch.testing.assert_close(scores[:, :48], scorer.users @ scorer.items.T)
+    assert float(scores[:, 48:].std(1).mean()) == pytest.approx(float(scores[:, :48].std(1).mean()), rel=0.15)
+    scores[torch.from_numpy(log.users).long(), torch.from_numpy(log.items).long()] = -torch.inf
+    assert float((scores.topk(4).indices >= 48).float().mean()) == pytest.approx(0.2, abs=0.1)
+
+
+def test_people_are_what_they_like_by_content() -> None:
+    """Sums (3, 4) and nothing, scaled to σ; σ, by the covariance diag(4, 1) of the items; the mean score."""
+    likes = sp.csr_array(np.array([[1, 1, 0], [0, 0, 0]], dtype=bool))
+    known = torch.tensor([[3.0, 0.0], [0.0, 4.0], [9.0, 9.0]])
+    profile = Profile(
+        torch.eye(2), known, torch.eye(2), torch.ones(1), torch.diag(torch.tensor([4.0, 1.0])), torch.tensor([0.5, 1.0])
+    )
+    people = profile.people(torch.tensor([[1.0, 0.0], [0.0, 3.0]]), likes, known)
+    torch.testing.assert_close(people, torch.tensor([[1.2, 1.6, 2.0, 0.5], [0.0, 0.0, 3.0, 3.0]]))
+
+
+def test_deviations_are_those_of_the_scores() -> None:
+    users, items = drawn(5, 4), drawn(30, 4, seed=1) + 2.0
+    found = deviations(users, torch.cov(items.T, correction=0))[:, 0]
+    np.testing.assert_allclose(found.numpy(), (users @ items.T).numpy().std(axis=1), rtol=1e-4)
+
+
+def test_a_quarter_of_the_spread_is_the_model_s_own() -> None:
+    """Within each user the deviations are 1 and 2; scaled to 1/4 and 3/4 and added they make 1, which is to be 6."""
+    own, taste = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), torch.tensor([[2.0, -2.0], [-2.0, 2.0]])
+    assert newcomers_fit._factors(own, taste, 6.0) == pytest.approx((6 * 0.25, 6 * 0.75 / 2))
+    assert newcomers_fit._factors(torch.ones(2, 2), taste, 6.0) == pytest.approx((0.0, 3.0))  # no taste of its own
+
+
+def test_the_level_gives_new_items_their_share_of_the_lists() -> None:
+    """One user, four other items with scores 10, 8, 6, 4 (the 10 is theirs already), two held-out ones with 3 and 1.
+
+    A list is one long. The better of the held-out items is on it with 5 more, or 8 thirds of what it has.
+    """
+    scorer = Embeddings(torch.tensor([[1.0]]), torch.tensor([[10.0], [8.0], [6.0], [4.0], [0.0], [0.0]]))
+    held = np.array([False] * 4 + [True] * 2)
+    likes = sp.csr_array(np.array([[1, 0, 0, 0, 0, 1]], np.float32))
+    sample = Sample(np.arange(6), held, {}, likes, np.array([0]))
+    scores = torch.tensor([[1.0, 3.0]])
+    assert float(newcomers_fit._level(scorer, sample, scores, torch.ones(1, 1))) == 5.0
+    assert float(newcomers_fit._level(scorer, sample, scores, torch.full((1, 1), 2.0))) == 2.5
+    assert newcomers_fit._factor(scorer, sample, scores) == pytest.approx(8 / 3)
+
+
+def test_of_users_with_unlike_lists_a_share_is_won() -> None:
+    """Five users whose lists begin at 1 to 5; the one held-out item, a fifth of all, scores 0 with each.
+
+    A list is one long. With 2 more it is above what the first has (1) and at what the second has: one list of five.
+    """
+    scorer = Embeddings(torch.arange(1.0, 6.0)[:, None], torch.tensor([[1.0], [0.5], [0.2], [0.1], [0.0]]))
+    held = np.arange(5) == 4
+    sample = Sample(np.arange(5), held, {}, sp.csr_array((5, 5), dtype=np.float32), np.arange(5))
+    level = float(newcomers_fit._level(scorer, sample, torch.zeros(5, 1), torch.ones(5, 1)))
+    assert level == 2.0
+    assert int((scorer.scores(torch.arange(5))[:, :4].max(1).values < level).sum()) == 1
+
+
+def with_profile() -> Bundle:
+    """Two users with one column of the model, three items whose content is their place on the two axes.
+
+    A new item's columns are: of the model, a tenth of the first number; by content, twice itself and a level of 5. The
+    covariance is told to be 1/4, so a person u has σ = u / 2, and the mean 2.
+    """
+    content = Content({"text": torch.zeros(2)})
+    profile = Profile(
+        torch.eye(2),
+        torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]),
+        2 * torch.eye(2),
+        torch.tensor([5.0]),
+        torch.tensor([[0.25]]),
+        torch.tensor([2.0]),
+    )
+    newcomers = Newcomers(
+        content, free=torch.tensor([0]), weights=torch.tensor([[0.1], [0.0]]), offset=torch.zeros(1), profile=profile
+    )
+    log = Interactions(np.array([0, 1, 1], np.int32), np.array([0, 1, 2], np.int32))
+    scorer = Embeddings(torch.tensor([[3.0], [4.0]]), torch.tensor([[1.0], [2.0], [3.0]]))
+    return Bundle(scorer, Vocabulary("AB", kind="user"), Vocabulary("xyz"), "XYZ", log, {}, newcomers=newcomers)
+
+
+def test_tastes_by_content_are_for_new_items_alone(tmp_path: Path) -> None:
+    """The new item's content is (0.6, 0.8), its model's column 0.06.
+
+    A, 3, likes (1, 0): 3 · 0.06 + 1.5 · (2 · 0.6 + 5) + 3 · 2.
+    B, 4, likes (0, 1) twice: 4 · 0.06 + 2 · (2 · 0.8 + 5) + 8.
+    """
+    bundle = with_profile()
+    bundle.similar(["x"])  # what is made once for all items grows with them
+    bundle.add_items([NewItem("new", features={"text": torch.tensor([3.0, 4.0])})])
+    bundle.save_pretrained(tmp_path)
+    for one in (bundle, Bundle.load(tmp_path)):
+        scores = one.scorer.scores(torch.arange(2))
+        torch.testing.assert_close(scores, torch.tensor([[3.0, 6.0, 9.0, 15.48], [4.0, 8.0, 12.0, 21.44]]))
+        assert one.explain("A", "new").shares == pytest.approx({"joint": 0.18, "content": 15.3})
+        assert one.explain("A", "z").shares == pytest.approx({"joint": 9.0})
+        assert {item.item for item in one.similar(["new"], k=3)["new"]} == {"x", "y", "z"}
+
+
+def test_shares_of_a_model_that_mixes_stay_beside_tastes_by_content() -> None:
+    """z loses 1 of its 3 without its words: 3 · 1 of A's 9. What came later is all from content."""
+    bundle = with_profile()
+    bundle.lost = {"text": torch.tensor([[0.0], [0.0], [1.0]])}
+    bundle.add_items([NewItem("new", features={"text": torch.tensor([3.0, 4.0])})])
+    assert bundle.explain("A", "z").shares == pytest.approx({"rest": 6.0, "text": 3.0})
+    assert bundle.explain("A", "new").shares == pytest.approx({"content": 15.48})
+
+
+def test_a_bundle_made_before_there_were_tastes_takes_new_items(tmp_path: Path) -> None:
+    """Its `bundle.json` says nothing of a profile: the new item has the model's column alone, 3 · 0.06."""
+    before = with_profile()
+    assert before.newcomers is not None
+    before.newcomers = replace(before.newcomers, profile=None)
+    before.save_pretrained(tmp_path)
+    told = read_json(tmp_path / "bundle.json")
+    del told["newcomers"]["profile"]
+    write_json(tmp_path / "bundle.json", told)
+    bundle = Bundle.load(tmp_path)
+    bundle.add_items([NewItem("new", features={"text": torch.tensor([3.0, 4.0])})])
+    assert bundle.recommend(["A"], only=["new"])["A"][0].score == pytest.approx(0.18)
+
+
+def test_a_person_s_tastes_by_content_come_from_new_items_too(tmp_path: Path) -> None:
+    """Who likes x, (1, 0), and the first new item, (0, 1), has 3.5 with the model, the users' mean length, so σ = 1.75.
+
+    The second one: 3.5 · 0.06 + 1.75 · (2 · (0.6 + 0.8) / √2 + 5) + 3.5 · 2.
+    """
+    bundle = with_profile()
+    bundle.add_items([NewItem("first", features={"text": torch.tensor([0.0, 1.0])})])
+    bundle.add_items([NewItem("second", features={"text": torch.tensor([3.0, 4.0])})])
+    bundle.save_pretrained(tmp_path)
+    for one in (bundle, Bundle.load(tmp_path)):
+        found = one.recommend_for(["x", "first"], only=["second"])
+        assert found[0].score == pytest.approx(3.5 * 0.06 + 1.75 * (2 * 1.4 / 2**0.5 + 5) + 7, abs=1e-5)
+
+
+def test_an_index_made_before_finds_new_items_by_tastes(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    with_profile().save_pretrained(tmp_path)
+    bundle = Bundle.from_pretrained(tmp_path, index="hnsw")
+    bundle.add_items([NewItem("new", features={"text": torch.tensor([3.0, 4.0])})])
+    found = bundle.recommend(["A"], k=3)["A"]
+    assert [(one.item, one.score) for one in found] == [("new", pytest.approx(15.48)), ("z", 9.0), ("y", 6.0)]
+
+
+def test_popularity_alone_takes_new_items_by_taste() -> None:
+    """The model gives everybody the same; each camp gets the new item that looks like its own ones."""
+    graph, features, _, log = world()
+    likes = graph.item_degrees.float()[:, None]
+    scorer = Embeddings(torch.ones(60, 1), likes, parts={"bias": slice(0, 1)})
+    newcomers = fit_newcomers(scorer, features, log)
+    assert newcomers is not None
+    bundle = bundle_of(scorer, features, newcomers, log)
+    bundle.add_items(newborn(features))
+    for row in range(60):
+        best = bundle.recommend([f"u{row}"], k=1, only=["new0", "new1", "new2"])[f"u{row}"][0]
+        assert best.item == f"new{row // 20}"
+    shares = bundle.explain("u0", "new0").shares
+    assert shares.keys() == {"bias", "content"}
+    assert bundle.explain("u0", "i0").shares == {"bias": pytest.approx(float(likes[0]))}
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -125,7 +294,7 @@ def test_a_new_item_with_a_catalog_item_s_content_has_its_content_vector(normali
     assert not grown.items[-1, grown.parts["image"]].any()
     explained = bundle.explain("u0", "like3").shares
     assert explained["image"] == pytest.approx(bundle.explain("u0", "i3").shares["image"], abs=1e-5)
-    assert sum(explained.values()) == pytest.approx(float(scorer.users[0] @ grown.items[-2]), abs=1e-5)
+    assert sum(explained.values()) == pytest.approx(float(grown.users[0] @ grown.items[-2]), abs=1e-5)
 
 
 def test_a_model_without_vectors_takes_what_is_alike() -> None:

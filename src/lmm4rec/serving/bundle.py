@@ -63,7 +63,12 @@ class Bundle:
         self.users, self.seen, self.facts = users, seen, facts
         self.newcomers, self.encoder, self.lost = newcomers, encoder, lost or {}
         self._people = People(users, seen, len(items))
-        self._state = State(shelf, space.detached(scorer), features or {})
+        self._state = State(
+            shelf,
+            space.detached(scorer),
+            features or {},
+            profile=newcomers.profile if newcomers else None,
+        )
         self._changing, self._loading = threading.Lock(), threading.Lock()
         self._reader: Reader | None = None
 
@@ -186,9 +191,9 @@ class Bundle:
             return
         features, entries = arrived(new, self._encoder)
         with self._changing:
-            state = self._state
+            state = self._state.ready(self._people)
             vectors = self.newcomers.vectors(features, state.scorer, state.features)
-            self._state = state.with_added(entries, vectors, features)
+            self._state = state.with_added(entries, vectors, features, self.newcomers.known(features))
 
     def remove_items(self, ids: Iterable[object]) -> None:
         """Never give these items again; their ids are free then.
@@ -245,8 +250,9 @@ class Bundle:
         With `copy_encoder` the encoder's weights come along, else they are named by where they lie.
         """
         state = self._state
+        newcomers = replace(self.newcomers, profile=state.profile) if self.newcomers else None
         contents = storage.Contents(
-            state.scorer, self.users, state.shelf, self.seen, self.facts, state.features, self.newcomers, self.encoder,
+            state.scorer, self.users, state.shelf, self.seen, self.facts, state.features, newcomers, self.encoder,
             self.lost,
         )  # fmt: skip
         storage.write(contents, Path(folder), copy_encoder=copy_encoder)
@@ -268,7 +274,7 @@ class Bundle:
             newcomers=read.newcomers, encoder=read.encoder, lost=read.lost,
         )  # fmt: skip
         made = Index.build(scorer.items, index) if index != "exact" and isinstance(scorer, Embeddings) else None
-        bundle._state = State(shelf, scorer, read.features, made)
+        bundle._state = State(shelf, scorer, read.features, made, bundle._state.profile)
         return bundle
 
     save, load = save_pretrained, from_pretrained

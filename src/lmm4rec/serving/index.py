@@ -124,7 +124,7 @@ class Index:
         selector = selectors[0] if len(selectors) == 1 else None
         if len(selectors) == 2:
             selector = faiss.IDSelectorAnd(*selectors)
-        query = user.numpy().astype(np.float32)[None]
+        query = user.numpy().astype(np.float32)[None, : self.faiss_index.d]  # what is indexed is zero in later columns
         share = 1.0 if chosen is None else float(chosen[: self.built].float().mean())
         effort = math.ceil(self.effort / max(share, _FEW))  # where fewer items count, more must be looked at
         if self.kind == "hnsw":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch.nn import functional as F
 from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
 from lmm4rec.nn.content import ContentPath
+from lmm4rec.serving.space import CONTENT
 
 Known: TypeAlias = Mapping[Modality, Float[Tensor, "known _dim"]]
 """Features of the items that a model knows, beside those of new ones."""
@@ -55,12 +58,46 @@ class Content:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """Tastes by content, for new items alone: columns beside the model's own in which its items have zeros.
+
+    Three kinds: the content of what a person likes, scaled to the length σ; σ; and the person's mean score. Here
+    σ² = uᵀ `spread` u is the variance of the scores that the model gives to a person u. A new item meets them with
+    `weights` times its content, with `level` and with 1, so its scores are like a person's other scores.
+    """
+
+    basis: Float[Tensor, "widths axes"]
+    known: Float[Tensor, "items axes"]  # content times the basis, of the bundle's items
+    weights: Float[Tensor, "widths axes"]
+    level: Float[Tensor, " 1"]
+    spread: Float[Tensor, "dim dim"]  # covariance of the model's item vectors
+    mean: Float[Tensor, " dim"]  # what their mean has on top of that of new items
+
+    def people(
+        self, users: Float[Tensor, "people dim"], likes: sp.csr_array, known: Float[Tensor, "items axes"]
+    ) -> Float[Tensor, "people columns"]:
+        """The columns of people by their vectors and by who likes which of the `known` items."""
+        tastes = F.normalize(torch.from_numpy(np.asarray(likes.astype(np.float32) @ known.numpy())), dim=1)
+        deviation = deviations(users, self.spread)
+        return torch.cat([deviation * tastes, deviation, users @ self.mean[:, None]], dim=1)
+
+    def items(self, content: Float[Tensor, "new widths"]) -> Float[Tensor, "new columns"]:
+        """The columns of new items."""
+        return torch.cat([content @ self.weights, self.level.expand(len(content), 1), torch.ones(len(content), 1)], 1)
+
+
+def deviations(users: Float[Tensor, "users dim"], spread: Float[Tensor, "dim dim"]) -> Float[Tensor, "users 1"]:
+    """The standard deviation of each user's scores over items whose covariance is `spread`."""
+    return (users @ spread * users).sum(1, keepdim=True).clamp(min=0).sqrt()
+
+
+@dataclass(frozen=True)
 class Newcomers:
     """What gives an item that the model has not seen its vector.
 
     The columns that the model itself makes from content (`paths`, by part) are made that way; the `free` ones are
-    `weights` times the content plus `offset`. For a model without vectors, an item is like its `neighbors` nearest
-    items by content, as much as they are alike times `scale`.
+    `weights` times the content plus `offset`; those of the `profile` are its own. For a model without vectors, an item
+    is like its `neighbors` nearest items by content, as much as they are alike times `scale`.
     """
 
     content: Content
@@ -70,12 +107,14 @@ class Newcomers:
     offset: Float[Tensor, " free"] = field(default_factory=lambda: torch.empty(0))
     neighbors: int = 0
     scale: float = 1.0
+    profile: Profile | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)  # how it was chosen, for the card
 
     def vectors(self, new: Features, scorer: Scorer, known: Known) -> Float[Tensor, "new dim"]:
         """The rows of the item matrix for new items; `known` are the features of the scorer's items.
 
-        For `Neighbors`, their similarities to the items that people have.
+        With a profile, the scorer must have its columns already (`space.widened`). For `Neighbors`, their similarities
+        to the items that people have.
 
         Raises:
             DataError: the features do not fit, or an item has none at all.
@@ -86,10 +125,17 @@ class Newcomers:
         if not isinstance(scorer, Embeddings):
             raise LMM4RecError(f"a {type(scorer).__name__} has no item vectors to make more of")
         vectors = torch.zeros(len(next(iter(new.values()))), scorer.items.shape[1])
-        vectors[:, self.free] = self.content(new) @ self.weights + self.offset
+        content = self.content(new)
+        vectors[:, self.free] = content @ self.weights + self.offset
+        if self.profile is not None:
+            vectors[:, scorer.parts[CONTENT]] = self.profile.items(content)
         for part, path in self.paths.items():
             vectors[:, scorer.parts[part]] = path(new[part].float())
         return vectors
+
+    def known(self, new: Features) -> Float[Tensor, "new axes"] | None:
+        """The content of new items as tastes take it; None without a profile."""
+        return None if self.profile is None else self.content(new) @ self.profile.basis
 
     def _similarities(self, new: Features, seen: Known) -> Float[Tensor, "new seen"]:
         return self.scale * nearest_only(self.content.alike(new, seen), self.neighbors)
@@ -97,9 +143,15 @@ class Newcomers:
     def plain(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What JSON can hold of it, and its tensors."""
         told = {"neighbors": self.neighbors, "scale": self.scale, "facts": dict(self.facts)}
-        told |= {"modalities": list(self.content.centers), "paths": list(self.paths)}
+        told |= {
+            "profile": self.profile is not None,
+            "modalities": list(self.content.centers),
+            "paths": list(self.paths),
+        }
         tensors = {"free": self.free, "weights": self.weights.contiguous(), "offset": self.offset}
         tensors |= {f"center.{modality}": center for modality, center in self.content.centers.items()}
+        if self.profile is not None:
+            tensors |= {f"profile.{name}": x.contiguous() for name, x in vars(self.profile).items()}
         for part, path in self.paths.items():
             tensors[f"path.{part}"] = path.weights.contiguous()
             if path.center is not None:
@@ -108,7 +160,9 @@ class Newcomers:
 
     @classmethod
     def of_plain(cls, told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Newcomers:
-        """What `plain` told."""
+        """What `plain` told; bundles made before there were profiles have none."""
+        names = [one.name for one in fields(Profile)]
+        profile = Profile(*(tensors[f"profile.{name}"] for name in names)) if told.get("profile") else None
         return cls(
             Content({modality: tensors[f"center.{modality}"] for modality in told["modalities"]}),
             {m: ContentPath(tensors[f"path.{m}"], tensors.get(f"path_center.{m}")) for m in told["paths"]},
@@ -117,6 +171,7 @@ class Newcomers:
             tensors["offset"],
             told["neighbors"],
             told["scale"],
+            profile,
             told["facts"],
         )
 

@@ -15,6 +15,12 @@ from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 BIAS = "bias"
 """The part of `Embeddings` in which all users have the same vector."""
 
+CONTENT = "content"
+"""The part in which new items meet people's tastes by content (`newcomers.Profile`)."""
+
+JOINT = "joint"
+"""The part beside it of a model that does not tell its parts apart."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -74,10 +80,27 @@ def barred(scorer: Scorer, chosen: Tensor | None) -> Scorer:
 
 
 def unit_vectors(embeddings: Embeddings) -> Float[Tensor, "items dim"]:
-    """The item vectors without the bias, scaled to length 1."""
-    columns = embeddings.parts.get(BIAS, slice(0, 0))
-    start, stop, _ = columns.indices(embeddings.items.shape[1])
-    return F.normalize(torch.cat([embeddings.items[:, :start], embeddings.items[:, stop:]], dim=1), dim=1)
+    """The item vectors without the bias and what new items alone have, scaled to length 1."""
+    compared = torch.ones(embeddings.items.shape[1], dtype=torch.bool)
+    for part in (BIAS, CONTENT):
+        compared[embeddings.parts.get(part, slice(0, 0))] = False
+    return F.normalize(embeddings.items[:, compared], dim=1)
+
+
+def widened(scorer: Embeddings, people: Float[Tensor, "users columns"]) -> Embeddings:
+    """The scorer with columns more, in which its items have zeros: as it ranks now, and ready for `Profile`."""
+    dim, columns = scorer.users.shape[1], people.shape[1]
+    parts = {**(scorer.parts or {JOINT: slice(0, dim)}), CONTENT: slice(dim, dim + columns)}
+    return Embeddings(torch.cat([scorer.users, people], dim=1), F.pad(scorer.items, (0, columns)), parts=parts)
+
+
+def narrowed(scorer: Embeddings) -> Embeddings:
+    """The scorer without the columns that `widened` added."""
+    if CONTENT not in scorer.parts:
+        return scorer
+    dim = scorer.parts[CONTENT].start
+    parts = {part: columns for part, columns in scorer.parts.items() if part not in (CONTENT, JOINT)}
+    return Embeddings(scorer.users[:, :dim], scorer.items[:, :dim], parts=parts)
 
 
 def from_neighbors(scorer: Neighbors, rows: Int64[np.ndarray, " history"]) -> Float[Tensor, " items"]:

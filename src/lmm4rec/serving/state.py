@@ -22,7 +22,9 @@ from lmm4rec.serving import space
 from lmm4rec.serving.answers import Recommendation
 from lmm4rec.serving.folding import FoldIn
 from lmm4rec.serving.index import Index
+from lmm4rec.serving.newcomers import Profile
 from lmm4rec.serving.shelf import Entry, Shelf
+from lmm4rec.serving.space import CONTENT, JOINT
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,29 @@ class State:
     scorer: Scorer
     features: Features  # empty where the bundle holds none
     index: Index | None = None
+    profile: Profile | None = None  # tastes by content; it knows the content of all items
     folding: list[FoldIn] = field(default_factory=list)  # made when it is first needed, and shared by later states
 
-    def with_added(self, entries: Sequence[Entry], vectors: Tensor, features: Features) -> State:
-        """The state with more items."""
+    def ready(self, people: People) -> State:
+        """The state whose scorer has the columns of the profile; they come when the first item is added."""
+        if self.profile is None or not isinstance(self.scorer, Embeddings) or CONTENT in self.scorer.parts:
+            return self
+        known = self.profile.known
+        columns = self.profile.people(self.scorer.users, people.matrix(len(known)), known)
+        state = replace(self, scorer=space.widened(self.scorer, columns))
+        vars(state).update({name: vars(self)[name] for name in ("unit_features", "unit_vectors") if name in vars(self)})
+        return state
+
+    def with_added(
+        self, entries: Sequence[Entry], vectors: Tensor, features: Features, known: Tensor | None = None
+    ) -> State:
+        """The state with more items; `known` is their content as tastes take it."""
         shelf = self.shelf.with_added(entries)
         kept = {m: torch.cat([x, features[m].to(x.dtype)]) for m, x in self.features.items()}
-        state = replace(self, shelf=shelf, scorer=space.grown(self.scorer, vectors), features=kept)
+        scorer, profile = space.grown(self.scorer, vectors), self.profile
+        if profile is not None and known is not None:
+            profile = replace(profile, known=torch.cat([profile.known, known]))
+        state = replace(self, shelf=shelf, scorer=scorer, features=kept, profile=profile)
         # what was made once for all items grows with them
         if "unit_features" in vars(self):
             unit = {m: torch.cat([x, F.normalize(features[m].float(), dim=1)]) for m, x in self.unit_features.items()}
@@ -111,7 +129,7 @@ class State:
         """The best items for a person who is known by what they like."""
         chosen = self.shelf.chosen(only)
         if isinstance(self.scorer, Embeddings):
-            user = self._fold_in(self.scorer)(self.scorer.items[torch.from_numpy(liked)])
+            user = self._taken_in(self.scorer, liked)
             if self.index is not None:
                 return self.index.search(user[None], self.scorer.items, k, chosen, [np.unique(exclude)])
             scores = self.scorer.items @ user
@@ -163,10 +181,17 @@ class State:
             raise LMM4RecError(f"a {type(self.scorer).__name__} has no item vectors to compare")
         return space.unit_vectors(self.scorer)
 
-    def _fold_in(self, scorer: Embeddings) -> FoldIn:
+    def _taken_in(self, scorer: Embeddings, liked: Int64[np.ndarray, " liked"]) -> Float[Tensor, " dim"]:
+        """The vector of a person who likes these items; the content of all of them tells their tastes by content."""
+        own = space.narrowed(scorer)
         if not self.folding:
-            self.folding.append(FoldIn.of(replace(scorer, items=scorer.items[: len(self.shelf.catalog)])))
-        return self.folding[0]
+            self.folding.append(FoldIn.of(replace(own, items=own.items[: len(self.shelf.catalog)])))
+        user = self.folding[0](own.items[torch.from_numpy(liked)])
+        if CONTENT not in scorer.parts:
+            return user
+        assert self.profile is not None
+        known = self.profile.known[torch.from_numpy(liked)]
+        return torch.cat([user, self.profile.people(user[None], sp.csr_array(np.ones((1, len(liked)))), known)[0]])
 
 
 def _columns(matrix: sp.csr_array, row: int) -> Int64[np.ndarray, " columns"]:
@@ -176,18 +201,21 @@ def _columns(matrix: sp.csr_array, row: int) -> Int64[np.ndarray, " columns"]:
 def explained(scorer: Scorer, user: int, item: int, lost: Mapping[Modality, Tensor]) -> Mapping[str, float]:
     """What each part of the model gives to a score.
 
-    By the columns of its parts; or by what the item's vector has `lost` without each modality, and the "rest"; for an
-    item that came later all is from its "content" then. A single "joint" where nothing tells the parts apart.
+    By the columns of its parts; or by what the item's vector has `lost` without each modality, and the "rest". A single
+    "joint" where nothing tells the parts apart. An item that came later also has "content", what it gets from tastes by
+    content; for a model with `lost`, all of its score is from that.
     """
     score = float(scorer.scores(torch.tensor([user]))[0, item])
     if not isinstance(scorer, Embeddings):
-        return {"joint": score}
-    if scorer.parts:
-        products = scorer.users[user] * scorer.items[item]
-        return {part: float(products[columns].sum()) for part, columns in scorer.parts.items()}
+        return {JOINT: score}
+    products = scorer.users[user] * scorer.items[item]
+    parts = scorer.parts or {JOINT: slice(0, len(products))}
+    is_new = CONTENT in parts and bool(scorer.items[item, parts[CONTENT]].any())
     if not lost:
-        return {"joint": score}
+        shown = {part: columns for part, columns in parts.items() if part != CONTENT or is_new}
+        return {part: float(products[columns].sum()) for part, columns in shown.items()}
     if item >= len(next(iter(lost.values()))):
-        return {"content": score}
-    found = {modality: float(scorer.users[user] @ rows[item].float()) for modality, rows in lost.items()}
+        return {CONTENT: score}
+    own = space.narrowed(scorer).users[user]
+    found = {modality: float(own @ rows[item].float()) for modality, rows in lost.items()}
     return {"rest": score - sum(found.values()), **found}
