@@ -43,4 +43,12 @@ def test_info_nce_is_the_mean_log_share_of_the_own_row() -> None:
 
 def test_nothing_to_tell_apart_costs_nothing() -> None:
     for rows in (0, 1):
-        assert float(match_rows(torch.zeros(rows, rows))) == 0
+        assert float(match_rows(torch.zeros(rows, 3), torch.zeros(rows, 3))) == 0
+
+
+def test_many_rows_look_in_groups() -> None:
+    """5,000 rows are three groups; the mean is over rows, not over groups."""
+    left, right = torch.randn(2, 5000, 4, generator=torch.Generator().manual_seed(0))
+    apart = [info_nce(left[rows], right[rows], temperature=0.5) for rows in torch.arange(5000).tensor_split(3)]
+    expected = (apart[0] * 1667 + apart[1] * 1667 + apart[2] * 1666) / 5000
+    assert float(info_nce(left, right, temperature=0.5)) == pytest.approx(float(expected), rel=1e-5)

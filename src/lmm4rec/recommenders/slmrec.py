@@ -111,7 +111,7 @@ class SLMRec(Recommender):
         for k, (to_shared, from_content) in enumerate(zip(self.anchor_maps, self.content_maps, strict=True), start=1):
             anchor = to_shared(anchor)
             kept = has[:, k]
-            total = total + match_rows(anchor[kept] / self.ssl_temperature @ from_content(items[kept, k]).T)
+            total = total + match_rows(anchor[kept] / self.ssl_temperature, from_content(items[kept, k]))
         return total
 
     def _contrast_views(
