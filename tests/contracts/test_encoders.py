@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from layered import Noise
 from lmm4rec.core.errors import ConfigError, ImageError
 from lmm4rec.core.registry import Registry, hyper_parameters
 from lmm4rec.core.types import Inputs, Item
@@ -36,20 +36,6 @@ from lmm4rec.features.store import FeatureStore
 
 REGISTRY = Registry("lmm4rec.encoders", kind="encoder")
 TEXT = "{title}. {description}"
-
-
-@dataclass(frozen=True)
-class Noise:
-    """A picture drawn from a seed."""
-
-    seed: int
-
-    def open(self) -> Image.Image:
-        shape = (40 + self.seed, 50, 3)
-        return Image.fromarray(np.random.default_rng(self.seed).integers(0, 255, shape, dtype=np.uint8))
-
-    def digest(self) -> str:
-        return str(self.seed)
 
 
 class Broken(Noise):

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
 import lmm4rec.experiments.run as run_module
 from lmm4rec.core.errors import CheckpointError, ConfigError
@@ -23,28 +22,13 @@ from lmm4rec.data.splits import Split
 from lmm4rec.experiments.compare import Entry, compare
 from lmm4rec.experiments.run import run
 from lmm4rec.serving.bundle import Bundle
-from worlds import camp_features, camps
+from worlds import write_camps
 
 
 @pytest.fixture
 def conf(tmp_path: Path) -> dict[str, Any]:
     """VBPR on the camps: two of each user's held-out items choose the model, the third judges it."""
-    graph, rest = camps()
-    folder = tmp_path / "camps"
-    folder.mkdir()
-    parts = [torch.stack([graph.users, graph.items, torch.zeros_like(graph.users)], 1)]
-    for column, label in ((0, 1), (1, 1), (2, 2)):
-        users = torch.arange(graph.n_users)
-        parts.append(torch.stack([users, rest[:, column], torch.full_like(users, label)], 1))
-    rows = torch.cat(parts).numpy()
-    frame = pl.DataFrame({"userID": rows[:, 0], "itemID": rows[:, 1], "x_label": rows[:, 2]})
-    frame.write_csv(folder / "camps.inter", separator="\t")
-    for modality, x in camp_features(torch.Generator().manual_seed(0)).items():
-        np.save(folder / f"{modality}_feat.npy", x.numpy())
-    return {
-        "data": {"name": "mmrec", "path": str(folder)},
-        "split": {"method": "labels"},
-        "encoder": {"name": "precomputed"},
+    return write_camps(tmp_path / "camps") | {
         "recommender": {"name": "vbpr", "dim": 8, "content_dim": 8},
         "train": {"epochs": 40, "batch_size": 64, "learning_rate": 0.02, "metric": "recall@5"},
         "evaluate": {"ks": [5, 20]},

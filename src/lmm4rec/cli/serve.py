@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 from rich.console import Console
 
@@ -23,7 +23,7 @@ def serve_runs(
 
     if index not in get_args(IndexKind):
         raise ConfigError(f"--index is {' or '.join(get_args(IndexKind))}, got '{index}'")
-    settings = Settings(host=host, port=port, token=_token(token_env), hosts=tuple(hosts), index=index)  # type: ignore[arg-type]
+    settings = Settings(host=host, port=port, token=_token(token_env), hosts=tuple(hosts), index=cast(IndexKind, index))
     console = Console(highlight=False)
     serve(runs, settings, started=lambda url: console.print(f"Open [bold]{url}[/]  (Ctrl+C stops)", soft_wrap=True))
 

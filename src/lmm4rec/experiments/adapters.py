@@ -107,8 +107,9 @@ def save_adapter(vectors: ItemVectors, folder: Path) -> None:
 
 def as_plain(vectors: ItemVectors) -> AbstractContextManager[None]:
     """Within it the encoder is an ordinary one, which can be saved."""
-    has_lora = isinstance(vectors, EncodedItems) and bool(lora_weights(vectors.encoder))
-    return merged(vectors.encoder) if has_lora else nullcontext()  # type: ignore[arg-type]
+    if isinstance(vectors, EncodedItems) and lora_weights(vectors.encoder):
+        return merged(vectors.encoder)
+    return nullcontext()
 
 
 def make_cache(

@@ -6,7 +6,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.progress import progress
@@ -48,7 +48,7 @@ def _read(file: gzip.GzipFile | IO[bytes], size: int, path: Path, line: int) -> 
         raise DataError(f"{path} is cut off or damaged after line {line:,} ({error}); {advice}") from None
 
 
-def _bar(path: Path):  # type: ignore[no-untyped-def]
+def _bar(path: Path) -> Any:
     bar = progress(total=path.stat().st_size, description=f"reading {path.name}", unit="B", after_s=2.0)
     bar.unit_scale = True
     return bar

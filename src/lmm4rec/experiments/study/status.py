@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 
@@ -21,6 +22,7 @@ from lmm4rec.experiments.study.spec import StudySpec
 from lmm4rec.experiments.study.stages import content_key
 from lmm4rec.experiments.workbench import Workbench
 from lmm4rec.features.source import Frozen
+from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
@@ -28,6 +30,9 @@ from lmm4rec.training.trainer import Trainer
 _WIDTH = 256  # of the random features that stand for an encoder's in a probe
 _BATCHES = 3
 _AROUND_S = 2.0  # reading, the test, the bundle, the page
+
+
+Stages: TypeAlias = Mapping[str, Mapping[str, Any]]  # what is known of each
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def states(spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder) -> list[
     return [_state(spec, cell, folder, failures, owners) for cell in cells]
 
 
-def _state(spec: StudySpec, cell: Cell, folder: StudyFolder, failures: dict, owners: dict) -> State:  # type: ignore[type-arg]
+def _state(spec: StudySpec, cell: Cell, folder: StudyFolder, failures: Stages, owners: Stages) -> State:
     if folder.cell(cell.name).is_finished:
         metrics = read_json(folder.cell(cell.name).metrics)
         return State(cell, "done", "", metrics["cost"]["seconds"], metrics["valid"].get(spec.options.metric))
@@ -117,10 +122,10 @@ def _probe(plan: Plan, bench: Workbench) -> tuple[float, float]:
     return batch, time.monotonic() - began
 
 
-def _batch_seconds(recommender: torch.nn.Module, features: Features, plan: Plan, bench: Workbench) -> float:
+def _batch_seconds(recommender: Recommender, features: Features, plan: Plan, bench: Workbench) -> float:
     few = _Few(make_sampler(plan, bench.split(plan)))
     trainer = Trainer(epochs=1, metric="none", device="cpu", learning_rate=1e-6)
-    objective = Ranking(recommender, Frozen(features))  # type: ignore[arg-type]
+    objective = Ranking(recommender, Frozen(features))
     trainer.fit(objective, few, lambda: {"none": 0.0}, shown=False)  # the first batches are slower
     began = time.monotonic()
     trainer.fit(objective, few, lambda: {"none": 0.0}, shown=False)
