@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+from lmm4rec.nn.tables import rows
 
 _LARGEST_GROUP = 2048  # rows that are told apart: the field's batch
 
@@ -33,35 +35,58 @@ def contrastive(
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
 
-def match_rows(left: Float[Tensor, "batch dim"], right: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
-    """The mean cross-entropy of picking row i of `right` for row i of `left`, by their products.
+def match_rows(
+    left: Float[Tensor, "left dim"],
+    right: Float[Tensor, "right dim"],
+    left_of: Int[Tensor, " batch"] | None = None,
+    right_of: Int[Tensor, " batch"] | None = None,
+) -> Float[Tensor, ""]:
+    """The mean cross-entropy of picking a pair's row of `right` for its row of `left` among all pairs', by products.
 
-    More than 2,048 rows pick in groups of at most so many: cost and the number of rows to choose from do not grow with
+    Pair i is row `left_of[i]` of `left` and row `right_of[i]` of `right` (row i of either where they are not given). A
+    row that is in several pairs is chosen from as often as it is there, but multiplied once: the value is that of
+    `left[left_of]` and `right[right_of]`, at the cost of the distinct rows.
+
+    More than 2,048 pairs pick in groups of at most so many: cost and the number of rows to choose from do not grow with
     the batch. 0 where there is nothing to pick from.
     """
-    groups = max(1, -(-len(left) // _LARGEST_GROUP))
-    losses = [
-        _match(one @ other.T) * (len(one) / max(len(left), 1))
-        for one, other in zip(left.tensor_split(groups), right.tensor_split(groups), strict=True)
+    left_of = torch.arange(len(left), device=left.device) if left_of is None else left_of
+    right_of = torch.arange(len(right), device=right.device) if right_of is None else right_of
+    pairs = len(left_of)
+    if not pairs:
+        return (left.sum() + right.sum()) * 0.0
+    groups = -(-pairs // _LARGEST_GROUP)
+    totals = [
+        _match(left, right, one, other)
+        for one, other in zip(left_of.tensor_split(groups), right_of.tensor_split(groups), strict=True)
     ]
-    return torch.stack(losses).sum()
+    return torch.stack(totals).sum() / pairs
 
 
-def _match(logits: Float[Tensor, "batch batch"]) -> Float[Tensor, ""]:
-    if len(logits) < 2:
-        return logits.sum() * 0.0
-    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+def _match(left: Tensor, right: Tensor, left_of: Tensor, right_of: Tensor) -> Float[Tensor, ""]:
+    """The summed cross-entropy of one group's pairs."""
+    lefts, left_place, left_count = torch.unique(left_of, return_inverse=True, return_counts=True)
+    rights, right_place, right_count = torch.unique(right_of, return_inverse=True, return_counts=True)
+    left, right = rows(left, lefts), rows(right, rights)
+    logits = torch.addmm(right_count.to(left.dtype).log(), left, right.T)
+    normalizers = torch.logsumexp(logits, dim=1) * left_count
+    return normalizers.sum() - (rows(left, left_place) * rows(right, right_place)).sum()
 
 
 def info_nce(
-    left: Float[Tensor, "batch dim"], right: Float[Tensor, "batch dim"], *, temperature: float
+    left: Float[Tensor, "left dim"],
+    right: Float[Tensor, "right dim"],
+    left_of: Int[Tensor, " batch"] | None = None,
+    right_of: Int[Tensor, " batch"] | None = None,
+    *,
+    temperature: float,
 ) -> Float[Tensor, ""]:
     """The mean of -log(exp(l_i · r_i / t) / sum over j of exp(l_i · r_j / t)), rows scaled to length 1.
 
-    Row i of `left` is to find row i of `right` among the rows of `match_rows` (van den Oord 2018, arXiv 1807.03748).
+    The two of pair i are to find each other among the pairs of `match_rows` (van den Oord 2018, arXiv 1807.03748).
     """
-    # scaled before the product: a pass over batch × dim numbers instead of batch × batch
-    return match_rows(F.normalize(left, dim=1) / temperature, F.normalize(right, dim=1))
+    # scaled before the product: a pass over rows × dim numbers instead of rows × rows
+    return match_rows(F.normalize(left, dim=1) / temperature, F.normalize(right, dim=1), left_of, right_of)
 
 
 def matching(pairs: Float[Tensor, "pairs 2"], others: Float[Tensor, "others 2"]) -> Float[Tensor, ""]:

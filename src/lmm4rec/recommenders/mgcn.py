@@ -95,7 +95,7 @@ class MGCN(Recommender):
         }
         if self.contrast_weight:
             contrast = [
-                info_nce(rows(side, nodes), rows(behavior, nodes), temperature=self.temperature)
+                info_nce(side, behavior, nodes, nodes, temperature=self.temperature)
                 for nodes in (where[:, 0], where[:, 1])
             ]
             losses["contrast"] = self.contrast_weight * torch.stack(contrast).sum()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -86,15 +87,20 @@ class MMGCL(Recommender):
         """`bpr`, InfoNCE in the `dropped` and the `masked` view, `challenge` in both, and `l2`."""
         content = self._content(features)
         whole = convolve(self.likes, self.users, content, self.layers)
-        users, liked = self._read(batch, whole)
+        likes = _Likes(*_distinct(batch.users), *_distinct(batch.positives))
+        users, liked = likes.each(*self._read(likes, whole))
         other = self.read_item(whole.items[batch.negatives].flatten(2))
-        dropped, masked = self._edge_dropout(content, generator), self._modality_masking(content, whole, generator)
-        challenges = [self._challenge(batch, view, generator) for view in (dropped, masked)]
+        views = self._edge_dropout(content, generator), self._modality_masking(content, whole, generator)
+        read = [self._read(likes, view) for view in views]
+        dropped, masked = (info_nce(*both, likes.user_of, likes.item_of, temperature=self.temperature) for both in read)
+        challenges = [
+            self._challenge(batch, view, *likes.each(*both), generator) for view, both in zip(views, read, strict=True)
+        ]
         ids = (rows(self.users, batch.users), rows(self.items, batch.positives), rows(self.items, batch.negatives))
         return {
             "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
-            "dropped": self.ssl_weight * self._contrast(batch, dropped),
-            "masked": self.ssl_weight * self._contrast(batch, masked),
+            "dropped": self.ssl_weight * dropped,
+            "masked": self.ssl_weight * masked,
             "challenge": self.ssl_weight * torch.stack(challenges).sum(),
             "l2": self.l2_weight * l2(*ids, batch=len(users)),
         }
@@ -130,24 +136,47 @@ class MMGCL(Recommender):
             whole.items_alone,
         )
 
-    def _contrast(self, batch: Batch, view: Branches) -> Float[Tensor, ""]:
-        """InfoNCE of the batch's users and the items they liked, in a view."""
-        return info_nce(*self._read(batch, view), temperature=self.temperature)
-
-    def _challenge(self, batch: Batch, view: Branches, generator: torch.Generator) -> Float[Tensor, ""]:
+    def _challenge(
+        self,
+        batch: Batch,
+        view: Branches,
+        users: Float[Tensor, "batch dim"],
+        liked: Float[Tensor, "batch dim"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, ""]:
         """Liked items against the same with one modality of an item that the user has not touched, in a view."""
-        users, liked = self._read(batch, view)
         branch = self._draw_modality(generator)
         taken = view.items[batch.negatives[:, 0], branch]
         mixed = self.read_item(replace_branch(view.items.index_select(0, batch.positives), branch, taken).flatten(1))
         near, far = F.cosine_similarity(users, liked), F.cosine_similarity(users, mixed)
         return F.softplus((far - near) / self.temperature).mean()
 
-    def _read(self, batch: Batch, view: Branches) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-        """The batch's users and liked items."""
-        users, items = view.users.index_select(0, batch.users), view.items.index_select(0, batch.positives)
+    def _read(self, likes: _Likes, view: Branches) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+        """The batch's users and liked items, each once."""
+        users, items = view.users.index_select(0, likes.users), view.items.index_select(0, likes.items)
         return self.read_user(users.flatten(1)), self.read_item(items.flatten(1))
 
     def _draw_modality(self, generator: torch.Generator) -> int:
         """The branch of a modality, drawn with `mask_shares`."""
         return 1 + int(torch.multinomial(self.mask_shares, 1, generator=generator))
+
+
+@dataclass(frozen=True)
+class _Likes:
+    """A batch's likes by its distinct users and items: like i is that of users[user_of[i]] for items[item_of[i]]."""
+
+    users: Int[Tensor, " users"]
+    user_of: Int[Tensor, " batch"]
+    items: Int[Tensor, " items"]
+    item_of: Int[Tensor, " batch"]
+
+    def each(
+        self, users: Float[Tensor, "users dim"], items: Float[Tensor, "items dim"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        """Vectors of the distinct ones, for each like."""
+        return rows(users, self.user_of), rows(items, self.item_of)
+
+
+def _distinct(index: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " distinct"], Int[Tensor, " batch"]]:
+    values, places = torch.unique(index, return_inverse=True)
+    return values, places

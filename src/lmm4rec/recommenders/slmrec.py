@@ -83,12 +83,14 @@ class SLMRec(Recommender):
         """`match` of users and liked items, and `ssl`, the self-supervised task. Negatives are not used."""
         content = self._content(features)
         branches = convolve(self.likes, self.users, content, self.layers)
-        liked = branches.items.index_select(0, batch.positives)
-        users = self.read_user(branches.users.index_select(0, batch.users).flatten(1))
-        match = info_nce(users, self.read_item(liked.flatten(1)), temperature=self.temperature)
+        distinct, user_of = torch.unique(batch.users, return_inverse=True)
+        users = self.read_user(branches.users.index_select(0, distinct).flatten(1))
+        distinct, item_of = torch.unique(batch.positives, return_inverse=True)
+        liked = branches.items.index_select(0, distinct)
+        match = info_nce(users, self.read_item(liked.flatten(1)), user_of, item_of, temperature=self.temperature)
         if self.task == "FAC":
-            has = content.detach().index_select(0, batch.positives).ne(0).any(dim=2)
-            ssl = self._fine_and_coarse(liked, has)
+            has = content.detach().index_select(0, distinct).ne(0).any(dim=2)
+            ssl = self._fine_and_coarse(liked, has, item_of)
         else:
             ssl = self._contrast_views(batch, content, branches, generator)
         return {"match": match, "ssl": self.ssl_weight * ssl}
@@ -104,14 +106,20 @@ class SLMRec(Recommender):
         return torch.stack([self.items, *projected], dim=1)
 
     def _fine_and_coarse(
-        self, items: Float[Tensor, "batch branches dim"], has: Bool[Tensor, "batch branches"]
+        self,
+        items: Float[Tensor, "items branches dim"],
+        has: Bool[Tensor, "items branches"],
+        item_of: Int[Tensor, " batch"],
     ) -> Float[Tensor, ""]:
-        """FAC: the batch's items find their own vector of each modality in the space shared with it."""
+        """FAC: the batch's items find their own vector of each modality in the space shared with it.
+
+        `item_of` is the row of each like of the batch.
+        """
         anchor, total = items[:, 0], items.new_zeros(())
         for k, (to_shared, from_content) in enumerate(zip(self.anchor_maps, self.content_maps, strict=True), start=1):
             anchor = to_shared(anchor)
-            kept = has[:, k]
-            total = total + match_rows(anchor[kept] / self.ssl_temperature, from_content(items[kept, k]))
+            pairs = item_of[has[item_of, k]]  # likes of items that have the modality
+            total = total + match_rows(anchor / self.ssl_temperature, from_content(items[:, k]), pairs, pairs)
         return total
 
     def _contrast_views(
