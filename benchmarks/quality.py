@@ -91,7 +91,14 @@ CONTENT: dict[str, Sequence[Mapping[str, Any]]] = {  # keys of the [recommender]
         {"l2_weight": 0.0, "content_weight": 0.5, "dropout": 0.5},
         {"l2_weight": 1e-4, "content_weight": 0.5, "layers": 2},
     ],
-    "FREEDOM": [{}, {"dropout": 0.9}, {"content_weight": 1e-4}],
+    "FREEDOM": [
+        {},
+        {"dropout": 0.9},
+        {"content_weight": 1e-4},
+        {"l2_weight": 1e-3},
+        {"dropout": 0.7, "l2_weight": 1e-3},
+        {"dropout": 0.9, "l2_weight": 1e-3, "train.learning_rate": 1e-3},
+    ],
     "LATTICE": [{}, {"skip": 0.7}, {"l2_weight": 1e-3}, {"skip": 0.7, "layers": 3}],
     "SLMRec": [
         {"train.weight_decay": 1e-4},
