@@ -38,7 +38,7 @@ def test_every_score_can_be_told_apart(name: str) -> None:
 
 
 def test_what_is_lost_adds_up_where_the_model_is_linear() -> None:
-    """FREEDOM adds the modalities' item graphs (arXiv 2211.06924, eq. 5): what is lost without each is all of both."""
+    """FREEDOM adds the modalities' item graphs (arXiv 2211.06924, eq. 3): what is lost without each is all of both."""
     graph, _ = camps()
     features = camp_features(torch.Generator().manual_seed(0))
     model = RECOMMENDERS.get("freedom")(graph, features, torch.Generator().manual_seed(1))

@@ -22,18 +22,18 @@ __all__ = ["BM3"]
 class BM3(Recommender):
     """Bootstrapped multi-modal model (Zhou et al., WWW 2023, arXiv 2207.05969).
 
-    h_u and h_i are the mean of `layers` steps over the likes, the item's own id vector added once more (sec. 3.1);
-    h_i^m = W_m x + b are its projected features. The predictor f maps any of them to what it predicts; a target t(h)
-    is h under dropout, and no gradient passes it (sec. 3.2). With C(a, b) = 1 - cos(a, b), over the batch's liked
-    pairs (sec. 3.3):
+    h_u and h_i are the mean of `layers` steps over the likes, the item's own id vector added once more, and
+    h_i^m = W_m x + b are its projected features (sec. 3.1). The predictor f maps any of them to what it predicts; a
+    target t(h) is h under dropout, and no gradient passes it (sec. 3.2.1). With C(a, b) = 1 - cos(a, b), over the
+    batch's liked pairs (sec. 3.2.2 to 3.2.4; the paper's C lacks the 1, which moves nothing):
 
     - `reconstruct`: C(f(h_u), t(h_i)) + C(f(h_i), t(h_u))
     - `align`, between modalities: sum over m of C(f(h_i^m), t(h_i))
     - `mask`, within one: sum over m of C(f(h_i^m), t(h_i^m))
     - `l2`: `l2_weight` times half the squared norms of h_u and h_i.
 
-    `align` and `mask` carry `content_weight`. Score: f(h_u) · f(h_i). The batch's negatives are not looked at. An item
-    that lacks a modality is left out of its `align` and `mask`.
+    `align` and `mask` carry `content_weight`. Score: f(h_u) · f(h_i) (sec. 3.3). The batch's negatives are not looked
+    at. An item that lacks a modality is left out of its `align` and `mask`.
 
     Differs from the authors' code: l2 of the batch's vectors as in the paper (there: unsquared norms of both whole
     tables over the number of items, which is why their weights of 0.1 and 0.01 are far too strong here); `align` and

@@ -34,13 +34,14 @@ __all__ = ["FREEDOM"]
 class FREEDOM(Recommender):
     """Freezing and denoising graph structures (Zhou and Shen, MM 2023, arXiv 2211.06924).
 
-    - Frozen item graph (sec. 3.1): S^m has a 1 where j is among the `neighbors` items most alike i by the cosine of
-      modality m (i itself among them); S = sum of weight_m · D^-1/2 S^m D^-1/2, the weights adding up to 1.
+    - Frozen item graph (sec. 3.1, eq. 1-3): S^m has a 1 where j is among the `neighbors` items most alike i by the
+      cosine of modality m (i itself among them); S = sum of weight_m · D^-1/2 S^m D^-1/2, the weights adding up to 1.
     - Denoised graph of likes (sec. 3.2): each epoch keeps floor(edges · (1 - dropout)) edges, drawn without
       replacement by 1 / sqrt(d_u · d_i), and normalizes what is left; the whole graph serves for ranking.
-    - Vectors (sec. 3.3): h_i after `item_layers` steps over S, added to the mean of `layers` steps over the likes.
-    - Loss (sec. 3.4): BPR on the vectors, plus `content_weight` times BPR between the user and W_m x + b, summed over
-      modalities.
+    - Vectors (sec. 3.3, eq. 8): h_i after `item_layers` steps over S, added to the mean of `layers` steps over the
+      likes.
+    - Loss (sec. 3.3, eq. 10): BPR on the vectors, plus `content_weight` times BPR between the user and W_m x + b
+      (eq. 9), summed over modalities.
 
     The item graph is rebuilt at the start of an epoch, and for ranking, where the features have changed. A pair with
     an item that lacks a modality adds a constant there and moves nothing.

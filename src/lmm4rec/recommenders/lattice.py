@@ -32,7 +32,7 @@ class LATTICE(Recommender):
       them), D^-1/2 S D^-1/2. S^m is that of the features of modality m; A^m is that of W_m x + b (eq. 4).
     - Mixed (eq. 5-6): A = sum over m of a_m · [skip · S^m + (1 - skip) · A^m], a = softmax of trained weights.
     - h = A^item_layers · id vectors (eq. 7); an item's vector is its mean over `layers` steps over the likes plus
-      h / |h| (eq. 8). Score: user · item. Loss: BPR (eq. 9) plus `l2_weight` times half the squared norms of the
+      h / |h| (eq. 8). Score: user · item (eq. 9). Loss: BPR plus `l2_weight` times half the squared norms of the
       batch's final vectors.
 
     A is rebuilt once an epoch, as by the authors: the epoch's first batch builds it and trains W, b and a through it
@@ -41,8 +41,9 @@ class LATTICE(Recommender):
     `neighbors` entries an item, and blocks of similarities. An item that lacks a modality has no edge there.
 
     Differs from the authors' code: LightGCN's symmetric graph of likes (`likes = "row"`: theirs, D^-1 (A + I)); each
-    A^m normalized on its own as in eq. 5 (`normalize_mix`: theirs, the sum of a_m times the similarities normalized
-    as one); the features are not trained (`train_features` does so, as there).
+    A^m normalized on its own as in eq. 3 (`normalize_mix`: theirs, the sum of a_m times the similarities normalized
+    as one); the features are not trained (`train_features` does so, as there). As there, a negative similarity among
+    the `neighbors` largest keeps its sign (the paper sets it to 0).
     """
 
     def __init__(

@@ -26,15 +26,16 @@ Nodes = Float[Tensor, "nodes dim"]
 class MGCN(Recommender):
     """Multi-view graph convolution (Yu et al., MM 2023, arXiv 2308.03588).
 
-    - Purifier (sec. 3.1): id vectors ⊙ sigmoid(gate_m(W_m x + b)), so that content passes only where behavior agrees.
-    - Item view (sec. 3.2): `item_layers` steps of the purified vectors over the kNN graph of modality m (cosine
+    - Purifier (eq. 1-2): id vectors ⊙ sigmoid(gate_m(W_m x + b)), so that content passes only where behavior agrees.
+    - Item view (eq. 6-10): `item_layers` steps of the purified vectors over the kNN graph of modality m (cosine
       similarities, `neighbors` an item, D^-1/2 S D^-1/2); users gather their items' by the normalized likes. User-item
-      view: the mean of the id vectors over `layers` steps over the likes, E.
-    - Fuser (sec. 3.3): attention a = softmax over m of q · tanh(Q e_m) gives the shared part s = sum of a_m · e_m; of
+      view (eq. 3-5): the mean of the id vectors over `layers` steps over the likes, E.
+    - Fuser (eq. 11-15): attention a = softmax over m of q · tanh(Q e_m) gives the shared part s = sum of a_m · e_m; of
       what is special in m, e_m - s, the preference sigmoid(P_m E) lets pass. Side vector: s plus the mean over m of
       what passes.
-    - Vector: E + side. Loss (sec. 3.4): BPR, `contrast_weight` times InfoNCE at `temperature` between side vector and
-      E (users and items of the batch), `l2_weight` times half the squared norms of the batch's vectors.
+    - Vector: E + side (eq. 17). Loss (eq. 19): BPR, `contrast_weight` times InfoNCE at `temperature` between side
+      vector and E (eq. 16; users and items of the batch), `l2_weight` times half the squared norms of the batch's
+      vectors, as in the authors' code (in the paper, of the model's parameters).
 
     An item that lacks a modality has no edge there: its view in that modality is zeros.
 
@@ -109,7 +110,7 @@ class MGCN(Recommender):
         return Embeddings(*self.graph.sides(behavior + side))
 
     def _item_views(self, features: Features, graphs: nn.ModuleDict) -> Float[Tensor, "items modalities_dim"]:
-        """The items in the item view of each modality, side by side (sec. 3.1-3.2)."""
+        """The items in the item view of each modality, side by side (eq. 1-2, 6-9)."""
         ids = self.graph.sides(self.nodes)[1]
         views = []
         for modality, projected in self.projections(features).items():
@@ -120,7 +121,7 @@ class MGCN(Recommender):
         return torch.cat(views, dim=1)
 
     def _fuse(self, behavior: Nodes, content: Float[Tensor, "nodes modalities_dim"]) -> Nodes:
-        """The side vectors of some nodes (sec. 3.3)."""
+        """The side vectors of some nodes (eq. 11-15)."""
         views = content.view(len(content), len(self.preferences), -1)
         attention = (self.query(views).tanh() @ self.asked).softmax(dim=1)
         shared = (attention * views).sum(1)

@@ -44,8 +44,9 @@ class MMGCL(Recommender):
     Differs from the authors' code: masking acts on the modality that was drawn (there its place gets another's
     content, and a graph with fewer nodes instead of random vectors); each view has its InfoNCE (there the first view's
     is counted twice, so that the second has no effect); the challenging negatives count, by a bounded loss (there it is
-    a negated cross-entropy, computed and left out), and any modality is swapped (there always the text); scores are the
-    plain dot products of the current vectors, not of earlier ones through a sigmoid.
+    a negated cross-entropy, computed and left out), and any modality is swapped (there the text); scores are the plain
+    dot products of the current vectors, not of earlier ones through a sigmoid; `l2_weight` holds the id vectors (there
+    the configuration has a weight decay of 1e-4, of all weights, instead).
     """
 
     def __init__(
