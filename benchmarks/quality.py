@@ -109,8 +109,18 @@ CONTENT: dict[str, Sequence[Mapping[str, Any]]] = {  # keys of the [recommender]
     "MGCN": [{}, {"contrast_weight": 1e-1}, {"l2_weight": 1e-3}],
     "LGMRec": [{}, {"contrast_weight": 0.0, "l2_weight": 1e-6}, {"contrast_weight": 2e-3, "l2_weight": 1e-6}],
     "MMGCL": [{}, {"ssl_weight": 0.1}, {"l2_weight": 1e-2}],
-    "GRCN": [{}, {"l2_weight": 1e-4}, {"l2_weight": 1e-3}],
-    "MMGCN": [{}, {"combination": "concatenate"}, {"l2_weight": 1e-1}],
+    "GRCN": [  # the authors train at 1e-4 for 20 epochs of a log ten times as long
+        {"l2_weight": 1e-4, "train.learning_rate": 5e-4},
+        {"l2_weight": 1e-4, "train.learning_rate": 5e-4, "routing": 0},
+        {"l2_weight": 1e-4, "routing": 0},
+        {"l2_weight": 1e-2, "routing": 1},
+    ],
+    "MMGCN": [
+        {"combination": "concatenate"},
+        {"l2_weight": 1e-1},
+        {"combination": "concatenate", "train.learning_rate": 5e-4, "train.weight_decay": 1e-4},
+        {"combination": "concatenate", "l2_weight": 1e-1, "train.learning_rate": 5e-4, "train.weight_decay": 1e-3},
+    ],
 }
 MMREC: dict[str, Model] = {**PLAIN, "VBPR": SHIPPED}
 MMREC |= {name: (name.lower(), {"name": "precomputed"}, {}, grid) for name, grid in CONTENT.items()}
