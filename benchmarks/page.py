@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from _paradigm_tables import adapters, cold_items, encodings, processes
 from _results import HERE
+from _tables import table
 from lmm4rec.core.files import read_json, write_text
 
 PAGE = HERE.parent / "docs" / "results.md"
@@ -22,11 +24,6 @@ HEAD = """# Results
 This page is written by `python benchmarks/page.py` from the files in `benchmarks/results`, which hold machine, commit
 and all figures. Validation chooses each setting from a small grid under one seed; the test part is read once in a run.
 """
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def spread(values: Mapping[str, float]) -> str:
@@ -179,8 +176,14 @@ def main() -> None:
     parts += [("Training speed", f"speed_{data}", partial(speed, data)) for data in SPEEDS]
     parts += [("Growth", "speed_growth", growth)]
     parts += [("Features", "encoding", encoding), ("Features", "feature_store", feature_store)]
+    parts += [("Paradigms", "adapters", adapters), ("Paradigms", "processes", processes)]
+    parts += [("Paradigms", name, encodings) for name in ("paradigms", "paradigms_films")]
     parts += [("Ranking and data", "ranking", ranking), ("Ranking and data", "data_scale", data_scale)]
     parts += [("Serving", "service", service), ("Serving", "search", search)]
+    parts += [
+        ("New items", f"cold_items_{world}", partial(cold_items, title))
+        for world, title in (("toyshop", "Toy shop"), ("films", "Films"))
+    ]
     text, section = HEAD, ""
     for title, name, write in parts:
         path = HERE / "results" / f"{name}.json"
