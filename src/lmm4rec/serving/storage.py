@@ -29,6 +29,7 @@ from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.features.side import SavedSide
 from lmm4rec.serving.card import model_card
 from lmm4rec.serving.encoding import EncoderRecord
 from lmm4rec.serving.newcomers import Newcomers
@@ -36,8 +37,11 @@ from lmm4rec.serving.shelf import Entry, Shelf
 
 VERSION = 2
 FACTS = "bundle.json"
+_GROUPS = ("vectors", "features", "newcomers", "lost", "side")
 _VERSION_1 = ("vectors.safetensors", "users.parquet", "items.parquet", "seen.parquet")
-_OURS = re.compile(r"(vectors|features|newcomers|lost|users|items|texts|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?")
+_OURS = re.compile(
+    r"(vectors|features|newcomers|lost|side|users|items|texts|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?"
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> No
         told["parts"] = {part: [s.start, s.stop] for part, s in contents.scorer.parts.items()}
     if contents.newcomers is not None:
         told["newcomers"], groups["newcomers"] = contents.newcomers.plain()
+    if contents.encoder is not None and contents.encoder.side is not None:
+        groups["side"] = dict(contents.encoder.side.weights)
     names = {stem: _placed(folder, stem, ".parquet", x.write_parquet) for stem, x in _frames(contents).items()}
     names |= {
         stem: _placed(folder, stem, ".safetensors", partial(save_file, held)) for stem, held in groups.items() if held
@@ -77,6 +83,7 @@ def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> No
     files = [folder / name for name in names.values()]
     if contents.encoder is not None:
         told["encoder"] = _place_encoder(contents.encoder, folder, copy_encoder)
+        told["encoder"] |= {"side": contents.encoder.side.facts} if contents.encoder.side else {}
         files += _files_in(folder / told["encoder"]["copy"]) if "copy" in told["encoder"] else []
     told |= {"stems": names, "files": {str(path.relative_to(folder)): _digest(path) for path in files}}
     told["card"] = dict(contents.facts)
@@ -115,9 +122,7 @@ def read(folder: Path) -> Contents:
 def _contents(folder: Path, listed: Mapping[str, Any]) -> Contents:
     names: Mapping[str, str] = listed["stems"]
     frames = {stem: pl.read_parquet(folder / names[stem]) for stem in ("users", "items", "texts", "seen", "thumbnails")}
-    held = {
-        stem: load_file(folder / names[stem]) for stem in ("vectors", "features", "newcomers", "lost") if stem in names
-    }
+    held = {stem: load_file(folder / names[stem]) for stem in _GROUPS if stem in names}
     users, items = Vocabulary(frames["users"]["id"], kind="user"), frames["items"]
     parts = {part: slice(*ends) for part, ends in listed.get("parts", {}).items()}
     seen = frames["seen"]
@@ -131,14 +136,15 @@ def _contents(folder: Path, listed: Mapping[str, Any]) -> Contents:
         listed["card"],
         held.get("features", {}),
         Newcomers.of_plain(listed["newcomers"], held["newcomers"]) if "newcomers" in listed else None,
-        _encoder(encoder, folder) if encoder else None,
+        _encoder(encoder, folder, held) if encoder else None,
         held.get("lost", {}),
     )
 
 
-def _encoder(told: Mapping[str, Any], folder: Path) -> EncoderRecord:
+def _encoder(told: Mapping[str, Any], folder: Path, held: Mapping[str, Mapping[str, Tensor]]) -> EncoderRecord:
     record = EncoderRecord.of_plain(told, inside=folder / told.get("copy", "."))
-    return replace(record, held="copy" in told)
+    side = SavedSide(told["side"], held["side"]) if "side" in told else None
+    return replace(record, held="copy" in told, side=side)
 
 
 def _frames(contents: Contents) -> dict[str, pl.DataFrame]:
