@@ -32,15 +32,15 @@ from lmm4rec.data.interactions import Interactions
 from lmm4rec.features.side import SavedSide
 from lmm4rec.serving.card import model_card
 from lmm4rec.serving.encoding import EncoderRecord
-from lmm4rec.serving.newcomers import Newcomers
+from lmm4rec.serving.newcomers import Newcomers, Origins
 from lmm4rec.serving.shelf import Entry, Shelf
 
 VERSION = 2
 FACTS = "bundle.json"
-_GROUPS = ("vectors", "features", "newcomers", "lost", "side")
+_GROUPS = ("vectors", "features", "newcomers", "lost", "origins", "side")
 _VERSION_1 = ("vectors.safetensors", "users.parquet", "items.parquet", "seen.parquet")
 _OURS = re.compile(
-    r"(vectors|features|newcomers|lost|side|users|items|texts|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?"
+    r"(vectors|features|newcomers|lost|origins|side|users|items|texts|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?"
 )
 
 
@@ -57,6 +57,7 @@ class Contents:
     newcomers: Newcomers | None
     encoder: EncoderRecord | None
     lost: Mapping[Modality, Tensor]
+    origins: Origins  # a row for each of the last items
 
 
 def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> None:
@@ -69,7 +70,7 @@ def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> No
     told: dict[str, Any] = {"version": VERSION, "kind": kind, "catalog_items": len(contents.shelf.catalog)}
     halves = {"features": contents.features, "lost": contents.lost}
     groups = {name: {m: x.half().contiguous() for m, x in held.items()} for name, held in halves.items()}
-    groups["vectors"] = tensors
+    groups |= {"vectors": tensors, "origins": {m: x.contiguous() for m, x in contents.origins.items()}}
     if isinstance(contents.scorer, Embeddings):
         told["parts"] = {part: [s.start, s.stop] for part, s in contents.scorer.parts.items()}
     if contents.newcomers is not None:
@@ -138,6 +139,7 @@ def _contents(folder: Path, listed: Mapping[str, Any]) -> Contents:
         Newcomers.of_plain(listed["newcomers"], held["newcomers"]) if "newcomers" in listed else None,
         _encoder(encoder, folder, held) if encoder else None,
         held.get("lost", {}),
+        held.get("origins", {}),
     )
 
 
