@@ -8,7 +8,10 @@ import pytest
 import torch
 
 import lmm4rec
+from layered import build, catalog
 from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.experiments.adapters import make_item_vectors
+from lmm4rec.experiments.end2end import save_item_vectors
 from lmm4rec.experiments.packing import encoder_record, lost_without
 from lmm4rec.experiments.plan import RECOMMENDERS, make_plan
 from lmm4rec.experiments.spec import load_spec
@@ -82,3 +85,19 @@ def test_paths_of_checkpoints_are_found_from_elsewhere(tmp_path: Path, monkeypat
     record = encoder_record(plan, Workbench().dataset(plan).catalog, tmp_path / "encoder")
     assert record is not None
     assert record.arguments["image"].arguments["checkpoint"] == "hub/name"
+
+
+def test_both_trained_sides_of_a_paired_encoder_are_found(layered_root: Path, tmp_path: Path) -> None:
+    """What training end to end leaves of each side is what new items are read with."""
+    pytest.importorskip("sentence_transformers")
+    vectors = make_item_vectors(build("paired", layered_root), catalog(), shown=False)
+    save_item_vectors(vectors, tmp_path / "encoder")
+    sides = {"image": {"name": "vision", "checkpoint": "a"}, "text": {"name": "sentence", "checkpoint": "b"}}
+    conf = {"title": "t", "data": SHOP, "recommender": {"name": "vbpr"}, "encoder": {"name": "paired", **sides}}
+    plan = make_plan(load_spec(conf | {"features": {"train": "end2end"}}))
+    record = encoder_record(plan, catalog(), tmp_path / "encoder")
+    assert record is not None
+    assert {side: record.arguments[side].saved for side in sides} == {
+        "image": tmp_path / "encoder" / "image",
+        "text": tmp_path / "encoder" / "text",
+    }

@@ -185,6 +185,7 @@ def test_add_an_item_and_see_it_recommended_then_delete_it(visit: Any, server: S
     dialog.locator(".alike .card").first.wait_for()
     assert dialog.locator("#item-title").inner_text() == HOSTILE  # told as written, not taken for markup
     assert dialog.locator(".badge").first.inner_text() == "new"
+    assert dialog.locator(".share-rows th").all_inner_texts() == ["picture", "words", "as any new item"]
     page.keyboard.press("Escape")
     fresh = page.get_by_role("heading", name="New, best for u001 first")
     fresh.wait_for()

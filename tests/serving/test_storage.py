@@ -59,7 +59,7 @@ def test_added_and_removed_items_come_back(tmp_path: Path) -> None:
     assert (again.title("x"), again.fields("x")) == ("new x", {"title": "new x"})
     assert again.similar(["x"], k=9) == first.similar(["x"], k=9)
     assert again.explain("A", "x") == first.explain("A", "x")
-    assert again.explain("A", "x").shares == pytest.approx({"id": 0.6, "text": 0.0})
+    assert again.explain("A", "x").shares == pytest.approx({"text": 0.6, "new": 0.0})
     assert again.history("B") == [("y", "Chair", 7)]
     with pytest.raises(DataError, match="unknown item 'n'"):
         again.title("n")
@@ -120,7 +120,7 @@ def test_what_a_vector_loses_without_a_modality_is_its_share(tmp_path: Path) -> 
     first.save_pretrained(tmp_path)
     for one in (first, Bundle.from_pretrained(tmp_path)):
         assert one.explain("A", "x")[:2] == (5.0, {"rest": 2.0, "image": 3.0})
-        assert one.explain("A", "n")[:2] == (1.0, {"content": 1.0})
+        assert one.explain("A", "n")[:2] == (1.0, {"text": 1.0, "new": 0.0})
     assert bundle().explain("A", "x").shares == {"id": 2.0, "text": 0.0}
 
 

@@ -40,7 +40,7 @@ class Encoder(nn.Module, ABC):
     separable: ClassVar[bool] = False
     """Whether `prepare` and `forward` follow `dims`, each modality in a pass of its own; `parts` uses that."""
 
-    joint: ClassVar[bool] = False
+    joint: bool = False
     """Whether its vectors of pictures and of words lie in one space, so that words find pictures."""
 
     _weights: str = ""  # a digest of the weights where it is known
@@ -83,6 +83,10 @@ class Encoder(nn.Module, ABC):
             return (self,)
         weights = fingerprint(self.state_dict())
         return tuple(self._narrowed(modality, weights) for modality in self.dims)
+
+    def sides(self) -> Mapping[str, Encoder]:
+        """The encoders of which it is made, by the names of the arguments that take them."""
+        return {}
 
     def towers(self) -> Mapping[Modality, Tower]:
         """The paths of its modalities as stacks of blocks; without those that are none, as most encoders' are."""

@@ -47,6 +47,10 @@ class Paired(Encoder):
         """The two sides."""
         return (*self.image.parts(), *self.words.parts())
 
+    def sides(self) -> Mapping[str, Encoder]:
+        """The two sides."""
+        return {"image": self.image, "text": self.words}
+
     def towers(self) -> Mapping[Modality, Tower]:
         """Those of the two sides."""
         return {**self.image.towers(), **self.words.towers()}

@@ -73,7 +73,7 @@ def _check_saving(encoder: Encoder) -> None:
 
 
 def _savable(encoder: Encoder) -> Mapping[str, Any]:
-    """The encoder under ".", or the sides of one that is made of others by their names."""
+    """The encoder under ".", or the sides of one that is made of others, by their names in its [encoder] table."""
     if hasattr(encoder, "save_pretrained"):
         return {".": encoder}
-    return {name: part for name, part in encoder.named_children() if hasattr(part, "save_pretrained")}
+    return {name: part for name, part in encoder.sides().items() if hasattr(part, "save_pretrained")}

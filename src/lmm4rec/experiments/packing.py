@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lmm4rec.experiments.plan import ENCODERS, PRECOMPUTED, Plan, make_encoder, 
 from lmm4rec.experiments.pretrained import HasTiny, local_checkpoint, tuned_folder
 from lmm4rec.experiments.spec import load_spec
 from lmm4rec.experiments.workbench import Content, Workbench, popular_thumbnails
+from lmm4rec.features.side import SavedSide
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.encoding import EncoderRecord
@@ -115,8 +117,9 @@ def encoder_record(plan: Plan, catalog: Catalog, trained: Path) -> EncoderRecord
         encoder = make_encoder(table, catalog, shown=False)
         return EncoderRecord(table["name"], {}, tuned_folder(encoder, catalog, features["finetune"], shown=False))
     if features["train"] == "end2end":
-        # a side network's vectors are not the encoder's
-        return None if features["adapter"] == "side" else _record(table, catalog, trained)
+        if features["adapter"] == "side":  # the encoder is as it was
+            return replace(_record(table, catalog), side=SavedSide.read(trained))
+        return _record(table, catalog, trained)
     return _record(table, catalog)
 
 

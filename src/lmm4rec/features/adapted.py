@@ -6,23 +6,18 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lmm4rec.core.errors import CheckpointError
-from lmm4rec.core.files import atomic, read_json, write_json
 from lmm4rec.core.types import Inputs, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.features.items import ItemVectors
 from lmm4rec.features.layers import StatesCache
+from lmm4rec.features.side import SavedSide
 from lmm4rec.features.states import STATES, VECTORS
 from lmm4rec.nn.adapters.side import SideNetwork
 from lmm4rec.nn.towers import upper_parameters
 
-__all__ = ["SideVectors", "TopBlocks", "load_side"]
-
-_WEIGHTS, _SHAPE = "side.safetensors", "side.json"
+__all__ = ["SideVectors", "TopBlocks"]
 
 
 class TopBlocks(ItemVectors):
@@ -88,9 +83,10 @@ class SideVectors(ItemVectors):
         shapes = {modality: self.states.shape(modality) for modality in self.dims}
         states = {modality: (shape[0], shape[1]) for modality, shape in shapes.items()}
         self.side = SideNetwork(states, self.dims, torch.Generator().manual_seed(seed), dim=dim, stride=stride)
-        self.fingerprint, scale = cache.encoder.fingerprint(), _scale(cache.encoder)
+        scale = _scale(cache.encoder)
         self.register_buffer("temperature", None if scale is None else scale.detach().clone(), persistent=False)
-        self.shape = {"states": states, "dims": self.dims, "dim": dim, "stride": stride}
+        shape = {"states": states, "dims": self.dims, "dim": dim, "stride": stride}
+        self.facts = {**shape, "stored": cache.stored, "encoder": cache.encoder.fingerprint()}
 
     def forward(self, items: Int[Tensor, " chosen"]) -> dict[Modality, Float[Tensor, "chosen _dim"]]:
         """The vectors of the given catalog rows; zeros where an item lacks the modality."""
@@ -105,10 +101,9 @@ class SideVectors(ItemVectors):
         return self.temperature
 
     def save(self, folder: Path) -> None:
-        """Write the side network as `side.safetensors`, and in `side.json` what makes one of its shape."""
-        with atomic(folder / _WEIGHTS) as beside:
-            save_file({name: one.detach().cpu().contiguous() for name, one in self.side.state_dict().items()}, beside)
-        write_json(folder / _SHAPE, {**self.shape, "encoder": self.fingerprint})
+        """Write the side network into a folder: see `SavedSide`."""
+        weights = {name: one.detach().cpu().contiguous() for name, one in self.side.state_dict().items()}
+        SavedSide(self.facts, weights).write(folder)
 
     def _rows(self, modality: Modality, items: Tensor, present: Tensor, tensor: str = STATES) -> Tensor:
         """One row an item, zeros where it lacks the modality."""
@@ -118,22 +113,6 @@ class SideVectors(ItemVectors):
         rows = taken.new_zeros(len(items), *taken.shape[1:])
         rows[present] = taken
         return rows
-
-
-def load_side(folder: Path) -> SideNetwork:
-    """The side network in a folder of `SideVectors.save`.
-
-    Raises:
-        CheckpointError: the files are missing or damaged.
-    """
-    shape = read_json(folder / _SHAPE)
-    states = {modality: (int(count), int(width)) for modality, (count, width) in shape["states"].items()}
-    side = SideNetwork(states, shape["dims"], torch.Generator(), dim=shape["dim"], stride=shape["stride"])
-    try:
-        side.load_state_dict(load_file(folder / _WEIGHTS))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / _WEIGHTS} cannot be read: {error}") from None
-    return side
 
 
 def _scale(encoder: Encoder) -> Tensor | None:

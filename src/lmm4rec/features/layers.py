@@ -26,7 +26,7 @@ from lmm4rec.features.sizing import Precision, Resolved
 from lmm4rec.features.states import IDS, LENGTHS, STATES, VECTORS, WORDS, Shards, StoredStates, states_folder
 from lmm4rec.nn.towers import Tower
 
-__all__ = ["CacheEstimate", "StatesCache", "towers_of"]
+__all__ = ["CacheEstimate", "StatesCache", "summaries", "towers_of"]
 
 _SAMPLE = 8  # items from which size and time are told
 _MARGIN = 1.1
@@ -176,7 +176,11 @@ class StatesCache:
         for modality, tower in self.towers.items():
             rows = present[modality]
             chosen = Inputs(*(None if values is None else values[rows] for values in inputs))
-            some = self._summaries(tower, chosen) if self.top is None else self._below(tower, chosen, self.top)
+            some = (
+                summaries(self.encoder, tower, chosen, self.stored)
+                if self.top is None
+                else self._below(tower, chosen, self.top)
+            )
             lengths = torch.zeros(len(rows), dtype=torch.int32)
             lengths[rows.cpu()] = some.pop(LENGTHS).int().cpu()
             tensors[f"{modality}.{LENGTHS}"] = lengths
@@ -193,17 +197,6 @@ class StatesCache:
         states = tower.observe(inputs, [number])[0][number]
         kept = tower.kept(inputs)
         return {STATES: states[kept].to(_DTYPES[self.stored]), LENGTHS: kept.sum(dim=1)}
-
-    def _summaries(self, tower: Tower, inputs: Inputs) -> dict[str, Tensor]:
-        states, vectors = tower.observe(inputs, range(tower.depth + 1))
-        read = [tower.read(states[number], inputs) for number in range(tower.depth + 1)]
-        if len({one.shape[1] for one in read}) > 1:
-            widths = ", ".join(str(one.shape[1]) for one in read)
-            raise ConfigError(
-                f'adapter = "side" needs blocks of one width; those of {type(self.encoder).__name__} have {widths}'
-            )
-        kept = torch.stack(read, dim=1).to(_DTYPES[self.stored])
-        return {STATES: kept, VECTORS: vectors.float(), LENGTHS: torch.ones(len(kept))}
 
     def _try(self, items: list[Item]) -> tuple[float, float]:
         """Bytes an item and items a second."""
@@ -251,6 +244,23 @@ class StatesCache:
                     f"{type(self.encoder).__name__} gives {name} that are not finite, in {self.precision}, for an item "
                     f"between '{first}' and '{last}' by text length; look at its weights"
                 )
+
+
+def summaries(encoder: Encoder, tower: Tower, inputs: Inputs, stored: Resolved) -> dict[str, Tensor]:
+    """What a side network takes of items that all have the modality: one vector a state, and the encoder's own.
+
+    Raises:
+        ConfigError: the states are of several widths.
+    """
+    states, vectors = tower.observe(inputs, range(tower.depth + 1))
+    read = [tower.read(states[number], inputs) for number in range(tower.depth + 1)]
+    if len({one.shape[1] for one in read}) > 1:
+        widths = ", ".join(str(one.shape[1]) for one in read)
+        raise ConfigError(
+            f'adapter = "side" needs blocks of one width; those of {type(encoder).__name__} have {widths}'
+        )
+    kept = torch.stack(read, dim=1).to(_DTYPES[stored])
+    return {STATES: kept, VECTORS: vectors.float(), LENGTHS: torch.ones(len(kept))}
 
 
 def towers_of(encoder: Encoder, top: int) -> Mapping[Modality, Tower]:

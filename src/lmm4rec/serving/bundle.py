@@ -24,8 +24,9 @@ from lmm4rec.serving.arrivals import arrived, as_picture, completed
 from lmm4rec.serving.encoding import EncoderRecord, Reader
 from lmm4rec.serving.index import Index
 from lmm4rec.serving.newcomers import Newcomers
+from lmm4rec.serving.shares import shares
 from lmm4rec.serving.shelf import Shelf
-from lmm4rec.serving.state import People, State, explained
+from lmm4rec.serving.state import People, State
 
 _NEAREST = 5  # liked items that an explanation names
 _PROBES = 4  # items whose words a loaded encoder must read as before
@@ -193,7 +194,8 @@ class Bundle:
         with self._changing:
             state = self._state.ready(self._people)
             vectors = self.newcomers.vectors(features, state.scorer, state.features)
-            self._state = state.with_added(entries, vectors, features, self.newcomers.known(features))
+            origins = self.newcomers.origins(features, state.scorer)
+            self._state = state.with_added(entries, vectors, features, self.newcomers.known(features), origins)
 
     def remove_items(self, ids: Iterable[object]) -> None:
         """Never give these items again; their ids are free then.
@@ -212,7 +214,7 @@ class Bundle:
         """
         state, row = self._state, self.users.row(user)
         at = state.shelf.row(item)
-        parts = explained(state.scorer, row, at, self.lost)
+        parts = shares(state, row, at, self.lost, self.newcomers.content if self.newcomers else None)
         liked = np.setdiff1d(self._people.items_of(row), [at])
         top = state.likeness_to(at, liked).topk(min(_NEAREST, len(liked)))
         nearest = state.named(liked[top.indices.numpy()].tolist(), top.values.tolist())
@@ -253,7 +255,7 @@ class Bundle:
         newcomers = replace(self.newcomers, profile=state.profile) if self.newcomers else None
         contents = storage.Contents(
             state.scorer, self.users, state.shelf, self.seen, self.facts, state.features, newcomers, self.encoder,
-            self.lost,
+            self.lost, state.origins,
         )  # fmt: skip
         storage.write(contents, Path(folder), copy_encoder=copy_encoder)
 
@@ -274,7 +276,7 @@ class Bundle:
             newcomers=read.newcomers, encoder=read.encoder, lost=read.lost,
         )  # fmt: skip
         made = Index.build(scorer.items, index) if index != "exact" and isinstance(scorer, Embeddings) else None
-        bundle._state = State(shelf, scorer, read.features, made, bundle._state.profile)
+        bundle._state = State(shelf, scorer, read.features, made, bundle._state.profile, read.origins)
         return bundle
 
     save, load = save_pretrained, from_pretrained

@@ -36,7 +36,8 @@ def _encoder(told: Mapping[str, Any] | None) -> str:
     if told is None:
         return "none: no search, and new items come with their features"
     held = "its weights are in this folder" if "copy" in told else "its weights, if any, are where the run found them"
-    return f"{told['encoder']}; {held}"
+    side = " with a side network, which is here" if "side" in told else ""
+    return f"{told['encoder']}{side}; {held}"
 
 
 def _section(title: str, facts: Mapping[str, Any], skip: tuple[str, ...] = ()) -> list[str]:

@@ -20,6 +20,7 @@ from lmm4rec.core.registry import Registry
 from lmm4rec.core.types import Features, Item, Modality, Picture
 from lmm4rec.encoders.base import FUSED, Encoder
 from lmm4rec.features.loop import Manner, encode_blocks
+from lmm4rec.features.side import SavedSide, SideEncoder
 
 _ENCODERS = Registry("lmm4rec.encoders", kind="encoder")
 _SAME = 0.95  # the least cosine of one text's vectors, where precision or hardware may differ
@@ -30,13 +31,15 @@ _MANNER = Manner(torch.device("cpu"), "float32", 32, 0, 512)
 class EncoderRecord:
     """An encoder as plain values: its name and arguments, encoders inside it the same way.
 
-    `saved` is a folder that its `save_pretrained` wrote; without one, the arguments say where its weights lie.
+    `saved` is a folder that its `save_pretrained` wrote; without one, the arguments say where its weights lie. A `side`
+    network was trained beside it: the vectors are then those of both.
     """
 
     name: str
     arguments: Mapping[str, Any]
     saved: Path | None = None
     held: bool = False  # a bundle holds the weights, so they go where it goes
+    side: SavedSide | None = None  # a bundle always holds it
 
     @classmethod
     def of_plain(cls, plain: Mapping[str, Any], *, inside: Path) -> EncoderRecord:
@@ -64,10 +67,11 @@ class EncoderRecord:
 
         Raises:
             LMM4RecError: its weights are not where the record says.
+            CheckpointError: they are others than those beside which the side network was trained.
         """
         encoder = self._made()
         encoder.learn_catalog(catalog())
-        return encoder.eval()
+        return (SideEncoder(encoder, self.side) if self.side else encoder).eval()
 
     def copied(self, folder: Path) -> EncoderRecord:
         """The record of a copy with its weights in `folder`; an encoder without weights stays as it is."""
@@ -131,11 +135,13 @@ class Reader:
     def check(self, items: Sequence[Item], stored: Float[Tensor, "items dim"]) -> None:
         """Refuse an encoder that reads the items' words in another way than the one that made the `stored` vectors.
 
+        One with a side network has been told by its weights, and without the pictures the words have other vectors.
+
         Raises:
             CheckpointError: its vectors point elsewhere.
         """
         part = self.parts.get("text")
-        if part is None or not items:
+        if part is None or not items or isinstance(part, SideEncoder):
             return
         likeness = F.cosine_similarity(part(part.prepare(items))["text"].float(), stored.float(), dim=1).min()
         if likeness < _SAME:

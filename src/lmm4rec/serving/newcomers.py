@@ -21,6 +21,9 @@ from lmm4rec.serving.space import CONTENT
 Known: TypeAlias = Mapping[Modality, Float[Tensor, "known _dim"]]
 """Features of the items that a model knows, beside those of new ones."""
 
+Origins: TypeAlias = Mapping[Modality, Float[Tensor, "added _columns"]]
+"""What the vectors of items that were added have from each modality."""
+
 
 @dataclass(frozen=True)
 class Content:
@@ -55,6 +58,12 @@ class Content:
     def alike(self, new: Features, known: Known) -> Float[Tensor, "new known"]:
         """The mean over modalities of the cosine; 0 where one of both lacks the modality."""
         return self(new) @ self(known).T / len(self.centers)
+
+    def cosines(self, one: Features, known: Known) -> dict[Modality, Float[Tensor, " known"]]:
+        """The cosine of one item to others by each modality, of which `alike` is the mean."""
+        widths = [len(center) for center in self.centers.values()]
+        products = torch.split(self(known) * self(one), widths, dim=1)
+        return {modality: x.sum(1) for modality, x in zip(self.centers, products, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,18 @@ class Newcomers:
     def known(self, new: Features) -> Float[Tensor, "new axes"] | None:
         """The content of new items as tastes take it; None without a profile."""
         return None if self.profile is None else self.content(new) @ self.profile.basis
+
+    def origins(self, new: Features, scorer: Scorer) -> Origins:
+        """What the vectors of new items have from each modality; the rest of a vector is the same for all of them.
+
+        Each modality is centered and scaled by itself, and what follows is linear: so vectors are sums over modalities,
+        and without one an item loses these numbers. Nothing for `Neighbors`, which choose by all modalities together.
+        """
+        if not isinstance(scorer, Embeddings):
+            return {}
+        nothing = {modality: torch.zeros_like(x) for modality, x in new.items()}
+        same = self.vectors(nothing, scorer, {})
+        return {m: self.vectors({**nothing, m: new[m]}, scorer, {}) - same for m in self.content.centers}
 
     def _similarities(self, new: Features, seen: Known) -> Float[Tensor, "new seen"]:
         return self.scale * nearest_only(self.content.alike(new, seen), self.neighbors)

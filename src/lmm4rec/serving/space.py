@@ -18,6 +18,9 @@ BIAS = "bias"
 CONTENT = "content"
 """The part in which new items meet people's tastes by content (`newcomers.Profile`)."""
 
+NEW = "new"
+"""The share of a new item's score that any new item gets from the person, whatever its content."""
+
 JOINT = "joint"
 """The part beside it of a model that does not tell its parts apart."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import DataError, LMM4RecError
-from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
+from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.evaluation.ranking import Ranking, interaction_matrix, top_k
@@ -22,9 +22,9 @@ from lmm4rec.serving import space
 from lmm4rec.serving.answers import Recommendation
 from lmm4rec.serving.folding import FoldIn
 from lmm4rec.serving.index import Index
-from lmm4rec.serving.newcomers import Profile
+from lmm4rec.serving.newcomers import Origins, Profile
 from lmm4rec.serving.shelf import Entry, Shelf
-from lmm4rec.serving.space import CONTENT, JOINT
+from lmm4rec.serving.space import CONTENT
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class State:
     features: Features  # empty where the bundle holds none
     index: Index | None = None
     profile: Profile | None = None  # tastes by content; it knows the content of all items
+    origins: Origins = field(default_factory=dict)  # a row for each of the last items
     folding: list[FoldIn] = field(default_factory=list)  # made when it is first needed, and shared by later states
 
     def ready(self, people: People) -> State:
@@ -85,15 +86,21 @@ class State:
         return state
 
     def with_added(
-        self, entries: Sequence[Entry], vectors: Tensor, features: Features, known: Tensor | None = None
+        self,
+        entries: Sequence[Entry],
+        vectors: Tensor,
+        features: Features,
+        known: Tensor | None = None,
+        origins: Origins | None = None,
     ) -> State:
-        """The state with more items; `known` is their content as tastes take it."""
+        """The state with more items; `known` is their content as tastes take it, `origins` where vectors come from."""
         shelf = self.shelf.with_added(entries)
         kept = {m: torch.cat([x, features[m].to(x.dtype)]) for m, x in self.features.items()}
         scorer, profile = space.grown(self.scorer, vectors), self.profile
         if profile is not None and known is not None:
             profile = replace(profile, known=torch.cat([profile.known, known]))
-        state = replace(self, shelf=shelf, scorer=scorer, features=kept, profile=profile)
+        origins = {m: torch.cat([self.origins[m], x] if self.origins else [x]) for m, x in (origins or {}).items()}
+        state = replace(self, shelf=shelf, scorer=scorer, features=kept, profile=profile, origins=origins)
         # what was made once for all items grows with them
         if "unit_features" in vars(self):
             unit = {m: torch.cat([x, F.normalize(features[m].float(), dim=1)]) for m, x in self.unit_features.items()}
@@ -196,26 +203,3 @@ class State:
 
 def _columns(matrix: sp.csr_array, row: int) -> Int64[np.ndarray, " columns"]:
     return matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]].astype(np.int64)
-
-
-def explained(scorer: Scorer, user: int, item: int, lost: Mapping[Modality, Tensor]) -> Mapping[str, float]:
-    """What each part of the model gives to a score.
-
-    By the columns of its parts; or by what the item's vector has `lost` without each modality, and the "rest". A single
-    "joint" where nothing tells the parts apart. An item that came later also has "content", what it gets from tastes by
-    content; for a model with `lost`, all of its score is from that.
-    """
-    score = float(scorer.scores(torch.tensor([user]))[0, item])
-    if not isinstance(scorer, Embeddings):
-        return {JOINT: score}
-    products = scorer.users[user] * scorer.items[item]
-    parts = scorer.parts or {JOINT: slice(0, len(products))}
-    is_new = CONTENT in parts and bool(scorer.items[item, parts[CONTENT]].any())
-    if not lost:
-        shown = {part: columns for part, columns in parts.items() if part != CONTENT or is_new}
-        return {part: float(products[columns].sum()) for part, columns in shown.items()}
-    if item >= len(next(iter(lost.values()))):
-        return {CONTENT: score}
-    own = space.narrowed(scorer).users[user]
-    found = {modality: float(own @ rows[item].float()) for modality, rows in lost.items()}
-    return {"rest": score - sum(found.values()), **found}

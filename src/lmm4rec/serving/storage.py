@@ -29,15 +29,19 @@ from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.features.side import SavedSide
 from lmm4rec.serving.card import model_card
 from lmm4rec.serving.encoding import EncoderRecord
-from lmm4rec.serving.newcomers import Newcomers
+from lmm4rec.serving.newcomers import Newcomers, Origins
 from lmm4rec.serving.shelf import Entry, Shelf
 
 VERSION = 2
 FACTS = "bundle.json"
+_GROUPS = ("vectors", "features", "newcomers", "lost", "origins", "side")
 _VERSION_1 = ("vectors.safetensors", "users.parquet", "items.parquet", "seen.parquet")
-_OURS = re.compile(r"(vectors|features|newcomers|lost|users|items|texts|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?")
+_OURS = re.compile(
+    r"(vectors|features|newcomers|lost|origins|side|users|items|texts|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?"
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Contents:
     newcomers: Newcomers | None
     encoder: EncoderRecord | None
     lost: Mapping[Modality, Tensor]
+    origins: Origins  # a row for each of the last items
 
 
 def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> None:
@@ -65,11 +70,13 @@ def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> No
     told: dict[str, Any] = {"version": VERSION, "kind": kind, "catalog_items": len(contents.shelf.catalog)}
     halves = {"features": contents.features, "lost": contents.lost}
     groups = {name: {m: x.half().contiguous() for m, x in held.items()} for name, held in halves.items()}
-    groups["vectors"] = tensors
+    groups |= {"vectors": tensors, "origins": {m: x.contiguous() for m, x in contents.origins.items()}}
     if isinstance(contents.scorer, Embeddings):
         told["parts"] = {part: [s.start, s.stop] for part, s in contents.scorer.parts.items()}
     if contents.newcomers is not None:
         told["newcomers"], groups["newcomers"] = contents.newcomers.plain()
+    if contents.encoder is not None and contents.encoder.side is not None:
+        groups["side"] = dict(contents.encoder.side.weights)
     names = {stem: _placed(folder, stem, ".parquet", x.write_parquet) for stem, x in _frames(contents).items()}
     names |= {
         stem: _placed(folder, stem, ".safetensors", partial(save_file, held)) for stem, held in groups.items() if held
@@ -77,6 +84,7 @@ def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> No
     files = [folder / name for name in names.values()]
     if contents.encoder is not None:
         told["encoder"] = _place_encoder(contents.encoder, folder, copy_encoder)
+        told["encoder"] |= {"side": contents.encoder.side.facts} if contents.encoder.side else {}
         files += _files_in(folder / told["encoder"]["copy"]) if "copy" in told["encoder"] else []
     told |= {"stems": names, "files": {str(path.relative_to(folder)): _digest(path) for path in files}}
     told["card"] = dict(contents.facts)
@@ -115,9 +123,7 @@ def read(folder: Path) -> Contents:
 def _contents(folder: Path, listed: Mapping[str, Any]) -> Contents:
     names: Mapping[str, str] = listed["stems"]
     frames = {stem: pl.read_parquet(folder / names[stem]) for stem in ("users", "items", "texts", "seen", "thumbnails")}
-    held = {
-        stem: load_file(folder / names[stem]) for stem in ("vectors", "features", "newcomers", "lost") if stem in names
-    }
+    held = {stem: load_file(folder / names[stem]) for stem in _GROUPS if stem in names}
     users, items = Vocabulary(frames["users"]["id"], kind="user"), frames["items"]
     parts = {part: slice(*ends) for part, ends in listed.get("parts", {}).items()}
     seen = frames["seen"]
@@ -131,14 +137,16 @@ def _contents(folder: Path, listed: Mapping[str, Any]) -> Contents:
         listed["card"],
         held.get("features", {}),
         Newcomers.of_plain(listed["newcomers"], held["newcomers"]) if "newcomers" in listed else None,
-        _encoder(encoder, folder) if encoder else None,
+        _encoder(encoder, folder, held) if encoder else None,
         held.get("lost", {}),
+        held.get("origins", {}),
     )
 
 
-def _encoder(told: Mapping[str, Any], folder: Path) -> EncoderRecord:
+def _encoder(told: Mapping[str, Any], folder: Path, held: Mapping[str, Mapping[str, Tensor]]) -> EncoderRecord:
     record = EncoderRecord.of_plain(told, inside=folder / told.get("copy", "."))
-    return replace(record, held="copy" in told)
+    side = SavedSide(told["side"], held["side"]) if "side" in told else None
+    return replace(record, held="copy" in told, side=side)
 
 
 def _frames(contents: Contents) -> dict[str, pl.DataFrame]:

@@ -37,7 +37,8 @@ class Reason(BaseModel):
 
     score: float
     shares: dict[str, float] = Field(
-        description="what each part of the model adds to the score", examples=[{"id": 0.9, "image": 0.7, "text": -0.1}]
+        description="what each part of the model adds to the score; of an added item each modality, and 'new' the rest",
+        examples=[{"id": 0.9, "image": 0.7, "text": -0.1}],
     )
     nearest: list[Near] = Field(description="the liked items that are nearest to it, nearest first")
 
