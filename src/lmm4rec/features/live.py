@@ -24,6 +24,7 @@ from lmm4rec.nn.losses import contrastive
 __all__ = ["Live"]
 
 _LARGEST_SCALE = 100.0  # CLIP's bound on the inverse temperature (arXiv 2103.00020, sec. 2.5)
+_CPU_PIECE = 64  # items at once on a CPU: larger ones are no faster, and their activations leave the cache
 
 
 class Live(FeatureSource):
@@ -216,9 +217,10 @@ class Live(FeatureSource):
         shared = len(rows) >= parallel.processes()  # else each process encodes all of them
         own = parallel.share(rows) if shared else rows
         seed = int(torch.randint(2**62, (), generator=generator)) + (parallel.number() if shared else 0)
-        pieces = torch.split(own, self._chunk())
+        fitting = self._chunk()
+        pieces = torch.split(own, fitting if own.is_cuda else min(fitting, _CPU_PIECE))
         with seeded(rows.device, seed), self._autocast():
-            if len(pieces) > 1:
+            if len(own) > fitting:
                 parts = [cast(Any, checkpoint)(self.vectors, piece, use_reentrant=False) for piece in pieces]
             else:
                 parts = [self.vectors(piece) for piece in pieces]
