@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.evaluation.beyond import coverage, exposure, gini, novelty
 from lmm4rec.evaluation.metrics import METRICS, Metric, Values, measure
-from lmm4rec.evaluation.ranking import interaction_matrix, top_k
+from lmm4rec.evaluation.ranking import Among, interaction_matrix, top_k
 from lmm4rec.evaluation.slices import item_slices
 
 _KS = [5, 10, 20, 50]
@@ -54,14 +55,24 @@ class Evaluator:
     """Ranks all items for each user and measures what comes out on top."""
 
     def __init__(
-        self, *, ks: list[PositiveInt] = _KS, metrics: list[Metric] = _ALL, memory_mb: PositiveInt = 256
+        self,
+        *,
+        ks: list[PositiveInt] = _KS,
+        metrics: list[Metric] = _ALL,
+        memory_mb: PositiveInt = 256,
+        candidates: Literal["all", "cold"] = "all",
     ) -> None:
         """`ks` are list lengths, `metrics` names of `metrics.METRICS`; `memory_mb` bounds each block of scores.
+
+        `candidates` are the items that compete, and that count as relevant: "all", or "cold", those that nobody has in
+        the training part. Among all items a cold one stands behind what has been liked, however well it is placed
+        among its own kind.
 
         Raises:
             ConfigError: a metric is unknown, a k is below 1, or either list is empty or repeats itself.
         """
         self.ks, self.metrics, self.memory_mb = tuple(ks), tuple(metrics), memory_mb
+        self.candidates = candidates
         for key, values in (("ks", self.ks), ("metrics", self.metrics)):
             if not values or len(set(values)) < len(values):
                 raise ConfigError(f"{key} needs at least one value and none twice, got {list(values)}")
@@ -80,16 +91,22 @@ class Evaluator:
         *,
         train: Interactions | None = None,
     ) -> Report:
-        """The report on `truth`, ranked over all items but those that `exclude` has for the user.
+        """The report on `truth`, ranked over all candidates but those that `exclude` has for the user.
 
         `train` says how popular items are; without it there are no slices and no novelty. The metrics of a slice count
-        only its items as relevant while all items compete, and average over the users who have such an item.
+        only its items as relevant while all candidates compete, and average over the users who have such an item.
 
         Raises:
+            ConfigError: the candidates are cold items, and there is no `train` to say which these are.
             DataError: no user has anything relevant, or a row lies outside what the scorer knows.
             RankingError: a score is NaN.
         """
         size = {"n_users": scorer.n_users, "n_items": scorer.n_items}
+        counts = None if train is None else train.item_counts(scorer.n_items)
+        if self.candidates == "cold":
+            if counts is None:
+                raise ConfigError('candidates = "cold" needs the training part, which says which items nobody has')
+            scorer, truth = Among(scorer, counts == 0), truth.take(counts[truth.items] == 0)
         held_out, hidden = interaction_matrix([truth], **size), interaction_matrix(exclude, **size)
         relevant = held_out > hidden
         users = np.flatnonzero(np.diff(relevant.indptr)).astype(np.int64)
@@ -101,7 +118,6 @@ class Evaluator:
         relevant = relevant[users]
         top = top_k(scorer, users, max(self.ks), exclude=hidden, memory_mb=self.memory_mb).items
         hits = _hits(top, relevant)
-        counts = None if train is None else train.item_counts(scorer.n_items)
         return Report(
             users=users,
             per_user=measure(hits, _per_row(relevant), self.metrics, self.ks),

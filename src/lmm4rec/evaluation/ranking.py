@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,6 +32,29 @@ class Ranking(NamedTuple):
 
     items: Int64[np.ndarray, "users k"]
     scores: Float[np.ndarray, "users k"]
+
+
+@dataclass(frozen=True)
+class Among:
+    """A scorer for which only some items compete; the others' score is -inf."""
+
+    scorer: Scorer
+    items: Bool[np.ndarray, " items"]
+
+    @property
+    def n_users(self) -> int:
+        """How many users it knows."""
+        return self.scorer.n_users
+
+    @property
+    def n_items(self) -> int:
+        """How many items it knows, those that do not compete included."""
+        return self.scorer.n_items
+
+    def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+        """The score of every item for each of the given user rows."""
+        scores = self.scorer.scores(users)
+        return scores.masked_fill(torch.from_numpy(~self.items).to(scores.device), -torch.inf)
 
 
 def interaction_matrix(logs: Sequence[Interactions], *, n_users: int, n_items: int) -> sp.csr_array:

@@ -125,6 +125,12 @@ def initials(title: str) -> str:
     return "".join(word[0] for word in words[:2]).upper() or "?"
 
 
+def some(names: Sequence[str], most: int = 12) -> str:
+    """The first of many names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
 def with_code(text: str) -> Markup:
     """The text, safe for a page, with what stands between backticks set as code."""
     parts = text.split("`")

@@ -35,7 +35,7 @@ def card(collection: Collection) -> dict[str, str]:
         "Versions": "; ".join(sorted({_versions(found) for found in environments})),
         "Not shown here": "what happens on other data, with other budgets, or to people who look at recommendations: "
         "measures on held-out likes reward what was seen and liked before",
-        **({"Without a result": ", ".join(collection.missing)} if collection.missing else {}),
+        **({"Without a result": words.some(collection.missing)} if collection.missing else {}),
     }
 
 

@@ -67,8 +67,10 @@ class Cell:
 
     @property
     def panel(self) -> tuple[str, str]:
-        """Cells with another one are never compared: split and protocol."""
-        return self.metrics["data"]["split_fingerprint"], self.result.plan.tables["evaluate"]["protocol"]
+        """Cells with another one are never compared: split and protocol, candidates included."""
+        evaluate = self.result.plan.tables["evaluate"]
+        among = f", {evaluate['candidates']} items alone" if evaluate.get("candidates", "all") != "all" else ""
+        return self.metrics["data"]["split_fingerprint"], evaluate["protocol"] + among
 
     def numbers(self) -> dict[str, float]:
         """Every number of metrics.json by dotted name, such as `test.recall@20` or `cost.seconds`."""
@@ -241,29 +243,44 @@ def _panels(cells: Sequence[Cell]) -> list[Panel]:
     by_panel: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         by_panel.setdefault(cell.panel, []).append(cell)
-    titles = _titles(by_panel)
-    return [Panel(titles[key], _designs(members)) for key, members in by_panel.items()]
+    apart = _telling_panels(list(by_panel.values()))
+    titles = _titles(by_panel, apart)
+    return [Panel(titles[key], _designs(members, apart)) for key, members in by_panel.items()]
 
 
-def _titles(panels: Mapping[tuple[str, str], Sequence[Cell]]) -> dict[tuple[str, str], str]:
+def _telling_panels(panels: Sequence[Sequence[Cell]]) -> list[str]:
+    """The axes that have one value in each panel, and not the same in all; they are named in a panel's title."""
+    values = [{axis: {cell.axes.get(axis) for cell in cells} for axis in cells[0].axes} for cells in panels]
+    first, *others = values
+    return [
+        axis
+        for axis, found in first.items()
+        if axis not in (SEED, "data", "protocol")
+        and all(len(one.get(axis, ())) == 1 for one in values)
+        and any(one[axis] != found for one in others)
+    ]
+
+
+def _titles(panels: Mapping[tuple[str, str], Sequence[Cell]], apart: Sequence[str]) -> dict[tuple[str, str], str]:
     """Data, and what else tells the panels apart."""
     titles: dict[tuple[str, str], str] = {}
     for key, (cell, *_) in panels.items():
         data = cell.axes.get("data", cell.metrics["data"]["name"])
-        parts = [
-            data,
-            cell.axes.get("split", ""),
-            f"protocol {key[1]}" if len({protocol for _, protocol in panels}) > 1 else "",
-        ]
-        title = ", ".join(part for part in parts if part)
+        protocol = f"protocol {key[1]}" if len({protocol for _, protocol in panels}) > 1 else ""
+        title = ", ".join(part for part in (data, *(_named(axis, cell.axes[axis]) for axis in apart), protocol) if part)
         titles[key] = title if title not in titles.values() else f"{title}, split {key[0][:6]}"
     return titles
 
 
-def _designs(cells: Sequence[Cell]) -> list[Design]:
+def _named(axis: str, value: str) -> str:
+    return f"{value} {axis}" if axis.isalpha() else f"{axis} {value}"
+
+
+def _designs(cells: Sequence[Cell], apart: Sequence[str]) -> list[Design]:
+    """The cells by what they differ in, the seed and what a panel's title says left out."""
     grouped: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
     for cell in cells:
-        axes = tuple((axis, value) for axis, value in cell.axes.items() if axis != SEED)
+        axes = tuple((axis, value) for axis, value in cell.axes.items() if axis not in (SEED, *apart))
         grouped.setdefault(axes, []).append(cell)
     told = _telling([dict(axes) for axes in grouped])
     return [Design(_label(dict(axes), told), dict(axes), members) for axes, members in grouped.items()]

@@ -41,7 +41,6 @@ class Page:
     figures: Sequence[Shown]
     tests: Sequence[Grid]
     failures: Mapping[str, Mapping[str, Any]]
-    missing: Sequence[str]
     card: Mapping[str, str]
     files: Sequence[str]
     people: Sequence[Person] = ()

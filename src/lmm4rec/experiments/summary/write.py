@@ -67,7 +67,6 @@ def write_summary(folders: Sequence[Path], out: Path, *, reference: str = "") ->
         figures=[shown(figure) for figure in drawn],
         tests=tests,
         failures=collection.failures,
-        missing=collection.missing,
         card=said,
         files=sorted(str(path.relative_to(out)) for path in out.rglob("*.*") if path.suffix != ".html"),
         people=persons,
