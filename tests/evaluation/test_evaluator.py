@@ -194,13 +194,13 @@ def test_cold_candidates_are_ranked_among_themselves(
     world: tuple[np.ndarray, Interactions, Interactions, Interactions],
 ) -> None:
     table, train, truth, _ = world
-    alone = Evaluator(ks=KS, candidates="cold").evaluate(Table(table), truth, [train], train=train)
+    alone = Evaluator(ks=KS, candidates="cold").evaluate(Table(torch.from_numpy(table)), truth, [train], train=train)
     cold = np.setdiff1d(np.arange(60), train.items)
     assert set(np.unique(alone.top)) <= {-1, *cold.tolist()} and len(cold) == 10
     # the same as a world that has no other items
     kept = np.isin(truth.items, cold)
     small = Interactions(truth.users[kept], (truth.items[kept] - cold[0]).astype(np.int32))
-    expected = Evaluator(ks=KS).evaluate(Table(np.ascontiguousarray(table[:, cold])), small)
+    expected = Evaluator(ks=KS).evaluate(Table(torch.from_numpy(table[:, cold])), small)
     assert alone.users.tolist() == expected.users.tolist()
     for name, values in expected.per_user.items():
         np.testing.assert_array_equal(alone.per_user[name], values)
@@ -208,4 +208,4 @@ def test_cold_candidates_are_ranked_among_themselves(
 
 def test_cold_candidates_need_to_know_what_is_cold() -> None:
     with pytest.raises(ConfigError, match="needs the training part"):
-        Evaluator(candidates="cold").evaluate(Table(np.ones((1, 2), np.float32)), log((0, 0)))
+        Evaluator(candidates="cold").evaluate(Table(torch.ones(1, 2)), log((0, 0)))
