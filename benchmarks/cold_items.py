@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from _logs import SHARED
-from _results import write
+from _results import HERE, write
+from lmm4rec.core.files import read_json
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.interactions import Interactions
@@ -206,7 +207,15 @@ def main(arguments: list[str]) -> None:
             | ({"methods": methods[label]} if any(methods[label]) else {})
             for label, found in gathered.items()
         }
-        write(f"cold_items_{name}", {"seeds": list(range(first, first + seeds)), "k": K, "models": table})
+        _write(name, list(range(first, first + seeds)), table)
+
+
+def _write(name: str, seeds: list[int], table: dict[str, dict[str, Any]]) -> None:
+    """Rows of models that were measured before on the same seeds stay."""
+    path = HERE / "results" / f"cold_items_{name}.json"
+    before = read_json(path)["values"] if path.exists() else {}
+    known = before["models"] if before.get("seeds") == seeds else {}
+    write(f"cold_items_{name}", {"seeds": seeds, "k": K, "models": known | table})
 
 
 if __name__ == "__main__":
