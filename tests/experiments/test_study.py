@@ -26,7 +26,7 @@ from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.spec import load_study
 from lmm4rec.experiments.study.status import Estimates, states
 from lmm4rec.experiments.study.study import StudyResult, study
-from lmm4rec.experiments.summary.collect import Cell, Design, Panel, collect
+from lmm4rec.experiments.summary.collect import Cell, Design, Panel, collect, panels_of
 from lmm4rec.experiments.summary.findings import against_reference, along_axes
 from lmm4rec.experiments.summary.tables import Entry, Grid, alignment_table, latex, markdown
 from lmm4rec.experiments.summary.write import write_summary
@@ -270,6 +270,23 @@ def test_alignment_stands_beside_quality_once_for_all_recommenders() -> None:
     grid = alignment_table(Panel("shop", [*designs, design("LATTICE", "finetuned", tuned)]))
     assert grid.heads == ["", "Modality gap"]
     assert [[entry.text for entry in row] for row in grid.rows] == [["frozen", "0.500"], ["finetuned", "0.250 (0.500)"]]
+
+
+def test_panels_are_named_by_what_tells_them_apart() -> None:
+    """Warm and cold items have different splits, so they are never compared; cold ones compete among themselves."""
+
+    def cell(items: str, recommender: str, candidates: str) -> Cell:
+        plan = SimpleNamespace(tables={"evaluate": {"protocol": "strict", "candidates": candidates}})
+        result: Any = SimpleNamespace(metrics={"data": {"name": "shop", "split_fingerprint": items}}, plan=plan)
+        return Cell("x", {"items": items, "recommender": recommender}, result)
+
+    cells = [cell(*one) for one in (("warm", "VBPR", "all"), ("warm", "BPR", "all"), ("cold", "VBPR", "cold"))]
+    panels = panels_of(cells)
+    assert [panel.title for panel in panels] == [
+        "shop, warm items, protocol strict",
+        "shop, cold items, protocol strict, cold items alone",
+    ]
+    assert [design.label for panel in panels for design in panel.designs] == ["VBPR", "BPR", "VBPR"]
 
 
 def test_tables_in_markdown_and_latex() -> None:

@@ -189,7 +189,7 @@ def _of_study(folder: StudyFolder) -> Collection:
     return Collection(
         title=record["title"],
         axes=record["axes"],
-        panels=_panels(cells),
+        panels=panels_of(cells),
         metric=options["metric"],
         reference=options["reference"],
         level=options["level"],
@@ -223,7 +223,7 @@ def _of_runs(runs: Sequence[Path]) -> Collection:
     order = {axis: list(dict.fromkeys(values[axis] for values in axes)) for axis in axes[0]}
     title = results[0].plan.title if len(results) == 1 else f"{len(results)} runs"
     metrics = {cell.metrics["chosen"]["metric"] for cell in cells}
-    return Collection(title, order, _panels(cells), metric=min(metrics, key=lambda name: (name != "recall@20", name)))
+    return Collection(title, order, panels_of(cells), metric=min(metrics, key=lambda name: (name != "recall@20", name)))
 
 
 def _derived(result: Result) -> dict[str, str]:
@@ -239,7 +239,8 @@ def _derived(result: Result) -> dict[str, str]:
     }
 
 
-def _panels(cells: Sequence[Cell]) -> list[Panel]:
+def panels_of(cells: Sequence[Cell]) -> list[Panel]:
+    """The cells in groups that can be compared, each by its designs."""
     by_panel: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         by_panel.setdefault(cell.panel, []).append(cell)
