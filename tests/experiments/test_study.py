@@ -283,8 +283,8 @@ def test_panels_are_named_by_what_tells_them_apart() -> None:
     cells = [cell(*one) for one in (("warm", "VBPR", "all"), ("warm", "BPR", "all"), ("cold", "VBPR", "cold"))]
     panels = panels_of(cells)
     assert [panel.title for panel in panels] == [
-        "shop, warm items, protocol strict",
-        "shop, cold items, protocol strict, cold items alone",
+        "shop, warm items, ranked among all items",
+        "shop, cold items, ranked among cold items",
     ]
     assert [design.label for panel in panels for design in panel.designs] == ["VBPR", "BPR", "VBPR"]
 

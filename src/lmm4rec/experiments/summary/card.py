@@ -26,8 +26,8 @@ def card(collection: Collection) -> dict[str, str]:
         "Best by validation": "; ".join(
             f"{by_validation(panel, collection.metric)[0].label} ({panel.title})" for panel in collection.panels
         ),
-        "Protocol": "full ranking over all items, known items masked; "
-        + ", ".join(sorted({cell.panel[1] for cell in cells})),
+        "Protocol": "full ranking, known items masked; "
+        + ", ".join(sorted({f"{cell.panel.protocol} over {cell.panel.candidates} items" for cell in cells})),
         "Cost": f"{words.seconds(seconds)} of runs, a median of "
         f"{words.seconds(statistics.median(cell.metrics['cost']['seconds'] for cell in cells))} each; "
         f"at most {words.megabytes(max(cell.metrics['cost']['peak_memory_mb'] for cell in cells))}",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -45,6 +45,14 @@ def read_result(folder: Path) -> Result:
     return Result(place, make_plan(load_spec(content)), read_json(place.metrics))
 
 
+class PanelKey(NamedTuple):
+    """What cells must share to be compared."""
+
+    split: str  # its fingerprint
+    protocol: str
+    candidates: str  # the items that compete
+
+
 @dataclass(frozen=True)
 class Cell:
     """One finished run and where it stands on the axes."""
@@ -66,11 +74,11 @@ class Cell:
         return seed
 
     @property
-    def panel(self) -> tuple[str, str]:
-        """Cells with another one are never compared: split and protocol, candidates included."""
+    def panel(self) -> PanelKey:
+        """Cells with another one are never compared: split, protocol, candidates."""
         evaluate = self.result.plan.tables["evaluate"]
-        among = f", {evaluate['candidates']} items alone" if evaluate.get("candidates", "all") != "all" else ""
-        return self.metrics["data"]["split_fingerprint"], evaluate["protocol"] + among
+        split = self.metrics["data"]["split_fingerprint"]
+        return PanelKey(split, evaluate["protocol"], evaluate.get("candidates", "all"))
 
     def numbers(self) -> dict[str, float]:
         """Every number of metrics.json by dotted name, such as `test.recall@20` or `cost.seconds`."""
@@ -241,7 +249,7 @@ def _derived(result: Result) -> dict[str, str]:
 
 def panels_of(cells: Sequence[Cell]) -> list[Panel]:
     """The cells in groups that can be compared, each by its designs."""
-    by_panel: dict[tuple[str, str], list[Cell]] = {}
+    by_panel: dict[PanelKey, list[Cell]] = {}
     for cell in cells:
         by_panel.setdefault(cell.panel, []).append(cell)
     apart = _telling_panels(list(by_panel.values()))
@@ -262,14 +270,16 @@ def _telling_panels(panels: Sequence[Sequence[Cell]]) -> list[str]:
     ]
 
 
-def _titles(panels: Mapping[tuple[str, str], Sequence[Cell]], apart: Sequence[str]) -> dict[tuple[str, str], str]:
+def _titles(panels: Mapping[PanelKey, Sequence[Cell]], apart: Sequence[str]) -> dict[PanelKey, str]:
     """Data, and what else tells the panels apart."""
-    titles: dict[tuple[str, str], str] = {}
+    titles: dict[PanelKey, str] = {}
     for key, (cell, *_) in panels.items():
-        data = cell.axes.get("data", cell.metrics["data"]["name"])
-        protocol = f"protocol {key[1]}" if len({protocol for _, protocol in panels}) > 1 else ""
-        title = ", ".join(part for part in (data, *(_named(axis, cell.axes[axis]) for axis in apart), protocol) if part)
-        titles[key] = title if title not in titles.values() else f"{title}, split {key[0][:6]}"
+        parts = [cell.axes.get("data", cell.metrics["data"]["name"])]
+        parts += [_named(axis, cell.axes[axis]) for axis in apart]
+        parts += [f"protocol {key.protocol}"] if len({one.protocol for one in panels}) > 1 else []
+        parts += [f"ranked among {key.candidates} items"] if len({one.candidates for one in panels}) > 1 else []
+        title = ", ".join(parts)
+        titles[key] = title if title not in titles.values() else f"{title}, split {key.split[:6]}"
     return titles
 
 
