@@ -170,6 +170,15 @@ def data_scale(values: Mapping[str, Any]) -> str:
     )
 
 
+def amazon_scale(values: Mapping[str, Any]) -> str:
+    early = values["early"]
+    return (
+        f"{values['rows']:,} drawn reviews in the layout of Amazon 2023 ({values['files']['reviews_mb']:,.0f} MB of gzip), read "
+        f"as a stream and 5-cored on the way: {early['seconds']['total']:.0f} s, at most {early['peak_memory_mb']:,.0f} MB; "
+        f"{early['after']['interactions']:,} interactions are left (`python benchmarks/amazon_scale.py`)."
+    )
+
+
 def main() -> None:
     parts: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = []
     parts += [("Quality", f"quality_{world}", partial(quality, world)) for world in WORLDS]
@@ -179,6 +188,7 @@ def main() -> None:
     parts += [("Paradigms", "adapters", adapters), ("Paradigms", "processes", processes)]
     parts += [("Paradigms", name, encodings) for name in ("paradigms", "paradigms_films")]
     parts += [("Ranking and data", "ranking", ranking), ("Ranking and data", "data_scale", data_scale)]
+    parts += [("Ranking and data", "amazon_scale", amazon_scale)]
     parts += [("Serving", "service", service), ("Serving", "search", search)]
     parts += [
         ("New items", f"cold_items_{world}", partial(cold_items, title))
