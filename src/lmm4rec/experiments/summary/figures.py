@@ -11,7 +11,7 @@ from lmm4rec.evaluation.significance import bootstrap_interval, mean_over_seeds
 from lmm4rec.experiments.report.words import is_number, metric_name
 from lmm4rec.experiments.study.ready import HIDDEN, SEED
 from lmm4rec.experiments.summary.collect import TOTAL, Collection, Design, Panel
-from lmm4rec.experiments.summary.look import GRAY, Drawn, canvas, color, legend, mark, settings, shortened
+from lmm4rec.experiments.summary.look import COLORS, GRAY, Drawn, canvas, color, legend, mark, settings, shortened
 
 _SERIES = ("paradigm", "encoder", "modalities")
 _ROW = 0.24  # inches for a row of words
@@ -97,7 +97,7 @@ def _cost(matplotlib: Any, panel: Panel, collection: Collection) -> Iterator[Nam
         return
     groups = "recommender" if "recommender" in collection.axes else next(iter(designs[0].axes))
     names = _values(designs, groups, collection)
-    rest = [" · ".join(v for a, v in d.axes.items() if a not in (groups, "data", "protocol")) for d in designs]
+    rest = list(_kinds(designs, groups, collection).values())
     kinds = list(dict.fromkeys(rest))
     figure, axes = canvas(matplotlib, 3.4 + 0.17 * (len(names) + len(kinds)) / 3)
     (axis,) = axes.flat
@@ -154,14 +154,15 @@ def _curves(matplotlib: Any, panel: Panel, collection: Collection) -> Iterator[N
         return
     groups = "recommender" if "recommender" in collection.axes else next(iter(designs[0].axes))
     names = _values(designs, groups, collection)
-    kinds = list(dict.fromkeys(_but(design, groups) for design in designs))
+    kind_of = _kinds(designs, groups, collection)
+    kinds = list(dict.fromkeys(kind_of.values()))
     rows, columns = _layout(len(names))
     figure, axes = canvas(matplotlib, 0.6 + 1.9 * rows + 0.2 * (len(kinds) > 1), rows=rows, columns=columns)
     handles: dict[str, Any] = {}
     for axis, name in zip(axes.flat, names, strict=False):
         axis.set_title(shortened(name, 70 // columns))
         for design in (design for design in designs if design.axes[groups] == name):
-            index = kinds.index(_but(design, groups))
+            index = kinds.index(kind_of[design.label])
             for points in _history(design, collection.metric):
                 (line,) = axis.plot(*zip(*points, strict=True), color=color(index), linewidth=1.2, alpha=0.8)
                 handles.setdefault(kinds[index], line)
@@ -281,6 +282,15 @@ def _ordered(designs: Sequence[Design], collection: Collection) -> list[Design]:
 
 def _but(design: Design, axis: str) -> str:
     return " · ".join(v for a, v in design.axes.items() if a not in (axis, "data", "protocol"))
+
+
+def _kinds(designs: Sequence[Design], groups: str, collection: Collection) -> dict[str, str]:
+    """By label, all that a design is beside its group; one axis of it where there are more kinds than colors."""
+    kinds = {design.label: _but(design, groups) for design in designs}
+    few = [axis for axis in _SERIES if axis != groups and 1 < len(_values(designs, axis, collection)) <= len(COLORS)]
+    if len(set(kinds.values())) > len(COLORS) and few:
+        return {design.label: design.axes.get(few[0], "") for design in designs}
+    return kinds
 
 
 def _name_rows(axis: Any, designs: Sequence[Design]) -> None:
