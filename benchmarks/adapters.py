@@ -88,7 +88,8 @@ def main() -> None:
     values["targets"], values["settings"] = TARGETS, options
     for encoder in arguments.encoders:
         with tempfile.TemporaryDirectory() as cache:
-            rows = measure_all(encoder, arguments.adapters, options | {"cache": cache})
+            known = {key: row for key, row in values.get(encoder, {}).items() if key in ADAPTERS}
+            rows = known | measure_all(encoder, arguments.adapters, options | {"cache": cache})
         values[encoder] = rows | {"compared": compared(rows)}
         print(json.dumps({encoder: values[encoder]["compared"]}, indent=2))
     if not arguments.tiny:
