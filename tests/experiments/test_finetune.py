@@ -162,6 +162,7 @@ CONF: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_measures_alignment_before_and_after(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

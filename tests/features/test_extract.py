@@ -332,6 +332,7 @@ def test_damaged_part_is_encoded_again(
     assert second.name in caplog.text
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path: Path) -> None:
     whole, shared = tmp_path / "whole", tmp_path / "both"
     expected = run(Plainly(), many(), whole).features["text"].clone()

@@ -78,6 +78,7 @@ def test_all_missing_weights_are_listed(tmp_path: Path, kind: str) -> None:
         lmm4rec.load_encoder(kind, checkpoint=save(tmp_path, state), heads=5)
 
 
+@pytest.mark.slow
 def test_each_single_weight_is_missed(tmp_path: Path) -> None:
     """None of them can be left out in silence."""
     for kind, shapes in (("beit3", BEIT3), ("vlmo", VLMO)):

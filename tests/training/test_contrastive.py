@@ -176,6 +176,7 @@ def total(encoder: Toy) -> float:
     return sum(float(weight.detach().double().abs().sum()) for weight in encoder.parameters())
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shares of 8 and 7, and of 2 and 1: vectors are gathered with their gradient."""
     encoder = Toy()
