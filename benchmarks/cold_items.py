@@ -34,7 +34,7 @@ from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.splits import Split, split
 from lmm4rec.evaluation.evaluator import Evaluator
-from lmm4rec.evaluation.ranking import top_k
+from lmm4rec.evaluation.ranking import barred, top_k
 from lmm4rec.experiments.plan import RECOMMENDERS, make_plan
 from lmm4rec.experiments.run import make_graph
 from lmm4rec.experiments.spec import load_spec
@@ -44,7 +44,6 @@ from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.newcomers_fit import fit_newcomers
-from lmm4rec.serving.space import barred
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer

@@ -28,9 +28,8 @@ from torch.nn import functional as F
 
 from _results import write
 from lmm4rec.core.types import Embeddings
-from lmm4rec.evaluation.ranking import Ranking, top_k
+from lmm4rec.evaluation.ranking import Ranking, barred, top_k
 from lmm4rec.serving.index import Index
-from lmm4rec.serving.space import barred
 
 K, SEEN, NEW = 10, 50, 1000
 

@@ -11,11 +11,10 @@ import torch
 from lmm4rec.core.errors import ConfigError, LMM4RecError, MissingExtraError
 from lmm4rec.core.types import Embeddings
 from lmm4rec.encoders.words import Words
-from lmm4rec.evaluation.ranking import top_k
+from lmm4rec.evaluation.ranking import barred, top_k
 from lmm4rec.serving import searching
 from lmm4rec.serving.encoding import Reader
 from lmm4rec.serving.index import Index
-from lmm4rec.serving.space import barred
 
 
 def test_one_comparison_is_the_cosine() -> None:

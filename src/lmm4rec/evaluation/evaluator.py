@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 import scipy.sparse as sp
+import torch
 from jaxtyping import Bool, Float64, Int64
 
 from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
@@ -17,7 +18,7 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.evaluation.beyond import coverage, exposure, gini, novelty
 from lmm4rec.evaluation.metrics import METRICS, Metric, Values, measure
-from lmm4rec.evaluation.ranking import Among, interaction_matrix, top_k
+from lmm4rec.evaluation.ranking import barred, interaction_matrix, top_k
 from lmm4rec.evaluation.slices import item_slices
 
 _KS = [5, 10, 20, 50]
@@ -106,7 +107,8 @@ class Evaluator:
         if self.candidates == "cold":
             if counts is None:
                 raise ConfigError('candidates = "cold" needs the training part, which says which items nobody has')
-            scorer, truth = Among(scorer, counts == 0), truth.take(counts[truth.items] == 0)
+            cold = counts == 0
+            scorer, truth = barred(scorer, torch.from_numpy(cold)), truth.take(cold[truth.items])
         held_out, hidden = interaction_matrix([truth], **size), interaction_matrix(exclude, **size)
         relevant = held_out > hidden
         users = np.flatnonzero(np.diff(relevant.indptr)).astype(np.int64)

@@ -35,26 +35,33 @@ class Ranking(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Among:
-    """A scorer for which only some items compete; the others' score is -inf."""
+class Barred:
+    """A scorer that never gives some of the items."""
 
     scorer: Scorer
-    items: Bool[np.ndarray, " items"]
+    penalty: Float[Tensor, " items"]  # 0, or minus infinity where an item is barred
 
     @property
     def n_users(self) -> int:
-        """How many users it knows."""
+        """Users of the scorer."""
         return self.scorer.n_users
 
     @property
     def n_items(self) -> int:
-        """How many items it knows, those that do not compete included."""
+        """Items of the scorer, the barred ones included."""
         return self.scorer.n_items
 
     def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
-        """The score of every item for each of the given user rows."""
+        """The scorer's scores, minus infinity for what is barred."""
         scores = self.scorer.scores(users)
-        return scores.masked_fill(torch.from_numpy(~self.items).to(scores.device), -torch.inf)
+        return scores + self.penalty.to(scores.device)
+
+
+def barred(scorer: Scorer, chosen: Bool[Tensor, " items"] | None) -> Scorer:
+    """The scorer restricted to the `chosen` rows (None: all)."""
+    if chosen is None:
+        return scorer
+    return Barred(scorer, torch.zeros(len(chosen)).masked_fill(~chosen, -torch.inf))
 
 
 def interaction_matrix(logs: Sequence[Interactions], *, n_users: int, n_items: int) -> sp.csr_array:

@@ -46,40 +46,11 @@ class Scores:
         return self.values[users]
 
 
-@dataclass(frozen=True)
-class Barred:
-    """A scorer that never gives some of the items."""
-
-    scorer: Scorer
-    penalty: Float[Tensor, " items"]  # 0, or minus infinity where an item is barred
-
-    @property
-    def n_users(self) -> int:
-        """Users of the scorer."""
-        return self.scorer.n_users
-
-    @property
-    def n_items(self) -> int:
-        """Items of the scorer, the barred ones included."""
-        return self.scorer.n_items
-
-    def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
-        """The scorer's scores, minus infinity for what is barred."""
-        return self.scorer.scores(users) + self.penalty
-
-
 def detached(scorer: Scorer) -> Scorer:
     """The scorer without the graph of gradients that its vectors may come from."""
     if isinstance(scorer, Embeddings):
         return Embeddings(scorer.users.detach(), scorer.items.detach(), parts=scorer.parts)
     return scorer
-
-
-def barred(scorer: Scorer, chosen: Tensor | None) -> Scorer:
-    """The scorer restricted to the `chosen` rows (None: all)."""
-    if chosen is None:
-        return scorer
-    return Barred(scorer, torch.zeros(len(chosen)).masked_fill(~chosen, -torch.inf))
 
 
 def unit_vectors(embeddings: Embeddings) -> Float[Tensor, "items dim"]:

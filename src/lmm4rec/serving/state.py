@@ -17,7 +17,7 @@ from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.evaluation.ranking import Ranking, interaction_matrix, top_k
+from lmm4rec.evaluation.ranking import Ranking, barred, interaction_matrix, top_k
 from lmm4rec.serving import space
 from lmm4rec.serving.answers import Recommendation
 from lmm4rec.serving.folding import FoldIn
@@ -124,7 +124,7 @@ class State:
         if self.index is not None and isinstance(self.scorer, Embeddings):
             hidden = [None if exclude is None else _columns(exclude, row) for row in users.tolist()]
             return self.index.search(self.scorer.users[torch.from_numpy(users)], self.scorer.items, k, chosen, hidden)
-        return top_k(space.barred(self.scorer, chosen), users, k, exclude=() if exclude is None else exclude)
+        return top_k(barred(self.scorer, chosen), users, k, exclude=() if exclude is None else exclude)
 
     def best_for(
         self,
@@ -146,7 +146,7 @@ class State:
             raise LMM4RecError(f"a {type(self.scorer).__name__} cannot take in people")
         hidden = (np.ones(len(exclude), dtype=bool), (np.zeros(len(exclude), np.int64), exclude))
         known = sp.csr_array(hidden, shape=(1, len(self.shelf)))
-        return top_k(space.barred(space.Scores(scores[None]), chosen), np.zeros(1, np.int64), k, exclude=known)
+        return top_k(barred(space.Scores(scores[None]), chosen), np.zeros(1, np.int64), k, exclude=known)
 
     def likeness(self, rows: Int64[np.ndarray, " chosen"]) -> Float[Tensor, "chosen items"]:
         """How similar every item is to each of the given ones.
