@@ -31,7 +31,7 @@ def adapters(values: Mapping[str, Any]) -> str:
     words = (
         f"VBPR with encoders of base size in training, random weights, {options['items']} items, at most "
         f"{options['max_items']} of them with gradient in a batch of {options['batch_size']:,} "
-        f"(`python benchmarks/adapters.py`). A side epoch beside a frozen one: {ratios}."
+        f"(`python benchmarks/adapters.py --items {options['items']} --max-items {options['max_items']}`). A side epoch beside a frozen one: {ratios}."
     )
     return f"{words}\n\n{table(head, rows)}"
 
@@ -50,10 +50,12 @@ def encodings(values: Mapping[str, Any]) -> str:
     options = values["options"]
     whole = next(iter(values["variants"].values()))["whole_catalog"]
     where = "Films" if options["data"] else "The toy shop"
+    given = " ".join(f"--{key.replace('_', '-')} {options[key]}" for key in ("epochs", "batch_size", "evaluate_every"))
+    command = f"python benchmarks/paradigms.py {given}" + (" --data FOLDER" if options["data"] else "")
     words = (
         f"{where}, {options['recommender']}, an untrained {options['checkpoint']} {options['encoder']}, "
         f"{options['epochs']} epochs, {options['seeds']} seed(s), nothing tuned; refreshes count. Encoding the whole "
-        f"catalog after every batch would be {whole:,.0f} encodings an epoch (`python benchmarks/paradigms.py`)."
+        f"catalog after every batch would be {whole:,.0f} encodings an epoch (`{command}`)."
     )
     return f"{words}\n\n{table(head, rows)}"
 
