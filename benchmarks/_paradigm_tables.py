@@ -28,10 +28,11 @@ def adapters(values: Mapping[str, Any]) -> str:
         f"{title} {values[encoder]['compared']['side_to_frozen']['ratio']:.2f}" for encoder, title in TITLES.items()
     )
     options = values["settings"]
+    command = f"python benchmarks/adapters.py --items {options['items']} --max-items {options['max_items']}"
     words = (
         f"VBPR with encoders of base size in training, random weights, {options['items']} items, at most "
         f"{options['max_items']} of them with gradient in a batch of {options['batch_size']:,} "
-        f"(`python benchmarks/adapters.py --items {options['items']} --max-items {options['max_items']}`). A side epoch beside a frozen one: {ratios}."
+        f"(`{command}`). A side epoch beside a frozen one: {ratios}."
     )
     return f"{words}\n\n{table(head, rows)}"
 

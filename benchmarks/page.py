@@ -159,7 +159,8 @@ def search(values: Mapping[str, Any]) -> str:
         built = [f"{row['build_s']:.0f}", f"{row['memory_mb']:,}"] if "build_s" in row else ["–", "–"]
         times = [f"{latency['p50_ms']:.2f}", f"{latency['p99_ms']:.2f}", f"{latency.get('recall@10', 1):.3f}"]
         rows.append([name, *built, *times, f"{row['filtered']['p50_ms']:.1f}"])
-    words = f"{values['items']:,} items × {values['dim']}, one query at a time (`python benchmarks/search.py --users={values['queries']}`)."
+    command = f"python benchmarks/search.py --users={values['queries']}"
+    words = f"{values['items']:,} items × {values['dim']}, one query at a time (`{command}`)."
     return f"{words}\n\n{table(head, rows)}"
 
 
