@@ -254,6 +254,18 @@ def test_any_runs_can_be_reported_on(done: StudyResult, tmp_path: Path) -> None:
         collect([tmp_path])
 
 
+def test_the_cost_of_a_run_counts_its_features_whoever_made_them() -> None:
+    """60 seconds of encoding: done in the run itself they are in its time already, else they come on top of it."""
+
+    def total(**cost: float) -> float:
+        result: Any = SimpleNamespace(metrics={"cost": cost})
+        return Cell("x", {}, result).numbers()["cost.total_seconds"]
+
+    assert total(seconds=70.0) == 70.0
+    assert total(seconds=70.0, encode_seconds=61.0, features_seconds=60.0) == 70.0
+    assert total(seconds=11.0, encode_seconds=1.0, features_seconds=60.0) == 70.0
+
+
 def test_alignment_stands_beside_quality_once_for_all_recommenders() -> None:
     """Frozen features have one measure, tuned ones that after tuning and in brackets that before."""
 

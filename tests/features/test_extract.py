@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -192,6 +193,19 @@ def test_only_the_changed_item_is_encoded(tmp_path: Path) -> None:
     assert (encoder.seen, extracted.encoded, extracted.reused) == ([1], 1, 19)
     assert extracted.features["image"][6:9, 0].tolist() == [6, 99, 8]
     assert len(FeatureStore(tmp_path).entries()) == 2
+
+
+def test_what_vectors_took_is_known_later_and_for_the_whole_catalog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that moves by a second for each item encoded."""
+    catalog, encoder = many(), Plainly()
+    monkeypatch.setattr("lmm4rec.features.extract.time", SimpleNamespace(perf_counter=lambda: float(sum(encoder.seen))))
+    first, again = (run(encoder, catalog, tmp_path) for _ in range(2))
+    assert (first.seconds, first.made_seconds) == (20, 20)
+    assert (again.seconds, again.made_seconds) == (0, 20)
+    changed = run(encoder, replace(catalog, pictures=(Plain(99), *catalog.pictures[1:])), tmp_path)
+    assert (changed.seconds, changed.made_seconds) == (1, 20)
 
 
 def test_identical_items_are_encoded_once(tmp_path: Path) -> None:

@@ -249,13 +249,15 @@ def test_a_tuned_encoder_is_found_again(
     def untouched() -> Encoder:
         return kind(checkpoint=str(pretrained.tiny_encoder(kind, catalog, text=template)))
 
-    first = pretrained.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2}, shown=False)
+    first, seconds = pretrained.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2}, shown=False)
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
     monkeypatch.setattr(pretrained, "fit_pairs", never)
-    again = pretrained.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2}, shown=False)
+    again, known = pretrained.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2}, shown=False)
+    assert known == pytest.approx(seconds, abs=1e-3)  # what it cost is known where it cost nothing this time
+    assert seconds > 0
     assert again.fingerprint() == first.fingerprint() != untouched().fingerprint()
     assert first.logit_scale.item() != untouched().logit_scale.item()
     with torch.inference_mode():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from lmm4rec.core.device import choose_device
@@ -41,9 +42,10 @@ def catalog_features(
     the arguments of `fit_pairs`). "end2end" begins at the encoder's features as they are; `adapter` says what of it
     trains, and `end2end` holds the arguments of `end2end.options_of`. The other options are those of `extract`.
     """
+    tuning_seconds = 0.0
     if train == "finetuned":
-        encoder = fine_tuned(encoder, catalog, finetune or {}, shown=shown)
-    return extract(
+        encoder, tuning_seconds = fine_tuned(encoder, catalog, finetune or {}, shown=shown)
+    extracted = extract(
         encoder,
         catalog,
         store=FeatureStore(),
@@ -55,6 +57,7 @@ def catalog_features(
         strict=strict,
         shown=shown,
     )
+    return replace(extracted, made_seconds=extracted.made_seconds + tuning_seconds)
 
 
 def untuned(catalog: Catalog, encoder: Encoder, shown: bool, *, train: str, **options: Any) -> Features:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from lmm4rec.core import parallel
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.files import cache_folder, write_json
+from lmm4rec.core.files import cache_folder, read_json, write_json
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.toyshop.world import make_catalog
@@ -70,10 +70,16 @@ def toyshop_encoder(component: HasTiny, *, shown: bool = True) -> Path:
     return tuned_folder(encoder, catalog, _TOYSHOP_TRAINING, shown=shown)
 
 
-def fine_tuned(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any], *, shown: bool = True) -> Encoder:
-    """The encoder after fine-tuning on the catalog's pairs of picture and words (see `fit_pairs`)."""
-    tuned: Encoder = type(encoder).from_pretrained(tuned_folder(encoder, catalog, options, shown=shown))  # type: ignore[attr-defined]
-    return tuned
+def fine_tuned(
+    encoder: Encoder, catalog: Catalog, options: Mapping[str, Any], *, shown: bool = True
+) -> tuple[Encoder, float]:
+    """The encoder after fine-tuning on the catalog's pairs of picture and words (see `fit_pairs`).
+
+    Beside it the seconds that tuning took in all its sittings, now or in an earlier run.
+    """
+    folder = tuned_folder(encoder, catalog, options, shown=shown)
+    tuned: Encoder = type(encoder).from_pretrained(folder)  # type: ignore[attr-defined]
+    return tuned, read_json(folder / TRAINING).get("seconds", 0.0)
 
 
 def tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any], *, shown: bool = True) -> Path:
@@ -97,7 +103,8 @@ def tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any],
             return
         encoder.save_pretrained(beside)  # type: ignore[operator]
         record = {"options": options, "before": tuned.before, "after": tuned.after, "best_epoch": tuned.best_epoch}
-        write_json(beside / TRAINING, record | {"epochs": [dict(row) for row in tuned.rows]})
+        record |= {"seconds": round(tuned.seconds, 3), "epochs": [dict(row) for row in tuned.rows]}
+        write_json(beside / TRAINING, record)
         state.unlink(missing_ok=True)
 
     with parallel.joined():

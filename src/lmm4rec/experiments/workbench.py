@@ -89,6 +89,7 @@ class Workbench:
         before = untuned(catalog, encoder, shown, **options)
         extracted = catalog_features(catalog, encoder, shown, **options)
         cost: dict[str, float | int] = {"items_encoded": extracted.encoded, "items_reused": extracted.reused}
+        cost["features_seconds"] = round(extracted.made_seconds, 3)
         findings = broken_pictures(extracted, len(catalog))
         _log(findings)
         made = {"precision": extracted.precision, "broken_images": list(extracted.broken)}

@@ -37,7 +37,8 @@ class Extracted:
     broken: tuple[str, ...]  # ids of items whose picture cannot be read
     encoded: int  # items that went through the encoder, or through a part of it
     reused: int  # items whose vectors were in the store, or are those of another item with the same content
-    seconds: float
+    seconds: float  # of this call
+    made_seconds: float  # that the vectors took to make, now or in an earlier run: what a study counts
     precision: Resolved
 
 
@@ -139,26 +140,28 @@ def extract(
     resolved = sizing.precision(precision, encoder, where)
     options = _Options(batch_size, memory_mb, workers, where, resolved, strict, block_size, shown)
     features: dict[str, torch.Tensor] = {}
-    broken, encoded = set[int](), set[str]()
+    broken, encoded, made_seconds = set[int](), set[str](), 0.0
     for part in encoder.parts():
-        rows, ids = _extract_part(part, items, store, options)
+        rows, ids, seconds = _extract_part(part, items, store, options)
         features |= rows.features
         broken |= set(rows.broken.nonzero().flatten().tolist())
         encoded |= ids
+        made_seconds += seconds
     return Extracted(
         features={modality: features[modality] for modality in encoder.dims},
         broken=tuple(items[row].id for row in sorted(broken)),
         encoded=len(encoded),
         reused=len(items) - len(encoded),
         seconds=time.perf_counter() - started,
+        made_seconds=made_seconds,
         precision=resolved,
     )
 
 
 def _extract_part(
     encoder: Encoder, items: Sequence[Item], store: FeatureStore, options: _Options
-) -> tuple[Rows, set[str]]:
-    """The vectors of one part of an encoder, and the ids of the items that went through it."""
+) -> tuple[Rows, set[str], float]:
+    """The vectors of one part of an encoder, the ids of the items that went through it, and what they took to make."""
     contents = contents_of(encoder, items, options.shown)
     made = Made(type(encoder).__name__, encoder.fingerprint(), options.precision, dict(encoder.dims))
     identity = [made.encoder_fingerprint, made.precision, list(made.dims.items())]
@@ -167,17 +170,17 @@ def _extract_part(
     if rows is not None:
         if options.strict:
             _refuse_broken(items, rows.broken.nonzero().flatten().tolist())
-        return rows, set()
+        return rows, set(), store.seconds(key)
     table = Table(items, contents, encoder.dims)
     for known in store.known(key, made):
         table.fill(known)
         if not table.missing:
             break
     encoded = {table.first[content].id for content in table.missing}
-    _encode_missing(encoder, items, table, store, key, made, options)
+    seconds = _encode_missing(encoder, items, table, store, key, made, options)
     rows = table.rows()
-    store.write(key, rows, made, broken=[items[row].id for row in table.broken()])
-    return store.read(key) or rows, encoded  # memory-mapped from here on
+    store.write(key, rows, made, broken=[items[row].id for row in table.broken()], seconds=seconds)
+    return store.read(key) or rows, encoded, seconds  # memory-mapped from here on
 
 
 def _encode_missing(
@@ -188,12 +191,15 @@ def _encode_missing(
     key: str,
     made: Made,
     options: _Options,
-) -> None:
-    """Fill the table from the encoder, and the store with the parts that are done."""
+) -> float:
+    """Fill the table from the encoder, and the store with the parts that are done.
+
+    Returns the seconds that all of the table's contents take at the pace of those that were missing.
+    """
     if options.strict:
         _refuse_broken(items, table.broken())
     if not table.missing:
-        return
+        return 0.0
     lengths = {
         content: len(encoder.read(item)) if encoder.reads("text") else 0 for content, item in table.first.items()
     }
@@ -208,7 +214,9 @@ def _encode_missing(
             table.fill(rows)
             if options.strict:
                 _refuse_broken(items, table.broken())
-    _tell(name, len(missing), len(items), manner, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    _tell(name, len(missing), len(items), manner, seconds)
+    return seconds * len(table.first) / len(missing)
 
 
 def _manner(encoder: Encoder, longest: Item, missing: int, options: _Options) -> Manner:

@@ -75,6 +75,7 @@ class Entry(Made):
     checksum: str  # of the vectors; the name of their file
     size: int  # bytes
     modified_ns: int
+    seconds: float = 0.0  # that encoding all of its items takes, at the pace it went; 0: all were copied
 
     def is_by(self, made: Made) -> bool:
         """Whether the same encoder made the same modalities in the same precision."""
@@ -167,8 +168,13 @@ class FeatureStore:
         """Keep a finished part of an entry that is under way."""
         _save(self.root / key / f"part-{_checksum(rows)}.safetensors", rows, made)
 
-    def write(self, key: str, rows: Rows, made: Made, *, broken: list[str]) -> None:
-        """Write a whole entry (`broken`: item ids), then remove its parts."""
+    def seconds(self, key: str) -> float:
+        """What an entry took to make, whenever that was; 0 where it is not there or nobody noted it."""
+        path = self.root / key / _ENTRY
+        return _read_entry(path).seconds if path.exists() else 0.0
+
+    def write(self, key: str, rows: Rows, made: Made, *, broken: list[str], seconds: float = 0.0) -> None:
+        """Write a whole entry (`broken`: item ids; `seconds`: see `Entry`), then remove its parts."""
         checksum = _checksum(rows)
         path = self._vectors(key, checksum)
         _save(path, rows, made)
@@ -181,6 +187,7 @@ class FeatureStore:
             checksum=checksum,
             size=status.st_size,
             modified_ns=status.st_mtime_ns,
+            seconds=round(seconds, 3),
         )
         write_json(self.root / key / _ENTRY, asdict(entry))
         self.remove_parts(key)

@@ -61,7 +61,7 @@ def costs(runs: Sequence[RunView]) -> list[Column]:
     """The cost by phase."""
     shown: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
         ("Training", "time", "train_seconds", words.seconds),
-        ("Encoding", "time", "encode_seconds", words.seconds),
+        ("Features", "time", "features_seconds", words.seconds),
         ("Epochs", "", "epochs", words.count),
         ("Trainable", "parameters", "trainable_parameters", words.count),
         ("Encoded", "items", "items_encoded", words.count),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,10 +46,9 @@ def _content(cell: Cell, folder: StudyFolder) -> Stage:
     def carry_out(bench: Workbench) -> None:
         plan = _whole(cell.plan)
         catalog = bench.dataset(plan).catalog
-        began = time.monotonic()
         content = bench.content(plan, catalog, shown=False)
         shapes = {name: list(x.shape) for name, x in content.features.items()}
-        write_json(mark, {"modalities": shapes, **content.cost, "seconds": round(time.monotonic() - began, 3)})
+        write_json(mark, {"modalities": shapes, **content.cost})
 
     return Stage(f"content-{key}", mark.exists, carry_out)
 

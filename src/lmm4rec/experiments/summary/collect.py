@@ -22,11 +22,10 @@ from lmm4rec.experiments.showcase import paradigm
 from lmm4rec.experiments.spec import load_spec
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.ready import SEED
-from lmm4rec.experiments.study.stages import content_key
 
 Axes = Mapping[str, str]
 
-TOTAL = "cost.total_seconds"  # of a run and of what a study did for it beforehand
+TOTAL = "cost.total_seconds"  # of a run, and of making its features where an earlier one did that
 
 
 def read_result(folder: Path) -> Result:
@@ -60,7 +59,6 @@ class Cell:
     name: str
     axes: Axes
     result: Result
-    features_seconds: float = 0.0  # that encoding and tuning took in the study, once for all cells that share them
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -83,10 +81,8 @@ class Cell:
     def numbers(self) -> dict[str, float]:
         """Every number of metrics.json by dotted name, such as `test.recall@20` or `cost.seconds`."""
         found = dict(_numbers(self.metrics, ""))
-        return found | {
-            "cost.features_seconds": self.features_seconds,
-            TOTAL: found["cost.seconds"] + self.features_seconds,
-        }
+        made = max(found.get("cost.features_seconds", 0.0) - found.get("cost.encode_seconds", 0.0), 0.0)
+        return found | {TOTAL: found["cost.seconds"] + made}
 
 
 def _numbers(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
@@ -208,9 +204,7 @@ def _of_study(folder: StudyFolder) -> Collection:
 
 
 def _cell(folder: StudyFolder, name: str, axes: Axes) -> Cell:
-    result = read_result(folder.cell(name).path)
-    mark = folder.made(content_key(result.plan)) if "encoder" in result.plan.tables else None
-    return Cell(name, axes, result, read_json(mark)["seconds"] if mark and mark.exists() else 0.0)
+    return Cell(name, axes, read_result(folder.cell(name).path))
 
 
 def _runs(folder: Path) -> list[Path]:
