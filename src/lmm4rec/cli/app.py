@@ -170,6 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
     for noisy in ("httpx", "urllib3", "transformers", "sentence_transformers", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # theirs are of every file read and written
     try:
         app(arguments, prog_name="lmm4rec")
     except LMM4RecError as error:
