@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -139,20 +139,6 @@ class Encoder(nn.Module, ABC):
 
     def learn_catalog(self, items: Sequence[Item]) -> None:
         """Take from the whole catalog what the encoder needs before encoding, such as word frequencies."""
-
-
-def check_weights(checkpoint: str, missing: Collection[str]) -> None:
-    """Refuse a checkpoint that lacks weights, which its library would draw at random with no more than a warning.
-
-    Raises:
-        ConfigError: a weight is missing.
-    """
-    if missing:
-        names = ", ".join(sorted(missing)[:40]) + (", ..." if len(missing) > 40 else "")
-        raise ConfigError(
-            f"checkpoint '{checkpoint}' lacks {len(missing)} of the encoder's weights ({names}); give a checkpoint of "
-            "the whole model"
-        )
 
 
 def pixels_of(inputs: Inputs) -> Float[Tensor, "batch channels height width"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -11,21 +10,19 @@ from typing import Any, ClassVar, Literal
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
-from lmm4rec.encoders.base import Encoder, check_weights, stack_pixels
-from lmm4rec.nn import clip_layout
+from lmm4rec.encoders.base import Encoder, stack_pixels
+from lmm4rec.nn import clip_checkpoint, clip_layout
 from lmm4rec.nn.pixels import fit_and_crop, to_tensor
-from lmm4rec.nn.positions import resize_positions
 from lmm4rec.nn.towers import Tower, last_word, picture_tower, stack_of, text_tower
 
 __all__ = ["Clip"]
 
-MERGES = "bpe_simple_vocab_16e6.txt.gz"
 _SETTINGS = "lmm4rec.json"
 
 
@@ -72,20 +69,21 @@ class Clip(Encoder):
         self.tokenizer: Any
         if Path(checkpoint).is_file():
             options = {"heads": heads, "text_heads": text_heads, "activation": activation or "quick_gelu"}
-            self.model = _model_of_file(Path(checkpoint), options)
-            self.tokenizer = _tokenizer_of_file(Path(checkpoint), tokenizer, self.model.config.text_config.vocab_size)
+            self.model = clip_checkpoint.model_of_file(Path(checkpoint), options)
+            vocabulary = self.model.config.text_config.vocab_size
+            self.tokenizer = clip_checkpoint.tokenizer_of_file(Path(checkpoint), tokenizer, vocabulary)
             self.preprocessing = clip_layout.preprocessing(self.model.config.vision_config.image_size)
         else:
-            self.model, self.tokenizer, self.preprocessing = _open_folder(checkpoint)
+            self.model, self.tokenizer, self.preprocessing = clip_checkpoint.open_folder(checkpoint)
         given = {"heads": heads, "text_heads": text_heads, "patch": patch, "activation": activation}
-        _check_given(checkpoint, self.model.config, given | {"tokenizer": tokenizer})
+        clip_checkpoint.check_given(checkpoint, self.model.config, given | {"tokenizer": tokenizer})
         self.checkpoint, self.text, self.outputs = checkpoint, text, outputs
         longest = int(self.model.config.text_config.max_position_embeddings)
         self.text_len = text_len or longest
         if self.text_len > longest:
             raise ConfigError(f"text_len = {text_len}, but checkpoint '{checkpoint}' has {longest} positions for text")
         if image_size and image_size != self.model.config.vision_config.image_size:
-            _resize_pictures(self.model, image_size)
+            clip_checkpoint.resize_pictures(self.model, image_size)
             self.preprocessing |= {"shortest_edge": image_size, "crop": [image_size, image_size]}
         self.dims = dict.fromkeys(outputs.split("+"), int(self.model.config.projection_dim))
 
@@ -172,8 +170,8 @@ class Clip(Encoder):
 
         It is meant for catalogs to pre-train on where no released weights are at hand, and for tests.
         """
-        transformers = _transformers()
-        tokenizer = _train_tokenizer(transformers, texts, vocabulary)
+        transformers = clip_checkpoint.transformers_library()
+        tokenizer = clip_checkpoint.train_tokenizer(transformers, texts, vocabulary)
         shared = {"hidden_size": dim, "intermediate_size": 4 * dim, "num_hidden_layers": layers}
         shared["num_attention_heads"] = dim // 32
         special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
@@ -219,103 +217,8 @@ class Clip(Encoder):
         if self.tokenizer is None:
             raise ConfigError(
                 f"checkpoint '{self.checkpoint}' came without its tokenizer: give tokenizer = the path of the original "
-                f"{MERGES}, or lay that file beside the checkpoint"
+                f"{clip_checkpoint.MERGES}, or lay that file beside the checkpoint"
             )
-
-
-def _open_folder(checkpoint: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Model, tokenizer and preprocessing of a checkpoint in the Hugging Face layout."""
-    transformers = _transformers()
-    loading = {"dtype": torch.float32, "output_loading_info": True}
-    try:
-        model, info = transformers.CLIPModel.from_pretrained(checkpoint, **loading)
-        tokenizer = transformers.CLIPTokenizer.from_pretrained(checkpoint)
-        pictures, _ = transformers.CLIPImageProcessorPil.get_image_processor_dict(checkpoint)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"no CLIP under checkpoint '{checkpoint}': give a folder with config.json, model.safetensors, "
-            "preprocessor_config.json and the tokenizer, a file in the original layout, or a hub name where there is a "
-            f"network ({str(error).splitlines()[0]})"
-        ) from error
-    check_weights(checkpoint, info["missing_keys"])
-    return model, tokenizer, clip_layout.preprocessing_of(checkpoint, pictures)
-
-
-def _model_of_file(file: Path, options: Mapping[str, Any]) -> Any:
-    """transformers' model with the weights of a file in the original layout."""
-    transformers = _transformers()
-    weights = clip_layout.read_weights(file)
-    clip_layout.check_kind(weights, file)
-    check_weights(str(file), clip_layout.missing_names(weights))
-    config = transformers.CLIPConfig(**clip_layout.architecture(weights, **options))
-    try:
-        return transformers.CLIPModel.from_pretrained(
-            None, config=config, state_dict=clip_layout.rename(weights), dtype=torch.float32
-        )
-    except RuntimeError as error:
-        raise ConfigError(f"the shapes of the weights in {file} do not fit together: {error}") from error
-
-
-def _tokenizer_of_file(file: Path, given: str | None, vocabulary: int) -> Any:
-    """The original tokenizer, where its file is named or lies beside the checkpoint; else None."""
-    merges_file = Path(given) if given else file.with_name(MERGES)
-    if not given and not merges_file.exists():
-        return None  # vectors need no tokenizer, only `prepare` does, and says so
-    words, merges = clip_layout.read_merges(merges_file, vocabulary)
-    return _transformers().CLIPTokenizer(vocab=words, merges=merges)
-
-
-def _check_given(checkpoint: str, config: Any, given: Mapping[str, object]) -> None:
-    """Refuse what contradicts the checkpoint."""
-    image, words = config.vision_config, config.text_config
-    has = {"heads": image.num_attention_heads, "text_heads": words.num_attention_heads, "patch": image.patch_size}
-    has["activation"] = image.hidden_act
-    if Path(checkpoint).is_file():
-        has["tokenizer"] = given["tokenizer"]
-    for key, value in given.items():
-        if value is not None and value != has.get(key):
-            own = has.get(key, "the one in its folder")
-            raise ConfigError(f"{key} = {value}, but that of checkpoint '{checkpoint}' is {own}; leave it out")
-
-
-def _resize_pictures(model: Any, image_size: int) -> None:
-    """Let the model take pictures of another size."""
-    config, embeddings = model.config.vision_config, model.vision_model.embeddings
-    if image_size < config.patch_size:
-        raise ConfigError(f"image_size = {image_size} is less than one patch of {config.patch_size}")
-    table = resize_positions(
-        embeddings.position_embedding.weight.detach(), extra=1, side=image_size // config.patch_size
-    )
-    embeddings.position_embedding = nn.Embedding(len(table), table.shape[1], _weight=table)
-    embeddings.position_ids = torch.arange(len(table))[None]
-    embeddings.num_patches, embeddings.num_positions = len(table) - 1, len(table)
-    embeddings.image_size = config.image_size = image_size
-
-
-def _transformers() -> Any:
-    return optional("transformers", extra="transformers", purpose="the encoder 'clip'")
-
-
-def _train_tokenizer(transformers: Any, texts: Sequence[str], size: int) -> Any:
-    """CLIP's own tokenizer class over a byte-pair vocabulary learned from the texts."""
-    tokenizers = optional("tokenizers", extra="transformers", purpose="the encoder 'clip'")
-    blank = transformers.CLIPTokenizer()
-    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=size,
-        # the trainer numbers letters that end a word in no fixed order, so they come named; the original has them all
-        special_tokens=[blank.bos_token, blank.eos_token, *(f"{letter}</w>" for letter in letters)],
-        end_of_word_suffix="</w>",
-        initial_alphabet=letters,
-        show_progress=False,
-    )
-    learner = tokenizers.Tokenizer(tokenizers.models.BPE(end_of_word_suffix="</w>"))
-    learner.normalizer = blank.backend_tokenizer.normalizer
-    learner.pre_tokenizer = blank.backend_tokenizer.pre_tokenizer
-    learner.train_from_iterator(texts, trainer)
-    learned = json.loads(learner.to_str())["model"]
-    merges = [tuple(merge) for merge in learned["merges"]]
-    return transformers.CLIPTokenizer(vocab=learned["vocab"], merges=merges)
 
 
 def _clean(text: str) -> str:

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
-from lmm4rec.encoders.base import Encoder, check_weights, pixels_of, stack_pixels, words_of
+from lmm4rec.encoders.base import Encoder, pixels_of, stack_pixels, words_of
+from lmm4rec.nn.checkpoints import check_weights
 from lmm4rec.nn.towers import Tower, mean_word, picture_tower, stack_of, text_tower
 
 __all__ = ["Dual"]

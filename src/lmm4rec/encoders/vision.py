@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.types import Inputs, Item, Modality
-from lmm4rec.encoders.base import Encoder, check_weights, stack_pixels
+from lmm4rec.encoders.base import Encoder, stack_pixels
+from lmm4rec.nn.checkpoints import check_weights
 from lmm4rec.nn.towers import Tower, picture_tower, stack_of
 
 __all__ = ["Vision"]

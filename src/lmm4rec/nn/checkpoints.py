@@ -9,7 +9,7 @@ import pickle
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -216,3 +216,17 @@ def draw_weights(module: nn.Module, generator: torch.Generator) -> None:
                 nn.init.normal_(weight, std=weight.shape[-1] ** -0.5, generator=generator)
             else:
                 nn.init.xavier_normal_(weight, generator=generator)
+
+
+def check_weights(checkpoint: str, missing: Collection[str]) -> None:
+    """Refuse a checkpoint that lacks weights, which its library would draw at random with no more than a warning.
+
+    Raises:
+        ConfigError: a weight is missing.
+    """
+    if missing:
+        names = ", ".join(sorted(missing)[:40]) + (", ..." if len(missing) > 40 else "")
+        raise ConfigError(
+            f"checkpoint '{checkpoint}' lacks {len(missing)} of the encoder's weights ({names}); give a checkpoint of "
+            "the whole model"
+        )
