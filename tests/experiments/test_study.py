@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from lmm4rec.experiments.study.status import Estimates, states
 from lmm4rec.experiments.study.study import StudyResult, study
 from lmm4rec.experiments.summary.collect import Cell, Design, Panel, collect, panels_of
 from lmm4rec.experiments.summary.findings import against_reference, along_axes
+from lmm4rec.experiments.summary.page import Page, render
 from lmm4rec.experiments.summary.tables import Entry, Grid, alignment_table, latex, markdown
 from lmm4rec.experiments.summary.write import write_summary
 from lmm4rec.serving.bundle import Bundle
@@ -224,6 +226,13 @@ def test_the_report_says_what_the_runs_say(done: StudyResult, tmp_path: Path) ->
     assert 'src="http' not in page
     assert page.count("data:image/svg+xml") >= 4
     assert "side by side" in page
+
+
+def test_what_is_missing_among_numbers_sorts_as_missing() -> None:
+    """The script takes a column for numbers where each value is one or empty; a dash would make it sort by letters."""
+    grid = Grid("t", "", ["model", "seconds"], [[Entry("A"), Entry("–")], [Entry("B"), Entry("9 s", 9.0)]])
+    html = render(Page("t", "", [], [grid], [], [], {}, {}, []))
+    assert re.findall(r'<td data-value="(.*?)"(.*?)>', html) == [("", ""), ("9.0", "")]
 
 
 def test_comparisons_are_those_of_the_users_values(done: StudyResult) -> None:
