@@ -95,9 +95,9 @@ CONTENT: dict[str, Sequence[Mapping[str, Any]]] = {  # keys of the [recommender]
         {},
         {"dropout": 0.9},
         {"content_weight": 1e-4},
-        {"l2_weight": 1e-3},
-        {"dropout": 0.7, "l2_weight": 1e-3},
-        {"dropout": 0.9, "l2_weight": 1e-3, "train.learning_rate": 1e-3},
+        {"content_weight": 1e-4, "dropout": 0.9},
+        {"content_weight": 1e-4, "dropout": 0.7},
+        {"content_weight": 1e-4, "train.learning_rate": 1e-3},
     ],
     "LATTICE": [{}, {"skip": 0.7}, {"l2_weight": 1e-3}, {"skip": 0.7, "layers": 3}],
     "SLMRec": [
