@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import lmm4rec.experiments.study.stages as stages_module
 from lmm4rec.core.errors import CheckpointError, ConfigError, DataError, TrainingError
@@ -201,6 +202,20 @@ def test_estimates_are_of_done_cells_where_there_are_some_and_probed_elsewhere(c
     guessed, sure = Estimates(spec, []).cell(cells[1])
     assert not sure
     assert 1 < guessed < 60
+
+
+def test_a_probe_computes_with_the_threads_of_a_run(conf: Conf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine more threads than a run has took 11 minutes for what takes 20 seconds."""
+    before, seen = torch.get_num_threads(), list[int]()
+
+    def probe(*_: object) -> tuple[float, float]:
+        seen.append(torch.get_num_threads())
+        return 0.0, 0.0
+
+    monkeypatch.setattr("lmm4rec.experiments.study.status._probe", probe)
+    spec = load_study(conf | {"study": {"metric": "recall@5", "threads": before + 1}})
+    Estimates(spec, []).cell(make_cells(spec)[1])
+    assert (seen, torch.get_num_threads()) == ([before + 1], before)
 
 
 def test_the_report_says_what_the_runs_say(done: StudyResult, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from lmm4rec.core.device import threads
 from lmm4rec.core.files import read_json
 from lmm4rec.core.types import Batch, Features
 from lmm4rec.evaluation.evaluator import Evaluator
@@ -101,7 +102,10 @@ class Estimates:
     def _probe(self, plan: Plan) -> tuple[float, float]:
         key = str([plan.tables[table] for table in ("data", "split", "recommender")])
         if key not in self._probed:
-            self._probed[key] = _probe(plan, self._bench)
+            with threads(
+                self._spec.options.threads
+            ):  # as the run will have: more get in each other's way on a busy machine
+                self._probed[key] = _probe(plan, self._bench)
         return self._probed[key]
 
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
+from lmm4rec.core.device import threads
 from lmm4rec.experiments.spec import Table, read_conf
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.folder import StudyFolder, open_study
@@ -63,9 +62,5 @@ def worker_count(spec: StudySpec, cells: Sequence[Cell]) -> int:
 
 
 def _here(spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder, since: float) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(spec.options.threads)
-    try:
+    with threads(spec.options.threads):
         carry_out(cells, folder, spec.search, since)
-    finally:
-        torch.set_num_threads(before)
