@@ -102,9 +102,8 @@ class Estimates:
     def _probe(self, plan: Plan) -> tuple[float, float]:
         key = str([plan.tables[table] for table in ("data", "split", "recommender")])
         if key not in self._probed:
-            with threads(
-                self._spec.options.threads
-            ):  # as the run will have: more get in each other's way on a busy machine
+            # as many as the run will have: more get in each other's way on a busy machine
+            with threads(self._spec.options.threads):
                 self._probed[key] = _probe(plan, self._bench)
         return self._probed[key]
 
