@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 
 from _logs import load
+from _profile import shares
 from lmm4rec.core.registry import Registry
 from lmm4rec.core.types import Batch, Embeddings
 from lmm4rec.evaluation.evaluator import Evaluator
@@ -26,7 +27,7 @@ from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
-DIM, WARM = 64, 3
+DIM, WARM, PROFILED = 64, 3, 3
 
 
 class Clocked:
@@ -68,6 +69,9 @@ def measure(
     with Clock() as begin:
         objective.begin_epoch(generator)
     training = _memory()
+    triples = clocked.sampler.epoch(generator)
+    sides = {log.n_users, log.n_items, log.n_users + log.n_items}
+    spent = shares(lambda: _backward(objective, itertools.islice(triples, PROFILED), generator), sides)
     with Clock() as evaluation, torch.inference_mode():
         scorer = recommender.embed(features)
         assert isinstance(scorer, Embeddings)
@@ -75,6 +79,7 @@ def measure(
     return {
         "milliseconds_a_batch": 1000 * step,
         "processor_milliseconds_a_batch": 1000 * processor,
+        "spent_on": spent,
         "batch_size": clocked.sampler.batch_size,
         "batches_measured": len(clocked.asked) - 1 - WARM,
         "begin_epoch_seconds": begin.seconds,
@@ -90,6 +95,12 @@ def measure(
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
     }
+
+
+def _backward(objective: Ranking, batches: Iterator[Batch], generator: torch.Generator) -> None:
+    for batch in batches:
+        loss = torch.stack(list(objective.losses(batch, generator).values())).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
 
 
 class Clock:

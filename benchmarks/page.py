@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from _paradigm_tables import adapters, cold_items, encodings, processes
@@ -51,11 +52,12 @@ def quality(world: str, values: Mapping[str, Any]) -> str:
 def speed(data: str, values: Mapping[str, Any]) -> str:
     head = ["model", "ms a batch", "s an epoch", "users ranked a second", "peak MB"]
     toolbox = values.get("toolbox", {}).get("ratio", {})
-    head += ["toolbox's ms", "ratio"] if toolbox else []
+    head += ["most of the time goes to", *(["toolbox's ms", "ratio"] if toolbox else [])]
     rows = []
     for name, row in values["models"].items():
         figures = ["milliseconds_a_batch", "epoch_seconds_extrapolated", "evaluated_users_per_second", "peak_memory_mb"]
         cells = [name, *(f"{row[key]:,.1f}" if row[key] < 1000 else f"{row[key]:,.0f}" for key in figures)]
+        cells.append(", ".join(f"{part} {share:.0%}" for part, share in islice(row.get("spent_on", {}).items(), 2)))
         if toolbox:
             known = name in toolbox
             cells += (
@@ -72,7 +74,51 @@ def speed(data: str, values: Mapping[str, Any]) -> str:
             + ", ".join(f"{name} {ratio:.1f}" for name, ratio in bare.items())
             + "."
         )
-    return f"{words} (`python benchmarks/speed.py --data {data}`).\n\n{table(head, rows)}{note}"
+    return (
+        f"{words} (`python benchmarks/speed.py --data {data}`).\n\n{table(head, rows)}{note}{shares(values['kernels'])}"
+    )
+
+
+def shares(kernels: Mapping[str, Any]) -> str:
+    """What the kernels that all models are made of reach of the machine."""
+    machine = kernels["machine"]
+    found = [
+        f"{name.replace('_', ' ')} {row[key]:.0%} of its {what}"
+        for name, row in kernels.items()
+        for key, what in (("share_of_bandwidth", "bandwidth"), ("share_of_flops", "FLOP/s"))
+        if key in row
+    ]
+    return (
+        f"\n\nThe machine copies {machine['copy_gigabytes_per_second']:.0f} GB/s and multiplies dense matrices at "
+        f"{machine['matrix_gigaflops']:,.0f} GFLOP/s; {', '.join(found)}."
+    )
+
+
+def peers(data: str, values: Mapping[str, Any]) -> str:
+    head = [
+        "library",
+        "epochs",
+        "s an epoch",
+        "Recall@20",
+        "our s an epoch",
+        "ratio",
+        "our epochs",
+        "ratio to its recall",
+    ]
+    rows, skipped = [], []
+    for name, row in values["peers"].items():
+        if "skipped" in row:
+            skipped.append(f"{name}: {row['skipped']}")
+            continue
+        reached = [str(row["our_epochs"]), f"{row['ratio_at_equal_quality']:.2f}"] if "our_epochs" in row else ["–"] * 2
+        times = [f"{row['epoch_seconds']:.2f}", f"{row['recall@20']:.4f}", f"{row['our_epoch_seconds']:.2f}"]
+        rows.append([f"{name} ({row['package']})", str(row["epochs"]), *times, f"{row['epoch_ratio']:.2f}", *reached])
+    words = (
+        f"{SPEEDS[data]}: ours beside libraries that can be installed, in one run on {values['threads']} threads; "
+        "the last two columns are what ours takes until its recall@20 on the validation part is the library's "
+        f"(`python benchmarks/peers.py --data {data}`)."
+    )
+    return f"{words}\n\n{table(head, rows)}" + "".join(f"\n\nSkipped: {line}." for line in skipped)
 
 
 def growth(values: Mapping[str, Any]) -> str:
@@ -184,6 +230,7 @@ def main() -> None:
     parts: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = []
     parts += [("Quality", f"quality_{world}", partial(quality, world)) for world in WORLDS]
     parts += [("Training speed", f"speed_{data}", partial(speed, data)) for data in SPEEDS]
+    parts += [("Training speed", f"peers_{data}", partial(peers, data)) for data in SPEEDS]
     parts += [("Growth", "speed_growth", growth)]
     parts += [("Features", "encoding", encoding), ("Features", "feature_store", feature_store)]
     parts += [("Paradigms", "adapters", adapters), ("Paradigms", "processes", processes)]

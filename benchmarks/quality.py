@@ -4,12 +4,14 @@
     python benchmarks/quality.py mmrec-tiktok:VBPR      # one model: the other rows stay
     python benchmarks/quality.py --seeds=1 films        # for a first look
 
-Validation chooses each model's setting from a small grid under seed 0, without a look at the test part; three seeds of
-the chosen setting are then run, and the test part is read once in each. Needs the shared data (LMM4REC_SHARED).
+Validation chooses each model's setting from a small grid under seed 0, without a look at the test part: all settings
+train for 12 epochs, the better half of them for 36, and the best one to its end. Two more seeds of it are then run, and
+the test part is read once in each. Needs the shared data (LMM4REC_SHARED).
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,7 @@ from typing import Any
 from _logs import SHARED
 from _results import HERE, write
 from lmm4rec.core.files import read_json
-from lmm4rec.experiments.folder import RunFolder
+from lmm4rec.experiments.folder import open_folder
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.run import fit, make_recommender, run
 from lmm4rec.experiments.spec import load_spec
@@ -28,6 +30,7 @@ from lmm4rec.experiments.workbench import Workbench
 
 SEEDS = (0, 1, 2)
 TRAIN = {"learning_rate": 2e-3, "epochs": 200, "evaluate_every": 3, "patience": 6}
+RUNGS = (12, 36, 200)  # epochs after which the weaker half of the settings is left
 WORDS = "{title}. {genres}. {tagline}. {description}"
 L2 = [{"l2_weight": weight} for weight in (1e-3, 1e-2)]
 NEIGHBORS = [{"neighbors": count, "shrinkage": shrinkage} for count in (20, 50, 100) for shrinkage in (0.0, 10.0)]
@@ -99,16 +102,21 @@ CONTENT: dict[str, Sequence[Mapping[str, Any]]] = {  # keys of the [recommender]
         {"content_weight": 1e-4, "dropout": 0.7},
         {"content_weight": 1e-4, "train.learning_rate": 1e-3},
     ],
-    "LATTICE": [{}, {"skip": 0.7}, {"l2_weight": 1e-3}, {"skip": 0.7, "layers": 3}],
+    "LATTICE": [{}, {"skip": 0.7}, {"l2_weight": 1e-3}, {"l2_weight": 1e-2}],
     "SLMRec": [
         {"train.weight_decay": 1e-4},
         {"train.weight_decay": 1e-4, "layers": 2},
         {"train.weight_decay": 1e-3},
         {"train.weight_decay": 1e-4, "ssl_weight": 0.05},
     ],
-    "MGCN": [{}, {"contrast_weight": 1e-1}, {"l2_weight": 1e-3}],
-    "LGMRec": [{}, {"contrast_weight": 0.0, "l2_weight": 1e-6}, {"contrast_weight": 2e-3, "l2_weight": 1e-6}],
-    "MMGCL": [{}, {"ssl_weight": 0.1}, {"l2_weight": 1e-2}],
+    "MGCN": [{}, {"contrast_weight": 1e-3}, {"l2_weight": 1e-2}, {"contrast_weight": 1e-3, "l2_weight": 1e-2}],
+    "LGMRec": [
+        {},
+        {"contrast_weight": 0.0, "l2_weight": 1e-6},
+        {"contrast_weight": 2e-2, "l2_weight": 1e-3},
+        {"contrast_weight": 0.0, "l2_weight": 1e-2},
+    ],
+    "MMGCL": [{}, {"ssl_weight": 0.1}, {"l2_weight": 1e-2}, {"ssl_weight": 0.1, "l2_weight": 1e-2}],
     "GRCN": [  # the authors train at 1e-4 for 20 epochs of a log ten times as long
         {"l2_weight": 1e-4, "train.learning_rate": 5e-4},
         {"l2_weight": 1e-4, "train.learning_rate": 5e-4, "routing": 0},
@@ -122,8 +130,22 @@ CONTENT: dict[str, Sequence[Mapping[str, Any]]] = {  # keys of the [recommender]
         {"combination": "concatenate", "l2_weight": 1e-1, "train.learning_rate": 5e-4, "train.weight_decay": 1e-3},
     ],
 }
+TRAINED = {  # the same with features that train, as the authors' codes do: what was best of them frozen
+    "BM3": [CONTENT["BM3"][0], CONTENT["BM3"][4]],
+    "FREEDOM": [CONTENT["FREEDOM"][1], CONTENT["FREEDOM"][4]],
+    "LGMRec": CONTENT["LGMRec"][1:3],
+}
 MMREC: dict[str, Model] = {**PLAIN, "VBPR": SHIPPED}
 MMREC |= {name: (name.lower(), {"name": "precomputed"}, {}, grid) for name, grid in CONTENT.items()}
+MMREC |= {
+    f"{name}, features trained": (
+        name.lower(),
+        {"name": "precomputed"},
+        {},
+        [{**setting, "train_features": True} for setting in grid],
+    )
+    for name, grid in TRAINED.items()
+}
 # test recall@20 / ndcg@20 of the public toolbox on these files, one untuned setting, one seed
 TOOLBOX = {
     "mmrec-films": {
@@ -175,16 +197,33 @@ def conf(world: str, model: Model, setting: Mapping[str, Any], seed: int) -> dic
     return tables | ({"encoder": encoder, "features": features} if encoder else {})
 
 
-def validation(world: str, model: Model, setting: Mapping[str, Any], bench: Workbench) -> float:
-    """The best validation recall@20 of a setting; the test part is not measured."""
-    plan = make_plan(load_spec(conf(world, model, setting, SEEDS[0])))
+def chosen(world: str, model: Model, bench: Workbench, folder: Path) -> int:
+    """The place of the setting with the best validation recall@20; what it learned on the way is left in `folder`.
+
+    Successive halving (Jamieson and Talwalkar, AISTATS 2016): a setting that goes on does so from where it was.
+    """
+    left = list(range(len(model[3])))
+    for epochs in RUNGS:
+        if len(left) == 1:
+            break
+        scores = {at: validation(world, model, at, bench, folder, epochs) for at in left}
+        print(f"{world:13} {model[0]:10} validation after {epochs} epochs: {scores}", flush=True)
+        left = sorted(left, key=scores.__getitem__, reverse=True)[: math.ceil(len(left) / 2)]
+    return left[0]
+
+
+def validation(world: str, model: Model, at: int, bench: Workbench, folder: Path, epochs: int) -> float:
+    """The best validation recall@20 of a setting so far; the test part is not measured."""
+    tables = conf(world, model, model[3][at], SEEDS[0])
+    plan, cut = (make_plan(load_spec(tables, changes)) for changes in ({}, {"train.epochs": epochs}))
     split = bench.split(plan)
     features = bench.content(plan, split.dataset.catalog, shown=False).features
     recommender = make_recommender(plan, split, features)
     if not recommender.is_trained:
         return _counted(plan, recommender, split, features)
-    with TemporaryDirectory() as folder:
-        return fit(plan, RunFolder(Path(folder)), recommender, split, features, shown=False).best
+    path = folder / f"setting-{at}"
+    kept = open_folder(plan, path, resume=path.exists())
+    return fit(cut, kept, recommender, split, features, shown=False).best
 
 
 def _counted(plan: Any, recommender: Any, split: Any, features: Any) -> float:
@@ -195,17 +234,21 @@ def _counted(plan: Any, recommender: Any, split: Any, features: Any) -> float:
 
 
 def measure(world: str, label: str, model: Model, bench: Workbench, seeds: Sequence[int]) -> dict[str, Any]:
-    grid = model[3]
-    scores = [validation(world, model, setting, bench) if len(grid) > 1 else 0.0 for setting in grid]
-    chosen = grid[scores.index(max(scores))]
-    print(f"{world:13} {label:34} validation: {[round(score, 4) for score in scores]}", flush=True)
     tests, seconds = [], []
-    for seed in seeds if model[0] not in ("popular", "itemknn") else seeds[:1]:
-        with TemporaryDirectory() as folder:
-            result = run(conf(world, model, chosen, seed), out=Path(folder) / "run", workbench=bench, shown=False)
-        tests.append(result.metrics["test"])
-        seconds.append(result.metrics["cost"]["train_seconds"])
-    row: dict[str, Any] = {"setting": dict(chosen), "seeds": len(tests), "train_seconds": statistics.median(seconds)}
+    with TemporaryDirectory() as folder:
+        at = chosen(world, model, bench, Path(folder))
+        for seed in seeds if model[0] not in ("popular", "itemknn") else seeds[:1]:
+            out = Path(folder) / (f"setting-{at}" if seed == SEEDS[0] else f"seed-{seed}")
+            tables = conf(world, model, model[3][at], seed)
+            result = run(tables, out=out, resume=out.exists(), workbench=bench, shown=False)
+            tests.append(result.metrics["test"])
+            seconds.append(result.metrics["cost"]["train_seconds"])
+            print(f"{world:13} {label:34} seed {seed}: {tests[-1]['recall@20']:.4f}", flush=True)
+    row: dict[str, Any] = {
+        "setting": dict(model[3][at]),
+        "seeds": len(tests),
+        "train_seconds": statistics.median(seconds),
+    }
     for metric in ("recall@20", "ndcg@20"):
         values = [test[metric] for test in tests]
         row[metric] = {"mean": statistics.mean(values), "min": min(values), "max": max(values)}

@@ -1,14 +1,13 @@
-"""Milliseconds a batch, seconds an epoch, evaluation and memory of every trained model, whole loop, beside its peers.
+"""Milliseconds a batch, seconds an epoch, evaluation and memory of every trained model, whole loop.
 
     python benchmarks/speed.py                                      # all models on Baby's log
     python benchmarks/speed.py --data sports large --models slmrec  # one row; the others of the file stay
     python benchmarks/speed.py --growth --models bpr lightgcn       # ten times the interactions
-    python benchmarks/speed.py --peer-python PATH                   # a Python with implicit and cornac
 
 Dim 64, batch 2,048, features of 4,096 and 384 seeded normal numbers, two threads, each model in a process of its own.
 Sampling, losses, backward pass and optimizer are all in a batch's time: the median of `--batches`. An epoch is
 extrapolated from it. Baby's rows stand beside the public MMRec toolbox, measured on two idle cores of another day:
-reference figures, not a measurement of this run.
+reference figures, not a measurement of this run. Libraries that can be installed are run beside ours by `peers.py`.
 """
 
 from __future__ import annotations
@@ -20,24 +19,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 
 from _kernels import bare, kernels
-from _logs import SIZES, Log, load
+from _logs import SIZES, load
 from _results import HERE, write
 from lmm4rec.core.files import read_json
 from lmm4rec.core.registry import Registry, hyper_parameters
-from lmm4rec.core.types import Embeddings
-from lmm4rec.evaluation.evaluator import Evaluator
 
 THREADS = 2
 RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
 SETTINGS: dict[str, dict[str, Any]] = {"lightgcn": {"layers": 1}}  # as the toolbox was measured
+SETTINGS |= {f"{name}, features trained": {"train_features": True} for name in ("bm3", "freedom")}
 # milliseconds a batch of the public MMRec toolbox on Baby, same sizes, two idle cores
 TOOLBOX = {
     "bpr": 15, "lightgcn": 63, "vbpr": 130, "lattice": 237, "bm3": 339, "slmrec": 468, "mgcn": 567, "freedom": 570,
@@ -49,14 +44,15 @@ GROWTH = 12.0  # at ten times the interactions
 
 
 def trained_models() -> list[str]:
-    """All that have a `dim`: the others count instead of train."""
-    return [name for name in RECOMMENDERS.names() if "dim" in hyper_parameters(RECOMMENDERS.get(name))]
+    """All that have a `dim`: the others count instead of train. Last, those that can train the features, doing so."""
+    names = [name for name in RECOMMENDERS.names() if "dim" in hyper_parameters(RECOMMENDERS.get(name))]
+    return names + [name for name in SETTINGS if name not in names]
 
 
 def measure(name: str, data: str, batches: int, threads: int, batch_size: str = "2048") -> dict[str, Any]:
     """One row, from a process of its own."""
     settings = json.dumps(SETTINGS.get(name, {}))
-    command = [sys.executable, str(HERE / "_step.py"), name, data, str(batches), settings, batch_size]
+    command = [sys.executable, str(HERE / "_step.py"), name.partition(",")[0], data, str(batches), settings, batch_size]
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     answer = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
     row: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
@@ -77,29 +73,7 @@ def beside_the_toolbox(models: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def peers(log: Log, python: str) -> dict[str, Any]:
-    """What public implementations take on the same log, and how well they then rank."""
-    if not python:
-        return {"skipped": "no --peer-python given: a Python with implicit and cornac"}
-    train, valid, test = log.parts
-    sizes = {"n_users": log.n_users, "n_items": log.n_items}
-    with TemporaryDirectory() as folder:
-        given, factors = Path(folder) / "log.npz", Path(folder) / "factors.npz"
-        np.savez(given, users=train.users, items=train.items, **sizes)  # type: ignore[arg-type]
-        env = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": "", "OPENBLAS_NUM_THREADS": "1"}
-        command = [python, str(HERE / "_peer.py"), str(given), str(factors)]
-        answer = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
-        rows: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
-        with np.load(factors) as found:
-            for name, row in rows.items():
-                if f"{name}.users" in found and len(found[f"{name}.users"]):
-                    sides = (torch.from_numpy(found[f"{name}.{side}"]) for side in ("users", "items"))
-                    report = Evaluator(ks=[20], metrics=["recall"]).evaluate(Embeddings(*sides), test, [train, valid])
-                    row["recall@20"] = report.mean["recall@20"]
-    return rows
-
-
-def speed(data: str, models: Sequence[str], batches: int, threads: int, peer_python: str) -> None:
+def speed(data: str, models: Sequence[str], batches: int, threads: int) -> None:
     """Measure and write one log's file; rows of models that were not asked for stay."""
     path = HERE / "results" / f"speed_{data}.json"
     kept = read_json(path)["values"] if path.exists() else {}
@@ -121,7 +95,6 @@ def speed(data: str, models: Sequence[str], batches: int, threads: int, peer_pyt
             "target_milliseconds": TARGETS,
             "target_met": {name: taken[name] <= TARGETS[name] for name in taken},
         }
-        values["peers"] = peers(log, peer_python) if peer_python or "peers" not in kept else kept["peers"]
     write(f"speed_{data}", values)
 
 
@@ -151,14 +124,13 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=30, help="how many are timed, after three warm ones")
     parser.add_argument("--threads", type=int, default=THREADS, help="of each process")
     parser.add_argument("--growth", action="store_true", help="measure the growth of cost instead")
-    parser.add_argument("--peer-python", default="", help="a Python that has implicit and cornac")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.growth:
         growth(given.models, given.batches, given.threads)
     else:
         for data in given.data:
-            speed(data, given.models, given.batches, given.threads, given.peer_python)
+            speed(data, given.models, given.batches, given.threads)
 
 
 if __name__ == "__main__":

@@ -353,9 +353,9 @@ def test_another_encoder_makes_another_item_graph(name: str) -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("name", [*MODELS, "bm3"])
+@pytest.mark.parametrize("name", [*MODELS, "bm3", "lgmrec"])
 def test_features_train_only_where_asked(name: str) -> None:
-    component: Any = MODELS.get(name, BM3)
+    component: Any = (MODELS | {"bm3": BM3, "lgmrec": LGMRec})[name]
     frozen, trained = (
         component(graph(), features(), generator(), dim=DIM, train_features=asked) for asked in (False, True)
     )

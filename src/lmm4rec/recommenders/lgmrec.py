@@ -52,7 +52,8 @@ class LGMRec(Recommender):
     Differs from the authors' code: no noise in ranking (there, two looks at one model differ); every modality's user
     dependencies are softmaxed (there, those of the last overwrite those of the first); InfoNCE is a mean over the
     batch's distinct users and items, against each other (there, and in the paper, a sum over the batch against all:
-    their weight 1e-4 at batch 2,048 is 0.2 here); l2 is squared (there, unsquared norms).
+    their weight 1e-4 at batch 2,048 is 0.2 here); l2 is squared (there, unsquared norms); the features are not trained
+    (`train_features` does so, as there), since the paper gives them as inputs.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class LGMRec(Recommender):
         global_weight: NonNegativeFloat = 0.3,
         contrast_weight: NonNegativeFloat = 0.2,
         l2_weight: NonNegativeFloat = 1e-4,
+        train_features: bool = False,
     ) -> None:
         super().__init__(graph)
         require_content(features, "LGMRec")
@@ -79,7 +81,7 @@ class LGMRec(Recommender):
         self.contrast_weight, self.l2_weight, self.widths = contrast_weight, l2_weight, [dim, hyperedges]
         self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)
         # W_m and V_m side by side: one product with the features
-        self.projections = Projections(features, dim + hyperedges, generator, bias=False)
+        self.projections = Projections(features, dim + hyperedges, generator, bias=False, trained=train_features)
         self.adjacency = normalize(graph)
         self.mean_of_items, self.sum_of_items = (user_item(graph, "mean"), user_item(graph, "sum"))
 
