@@ -139,6 +139,16 @@ def growth(values: Mapping[str, Any]) -> str:
     return f"{words}\n\n{table(head, rows)}"
 
 
+def batches(values: Mapping[str, Any]) -> str:
+    settings = next(iter(values["models"].values()))
+    rows = [[name, *(spread(row[title]) for title in settings)] for name, row in values["models"].items()]
+    words = (
+        f"Amazon {values['data'].title()}, test Recall@20 of {values['seeds']} seeds by triples a batch: what larger "
+        "batches cost (`python benchmarks/batches.py`)."
+    )
+    return f"{words}\n\n{table(['model', *settings], rows)}"
+
+
 def encoding(values: Mapping[str, Any]) -> str:
     head = ["encoder of base size", "precision", "items", "bare items/s", "whole items/s", "whole / bare"]
     rows = [
@@ -231,7 +241,7 @@ def main() -> None:
     parts += [("Quality", f"quality_{world}", partial(quality, world)) for world in WORLDS]
     parts += [("Training speed", f"speed_{data}", partial(speed, data)) for data in SPEEDS]
     parts += [("Training speed", f"peers_{data}", partial(peers, data)) for data in SPEEDS]
-    parts += [("Growth", "speed_growth", growth)]
+    parts += [("Growth", "speed_growth", growth), ("Growth", "batches", batches)]
     parts += [("Features", "encoding", encoding), ("Features", "feature_store", feature_store)]
     parts += [("Paradigms", "adapters", adapters), ("Paradigms", "processes", processes)]
     parts += [("Paradigms", name, encodings) for name in ("paradigms", "paradigms_films")]
