@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,7 +48,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     if not SHARED.is_dir():
-        sys.exit(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
+        print(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
+        return
     bench, rows = Workbench(), dict[str, dict[str, Any]]()
     for name in MODELS:
         for title, setting in SETTINGS.items():

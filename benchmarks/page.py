@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from _paradigm_tables import adapters, cold_items, encodings, processes
+from _quality_figure import draw
 from _results import HERE
 from _tables import table
 from lmm4rec.core.files import read_json, write_text
@@ -236,6 +237,20 @@ def amazon_scale(values: Mapping[str, Any]) -> str:
     )
 
 
+def picture() -> str:
+    """Draw the models' quality and cost, and give the line that shows it; nothing where one of them is not measured."""
+    files = [
+        HERE / "results" / f"{name}.json" for name in ("quality_mmrec-films", "quality_mmrec-tiktok", "speed_baby")
+    ]
+    if not all(path.exists() for path in files):
+        return ""
+    films, tiktok, speeds = (read_json(path)["values"] for path in files)
+    milliseconds = {name: row["milliseconds_a_batch"] for name, row in speeds["models"].items()}
+    draw({"Films": films, "TikTok": tiktok}, milliseconds, PAGE.parent / "images" / "quality.png")
+    words = "Recall of every model on films and TikTok, and what a batch costs; gray: models that see no content"
+    return f"\n![{words}](images/quality.png)\n"
+
+
 def main() -> None:
     parts: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = []
     parts += [("Quality", f"quality_{world}", partial(quality, world)) for world in WORLDS]
@@ -252,7 +267,7 @@ def main() -> None:
         ("New items", f"cold_items_{world}", partial(cold_items, title))
         for world, title in (("toyshop", "Toy shop"), ("films", "Films"))
     ]
-    text, section = HEAD, ""
+    text, section = HEAD + picture(), ""
     for title, name, write in parts:
         path = HERE / "results" / f"{name}.json"
         if not path.exists():

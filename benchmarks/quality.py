@@ -262,7 +262,8 @@ def measure(world: str, label: str, model: Model, bench: Workbench, seeds: Seque
 
 def main(world: str, only: str = "", *, seeds: Sequence[int] = SEEDS) -> None:
     if not SHARED.is_dir():
-        sys.exit(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
+        print(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
+        return
     bench, models = Workbench(), WORLDS[world][3]
     path = HERE / "results" / f"quality_{world}.json"
     for label in [only] if only else models:
