@@ -80,9 +80,8 @@ def cornac_vbpr(log: Any, epochs: int) -> Fitted:
     return seconds, users, items
 
 
-PEERS: dict[
-    str, tuple[str, str, int, Callable[[Any, int], Fitted]]
-] = {  # our model, the package, epochs, how it is run
+# our model beside it, the package, epochs, and how it is run
+PEERS: dict[str, tuple[str, str, int, Callable[[Any, int], Fitted]]] = {
     "implicit BPR": ("bpr", "implicit", 100, implicit_bpr),
     "LensKit BPR": ("bpr", "lenskit", 10, partial(lenskit, preset="bpr")),
     "LensKit LightGCN": ("lightgcn", "lenskit", 10, partial(lenskit, preset="lightgcn", convolution_layers=1)),

@@ -69,9 +69,8 @@ def test_the_gradient_of_a_batch_is_that_of_the_whole_table_for_its_items(name: 
     total(objective.losses(batch, noise)).backward()
     assert expected[0]
     for mine, theirs in zip((gradients(vectors), gradients(recommender)), expected, strict=True):
-        largest = max(
-            float(gradient.abs().max()) for gradient in theirs.values()
-        )  # some weights' gradients cancel to 0
+        # some weights' gradients cancel to 0: the largest one tells what rounding is
+        largest = max(float(gradient.abs().max()) for gradient in theirs.values())
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5 * largest)
     assert vectors.passes[-1][0] == len(items_of(batch))
 
