@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError, DataError, LMM4RecError
-from lmm4rec.core.types import PositiveInt, Scorer
+from lmm4rec.core.types import Embeddings, PositiveInt, Scorer
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.nn.select import highest
 
 _BYTES_PER_SCORE = 24  # a float32 score, its masked copy, and what settling ties adds where every row has some
-_USERS_PER_BLOCK = (
-    256  # such a block stays in the CPU's cache between product and selection: 1.5 times the speed of 2048
-)
+# such a block is still in the CPU's cache when it is selected from, and stays below glibc's bound for keeping memory
+_USERS_PER_BLOCK, _SCORES_PER_BLOCK = 256, 2**23
 
 
 class RankingError(LMM4RecError):
@@ -117,8 +117,8 @@ def top_k(
 
 def users_per_block(n_items: int, *, memory_mb: PositiveInt) -> int:
     """How many users are scored at a time so that a block stays within the memory, and within the CPU's cache."""
-    fitting = memory_mb * 2**20 // (_BYTES_PER_SCORE * max(n_items, 1))
-    return max(1, min(fitting, _USERS_PER_BLOCK))
+    scores = min(memory_mb * 2**20 // _BYTES_PER_SCORE, _SCORES_PER_BLOCK)
+    return max(1, min(scores // max(n_items, 1), _USERS_PER_BLOCK))
 
 
 def _hidden(exclude: Sequence[Interactions] | sp.csr_array, scorer: Scorer) -> sp.csr_array:
@@ -137,8 +137,9 @@ def _rank_block(scorer: Scorer, users: Int64[np.ndarray, " batch"], k: int, hidd
     if forbidden.nnz:
         rows = np.repeat(np.arange(len(users)), np.diff(forbidden.indptr))
         places = tuple(torch.from_numpy(x).long().to(scores.device) for x in (rows, forbidden.indices))
-        # not in place: the tensor may be the scorer's own
-        scores = scores.index_put(places, scores.new_tensor(-torch.inf))
+        if not isinstance(scorer, Embeddings):  # whose scores are new; another scorer's tensor may be its own
+            scores = scores.clone()
+        scores.index_put_(places, scores.new_tensor(-torch.inf))
     values, items = _best(scores, users, min(k, scores.shape[1]))
     items = items.masked_fill(values == -torch.inf, -1)
     missing = (0, k - items.shape[1])
@@ -150,7 +151,7 @@ def _best(
     scores: Float[Tensor, "batch items"], users: Int64[np.ndarray, " batch"], k: int
 ) -> tuple[Float[Tensor, "batch k"], Int64[Tensor, "batch k"]]:
     """The `k` highest scores of each row and their columns, by (score descending, column ascending)."""
-    values, items = scores.topk(min(k + 1, scores.shape[1]), dim=1)  # one more shows whether rank k is tied
+    values, items = highest(scores, min(k + 1, scores.shape[1]))  # one more shows whether rank k is tied
     _refuse_nan(values, users)
     tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
     values, items = values[:, :k], items[:, :k]

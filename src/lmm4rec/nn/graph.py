@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lmm4rec.nn.select import highest
 from lmm4rec.nn.sparse import SparseMatrix, SparsePattern, WeightedMatrix
 
 _BLOCK_ENTRIES = 2**26  # similarities held at once: 256 MiB
@@ -141,7 +142,7 @@ def nearest(
     vector has similarity 0 to everything.
     """
     k = min(k, len(vectors) - 1)
-    block = block or max(1, min(2048, _BLOCK_ENTRIES // len(vectors)))
+    block = block or _rows_per_block(vectors)
     scale = 1.0 / torch.linalg.vector_norm(vectors, dim=1).clamp(min=1e-12)
     similarities, neighbors = [], []
     for start in range(0, len(vectors), block):
@@ -149,7 +150,14 @@ def nearest(
         scores *= scale
         rows = torch.arange(len(scores), device=scores.device)
         scores[rows, rows + start] = -torch.inf
-        top = scores.topk(k, dim=1)
-        similarities.append(top.values)
-        neighbors.append(top.indices)
+        values, found = highest(scores, k)
+        similarities.append(values)
+        neighbors.append(found)
     return torch.cat(similarities), torch.cat(neighbors)
+
+
+def _rows_per_block(vectors: Float[Tensor, "items dim"]) -> int:
+    """Rows whose similarities are held at once; few where vectors are short, for a CPU's cache."""
+    n, width = vectors.shape
+    wanted = min(2048, max(256, width // 2)) if vectors.device.type == "cpu" else 2048
+    return max(1, min(wanted, _BLOCK_ENTRIES // n))

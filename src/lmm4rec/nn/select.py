@@ -1,0 +1,32 @@
+"""The highest of many numbers."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_GROUP = 8  # scores that stand for each other in the first look
+_WORTH = 64  # times as many scores as are wanted, and two looks are faster than one
+
+
+def highest(scores: Float[Tensor, "rows columns"], k: int) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
+    """The `k` highest scores of each row, descending, and their columns: `torch.topk`, in half the time on a CPU.
+
+    Rows are looked at in groups of eight scores: the `k` groups with the highest maxima hold the `k` highest scores,
+    since each score above the k-th lies in a group whose maximum is above it, and there are fewer than `k` of those.
+    NaN counts as the highest. Which of equal scores are given is left open, as in `torch.topk`.
+    """
+    columns = scores.shape[1]
+    if scores.device.type != "cpu" or columns < _WORTH * k:
+        top = scores.topk(k, dim=1)
+        return top.values, top.indices
+    groups = columns // _GROUP
+    grouped = _GROUP * groups
+    maxima = scores[:, :grouped].view(len(scores), _GROUP, groups).amax(dim=1)
+    leaders = maxima.topk(k, dim=1, sorted=False).indices
+    members = (leaders[:, None, :] + torch.arange(0, grouped, groups)[:, None]).flatten(1)
+    rest = torch.arange(grouped, columns).expand(len(scores), -1)
+    candidates = torch.cat([members, rest], dim=1)
+    values, places = scores.gather(1, candidates).topk(k, dim=1)
+    return values, candidates.gather(1, places)

@@ -1,0 +1,39 @@
+"""The highest scores of each row, against sorting the row whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lmm4rec.nn.select import highest
+
+
+@pytest.mark.parametrize("columns", [5, 640, 641, 647, 3000])
+@pytest.mark.parametrize("levels", [2, 40, 10**6])  # with few levels nearly all scores are tied
+def test_equals_sorting_everything(columns: int, levels: int) -> None:
+    rng = np.random.default_rng(columns)
+    table = rng.integers(levels, size=(50, columns)).astype(np.float32)
+    table[rng.random(table.shape) < 0.3] = -np.inf
+    table[0] = -np.inf
+    for k in (1, 4, 5):
+        values, places = highest(torch.from_numpy(table), k)
+        np.testing.assert_array_equal(values.numpy(), -np.sort(-table, axis=1)[:, :k])
+        np.testing.assert_array_equal(np.take_along_axis(table, places.numpy(), axis=1), values.numpy())
+        assert all(len(set(row)) == k for row in places.tolist())
+
+
+def test_nan_counts_as_the_highest() -> None:
+    table = torch.arange(2000.0).repeat(2, 1)
+    table[1, [3, 1999]] = torch.nan
+    values, _ = highest(table, 3)
+    assert values[0].tolist() == [1999, 1998, 1997]
+    assert values[1].isnan().tolist() == [True, True, False]
+
+
+def test_a_part_of_a_larger_table_is_read_where_it_lies() -> None:
+    table = torch.rand(1500, 40, generator=torch.Generator().manual_seed(0))
+    values, places = highest(table.T, 7)
+    expected = table.T.contiguous().topk(7, dim=1)
+    assert torch.equal(values, expected.values)
+    assert torch.equal(places, expected.indices)
