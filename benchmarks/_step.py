@@ -23,6 +23,8 @@ from lmm4rec.core.registry import Registry
 from lmm4rec.core.types import Batch, Embeddings
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.features.source import Frozen
+from lmm4rec.nn.tables import sparse_gradients
+from lmm4rec.training.adam import Adam
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
@@ -98,9 +100,15 @@ def measure(
 
 
 def _backward(objective: Ranking, batches: Iterator[Batch], generator: torch.Generator) -> None:
+    """Losses and gradients as the trainer has them."""
+    weights = [weight for weight in objective.parameters() if weight.requires_grad]
+    optimizer = Adam([{"params": weights, "lr": 1e-3, "weight_decay": 0.0}])
     for batch in batches:
-        loss = torch.stack(list(objective.losses(batch, generator).values())).sum()
+        with sparse_gradients(optimizer.bring(objective.read(batch))):
+            loss = torch.stack(list(objective.losses(batch, generator).values())).sum()
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.settle()
 
 
 class Clock:

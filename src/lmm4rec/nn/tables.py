@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 _BLOCK_BYTES = 2**24
+_SPARSE = ContextVar("lmm4rec_sparse", default=frozenset[int]())
 
 
 def normal_table(rows: int, dim: int, generator: torch.Generator, *, std: float) -> nn.Parameter:
@@ -28,7 +32,19 @@ def node_table(users: int, items: int, dim: int, generator: torch.Generator) -> 
 
 def rows(table: Float[Tensor, "rows dim"], index: Int[Tensor, ...]) -> Float[Tensor, ...]:
     """`table[index]`, by `index_select`: its backward pass is several times faster than that of indexing."""
+    if id(table) in _SPARSE.get():
+        return functional.embedding(index, table, sparse=True)
     return table.index_select(0, index.flatten()).view(*index.shape, table.shape[1])
+
+
+@contextmanager
+def sparse_gradients(tables: frozenset[int]) -> Iterator[None]:
+    """In the block, `rows` of a table with one of these ids has a sparse gradient, which costs what the rows cost."""
+    before = _SPARSE.set(tables)
+    try:
+        yield
+    finally:
+        _SPARSE.reset(before)
 
 
 def row_blocks(table: Float[Tensor, "rows dim"], index: Int[Tensor, " chosen"]) -> Iterator[Float[Tensor, "block dim"]]:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lmm4rec.core.types import Batch, Features, Scorer
@@ -32,6 +32,13 @@ class Recommender(nn.Module, ABC):
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """The named losses of a batch, already weighted; their sum is minimized. Models that only count have none."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to train")
+
+    def read(self, batch: Batch) -> Mapping[nn.Parameter, Int[Tensor, " rows"]]:
+        """The tables of which `losses` reads only the given rows, all by `nn.tables.rows`; some may be listed twice.
+
+        The optimizer then works on these rows alone. A table that is used whole must not be among them.
+        """
+        return {}
 
     @abstractmethod
     def embed(self, features: Features) -> Scorer:

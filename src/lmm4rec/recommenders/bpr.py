@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
@@ -49,6 +49,10 @@ class BPR(Recommender):
             "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
             "l2": self.l2_weight * l2(users, liked, other, batch=len(users)),
         }
+
+    def read(self, batch: Batch) -> Mapping[nn.Parameter, Int[Tensor, " rows"]]:
+        """The batch's users and items."""
+        return {self.users: batch.users, self.items: torch.cat([batch.positives, batch.negatives.flatten()])}
 
     def embed(self, features: Features) -> Embeddings:
         """The two tables."""

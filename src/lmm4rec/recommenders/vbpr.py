@@ -89,6 +89,11 @@ class VBPR(Recommender):
             decay = decay + self.projection_l2_weight * l2(*self.projections.values(), batch=1)
         return {"bpr": bpr(scores[:, 0], scores[:, 1:]), "l2": decay}
 
+    def read(self, batch: Batch) -> Mapping[nn.Parameter, Int[Tensor, " rows"]]:
+        """The batch's users, in all tables of users, and its items' ids."""
+        items = torch.cat([batch.positives, batch.negatives.flatten()])
+        return dict.fromkeys((self.users, *self.tastes.values()), batch.users) | {self.items: items}
+
     def embed(self, features: Features) -> Embeddings:
         """[g_u, 1, t_u, 1, ...] and [g_i, b_i, E f_i, c · f_i, ...]: ids, bias, then each modality."""
         one = self.users.new_ones(self.graph.n_users, 1)

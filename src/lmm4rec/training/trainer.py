@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmm4rec.core import parallel
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import CheckpointError, TrainingError
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from lmm4rec.nn.tables import sparse_gradients
 from lmm4rec.training import checkpoint
+from lmm4rec.training.adam import Adam
 from lmm4rec.training.objective import Batches, Group, Objective
 from lmm4rec.training.rates import Rates
 from lmm4rec.training.stopping import Stopping
@@ -138,7 +140,7 @@ class Trainer:
         epoch: int,
         objective: Objective,
         batches: Batches,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Adam,
         generator: torch.Generator,
         bar: Any,
     ) -> dict[str, float | int]:
@@ -149,10 +151,11 @@ class Trainer:
         for index, batch in enumerate(batches.epoch(generator)):
             step = (epoch - 1) * len(batches) + index
             rates = self._set_rates(optimizer, groups, step, len(batches))
-            terms = objective.losses(batch, generator)
+            with sparse_gradients(optimizer.bring(self._read(objective, batch))):
+                terms = objective.losses(batch, generator)
             loss = torch.stack(list(terms.values())).sum()
             _check_finite(loss, terms, epoch, step)
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             parallel.average_gradients(objective.parameters())
             self._check_gradient(objective, terms, epoch, step)
@@ -161,6 +164,7 @@ class Trainer:
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0.0) + float(term.detach())
             bar.update()
+        optimizer.settle()
         totals = parallel.average(totals)
         means = {f"loss.{name}": total / len(batches) for name, total in totals.items()}
         shown = {name.removeprefix("loss."): f"{value:.4f}" for name, value in means.items()}
@@ -174,20 +178,25 @@ class Trainer:
         rest = [weight for weight in objective.parameters() if weight.requires_grad and id(weight) not in apart]
         return [Group("", tuple(rest), self.rates), *special] if rest else special
 
+    def _read(self, objective: Objective, batch: Any) -> Mapping[nn.Parameter, Tensor]:
+        """The rows of tables that a batch reads, where it pays to step only these."""
+        return objective.read(batch) if self.device.type == "cpu" and parallel.processes() == 1 else {}
+
     def _check_gradient(self, objective: Objective, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
         """Refuse a gradient that is not finite, by one norm over all of it; clip it where that is asked for."""
-        weights = [weight for weight in objective.parameters() if weight.grad is not None]
-        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        gradients = [_values(weight) for weight in objective.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
             raise NotFiniteError(f"the gradient is not finite in epoch {epoch}, step {step}: {_listed(terms)}")
         if self.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(weights, self.clip_norm, norm)
+            scale = (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+            for gradient in gradients:
+                gradient.mul_(scale)
 
-    def _make_optimizer(self, objective: Objective) -> torch.optim.Optimizer:
+    def _make_optimizer(self, objective: Objective) -> Adam:
         groups = self._groups(objective)
         if not groups:
             raise TrainingError("the objective has no parameter to train")
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer]
         options = [
             {
                 "params": list(group.parameters),
@@ -196,11 +205,9 @@ class Trainer:
             }
             for group in groups
         ]
-        return kind(options, fused=True)
+        return Adam(options, decoupled=self.optimizer == "adamw")
 
-    def _set_rates(
-        self, optimizer: torch.optim.Optimizer, groups: Sequence[Group], step: int, batches: int
-    ) -> dict[str, float]:
+    def _set_rates(self, optimizer: Adam, groups: Sequence[Group], step: int, batches: int) -> dict[str, float]:
         """Set each group's learning rate for a step; they are given by "learning_rate" and the group's name."""
         rates = {}
         for group, options in zip(groups, optimizer.param_groups, strict=True):
@@ -215,6 +222,15 @@ class Trainer:
             given = ", ".join(name for name in row if "@" in name) or "none"
             raise TrainingError(f"validation gives no '{self.metric}' to stop by; it gives: {given}")
         return row[self.metric]
+
+
+def _values(weight: nn.Parameter) -> Tensor:
+    """The numbers of a gradient; a sparse one is coalesced, so that each row is there once."""
+    assert weight.grad is not None
+    if not weight.grad.is_sparse:
+        return weight.grad
+    weight.grad = weight.grad.coalesce()
+    return weight.grad.values()
 
 
 def _check_finite(loss: Tensor, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
@@ -250,7 +266,7 @@ def _save(
     path: Path,
     objective: Objective,
     best: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     generator: torch.Generator,
     stopping: Stopping,
     history: History,
@@ -264,7 +280,7 @@ def _restore(
     state: checkpoint.State,
     path: Path,
     objective: Objective,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     generator: torch.Generator,
     stopping: Stopping,
     history: History,
