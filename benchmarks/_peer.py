@@ -83,6 +83,7 @@ def cornac_vbpr(log: Any, epochs: int) -> Fitted:
 # our model beside it, the package, epochs, and how it is run
 PEERS: dict[str, tuple[str, str, int, Callable[[Any, int], Fitted]]] = {
     "implicit BPR": ("bpr", "implicit", 100, implicit_bpr),
+    "implicit BPR, ten times as long": ("bpr", "implicit", 1000, implicit_bpr),
     "LensKit BPR": ("bpr", "lenskit", 10, partial(lenskit, preset="bpr")),
     "LensKit LightGCN": ("lightgcn", "lenskit", 10, partial(lenskit, preset="lightgcn", convolution_layers=1)),
     "Cornac VBPR": ("vbpr", "cornac", 10, cornac_vbpr),
