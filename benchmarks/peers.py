@@ -2,10 +2,10 @@
 
     python benchmarks/peers.py --python PATH [--data baby large]   # a Python with implicit, lenskit and cornac
 
-Each library trains ten epochs (implicit its hundred, and once a thousand) at its own settings; ours trains at learning rate 2e-3 until it
-no longer gains, and the epochs count until its recall@20 on the validation part is the library's. Validation takes no
-part in the seconds. Dim 64, batch 2,048, two threads on both sides, each in processes of its own, one after the other.
-VBPR has 4,096 seeded numbers.
+Each library trains ten epochs (implicit a hundred, and once a thousand) at its own settings; ours trains at learning
+rate 2e-3 until it no longer gains, and the epochs count until its recall@20 on the validation part is the library's.
+Validation takes no part in the seconds. Dim 64, batch 2,048, two threads on both sides, each in processes of its own,
+one after the other. VBPR has 4,096 seeded numbers.
 """
 
 from __future__ import annotations

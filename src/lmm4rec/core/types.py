@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
+from lmm4rec.core.products import dot_products
+
 Modality: TypeAlias = str
 """The name of a kind of content: "image", "text", "audio", ... No code knows a fixed list."""
 
@@ -115,7 +117,7 @@ class Embeddings:
 
     def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
         """The score of every item for each of the given user rows."""
-        return self.users[users] @ self.items.T
+        return dot_products(self.users[users], self.items)
 
 
 @dataclass(frozen=True)

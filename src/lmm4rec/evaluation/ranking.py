@@ -20,7 +20,7 @@ from lmm4rec.nn.select import highest
 
 _BYTES_PER_SCORE = 24  # a float32 score, its masked copy, and what settling ties adds where every row has some
 # such a block is still in the CPU's cache when it is selected from, and stays below glibc's bound for keeping memory
-_USERS_PER_BLOCK, _SCORES_PER_BLOCK = 256, 2**23
+_USERS_PER_BLOCK, _SCORES_PER_BLOCK = 512, 2**23
 
 
 class RankingError(LMM4RecError):

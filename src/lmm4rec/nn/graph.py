@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lmm4rec.core.products import dot_products
 from lmm4rec.nn.select import highest
 from lmm4rec.nn.sparse import SparseMatrix, SparsePattern, WeightedMatrix
 
@@ -146,7 +147,7 @@ def nearest(
     scale = 1.0 / torch.linalg.vector_norm(vectors, dim=1).clamp(min=1e-12)
     similarities, neighbors = [], []
     for start in range(0, len(vectors), block):
-        scores = (vectors[start : start + block] * scale[start : start + block, None]) @ vectors.T
+        scores = dot_products(vectors[start : start + block] * scale[start : start + block, None], vectors)
         scores *= scale
         rows = torch.arange(len(scores), device=scores.device)
         scores[rows, rows + start] = -torch.inf
