@@ -46,10 +46,12 @@ class Adam:
         for group in self.param_groups:
             for weight in group["params"]:
                 rows = read.get(weight)
-                if rows is not None and not group["weight_decay"] and len(weight) > _WORTH * len(rows):
-                    self._resting.setdefault(weight, RestingRows(weight, self._of(weight))).bring(rows)
-                else:
+                if rows is None or group["weight_decay"] or len(weight) <= _WORTH * len(rows):
                     self._settle(weight)
+                    continue
+                if weight not in self._resting:
+                    self._resting[weight] = RestingRows(weight, self._of(weight))
+                self._resting[weight].bring(rows)
         return frozenset(map(id, self._resting))
 
     def settle(self) -> None:
