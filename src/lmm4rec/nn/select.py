@@ -11,11 +11,12 @@ _WORTH = 64  # times as many scores as are wanted, and two looks are faster than
 
 
 def highest(scores: Float[Tensor, "rows columns"], k: int) -> tuple[Float[Tensor, "rows k"], Int[Tensor, "rows k"]]:
-    """The `k` highest scores of each row, descending, and their columns: `torch.topk`, in half the time on a CPU.
+    """The `k` highest scores of each row, descending, and their columns: a faster `torch.topk` on a CPU.
 
     Rows are looked at in groups of eight scores: the `k` groups with the highest maxima hold the `k` highest scores,
     since each score above the k-th lies in a group whose maximum is above it, and there are fewer than `k` of those.
-    NaN counts as the highest. Which of equal scores are given is left open, as in `torch.topk`.
+    It takes a half (`k` = 9) to two thirds (51) of the time. NaN counts as the highest. Which of equal scores are given
+    is left open, as in `torch.topk`.
     """
     columns = scores.shape[1]
     if scores.device.type != "cpu" or columns < _WORTH * k:

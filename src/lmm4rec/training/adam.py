@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from lmm4rec.core import parallel
 from lmm4rec.training.resting import BETAS, EPSILON, RestingRows
 
 _WORTH = 12  # times as many rows as a batch reads, and to let the others rest is faster than to step them all
@@ -40,13 +41,12 @@ class Adam:
     def bring(self, read: Mapping[nn.Parameter, Int[Tensor, " rows"]]) -> frozenset[int]:
         """Bring the rows that the next batch reads up to date; the ids of the tables whose gradient may be sparse.
 
-        In such a table only these rows may have a gradient in the next step. The others rest, but where the batch reads
-        a good part of the table, or where there is weight decay, which is for all rows.
+        In such a table only these rows may have a gradient in the next step; the others rest.
         """
         for group in self.param_groups:
             for weight in group["params"]:
                 rows = read.get(weight)
-                if rows is None or group["weight_decay"] or len(weight) <= _WORTH * len(rows):
+                if rows is None or group["weight_decay"] or not _pays(weight, rows):
                     self._settle(weight)
                     continue
                 if weight not in self._resting:
@@ -138,3 +138,9 @@ class Adam:
             maximize=False,
             decoupled_weight_decay=self.decoupled,
         )
+
+
+def _pays(weight: nn.Parameter, rows: Int[Tensor, " rows"]) -> bool:
+    """Whether to step the rows alone is faster: not on a GPU, nor where several processes add up whole gradients."""
+    large = len(weight) > _WORTH * len(rows)
+    return large and weight.device.type == "cpu" and parallel.processes() == 1

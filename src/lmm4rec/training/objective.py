@@ -92,7 +92,7 @@ class Ranking(Objective):
         self.recommender.begin_epoch(self.source(), generator)
 
     def read(self, batch: Batch) -> Mapping[nn.Parameter, Int[Tensor, " rows"]]:
-        """What the recommender reads; it trains where the batch is, on the CPU."""
+        """What the recommender reads."""
         return self.recommender.read(batch)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:

@@ -151,7 +151,7 @@ class Trainer:
         for index, batch in enumerate(batches.epoch(generator)):
             step = (epoch - 1) * len(batches) + index
             rates = self._set_rates(optimizer, groups, step, len(batches))
-            with sparse_gradients(optimizer.bring(self._read(objective, batch))):
+            with sparse_gradients(optimizer.bring(objective.read(batch))):
                 terms = objective.losses(batch, generator)
             loss = torch.stack(list(terms.values())).sum()
             _check_finite(loss, terms, epoch, step)
@@ -177,10 +177,6 @@ class Trainer:
         apart = {id(weight) for group in special for weight in group.parameters}
         rest = [weight for weight in objective.parameters() if weight.requires_grad and id(weight) not in apart]
         return [Group("", tuple(rest), self.rates), *special] if rest else special
-
-    def _read(self, objective: Objective, batch: Any) -> Mapping[nn.Parameter, Tensor]:
-        """The rows of tables that a batch reads, where it pays to step only these."""
-        return objective.read(batch) if self.device.type == "cpu" and parallel.processes() == 1 else {}
 
     def _check_gradient(self, objective: Objective, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
         """Refuse a gradient that is not finite, by one norm over all of it; clip it where that is asked for."""
