@@ -27,15 +27,15 @@ from lmm4rec.core.registry import Registry
 from lmm4rec.core.types import Batch, Features
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.adapters import make_item_vectors
+from lmm4rec.experiments.build.adapters import make_item_vectors
 from lmm4rec.experiments.environment import Cost
-from lmm4rec.features.items import ItemVectors
+from lmm4rec.features.item_vectors import ItemVectors
 from lmm4rec.features.live import Live
 from lmm4rec.features.source import FeatureSource, Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
+from lmm4rec.training.lr_schedule import Rates
 from lmm4rec.training.objective import Ranking
-from lmm4rec.training.rates import Rates
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
@@ -103,7 +103,7 @@ def make_vectors(encoder: Encoder, catalog: Catalog, adapter: str, options: dict
             "root": Path(options["cache"]), "device": options["device"], "precision": options["precision"],
             "batch_size": options["encode_batch"],
         }  # fmt: skip
-    return make_item_vectors(encoder, catalog, adapter, encoding, shown=False, **own)  # type: ignore[arg-type]
+    return make_item_vectors(encoder, catalog, adapter, encoding, **own)  # type: ignore[arg-type]
 
 
 def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> d
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     cost = Cost()
-    history = Trainer(epochs=1, metric="loss", device=str(device)).fit(objective, clocked, dict, shown=False)
+    history = Trainer(epochs=1, metric="loss", device=str(device)).fit(objective, clocked, dict)
     peak = cost.summary()["peak_memory_mb"]
     facts = history.rows[0]
     before = time.perf_counter()

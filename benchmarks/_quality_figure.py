@@ -1,4 +1,4 @@
-"""The picture of docs/results.md: how well each model ranks on real data beside what its training costs."""
+"""The image of docs/results.md: how well each model ranks on real data beside what its training costs."""
 
 from __future__ import annotations
 

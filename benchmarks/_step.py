@@ -25,8 +25,8 @@ from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.tables import sparse_gradients
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.training.adam import Adam
 from lmm4rec.training.objective import Ranking
+from lmm4rec.training.optim.adam import Adam
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
@@ -67,7 +67,7 @@ def measure(
         recommender = component(graph, features, generator, dim=DIM, **parameters)
     objective = Ranking(recommender, Frozen(features))
     clocked = Clocked(TripleSampler(graph.users, graph.items, log.n_items, batch_size=batch_size), batches)
-    Trainer(epochs=1, metric="loss", device="cpu").fit(objective, clocked, dict, shown=False)
+    Trainer(epochs=1, metric="loss", device="cpu").fit(objective, clocked, dict)
     step, processor = clocked.medians()
     with Clock() as begin:
         objective.begin_epoch(generator)

@@ -4,7 +4,7 @@
     python benchmarks/adapters.py clip --adapters frozen none side --items 128
     python benchmarks/adapters.py --tiny --items 64              # tiny encoders, to try it
 
-VBPR trains on a drawn log over so many items, their pictures and texts drawn, too. An epoch is the median step times
+VBPR trains on a drawn log over so many items, their images and texts drawn, too. An epoch is the median step times
 the steps of an epoch, and one refresh of all vectors. At most `max_items` pass through what trains in a step, the same
 for all. Caches of `last` and `side` are filled in a process before, which is timed apart (`fill_seconds`): it is done
 once in all runs. Peak memory is that of the training process from when all is set up, with the encoder's weights where

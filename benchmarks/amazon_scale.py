@@ -90,7 +90,7 @@ def measure(folder: Path, k: int, early: bool) -> dict[str, object]:
 
     with timed("import"):
         from lmm4rec.data.filters import prepare
-        from lmm4rec.data.sources.amazon import load
+        from lmm4rec.data.sources.amazon.source import load
     base = _peak_mb()
     with timed("read"):
         dataset = load(path=folder, category=CATEGORY, edition="2023", early_core=k if early else 0)

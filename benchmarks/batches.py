@@ -17,8 +17,8 @@ from typing import Any
 
 from _logs import SHARED
 from _results import write
+from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.run import run
-from lmm4rec.experiments.workbench import Workbench
 
 MODELS: dict[str, dict[str, Any]] = {"bpr": {"l2_weight": 1e-2}, "lightgcn": {"l2_weight": 1e-3}}
 SETTINGS = {"2,048": (2048, 2e-3), "8,192": (8192, 2e-3), "8,192 at twice the rate": (8192, 4e-3)}
@@ -35,7 +35,7 @@ def measure(name: str, data: str, batch_size: int, rate: float, seeds: int, benc
             "train": {**TRAIN, "batch_size": batch_size, "learning_rate": rate, "seed": seed},
         }
         with TemporaryDirectory() as folder:
-            metrics = run(conf, out=Path(folder) / "run", workbench=bench, shown=False).metrics
+            metrics = run(conf, out=Path(folder) / "run", workbench=bench).metrics
         values.append(metrics["test"]["recall@20"])
         seconds.append(metrics["cost"]["train_seconds"])
     found = {"mean": statistics.mean(values), "train_seconds": statistics.median(seconds)}

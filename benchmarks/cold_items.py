@@ -28,6 +28,7 @@ from torch import Tensor
 
 from _logs import SHARED
 from _results import HERE, write
+from lmm4rec.coldstart.fit import fit_newcomers
 from lmm4rec.core.files import read_json
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.data.dataset import Dataset
@@ -35,15 +36,14 @@ from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.splits import Split, split
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.evaluation.ranking import barred, top_k
+from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import RECOMMENDERS, make_plan
 from lmm4rec.experiments.run import make_graph
-from lmm4rec.experiments.spec import load_spec
-from lmm4rec.experiments.workbench import Workbench
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.newcomers_fit import fit_newcomers
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
@@ -86,7 +86,7 @@ def world(name: str, seed: int) -> World:
     plan = make_plan(load_spec({"title": name, "recommender": {"name": "vbpr"}, **WORLDS[name]}))
     bench = Workbench()
     dataset = bench.dataset(plan)
-    content = bench.content(plan, dataset.catalog, shown=False)
+    content = bench.content(plan, dataset.catalog)
     features = {m: x.float().clone() for m, x in content.features.items()}
     cold = split(dataset, "cold_items", valid=0.0, test=SHARE, seed=seed)
     new = np.unique(cold.test.items)
@@ -119,7 +119,7 @@ def trained(at: World, name: str, seed: int) -> tuple[Recommender, Scorer]:
                 return evaluator.evaluate(recommender.embed(at.features), at.warm.valid, [at.warm.train]).mean
 
         sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=1024)
-        Trainer(**TRAIN, seed=seed).fit(Ranking(recommender, Frozen(at.features)), sampler, validate, shown=False)
+        Trainer(**TRAIN, seed=seed).fit(Ranking(recommender, Frozen(at.features)), sampler, validate)
     with torch.no_grad():
         return recommender, recommender.embed(at.features)
 

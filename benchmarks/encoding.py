@@ -1,8 +1,8 @@
-"""Extraction beside the bare model: items/s of both on the same pictures and texts, in the same run.
+"""Extraction beside the bare model: items/s of both on the same images and texts, in the same run.
 
-Run `python benchmarks/encoding.py [ENCODER ...]`. Encoders have base size and random weights; pictures are JPEG files
+Run `python benchmarks/encoding.py [ENCODER ...]`. Encoders have base size and random weights; images are JPEG files
 of 500 x 375 pixels. "Bare" is the model's forward pass over the very tensors that extraction makes, prepared and in
-memory before the clock starts. "Whole" is `extract` into an empty store: pictures are read, digested, decoded and
+memory before the clock starts. "Whole" is `extract` into an empty store: images are read, digested, decoded and
 resized, texts tokenized, weights digested, vectors checked and stored. Target: whole is at least 90% of bare.
 """
 
@@ -33,8 +33,8 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.images import ImageFile
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.clip import Clip
+from lmm4rec.encoding.loop import Manner, computing
 from lmm4rec.features.extract import extract
-from lmm4rec.features.loop import Manner, computing
 from lmm4rec.features.store import FeatureStore
 
 TARGET = 0.9
@@ -60,7 +60,7 @@ def multiway(name: str) -> Callable[[Path, Sequence[str]], Encoder]:
 
     def make(folder: Path, texts: Sequence[str]) -> Encoder:
         sizes, layout = (importlib.import_module(f"lmm4rec.nn.{part}") for part in (name, f"{name}_checkpoint"))
-        checkpoints = importlib.import_module("lmm4rec.nn.checkpoints")
+        checkpoints = importlib.import_module("lmm4rec.nn.transformers.checkpoints")
         component = getattr(importlib.import_module(f"lmm4rec.encoders.{name}"), name.capitalize())
         component.write_tiny(folder, texts)  # its vocabulary stays
         shape = sizes.SIZES["base"]
@@ -82,16 +82,16 @@ ENCODERS: dict[str, Callable[[Path, Sequence[str]], Encoder]] = {
 
 
 def draw(folder: Path, items: int) -> Catalog:
-    """A catalog of distinct pictures in files and of texts of 5 to 50 words."""
-    rng, pictures, texts = np.random.default_rng(0), [], []
+    """A catalog of distinct images in files and of texts of 5 to 50 words."""
+    rng, images, texts = np.random.default_rng(0), [], []
     for row in range(items):
         coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
         fine = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC)) + rng.normal(0, 6, (375, 500, 3))
-        pictures.append(ImageFile(folder / f"{row}.jpg", folder))
-        Image.fromarray(fine.clip(0, 255).astype(np.uint8)).save(pictures[-1].path, quality=85)
+        images.append(ImageFile(folder / f"{row}.jpg", folder))
+        Image.fromarray(fine.clip(0, 255).astype(np.uint8)).save(images[-1].path, quality=85)
         texts.append(" ".join(rng.choice(WORDS, rng.integers(5, 50))) + f" {row}")
     fields = pl.DataFrame({"title": texts, "description": [""] * items})
-    return Catalog(Vocabulary(str(row) for row in range(items)), fields, tuple(pictures), np.arange(items), items)
+    return Catalog(Vocabulary(str(row) for row in range(items)), fields, tuple(images), np.arange(items), items)
 
 
 def whole(encoder: Encoder, catalog: Catalog, options: dict[str, Any]) -> tuple[float, list[Pass]]:
@@ -100,7 +100,7 @@ def whole(encoder: Encoder, catalog: Catalog, options: dict[str, Any]) -> tuple[
     hook = encoder.register_forward_pre_hook(lambda part, given: passes.append((part, given[0])))
     with tempfile.TemporaryDirectory() as name:
         began = time.perf_counter()
-        extract(encoder, catalog, store=FeatureStore(Path(name)), shown=False, **options)
+        extract(encoder, catalog, store=FeatureStore(Path(name)), **options)
         seconds = time.perf_counter() - began
     hook.remove()
     return seconds, passes

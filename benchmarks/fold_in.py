@@ -20,10 +20,10 @@ import torch
 
 from _results import write
 from cold_items import WORLDS, K, World, trained, world
+from lmm4rec.coldstart.fold_in import FoldIn
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.evaluation.evaluator import Evaluator
-from lmm4rec.serving.folding import FoldIn
-from lmm4rec.serving.space import Scores, detached, from_neighbors
+from lmm4rec.serving.scorer_space import Scores, detached, from_neighbors
 
 MODELS = ("popular", "itemknn", "bpr", "lightgcn", "vbpr")
 

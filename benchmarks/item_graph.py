@@ -21,7 +21,7 @@ from _results import write
 from lmm4rec.core.registry import Registry
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.neighbors import neighborhood, normalize_entries
+from lmm4rec.nn.item_graph import neighborhood, normalize_entries
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
 

@@ -167,7 +167,7 @@ def encoding(values: Mapping[str, Any]) -> str:
         if isinstance(row, dict)
     ]
     words = (
-        "Pictures of 500 × 375 pixels in files, with texts. Bare: the model alone, on "
+        "Images of 500 × 375 pixels in files, with texts. Bare: the model alone, on "
         "the same tensors. Whole: read, decode, tokenize, encode and store (`python benchmarks/encoding.py`)."
     )
     return f"{words}\n\n{table(head, rows)}"
@@ -237,7 +237,7 @@ def amazon_scale(values: Mapping[str, Any]) -> str:
     )
 
 
-def picture() -> str:
+def image() -> str:
     """Draw the models' quality and cost, and give the line that shows it; nothing where one of them is not measured."""
     files = [
         HERE / "results" / f"{name}.json" for name in ("quality_mmrec-films", "quality_mmrec-tiktok", "speed_baby")
@@ -267,7 +267,7 @@ def main() -> None:
         ("New items", f"cold_items_{world}", partial(cold_items, title))
         for world, title in (("toyshop", "Toy shop"), ("films", "Films"))
     ]
-    text, section = HEAD + picture(), ""
+    text, section = HEAD + image(), ""
     for title, name, write in parts:
         path = HERE / "results" / f"{name}.json"
         if not path.exists():

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from _results import write
+from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.run import run
-from lmm4rec.experiments.workbench import Workbench
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "frozen": {"features.train": "frozen"},
@@ -54,9 +54,7 @@ def conf(options: argparse.Namespace) -> dict[str, Any]:
 def measured(options: argparse.Namespace, overrides: dict[str, Any], bench: Workbench, seed: int) -> dict[str, float]:
     """What one run reached and cost."""
     with tempfile.TemporaryDirectory() as folder:
-        result = run(
-            conf(options), overrides | {"train.seed": seed}, out=Path(folder) / "run", workbench=bench, shown=False
-        )
+        result = run(conf(options), overrides | {"train.seed": seed}, out=Path(folder) / "run", workbench=bench)
         cost, rows = result.metrics["cost"], result.history
         data = result.metrics["data"]
         batches = math.ceil(data["train"] / options.batch_size)

@@ -84,7 +84,7 @@ def train(name: str, data: str, results: Any) -> None:
 
     trainer = Trainer(epochs=EPOCHS, learning_rate=RATE, patience=6, device="cpu")
     sampler = TripleSampler(graph.users, graph.items, log.n_items, batch_size=2048)
-    trainer.fit(Ranking(recommender, Frozen(features)), sampler, validate, shown=False)
+    trainer.fit(Ranking(recommender, Frozen(features)), sampler, validate)
     results.put({"seconds": seconds, "recalls": recalls})
 
 

@@ -22,11 +22,11 @@ from typing import Any
 from _logs import SHARED
 from _results import HERE, write
 from lmm4rec.core.files import read_json
+from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.folder import open_folder
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.run import fit, make_recommender, run
-from lmm4rec.experiments.spec import load_spec
-from lmm4rec.experiments.workbench import Workbench
 
 SEEDS = (0, 1, 2)
 TRAIN = {"learning_rate": 2e-3, "epochs": 200, "evaluate_every": 3, "patience": 6}
@@ -217,13 +217,13 @@ def validation(world: str, model: Model, at: int, bench: Workbench, folder: Path
     tables = conf(world, model, model[3][at], SEEDS[0])
     plan, cut = (make_plan(load_spec(tables, changes)) for changes in ({}, {"train.epochs": epochs}))
     split = bench.split(plan)
-    features = bench.content(plan, split.dataset.catalog, shown=False).features
+    features = bench.content(plan, split.dataset.catalog).features
     recommender = make_recommender(plan, split, features)
     if not recommender.is_trained:
         return _counted(plan, recommender, split, features)
     path = folder / f"setting-{at}"
     kept = open_folder(plan, path, resume=path.exists())
-    return fit(cut, kept, recommender, split, features, shown=False).best
+    return fit(cut, kept, recommender, split, features).best
 
 
 def _counted(plan: Any, recommender: Any, split: Any, features: Any) -> float:
@@ -240,7 +240,7 @@ def measure(world: str, label: str, model: Model, bench: Workbench, seeds: Seque
         for seed in seeds if model[0] not in ("popular", "itemknn") else seeds[:1]:
             out = Path(folder) / (f"setting-{at}" if seed == SEEDS[0] else f"seed-{seed}")
             tables = conf(world, model, model[3][at], seed)
-            result = run(tables, out=out, resume=out.exists(), workbench=bench, shown=False)
+            result = run(tables, out=out, resume=out.exists(), workbench=bench)
             tests.append(result.metrics["test"])
             seconds.append(result.metrics["cost"]["train_seconds"])
             print(f"{world:13} {label:34} seed {seed}: {tests[-1]['recall@20']:.4f}", flush=True)

@@ -32,7 +32,7 @@ NO_PICTURE, NO_WORDS = 2, 3  # rows
 
 @dataclass(frozen=True)
 class Noise:
-    """A picture drawn from a seed."""
+    """An image drawn from a seed."""
 
     seed: int
 
@@ -45,10 +45,10 @@ class Noise:
 
 
 def catalog() -> Catalog:
-    pictures = tuple(None if row == NO_PICTURE else Noise(row) for row in range(len(WORDS)))
+    images = tuple(None if row == NO_PICTURE else Noise(row) for row in range(len(WORDS)))
     rows = len(WORDS)
     return Catalog(
-        Vocabulary(f"i{row}" for row in range(rows)), pl.DataFrame({"title": WORDS}), pictures, np.arange(rows), rows
+        Vocabulary(f"i{row}" for row in range(rows)), pl.DataFrame({"title": WORDS}), images, np.arange(rows), rows
     )
 
 

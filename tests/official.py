@@ -102,7 +102,7 @@ def _chirp(phase: float, length: int) -> np.ndarray:
     return np.sin(phase + 1.7 * places + 0.0013 * places**2)
 
 
-def pictures(batch: int, size: int) -> Tensor:
+def images(batch: int, size: int) -> Tensor:
     """Pixels from the same formula."""
     return torch.from_numpy(_chirp(0.0, batch * 3 * size * size).reshape(batch, 3, size, size)).float()
 

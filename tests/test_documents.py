@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import lmm4rec
-from lmm4rec.experiments.example import CONF, write_example
+from lmm4rec.experiments.example_shop import CONF, write_example
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import Ranking
@@ -33,7 +33,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with the example shop and the conf of the README."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
-    write_example(Path("my_shop"), shown=False)
+    write_example(Path("my_shop"))
     Path("my_shop.conf").write_text(block("README.md", "toml", "my own shop"), encoding="utf-8")
     return tmp_path
 
@@ -44,7 +44,7 @@ def test_the_conf_of_the_readme_is_the_one_that_the_example_writes(tmp_path: Pat
 
 def test_one_s_own_table_and_the_python_of_the_readme(shop: Path) -> None:
     names: dict[str, Any] = {}
-    code = block("README.md", "python", "load_dataset").replace('out="runs/quick"', 'out="runs/quick", shown=False')
+    code = block("README.md", "python", "load_dataset")
     exec(compile(code, "README.md", "exec"), names)
     assert names["features"]["text"].shape == (500, 128)
     assert names["result"].metrics["test"]["recall@20"] > 0.05
@@ -60,7 +60,7 @@ def test_the_recommender_of_contributing_learns() -> None:
     recommender: Recommender = names[names["__all__"][0]](graph, {}, torch.Generator().manual_seed(0), dim=16)
     sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=64)
     trainer = Trainer(epochs=40, learning_rate=0.02, evaluate_every=40, metric="loss", device="cpu")
-    trainer.fit(Ranking(recommender, Frozen({})), sampler, dict, shown=False)
+    trainer.fit(Ranking(recommender, Frozen({})), sampler, dict)
     with torch.no_grad():
         scores = recommender.embed({}).scores(torch.arange(graph.n_users))
     assert found(scores, graph, rest) > 0.95

@@ -12,7 +12,7 @@ Weights = Mapping[str, Array]
 
 
 class VlmoByHand:
-    """The equations of the official code for one picture and one text without padding."""
+    """The equations of the official code for one image and one text without padding."""
 
     def __init__(self, weights: Weights, *, heads: int, side: int, reach: int) -> None:
         self.w = {name: np.asarray(value, dtype=np.float64) for name, value in weights.items()}
@@ -20,7 +20,7 @@ class VlmoByHand:
         self.layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("transformer.blocks."))
 
     def image(self, pixels: Array, *, vl: bool = False) -> Array:
-        x = self._picture(pixels)
+        x = self._image(pixels)
         states = self._blocks(x, ["image"] * len(x), self._image_rows(), vl=vl)
         return self._unit(self.w[f"itc_{'vl_' if vl else ''}image_proj.fc.weight"] @ states[0])
 
@@ -31,18 +31,18 @@ class VlmoByHand:
 
     def fused(self, pixels: Array, ids: list[int]) -> tuple[Array, Array]:
         """The pooled vector and all last states, the text's first."""
-        words, picture = self._words(ids), self._picture(pixels)
+        words, image = self._words(ids), self._image(pixels)
         n = (2 * self.side - 1) ** 2
-        rows = np.zeros((len(words) + len(picture),) * 2, dtype=int)
+        rows = np.zeros((len(words) + len(image),) * 2, dtype=int)
         rows[: len(words), : len(words)] = self._text_rows(len(ids))
         rows[len(words) :, len(words) :] = self._image_rows()
         rows[: len(words), len(words) :] = n + 3
         rows[len(words) :, : len(words)] = n + 4
-        kinds = ["text"] * len(words) + ["image"] * len(picture)
-        states = self._blocks(np.concatenate([words, picture]), kinds, rows, vl=True)
+        kinds = ["text"] * len(words) + ["image"] * len(image)
+        states = self._blocks(np.concatenate([words, image]), kinds, rows, vl=True)
         return np.tanh(self.w["pooler.dense.weight"] @ states[0] + self.w["pooler.dense.bias"]), states
 
-    def _picture(self, pixels: Array) -> Array:
+    def _image(self, pixels: Array) -> Array:
         kernel = self.w["transformer.patch_embed.proj.weight"]
         size = kernel.shape[-1]
         tokens = [self.w["transformer.cls_token"][0, 0]]

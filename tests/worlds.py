@@ -55,7 +55,7 @@ def found(scores: Tensor, graph: InteractionGraph, rest: Tensor) -> float:
 
 
 def write_camps(folder: Path) -> dict[str, Any]:
-    """The camps with their features in the MMRec layout, no pictures; returns the tables of a conf that reads them.
+    """The camps with their features in the MMRec layout, no images; returns the tables of a conf that reads them.
 
     Two of each user's held-out items are for validation, the third is for test.
     """

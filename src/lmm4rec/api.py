@@ -10,7 +10,7 @@ from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.filters import prepare
 from lmm4rec.data.splits import Split, split
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.arguments import check_names
+from lmm4rec.experiments.conf.signature import check_names
 from lmm4rec.experiments.plan import ENCODERS, SOURCES
 from lmm4rec.experiments.run import run
 from lmm4rec.features.extract import encode

@@ -195,7 +195,7 @@ def test_main_offers_the_nearest_model(front: ModuleType) -> None:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A shop on disk, one of its pictures damaged."""
+    """A shop on disk, one of its images damaged."""
     main_arguments = ["example", "my_shop"]
     with pytest.raises(SystemExit):
         main(main_arguments)
@@ -205,7 +205,7 @@ def shop(tmp_path: Path) -> Path:
     return conf
 
 
-def test_a_broken_picture_is_counted_and_listed_and_strict_stops(
+def test_a_broken_image_is_counted_and_listed_and_strict_stops(
     call: Output, shop: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     code, text = call("encode", str(shop), "--strict")
@@ -214,17 +214,17 @@ def test_a_broken_picture_is_counted_and_listed_and_strict_stops(
     assert f"cannot be read: {name}; mend these files" in text
     code, text = call("encode", str(shop))
     assert code == 0
-    assert f"broken pictures: {name}" in text
+    assert f"broken images: {name}" in text
     assert "image: 500 items × 294, 13 without image" in text  # the shop leaves 12 without
     small = ["-s", "train.epochs=1", "-s", "recommender.dim=4"]
     caplog.clear()
     code, text = call("run", str(shop), "-o", "out", *small)
     assert code == 0
-    assert "warning: 1 item of 500 named a picture that could not be read" in caplog.text
+    assert "warning: 1 item of 500 named an image that could not be read" in caplog.text
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["features"] == {"precision": "float32", "broken_images": [name]}
-    assert any("1 item of 500 named a picture" in finding for finding in metrics["data"]["findings"])
-    assert "1 item of 500 named a picture" in (tmp_path / "out" / "report.html").read_text()
+    assert any("1 item of 500 named an image" in finding for finding in metrics["data"]["findings"])
+    assert "1 item of 500 named an image" in (tmp_path / "out" / "report.html").read_text()
     code, text = call("run", str(shop), "-o", "strict", "-s", "features.strict=true", *small)
     assert code == 2
     assert f"cannot be read: {name}" in text

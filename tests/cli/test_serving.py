@@ -11,7 +11,7 @@ import pytest
 import lmm4rec
 from lmm4rec.cli.app import main
 from lmm4rec.core.errors import CheckpointError, DataError, ImageError
-from lmm4rec.experiments.packing import export
+from lmm4rec.experiments.build.bundle import export
 from lmm4rec.serving.answers import NewItem
 
 CONF = {
@@ -27,11 +27,11 @@ Output = Callable[..., tuple[int, str]]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished run of VBPR with pictures and words."""
+    """A finished run of VBPR with images and words."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LMM4REC_CACHE", str(folder / "cache"))
-        lmm4rec.run(CONF, out=folder / "run", shown=False)
+        lmm4rec.run(CONF, out=folder / "run")
         yield folder / "run"
 
 
@@ -89,8 +89,8 @@ def test_export_needs_no_run_and_takes_new_items(call: Output, run: Path, tmp_pa
     bundle = lmm4rec.Bundle.from_pretrained(tmp_path / "shop")
     assert sum(bundle.thumbnail(item) is not None for item in bundle.items) == 2
     whole = lmm4rec.Bundle.load(run)
-    picture = whole.thumbnail("T0001")
-    bundle.add_items([NewItem("mine", whole.fields("T0001"), picture)])
+    image = whole.thumbnail("T0001")
+    bundle.add_items([NewItem("mine", whole.fields("T0001"), image)])
     assert bundle.thumbnail("mine") is not None
     assert bundle.search(whole.title("T0001"), k=2)[0].item in ("mine", "T0001")
     again = tmp_path / "again"
@@ -123,7 +123,7 @@ def test_errors_are_one_message_and_status_2(call: Output, arguments: list[str],
 def test_hostile_items_are_refused_whole(run: Path) -> None:
     bundle = lmm4rec.Bundle.load(run)
     good = NewItem("good", {"title": next(bundle.title(item) for item in bundle.items if bundle.title(item) != item)})
-    with pytest.raises(ImageError, match="is not a picture that can be read"):
+    with pytest.raises(ImageError, match="is not an image that can be read"):
         bundle.add_items([good, NewItem("bad", {"title": "x"}, b"GIF89a or not")])
     with pytest.raises(DataError, match=r"has a text 'titel', the catalog has: .*Did you mean 'title'"):
         bundle.add_items([good, NewItem("bad", {"titel": "x"})])

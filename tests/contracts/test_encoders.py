@@ -30,16 +30,16 @@ from lmm4rec.encoders.sentence import Sentence
 from lmm4rec.encoders.vision import Vision
 from lmm4rec.encoders.vlmo import Vlmo
 from lmm4rec.encoders.words import Words
-from lmm4rec.features.encoded import EncodedItems
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
+from lmm4rec.features.whole_encoder import EncodedItems
 
 REGISTRY = Registry("lmm4rec.encoders", kind="encoder")
 TEXT = "{title}. {description}"
 
 
 class Broken(Noise):
-    """A picture that cannot be read."""
+    """An image that cannot be read."""
 
     def open(self) -> Image.Image:
         raise ImageError("broken")
@@ -163,7 +163,7 @@ def test_the_parts_give_the_same_vectors_from_less(build: Build, name: str) -> N
         for modality in part.dims:
             torch.testing.assert_close(there[modality], expected[modality], atol=1e-5, rtol=1e-4)
             assert torch.equal(has[modality], present[modality])
-        redrawn, retold = Item("0", ITEMS[0].fields, Noise(9)), Item("0", NO_WORDS.fields, ITEMS[0].picture)
+        redrawn, retold = Item("0", ITEMS[0].fields, Noise(9)), Item("0", NO_WORDS.fields, ITEMS[0].image)
         assert (part.content(redrawn) != part.content(ITEMS[0])) == part.reads("image")
         assert (part.content(retold) != part.content(ITEMS[0])) == part.reads("text")
     if len(parts) > 1:
@@ -178,8 +178,8 @@ def test_extraction_finds_its_own_batch_size_and_gives_the_vectors(
     encoder, rows = build(name), len(ITEMS)
     fields = pl.DataFrame([dict(item.fields) for item in ITEMS])
     ids = Vocabulary(item.id for item in ITEMS)
-    catalog = Catalog(ids, fields, tuple(item.picture for item in ITEMS), np.arange(rows), rows)
-    extracted = extract(encoder, catalog, store=FeatureStore(tmp_path), precision=precision, shown=False)
+    catalog = Catalog(ids, fields, tuple(item.image for item in ITEMS), np.arange(rows), rows)
+    extracted = extract(encoder, catalog, store=FeatureStore(tmp_path), precision=precision)
     # bfloat16 has 8 bits, and rounds some hundred times on the way
     tolerance = {"float32": 1e-4, "bfloat16": 0.05}[precision]
     for modality, x in vectors(encoder, ITEMS).items():
@@ -231,9 +231,9 @@ def test_a_template_with_an_unknown_field_is_refused(build: Build, name: str) ->
 
 def test_the_digest_of_an_item_changes_with_what_is_read_and_only_with_that(build: Build) -> None:
     clip, color = build("clip"), build("color")
-    retold = Item("0", ITEMS[0].fields | {"title": "another"}, ITEMS[0].picture)
+    retold = Item("0", ITEMS[0].fields | {"title": "another"}, ITEMS[0].image)
     redrawn = Item("0", ITEMS[0].fields, Noise(9))
-    priced = Item("other id", ITEMS[0].fields | {"price": "3"}, ITEMS[0].picture)
+    priced = Item("other id", ITEMS[0].fields | {"price": "3"}, ITEMS[0].image)
     assert clip.content(ITEMS[0]) == clip.content(priced)
     assert len({clip.content(item) for item in (ITEMS[0], retold, redrawn)}) == 3
     assert color.content(ITEMS[0]) == color.content(retold) != color.content(redrawn)
@@ -310,7 +310,7 @@ def test_a_color_encoder_tells_colors_and_directions_apart() -> None:
         def open(self) -> Image.Image:
             return self.image  # type: ignore[attr-defined]
 
-    def picture(color: tuple[int, int, int], *, upright: bool) -> Item:
+    def image(color: tuple[int, int, int], *, upright: bool) -> Item:
         stripes = np.full((64, 64, 3), 255, np.uint8)
         for start in range(0, 64, 8):
             stripes[(slice(None), slice(start, start + 4)) if upright else (slice(start, start + 4), slice(None))] = (
@@ -318,11 +318,11 @@ def test_a_color_encoder_tells_colors_and_directions_apart() -> None:
             )
         return Item("x", {}, Flat(Image.fromarray(stripes)))
 
-    pictures = [
-        picture((220, 20, 20), upright=True), picture((190, 40, 40), upright=True),
-        picture((20, 20, 220), upright=True), picture((220, 20, 20), upright=False),
+    images = [
+        image((220, 20, 20), upright=True), image((190, 40, 40), upright=True),
+        image((20, 20, 220), upright=True), image((220, 20, 20), upright=False),
     ]  # fmt: skip
-    x = vectors(Color(), pictures)["image"]
+    x = vectors(Color(), images)["image"]
     near, other_color, other_direction = (x[0] @ x[1:].T).tolist()
     assert near > 0.95
     assert near > other_color + 0.05
@@ -345,12 +345,12 @@ def test_in_training_it_gives_the_vectors_of_the_store_and_takes_gradient(
     encoder, items = build(name), [*ITEMS, NO_PICTURE, Item("b", ITEMS[0].fields, Broken(9)), NO_WORDS]
     fields = pl.DataFrame([dict(item.fields) for item in items], schema={"title": pl.String, "description": pl.String})
     ids = Vocabulary([item.id for item in items])
-    catalog = Catalog(ids, fields, tuple(item.picture for item in items), np.arange(8), 8)
+    catalog = Catalog(ids, fields, tuple(item.image for item in items), np.arange(8), 8)
     store = FeatureStore(tmp_path)
-    stored = extract(encoder, catalog, store=store, precision="float32", batch_size=16, workers=0, shown=False)
+    stored = extract(encoder, catalog, store=store, precision="float32", batch_size=16, workers=0)
     rows = torch.tensor([0, 5, 6, 7, 3])
     for memory_mb in (64, 1):
-        made = EncodedItems(encoder, items, False, inputs_mb=memory_mb)
+        made = EncodedItems(encoder, items, inputs_mb=memory_mb)
         made.inputs.in_memory &= memory_mb > 1
         vectors = made(rows)
         for modality, expected in stored.features.items():
@@ -367,4 +367,4 @@ def test_in_training_it_gives_the_vectors_of_the_store_and_takes_gradient(
 @pytest.mark.parametrize("name", ["color", "words"])
 def test_an_encoder_without_weights_cannot_be_trained(build: Build, name: str) -> None:
     with pytest.raises(ConfigError, match="has no weights to train"):
-        EncodedItems(build(name), ITEMS, False)
+        EncodedItems(build(name), ITEMS)

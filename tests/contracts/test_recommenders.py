@@ -43,7 +43,7 @@ def train(recommender: Recommender, features: Features, *, epochs: int = 60) -> 
     graph = recommender.graph
     sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=64, negatives=1)
     trainer = Trainer(epochs=epochs, learning_rate=0.02, evaluate_every=epochs, metric="loss", device="cpu")
-    trainer.fit(Ranking(recommender, Frozen(features)), sampler, dict, shown=False)
+    trainer.fit(Ranking(recommender, Frozen(features)), sampler, dict)
     return recommender
 
 
@@ -186,7 +186,7 @@ def test_what_an_item_lacks_moves_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NEEDS_CONTENT if name not in ITEM_GRAPH])
 def test_missing_modality_contributes_nothing(name: str) -> None:
-    """What pictures are turned into doesn't move an item without picture and without likes, not even by an offset."""
+    """What images are turned into doesn't move an item without image and without likes, not even by an offset."""
     graph, _ = camps()
     liked = graph.items != 4
     graph = InteractionGraph(graph.users[liked], graph.items[liked], graph.n_users, graph.n_items)
@@ -196,12 +196,12 @@ def test_missing_modality_contributes_nothing(name: str) -> None:
     with torch.no_grad():
         before = recommender.embed(features).items[4]
         parameters = recommender.named_parameters()  # a layer of MMGCN's also works on ids, whatever the item lacks
-        of_pictures = [x for part, x in parameters if "image" in part.split(".") and not part.startswith("layers.")]
-        for parameter in of_pictures:
+        of_images = [x for part, x in parameters if "image" in part.split(".") and not part.startswith("layers.")]
+        for parameter in of_images:
             if len(parameter) != graph.n_users:
                 parameter.mul_(3.0).add_(0.1)
         after = recommender.embed(features).items
-    assert of_pictures
+    assert of_images
     assert torch.equal(after[4], before)
     assert not torch.equal(after[5], before)
 

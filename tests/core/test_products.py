@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmm4rec.core.products import dot_products
+from lmm4rec.core.dot_products import dot_products
 
 
 @pytest.mark.parametrize(

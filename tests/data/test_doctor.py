@@ -34,9 +34,9 @@ def sick(tmp_path: Path) -> Dataset:
     noise.save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("RGB", (64, 64))])
     Image.new("I;16", (40, 40), 9).save(tmp_path / "deep.png")
     first = "good.png twin.png cut.png page.jpg huge.png tiny.png cmyk.jpg gray.png"
-    pictures = [*first.split(), "alpha.png", "turned.jpg", "moving.gif", "deep.png", "none.png", "../out.png", None]
+    images = [*first.split(), "alpha.png", "turned.jpg", "moving.gif", "deep.png", "none.png", "../out.png", None]
     titles = ["same", "same", "", "  ", *(f"title {row}" for row in range(4, 15))]
-    items = pl.DataFrame({"item_id": range(15), "title": titles, "image": pictures})
+    items = pl.DataFrame({"item_id": range(15), "title": titles, "image": images})
     log = pl.DataFrame(
         {"user_id": [1, 1, 1, 1, 1, 2], "item_id": [0, 0, 0, 0, 0, 1], "timestamp": [0, 1, 2, 3, 4, 86_400]}
     )
@@ -50,7 +50,7 @@ def sick(tmp_path: Path) -> Dataset:
 
 
 def test_everything_is_found_and_counted(sick: Dataset) -> None:
-    findings = {finding.kind: finding for finding in examine(sick, shown=False)}
+    findings = {finding.kind: finding for finding in examine(sick)}
     assert {kind: (finding.level, finding.count) for kind, finding in findings.items()} == {
         "image-outside-folder": ("warning", 1),
         "missing-image": ("warning", 1),
@@ -65,7 +65,7 @@ def test_everything_is_found_and_counted(sick: Dataset) -> None:
         "gray-image": ("note", 1),
         "deep-image": ("note", 1),
         "duplicate-image": ("note", 2),
-        "no-picture": ("note", 2),
+        "no-image": ("note", 2),
         "no-text": ("warning", 2),
         "empty-text": ("note", 2),
         "duplicate-text": ("note", 2),
@@ -85,7 +85,7 @@ def test_everything_is_found_and_counted(sick: Dataset) -> None:
 
 def test_earlier_findings_are_passed_on(sick: Dataset) -> None:
     noted = sick.noting(Finding("k-core", "note", 3, "the 5-core removed 3 users"))
-    assert "k-core" in {finding.kind for finding in examine(noted, shown=False)}
+    assert "k-core" in {finding.kind for finding in examine(noted)}
 
 
 def test_description(sick: Dataset) -> None:
@@ -96,7 +96,7 @@ def test_description(sick: Dataset) -> None:
         "density": 0.2,
         "median per user": 3.0,
         "median per item": 0.0,
-        "items with a picture": 13,
+        "items with an image": 13,
         "items with words": 13,
         "feature files": "image, text",
         "first": "1970-01-01",
@@ -107,5 +107,5 @@ def test_description(sick: Dataset) -> None:
 def test_a_log_without_content_is_no_disease() -> None:
     log = pl.DataFrame({"user_id": [1] * 5, "item_id": range(5)})
     data = load(interactions=log)
-    assert {finding.kind for finding in examine(data, shown=False)} == {"no-items-table", "rare-item"}
+    assert {finding.kind for finding in examine(data)} == {"no-items-table", "rare-item"}
     assert "first" not in describe(data)

@@ -1,4 +1,4 @@
-"""Pictures of every mode and in every state of disrepair."""
+"""Images of every mode and in every state of disrepair."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_missing_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", bytes(range(256))])
-def test_what_is_no_picture_is_said(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_image_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(NotAnImageError, match=r"a\.jpg"):
         ImageFile(tmp_path / "a.jpg").open()
@@ -110,7 +110,7 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
             ImageFile(tmp_path / "a.png").open()
 
 
-def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     Image.new("1", (10_000, 9_000)).save(tmp_path / "a.png")
     with pytest.raises(HugeImageError, match=r"a\.png"):
         ImageFile(tmp_path / "a.png").open()
@@ -153,9 +153,9 @@ def test_paths_that_leave_the_folder_are_refused_and_counted(tmp_path: Path) -> 
         "../shop-b.png",
     ]
     names = [*good, *bad, "images/none.png", None, "x" * 300, "a\0b"]
-    pictures, findings = locate(names, folder, [str(row) for row in range(len(names))])
-    assert [picture is not None for picture in pictures] == [True] * 4 + [False] * 7 + [True, False, False, False]
-    assert all(picture.open().size == (1, 1) for picture in pictures[:4] if picture)
+    images, findings = locate(names, folder, [str(row) for row in range(len(names))])
+    assert [image is not None for image in images] == [True] * 4 + [False] * 7 + [True, False, False, False]
+    assert all(image.open().size == (1, 1) for image in images[:4] if image)
     assert {finding.kind: finding.count for finding in findings} == {"image-outside-folder": 9, "missing-image": 1}
     assert "item 4: ../outside/b.png" in findings[0].examples
 

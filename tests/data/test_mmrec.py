@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lmm4rec.core.errors import DataError
-from lmm4rec.data.shipped import read_shipped
+from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.data.sources.mmrec import load
 
 LOG = "userID\titemID\trating\ttimestamp\tx_label\n0\t1\t5.0\t100\t0\n1\t0\t4.0\t200\t1\n0\t2\t3.0\t300\t2\n"

@@ -10,7 +10,7 @@ import pytest
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.data.export import write_mmrec
-from lmm4rec.data.shipped import read_shipped
+from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.data.sources import mmrec, table
 from lmm4rec.data.splits import Split, split
 

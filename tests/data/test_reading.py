@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from lmm4rec.core.errors import DataError
-from lmm4rec.data.reading import read_table
+from lmm4rec.data.table_files import read_table
 
 
 def write(folder: Path, name: str, text: str) -> Path:

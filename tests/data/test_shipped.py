@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
-from lmm4rec.data.shipped import read_shipped
+from lmm4rec.data.feature_files import read_shipped
 
 ROWS = np.arange(12, dtype=np.float16).reshape(4, 3)
 

@@ -46,7 +46,7 @@ def test_a_whole_shop(tmp_path: Path) -> None:
     assert dict(data.catalog[0].fields) == {"title": "Ärmel 👕", "tags": "X, Y, Z"}
     assert dict(data.catalog[1].fields) == {"title": "שלום עולם", "tags": ""}
     assert dict(data.catalog[2].fields) == {"title": "", "tags": ""}
-    assert data.catalog.has_picture.tolist() == [True, False, True]
+    assert data.catalog.has_image.tolist() == [True, False, True]
     assert kinds(data) == {"unused-column": 1, "missing-image": 1}
     assert data.findings[0].examples == ("year",)
 
@@ -109,7 +109,7 @@ def test_columns_by_name_and_separator(tmp_path: Path) -> None:
     assert data.interactions.ratings.tolist() == [5]
     assert data.interactions.timestamps.tolist() == [1_580_428_800]
     assert dict(data.catalog[0].fields) == {"name": "a, b", "year": "1990"}
-    assert data.catalog.pictures[0].open().size == (2, 2)
+    assert data.catalog.images[0].open().size == (2, 2)
     assert data.findings == ()
 
 
@@ -233,5 +233,5 @@ def test_films(shared: Path) -> None:
     assert k_core(liked, 5, 5).fingerprint == liked.fingerprint
     empty = (films.catalog.fields["description"] == "").sum()
     assert empty == 1_660
-    assert films.catalog.has_picture.all()
+    assert films.catalog.has_image.all()
     assert set(films.catalog.shipped) == {"image", "text"}

@@ -13,10 +13,10 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.registry import Registry, hyper_parameters
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
-from lmm4rec.data.toyshop.attributes import VALUES
-from lmm4rec.data.toyshop.log import draw_log
-from lmm4rec.data.toyshop.words import SECOND_LINES, SHOP_LINES, describe
-from lmm4rec.data.toyshop.world import World, make_catalog, make_world
+from lmm4rec.toyshop.attributes import VALUES
+from lmm4rec.toyshop.descriptions import SECOND_LINES, SHOP_LINES, describe
+from lmm4rec.toyshop.purchases import draw_log
+from lmm4rec.toyshop.world import World, make_catalog, make_world
 
 SMALL = {"users": 40, "items": 60, "interactions": 500}
 LOOK_WORDS = re.compile(  # the words for looks, written down here once more
@@ -48,7 +48,7 @@ def digest(data: Dataset) -> str:
     seen = hashlib.sha256()
     for item in data.catalog:
         seen.update(repr(item.id).encode() + repr(dict(item.fields)).encode())
-        seen.update(item.picture.open().tobytes() if item.picture else b"none")
+        seen.update(item.image.open().tobytes() if item.image else b"none")
     log = data.interactions
     for column in (log.users, log.items, log.ratings, log.timestamps):
         assert column is not None
@@ -88,17 +88,17 @@ def test_who_buys_much_and_what_is_bought_much(world: World) -> None:
     assert 10 <= (of_item < 5).sum() <= 50
 
 
-def test_a_few_items_lack_the_picture_and_a_few_the_words(world: World) -> None:
-    without_picture = ~world.catalog.has_picture
+def test_a_few_items_lack_the_image_and_a_few_the_words(world: World) -> None:
+    without_image = ~world.catalog.has_image
     without_words = np.array([not said for said in texts(world.catalog)])
-    assert 10 <= without_picture.sum() <= 15
+    assert 10 <= without_image.sum() <= 15
     assert 8 <= without_words.sum() <= 15
-    assert not (without_picture & without_words).any()
+    assert not (without_image & without_words).any()
 
 
 def test_even_the_smallest_shop_has_items_that_lack_something() -> None:
     data = make_world(seed=0, users=2, items=20, interactions=12).dataset()
-    assert (~data.catalog.has_picture).sum() == 1
+    assert (~data.catalog.has_image).sum() == 1
     assert sum(not said for said in texts(data.catalog)) == 1
     assert (data.interactions.item_counts(20) == 0).any()
 
@@ -211,7 +211,7 @@ def test_rarely_bought_items_are_found_by_their_attributes_and_not_by_company(wo
     assert min(looks, words) > 1.5 * company
 
 
-def test_words_always_tell_what_the_picture_cannot() -> None:
+def test_words_always_tell_what_the_image_cannot() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
         values = {name: str(rng.choice(known)) for name, known in VALUES.items()}
@@ -241,9 +241,9 @@ def test_words_vary(world: World) -> None:
     assert len(set(said)) == len(said)
 
 
-def test_no_two_pictures_are_alike(world: World) -> None:
-    shown = [picture for picture in world.catalog.pictures if picture]
-    assert len({picture.open().tobytes() for picture in shown}) == len(shown)
+def test_no_two_images_are_alike(world: World) -> None:
+    shown = [image for image in world.catalog.images if image]
+    assert len({image.open().tobytes() for image in shown}) == len(shown)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -251,10 +251,10 @@ def test_the_second_catalog_has_nothing_of_the_shop(seed: int) -> None:
     shop, second = make_world(seed=seed).catalog, make_catalog(seed=seed)
     assert not set(SHOP_LINES) & set(SECOND_LINES)
     assert len(second) == 2_000
-    assert second.has_picture.all()
+    assert second.has_image.all()
     assert all(texts(second))
     assert not set(shop.ids) & set(second.ids)
     assert not set(texts(shop)) & set(texts(second))
-    drawn = {picture.digest() for picture in second.pictures if picture}
+    drawn = {image.digest() for image in second.images if image}
     assert len(drawn) == 2_000
-    assert not drawn & {picture.digest() for picture in shop.pictures if picture}
+    assert not drawn & {image.digest() for image in shop.images if image}

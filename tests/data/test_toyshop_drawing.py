@@ -1,4 +1,4 @@
-"""The toy shop's pictures: what they show, that they repeat, and the curves they are made of."""
+"""The toy shop's images: what they show, that they repeat, and the curves they are made of."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pickle
 import numpy as np
 import pytest
 
-from lmm4rec.core.types import Picture
-from lmm4rec.data.toyshop.attributes import CATEGORIES, COLORS, PATTERNS
-from lmm4rec.data.toyshop.drawing import Drawing, random_drawing
-from lmm4rec.data.toyshop.outlines import outline
-from lmm4rec.data.toyshop.shapes import SHAPES
+from lmm4rec.core.types import ItemImage
+from lmm4rec.toyshop.attributes import CATEGORIES, COLORS, PATTERNS
+from lmm4rec.toyshop.drawing import Drawing, random_drawing
+from lmm4rec.toyshop.outlines import outline
+from lmm4rec.toyshop.shapes import SHAPES
 
 VARIANTS = [(category, variant) for category, variants in SHAPES.items() for variant in range(len(variants))]
 TYPICAL = {  # what people call by these names, near the CSS colors; purple as in XKCD's survey
@@ -32,7 +32,7 @@ def test_every_category_has_a_shape() -> None:
 
 
 @pytest.mark.parametrize(("category", "variant"), VARIANTS)
-def test_a_thing_fills_its_picture_and_is_not_cut(category: str, variant: int) -> None:
+def test_a_thing_fills_its_image_and_is_not_cut(category: str, variant: int) -> None:
     extreme = {"size": 0.88, "x": 2.0, "y": 2.0, "angle": 7.0, "stretch": 1.06}
     red, blue = (Drawing(category, color, "plain", variant=variant, **extreme) for color in ("red", "sky blue"))
     assert red.open().size == (64, 64)
@@ -61,7 +61,7 @@ def test_every_pattern_looks_different() -> None:
 
 def test_a_drawing_repeats_and_can_be_sent_to_another_process() -> None:
     drawing = random_drawing("kite", "red", "stars", np.random.default_rng(0))
-    assert isinstance(drawing, Picture)
+    assert isinstance(drawing, ItemImage)
     copy = pickle.loads(pickle.dumps(drawing))
     assert copy == drawing
     assert copy.digest() == drawing.digest()

@@ -1,4 +1,4 @@
-"""Checkpoints that lack weights, draw at random or prepare pictures in another way are not taken in silence."""
+"""Checkpoints that lack weights, draw at random or prepare images in another way are not taken in silence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZES = {
 
 
 class Drawn:
-    """A picture of noise."""
+    """An image of noise."""
 
     def open(self) -> Image.Image:
         return Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8))
@@ -57,7 +57,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copy_with(tiny: Path, folder: Path, **preprocessing: object) -> str:
-    """A copy of the tiny CLIP whose pictures are prepared in another way."""
+    """A copy of the tiny CLIP whose images are prepared in another way."""
     shutil.copytree(tiny, folder, dirs_exist_ok=True)
     path = folder / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | preprocessing))
@@ -96,7 +96,7 @@ def test_a_model_that_hides_patches_at_random_is_refused(tmp_path: Path) -> None
 
 
 def test_a_model_that_needs_words_is_no_vision_model(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match=r"CLIPModel .* gives no vector for a picture alone"):
+    with pytest.raises(ConfigError, match=r"CLIPModel .* gives no vector for an image alone"):
         Vision(checkpoint=str(tiny))
 
 
@@ -111,7 +111,7 @@ def vit() -> tuple[Any, Any]:
 
 
 def dinov2() -> tuple[Any, Any]:
-    sizes = SIZES | {"image_size": 40}  # larger than the pictures, as in the released ones: positions are interpolated
+    sizes = SIZES | {"image_size": 40}  # larger than the images, as in the released ones: positions are interpolated
     crop = {"height": 32, "width": 32}
     processor = transformers.BitImageProcessorPil(size={"shortest_edge": 36}, crop_size=crop)
     return transformers.Dinov2Model(transformers.Dinov2Config(**sizes)), processor
@@ -124,9 +124,9 @@ def test_vision_vectors_are_the_librarys_pooled_output(make: Callable[[], tuple[
         model, processor = make()
     for part in (model, processor):
         part.save_pretrained(tmp_path)
-    picture = ITEM.picture
-    assert picture is not None
-    pixels = processor(images=picture.open(), return_tensors="pt")
+    image = ITEM.image
+    assert image is not None
+    pixels = processor(images=image.open(), return_tensors="pt")
     with torch.inference_mode():
         pooled = model.eval()(**pixels).pooler_output.flatten(1)
         encoder = Vision(checkpoint=str(tmp_path))
@@ -151,13 +151,13 @@ def test_feature_maps_are_averaged_over_places(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "given", [{"do_center_crop": False}, {"resample": 1}, {"do_normalize": False}, {"size": {"height": 32, "width": 9}}]
 )
-def test_clip_refuses_pictures_prepared_in_another_way(tiny: Path, tmp_path: Path, given: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=rf"prepares pictures with {next(iter(given))} = "):
+def test_clip_refuses_images_prepared_in_another_way(tiny: Path, tmp_path: Path, given: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=rf"prepares images with {next(iter(given))} = "):
         Clip(checkpoint=copy_with(tiny, tmp_path, **given))
 
 
 def test_clip_reads_what_transformers_writes(tiny: Path, tmp_path: Path) -> None:
-    """One file for pictures and words in version 5; sizes as plain numbers in the oldest checkpoints."""
+    """One file for images and words in version 5; sizes as plain numbers in the oldest checkpoints."""
     processor = transformers.CLIPImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32})
     folder = Path(copy_with(tiny, tmp_path / "new"))
     (folder / "preprocessor_config.json").unlink()

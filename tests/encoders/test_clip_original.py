@@ -237,7 +237,7 @@ def cubic(old: int, new: int) -> Tensor:
 
 
 @pytest.mark.parametrize("grid", [3, 7, 8])
-def test_pictures_of_another_size_get_interpolated_positions(grid: int, tmp_path: Path) -> None:
+def test_images_of_another_size_get_interpolated_positions(grid: int, tmp_path: Path) -> None:
     model, other = original(Size(grid=4)), original(Size(grid=grid))
     table = model.visual.positional_embedding.detach()
     matrix = cubic(4, grid)

@@ -1,4 +1,4 @@
-"""`dual` against the forward pass of transformers' own models, each with the tokenizer and pictures of its family."""
+"""`dual` against the forward pass of transformers' own models, each with the tokenizer and images of its family."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LENGTH = 16
 
 @dataclass(frozen=True)
 class Noise:
-    """A picture drawn from a seed."""
+    """An image drawn from a seed."""
 
     seed: int
 
@@ -172,9 +172,9 @@ def test_vectors_are_those_of_the_library(folder: Path) -> None:
         text = {"input_ids": tokenizer(lower, padding="max_length", **words)["input_ids"]}
     else:
         text = tokenizer(TEXTS, padding=True, **words)
-    pictures = processor(images=[item.picture.open() for item in ITEMS if item.picture], return_tensors="pt")
+    images = processor(images=[item.image.open() for item in ITEMS if item.image], return_tensors="pt")
     with torch.inference_mode():
-        expected = model(**text, **pictures)
+        expected = model(**text, **images)
     encoder = Dual(checkpoint=str(folder), text="{title}")
     with torch.inference_mode():
         got = encoder(encoder.prepare(ITEMS))

@@ -16,8 +16,8 @@ from PIL import Image
 from lmm4rec.core.types import Item
 from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.sentence import Sentence
-from lmm4rec.nn.clip_layout import MEAN, STD
 from lmm4rec.nn.pixels import fit_and_crop, squash, to_tensor
+from lmm4rec.nn.transformers.clip.original_layout import MEAN, STD
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 
 from layered import ENCODERS, build, complete_inputs
 from lmm4rec.encoders.color import Color
-from lmm4rec.nn.towers import upper_parameters
+from lmm4rec.nn.transformers.towers import upper_parameters
 
 
 @pytest.mark.parametrize("name", ENCODERS)

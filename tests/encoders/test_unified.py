@@ -13,14 +13,14 @@ from PIL import Image
 import lmm4rec
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Inputs, Item
-from lmm4rec.data.toyshop.world import make_catalog
 from lmm4rec.encoders.beit3 import Beit3
 from lmm4rec.encoders.vlmo import Vlmo
+from lmm4rec.experiments.conf.spec import Spec
 from lmm4rec.experiments.plan import make_encoder, make_plan
-from lmm4rec.experiments.spec import Spec
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
-from lmm4rec.training.tuning import fit_pairs
+from lmm4rec.toyshop.world import make_catalog
+from lmm4rec.training.finetuning import fit_pairs
 
 pytest.importorskip("sentencepiece")
 pytest.importorskip("tokenizers")
@@ -60,11 +60,11 @@ def load(folders: dict[str, str], name: str, **options: Any) -> Any:
 def test_what_the_inputs_lack_is_left_out(folders: dict[str, str], name: str) -> None:
     encoder = load(folders, name, outputs=ALL)
     whole = encoder.prepare(ITEMS)
-    words, picture = whole._replace(pixels=None, has_image=None), Inputs(whole.pixels)
+    words, image = whole._replace(pixels=None, has_image=None), Inputs(whole.pixels)
     with torch.inference_mode():
         everything = encoder(whole)
         assert set(everything) == {"image", "text", "fused"}
-        for inputs, modality in ((words, "text"), (picture, "image")):
+        for inputs, modality in ((words, "text"), (image, "image")):
             alone = encoder(inputs)
             assert set(alone) == set(encoder.present(inputs)) == {modality}
             torch.testing.assert_close(alone[modality], everything[modality])
@@ -75,9 +75,9 @@ def test_what_the_inputs_lack_is_left_out(folders: dict[str, str], name: str) ->
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_fused_vector_takes_picture_and_words(folders: dict[str, str], name: str, tmp_path: Path) -> None:
+def test_a_fused_vector_takes_image_and_words(folders: dict[str, str], name: str, tmp_path: Path) -> None:
     encoder = load(folders, name, outputs="fused")
-    items = [ITEMS[0], Item("no picture", ITEMS[0].fields), Item("no words", {"title": ""}, Drawn(0))]
+    items = [ITEMS[0], Item("no image", ITEMS[0].fields), Item("no words", {"title": ""}, Drawn(0))]
     inputs = encoder.prepare(items)
     assert encoder.present(inputs)["fused"].tolist() == [True, False, False]
     with torch.inference_mode():
@@ -86,7 +86,7 @@ def test_a_fused_vector_takes_picture_and_words(folders: dict[str, str], name: s
     assert vectors.isfinite().all()
     assert encoder.content(ITEMS[0]) != encoder.content(Item("0", ITEMS[0].fields, Drawn(9)))
     assert encoder.content(ITEMS[0]) != encoder.content(Item("0", {"title": "other"}, Drawn(0)))
-    features = extract(encoder, make_catalog(seed=0, items=6), store=FeatureStore(tmp_path), shown=False).features
+    features = extract(encoder, make_catalog(seed=0, items=6), store=FeatureStore(tmp_path)).features
     assert features["fused"].shape == (6, encoder.dims["fused"])
 
 
@@ -168,11 +168,11 @@ def test_the_fingerprint_knows_settings_and_vocabulary(folders: dict[str, str], 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_tiny_model_is_tuned_on_pairs(folders: dict[str, str], name: str) -> None:
     encoder = load(folders, name, drop_path=0.1)
-    pairs = [Item(item.id, {"title": item.fields["title"]}, item.picture) for item in make_catalog(seed=3, items=48)]
+    pairs = [Item(item.id, {"title": item.fields["title"]}, item.image) for item in make_catalog(seed=3, items=48)]
     scale = encoder.logit_scale.item()
     options: dict[str, Any] = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "patience": 0}
     options |= {"precision": "float32", "vl_weight": 0.0, "matching_weight": 0.0}
-    rows = fit_pairs(encoder, [item for item in pairs if item.picture is not None], None, False, **options).rows
+    rows = fit_pairs(encoder, [item for item in pairs if item.image is not None], None, **options).rows
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert encoder.logit_scale.item() != scale
 

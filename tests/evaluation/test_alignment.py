@@ -55,7 +55,7 @@ def test_the_gap_is_the_distance_of_the_means() -> None:
 
 
 def test_retrieval_recall_by_hand() -> None:
-    """Pictures 0 and 1 find their words first; picture 2 finds those of 0 before its own, and its words likewise."""
+    """Images 0 and 1 find their words first; image 2 finds those of 0 before its own, and its words likewise."""
     text = F.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -0.2]]), dim=1)
     image = F.normalize(torch.tensor([[1.0, 0.0], [0.1, 1.0], [1.0, 0.3]]), dim=1)
     recall = retrieval_recall(image, text, ks=(1, 2, 3))

@@ -11,18 +11,18 @@ from safetensors.torch import load_file
 
 from layered import build, catalog, complete_inputs
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.experiments.adapters import make_item_vectors
-from lmm4rec.experiments.dry_run import estimate_run
-from lmm4rec.experiments.end2end import save_item_vectors
-from lmm4rec.experiments.estimate_end2end import encodings, looks
+from lmm4rec.experiments.build.adapters import make_item_vectors
+from lmm4rec.experiments.build.end2end import save_item_vectors
+from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.conf.spec import load_spec
+from lmm4rec.experiments.estimate.dry_run import estimate_run
+from lmm4rec.experiments.estimate.end2end import encodings, looks
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.run import run
-from lmm4rec.experiments.spec import load_spec
-from lmm4rec.experiments.workbench import Workbench
-from lmm4rec.features.side import SavedSide
+from lmm4rec.features.side_files import SavedSide
 from lmm4rec.serving.answers import NewItem
-from lmm4rec.serving.encoding import Reader
+from lmm4rec.serving.bundle_encoder import Reader
 from lmm4rec.training.sampler import TripleSampler
 
 CONF: dict[str, Any] = {
@@ -51,7 +51,7 @@ def test_a_run_with_an_adapter_changes_what_ranks_and_says_what_it_took(
 ) -> None:
     if adapter == "lora":
         pytest.importorskip("peft")
-    result = run(conf(adapter, precision="float32", **own), out=tmp_path / "run", shown=False)
+    result = run(conf(adapter, precision="float32", **own), out=tmp_path / "run")
     cost = result.metrics["cost"]
     assert cost["trainable_encoder_parameters"] > 0
     assert cost["encoded"] > 0
@@ -73,7 +73,7 @@ def _takes_new_items_like_the_run(result: Result, folder: Path) -> None:
     kept = load_file(next((folder / "run" / "bundle").glob("features-*.safetensors")))
     for modality, x in reader.read(items[:]).items():
         torch.testing.assert_close(x, kept[modality].float(), atol=1e-3, rtol=0)
-    bundle.add_items([NewItem("new", items[3].fields, items[3].picture)])
+    bundle.add_items([NewItem("new", items[3].fields, items[3].image)])
     vectors, columns = bundle.scorer.items, bundle.scorer.parts["image"]  # type: ignore[attr-defined]
     torch.testing.assert_close(vectors[-1, columns], vectors[3, columns], atol=1e-3, rtol=1e-2)
 
@@ -85,7 +85,7 @@ def test_what_is_saved_gives_the_vectors_that_were_learned(adapter: str, layered
     frozen = encoder(complete_inputs(encoder))
     options = {"last": {"blocks": 1}, "side": {"dim": 8}, "lora": {"rank": 2}}[adapter]
     encoding = {"root": tmp_path / "states", "precision": "float32"} if adapter != "lora" else {}
-    vectors = make_item_vectors(encoder, catalog(), adapter, encoding, shown=False, **options)  # type: ignore[arg-type]
+    vectors = make_item_vectors(encoder, catalog(), adapter, encoding, **options)  # type: ignore[arg-type]
     with torch.no_grad():
         for weight in vectors.parameters():
             if weight.requires_grad:
@@ -165,4 +165,4 @@ def test_an_adapter_without_training_is_refused() -> None:
 
 def test_layers_that_are_not_there_stop_a_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="top 3 blocks are to train, but the image tower of Clip has 2"):
-        run(conf("last", blocks=3), out=tmp_path / "run", shown=False)
+        run(conf("last", blocks=3), out=tmp_path / "run")

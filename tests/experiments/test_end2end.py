@@ -15,13 +15,13 @@ from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.encoders.clip import Clip
+from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.run import make_recommender, run
-from lmm4rec.experiments.spec import load_spec
-from lmm4rec.experiments.workbench import Workbench
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
-from lmm4rec.training import checkpoint
+from lmm4rec.training import state
 
 Conf = dict[str, Any]
 
@@ -44,19 +44,19 @@ def conf(**features: Any) -> Conf:
 
 
 def best_weights(folder: Path) -> dict[str, Tensor]:
-    best = checkpoint.load(folder / "checkpoint" / "state.safetensors").best
+    best = state.load(folder / "checkpoint" / "state.safetensors").best
     return {name.removeprefix("recommender."): x for name, x in best.items() if name.startswith("recommender.")}
 
 
 def test_what_is_ranked_and_what_is_saved_are_of_the_final_weights(tmp_path: Path) -> None:
     given = conf(end2end={"max_items": 16, "validate_on": "table"})
-    result = run(given, out=tmp_path / "run", shown=False)
+    result = run(given, out=tmp_path / "run")
     plan, bench = make_plan(load_spec(given)), Workbench()
     split = bench.split(plan)
     trained = Clip.from_pretrained(tmp_path / "run" / "encoder")
     store = FeatureStore(tmp_path / "store")
-    features = extract(trained, split.dataset.catalog, store=store, precision="float32", shown=False).features
-    before = bench.content(plan, split.dataset.catalog, shown=False).features
+    features = extract(trained, split.dataset.catalog, store=store, precision="float32").features
+    before = bench.content(plan, split.dataset.catalog).features
     assert all((features[modality] - before[modality]).abs().max() > 1e-3 for modality in ("image", "text"))
     recommender = make_recommender(plan, split, features)
     recommender.load_state_dict(best_weights(tmp_path / "run"))
@@ -67,7 +67,7 @@ def test_what_is_ranked_and_what_is_saved_are_of_the_final_weights(tmp_path: Pat
 
 def test_its_cost_is_on_record(tmp_path: Path) -> None:
     """Two batches an epoch that meet all 40 items or nearly, and a look at all of them before each validation."""
-    result = run(conf(end2end={"max_items": 10}), out=tmp_path / "run", shown=False)
+    result = run(conf(end2end={"max_items": 10}), out=tmp_path / "run")
     cost, rows = result.metrics["cost"], result.history
     assert [row["encoded"] for row in rows] == [20, 20]
     assert [row["refreshed"] for row in rows] == [40, 40]
@@ -86,7 +86,7 @@ def test_the_trained_side_of_a_pair_is_saved(tmp_path: Path) -> None:
     given = conf(end2end={"every": "epoch"})
     image = {"name": "clip", "checkpoint": "tiny", "outputs": "image"}
     given["encoder"] = {"name": "paired", "image": image, "text": {"name": "words", "dim": 8}}
-    run(given, {"train.epochs": 1}, out=tmp_path / "run", shown=False)
+    run(given, {"train.epochs": 1}, out=tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "encoder").iterdir()] == ["image"]
     assert set(Clip.from_pretrained(tmp_path / "run" / "encoder" / "image").dims) == {"image"}
 
@@ -101,7 +101,7 @@ def test_the_trained_side_of_a_pair_is_saved(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, overrides: Conf, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        run(conf(), overrides, out=tmp_path / "run", shown=False)
+        run(conf(), overrides, out=tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -13,18 +13,18 @@ from lmm4rec.core.errors import ConfigError, TrainingError
 from lmm4rec.core.files import read_json
 from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.data.catalog import Catalog
-from lmm4rec.data.toyshop.world import make_catalog
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.beit3 import Beit3
 from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.dual import Dual
 from lmm4rec.encoders.vlmo import Vlmo
-from lmm4rec.experiments import pretrained
-from lmm4rec.experiments.estimate import Estimate, estimate_tuning, readable
+from lmm4rec.experiments.build import own_encoders
+from lmm4rec.experiments.conf.spec import load_spec
+from lmm4rec.experiments.estimate.finetuning import Estimate, estimate_tuning, readable
 from lmm4rec.experiments.plan import make_encoder, make_plan
 from lmm4rec.experiments.run import run
-from lmm4rec.experiments.spec import load_spec
-from lmm4rec.training.tuning import fit_pairs
+from lmm4rec.toyshop.world import make_catalog
+from lmm4rec.training.finetuning import fit_pairs
 
 pytest.importorskip("transformers")
 pytest.importorskip("sentencepiece")
@@ -45,7 +45,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make(name: str, catalog: Catalog, **more: Any) -> Encoder:
-    return make_encoder({"name": name, "checkpoint": "tiny", "text": "{title}"} | more, catalog, shown=False)
+    return make_encoder({"name": name, "checkpoint": "tiny", "text": "{title}"} | more, catalog)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -53,14 +53,14 @@ def test_a_tuned_folder_is_a_checkpoint(name: str, catalog: Catalog) -> None:
     """Named in a conf it gives the vectors of the encoder that was tuned, with the conf's other keys as they were."""
     encoder = make(name, catalog, text_len=20)
     untouched = encoder.fingerprint()
-    folder = pretrained.tuned_folder(encoder, catalog, OPTIONS, shown=False)
+    folder = own_encoders.tuned_folder(encoder, catalog, OPTIONS)
     again = make(name, catalog, checkpoint=str(folder), text_len=20)
     assert again.fingerprint() == encoder.fingerprint() != untouched
     inputs = encoder.prepare(catalog[:5])
     with torch.inference_mode():
         for modality, vectors in encoder(inputs).items():
             torch.testing.assert_close(again.eval()(again.prepare(catalog[:5]))[modality], vectors)
-    record = read_json(folder / pretrained.TRAINING)
+    record = read_json(folder / own_encoders.TRAINING)
     assert record["options"]["epochs"] == len(record["epochs"]) == 1
     assert record["before"].keys() == record["after"].keys() == {f"retrieval_recall@{k}" for k in (1, 5, 10)}
 
@@ -70,7 +70,7 @@ def test_vlmo_trains_its_other_space_and_its_matching_head(catalog: Catalog) -> 
     assert isinstance(encoder, Vlmo)
     heads = ("logit_vl_scale", "vl_image.weight", "itm.weight", "pooler.weight", "itc_text.weight")
     before = {name: encoder.model.get_parameter(name).detach().clone() for name in heads}
-    rows = fit_pairs(encoder, catalog[:], None, False, **OPTIONS).rows
+    rows = fit_pairs(encoder, catalog[:], None, **OPTIONS).rows
     assert {"loss.contrastive", "loss.contrastive_vl", "loss.matching"} <= set(rows[0])
     for name, weight in before.items():
         assert not torch.equal(weight, encoder.model.get_parameter(name)), name
@@ -105,12 +105,12 @@ def test_the_matching_head_is_saved_under_its_official_name(catalog: Catalog, tm
     assert isinstance(without, Vlmo)
     assert not without.matches
     with pytest.raises(TrainingError, match=r"matching_weight = 1\.0, but this Vlmo has no head"):
-        fit_pairs(without, catalog[:], None, False, **OPTIONS | {"matching_weight": 1.0})
+        fit_pairs(without, catalog[:], None, **OPTIONS | {"matching_weight": 1.0})
 
 
 def test_the_estimate_counts_what_training_does(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs, steps and passes by hand, and what the training that follows really does."""
-    whole = [item for item in catalog if item.picture is not None and item.fields["title"]]
+    whole = [item for item in catalog if item.image is not None and item.fields["title"]]
     options = OPTIONS | {"epochs": 3, "batch_size": 8, "valid": 0.25, "patience": 0}
     encoder = make("clip", catalog)
     fingerprint = encoder.fingerprint()
@@ -125,7 +125,7 @@ def test_the_estimate_counts_what_training_does(catalog: Catalog, monkeypatch: p
     assert estimate.disk_mb == pytest.approx(sum(weight.nbytes for weight in encoder.parameters()) / 2**20)
     passed = []
     encoder.register_forward_hook(lambda *_: passed.append(torch.is_grad_enabled()))
-    fit_pairs(encoder, catalog[:], None, False, **options)
+    fit_pairs(encoder, catalog[:], None, **options)
     assert sum(passed) == estimate.steps
 
 
@@ -150,7 +150,7 @@ def test_an_estimate_reads_well() -> None:
 def test_an_estimate_of_what_cannot_be_is_the_error_of_training(catalog: Catalog) -> None:
     words = make_catalog(seed=5, items=6)
     bare = Catalog(words.ids, words.fields, (None,) * 6, words.source_rows, words.source_size)
-    with pytest.raises(TrainingError, match="0 have a picture and 6 have words"):
+    with pytest.raises(TrainingError, match="0 have an image and 6 have words"):
         estimate_tuning(make("clip", catalog), bare, {})
 
 
@@ -169,7 +169,7 @@ def test_a_run_measures_alignment_before_and_after(
     caplog.set_level("INFO")
     features = {"train": "finetuned", "finetune": OPTIONS | {"epochs": 2}}
     tuned = run(CONF | {"features": features}, out=tmp_path / "tuned")
-    frozen = run(CONF, out=tmp_path / "frozen", shown=False)
+    frozen = run(CONF, out=tmp_path / "frozen")
     alignment = tuned.metrics["alignment"]
     assert alignment["before"] == frozen.metrics["alignment"] != alignment["after"]
     assert {"alignment", "uniformity_image", "uniformity_text", "modality_gap"} <= set(alignment["after"])
@@ -181,8 +181,8 @@ def test_a_run_measures_alignment_before_and_after(
     assert "before training" not in (tmp_path / "frozen" / "report.html").read_text()
 
 
-def test_a_run_without_words_or_pictures_has_no_alignment(tmp_path: Path) -> None:
-    result = run(CONF | {"encoder": {"name": "words"}}, out=tmp_path / "run", shown=False)
+def test_a_run_without_words_or_images_has_no_alignment(tmp_path: Path) -> None:
+    result = run(CONF | {"encoder": {"name": "words"}}, out=tmp_path / "run")
     assert "alignment" not in result.metrics
     assert "Modality gap" not in (tmp_path / "run" / "report.html").read_text()
     json.dumps(result.metrics)

@@ -25,7 +25,7 @@ CONF: dict[str, Any] = {
 SCRIPT = """
 import json, sys
 from lmm4rec.experiments.run import run
-run(json.loads(sys.argv[1]), out=sys.argv[2], resume=sys.argv[3] == "resume", shown=False)
+run(json.loads(sys.argv[1]), out=sys.argv[2], resume=sys.argv[3] == "resume")
 """
 
 
@@ -43,14 +43,14 @@ def kill_when(ready: Callable[[], bool], folder: Path, mode: str, conf: dict[str
 @pytest.mark.timeout(600)
 def test_killed_twice_it_ends_with_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache-whole"))
-    expected = run(CONF, out=tmp_path / "whole", shown=False)
+    expected = run(CONF, out=tmp_path / "whole")
     cache, folder = tmp_path / "cache-killed", tmp_path / "killed"
     monkeypatch.setenv("LMM4REC_CACHE", str(cache))
     kill_when(lambda: len(list(cache.glob("features/*/part-*"))) >= 2, folder, "new")
     assert not list(cache.glob("features/*/entry.json"))
     history = folder / "history.jsonl"
     kill_when(lambda: history.exists() and len(history.read_text().splitlines()) >= 5, folder, "resume")
-    resumed = run(CONF, out=folder, resume=True, shown=False)
+    resumed = run(CONF, out=folder, resume=True)
     assert resumed.history == expected.history
     assert resumed.metrics["test"] == expected.metrics["test"]
 
@@ -72,12 +72,12 @@ def test_killed_while_the_encoder_warms_up_or_trains_it_ends_with_the_same_numbe
 ) -> None:
     pytest.importorskip("tokenizers")
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
-    expected = run(END2END, out=tmp_path / "whole", shown=False)
+    expected = run(END2END, out=tmp_path / "whole")
     folder = tmp_path / "killed"
     history = folder / "history.jsonl"
     kill_when(lambda: history.exists() and len(history.read_text().splitlines()) >= epochs, folder, "new", END2END)
     assert not (folder / "metrics.json").exists()
-    resumed = run(END2END, out=folder, resume=True, shown=False)
+    resumed = run(END2END, out=folder, resume=True)
     assert resumed.history == expected.history
     assert resumed.metrics["test"] == expected.metrics["test"]
     assert resumed.metrics["cost"]["encodings"] == expected.metrics["cost"]["encodings"]
@@ -100,7 +100,7 @@ def test_killed_while_states_are_cached_and_while_an_adapter_trains_it_ends_with
         "train": END2END["train"] | {"epochs": 6, "evaluate_every": 3},
     }
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache-whole"))
-    expected = run(conf, out=tmp_path / "whole", shown=False)
+    expected = run(conf, out=tmp_path / "whole")
     cache, folder = tmp_path / "cache-killed", tmp_path / "killed"
     monkeypatch.setenv("LMM4REC_CACHE", str(cache))
     history, mode = folder / "history.jsonl", "new"
@@ -109,7 +109,7 @@ def test_killed_while_states_are_cached_and_while_an_adapter_trains_it_ends_with
         assert not list(cache.glob("states/*/states.json"))
         mode = "resume"
     kill_when(lambda: history.exists() and len(history.read_text().splitlines()) >= 3, folder, mode, conf)
-    resumed = run(conf, out=folder, resume=True, shown=False)
+    resumed = run(conf, out=folder, resume=True)
     assert resumed.history == expected.history
     assert resumed.metrics["test"] == expected.metrics["test"]
     shards = [

@@ -10,12 +10,12 @@ import torch
 import lmm4rec
 from layered import build, catalog
 from lmm4rec.core.errors import LMM4RecError
-from lmm4rec.experiments.adapters import make_item_vectors
-from lmm4rec.experiments.end2end import save_item_vectors
-from lmm4rec.experiments.packing import encoder_record, lost_without
+from lmm4rec.experiments.build.adapters import make_item_vectors
+from lmm4rec.experiments.build.bundle import encoder_record, lost_without
+from lmm4rec.experiments.build.end2end import save_item_vectors
+from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import RECOMMENDERS, make_plan
-from lmm4rec.experiments.spec import load_spec
-from lmm4rec.experiments.workbench import Workbench
 from worlds import camp_features, camps
 
 SHOP = {"name": "toyshop", "users": 30, "items": 40, "interactions": 300}
@@ -54,7 +54,7 @@ def test_what_is_lost_adds_up_where_the_model_is_linear() -> None:
 
 def test_a_run_of_ids_takes_no_new_items_and_is_not_searched(tmp_path: Path) -> None:
     conf = {"data": SHOP, "recommender": {"name": "bpr", "dim": 4}, "train": {"epochs": 1}}
-    bundle = lmm4rec.run(conf, out=tmp_path / "run", shown=False).bundle()
+    bundle = lmm4rec.run(conf, out=tmp_path / "run").bundle()
     with pytest.raises(LMM4RecError, match="it takes no new items"):
         bundle.add_items([lmm4rec.NewItem("n")])
     with pytest.raises(LMM4RecError, match="this bundle has no encoder"):
@@ -64,7 +64,7 @@ def test_a_run_of_ids_takes_no_new_items_and_is_not_searched(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["bpr", "itemknn", "popular"])
 def test_a_model_that_does_not_look_takes_new_items_by_its_run_s_encoder(name: str, tmp_path: Path) -> None:
     conf = {"data": SHOP, "recommender": {"name": name}, "encoder": LIGHT, "train": {"epochs": 1}}
-    bundle = lmm4rec.run(conf, out=tmp_path / "run", shown=False).bundle()
+    bundle = lmm4rec.run(conf, out=tmp_path / "run").bundle()
     title = next(bundle.title(item) for item in bundle.items if bundle.title(item) != item)
     bundle.add_items([lmm4rec.NewItem("n", {"title": title}, bundle.thumbnail("T0001"))])
     user = bundle.users[0]
@@ -90,7 +90,7 @@ def test_paths_of_checkpoints_are_found_from_elsewhere(tmp_path: Path, monkeypat
 def test_both_trained_sides_of_a_paired_encoder_are_found(layered_root: Path, tmp_path: Path) -> None:
     """What training end to end leaves of each side is what new items are read with."""
     pytest.importorskip("sentence_transformers")
-    vectors = make_item_vectors(build("paired", layered_root), catalog(), shown=False)
+    vectors = make_item_vectors(build("paired", layered_root), catalog())
     save_item_vectors(vectors, tmp_path / "encoder")
     sides = {"image": {"name": "vision", "checkpoint": "a"}, "text": {"name": "sentence", "checkpoint": "b"}}
     conf = {"title": "t", "data": SHOP, "recommender": {"name": "vbpr"}, "encoder": {"name": "paired", **sides}}

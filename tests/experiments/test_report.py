@@ -17,8 +17,8 @@ from PIL import Image
 
 from lmm4rec.core.errors import DataError, ImageError
 from lmm4rec.experiments.report import curves, words
+from lmm4rec.experiments.report.images import album
 from lmm4rec.experiments.report.page import render, write_report
-from lmm4rec.experiments.report.pictures import album
 from lmm4rec.experiments.report.view import Card, Person, ReportView, RunView
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
@@ -26,7 +26,7 @@ HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
 @dataclass(frozen=True)
 class Plain:
-    """A picture of one color."""
+    """An image of one color."""
 
     color: tuple[int, int, int] = (200, 30, 30)
     size: tuple[int, int] = (64, 64)
@@ -40,7 +40,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Noise(Plain):
-    """A picture that compresses about as badly as pictures can."""
+    """An image that compresses about as badly as images can."""
 
     seed: int = 0
 
@@ -53,10 +53,10 @@ class Noise(Plain):
 
 
 class Broken(Plain):
-    """A picture that cannot be read."""
+    """An image that cannot be read."""
 
     def open(self) -> Image.Image:
-        raise ImageError("no picture in here")
+        raise ImageError("no image in here")
 
 
 @dataclass
@@ -180,20 +180,20 @@ def test_emoji_and_right_to_left_titles_keep_their_letters_and_set_their_own_dir
     assert {name["dir"] for name in page.all("p", class_="name")} == {"auto"}
 
 
-def test_each_picture_is_embedded_once_and_used_wherever_its_item_stands() -> None:
+def test_each_image_is_embedded_once_and_used_wherever_its_item_stands() -> None:
     page = Page(render(make_view()))
     urls = [image["href"] for image in page.all("image")]
     assert len(urls) == len(set(urls)) == 3
     assert page.source.count("data:image/") == 3
     assert len(page.all("use")) == 2 + 3 * 2 + 1  # liked, three top lists, held out
     colors = {Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).getpixel((9, 9)) for url in urls}
-    assert colors == {(200, 30, 30), (0, 0, 200), (0, 200, 0)}  # small drawn pictures lose nothing
+    assert colors == {(200, 30, 30), (0, 0, 200), (0, 200, 0)}  # small drawn images lose nothing
 
 
-def test_items_with_the_same_picture_share_it() -> None:
-    pictures = album([Card("a", "A", Plain()), Card("b", "B", Plain())])
-    assert len(pictures.thumbnails) == 1
-    assert pictures.by_item["a"] == pictures.by_item["b"]
+def test_items_with_the_same_image_share_it() -> None:
+    images = album([Card("a", "A", Plain()), Card("b", "B", Plain())])
+    assert len(images.thumbnails) == 1
+    assert images.by_item["a"] == images.by_item["b"]
 
 
 def test_hits_carry_a_word_and_not_only_a_color() -> None:
@@ -203,14 +203,14 @@ def test_hits_carry_a_word_and_not_only_a_color() -> None:
     assert page.texts.count(("span", "1 of 2 hit")) == 3
 
 
-@pytest.mark.parametrize("picture", [None, Broken()])
-def test_an_item_without_a_readable_picture_shows_its_initials(picture: Plain | None) -> None:
-    person = Person("p", "", [Card("x", "oak Table, round", picture)], {})
+@pytest.mark.parametrize("image", [None, Broken()])
+def test_an_item_without_a_readable_image_shows_its_initials(image: Plain | None) -> None:
+    person = Person("p", "", [Card("x", "oak Table, round", image)], {})
     page = Page(render(make_view(people=[person])))
     assert not page.all("use")
     assert ("span", "OT") in page.texts
     (placeholder,) = page.all("span", class_="placeholder")
-    assert placeholder["aria-label"] == "No picture of oak Table, round"
+    assert placeholder["aria-label"] == "No image of oak Table, round"
 
 
 @pytest.mark.parametrize(("title", "letters"), [("🧶 wool", "W"), ("🧶", "?"), ("", "?"), ("מנורה גדולה", "מג")])
@@ -238,7 +238,7 @@ def test_values_that_read_alike_share_a_rank_and_missing_values_are_dashes() -> 
     assert re.search(r'<td data-value="">\s*–\s*</td>', table)
 
 
-def test_tables_and_pictures_speak_to_screen_readers() -> None:
+def test_tables_and_images_speak_to_screen_readers() -> None:
     page = Page(render(make_view()))
     assert all(head.get("scope") in {"col", "row"} for head in page.all("th"))
     assert len(page.all("caption")) == len(page.all("table"))
@@ -355,20 +355,20 @@ def test_runs_differ_in_more_than_color() -> None:
     assert len({look.shape for look in list(looks.values())[:4]}) == 4
 
 
-def test_the_page_stays_small_however_many_pictures_it_has() -> None:
+def test_the_page_stays_small_however_many_images_it_has() -> None:
     cards = [Card(str(i), f"Item {i}", Noise(seed=i)) for i in range(60)]
-    pictures = album(cards, budget=180_000)
-    assert len(pictures.thumbnails) == 60
-    assert 0 < sum(len(thumbnail.url) for thumbnail in pictures.thumbnails) <= 180_000
+    images = album(cards, budget=180_000)
+    assert len(images.thumbnails) == 60
+    assert 0 < sum(len(thumbnail.url) for thumbnail in images.thumbnails) <= 180_000
 
 
-def test_pictures_keep_their_shape_in_a_common_frame() -> None:
-    pictures = album([Card("poster", "", Plain(size=(400, 600))), Card("wide", "", Plain((1, 2, 3), size=(600, 300)))])
-    poster, wide = pictures.by_item["poster"], pictures.by_item["wide"]
+def test_images_keep_their_shape_in_a_common_frame() -> None:
+    images = album([Card("poster", "", Plain(size=(400, 600))), Card("wide", "", Plain((1, 2, 3), size=(600, 300)))])
+    poster, wide = images.by_item["poster"], images.by_item["wide"]
     assert (poster.width, poster.height) == (107, 160)
     assert (wide.width, wide.height) == (160, 80)
-    assert 2 / 3 <= pictures.aspect <= 3 / 2
-    assert pictures.fit(wide) == "meet"
+    assert 2 / 3 <= images.aspect <= 3 / 2
+    assert images.fit(wide) == "meet"
 
 
 def test_code_between_backticks() -> None:

@@ -39,7 +39,7 @@ Conf = dict[str, Any]
 
 
 def test_a_run_learns_and_leaves_the_whole_folder(conf: Conf, tmp_path: Path) -> None:
-    result = run(conf, out=tmp_path / "run", shown=False)
+    result = run(conf, out=tmp_path / "run")
     assert result.metrics["test"]["recall@5"] > 0.95
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
@@ -52,7 +52,7 @@ def test_a_run_learns_and_leaves_the_whole_folder(conf: Conf, tmp_path: Path) ->
 
 
 def test_per_user_values_average_to_the_metrics(conf: Conf, tmp_path: Path) -> None:
-    result = run(conf, out=tmp_path / "run", shown=False)
+    result = run(conf, out=tmp_path / "run")
     frame = pl.read_parquet(result.folder.per_user)
     for part in ("valid", "test"):
         values = frame.filter(pl.col("part") == part)
@@ -62,8 +62,8 @@ def test_per_user_values_average_to_the_metrics(conf: Conf, tmp_path: Path) -> N
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not(conf: Conf, tmp_path: Path) -> None:
     small = {"train.epochs": 3}
-    first, second = (run(conf, small, out=tmp_path / name, shown=False) for name in "ab")
-    other = run(conf, small | {"train.seed": 1}, out=tmp_path / "c", shown=False)
+    first, second = (run(conf, small, out=tmp_path / name) for name in "ab")
+    other = run(conf, small | {"train.seed": 1}, out=tmp_path / "c")
     assert first.history == second.history
     assert first.metrics["test"] == second.metrics["test"]
     assert first.history != other.history
@@ -83,13 +83,13 @@ def test_the_test_part_is_read_after_the_choice_is_on_record(
         return original(*arguments)
 
     monkeypatch.setattr(run_module, "_measure", measure)
-    run(conf, {"train.epochs": 3}, out=folder, shown=False)
+    run(conf, {"train.epochs": 3}, out=folder)
     assert read == [True]
 
 
 def test_validation_never_sees_the_test_part(conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the test part emptied of meaning the training history is the same to the last digit."""
-    expected = run(conf, {"train.epochs": 3}, out=tmp_path / "a", shown=False).history
+    expected = run(conf, {"train.epochs": 3}, out=tmp_path / "a").history
     original: Callable[..., Split] = run_module.Workbench.split
 
     def scrambled(self: Any, plan: Any) -> Split:
@@ -98,57 +98,57 @@ def test_validation_never_sees_the_test_part(conf: Conf, tmp_path: Path, monkeyp
         return type(split)(**{**vars(split), "test": type(split.test)(split.test.users, items.astype(np.int32))})
 
     monkeypatch.setattr(run_module.Workbench, "split", scrambled)
-    changed = run(conf, {"train.epochs": 3}, out=tmp_path / "b", shown=False)
+    changed = run(conf, {"train.epochs": 3}, out=tmp_path / "b")
     assert changed.history == expected
     assert changed.metrics["test"]["recall@5"] < 0.5
 
 
 def test_protocols_mask_what_they_say(conf: Conf, tmp_path: Path) -> None:
     """Under `mmrec` validation positives stand in the way at test, so the first rank is lost to them."""
-    strict = run(conf, out=tmp_path / "a", shown=False).metrics
-    mmrec = run(conf, {"evaluate.protocol": "mmrec"}, out=tmp_path / "b", shown=False).metrics
+    strict = run(conf, out=tmp_path / "a").metrics
+    mmrec = run(conf, {"evaluate.protocol": "mmrec"}, out=tmp_path / "b").metrics
     assert strict["valid"] == mmrec["valid"]
     assert strict["test"]["mrr@5"] > mmrec["test"]["mrr@5"]
 
 
 def test_a_taken_folder_is_refused_and_a_finished_run_is_read(conf: Conf, tmp_path: Path) -> None:
-    first = run(conf, {"train.epochs": 2}, out=tmp_path / "run", shown=False)
+    first = run(conf, {"train.epochs": 2}, out=tmp_path / "run")
     with pytest.raises(ConfigError, match="already holds a run: add --resume"):
-        run(conf, {"train.epochs": 2}, out=tmp_path / "run", shown=False)
-    assert run(conf, {"train.epochs": 2}, out=tmp_path / "run", resume=True, shown=False).metrics == first.metrics
+        run(conf, {"train.epochs": 2}, out=tmp_path / "run")
+    assert run(conf, {"train.epochs": 2}, out=tmp_path / "run", resume=True).metrics == first.metrics
     with pytest.raises(ConfigError, match=r"begun with another conf \(train\.epochs was 2, now 3\)"):
-        run(conf, {"train.epochs": 3}, out=tmp_path / "run", resume=True, shown=False)
+        run(conf, {"train.epochs": 3}, out=tmp_path / "run", resume=True)
 
 
 def test_resuming_nothing_is_an_error(conf: Conf, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nothing to resume"):
-        run(conf, out=tmp_path / "nowhere", resume=True, shown=False)
+        run(conf, out=tmp_path / "nowhere", resume=True)
 
 
 def test_default_folders_are_numbered(conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     small = {"train.epochs": 1}
-    folders = [run(conf, small, shown=False).folder.path for _ in range(2)]
+    folders = [run(conf, small).folder.path for _ in range(2)]
     assert [str(folder) for folder in folders] == ["runs/run", "runs/run-2"]
 
 
 def test_tensorboard_gets_every_epoch(conf: Conf, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    run(conf, {"train.epochs": 2, "train.tensorboard": True}, out=tmp_path / "run", shown=False)
+    run(conf, {"train.epochs": 2, "train.tensorboard": True}, out=tmp_path / "run")
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
 
 SCRIPT = """
 import json, sys
 from lmm4rec.experiments.run import run
-run(json.loads(sys.argv[1]), out=sys.argv[2], resume=sys.argv[3] == "resume", shown=False)
+run(json.loads(sys.argv[1]), out=sys.argv[2], resume=sys.argv[3] == "resume")
 """
 
 
 @pytest.mark.slow
 def test_kill_9_in_training_and_resume_end_with_the_same_numbers(conf: Conf, tmp_path: Path) -> None:
     conf["train"] |= {"epochs": 150, "patience": 0, "evaluate_every": 10, "checkpoint_every_s": 0.0}
-    expected = run(conf, out=tmp_path / "whole", shown=False)
+    expected = run(conf, out=tmp_path / "whole")
     folder = tmp_path / "killed"
     command = [sys.executable, "-c", SCRIPT, json.dumps(conf), str(folder)]
     process = subprocess.Popen([*command, "new"])
@@ -161,7 +161,7 @@ def test_kill_9_in_training_and_resume_end_with_the_same_numbers(conf: Conf, tmp
     killed_at = len(history.read_text().splitlines())
     assert 20 <= killed_at < 150
     assert not (folder / "metrics.json").exists()
-    resumed = run(conf, out=folder, resume=True, shown=False)
+    resumed = run(conf, out=folder, resume=True)
     assert resumed.history == expected.history
     assert resumed.metrics["test"] == expected.metrics["test"]
 
@@ -171,9 +171,9 @@ def test_a_comparison_goes_on_where_it_stopped(conf: Conf, tmp_path: Path) -> No
         Entry("Popular", conf, {"recommender.name": "popular"}),
         Entry("VBPR, both", conf, {"train.epochs": 5}),
     ]
-    first = compare(entries[:1], tmp_path / "out", title="one", shown=False)
+    first = compare(entries[:1], tmp_path / "out", title="one")
     stamp = first[0].folder.metrics.stat().st_mtime_ns
-    both = compare(entries, tmp_path / "out", title="two", shown=False)
+    both = compare(entries, tmp_path / "out", title="two")
     assert [result.folder.path.name for result in both] == ["popular", "vbpr-both"]
     assert both[0].folder.metrics.stat().st_mtime_ns == stamp
     page = (tmp_path / "out" / "report.html").read_text()
@@ -184,7 +184,7 @@ def test_a_comparison_goes_on_where_it_stopped(conf: Conf, tmp_path: Path) -> No
 @pytest.mark.parametrize("model", ["popular", "itemknn", "vbpr"])
 def test_the_bundle_ranks_as_the_model_did(conf: Conf, tmp_path: Path, model: str) -> None:
     """Loaded from disk and asked by external ids, the bundle gives what the report's lists were made of."""
-    run(conf, {"recommender.name": model, "train.epochs": 5}, out=tmp_path / "run", shown=False)
+    run(conf, {"recommender.name": model, "train.epochs": 5}, out=tmp_path / "run")
     bundle = Bundle.load(tmp_path / "run")
     lists = bundle.recommend([0, "35"], k=4)
     assert set(lists) == {"0", "35"}

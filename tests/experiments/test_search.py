@@ -14,8 +14,9 @@ import pytest
 import lmm4rec.experiments.search as search_package
 from lmm4rec.core.errors import ConfigError, DataError, TrainingError
 from lmm4rec.core.files import read_json
-from lmm4rec.data.sealed import Sealed
+from lmm4rec.data.sealed_part import Sealed
 from lmm4rec.data.splits import Split
+from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.run import run
 from lmm4rec.experiments.search import trial as trial_module
@@ -23,7 +24,6 @@ from lmm4rec.experiments.search import tune as tune_module
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.search.space import grid
 from lmm4rec.experiments.search.tune import read_tuned, split_conf, tune
-from lmm4rec.experiments.workbench import Workbench
 
 pytest.importorskip("optuna")
 
@@ -67,7 +67,7 @@ def test_the_test_part_is_sealed_wherever_settings_are_judged(tmp_path: Path, mo
         return original(plan, folder, objective, split, *rest, **named)
 
     monkeypatch.setattr(trial_module, "train", train)
-    tune(CONF, options(budget=1), tmp_path / "a", shown=False)
+    tune(CONF, options(budget=1), tmp_path / "a")
     assert len(seen) == 1
     assert all(type(split.test) is Sealed for split in seen)
     with pytest.raises(DataError, match="the test part is sealed"):
@@ -80,7 +80,7 @@ def test_the_test_part_is_sealed_wherever_settings_are_judged(tmp_path: Path, mo
         return Split(**{**vars(split), "test": type(split.test)(split.test.users, items)})
 
     monkeypatch.setattr(Workbench, "split", scrambled)
-    tune(CONF, options(budget=1), tmp_path / "b", shown=False)
+    tune(CONF, options(budget=1), tmp_path / "b")
     assert tried(tmp_path / "a") == tried(tmp_path / "b")
 
 
@@ -95,10 +95,10 @@ def test_no_line_of_the_search_names_the_test_part() -> None:
 
 
 def test_the_best_conf_runs_and_reaches_what_the_search_said(tmp_path: Path) -> None:
-    found = tune(CONF, options(budget=3), tmp_path / "search", shown=False)
+    found = tune(CONF, options(budget=3), tmp_path / "search")
     assert found.trials == 3
     assert found == read_tuned(tmp_path / "search")
-    result = run(found.conf, out=tmp_path / "run", shown=False)
+    result = run(found.conf, out=tmp_path / "run")
     assert result.plan.tables["recommender"]["l2_weight"] == found.best["recommender.l2_weight"]
     assert result.metrics["valid"]["recall@20"] == pytest.approx(found.value)
     assert not (tmp_path / "search" / "trials").exists() or not list((tmp_path / "search" / "trials").iterdir())
@@ -106,8 +106,8 @@ def test_the_best_conf_runs_and_reaches_what_the_search_said(tmp_path: Path) -> 
 
 def test_models_that_only_count_are_judged_too(tmp_path: Path) -> None:
     conf = CONF | {"recommender": {"name": "itemknn"}}
-    found = tune(conf, options(space={"recommender.neighbors": [3, 20]}, sampler="grid"), tmp_path, shown=False)
-    result = run(found.conf, out=tmp_path / "run", shown=False)
+    found = tune(conf, options(space={"recommender.neighbors": [3, 20]}, sampler="grid"), tmp_path)
+    result = run(found.conf, out=tmp_path / "run")
     assert result.metrics["valid"]["recall@20"] == pytest.approx(found.value)
 
 
@@ -117,7 +117,7 @@ def test_killed_anywhere_it_ends_with_the_same_trials(
 ) -> None:
     wanted = options(budget=4, sampler=sampler)
     objective(hill)
-    expected = tune(CONF, wanted, tmp_path / "whole", shown=False)
+    expected = tune(CONF, wanted, tmp_path / "whole")
     calls = 0
 
     def dying(*arguments: Any) -> float:
@@ -130,9 +130,9 @@ def test_killed_anywhere_it_ends_with_the_same_trials(
     objective(dying)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            tune(CONF, wanted, tmp_path / "killed", shown=False)
+            tune(CONF, wanted, tmp_path / "killed")
     assert read_tuned(tmp_path / "killed") is None
-    resumed = tune(CONF, wanted, tmp_path / "killed", shown=False)
+    resumed = tune(CONF, wanted, tmp_path / "killed")
     assert tried(tmp_path / "killed") == tried(tmp_path / "whole")
     assert (resumed.best, resumed.value, resumed.trials) == (expected.best, expected.value, 4)
 
@@ -140,20 +140,20 @@ def test_killed_anywhere_it_ends_with_the_same_trials(
 @pytest.mark.slow
 def test_tpe_climbs(tmp_path: Path, objective: Callable[[Any], None]) -> None:
     objective(hill)
-    found = tune(CONF, options(budget=15, startup=5), tmp_path, shown=False)
+    found = tune(CONF, options(budget=15, startup=5), tmp_path)
     assert found.best["recommender.l2_weight"] == pytest.approx(0.01, rel=0.7)
 
 
 def test_a_grid_is_tried_whole_in_order(tmp_path: Path, objective: Callable[[Any], None]) -> None:
     space = {"recommender.l2_weight": [1e-3, 1e-2], "recommender.dim": {"low": 4, "high": 8, "step": 2}}
     objective(hill)
-    found = tune(CONF, options(space=space, sampler="grid", budget=9), tmp_path, shown=False)
+    found = tune(CONF, options(space=space, sampler="grid", budget=9), tmp_path)
     assert [setting for setting, _ in tried(tmp_path)] == [
         {"recommender.l2_weight": weight, "recommender.dim": dim} for weight in (1e-3, 1e-2) for dim in (4, 6, 8)
     ]
     assert found.best == {"recommender.l2_weight": 1e-2, "recommender.dim": 4}  # of equals the first
     with pytest.raises(ConfigError, match="the grid has 6 settings, the budget is 5"):
-        tune(CONF, options(space=space, sampler="grid", budget=5), tmp_path / "small", shown=False)
+        tune(CONF, options(space=space, sampler="grid", budget=5), tmp_path / "small")
     with pytest.raises(ConfigError, match=r"a grid needs the values of recommender\.l2_weight listed"):
         grid(L2)
 
@@ -172,7 +172,7 @@ def test_the_median_rule_ends_what_lags_and_it_counts(tmp_path: Path, objective:
         return value
 
     objective(slow)
-    found = tune(CONF, options(budget=4, pruner="median", startup=2, warmup=1), tmp_path, shown=False)
+    found = tune(CONF, options(budget=4, pruner="median", startup=2, warmup=1), tmp_path)
     assert epochs[:2] == [5, 5]
     assert all(epoch < 5 for epoch in epochs[2:])
     states = [row["state"] for row in read_json(tmp_path / "tuned.json")["trials"]]
@@ -193,19 +193,19 @@ def test_a_setting_that_diverges_counts_and_does_not_stop_the_search(
         return hill(*arguments)
 
     objective(sometimes)
-    found = tune(CONF, options(budget=3), tmp_path / "a", shown=False)
+    found = tune(CONF, options(budget=3), tmp_path / "a")
     assert (calls, found.trials) == (3, 3)
     calls = 5
     with pytest.raises(TrainingError, match="none of 3 settings could be judged; the last one: the loss is not"):
-        tune(CONF, options(budget=3), tmp_path / "b", shown=False)
+        tune(CONF, options(budget=3), tmp_path / "b")
 
 
 def test_a_folder_holds_one_search(tmp_path: Path, objective: Callable[[Any], None]) -> None:
     objective(hill)
-    tune(CONF, options(budget=2), tmp_path, shown=False)
-    assert tune(CONF, options(budget=3), tmp_path, shown=False).trials == 3  # more of the same goes on
+    tune(CONF, options(budget=2), tmp_path)
+    assert tune(CONF, options(budget=3), tmp_path).trials == 3  # more of the same goes on
     with pytest.raises(ConfigError, match="holds a search of another conf or space"):
-        tune(CONF | {"split": {"seed": 1}}, options(budget=3), tmp_path, shown=False)
+        tune(CONF | {"split": {"seed": 1}}, options(budget=3), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_folder_holds_one_search(tmp_path: Path, objective: Callable[[Any], No
 )
 def test_wrong_spaces_say_what_is_wrong(tmp_path: Path, wanted: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        tune(CONF, options(space={"recommender.l2_weight": wanted}), tmp_path, shown=False)
+        tune(CONF, options(space={"recommender.l2_weight": wanted}), tmp_path)
 
 
 def test_a_conf_without_a_search_is_told_so() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.experiments.conf.spec import load_spec, parse_override
 from lmm4rec.experiments.plan import make_plan
-from lmm4rec.experiments.spec import load_spec, parse_override
 
 BASE: dict[str, Any] = {"data": {"name": "mmrec", "path": "x"}, "recommender": {"name": "bpr"}}
 

@@ -58,7 +58,7 @@ def conf(tmp_path_factory: pytest.TempPathFactory) -> Conf:
 @pytest.fixture(scope="module")
 def done(conf: Conf, tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     """The study above, carried out in this process."""
-    return study(conf, out=tmp_path_factory.mktemp("study") / "tiny", workers=0, shown=False)
+    return study(conf, out=tmp_path_factory.mktemp("study") / "tiny", workers=0)
 
 
 def test_every_cell_is_an_ordinary_run(done: StudyResult) -> None:
@@ -80,9 +80,9 @@ def test_a_done_cell_is_not_run_again_and_a_grown_study_runs_the_rest(
     conf: Conf, done: StudyResult, tmp_path: Path
 ) -> None:
     fewer = conf | {"axes": {**conf["axes"], "modalities": ["both"]}}
-    first = study(fewer, out=tmp_path / "grown", workers=0, shown=False)
+    first = study(fewer, out=tmp_path / "grown", workers=0)
     stamps = {name: first.folder.cell(name).metrics.stat().st_mtime_ns for name in first.done}
-    grown = study(conf, out=tmp_path / "grown", resume=True, workers=0, shown=False)
+    grown = study(conf, out=tmp_path / "grown", resume=True, workers=0)
     assert set(grown.done) == set(done.done)
     assert stamps == {name: grown.folder.cell(name).metrics.stat().st_mtime_ns for name in stamps}
     for name in grown.done:
@@ -91,12 +91,12 @@ def test_a_done_cell_is_not_run_again_and_a_grown_study_runs_the_rest(
 
 def test_a_folder_is_taken_new_or_resumed(conf: Conf, done: StudyResult, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="already holds a study: add --resume"):
-        study(conf, out=done.folder.path, workers=0, shown=False)
+        study(conf, out=done.folder.path, workers=0)
     with pytest.raises(CheckpointError, match="there is nothing to resume"):
-        study(conf, out=tmp_path / "nowhere", resume=True, workers=0, shown=False)
+        study(conf, out=tmp_path / "nowhere", resume=True, workers=0)
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is not empty and holds no study"):
-        study(conf, out=tmp_path, workers=0, shown=False)
+        study(conf, out=tmp_path, workers=0)
 
 
 def test_a_failed_cell_is_recorded_the_rest_goes_on_and_a_resumed_study_tries_again(
@@ -112,14 +112,14 @@ def test_a_failed_cell_is_recorded_the_rest_goes_on_and_a_resumed_study_tries_ag
 
     with monkeypatch.context() as patch:
         patch.setattr(stages_module, "run", failing)
-        result = study(small, out=tmp_path / "study", workers=0, shown=False)
+        result = study(small, out=tmp_path / "study", workers=0)
     assert (result.done, result.failed) == (["popular"], ["vbpr"])
     failure = result.folder.failures()["cell-vbpr"]
     assert (failure["error"], failure["message"]) == ("TrainingError", "the loss is not finite")
     spec = load_study(small)
     assert [state.state for state in states(spec, make_cells(spec), result.folder)] == ["done", "failed"]
     assert collect([result.folder.path]).missing == ["vbpr"]
-    mended = study(small, out=tmp_path / "study", resume=True, workers=0, shown=False)
+    mended = study(small, out=tmp_path / "study", resume=True, workers=0)
     assert mended.failed == []
     assert mended.folder.failures() == {}
 
@@ -138,7 +138,7 @@ def test_content_that_cannot_be_made_fails_all_cells_that_need_it_once(
         raise DataError("the disk is full")
 
     monkeypatch.setattr(stages_module.Workbench, "content", broken)
-    result = study(conf, out=tmp_path / "study", workers=0, shown=False)
+    result = study(conf, out=tmp_path / "study", workers=0)
     assert len(calls) == 1
     spec = load_study(conf)
     found = {state.cell.name: (state.state, state.said) for state in states(spec, make_cells(spec), result.folder)}
@@ -155,7 +155,7 @@ def test_an_error_that_nobody_foresaw_is_recorded_before_it_ends_the_process(
     monkeypatch.setattr(stages_module, "run", broken)
     one = {"data": conf["data"], "split": conf["split"], "axes": {"recommender": ["popular"]}}
     with pytest.raises(ZeroDivisionError):
-        study(one, out=tmp_path / "study", workers=0, shown=False)
+        study(one, out=tmp_path / "study", workers=0)
     failure = StudyFolder(tmp_path / "study").failures()["cell-popular"]
     assert (failure["error"], failure["message"], failure["pid"]) == ("ZeroDivisionError", "by zero", os.getpid())
     assert "in broken" in failure["traceback"]
@@ -169,7 +169,6 @@ def test_content_hidden_at_test_changes_the_test_and_nothing_before(conf: Conf, 
         conf | {"axes": axes, "recommender": recommender, "train": train},
         out=tmp_path / "study",
         workers=0,
-        shown=False,
     )
     whole, hidden = (read_json(result.folder.cell(name).metrics) for name in result.done)
     assert whole["valid"] == hidden["valid"]
@@ -181,7 +180,7 @@ def test_a_searched_design_runs_under_all_seeds_with_what_the_first_found(conf: 
     axes = {"seed": [0, 1], "recommender": {"BPR": {"recommender.name": "bpr", "search": {"recommender.dim": [2, 8]}}}}
     kept = {key: conf[key] for key in ("data", "split", "train", "evaluate")}
     searched = kept | {"search": {"budget": 2, "sampler": "grid"}, "axes": axes}
-    result = study(searched, out=tmp_path / "study", workers=0, shown=False)
+    result = study(searched, out=tmp_path / "study", workers=0)
     best = read_json(tmp_path / "study" / "searches" / "bpr" / "tuned.json")["best"]
     for name in result.done:
         text = result.folder.cell(name).experiment.read_text()
@@ -304,7 +303,7 @@ def test_tables_in_markdown_and_latex() -> None:
 
 def test_a_run_is_reproduced_and_a_changed_one_is_caught(done: StudyResult, tmp_path: Path) -> None:
     folder = done.folder.cell("seed-0_both_vbpr").path
-    found = reproduce(folder, out=tmp_path / "again", shown=False)
+    found = reproduce(folder, out=tmp_path / "again")
     assert found.succeeded
     assert found.largest == 0.0
     assert found.compared == 2 * 2 * 6  # valid and test, two ks, six metrics
@@ -316,18 +315,18 @@ def test_a_run_is_reproduced_and_a_changed_one_is_caught(done: StudyResult, tmp_
     metrics = read_json(folder / "metrics.json")
     metrics["test"]["recall@5"] += 0.01
     (lying / "metrics.json").write_text(json.dumps(metrics))
-    caught = reproduce(lying, out=tmp_path / "again", shown=False)
+    caught = reproduce(lying, out=tmp_path / "again")
     assert not caught.succeeded
     assert [d.name for d in caught.differences] == ["test.recall@5"]
     assert caught.largest == pytest.approx(0.01)
-    assert reproduce(lying, out=tmp_path / "again", tolerance=0.02, shown=False).succeeded
+    assert reproduce(lying, out=tmp_path / "again", tolerance=0.02).succeeded
 
 
 SCRIPT = """
 import json, sys
 from lmm4rec.experiments.study.study import study
 if __name__ == "__main__":
-    study(json.loads(sys.argv[1]), out=sys.argv[2], resume=sys.argv[3] == "resume", workers=2, shown=False)
+    study(json.loads(sys.argv[1]), out=sys.argv[2], resume=sys.argv[3] == "resume", workers=2)
 """
 
 
@@ -343,10 +342,10 @@ def test_killed_twice_with_two_workers_it_ends_with_the_same_tables(conf: Conf, 
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    study(conf, out=whole, workers=0, shown=False)
+    study(conf, out=whole, workers=0)
     _kill_when(script, conf, killed, "new", lambda: any(killed.glob("searches/*/trials/*/history.jsonl")))
     _kill_when(script, conf, killed, "resume", lambda: len(list(killed.glob("cells/*/metrics.json"))) >= 2)
-    result = study(conf, out=killed, resume=True, workers=2, shown=False)
+    result = study(conf, out=killed, resume=True, workers=2)
     assert not result.failed
     for name in result.done:
         first, second = (read_json(StudyFolder(f).cell(name).metrics) for f in (whole, killed))
@@ -398,4 +397,4 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_did_is_recorded(conf: C
     assert folder.cell("seed-1_bpr").is_finished
     failure = folder.failures()["cell-seed-0_bpr"]
     assert (failure["error"], "signal 9 (SIGKILL)" in failure["message"]) == ("WorkerDied", True)
-    assert study(conf, out=folder.path, resume=True, workers=0, shown=False).failed == []
+    assert study(conf, out=folder.path, resume=True, workers=0).failed == []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lmm4rec.core.types import Batch
-from lmm4rec.features.items import ItemVectors
+from lmm4rec.features.item_vectors import ItemVectors
 from lmm4rec.features.live import Live
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender

@@ -12,18 +12,16 @@ from layered import build, catalog, whole_vectors
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.color import Color
-from lmm4rec.features.adapted import SideVectors, TopBlocks
-from lmm4rec.features.layers import StatesCache
-from lmm4rec.features.sizing import Resolved
+from lmm4rec.encoding.sizing import Resolved
+from lmm4rec.features.cached import SideVectors, TopBlocks
+from lmm4rec.features.state_cache import StatesCache
 
 ROWS = [5, 3, 0, 2]
 ENCODERS = ["beit3", "clip", "dual", "paired", "vlmo"]  # vision and sentence are the sides of paired
 
 
 def cache(encoder: Encoder, root: Path, top: int | None, stored: Resolved = "float32") -> StatesCache:
-    return StatesCache(
-        encoder, catalog(), top=top, root=root, stored=stored, precision="float32", block_size=2, shown=False
-    )
+    return StatesCache(encoder, catalog(), top=top, root=root, stored=stored, precision="float32", block_size=2)
 
 
 def loss_of(vectors: dict[str, Tensor]) -> Tensor:

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.features.altered import altered, differs_at_test
+from lmm4rec.features.ablation import altered, differs_at_test
 
 
 @pytest.fixture
 def features() -> dict[str, torch.Tensor]:
-    """Forty items with two modalities; items 3 and 4 have no picture."""
+    """Forty items with two modalities; items 3 and 4 have no image."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(40, 5, generator=generator) * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]) + 7
     image[3:5] = 0

@@ -35,7 +35,7 @@ LENGTH = 6  # characters that are read of a text
 
 @dataclass(frozen=True)
 class Plain:
-    """A picture of one gray level; a negative one cannot be read."""
+    """An image of one gray level; a negative one cannot be read."""
 
     level: int
 
@@ -88,7 +88,7 @@ def make_catalog(levels: Mapping[str, int | None], titles: Mapping[str, str] | N
     return Catalog(
         ids=Vocabulary(levels),
         fields=pl.DataFrame({"title": [named[id_] for id_ in levels]}, schema={"title": pl.String}),
-        pictures=tuple(None if level is None else Plain(level) for level in levels.values()),
+        images=tuple(None if level is None else Plain(level) for level in levels.values()),
         source_rows=np.arange(len(levels)),
         source_size=len(levels),
     )
@@ -103,7 +103,7 @@ def run(encoder: Plainly, catalog: Catalog, folder: Path, **options: object) -> 
         encoder,
         catalog,
         store=FeatureStore(folder),
-        **{"batch_size": 2, "block_size": 4, "shown": False, "precision": "float32"} | options,
+        **{"batch_size": 2, "block_size": 4, "precision": "float32"} | options,
     )  # type: ignore[arg-type]
 
 
@@ -152,7 +152,7 @@ def test_missing_and_broken_are_zero_and_broken_is_listed(tmp_path: Path, caplog
         assert extracted.features["text"].any(dim=1).tolist() == [True, True, True, False]
     assert run(Plainly(), catalog.select(np.array([2, 0])), tmp_path).broken == ("bad",)  # copied rows keep it
     with caplog.at_level(logging.WARNING):
-        encode(Plainly(), catalog, store=FeatureStore(tmp_path), shown=False)
+        encode(Plainly(), catalog, store=FeatureStore(tmp_path))
     assert "1 of 4 items" in caplog.text
     assert "bad" in caplog.text
 
@@ -186,10 +186,10 @@ def test_entry_describes_itself(tmp_path: Path) -> None:
 def test_only_the_changed_item_is_encoded(tmp_path: Path) -> None:
     catalog = many()
     run(Plainly(), catalog, tmp_path)
-    pictures = list(catalog.pictures)
-    pictures[7] = Plain(99)
+    images = list(catalog.images)
+    images[7] = Plain(99)
     encoder = Plainly()
-    extracted = run(encoder, replace(catalog, pictures=tuple(pictures)), tmp_path)
+    extracted = run(encoder, replace(catalog, images=tuple(images)), tmp_path)
     assert (encoder.seen, extracted.encoded, extracted.reused) == ([1], 1, 19)
     assert extracted.features["image"][6:9, 0].tolist() == [6, 99, 8]
     assert len(FeatureStore(tmp_path).entries()) == 2
@@ -204,7 +204,7 @@ def test_what_vectors_took_is_known_later_and_for_the_whole_catalog(
     first, again = (run(encoder, catalog, tmp_path) for _ in range(2))
     assert (first.seconds, first.made_seconds) == (20, 20)
     assert (again.seconds, again.made_seconds) == (0, 20)
-    changed = run(encoder, replace(catalog, pictures=(Plain(99), *catalog.pictures[1:])), tmp_path)
+    changed = run(encoder, replace(catalog, images=(Plain(99), *catalog.images[1:])), tmp_path)
     assert (changed.seconds, changed.made_seconds) == (1, 20)
 
 

@@ -15,8 +15,8 @@ from layered import WORDS, build, catalog
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.features.inventory import held_states
-from lmm4rec.features.layers import StatesCache
+from lmm4rec.features.state_cache import StatesCache
+from lmm4rec.features.store_inventory import held_states
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -28,7 +28,7 @@ def encoder(layered_root: Path) -> Encoder:
 
 def cache(encoder: Encoder, root: Path, **options: Any) -> StatesCache:
     given = {"top": 1, "stored": "float32", "precision": "float32", "block_size": 2, "batch_size": 2} | options
-    return StatesCache(encoder, catalog(), root=root, shown=False, **given)
+    return StatesCache(encoder, catalog(), root=root, **given)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -143,9 +143,9 @@ def test_items_of_the_same_content_share_a_row(encoder: Encoder, tmp_path: Path)
     doubled = dataclasses.replace(
         twice,
         fields=twice.fields[[0, 1, 0, 1, 4, 5]],
-        pictures=tuple(twice.pictures[row] for row in (0, 1, 0, 1, 4, 5)),
+        images=tuple(twice.images[row] for row in (0, 1, 0, 1, 4, 5)),
     )
-    stored = StatesCache(encoder, doubled, top=1, root=tmp_path, precision="float32", shown=False).fill()
+    stored = StatesCache(encoder, doubled, top=1, root=tmp_path, precision="float32").fill()
     assert stored.n_items == 6
     assert len(stored.lengths["image"]) == 4
     assert torch.equal(stored.take("text", torch.tensor([0, 1])), stored.take("text", torch.tensor([2, 3])))

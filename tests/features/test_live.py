@@ -17,8 +17,8 @@ from lmm4rec.core.registry import Registry
 from lmm4rec.core.types import Batch
 from lmm4rec.features.live import Live
 from lmm4rec.nn.losses import contrastive
+from lmm4rec.training.lr_schedule import Rates
 from lmm4rec.training.objective import Ranking
-from lmm4rec.training.rates import Rates
 from lmm4rec.training.trainer import History, Trainer
 
 RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
@@ -122,7 +122,7 @@ def test_passes_now_and_then_are_what_autograd_gives_by_hand(every: int) -> None
     recommender, graph = world(RECOMMENDERS.get("vbpr"), vectors)
     objective = Ranking(recommender, live(vectors, every=every), batches=4, encoder_rates=Rates(learning_rate=0.01))
     assert len(sampler(graph)) == 4
-    Trainer(epochs=1, learning_rate=0.02, metric="loss", device="cpu").fit(objective, sampler(graph), dict, shown=False)
+    Trainer(epochs=1, learning_rate=0.02, metric="loss", device="cpu").fit(objective, sampler(graph), dict)
     torch.testing.assert_close(dict(vectors.maps), dict(expected.maps), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(recommender.state_dict(), its_recommender.state_dict(), rtol=1e-4, atol=1e-6)
     assert len(vectors.passes) - 2 == 4 / every + 1  # two looks at the start, and one for the probe of memory
@@ -146,7 +146,7 @@ def fit(
         return {"score": -abs(float(values.std()) - 1e-3)}  # an early epoch is the best
 
     trainer = Trainer(epochs=epochs, learning_rate=0.02, metric="score", checkpoint_every_s=0.0, device="cpu")
-    history = trainer.fit(objective, batches_, validate, state_file=state, listeners=listeners, shown=False)
+    history = trainer.fit(objective, batches_, validate, state_file=state, listeners=listeners)
     return history, objective
 
 
@@ -168,7 +168,7 @@ def test_as_long_as_it_warms_up_it_is_the_frozen_paradigm() -> None:
     _, objective = fit(vectors, warm_start=3)
     recommender, graph = world(RECOMMENDERS.get("vbpr"), vectors)
     frozen = Ranking(recommender, Frozen(objective.source()))
-    Trainer(epochs=1, learning_rate=0.02, metric="loss", device="cpu").fit(frozen, sampler(graph), dict, shown=False)
+    Trainer(epochs=1, learning_rate=0.02, metric="loss", device="cpu").fit(frozen, sampler(graph), dict)
     _, once = fit(TinyVectors(), warm_start=1, epochs=1)
     assert all(torch.equal(a, b) for a, b in zip(recommender.parameters(), once.recommender.parameters(), strict=True))
 
@@ -294,7 +294,7 @@ def test_a_recommender_that_ignores_content_is_named_after_one_epoch() -> None:
     objective = Ranking(recommender, live(vectors), batches=len(sampler(graph)), encoder_rates=Rates())
     trainer = Trainer(epochs=9, metric="loss", device="cpu")
     with pytest.raises(TrainingError, match="no gradient has come back to the features in a whole epoch"):
-        trainer.fit(objective, sampler(graph), dict, shown=False)
+        trainer.fit(objective, sampler(graph), dict)
 
 
 @pytest.mark.parametrize("name", CONTENT)
@@ -307,7 +307,7 @@ def test_every_recommender_trains_an_encoder(name: str, options: dict[str, Any])
         recommender, live(vectors, **options), batches=len(sampler(graph)), encoder_rates=Rates(learning_rate=0.01)
     )
     trainer = Trainer(epochs=2, learning_rate=0.02, metric="loss", device="cpu")
-    trainer.fit(objective, sampler(graph), dict, shown=False)
+    trainer.fit(objective, sampler(graph), dict)
     assert all(not torch.equal(weights, before[m]) for m, weights in vectors.maps.items())
     assert all(weights.isfinite().all() for weights in objective.parameters())
 

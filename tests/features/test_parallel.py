@@ -14,11 +14,11 @@ import pytest
 import torch
 from live_worlds import TinyVectors, live, sampler, start, world
 
-from lmm4rec.core import parallel
 from lmm4rec.core.registry import Registry
+from lmm4rec.distributed import process_group
 from lmm4rec.features.source import Frozen
+from lmm4rec.training.lr_schedule import Rates
 from lmm4rec.training.objective import Ranking
-from lmm4rec.training.rates import Rates
 from lmm4rec.training.trainer import Trainer
 
 RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
@@ -43,11 +43,11 @@ def rows_of(name: str, options: dict[str, Any] | None) -> list[dict[str, float]]
         source.settle()
         with torch.inference_mode():
             spread = float(recommender.embed(source()).scores(torch.arange(5)).std())
-        return {"score": parallel.from_first(spread)}
+        return {"score": process_group.from_first(spread)}
 
     trainer = Trainer(epochs=2, learning_rate=0.02, metric="score", clip_norm=1.0, device="cpu")
     before = {m: weights.detach().clone() for m, weights in vectors.maps.items()}
-    rows = trainer.fit(objective, batches, validate, shown=False).rows
+    rows = trainer.fit(objective, batches, validate).rows
     assert all(torch.equal(weights, before[m]) == (options is None) for m, weights in vectors.maps.items())
     return [dict(row) for row in rows]
 
@@ -74,9 +74,9 @@ def two_processes(folder: Path) -> list[Any]:
 
 def write(folder: str) -> None:
     """What each of the processes does."""
-    with parallel.joined():
+    with process_group.joined():
         found = [rows_of(*case) for case in CASES]
-        (Path(folder) / f"{parallel.number()}.json").write_text(json.dumps(found))
+        (Path(folder) / f"{process_group.number()}.json").write_text(json.dumps(found))
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
 
 def test_one_process_takes_all() -> None:
     rows = torch.arange(5)
-    assert torch.equal(parallel.share(rows), rows)
-    assert parallel.processes() == 1
-    assert parallel.is_first()
-    assert parallel.average({"a": 1.5}) == {"a": 1.5}
+    assert torch.equal(process_group.share(rows), rows)
+    assert process_group.processes() == 1
+    assert process_group.is_first()
+    assert process_group.average({"a": 1.5}) == {"a": 1.5}

@@ -1,4 +1,4 @@
-"""Pictures apart from words, long texts first, precision and sizes found by themselves, and strictness."""
+"""Images apart from words, long texts first, precision and sizes found by themselves, and strictness."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.words import Words
-from lmm4rec.features import sizing
+from lmm4rec.encoding import sizing
 from lmm4rec.features.extract import Extracted, encode, extract
 from lmm4rec.features.store import FeatureStore
 
 
 def run(encoder: Towers | Paired, catalog: Catalog, folder: Path, **options: object) -> Extracted:
-    fixed = {"batch_size": 2, "block_size": 4, "workers": 0, "precision": "float32", "shown": False}
+    fixed = {"batch_size": 2, "block_size": 4, "workers": 0, "precision": "float32"}
     return extract(encoder, catalog, store=FeatureStore(folder), **fixed | options)  # type: ignore[arg-type]
 
 
-def test_a_picture_under_two_texts_is_encoded_once(tmp_path: Path) -> None:
+def test_a_image_under_two_texts_is_encoded_once(tmp_path: Path) -> None:
     encoder = Towers()
     extracted = run(encoder, catalog_of([7, 7, 8], ["a", "b", "b"]), tmp_path)
     assert sorted(encoder.levels) == [7, 8]
@@ -49,18 +49,18 @@ def test_a_unified_encoder_takes_each_pair_whole(tmp_path: Path) -> None:
         assert torch.equal(rows, apart.features[modality])
 
 
-def test_a_changed_text_leaves_the_pictures_alone_and_the_other_way_round(tmp_path: Path) -> None:
+def test_a_changed_text_leaves_the_images_alone_and_the_other_way_round(tmp_path: Path) -> None:
     catalog = catalog_of([1, 2, 3], ["a", "b", "c"])
     run(Towers(), catalog, tmp_path)
     retold, redrawn = Towers(), Towers()
     assert run(retold, catalog_of([1, 2, 3], ["a", "z", "c"]), tmp_path).features["text"][1, 0] == ord("z")
     assert (retold.levels, retold.texts) == ([], [[1]])
-    pictures = (Gray(1), Gray(9), Gray(3))
-    assert run(redrawn, replace(catalog, pictures=pictures), tmp_path).features["image"][1, 0] == 9
+    images = (Gray(1), Gray(9), Gray(3))
+    assert run(redrawn, replace(catalog, images=images), tmp_path).features["image"][1, 0] == 9
     assert (redrawn.levels, redrawn.texts) == ([9], [])
 
 
-def test_another_text_side_leaves_the_pictures_of_a_pair_alone(tmp_path: Path) -> None:
+def test_another_text_side_leaves_the_images_of_a_pair_alone(tmp_path: Path) -> None:
     catalog = catalog_of([1, 2, 3], ["red mug", "red lamp", "blue mug"])
     for dim in (4, 5):
         run(Paired(image=Color(), text=Words(text="{title}", dim=dim, buckets=64)), catalog, tmp_path)

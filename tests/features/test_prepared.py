@@ -7,7 +7,7 @@ import torch
 from towers import Gray, Towers
 
 from lmm4rec.core.types import Inputs, Item
-from lmm4rec.features.prepared import Levels, PreparedItems
+from lmm4rec.encoding.prepared_items import Levels, PreparedItems
 
 
 def test_pixels_of_256_levels_come_back_to_the_last_bit() -> None:
@@ -45,7 +45,7 @@ class Fractions(Towers):
 @pytest.mark.parametrize("memory_mb", [1, 0])
 def test_what_is_kept_is_what_the_encoder_prepares(encoder: Towers, memory_mb: int) -> None:
     items = [item(row) for row in range(280)]
-    prepared = PreparedItems(encoder, items, memory_mb=memory_mb, shown=False)
+    prepared = PreparedItems(encoder, items, memory_mb=memory_mb)
     assert prepared.in_memory == bool(memory_mb)
     rows = torch.tensor([279, 3, 130, 131])
     inputs, expected = prepared.of(rows), encoder.prepare([items[row] for row in rows.tolist()])
@@ -53,7 +53,7 @@ def test_what_is_kept_is_what_the_encoder_prepares(encoder: Towers, memory_mb: i
         assert torch.equal(mine, theirs)
 
 
-def test_pictures_take_a_byte_a_number() -> None:
+def test_images_take_a_byte_a_number() -> None:
     """12 pixels and up to 4 tokens of 5 bytes."""
-    prepared = PreparedItems(Towers(), [item(row) for row in range(128)], memory_mb=1, shown=False)
+    prepared = PreparedItems(Towers(), [item(row) for row in range(128)], memory_mb=1)
     assert prepared.needed_mb == pytest.approx(128 * (12 + 4 * 5) / 2**20)

@@ -1,4 +1,4 @@
-"""`lmm4rec encode` on tables and picture files, in processes of their own: killed, and two at once."""
+"""`lmm4rec encode` on tables and image files, in processes of their own: killed, and two at once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from lmm4rec.features.inventory import held
 from lmm4rec.features.store import FeatureStore
+from lmm4rec.features.store_inventory import held
 
 ITEMS = 1500
 CONF = """
@@ -36,7 +36,7 @@ name = "vbpr"
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A folder with a conf and a shop of distinct pictures and texts."""
+    """A folder with a conf and a shop of distinct images and texts."""
     rng, images = np.random.default_rng(0), tmp_path / "shop" / "images"
     images.mkdir(parents=True)
     for row in range(ITEMS):
@@ -44,8 +44,8 @@ def shop(tmp_path: Path) -> Path:
     ids = [f"i{row}" for row in range(ITEMS)]
     words = [" ".join(rng.choice(["red", "mug", "lamp", "oak", "blue", "wool"], rng.integers(1, 9))) for _ in ids]
     titles = [f"{text} {row}" for row, text in enumerate(words)]
-    pictures = [f"images/{row}.png" for row in range(ITEMS)]
-    pl.DataFrame({"item_id": ids, "title": titles, "description": words, "image": pictures}).write_csv(
+    images = [f"images/{row}.png" for row in range(ITEMS)]
+    pl.DataFrame({"item_id": ids, "title": titles, "description": words, "image": images}).write_csv(
         tmp_path / "shop" / "items.csv"
     )
     users = [f"u{row % 100}" for row in range(ITEMS)]
@@ -101,8 +101,8 @@ def test_a_changed_file_is_encoded_again_alone(shop: Path, capfd: pytest.Capture
     assert start(shop, "cache").wait() == 0
     assert f"{ITEMS:,} items encoded" in capfd.readouterr().out
     Image.new("RGB", (24, 24), "red").save(shop / "shop" / "images" / "7.png")
-    (shop / "shop" / "images" / "8.png").write_bytes(b"no picture")
+    (shop / "shop" / "images" / "8.png").write_bytes(b"no image")
     assert start(shop, "cache").wait() == 0
     printed = capfd.readouterr().out
     assert f"2 items encoded, {ITEMS - 2:,} reused" in printed
-    assert "broken pictures: i8" in printed
+    assert "broken images: i8" in printed

@@ -12,10 +12,10 @@ from layered import NO_PICTURE, build, catalog, whole_vectors
 from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.types import Item
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.features.adapted import SideVectors
-from lmm4rec.features.layers import StatesCache
-from lmm4rec.features.side import SavedSide, SideEncoder
-from lmm4rec.features.sizing import Resolved
+from lmm4rec.encoding.sizing import Resolved
+from lmm4rec.features.cached import SideVectors
+from lmm4rec.features.side_files import SavedSide, SideEncoder
+from lmm4rec.features.state_cache import StatesCache
 
 ROWS = torch.arange(6)
 
@@ -24,7 +24,6 @@ def side_vectors(encoder: Encoder, root: Path, stored: Resolved = "float32", *, 
     """A side network over the catalog of `layered`; `learned`: its weights are moved from where they start."""
     cache = StatesCache(
         encoder, catalog(), top=None, root=root / "states", stored=stored, precision="float32", block_size=4,
-        shown=False,
     )  # fmt: skip
     vectors, generator = SideVectors(cache, dim=8), torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -69,7 +68,7 @@ def test_one_that_has_not_learned_gives_the_encoder_s_own_vectors(layered_root: 
             torch.testing.assert_close(x, whole_vectors(encoder, ROWS.tolist())[modality], atol=1e-6, rtol=1e-5)
 
 
-def test_words_without_a_picture_are_read_like_those_of_an_item_without(layered_root: Path, tmp_path: Path) -> None:
+def test_words_without_a_image_are_read_like_those_of_an_item_without(layered_root: Path, tmp_path: Path) -> None:
     vectors = side_vectors(build("clip", layered_root), tmp_path)
     side = SideEncoder(build("clip", layered_root), saved(vectors, tmp_path / "side"))
     words = catalog()[NO_PICTURE].fields

@@ -12,8 +12,8 @@ import torch
 from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.features import store as store_module
-from lmm4rec.features.inventory import held, pick
 from lmm4rec.features.store import FeatureStore, Made, Rows
+from lmm4rec.features.store_inventory import held, pick
 
 MADE = Made("Plain", "f" * 32, "float32", {"image": 3})
 

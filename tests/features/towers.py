@@ -20,7 +20,7 @@ from lmm4rec.encoders.base import Encoder, stack_pixels
 
 @dataclass(frozen=True)
 class Gray:
-    """A picture of one gray level; a negative one cannot be read."""
+    """An image of one gray level; a negative one cannot be read."""
 
     level: int
 
@@ -80,7 +80,7 @@ def catalog_of(levels: Sequence[int | None], titles: Sequence[str]) -> Catalog:
     return Catalog(
         ids=Vocabulary(f"i{row}" for row in range(len(levels))),
         fields=pl.DataFrame({"title": titles}, schema={"title": pl.String}),
-        pictures=tuple(None if level is None else Gray(level) for level in levels),
+        images=tuple(None if level is None else Gray(level) for level in levels),
         source_rows=np.arange(len(levels)),
         source_size=len(levels),
     )

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 import official
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.nn import beit3, vlmo
-from lmm4rec.nn.beit3 import Beit3Model
-from lmm4rec.nn.checkpoints import draw_weights
-from lmm4rec.nn.multiway import Experts, never_empty
-from lmm4rec.nn.vlmo import VlmoModel
+from lmm4rec.nn.transformers.beit3 import network as beit3
+from lmm4rec.nn.transformers.beit3.network import Beit3Model
+from lmm4rec.nn.transformers.checkpoints import draw_weights
+from lmm4rec.nn.transformers.multiway import Experts, never_empty
+from lmm4rec.nn.transformers.vlmo import network as vlmo
+from lmm4rec.nn.transformers.vlmo.network import VlmoModel
 
 SMALL = {"dim": 24, "layers": 3, "heads": 3, "ffn": 40, "vocabulary": 50, "image_size": 32, "patch": 8}
 BEIT3 = beit3.Beit3Shape(**SMALL, projection=24, text_rows=20)
@@ -45,7 +46,7 @@ def run(model: Beit3Model | VlmoModel, pixels: Tensor, ids: Tensor, mask: Tensor
     ]  # fmt: skip
 
 
-PIXELS = official.pictures(3, 32)
+PIXELS = official.images(3, 32)
 IDS, MASK = official.sentences([9, 5, 2], 9, 50)
 
 
@@ -147,7 +148,7 @@ def test_never_empty_shows_the_first_token_of_empty_rows_alone() -> None:
 def test_inputs_of_another_checkpoint_are_refused(shape: beit3.Beit3Shape | vlmo.VlmoShape) -> None:
     model = make(shape)
     with pytest.raises(ConfigError, match=re.escape("takes pixels of shape [batch, 3, 32, 32], got [3, 3, 40, 40]")):
-        run(model, official.pictures(3, 40), IDS, MASK)
+        run(model, official.images(3, 40), IDS, MASK)
     with pytest.raises(ConfigError, match="token id 50 is beyond the checkpoint's vocabulary of 50"):
         run(model, PIXELS, IDS + 50 - IDS.max(), MASK)
     long = 300

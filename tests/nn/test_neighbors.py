@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmm4rec.nn.neighbors import Entries, add, multiply, neighborhood, normalize_entries, similarities
+from lmm4rec.nn.item_graph import Entries, add, multiply, neighborhood, normalize_entries, similarities
 from lmm4rec.nn.sparse import SparseMatrix
 
 

@@ -23,7 +23,7 @@ def noise(width: int, height: int) -> Image.Image:
         ((1, 3), 32, (32, 32)),
         ((49, 100), 32, (25, 24)),  # 49 * (32 / 49) is 31.999... in floating point
         ((100, 49), 32, (24, 25)),
-        ((40, 40), 24, (32, 32)),  # the crop reaches beyond the picture
+        ((40, 40), 24, (32, 32)),  # the crop reaches beyond the image
     ],
 )
 def test_pixels_are_those_of_transformers(size: tuple[int, int], shortest_edge: int, crop: tuple[int, int]) -> None:

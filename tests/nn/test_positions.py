@@ -1,4 +1,4 @@
-"""Positions for other picture sizes, against an independent spline and by hand."""
+"""Positions for other image sizes, against an independent spline and by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch.nn import functional as F
 
-from lmm4rec.nn.positions import bias_table_rows, image_bias_rows, resize_bias, resize_positions, text_bias_rows
+from lmm4rec.nn.transformers.positions import (
+    bias_table_rows,
+    image_bias_rows,
+    resize_bias,
+    resize_positions,
+    text_bias_rows,
+)
 
 
 def test_the_same_size_changes_nothing() -> None:
@@ -19,7 +25,7 @@ def test_the_same_size_changes_nothing() -> None:
 
 
 def test_positions_are_stretched_over_the_larger_square() -> None:
-    """Each column of the table is a picture, and is enlarged as one."""
+    """Each column of the table is an image, and is enlarged as one."""
     table = torch.randn(3 + 16, 5, generator=torch.Generator().manual_seed(0))
     larger = resize_positions(table, extra=3, side=6)
     assert torch.equal(larger[:3], table[:3])

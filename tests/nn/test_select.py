@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmm4rec.nn.select import highest
+from lmm4rec.nn.top_k import highest
 
 
 @pytest.mark.parametrize("columns", [5, 640, 641, 647, 3000])

@@ -36,7 +36,7 @@ def save(folder: Path, content: object, name: str = "checkpoint.pth") -> str:
 
 def vectors(encoder: Encoder, size: int = 16) -> dict[str, Tensor]:
     with torch.inference_mode():
-        return encoder.eval()(Inputs(official.pictures(2, size), IDS, MASK))
+        return encoder.eval()(Inputs(official.images(2, size), IDS, MASK))
 
 
 def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
@@ -173,7 +173,7 @@ def test_what_is_no_checkpoint_says_so(tmp_path: Path) -> None:
         ("vlmo", {"heads": 4}, "heads = 4, but the checkpoint's relative position biases are for 5 heads"),
         ("vlmo", {"patch": 8}, "patch = 8, but the checkpoint's patches are 4 x 4 pixels"),
         ("vlmo", {"image_size": 18}, "image_size = 18 is no multiple"),
-        ("vlmo", {"reach": 100}, "bias table of 446 rows fits no picture size with reach = 100"),
+        ("vlmo", {"reach": 100}, "bias table of 446 rows fits no image size with reach = 100"),
         ("vlmo", {"text_len": 197}, "text_len = 197, but the checkpoint is for texts of 2 to 196 tokens"),
     ],
 )  # fmt: skip
@@ -186,8 +186,8 @@ def test_parameters_that_contradict_the_weights_are_refused(
 
 
 @pytest.mark.parametrize("reach", [196, 30, None])
-def test_another_picture_size_and_back_to_the_same(tmp_path: Path, reach: int | None) -> None:
-    """The saved encoder has the size it was loaded with; a larger one keeps a picture's vector near."""
+def test_another_image_size_and_back_to_the_same(tmp_path: Path, reach: int | None) -> None:
+    """The saved encoder has the size it was loaded with; a larger one keeps an image's vector near."""
     shapes = official.vlmo_shapes(**VLMO_SIZES | {"reach": reach})  # type: ignore[arg-type]
     file = save(tmp_path, official.by_formula(shapes))
     known = {"heads": 5, "outputs": ALL, "reach": reach} if reach else {"heads": 5, "outputs": ALL}

@@ -30,7 +30,7 @@ def by_formula(folder: Path) -> str:
 
 def formula_inputs() -> Inputs:
     ids, mask = official.sentences(NUMBERS["lengths"], max(NUMBERS["lengths"]), SIZES["vocabulary"])
-    return Inputs(official.pictures(2, SIZES["side"] * SIZES["patch"]), ids, mask)
+    return Inputs(official.images(2, SIZES["side"] * SIZES["patch"]), ids, mask)
 
 
 @pytest.mark.parametrize("modality", ["image", "text", "fused"])

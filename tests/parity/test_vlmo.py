@@ -46,7 +46,7 @@ def test_the_equations_at_other_sizes(tmp_path: Path, name: str, variant: Varian
     torch.save({"state_dict": state}, tmp_path / "vlmo.pt")
     size, length, vocabulary = sizes["side"] * sizes["patch"], 7, sizes["vocabulary"]
     ids, mask = official.sentences([length, 4], length, vocabulary)
-    pixels = official.pictures(2, size)
+    pixels = official.images(2, size)
     by_hand = VlmoByHand(
         {name: value.numpy() for name, value in state.items()},
         heads=sizes["heads"], side=sizes["side"], reach=sizes.get("reach", 196) or 0,
@@ -62,11 +62,11 @@ def test_the_equations_at_other_sizes(tmp_path: Path, name: str, variant: Varian
     with torch.inference_mode():
         vectors = encoder(Inputs(pixels, ids, mask))
     for row, words in enumerate((ids[0].tolist(), ids[1, :4].tolist())):
-        picture = pixels[row].numpy()
+        image = pixels[row].numpy()
         expected = {
-            "image": by_hand.image(picture, vl=variant == "vl"),
+            "image": by_hand.image(image, vl=variant == "vl"),
             "text": by_hand.text(words, vl=variant == "vl"),
-            "fused": by_hand.fused(picture, words)[0],
+            "fused": by_hand.fused(image, words)[0],
         }
         for modality, x in expected.items():
             np.testing.assert_allclose(vectors[modality][row].numpy(), x, atol=1e-5, err_msg=modality)
@@ -126,12 +126,12 @@ def test_the_equations_are_those_of_the_official_code(golden: tuple[dict[str, Te
     by_hand = VlmoByHand(weights, heads=int(sizes["heads"]), side=side, reach=int(sizes["text_len_of_init"]))
     for row in range(2):
         words = tensors["in.text_ids"][row][tensors["in.text_mask"][row] == 1].tolist()
-        picture = tensors["in.image"][row].numpy()
+        image = tensors["in.image"][row].numpy()
         for vl in (False, True):
             ending = "_vl" if vl else ""
-            for modality, x in (("image", by_hand.image(picture, vl=vl)), ("text", by_hand.text(words, vl=vl))):
+            for modality, x in (("image", by_hand.image(image, vl=vl)), ("text", by_hand.text(words, vl=vl))):
                 np.testing.assert_allclose(tensors[f"out.{modality}_embed{ending}"][row].numpy(), x, atol=1e-5)
-        pooled, states = by_hand.fused(picture, words)
+        pooled, states = by_hand.fused(image, words)
         np.testing.assert_allclose(tensors["out.fused_pooled"][row].numpy(), pooled, atol=1e-5)
         np.testing.assert_allclose(tensors["out.fused_image_tokens"][row].numpy(), states[len(words) :], atol=1e-5)
 

@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from shops import HERE, write_shop
 
-from lmm4rec.serving.api.app import make_app
-from lmm4rec.serving.api.settings import Settings
+from lmm4rec.serving.http.app import make_app
+from lmm4rec.serving.http.settings import Settings
 
 
 @pytest.fixture(scope="session")

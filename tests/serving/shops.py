@@ -1,4 +1,4 @@
-"""A small shop's bundle on disk, whole: vectors in parts, pictures, words, an encoder for new items."""
+"""A small shop's bundle on disk, whole: vectors in parts, images, words, an encoder for new items."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from lmm4rec.coldstart.content_vectors import Content, Newcomers
 from lmm4rec.core.types import Embeddings
-from lmm4rec.data.toyshop.world import make_world
 from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.words import Words
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.encoding import EncoderRecord
-from lmm4rec.serving.newcomers import Content, Newcomers
+from lmm4rec.serving.bundle_encoder import EncoderRecord
 from lmm4rec.serving.thumbnails import catalog_thumbnails
+from lmm4rec.toyshop.world import make_world
 
 HERE = ("testserver",)  # the name under which a test client calls
 USERS, ITEMS, DIM = 30, 40, 12
@@ -51,7 +51,7 @@ def write_shop(folder: Path, *, seed: int = 0, content: bool = True, title: str 
 
 
 def png(color: str = "red", size: tuple[int, int] = (40, 30), kind: str = "PNG") -> bytes:
-    """A picture of one color as a file's bytes."""
+    """An image of one color as a file's bytes."""
     file = io.BytesIO()
     Image.new("RGB", size, color).save(file, kind)
     return file.getvalue()

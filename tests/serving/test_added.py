@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from lmm4rec.core.errors import CheckpointError
-from lmm4rec.serving.added import AddedItems
+from lmm4rec.serving.added_items import AddedItems
 
 
 def test_items_come_back_in_their_order(tmp_path: Path) -> None:
     kept = AddedItems(tmp_path / "a.sqlite")
-    kept.add("z", {"title": "Żółw 'quoted'"}, b"\0picture")
+    kept.add("z", {"title": "Żółw 'quoted'"}, b"\0image")
     kept.add("a", {}, None)
     kept.close()
     again = AddedItems(tmp_path / "a.sqlite")
     assert [(item.id, item.fields, item.image) for item in again] == [
-        ("z", {"title": "Żółw 'quoted'"}, b"\0picture"),
+        ("z", {"title": "Żółw 'quoted'"}, b"\0image"),
         ("a", {}, None),
     ]
     assert again.remove("z")

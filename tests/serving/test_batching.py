@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lmm4rec.serving.api.batching import Batcher, Crowded
+from lmm4rec.serving.http.batching import Batcher, Crowded
 
 
 class Slow:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from lmm4rec.coldstart.content_vectors import Content, Newcomers
 from lmm4rec.core.errors import CheckpointError, DataError
 from lmm4rec.core.types import Embeddings
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.newcomers import Content, Newcomers
 
 
 def bundle() -> Bundle:

@@ -1,4 +1,4 @@
-"""What words and pictures find, hand-computed; approximate search beside exact."""
+"""What words and images find, hand-computed; approximate search beside exact."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from lmm4rec.core.errors import ConfigError, LMM4RecError, MissingExtraError
 from lmm4rec.core.types import Embeddings
 from lmm4rec.encoders.words import Words
 from lmm4rec.evaluation.ranking import barred, top_k
-from lmm4rec.serving import searching
-from lmm4rec.serving.encoding import Reader
+from lmm4rec.serving import search
+from lmm4rec.serving.bundle_encoder import Reader
 from lmm4rec.serving.index import Index
 
 
 def test_one_comparison_is_the_cosine() -> None:
     rows = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 0.0], [0.0, 1.0]])
-    found = searching.relevance({"text": torch.tensor([2.0, 0.0])}, {"text": rows, "image": rows}, joint=False)
+    found = search.relevance({"text": torch.tensor([2.0, 0.0])}, {"text": rows, "image": rows}, joint=False)
     assert found.tolist() == pytest.approx([1.0, 0.6, -torch.inf, 0.0])
 
 
 def test_in_a_joint_space_both_sides_count_alike() -> None:
-    """Cosines to pictures 1, 0 and to words .9, .8, .8, each side standardized; the third has words alone."""
-    pictures = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    """Cosines to images 1, 0 and to words .9, .8, .8, each side standardized; the third has words alone."""
+    images = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     words = torch.tensor([[0.9, 0.19**0.5], [0.8, 0.6], [0.8, 0.6]])
-    found = searching.relevance({"text": torch.tensor([1.0, 0.0])}, {"image": pictures, "text": words}, joint=True)
+    found = search.relevance({"text": torch.tensor([1.0, 0.0])}, {"image": images, "text": words}, joint=True)
     mean, deviation = np.mean([0.9, 0.8, 0.8]), np.std([0.9, 0.8, 0.8])
     said = [(value - mean) / deviation for value in (0.9, 0.8, 0.8)]
     assert found.tolist() == pytest.approx([(1 + said[0]) / 2, (-1 + said[1]) / 2, said[2]], abs=1e-4)
@@ -38,16 +38,16 @@ def test_a_person_reorders_what_was_found() -> None:
     relevance = torch.arange(20.0)
     scores = torch.zeros(20)
     scores[10], scores[0] = 5.0, 50.0
-    found = searching.personal(relevance, scores, k=1)
+    found = search.personal(relevance, scores, k=1)
     assert int(found.argmax()) == 10
     assert (found[:10] == -torch.inf).all()
 
 
 def test_nothing_to_compare_says_so() -> None:
     with pytest.raises(LMM4RecError, match="no vectors to compare image with"):
-        searching.relevance({"image": torch.ones(2)}, {"text": torch.ones(3, 2)}, joint=False)
+        search.relevance({"image": torch.ones(2)}, {"text": torch.ones(3, 2)}, joint=False)
     with pytest.raises(ConfigError, match="search needs words"):
-        searching.query(Reader(Words()), None, None)
+        search.query(Reader(Words()), None, None)
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from lmm4rec.coldstart.fold_in import FoldIn
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Embeddings, Neighbors
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.folding import FoldIn
 
 NOBODY = Interactions(np.array([], np.int32), np.array([], np.int32))
 

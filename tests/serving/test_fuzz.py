@@ -16,7 +16,7 @@ from shops import write_shop
 
 pytestmark = pytest.mark.slow
 UNREAD = b"Invalid HTTP request received."  # uvicorn's own word on an address beyond 64 KB: it reaches no endpoint
-# what fits the document's schema may still be no picture, or no JSON in a form's text
+# what fits the document's schema may still be no image, or no JSON in a form's text
 EXCLUDED = [checks.positive_data_acceptance]
 EXAMPLES = int(os.environ.get("LMM4REC_FUZZ", "10"))  # of each endpoint; more find more
 

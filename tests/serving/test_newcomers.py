@@ -11,6 +11,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from lmm4rec.coldstart import fit
+from lmm4rec.coldstart.content_vectors import Content, Newcomers, Profile, deviations
+from lmm4rec.coldstart.fit import fit_newcomers
+from lmm4rec.coldstart.sample import Sample
 from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Embeddings, Neighbors
@@ -18,12 +22,8 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.vbpr import VBPR
-from lmm4rec.serving import newcomers_fit
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.newcomers import Content, Newcomers, Profile, deviations
-from lmm4rec.serving.newcomers_fit import fit_newcomers
-from lmm4rec.serving.newcomers_sample import Sample
 from worlds import camp_features, camps
 
 
@@ -35,7 +35,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 def test_ridge_is_least_squares_with_a_penalty(items: int) -> None:
     """min |x W + mean(y) - y|² + alpha |W|² as ordinary least squares on stacked rows; both ways to solve it."""
     x, y, alpha = drawn(items, 12), drawn(items, 3, seed=1), 0.7
-    weights, mean = newcomers_fit._ridge(x, y, alpha)
+    weights, mean = fit._ridge(x, y, alpha)
     rows = np.vstack([x.numpy(), alpha**0.5 * np.eye(12)])
     expected = np.linalg.lstsq(rows, np.vstack([y.numpy() - y.numpy().mean(0), np.zeros((12, 3))]), rcond=None)[0]
     np.testing.assert_allclose(weights.numpy(), expected, atol=1e-4)
@@ -48,7 +48,7 @@ def test_what_likes_call_for_is_least_squares_against_the_users() -> None:
     weight = 0.5 * 30 * float(users.numpy().var(axis=0).mean())
     rows = np.vstack([users.numpy(), weight**0.5 * np.eye(4)])
     expected = np.linalg.lstsq(rows, np.vstack([likes.toarray(), np.zeros((4, 6))]), rcond=None)[0].T
-    np.testing.assert_allclose(newcomers_fit._called_for(users, likes, 0.5).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(fit._called_for(users, likes, 0.5).numpy(), expected, atol=1e-5)
 
 
 def test_content_is_centered_on_what_is_there() -> None:
@@ -136,8 +136,8 @@ def test_deviations_are_those_of_the_scores() -> None:
 def test_a_quarter_of_the_spread_is_the_model_s_own() -> None:
     """Within each user the deviations are 1 and 2; scaled to 1/4 and 3/4 and added they make 1, which is to be 6."""
     own, taste = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), torch.tensor([[2.0, -2.0], [-2.0, 2.0]])
-    assert newcomers_fit._factors(own, taste, 6.0) == pytest.approx((6 * 0.25, 6 * 0.75 / 2))
-    assert newcomers_fit._factors(torch.ones(2, 2), taste, 6.0) == pytest.approx((0.0, 3.0))  # no taste of its own
+    assert fit._factors(own, taste, 6.0) == pytest.approx((6 * 0.25, 6 * 0.75 / 2))
+    assert fit._factors(torch.ones(2, 2), taste, 6.0) == pytest.approx((0.0, 3.0))  # no taste of its own
 
 
 def test_the_level_gives_new_items_their_share_of_the_lists() -> None:
@@ -150,9 +150,9 @@ def test_the_level_gives_new_items_their_share_of_the_lists() -> None:
     likes = sp.csr_array(np.array([[1, 0, 0, 0, 0, 1]], np.float32))
     sample = Sample(np.arange(6), held, {}, likes, np.array([0]))
     scores = torch.tensor([[1.0, 3.0]])
-    assert float(newcomers_fit._level(scorer, sample, scores, torch.ones(1, 1))) == 5.0
-    assert float(newcomers_fit._level(scorer, sample, scores, torch.full((1, 1), 2.0))) == 2.5
-    assert newcomers_fit._factor(scorer, sample, scores) == pytest.approx(8 / 3)
+    assert float(fit._level(scorer, sample, scores, torch.ones(1, 1))) == 5.0
+    assert float(fit._level(scorer, sample, scores, torch.full((1, 1), 2.0))) == 2.5
+    assert fit._factor(scorer, sample, scores) == pytest.approx(8 / 3)
 
 
 def test_of_users_with_unlike_lists_a_share_is_won() -> None:
@@ -163,7 +163,7 @@ def test_of_users_with_unlike_lists_a_share_is_won() -> None:
     scorer = Embeddings(torch.arange(1.0, 6.0)[:, None], torch.tensor([[1.0], [0.5], [0.2], [0.1], [0.0]]))
     held = np.arange(5) == 4
     sample = Sample(np.arange(5), held, {}, sp.csr_array((5, 5), dtype=np.float32), np.arange(5))
-    level = float(newcomers_fit._level(scorer, sample, torch.zeros(5, 1), torch.ones(5, 1)))
+    level = float(fit._level(scorer, sample, torch.zeros(5, 1), torch.ones(5, 1)))
     assert level == 2.0
     assert int((scorer.scores(torch.arange(5))[:, :4].max(1).values < level).sum()) == 1
 
@@ -278,7 +278,7 @@ def test_popularity_alone_takes_new_items_by_taste() -> None:
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_a_new_item_with_a_catalog_item_s_content_has_its_content_vector(normalize: bool) -> None:
-    """VBPR's columns of content are its own map's, to the last bit; an item without a picture has zeros there."""
+    """VBPR's columns of content are its own map's, to the last bit; an item without an image has zeros there."""
     graph, _ = camps()
     features = camp_features(torch.Generator().manual_seed(0))
     features["image"][4] = 0.0

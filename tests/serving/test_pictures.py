@@ -1,4 +1,4 @@
-"""What is kept of an upload: upright, small, whole in color, nothing beside the picture."""
+"""What is kept of an upload: upright, small, whole in color, nothing beside the image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lmm4rec.core.errors import ImageError
-from lmm4rec.serving.api.pictures import LONGEST_SIDE, Upload
+from lmm4rec.serving.http.uploads import LONGEST_SIDE, Upload
 
 MOST = 25_000_000
 
@@ -40,7 +40,7 @@ def test_a_turned_photo_is_upright_and_its_place_is_forgotten() -> None:
     assert pixels[70, 20, 2] > 200
 
 
-def test_a_large_picture_is_made_small_and_a_small_one_stays() -> None:
+def test_a_large_image_is_made_small_and_a_small_one_stays() -> None:
     large = Upload(file_of(Image.new("RGB", (2000, 1000), "green")), MOST).normalized()
     assert large.open().size == (LONGEST_SIDE, LONGEST_SIDE // 2)
     assert Upload(file_of(halves()), MOST).normalized().open().size == (80, 40)
@@ -51,7 +51,7 @@ def test_transparency_is_laid_on_white() -> None:
     assert np.asarray(clear.open()).min() > 250
 
 
-def test_the_first_picture_of_an_animation_is_taken() -> None:
+def test_the_first_image_of_an_animation_is_taken() -> None:
     frames = [Image.new("RGB", (20, 20), color) for color in ("red", "blue")]
     moving = file_of(frames[0], "GIF", save_all=True, append_images=frames[1:])
     red, _, blue = np.asarray(Upload(moving, MOST).normalized().open())[10, 10]

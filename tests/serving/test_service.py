@@ -77,15 +77,15 @@ def test_the_audience_of_an_item_are_those_who_get_it(reader: TestClient, shops:
     assert [one["rank"] for one in answer["people"]] == sorted(ranks.values())
 
 
-def test_an_item_s_own_words_and_picture_find_it(reader: TestClient) -> None:
+def test_an_item_s_own_words_and_image_find_it(reader: TestClient) -> None:
     detail = reader.get("/items/T0004").json()
     words = f"{detail['fields']['title']} {detail['fields']['description']}"
     assert reader.get("/search", params={"text": words, "k": 1}).json()["items"][0]["id"] == "T0004"
-    picture = reader.get(detail["picture"])
-    assert picture.headers["content-type"] == "image/webp"
-    found = reader.post("/search", params={"k": 3}, files={"image": ("a.webp", picture.content)}).json()["items"]
+    image = reader.get(detail["picture"])
+    assert image.headers["content-type"] == "image/webp"
+    found = reader.post("/search", params={"k": 3}, files={"image": ("a.webp", image.content)}).json()["items"]
     assert "T0004" in [one["id"] for one in found]
-    both = reader.post("/search", data={"text": words}, params={"k": 1}, files={"image": ("a.webp", picture.content)})
+    both = reader.post("/search", data={"text": words}, params={"k": 1}, files={"image": ("a.webp", image.content)})
     assert both.json()["items"][0]["id"] == "T0004"
     personal = reader.get("/search", params={"text": words, "k": 3, "for_user": "u001"}).json()["items"]
     assert len(personal) == 3

@@ -13,9 +13,9 @@ from fastapi.testclient import TestClient
 from PIL import Image, PngImagePlugin
 from shops import HERE, add, png
 
-from lmm4rec.serving.api.app import make_app
-from lmm4rec.serving.api.settings import MAX_K, Settings
 from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.http.app import make_app
+from lmm4rec.serving.http.settings import MAX_K, Settings
 
 
 @pytest.mark.parametrize(
@@ -120,18 +120,18 @@ def text_bomb() -> bytes:
 
 
 HOSTILE = {
-    "empty": (b"", "is not a picture"),
-    "words": (b"<svg onload=alert(1)>", "is not a picture"),
+    "empty": (b"", "is not an image"),
+    "words": (b"<svg onload=alert(1)>", "is not an image"),
     "half": (png(size=(300, 300), kind="JPEG")[:200], ""),
     "bomb": (bomb(), "more than 25,000,000"),
     "text bomb": (text_bomb(), ""),
-    "bmp": (png(kind="BMP"), "is not a picture that can be read (JPEG, PNG, WEBP, GIF)"),
-    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture"),
+    "bmp": (png(kind="BMP"), "is not an image that can be read (JPEG, PNG, WEBP, GIF)"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image"),
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_broken_and_hostile_pictures_are_refused(reader: TestClient, kind: str) -> None:
+def test_broken_and_hostile_images_are_refused(reader: TestClient, kind: str) -> None:
     content, words = HOSTILE[kind]
     for path, data in (("/search", {}), ("/items", {"fields": '{"title": "x"}'})):
         answer = reader.post(path, data=data, files={"image": ("x.png", content)})

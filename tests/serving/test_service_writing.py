@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from shops import HERE, add, write_shop
 
-from lmm4rec.serving.api.app import make_app
-from lmm4rec.serving.api.settings import Settings
+from lmm4rec.serving.http.app import make_app
+from lmm4rec.serving.http.settings import Settings
 
 TOKEN = "0123456789abcdef-token"
 
@@ -86,7 +86,7 @@ def test_a_full_disk_leaves_nothing_behind(client: TestClient, monkeypatch: pyte
     def full(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr("lmm4rec.serving.added.AddedItems.add", full)
+    monkeypatch.setattr("lmm4rec.serving.added_items.AddedItems.add", full)
     answer = add(client)
     assert answer.status_code == 503
     assert "disk is full" in answer.json()["detail"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmm4rec.serving.api.settings import Settings
+from lmm4rec.serving.http.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from lmm4rec.coldstart.content_vectors import Content, Newcomers
+from lmm4rec.coldstart.fit import fit_newcomers
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Neighbors
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.experiments.packing import lost_without
+from lmm4rec.experiments.build.bundle import lost_without
 from lmm4rec.experiments.plan import RECOMMENDERS
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.newcomers import Content, Newcomers
-from lmm4rec.serving.newcomers_fit import fit_newcomers
 from worlds import camp_features, camps
 
 KINDS = ("image", "text", "audio")
@@ -93,9 +93,9 @@ def test_an_item_that_came_before_origins_were_kept_has_one_share(tmp_path: Path
 
 
 def test_neighbors_are_alike_by_their_modalities(tmp_path: Path) -> None:
-    """Of x and y, which the person has, cosines are (1, 0.6) by picture and (0, 0.8) by words; y's mean, 0.7, is best.
+    """Of x and y, which the person has, cosines are (1, 0.6) by image and (0, 0.8) by words; y's mean, 0.7, is best.
 
-    With two neighbors and a scale of 2, x gives 1 and y 1.4: 1 + 1.4 · 0.6 / 1.4 are the picture's.
+    With two neighbors and a scale of 2, x gives 1 and y 1.4: 1 + 1.4 · 0.6 / 1.4 are the image's.
     """
     seen = torch.tensor([[1.0, 1.0, 0.0]]).to_sparse_csr()
     log = Interactions(np.array([0, 0], np.int32), np.array([0, 1], np.int32))

@@ -10,25 +10,25 @@ import pytest
 import torch
 
 from layered import NO_PICTURE, NO_WORDS, TEXT, Noise, build, catalog
+from lmm4rec.coldstart.content_vectors import Content, Newcomers
 from lmm4rec.core.errors import CheckpointError, LMM4RecError
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Embeddings
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.features.adapted import SideVectors
-from lmm4rec.features.layers import StatesCache
-from lmm4rec.features.side import SavedSide
+from lmm4rec.features.cached import SideVectors
+from lmm4rec.features.side_files import SavedSide
+from lmm4rec.features.state_cache import StatesCache
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.encoding import EncoderRecord
-from lmm4rec.serving.newcomers import Content, Newcomers
+from lmm4rec.serving.bundle_encoder import EncoderRecord
 
 
 def bundle(root: Path, layered_root: Path) -> Bundle:
     """Six items that stand where their content does, and one user; the encoder's checkpoint is in `root`/checkpoint."""
     encoder, items = build("clip", layered_root), catalog()
     shutil.copytree(layered_root / "clip", root / "checkpoint")
-    cache = StatesCache(encoder, items, top=None, root=root / "states", precision="float32", shown=False)
+    cache = StatesCache(encoder, items, top=None, root=root / "states", precision="float32")
     vectors, generator = SideVectors(cache, dim=8), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in vectors.side.parameters():
@@ -51,7 +51,7 @@ def bundle(root: Path, layered_root: Path) -> Bundle:
 
 
 def test_a_bundle_with_a_side_network_goes_where_it_is_put(layered_root: Path, tmp_path: Path) -> None:
-    """A new item with the picture and the words of one of the catalog stands where that one does (bfloat16 states)."""
+    """A new item with the image and the words of one of the catalog stands where that one does (bfloat16 states)."""
     first, items = bundle(tmp_path, layered_root), catalog()
     first.save_pretrained(tmp_path / "named")
     first.save_pretrained(tmp_path / "copied", copy_encoder=True)
@@ -63,17 +63,17 @@ def test_a_bundle_with_a_side_network_goes_where_it_is_put(layered_root: Path, t
         if one is moved:
             shutil.rmtree(tmp_path / "checkpoint")  # nothing but its folder is needed
         rows = [0, NO_PICTURE, NO_WORDS]
-        one.add_items([NewItem(f"new{row}", items[row].fields, items[row].picture) for row in rows])
+        one.add_items([NewItem(f"new{row}", items[row].fields, items[row].image) for row in rows])
         grown = one.scorer
         assert isinstance(grown, Embeddings)
         torch.testing.assert_close(grown.items[-3:], grown.items[rows], atol=5e-3, rtol=0)
         # one thing stands alone there, as in the question
-        by_words, by_picture = (
+        by_words, by_image = (
             one.search(items[NO_PICTURE].fields["title"], k=2),
             one.search(image=Noise(NO_WORDS), k=2),
         )
         assert by_words[0].item in ("i2", "new2")
-        assert {found.item for found in by_picture} == {"i3", "new3"}
+        assert {found.item for found in by_image} == {"i3", "new3"}
 
 
 def test_a_side_network_that_is_damaged_or_gone_is_told(layered_root: Path, tmp_path: Path) -> None:

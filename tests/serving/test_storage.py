@@ -9,15 +9,15 @@ import polars as pl
 import pytest
 import torch
 
+from lmm4rec.coldstart.content_vectors import Content, Newcomers
 from lmm4rec.core.errors import CheckpointError, DataError
 from lmm4rec.core.types import Embeddings, Item, Neighbors
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.serving import storage
+from lmm4rec.serving import bundle_files
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.encoding import EncoderRecord
-from lmm4rec.serving.newcomers import Content, Newcomers
+from lmm4rec.serving.bundle_encoder import EncoderRecord
 
 SEEN = Interactions(np.array([0, 1], np.int32), np.array([0, 2], np.int32), None, np.array([5, 7], np.int64))
 TITLES = pl.DataFrame({"title": ["Cup", "Lamp", "Chair", ""]})
@@ -89,7 +89,7 @@ def test_neighbors_come_back_with_what_was_added(tmp_path: Path) -> None:
 def test_a_kill_leaves_the_old_bundle(tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle().save_pretrained(tmp_path)
     before = sorted(path.name for path in tmp_path.iterdir())
-    placed, left = storage._placed, [step]
+    placed, left = bundle_files._placed, [step]
 
     def killed(*arguments: object) -> str:
         if not left[0]:
@@ -97,19 +97,19 @@ def test_a_kill_leaves_the_old_bundle(tmp_path: Path, step: int, monkeypatch: py
         left[0] -= 1
         return placed(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(storage, "_placed", killed)
+    monkeypatch.setattr(bundle_files, "_placed", killed)
     other = bundle(scale=2.0)
     other.remove_items(["z"])
     with pytest.raises(KeyboardInterrupt):
         other.save_pretrained(tmp_path)
     assert Bundle.from_pretrained(tmp_path).recommend("AB") == bundle().recommend("AB")
-    monkeypatch.setattr(storage, "_placed", placed)
+    monkeypatch.setattr(bundle_files, "_placed", placed)
     bundle().save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == before  # what the killed one left is gone
 
 
 def test_what_a_vector_loses_without_a_modality_is_its_share(tmp_path: Path) -> None:
-    """Score 1 · 3 + 2 · 1 = 5; the picture's part of the vector is (2, 0.5): 2 + 1 = 3, so 2 are the rest's."""
+    """Score 1 · 3 + 2 · 1 = 5; the image's part of the vector is (2, 0.5): 2 + 1 = 3, so 2 are the rest's."""
     scorer = Embeddings(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 1.0], [0.0, 1.0]]))
     log = Interactions(np.array([], np.int32), np.array([], np.int32))
     first = Bundle(

@@ -22,8 +22,8 @@ from lmm4rec.nn.tables import rows, sparse_gradients
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.recommenders.bpr import BPR
 from lmm4rec.recommenders.vbpr import VBPR
-from lmm4rec.training.adam import Adam
 from lmm4rec.training.objective import Ranking
+from lmm4rec.training.optim.adam import Adam
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import History, Trainer
 
@@ -199,7 +199,7 @@ from lmm4rec.training.trainer import Trainer
 pairs = torch.arange(40), torch.arange(40) % 30
 bpr = BPR(InteractionGraph(*pairs, 40, 30), {}, torch.Generator().manual_seed(0))
 trainer = Trainer(epochs=2, metric="loss", device="cpu", clip_norm=1.0)
-history = trainer.fit(Ranking(bpr, Frozen({})), TripleSampler(*pairs, 30), dict, shown=False)
+history = trainer.fit(Ranking(bpr, Frozen({})), TripleSampler(*pairs, 30), dict)
 print("torch._dynamo" in sys.modules, history.rows[1]["loss"] < history.rows[0]["loss"])
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -225,7 +225,7 @@ def fit(state: Path | None = None, *, killed_after: int = 0, **options: Any) -> 
         return {"size": float(bpr.users.detach().norm() + bpr.items.detach().norm())}
 
     trainer = Trainer(epochs=6, metric="size", checkpoint_every_s=0.0, device="cpu", learning_rate=0.01, **options)
-    history = trainer.fit(Ranking(bpr, Frozen({})), sampler, validate, state_file=state, listeners=[kill], shown=False)
+    history = trainer.fit(Ranking(bpr, Frozen({})), sampler, validate, state_file=state, listeners=[kill])
     return bpr, history
 
 

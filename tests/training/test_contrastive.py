@@ -18,24 +18,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from toys import LARGEST, Toy, toy_items
 
-from lmm4rec.core import parallel
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Inputs
+from lmm4rec.distributed import process_group
+from lmm4rec.encoding import runner as passes_module
+from lmm4rec.encoding.runner import Passes
+from lmm4rec.encoding.shared_space import scale_of
 from lmm4rec.nn.losses import contrastive, matching
 from lmm4rec.training import contrastive as contrastive_module
-from lmm4rec.training import passes as passes_module
 from lmm4rec.training.contrastive import Contrastive
-from lmm4rec.training.joint import scale_of
-from lmm4rec.training.pairs import Augment, PairInputs
-from lmm4rec.training.passes import Passes
-from lmm4rec.training.tuning import fit_pairs, loss_weights
+from lmm4rec.training.finetuning import fit_pairs, loss_weights
+from lmm4rec.training.image_text_pairs import Augment, PairInputs
 
 ITEMS = toy_items(24)
 ROWS = torch.arange(24)
 
 
 def objective(encoder: Toy, *, augment: Augment | None = None, **passes: Any) -> Contrastive:
-    pairs = PairInputs(encoder, ITEMS, shown=False)
+    pairs = PairInputs(encoder, ITEMS)
     made = Contrastive(encoder, pairs, Passes(encoder, **passes), augment, weights={"contrastive": 1.0})
     made.begin_epoch(torch.Generator().manual_seed(7))
     return made.train()
@@ -165,10 +165,10 @@ import json, sys
 import torch
 torch.set_num_threads(1)
 from toys import Toy, toy_items
-from lmm4rec.core import parallel
-from lmm4rec.training.tuning import fit_pairs
-with parallel.joined():
-    fit_pairs(Toy(), toy_items(41), None, False, **json.loads(sys.argv[1]))
+from lmm4rec.distributed import process_group
+from lmm4rec.training.finetuning import fit_pairs
+with process_group.joined():
+    fit_pairs(Toy(), toy_items(41), None, **json.loads(sys.argv[1]))
 """
 
 
@@ -180,7 +180,7 @@ def total(encoder: Toy) -> float:
 def test_two_processes_give_the_losses_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shares of 8 and 7, and of 2 and 1: vectors are gathered with their gradient."""
     encoder = Toy()
-    one = fit_pairs(encoder, toy_items(41), None, False, **OPTIONS)
+    one = fit_pairs(encoder, toy_items(41), None, **OPTIONS)
     assert one.rows[-1]["loss"] < one.rows[0]["loss"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -192,11 +192,11 @@ def test_two_processes_give_the_losses_of_one(monkeypatch: pytest.MonkeyPatch) -
         [sys.executable, "-c", OTHER, json.dumps(OPTIONS)], env={**os.environ, "RANK": "1", "PYTHONPATH": path}
     )
     shared = Toy()
-    with parallel.joined():
-        assert parallel.processes() == 2
-        two = fit_pairs(shared, toy_items(41), None, False, **OPTIONS)
+    with process_group.joined():
+        assert process_group.processes() == 2
+        two = fit_pairs(shared, toy_items(41), None, **OPTIONS)
     assert other.wait(30) == 0
-    assert parallel.processes() == 1
+    assert process_group.processes() == 1
     for mine, theirs in zip(one.rows, two.rows, strict=True):
         assert theirs == pytest.approx(mine, rel=1e-4)
     assert total(shared) == pytest.approx(total(encoder), rel=1e-5)
@@ -207,7 +207,7 @@ def test_two_processes_give_the_losses_of_one(monkeypatch: pytest.MonkeyPatch) -
 
 
 class Spaces(Toy):
-    """A second space, the first turned round; and a head that looks at picture and words apart."""
+    """A second space, the first turned round; and a head that looks at image and words apart."""
 
     spaces = ("own", "turned")
     matches = True
@@ -232,7 +232,7 @@ class Spaces(Toy):
 
 def test_each_space_has_its_loss_and_its_scale() -> None:
     encoder = Spaces()
-    pairs = PairInputs(encoder, ITEMS, shown=False)
+    pairs = PairInputs(encoder, ITEMS)
     weights = loss_weights(encoder, vl_weight=0.5, matching_weight=2.0)
     assert weights == {"own": 1.0, "turned": 0.5, "matching": 2.0}
     made = Contrastive(encoder, pairs, Passes(encoder), weights={"own": 1.0, "turned": 0.5}, matching_weight=2.0)
@@ -248,19 +248,19 @@ def test_each_space_has_its_loss_and_its_scale() -> None:
 
 def test_matching_sees_each_pair_and_two_of_its_look_alikes() -> None:
     encoder = Spaces()
-    pairs = PairInputs(encoder, ITEMS, shown=False)
+    pairs = PairInputs(encoder, ITEMS)
     made = Contrastive(encoder, pairs, Passes(encoder), weights={"own": 1.0}, matching_weight=1.0)
     made.begin_epoch(torch.Generator())
     term = made.eval().losses(ROWS, torch.Generator())["matching"]
-    real, pictures, words = encoder.seen
+    real, images, words = encoder.seen
     assert real.pixels is not None
     assert real.text_ids is not None
     whole = pairs.of(ROWS, torch.device("cpu"))
     assert torch.equal(real.pixels, whole.pixels)
-    assert torch.equal(pictures.text_ids, real.text_ids)
+    assert torch.equal(images.text_ids, real.text_ids)
     assert torch.equal(words.pixels, real.pixels)
-    assert not (pictures.pixels == real.pixels).flatten(1).all(1).any()
-    logits = [encoder.match(one) for one in (real, pictures, words)]
+    assert not (images.pixels == real.pixels).flatten(1).all(1).any()
+    logits = [encoder.match(one) for one in (real, images, words)]
     targets = torch.tensor([1] * 24 + [0] * 48)
     torch.testing.assert_close(term, F.cross_entropy(torch.cat(logits), targets))
 

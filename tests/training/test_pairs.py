@@ -1,4 +1,4 @@
-"""Random changes to pictures and words: what they change, what they leave, and that a seed decides."""
+"""Random changes to images and words: what they change, what they leave, and that a seed decides."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from toys import Toy, toy_items
 
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Inputs
-from lmm4rec.training import pairs as pairs_module
-from lmm4rec.training.pairs import Augment, PairInputs, windows
+from lmm4rec.training import image_text_pairs as pairs_module
+from lmm4rec.training.image_text_pairs import Augment, PairInputs, windows
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -18,7 +18,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def ramp(batch: int = 64, size: int = 16) -> torch.Tensor:
-    """Pictures whose first channel is the column, whose second is the row, from 0 to size - 1."""
+    """Images whose first channel is the column, whose second is the row, from 0 to size - 1."""
     place = torch.arange(size).float()
     x = torch.stack([place.expand(size, size), place[:, None].expand(size, size), torch.zeros(size, size)])
     return x.expand(batch, 3, size, size).contiguous()
@@ -41,7 +41,7 @@ def test_flip_mirrors_about_half_and_leaves_the_rest() -> None:
     assert 70 < int(mirrored.sum()) < 130
 
 
-def test_a_crop_is_a_window_of_the_picture_of_at_least_the_area_left() -> None:
+def test_a_crop_is_a_window_of_the_image_of_at_least_the_area_left() -> None:
     """On a ramp a crop is a ramp again: its slope is the window's width, its ends are where the window lies."""
     size = 16
     out = Augment(crop=0.6)(Inputs(ramp(size=size)), generator()).pixels
@@ -52,7 +52,7 @@ def test_a_crop_is_a_window_of_the_picture_of_at_least_the_area_left() -> None:
     area = widths * heights
     assert (widths < 1 + 1e-4).all()
     assert (heights < 1 + 1e-4).all()
-    assert (area > 0.4 * 0.9).all()  # a window longer than the picture is cut to it
+    assert (area > 0.4 * 0.9).all()  # a window longer than the image is cut to it
     assert area.min() < 0.6
     assert area.max() > 0.85
     left = out[:, 0, size // 2, size // 2] - (size / 2) * widths  # where the window's middle lies shows its place
@@ -71,7 +71,7 @@ def test_a_window_is_stretched_as_torch_resizes_it() -> None:
     torch.testing.assert_close(out[1, :, 1:-1, 1:-1], expected[1].flip(2)[:, 1:-1, 1:-1])
 
 
-def test_pictures_that_are_no_plain_pixels_are_refused() -> None:
+def test_images_that_are_no_plain_pixels_are_refused() -> None:
     with pytest.raises(TrainingError, match=r"set crop = 0\.0 and flip = false"):
         Augment(flip=True)(Inputs(torch.zeros(2, 1, 9, 5)), generator())
 
@@ -117,9 +117,9 @@ def test_pairs_beyond_memory_lie_in_a_file_and_are_the_same(monkeypatch: pytest.
     monkeypatch.setattr(pairs_module, "_BLOCK", 7)
     encoder, items = Toy(), toy_items(20)
     monkeypatch.setattr(pairs_module, "_MB", 1)
-    mapped = PairInputs(encoder, items, shown=False, memory_mb=100)  # of bytes, here
+    mapped = PairInputs(encoder, items, memory_mb=100)  # of bytes, here
     monkeypatch.setattr(pairs_module, "_MB", 2**20)
-    kept = PairInputs(encoder, items, shown=False)
+    kept = PairInputs(encoder, items)
     assert mapped.pixels.untyped_storage().filename
     assert not kept.pixels.untyped_storage().filename
     rows = torch.tensor([3, 19, 0])

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lmm4rec.core.errors import CheckpointError, TrainingError
+from lmm4rec.training.lr_schedule import Rates
 from lmm4rec.training.objective import Group, Objective
-from lmm4rec.training.rates import Rates
 from lmm4rec.training.trainer import History, Trainer
 
 
@@ -47,7 +47,7 @@ def score(line: Line) -> Callable[[], dict[str, float]]:
 
 
 def fit(line: Line, *, state: Path | None = None, **options: Any) -> History:
-    return trainer(**options).fit(line, Points(), score(line), state_file=state, shown=False)
+    return trainer(**options).fit(line, Points(), score(line), state_file=state)
 
 
 def test_it_minimizes() -> None:
@@ -66,7 +66,7 @@ def test_the_best_weights_stay() -> None:
         slopes.append(line.slope.item())
         return {"score": next(values)}
 
-    history = trainer(epochs=4).fit(line, Points(), validate, shown=False)
+    history = trainer(epochs=4).fit(line, Points(), validate)
     assert (history.best_epoch, history.best) == (2, 5.0)
     assert line.slope.item() == slopes[1]
 
@@ -74,9 +74,7 @@ def test_the_best_weights_stay() -> None:
 def test_patience_counts_evaluations_without_improvement_strictly() -> None:
     line = Line()
     values = iter([1.0, 2.0, 2.0, 2.0, 2.0, 9.0])
-    history = trainer(epochs=10, patience=3, evaluate_every=2).fit(
-        line, Points(), lambda: {"score": next(values)}, shown=False
-    )
+    history = trainer(epochs=10, patience=3, evaluate_every=2).fit(line, Points(), lambda: {"score": next(values)})
     assert len(history.rows) == 10  # evaluations after epochs 2, 4 (best), 6, 8 and 10: the third without improvement
     assert history.best_epoch == 4
 
@@ -97,13 +95,11 @@ def test_resuming_after_a_kill_ends_with_the_same_numbers(tmp_path: Path, killed
 
     broken = Line()
     with pytest.raises(KilledError):
-        trainer(checkpoint_every_s=0.0).fit(
-            broken, Points(), score(broken), state_file=state, listeners=[kill], shown=False
-        )
+        trainer(checkpoint_every_s=0.0).fit(broken, Points(), score(broken), state_file=state, listeners=[kill])
     resumed = Line()
     seen: list[Mapping[str, float | int]] = []
     history = trainer(checkpoint_every_s=0.0).fit(
-        resumed, Points(), score(resumed), state_file=state, listeners=[seen.append], shown=False
+        resumed, Points(), score(resumed), state_file=state, listeners=[seen.append]
     )
     assert history.rows == expected.rows == seen
     assert torch.equal(resumed.slope, whole.slope)
@@ -222,7 +218,7 @@ def test_a_resumed_group_goes_on_where_it_was(tmp_path: Path) -> None:
     broken = Apart()
     with pytest.raises(KilledError):
         trainer(epochs=4, checkpoint_every_s=0.0).fit(
-            broken, Points(), score(broken), state_file=state, listeners=[kill], shown=False
+            broken, Points(), score(broken), state_file=state, listeners=[kill]
         )
     resumed = Apart()
     resumed.steps = 4

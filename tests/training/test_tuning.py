@@ -1,4 +1,4 @@
-"""Contrastive tuning: it aligns pictures with their words, and says what it cannot do."""
+"""Contrastive tuning: it aligns images with their words, and says what it cannot do."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ from toys import Dots, Toy, toy_items
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.data.catalog import Catalog
-from lmm4rec.data.toyshop.world import make_catalog
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.dual import Dual
+from lmm4rec.encoding.runner import Passes
 from lmm4rec.evaluation.alignment import retrieval_recall
-from lmm4rec.experiments import pretrained
+from lmm4rec.experiments.build import own_encoders
 from lmm4rec.experiments.plan import make_encoder
 from lmm4rec.nn.losses import contrastive
-from lmm4rec.training import checkpoint, tuning
+from lmm4rec.toyshop.world import make_catalog
+from lmm4rec.training import finetuning as tuning
+from lmm4rec.training import state as checkpoint
 from lmm4rec.training.contrastive import Contrastive
-from lmm4rec.training.pairs import PairInputs
-from lmm4rec.training.passes import Passes
-from lmm4rec.training.tuning import fit_pairs
+from lmm4rec.training.finetuning import fit_pairs
+from lmm4rec.training.image_text_pairs import PairInputs
 
 OPTIONS: dict[str, Any] = {
     "epochs": 6, "batch_size": 32, "learning_rate": 1e-3, "patience": 0, "precision": "float32",
@@ -51,7 +52,7 @@ def catalog() -> Catalog:
 def clip(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clip:
     pytest.importorskip("transformers")
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
-    return Clip(checkpoint=str(pretrained.tiny_encoder(Clip, catalog, text="{title}. {description}")))
+    return Clip(checkpoint=str(own_encoders.tiny_encoder(Clip, catalog, text="{title}. {description}")))
 
 
 def found(clip: Clip, pairs: list[Item]) -> float:
@@ -61,10 +62,10 @@ def found(clip: Clip, pairs: list[Item]) -> float:
 
 
 @pytest.mark.slow
-def test_tuning_aligns_pictures_with_their_words(clip: Clip, catalog: Catalog) -> None:
-    pairs = [item for item in catalog if item.picture is not None]
+def test_tuning_aligns_images_with_their_words(clip: Clip, catalog: Catalog) -> None:
+    pairs = [item for item in catalog if item.image is not None]
     before, scale = found(clip, pairs), clip.logit_scale.item()
-    history = fit_pairs(clip, pairs, None, False, **OPTIONS | {"epochs": 20})
+    history = fit_pairs(clip, pairs, None, **OPTIONS | {"epochs": 20})
     assert history.rows[-1]["loss"] < 0.5 * history.rows[0]["loss"]
     chance = 5 / len(pairs)
     assert before < 3 * chance
@@ -94,7 +95,7 @@ def test_killed_it_goes_on_with_the_same_noise(
     """With crops, flips, masks, dropout and stochastic depth the numbers are those of a training left alone."""
     options = TOY | {"crop": 0.3, "flip": True, "mask": 0.3}
     state, whole = tmp_path / "state.safetensors", Toy(dropout=0.2, drop_path=0.3)
-    expected = fit_pairs(whole, toy_items(30), None, False, **options)
+    expected = fit_pairs(whole, toy_items(30), None, **options)
     monkeypatch.setattr(tuning, "Trainer", functools.partial(tuning.Trainer, checkpoint_every_s=0.0))
     looks = iter(range(-1, killed_after))  # the first is before training
 
@@ -105,16 +106,16 @@ def test_killed_it_goes_on_with_the_same_noise(
 
     monkeypatch.setattr(tuning, "retrieval_recall", kill)
     with pytest.raises(KilledError):
-        fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(30), state, False, **options)
+        fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(30), state, **options)
     monkeypatch.setattr(tuning, "retrieval_recall", retrieval_recall)
     torch.manual_seed(123)  # the global generator has no part in it
     resumed = Toy(dropout=0.2, drop_path=0.3)
-    tuned = fit_pairs(resumed, toy_items(30), state, False, **options)
+    tuned = fit_pairs(resumed, toy_items(30), state, **options)
     assert tuned.rows == expected.rows
     assert (tuned.before, tuned.after) == (expected.before, expected.after)
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name
-    still = fit_pairs(Toy(), toy_items(30), None, False, **TOY)
+    still = fit_pairs(Toy(), toy_items(30), None, **TOY)
     assert still.rows != expected.rows
 
 
@@ -122,16 +123,17 @@ SCRIPT = """
 import functools, json, sys
 from pathlib import Path
 from toys import Toy, toy_items
-from lmm4rec.training import checkpoint, tuning
+from lmm4rec.training import finetuning as tuning
+from lmm4rec.training import state as checkpoint
 tuning.Trainer = functools.partial(tuning.Trainer, checkpoint_every_s=0.0)
-tuning.fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), Path(sys.argv[1]), False, **json.loads(sys.argv[2]))
+tuning.fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), Path(sys.argv[1]), **json.loads(sys.argv[2]))
 """
 
 
 @pytest.mark.slow
 def test_killed_with_sigkill_it_ends_with_the_same_numbers(tmp_path: Path) -> None:
     options = TOY | {"epochs": 12, "crop": 0.3, "flip": True, "mask": 0.3, "chunk": 3}
-    expected = fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), None, False, **options)
+    expected = fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), None, **options)
     state = tmp_path / "state.safetensors"
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     process = subprocess.Popen(
@@ -143,7 +145,7 @@ def test_killed_with_sigkill_it_ends_with_the_same_numbers(tmp_path: Path) -> No
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 2 <= _epochs(state) < 12
-    resumed = fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), state, False, **options)
+    resumed = fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), state, **options)
     assert resumed.rows == expected.rows
     assert resumed.after == expected.after
 
@@ -155,10 +157,10 @@ def _epochs(state: Path) -> int:
 def test_before_and_after_are_of_the_same_held_out_pairs() -> None:
     """After is the best epoch's look, before that of the untouched encoder; the encoder holds the best weights."""
     encoder = Toy()
-    tuned = fit_pairs(encoder, toy_items(40), None, False, **TOY | {"valid": 0.5})
+    tuned = fit_pairs(encoder, toy_items(40), None, **TOY | {"valid": 0.5})
     looks = [row["retrieval_recall@5"] for row in tuned.rows]
     assert tuned.after["retrieval_recall@5"] == max(looks) == tuned.best
-    untouched = fit_pairs(Toy(), toy_items(40), None, False, **TOY | {"valid": 0.5, "epochs": 1})
+    untouched = fit_pairs(Toy(), toy_items(40), None, **TOY | {"valid": 0.5, "epochs": 1})
     assert tuned.before == untouched.before
     assert not encoder.training
 
@@ -166,17 +168,17 @@ def test_before_and_after_are_of_the_same_held_out_pairs() -> None:
 def test_steps_are_in_training_mode_and_looks_are_not() -> None:
     encoder, modes = Toy(), set()
     encoder.register_forward_hook(lambda module, *_: modes.add((torch.is_grad_enabled(), module.training)))
-    fit_pairs(encoder, toy_items(12), None, False, **TOY)
+    fit_pairs(encoder, toy_items(12), None, **TOY)
     assert modes == {(True, True), (False, False)}
 
 
 def test_tuning_that_makes_it_worse_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     encoder = Toy()
-    good = fit_pairs(encoder, toy_items(40), None, False, **TOY | {"epochs": 15, "valid": 0.0})
+    good = fit_pairs(encoder, toy_items(40), None, **TOY | {"epochs": 15, "valid": 0.0})
     assert "tuned for 15 epochs; held-out image-text retrieval recall@5" in caplog.text
     assert "made it worse" not in caplog.text
-    worse = fit_pairs(encoder, toy_items(40), None, False, **TOY | {"learning_rate": 10.0, "epochs": 1, "valid": 0.5})
+    worse = fit_pairs(encoder, toy_items(40), None, **TOY | {"learning_rate": 10.0, "epochs": 1, "valid": 0.5})
     assert worse.after["retrieval_recall@5"] < worse.before["retrieval_recall@5"]
     assert "tuning made it worse; try a lower learning_rate" in caplog.text
     assert good.rows[-1]["loss"] < good.rows[0]["loss"]
@@ -184,7 +186,7 @@ def test_tuning_that_makes_it_worse_says_so(caplog: pytest.LogCaptureFixture) ->
 
 def test_checkpointing_and_bfloat16_tune_too() -> None:
     plain, thrifty = (
-        fit_pairs(Toy(), toy_items(30), None, False, **TOY | more).rows
+        fit_pairs(Toy(), toy_items(30), None, **TOY | more).rows
         for more in ({}, {"precision": "bfloat16", "checkpointing": True, "chunk": 3})
     )
     for one, other in zip(plain, thrifty, strict=True):
@@ -192,8 +194,8 @@ def test_checkpointing_and_bfloat16_tune_too() -> None:
 
 
 def test_clip_is_checkpointed_by_its_library(clip: Clip, catalog: Catalog) -> None:
-    items = [item for item in catalog if item.picture is not None][:8]
-    pairs = PairInputs(clip, items, shown=False)
+    items = [item for item in catalog if item.image is not None][:8]
+    pairs = PairInputs(clip, items)
     objective = Contrastive(clip, pairs, Passes(clip), weights={"contrastive": 1.0}).train()
     grads = []
     for checkpointing in (False, True):
@@ -208,34 +210,34 @@ def test_clip_is_checkpointed_by_its_library(clip: Clip, catalog: Catalog) -> No
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([replace(item, picture=None) for item in toy_items(9)], "got 0 of 9; 0 have a picture and 9 have words"),
-        ([replace(item, fields={"title": ""}) for item in toy_items(9)], "got 0 of 9; 9 have a picture and 0 have"),
-        (toy_items(1), "needs at least 4 items with picture and words, got 1 of 1; 1 have a picture and 1 have words"),
+        ([replace(item, image=None) for item in toy_items(9)], "got 0 of 9; 0 have an image and 9 have words"),
+        ([replace(item, fields={"title": ""}) for item in toy_items(9)], "got 0 of 9; 9 have an image and 0 have"),
+        (toy_items(1), "needs at least 4 items with image and words, got 1 of 1; 1 have an image and 1 have words"),
         ([], "got 0 of 0"),
         (
-            [replace(item, picture=Dots(-1)) if row > 2 else item for row, item in enumerate(toy_items(9))],
-            "got 3 of 9; the pictures of others cannot be read",
+            [replace(item, image=Dots(-1)) if row > 2 else item for row, item in enumerate(toy_items(9))],
+            "got 3 of 9; the images of others cannot be read",
         ),
     ],
 )
 def test_too_few_whole_pairs_are_an_error_that_counts_what_there_is(items: list[Item], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
-        fit_pairs(Toy(), items, None, False, **TOY)
+        fit_pairs(Toy(), items, None, **TOY)
 
 
 def test_four_pairs_are_enough() -> None:
-    assert len(fit_pairs(Toy(), toy_items(4), None, False, **TOY).rows) == 4
+    assert len(fit_pairs(Toy(), toy_items(4), None, **TOY).rows) == 4
 
 
 def test_an_encoder_without_a_joint_space_is_refused(catalog: Catalog) -> None:
     with pytest.raises(TrainingError, match="Color gives image and cannot be tuned"):
-        fit_pairs(Color(), list(catalog), None, False)
+        fit_pairs(Color(), list(catalog), None)
 
 
 def test_an_encoder_that_is_told_to_give_one_side_says_what_to_change(clip: Clip, catalog: Catalog) -> None:
     one = Clip(checkpoint=clip.checkpoint, outputs="image")
     with pytest.raises(TrainingError, match=r'Clip gives image and cannot be tuned .* set outputs = "image\+text"'):
-        fit_pairs(one, list(catalog), None, False)
+        fit_pairs(one, list(catalog), None)
 
 
 @pytest.mark.parametrize("kind", [Clip, Dual])
@@ -247,15 +249,15 @@ def test_a_tuned_encoder_is_found_again(
     template = "{title}. {description}"
 
     def untouched() -> Encoder:
-        return kind(checkpoint=str(pretrained.tiny_encoder(kind, catalog, text=template)))
+        return kind(checkpoint=str(own_encoders.tiny_encoder(kind, catalog, text=template)))
 
-    first, seconds = pretrained.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2}, shown=False)
+    first, seconds = own_encoders.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2})
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(pretrained, "fit_pairs", never)
-    again, known = pretrained.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2}, shown=False)
+    monkeypatch.setattr(own_encoders, "fit_pairs", never)
+    again, known = own_encoders.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2})
     assert known == pytest.approx(seconds, abs=1e-3)  # what it cost is known where it cost nothing this time
     assert seconds > 0
     assert again.fingerprint() == first.fingerprint() != untouched().fingerprint()
@@ -275,12 +277,10 @@ def test_a_conf_names_the_tiny_and_the_toyshop_checkpoint(
     """ "tiny" has the catalog's vocabulary; "toyshop" is that of the second catalog, tuned as the options say."""
     pytest.importorskip("transformers")
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(pretrained, "_TOYSHOP_ITEMS", 40)
-    monkeypatch.setattr(pretrained, "_TOYSHOP_TRAINING", OPTIONS | {"epochs": 1})
+    monkeypatch.setattr(own_encoders, "_TOYSHOP_ITEMS", 40)
+    monkeypatch.setattr(own_encoders, "_TOYSHOP_TRAINING", OPTIONS | {"epochs": 1})
     table = {"name": name, "text": "{title}", "outputs": "text"}
-    tiny, toyshop = (
-        make_encoder(table | {"checkpoint": checkpoint}, catalog, shown=False) for checkpoint in ("tiny", "toyshop")
-    )
+    tiny, toyshop = (make_encoder(table | {"checkpoint": checkpoint}, catalog) for checkpoint in ("tiny", "toyshop"))
     assert tiny.modalities == toyshop.modalities == ("text",)
     assert tiny.fingerprint() != toyshop.fingerprint()
     assert make_encoder(table | {"checkpoint": "toyshop"}, catalog).fingerprint() == toyshop.fingerprint()

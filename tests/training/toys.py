@@ -1,4 +1,4 @@
-"""A tiny encoder of pictures and words with noise of every kind, and items for it: no library, no files."""
+"""A tiny encoder of images and words with noise of every kind, and items for it: no library, no files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch.nn import functional as F
 from lmm4rec.core.errors import ImageError
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.encoders.base import Encoder, stack_pixels
-from lmm4rec.nn.beit3 import Beit3Model, Beit3Shape
-from lmm4rec.nn.checkpoints import draw_weights
+from lmm4rec.nn.transformers.beit3.network import Beit3Model, Beit3Shape
+from lmm4rec.nn.transformers.checkpoints import draw_weights
 
 SIDE = 8
 
 
 @dataclass(frozen=True)
 class Dots:
-    """A picture of random dots; one of a negative seed cannot be read."""
+    """An image of random dots; one of a negative seed cannot be read."""
 
     seed: int
 

@@ -77,7 +77,7 @@ def compare_command(
 def demo_command(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the runs go.")] = Path("runs/demo"),
 ) -> None:
-    """Run the main job on the built-in toy shop: six models, one table, one page of pictures."""
+    """Run the main job on the built-in toy shop: six models, one table, one page of images."""
     from lmm4rec.cli.commands import run_demo
 
     run_demo(out)
@@ -97,7 +97,7 @@ def encode_command(
         str, typer.Argument(metavar="[CONF|KEY]", help="A .conf file; for --verify and --prune the start of a key.")
     ] = "",
     settings: Settings = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at a picture that cannot be read.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at an image that cannot be read.")] = False,
     show: Annotated[bool, typer.Option("--list", help="List what the feature store holds.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Compare stored vectors with their checksums.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove from the feature store.")] = False,
@@ -133,7 +133,7 @@ def finetune_command(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will take, and stop.")] = False,
 ) -> None:
-    """Tune a conf file's encoder on its catalog's pairs of picture and words; \\[features.finetune] holds the keys."""
+    """Tune a conf file's encoder on its catalog's pairs of image and words; \\[features.finetune] holds the keys."""
     from lmm4rec.cli.finetune import finetune_conf
 
     finetune_conf(conf, settings or [], out, dry_run=dry_run)

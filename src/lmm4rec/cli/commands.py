@@ -13,15 +13,15 @@ from rich.table import Table
 
 from lmm4rec.cli.models import show_models
 from lmm4rec.data.doctor import describe, examine
+from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.compare import Entry, compare
+from lmm4rec.experiments.conf.spec import load_spec, parse_override
 from lmm4rec.experiments.demo import demo, next_steps, program
-from lmm4rec.experiments.dry_run import estimate_run
-from lmm4rec.experiments.example import write_example
+from lmm4rec.experiments.estimate.dry_run import estimate_run
+from lmm4rec.experiments.example_shop import write_example
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.run import run
-from lmm4rec.experiments.spec import load_spec, parse_override
-from lmm4rec.experiments.workbench import Workbench
 
 # a log file is no 80 columns wide
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)

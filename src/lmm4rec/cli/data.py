@@ -37,27 +37,27 @@ def download_command(
     category: Annotated[str | None, typer.Option(metavar="NAME", help="Such as Baby, as the files spell it.")] = None,
     edition: Annotated[EditionChoice, typer.Option(help="Of the Amazon review data.")] = EditionChoice.y2014,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.")] = None,
-    k_core: Annotated[int, typer.Option(min=0, help="Without CONF: pictures of this core's items; 0: of all.")] = 5,
-    images: Annotated[bool, typer.Option("--images/--no-images", help="Fetch the items' pictures too.")] = True,
+    k_core: Annotated[int, typer.Option(min=0, help="Without CONF: images of this core's items; 0: of all.")] = 5,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Fetch the items' images too.")] = True,
     reviews_url: _Url = None,
     meta_url: _Url = None,
     images_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="A mirror that takes the place of the pictures' own hosts.")
+        str | None, typer.Option(metavar="URL", help="A mirror that takes the place of the images' own hosts.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=32, help="Files at a time.")] = 4,
     per_second: Annotated[float, typer.Option(min=0.01, help="Requests a second, from all workers.")] = 10.0,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Seconds that a server may be silent.")] = 30.0,
     attempts: Annotated[int, typer.Option(min=1, help="Times that a file is tried.")] = 5,
-    max_image_mb: Annotated[float, typer.Option(min=0.001, help="The largest picture.")] = 10.0,
+    max_image_mb: Annotated[float, typer.Option(min=0.001, help="The largest image.")] = 10.0,
     verify: Annotated[bool, typer.Option("--verify", help="Compare what is there with its checksum.")] = False,
     allow_private: Annotated[
         list[str] | None,
         typer.Option(metavar="ADDRESS", help="A private address or network that may be fetched from (10.0.0.0/8)."),
     ] = None,
 ) -> None:
-    """Fetch the reviews, metadata and pictures of Amazon review data; what is there already is left alone."""
+    """Fetch the reviews, metadata and images of Amazon review data; what is there already is left alone."""
     from lmm4rec.cli import transfer
-    from lmm4rec.data.amazon.remote import Manners
+    from lmm4rec.data.sources.amazon.remote import Manners
 
     manners = Manners(
         workers=workers,

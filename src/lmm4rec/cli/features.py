@@ -11,16 +11,16 @@ from rich.table import Table
 
 from lmm4rec.cli.commands import console, overrides
 from lmm4rec.core.errors import CheckpointError, ConfigError
+from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import PRECOMPUTED, make_plan
-from lmm4rec.experiments.spec import load_spec
-from lmm4rec.experiments.workbench import Workbench
-from lmm4rec.features.inventory import Held, held, held_states, pick
-from lmm4rec.features.states import states_folder
+from lmm4rec.features.state_files import states_folder
 from lmm4rec.features.store import FeatureStore
+from lmm4rec.features.store_inventory import Held, held, held_states, pick
 
 _DAY_S = 24 * 3600.0
 _DIGITS = 12  # of a key that are shown
-_LISTED = 20  # broken pictures
+_LISTED = 20  # broken images
 
 
 def encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool = False) -> None:
@@ -29,7 +29,7 @@ def encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool = False)
     if plan.tables.get("encoder", {"name": PRECOMPUTED})["name"] == PRECOMPUTED:
         raise ConfigError(f"{conf} names no encoder: add an [encoder] table, or -s encoder.name=NAME (lmm4rec models)")
     bench = Workbench()
-    content = bench.content(plan, bench.dataset(plan).catalog, shown=True)
+    content = bench.content(plan, bench.dataset(plan).catalog)
     for modality, rows in content.features.items():
         missing = int((~rows.any(dim=1)).sum())
         console.print(f"{modality}: {rows.shape[0]:,} items × {rows.shape[1]}, {missing:,} without {modality}")
@@ -37,7 +37,7 @@ def encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool = False)
     console.print(f"{cost['items_encoded']:,} items encoded, {cost['items_reused']:,} reused")
     if broken:
         more = f" and {len(broken) - _LISTED:,} more" if len(broken) > _LISTED else ""
-        console.print(f"broken pictures: {', '.join(broken[:_LISTED])}{more}", markup=False, soft_wrap=True)
+        console.print(f"broken images: {', '.join(broken[:_LISTED])}{more}", markup=False, soft_wrap=True)
 
 
 def list_store() -> None:

@@ -10,15 +10,15 @@ from typing import TypeAlias
 from rich.table import Table
 
 from lmm4rec.cli.commands import console, overrides
-from lmm4rec.core import parallel
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import read_json
+from lmm4rec.distributed import process_group
+from lmm4rec.experiments.build.own_encoders import TRAINING, tuned_folder
+from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.demo import program
-from lmm4rec.experiments.estimate import estimate_tuning
+from lmm4rec.experiments.estimate.finetuning import estimate_tuning
 from lmm4rec.experiments.plan import PRECOMPUTED, make_encoder, make_plan
-from lmm4rec.experiments.pretrained import TRAINING, tuned_folder
-from lmm4rec.experiments.spec import load_spec
-from lmm4rec.experiments.workbench import Workbench
 
 _Gain: TypeAlias = Mapping[str, Mapping[str, float]]  # "before" and "after" -> measures
 
@@ -32,19 +32,19 @@ def finetune_conf(conf: Path, settings: Sequence[str], out: Path | None, *, dry_
         raise ConfigError(f"{out} is there already: name a folder that is not, or remove it")
     bench, options = Workbench(), plan.tables["features"]["finetune"]
     catalog = bench.dataset(plan).catalog
-    with parallel.joined():
-        talks = parallel.is_first()
-        with parallel.first_alone():
-            encoder = make_encoder(plan.tables["encoder"], catalog, shown=talks)
+    with process_group.joined():
+        talks = process_group.is_first()
+        with process_group.first_alone():
+            encoder = make_encoder(plan.tables["encoder"], catalog)
         if dry_run:
             if talks:
                 _print_facts(estimate_tuning(encoder, catalog, options).facts(), f"Fine-tuning {plan.encoder}")
             return
-        folder = tuned_folder(encoder, catalog, options, shown=talks)
+        folder = tuned_folder(encoder, catalog, options)
     if not talks:
         return
-    with parallel.alone():
-        content = bench.content(plan, catalog, shown=True)
+    with process_group.alone():
+        content = bench.content(plan, catalog)
     _print_gain(read_json(folder / TRAINING), content.alignment, plan.encoder)
     if out is not None:
         beside = out.with_name(f".{out.name}.part")
@@ -65,7 +65,7 @@ def _print_facts(facts: Mapping[str, str], title: str) -> None:
 
 def _print_gain(training: _Gain, alignment: _Gain, of: str) -> None:
     """Held-out retrieval, and the measures of all features where these are of one space, before and after."""
-    table = Table("", title=f"Pictures and words under {of}", title_justify="left")
+    table = Table("", title=f"Images and words under {of}", title_justify="left")
     for column in ("before", "after"):
         table.add_column(column, justify="right")
     parts = (("held-out pairs: ", training), ("all pairs: ", alignment))

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.core.registry import hyper_parameters
-from lmm4rec.data.shipped import read_shipped
+from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.plan import ENCODERS, PRECOMPUTED, RECOMMENDERS, SOURCES
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lmm4rec.experiments.conf.spec import load_spec, parse_override
 from lmm4rec.experiments.plan import make_plan
-from lmm4rec.experiments.spec import load_spec, parse_override
 
 
 def run_in_processes(processes: int, conf: Path, settings: Sequence[str], out: Path | None, resume: bool) -> None:

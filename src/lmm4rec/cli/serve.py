@@ -18,8 +18,8 @@ def serve_runs(
     """`lmm4rec serve`."""
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         optional(module, extra="serve", purpose="lmm4rec serve")
-    from lmm4rec.serving.api.server import serve
-    from lmm4rec.serving.api.settings import IndexKind, Settings
+    from lmm4rec.serving.http.server import serve
+    from lmm4rec.serving.http.settings import IndexKind, Settings
 
     if index not in get_args(IndexKind):
         raise ConfigError(f"--index is {' or '.join(get_args(IndexKind))}, got '{index}'")

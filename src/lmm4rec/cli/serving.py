@@ -13,7 +13,7 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import atomic
 from lmm4rec.core.progress import progress
 from lmm4rec.data.images import ImageFile
-from lmm4rec.experiments.packing import export
+from lmm4rec.experiments.build.bundle import export
 from lmm4rec.serving.answers import Recommendation
 from lmm4rec.serving.bundle import Bundle
 
@@ -44,7 +44,7 @@ def recommend_items(
         raise ConfigError(f"--all is {len(bundle.users):,} lists: name a Parquet file for them with --out")
     asked = list(bundle.users) if everyone else list(users)
     lists: dict[str, list[Recommendation]] = {}
-    with progress(total=len(asked), description="recommending", unit="user", shown=out is not None) as bar:
+    with progress(total=len(asked), description="recommending", unit="user", after_s=0.5) as bar:
         for start in range(0, len(asked), _BATCH):
             some = asked[start : start + _BATCH]
             lists |= bundle.recommend(some, k, exclude_seen=not seen_too, only=within)
@@ -62,8 +62,8 @@ def search_items(run: Path, words: str | None, image: Path | None, k: int, user:
     """`lmm4rec search`."""
     if words is None and image is None:
         raise ConfigError("say what to look for: words in quotes, --image FILE, or both")
-    picture = None if image is None else ImageFile(image)
-    found = Bundle.load(run).search(words, picture, k, for_user=user)
+    opened = None if image is None else ImageFile(image)
+    found = Bundle.load(run).search(words, opened, k, for_user=user)
     asked = " and ".join(part for part in (words and f'"{words}"', image and image.name) if part)
     console.print(_table(found, asked + (f" for {user}" if user else "")))
 

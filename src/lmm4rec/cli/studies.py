@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.table import Table
 
 from lmm4rec.cli.commands import console, overrides
+from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.demo import program
 from lmm4rec.experiments.report.words import metric_name, seconds
 from lmm4rec.experiments.reproduce import reproduce
 from lmm4rec.experiments.search.tune import split_conf, tune
-from lmm4rec.experiments.spec import load_spec
 from lmm4rec.experiments.study.cells import make_cells
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.spec import load_study

@@ -9,20 +9,20 @@ from pathlib import Path
 
 from lmm4rec.cli.commands import console, overrides
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.data.amazon.editions import EDITIONS, EditionName
-from lmm4rec.data.amazon.remote import Manners, fetch_files, fetch_images
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.export import write_mmrec
 from lmm4rec.data.filters import prepare
-from lmm4rec.data.sources.amazon import load
+from lmm4rec.data.sources.amazon.editions import EDITIONS, EditionName
+from lmm4rec.data.sources.amazon.remote import Manners, fetch_files, fetch_images
+from lmm4rec.data.sources.amazon.source import load
+from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import make_plan
-from lmm4rec.experiments.spec import load_spec
-from lmm4rec.experiments.workbench import Workbench
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be fetched: the files of a category, and the pictures of a catalog that is read from them."""
+    """What is to be fetched: the files of a category, and the images of a catalog that is read from them."""
 
     category: str
     edition: EditionName
@@ -32,7 +32,7 @@ class Wanted:
 
 
 def of_conf(conf: Path, settings: Sequence[str]) -> Wanted:
-    """What a conf file's data set needs: pictures of the items that its filters leave.
+    """What a conf file's data set needs: images of the items that its filters leave.
 
     Raises:
         ConfigError: its data is not of this kind.
@@ -55,7 +55,7 @@ def of_conf(conf: Path, settings: Sequence[str]) -> Wanted:
 
 
 def of_category(category: str, edition: str, folder: Path, k_core: int) -> Wanted:
-    """A category as a whole, with the pictures of its k-core."""
+    """A category as a whole, with the images of its k-core."""
     chosen: EditionName = EDITIONS[edition].name
     return Wanted(
         category,
@@ -91,7 +91,7 @@ def fetch(
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     addressed = sum(map(bool, catalog.image_urls))
     console.print(
-        f"pictures of {len(catalog):,} items: {len(outcomes) - len(failed):,} fetched, "
+        f"images of {len(catalog):,} items: {len(outcomes) - len(failed):,} fetched, "
         f"{addressed - len(outcomes):,} already there, {len(failed):,} failed, "
         f"{len(catalog) - addressed:,} without an address"
     )
@@ -107,7 +107,7 @@ def export(conf: Path, settings: Sequence[str], folder: Path, name: str | None) 
     plan = make_plan(load_spec(conf, overrides(settings)))
     bench = Workbench()
     split = bench.split(plan)
-    features = bench.content(plan, split.dataset.catalog, shown=True).features
+    features = bench.content(plan, split.dataset.catalog).features
     rows = {modality: matrix.cpu().numpy() for modality, matrix in features.items()}
     findings = write_mmrec(split, rows, folder, name=name or folder.resolve().name)
     parts = ", ".join(f"{len(getattr(split, part)):,} {part}" for part in ("train", "valid", "test"))

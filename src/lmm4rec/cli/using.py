@@ -48,11 +48,11 @@ def similar_command(
 def search_command(
     run: Run,
     words: Annotated[str | None, typer.Argument(metavar="[WORDS]", help="What to look for, in quotes.")] = None,
-    image: Annotated[Path | None, typer.Option(metavar="FILE", help="Look for what is like this picture.")] = None,
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="Look for what is like this image.")] = None,
     user: Annotated[str | None, typer.Option("--for", metavar="USER", help="What suits this user first.")] = None,
     k: Count = 10,
 ) -> None:
-    """Find items by words or by a picture."""
+    """Find items by words or by an image."""
     from lmm4rec.cli.serving import search_items
 
     search_items(run, words, image, k, user)
@@ -77,7 +77,7 @@ def export_command(
     copy_encoder: Annotated[
         bool, typer.Option("--encoder/--no-encoder", help="Whether the encoder's weights come along.")
     ] = True,
-    thumbnails: Annotated[int, typer.Option(min=0, metavar="N", help="Small pictures of this many items.")] = 5000,
+    thumbnails: Annotated[int, typer.Option(min=0, metavar="N", help="Small images of this many items.")] = 5000,
 ) -> None:
     """Write a run's bundle to a folder of its own, ready for another machine."""
     from lmm4rec.cli.serving import export_bundle

@@ -21,7 +21,7 @@ class DataError(LMM4RecError):
 
 
 class ImageError(DataError):
-    """A picture cannot be read."""
+    """An image cannot be read."""
 
 
 class CheckpointError(LMM4RecError):

@@ -1,6 +1,6 @@
 """The few types that every layer speaks in.
 
-Items come in as pictures and words (`Item`), an encoder turns them into vectors (`Inputs` -> `Features`), a
+Items come in as images and words (`Item`), an encoder turns them into vectors (`Inputs` -> `Features`), a
 recommender joins the vectors with who-liked-what (`Batch`), and out come two matrices that rank (`Embeddings`).
 """
 
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from lmm4rec.core.products import dot_products
+from lmm4rec.core.dot_products import dot_products
 
 Modality: TypeAlias = str
 """The name of a kind of content: "image", "text", "audio", ... No code knows a fixed list."""
@@ -33,37 +33,37 @@ Fraction: TypeAlias = Annotated[float, Interval(ge=0, lt=1)]
 
 
 @runtime_checkable
-class Picture(Protocol):
-    """A picture that is read when it is needed."""
+class ItemImage(Protocol):
+    """An image that is read when it is needed."""
 
     def open(self) -> Image.Image:
-        """The picture as upright RGB; raises `ImageError` where it cannot be read."""
+        """The image as upright RGB; raises `ImageError` where it cannot be read."""
         ...
 
     def digest(self) -> str:
-        """A digest of the picture's bytes (its name where there are none to read)."""
+        """A digest of the image's bytes (its name where there are none to read)."""
         ...
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that can be recommended: what it is called, its words, its picture."""
+    """One thing that can be recommended: what it is called, its words, its image."""
 
     id: str
     fields: Mapping[str, str] = field(default_factory=dict)
-    picture: Picture | None = None
+    image: ItemImage | None = None
 
 
 class Inputs(NamedTuple):
     """A batch of items as numbers: one convention for every encoder, which turns it into its own.
 
-    A row without a picture has `has_image` False and zero pixels; a row without words has an all-False `text_mask`.
+    A row without an image has `has_image` False and zero pixels; a row without words has an all-False `text_mask`.
     """
 
     pixels: Float[Tensor, "batch channels height width"] | None = None
     text_ids: Int[Tensor, "batch length"] | None = None
     text_mask: Bool[Tensor, "batch length"] | None = None  # True marks a real token
-    has_image: Bool[Tensor, " batch"] | None = None  # None: every row has its picture
+    has_image: Bool[Tensor, " batch"] | None = None  # None: every row has its image
 
 
 class Batch(NamedTuple):

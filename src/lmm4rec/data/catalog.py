@@ -1,4 +1,4 @@
-"""The items: ids, words, pictures and shipped features, row by row."""
+"""The items: ids, words, images and shipped features, row by row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 from jaxtyping import Bool, Int64
 
 from lmm4rec.core.errors import DataError
-from lmm4rec.core.types import Item, Modality, Picture
+from lmm4rec.core.types import Item, ItemImage, Modality
 from lmm4rec.core.vocabulary import Vocabulary
 
 
@@ -26,14 +26,14 @@ class Catalog(Sequence[Item]):
 
     ids: Vocabulary
     fields: pl.DataFrame  # text columns (title, description, ...), an empty string where there is none
-    pictures: tuple[Picture | None, ...]
+    images: tuple[ItemImage | None, ...]
     source_rows: Int64[np.ndarray, " items"]
     source_size: int
     shipped: Mapping[Modality, Path] = field(default_factory=dict)  # feature files that came with the data
-    image_urls: tuple[str, ...] = ()  # where each picture can be fetched, "" where that is not known; empty: nowhere
+    image_urls: tuple[str, ...] = ()  # where each image can be fetched, "" where that is not known; empty: nowhere
 
     def __post_init__(self) -> None:
-        sizes = {len(self.ids), len(self.pictures), len(self.source_rows)}
+        sizes = {len(self.ids), len(self.images), len(self.source_rows)}
         if self.fields.width:
             sizes.add(self.fields.height)
         if self.image_urls:
@@ -41,7 +41,7 @@ class Catalog(Sequence[Item]):
         if len(sizes) > 1:
             raise DataError(
                 f"a catalog's columns differ in length: {len(self.ids)} ids, {self.fields.height} texts, "
-                f"{len(self.pictures)} pictures, {len(self.source_rows)} source rows"
+                f"{len(self.images)} images, {len(self.source_rows)} source rows"
             )
 
     def __len__(self) -> int:
@@ -52,18 +52,18 @@ class Catalog(Sequence[Item]):
         if isinstance(row, slice):
             rows = range(*row.indices(len(self)))
             texts = self.fields[row].iter_rows(named=True) if self.fields.width else ({} for _ in rows)
-            return [Item(self.ids[i], text, self.pictures[i]) for i, text in zip(rows, texts, strict=True)]
-        id_, picture = self.ids[row], self.pictures[row]  # first, for the IndexError that ends an iteration
-        return Item(id_, self.fields.row(row, named=True) if self.fields.width else {}, picture)
+            return [Item(self.ids[i], text, self.images[i]) for i, text in zip(rows, texts, strict=True)]
+        id_, image = self.ids[row], self.images[row]  # first, for the IndexError that ends an iteration
+        return Item(id_, self.fields.row(row, named=True) if self.fields.width else {}, image)
 
     def items(self, rows: Iterable[int]) -> list[Item]:
         """The items of the given rows."""
         return [self[int(row)] for row in rows]
 
     @cached_property
-    def has_picture(self) -> Bool[np.ndarray, " items"]:
-        """Whether each item names a picture (which may still turn out broken)."""
-        return np.array([picture is not None for picture in self.pictures], dtype=bool)
+    def has_image(self) -> Bool[np.ndarray, " items"]:
+        """Whether each item names an image (which may still turn out broken)."""
+        return np.array([image is not None for image in self.images], dtype=bool)
 
     def title(self, row: int) -> str:
         """What people call the item: its title, or else its id."""
@@ -76,7 +76,7 @@ class Catalog(Sequence[Item]):
             self,
             ids=self.ids.select(rows.tolist()),
             fields=self.fields[rows.tolist()] if self.fields.width else self.fields,
-            pictures=tuple(self.pictures[row] for row in rows),
+            images=tuple(self.images[row] for row in rows),
             source_rows=self.source_rows[rows],
             image_urls=tuple(self.image_urls[row] for row in rows) if self.image_urls else (),
         )

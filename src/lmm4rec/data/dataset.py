@@ -42,7 +42,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the ids and the interactions (not of texts and pictures, which features answer for)."""
+        """A digest of the ids and the interactions (not of texts and images, which features answer for)."""
         return fingerprint(self.users.fingerprint, self.items.fingerprint, self.interactions.fingerprint)
 
     def noting(self, *findings: Finding) -> Dataset:

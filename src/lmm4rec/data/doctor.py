@@ -15,12 +15,12 @@ from jaxtyping import Bool, Int64
 
 from lmm4rec.core.errors import DataError, ImageError
 from lmm4rec.core.progress import progress
-from lmm4rec.core.types import Modality, Picture
+from lmm4rec.core.types import ItemImage, Modality
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.feature_files import broken_mask, read_rows
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.images import HugeImageError, ImageFile, MissingImageError, NotAnImageError
-from lmm4rec.data.shipped import broken_mask, read_rows
 
 FEW = 5  # fewer interactions than this say little about a user or an item
 TINY = 32  # pixels of the shorter side, below which little can be seen
@@ -32,19 +32,19 @@ class _Kind(NamedTuple):
 
 
 _KINDS: Mapping[str, _Kind] = {
-    "missing-image": _Kind("warning", "name a picture file that is missing; treated as having no picture"),
-    "not-an-image": _Kind("warning", "name a file that is no picture; treated as having no picture"),
-    "huge-image": _Kind("warning", "have a picture with too many pixels; treated as having no picture"),
-    "broken-image": _Kind("warning", "have a damaged picture; treated as having no picture"),
-    "tiny-image": _Kind("note", f"have a picture with a side of less than {TINY} pixels"),
-    "animated-image": _Kind("note", "have an animated picture; its first frame is used"),
-    "rotated-image": _Kind("note", "have a picture that its camera calls rotated; it is turned upright"),
-    "alpha-image": _Kind("note", "have a picture with transparency; it is laid on white"),
-    "cmyk-image": _Kind("note", "have a CMYK picture; it is converted to RGB"),
-    "gray-image": _Kind("note", "have a gray picture; it is converted to RGB"),
-    "deep-image": _Kind("note", "have a picture of 16 bits or more; it is converted to 8 bits"),
-    "duplicate-image": _Kind("note", "share their picture, byte for byte, with another item"),
-    "no-picture": _Kind("note", "have no picture"),
+    "missing-image": _Kind("warning", "name an image file that is missing; treated as having no image"),
+    "not-an-image": _Kind("warning", "name a file that is no image; treated as having no image"),
+    "huge-image": _Kind("warning", "have an image with too many pixels; treated as having no image"),
+    "broken-image": _Kind("warning", "have a damaged image; treated as having no image"),
+    "tiny-image": _Kind("note", f"have an image with a side of less than {TINY} pixels"),
+    "animated-image": _Kind("note", "have an animated image; its first frame is used"),
+    "rotated-image": _Kind("note", "have an image that its camera calls rotated; it is turned upright"),
+    "alpha-image": _Kind("note", "have an image with transparency; it is laid on white"),
+    "cmyk-image": _Kind("note", "have a CMYK image; it is converted to RGB"),
+    "gray-image": _Kind("note", "have a gray image; it is converted to RGB"),
+    "deep-image": _Kind("note", "have an image of 16 bits or more; it is converted to 8 bits"),
+    "duplicate-image": _Kind("note", "share their image, byte for byte, with another item"),
+    "no-image": _Kind("note", "have no image"),
     "no-text": _Kind("warning", "have no words at all"),
     "duplicate-text": _Kind("note", "share all their words with another item"),
     "untouched-item": _Kind("note", "have no interaction"),
@@ -57,18 +57,15 @@ _FAILURES: Mapping[type[ImageError], str] = {
 }
 
 
-def examine(dataset: Dataset, *, shown: bool = True) -> tuple[Finding, ...]:
-    """All findings: those of reading and filtering, then on pictures (each is opened), texts, log and feature files.
-
-    `shown` says whether a progress bar counts the pictures.
-    """
+def examine(dataset: Dataset) -> tuple[Finding, ...]:
+    """All findings: those of reading and filtering, then on images (each is opened), texts, log and feature files."""
     noticed = [
-        *_examine_pictures(dataset.catalog, shown),
+        *_examine_images(dataset.catalog),
         *_examine_texts(dataset.catalog),
         *_examine_log(dataset),
         *_examine_features(dataset.catalog),
     ]
-    closer = {finding.kind for finding in noticed}  # opening the pictures finds again what was missing when reading
+    closer = {finding.kind for finding in noticed}  # opening the images finds again what was missing when reading
     known = [finding for finding in dataset.findings if finding.kind not in closer]
     return (*known, *noticed)
 
@@ -83,7 +80,7 @@ def describe(dataset: Dataset) -> dict[str, int | float | str]:
         "density": round(len(log) / max(dataset.n_users * dataset.n_items, 1), 8),
         "median per user": _median(log.user_counts(dataset.n_users)),
         "median per item": _median(log.item_counts(dataset.n_items)),
-        "items with a picture": int(catalog.has_picture.sum()),
+        "items with an image": int(catalog.has_image.sum()),
         "items with words": int(_has_text(catalog).sum()),
     }
     if catalog.shipped:
@@ -110,20 +107,20 @@ def _finding(kind: str, catalog: Catalog, rows: Sequence[int], words: Mapping[in
 
 
 class _Sight(NamedTuple):
-    kinds: tuple[str, ...]  # what is odd about the picture
+    kinds: tuple[str, ...]  # what is odd about the image
     digest: str
     words: str  # the file and what is wrong with it
 
 
-def _examine_pictures(catalog: Catalog, shown: bool) -> list[Finding]:
-    rows = np.flatnonzero(catalog.has_picture).tolist()
-    pictures = [catalog.pictures[row] for row in rows]
+def _examine_images(catalog: Catalog) -> list[Finding]:
+    rows = np.flatnonzero(catalog.has_image).tolist()
+    images = [catalog.images[row] for row in rows]
     found: dict[str, list[int]] = defaultdict(list)
     digests: dict[str, list[int]] = defaultdict(list)
     words: dict[int, str] = {}
-    bar = progress(total=len(rows), description="pictures", unit="picture", shown=shown)
+    bar = progress(total=len(rows), description="images", unit="image")
     with bar, ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for row, sight in zip(rows, pool.map(_look, pictures), strict=True):
+        for row, sight in zip(rows, pool.map(_look, images), strict=True):
             bar.update()
             words[row] = sight.words
             digests[sight.digest].append(row)
@@ -131,22 +128,22 @@ def _examine_pictures(catalog: Catalog, shown: bool) -> list[Finding]:
                 found[kind].append(row)
     found["duplicate-image"] = sorted(row for twins in digests.values() if len(twins) > 1 for row in twins)
     if rows:
-        found["no-picture"] = np.flatnonzero(~catalog.has_picture).tolist()
+        found["no-image"] = np.flatnonzero(~catalog.has_image).tolist()
     return [_finding(kind, catalog, found[kind], words) for kind in _KINDS if found[kind]]
 
 
-def _look(picture: Picture) -> _Sight:
-    digest = picture.digest()
-    name = str(picture) if isinstance(picture, ImageFile) else "a drawn picture"
+def _look(image: ItemImage) -> _Sight:
+    digest = image.digest()
+    name = str(image) if isinstance(image, ImageFile) else "a drawn image"
     try:
-        image = picture.open()
-        oddities = picture.oddities() if isinstance(picture, ImageFile) else ()
+        opened = image.open()
+        oddities = image.oddities() if isinstance(image, ImageFile) else ()
     except ImageError as error:
         return _Sight((_FAILURES.get(type(error), "broken-image"),), digest, str(error))
     kinds = [f"{oddity}-image" for oddity in oddities]
-    if min(image.size) < TINY:
+    if min(opened.size) < TINY:
         kinds.append("tiny-image")
-    return _Sight(tuple(kinds), digest, f"{name}, {image.width} × {image.height}")
+    return _Sight(tuple(kinds), digest, f"{name}, {opened.width} × {opened.height}")
 
 
 def _has_text(catalog: Catalog) -> Bool[np.ndarray, " items"]:

@@ -1,4 +1,4 @@
-"""Pictures in files and in memory: read when needed, whatever the mode, never from outside the catalog's folder."""
+"""Images in files and in memory: read when needed, whatever the mode, never from outside the catalog's folder."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class MissingImageError(ImageError):
 
 
 class NotAnImageError(ImageError):
-    """The file's bytes are no picture of a kind that can be read."""
+    """The file's bytes are no image of a kind that can be read."""
 
 
 class HugeImageError(ImageError):
-    """The picture has more pixels than a catalog picture can mean."""
+    """The image has more pixels than a catalog image can mean."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture in a file; `root` is the folder that it must lie in (None: anywhere)."""
+    """An image in a file; `root` is the folder that it must lie in (None: anywhere)."""
 
     path: Path
     root: Path | None = None
@@ -49,10 +49,10 @@ class ImageFile:
         return str(self.path.relative_to(self.root) if self.root and inside else self.path)
 
     def open(self) -> Image.Image:
-        """The picture as upright RGB: the first frame, transparency laid on white.
+        """The image as upright RGB: the first frame, transparency laid on white.
 
         Raises:
-            ImageError: the file is missing, is damaged, is no picture, or has more than `MAX_PIXELS` pixels.
+            ImageError: the file is missing, is damaged, is no image, or has more than `MAX_PIXELS` pixels.
         """
         with self._decode() as image:
             try:
@@ -61,7 +61,7 @@ class ImageFile:
                 raise ImageError(f"{self.path} is damaged: {error}") from None
 
     def digest(self) -> str:
-        """SHA-256 of the file's bytes; of the picture's name where there is no file."""
+        """SHA-256 of the file's bytes; of the image's name where there is no file."""
         try:
             content = self.path.read_bytes()
         except OSError:
@@ -96,18 +96,18 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class ImageBytes:
-    """A picture in memory, such as an upload: refused like a file, and read with the named formats' decoders only."""
+    """An image in memory, such as an upload: refused like a file, and read with the named formats' decoders only."""
 
     content: bytes = field(repr=False)
-    name: str = "the picture"
+    name: str = "the image"
     max_pixels: int = MAX_PIXELS
     formats: tuple[str, ...] | None = None  # Pillow's names; None: all that it reads
 
     def open(self) -> Image.Image:
-        """The picture as upright RGB: the first frame, transparency laid on white.
+        """The image as upright RGB: the first frame, transparency laid on white.
 
         Raises:
-            ImageError: it is damaged, is no picture of the formats, or has more than `max_pixels` pixels.
+            ImageError: it is damaged, is no image of the formats, or has more than `max_pixels` pixels.
         """
         with _opened(io.BytesIO(self.content), self.name, self.max_pixels, self.formats) as image:
             try:
@@ -123,7 +123,7 @@ class ImageBytes:
 def _opened(
     source: Path | io.BytesIO, name: str, max_pixels: int, formats: tuple[str, ...] | None = None
 ) -> Image.Image:
-    """The picture's header read and its size found bearable."""
+    """The image's header read and its size found bearable."""
     try:
         image = Image.open(source, formats=formats)
     except FileNotFoundError:
@@ -132,7 +132,7 @@ def _opened(
         raise HugeImageError(f"{name} has more than {max_pixels:,} pixels; make it smaller") from None
     except UnidentifiedImageError:
         wanted = f" ({', '.join(formats)})" if formats else ""
-        raise NotAnImageError(f"{name} is not a picture that can be read{wanted}") from None
+        raise NotAnImageError(f"{name} is not an image that can be read{wanted}") from None
     except _UNDECODABLE as error:
         raise ImageError(f"{name} cannot be read: {error}") from None
     if image.width * image.height > max_pixels:
@@ -146,7 +146,7 @@ _ORIENTATION = 0x0112  # the EXIF tag
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The picture (its current frame) as 8-bit RGB, transparency laid on white."""
+    """The image (its current frame) as 8-bit RGB, transparency laid on white."""
     if image.mode.startswith(("I", "F")):
         return _from_deep(image).convert("RGB")
     if image.has_transparency_data:
@@ -157,7 +157,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
-    """8-bit gray of a 16-bit (whole range) or floating-point (0 to 1) picture, which Pillow would clip to white."""
+    """8-bit gray of a 16-bit (whole range) or floating-point (0 to 1) image, which Pillow would clip to white."""
     levels = np.asarray(image).astype(np.float64)
     scale = 255.0 if image.mode.startswith("F") else 255.0 / 65535.0
     return Image.fromarray(np.clip(np.rint(levels * scale), 0, 255).astype(np.uint8))
@@ -166,13 +166,13 @@ def _from_deep(image: Image.Image) -> Image.Image:
 def locate(
     names: Sequence[str | None], folder: Path, ids: Sequence[str]
 ) -> tuple[tuple[ImageFile | None, ...], list[Finding]]:
-    """The picture of each name inside `folder`, and findings on names that lead out of it or to no file.
+    """The image of each name inside `folder`, and findings on names that lead out of it or to no file.
 
-    A name that leads out (an absolute path, `..`, a symbolic link) is refused: that item has no picture. A missing file
+    A name that leads out (an absolute path, `..`, a symbolic link) is refused: that item has no image. A missing file
     keeps its place, so that it is found once it is there. The items' `ids` stand in the findings' examples.
     """
     finder = _Finder(folder)
-    pictures: list[ImageFile | None] = []
+    images: list[ImageFile | None] = []
     outside: list[str] = []
     missing: list[str] = []
     for name, id_ in zip(names, ids, strict=True):
@@ -181,17 +181,17 @@ def locate(
             outside.append(f"item {id_}: {name}")
         elif path is not None and not finder.exists(path):
             missing.append(f"item {id_}: {name}")
-        pictures.append(None if path is None else ImageFile(path, finder.root))
+        images.append(None if path is None else ImageFile(path, finder.root))
     findings = []
     if outside:
-        message = f"{counted(len(outside), 'image path')} lead out of {folder} or nowhere; these items have no picture"
+        message = f"{counted(len(outside), 'image path')} lead out of {folder} or nowhere; these items have no image"
         findings.append(Finding("image-outside-folder", "warning", len(outside), message, tuple(outside[:10])))
     if missing:
         message = (
-            f"{counted(len(missing), 'image file')} missing in {folder}; these items are treated as having no picture"
+            f"{counted(len(missing), 'image file')} missing in {folder}; these items are treated as having no image"
         )
         findings.append(Finding("missing-image", "warning", len(missing), message, tuple(missing[:10])))
-    return tuple(pictures), findings
+    return tuple(images), findings
 
 
 class _Finder:

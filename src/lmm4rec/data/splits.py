@@ -16,7 +16,7 @@ from lmm4rec.core.types import Fraction, NonNegativeInt
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.data.sealed import Sealed
+from lmm4rec.data.sealed_part import Sealed
 
 TRAIN, VALID, TEST, SET_ASIDE = 0, 1, 2, -1
 

@@ -1,1 +1,1 @@
-"""From pictures and words to vectors: one module an encoder, found by its name."""
+"""From images and words to vectors: one module an encoder, found by its name."""

@@ -16,10 +16,10 @@ from lmm4rec.core.errors import ConfigError, ImageError
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.nn.text import render
-from lmm4rec.nn.towers import Tower
+from lmm4rec.nn.transformers.towers import Tower
 
 FUSED: Modality = "fused"
-"""One vector of an item's picture and words together."""
+"""One vector of an item's image and words together."""
 
 
 class Encoder(nn.Module, ABC):
@@ -41,7 +41,7 @@ class Encoder(nn.Module, ABC):
     """Whether `prepare` and `forward` follow `dims`, each modality in a pass of its own; `parts` uses that."""
 
     joint: bool = False
-    """Whether its vectors of pictures and of words lie in one space, so that words find pictures."""
+    """Whether its vectors of images and of words lie in one space, so that words find images."""
 
     _weights: str = ""  # a digest of the weights where it is known
 
@@ -55,7 +55,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, items: Sequence[Item]) -> Inputs:
-        """The items as numbers; a missing or unreadable picture and missing words are masked, never dropped."""
+        """The items as numbers; a missing or unreadable image and missing words are masked, never dropped."""
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
@@ -76,7 +76,7 @@ class Encoder(nn.Module, ABC):
     def parts(self) -> tuple[Encoder, ...]:
         """Encoders that give the same vectors between them, each from less of an item; the encoder itself if none do.
 
-        Extraction takes them one after the other, so that a picture under two texts is encoded once. They share the
+        Extraction takes them one after the other, so that an image under two texts is encoded once. They share the
         weights, and are for use before these change.
         """
         if not self.separable or len(self.dims) == 1:
@@ -101,15 +101,15 @@ class Encoder(nn.Module, ABC):
 
     def content(self, item: Item) -> str:
         """A digest of all that the encoder takes from one item."""
-        picture = item.picture.digest() if item.picture and self.reads("image") else ""
-        return fingerprint(self.read(item) if self.reads("text") else "", picture)
+        image = item.image.digest() if item.image and self.reads("image") else ""
+        return fingerprint(self.read(item) if self.reads("text") else "", image)
 
     def read(self, item: Item) -> str:
         """The words of an item as the encoder reads them; empty where there are none."""
         return render(self.text, item.fields) if self.text and item.fields else ""
 
     def present(self, inputs: Inputs) -> dict[Modality, Bool[Tensor, " batch"]]:
-        """Which rows really have each modality that comes out; a fused vector takes both picture and words."""
+        """Which rows really have each modality that comes out; a fused vector takes both image and words."""
         rows: dict[Modality, Tensor] = {}
         if inputs.pixels is not None:
             everyone = torch.ones(len(inputs.pixels), dtype=torch.bool, device=inputs.pixels.device)
@@ -133,7 +133,7 @@ class Encoder(nn.Module, ABC):
             given = [name for name, values in inputs._asdict().items() if values is not None]
             raise ConfigError(
                 f"{type(self).__name__} gives {', '.join(self.dims)}, for which the inputs have too little: "
-                f"{', '.join(given) or 'nothing'}; a picture is pixels, words are text_ids and text_mask"
+                f"{', '.join(given) or 'nothing'}; an image is pixels, words are text_ids and text_mask"
             )
         return found
 
@@ -158,7 +158,7 @@ def words_of(inputs: Inputs) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, 
 def stack_pixels(
     items: Sequence[Item], to_pixels: Callable[[Image.Image], Float[Tensor, "channels height width"]]
 ) -> tuple[Float[Tensor, "batch channels height width"], Bool[Tensor, " batch"]]:
-    """The items' pictures as one tensor, and which of them could be read; the others are zeros."""
+    """The items' images as one tensor, and which of them could be read; the others are zeros."""
     pixels = [_pixels(item, to_pixels) for item in items]
     has_image = torch.tensor([one is not None for one in pixels], dtype=torch.bool)
     readable = [one for one in pixels if one is not None]
@@ -167,9 +167,9 @@ def stack_pixels(
 
 
 def _pixels(item: Item, to_pixels: Callable[[Image.Image], Tensor]) -> Tensor | None:
-    if item.picture is None:
+    if item.image is None:
         return None
     try:
-        return to_pixels(item.picture.open())
+        return to_pixels(item.image.open())
     except ImageError:  # extraction counts and lists it
         return None

@@ -1,4 +1,4 @@
-"""BEiT-3: pictures and words through one transformer whose weights depend on the kind of token."""
+"""BEiT-3: images and words through one transformer whose weights depend on the kind of token."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import read_json
 from lmm4rec.core.types import Fraction, Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import FUSED, Encoder, pixels_of, stack_pixels, words_of
-from lmm4rec.nn.beit3 import Beit3Model, Beit3Shape
-from lmm4rec.nn.beit3_checkpoint import RENAMES, load_beit3
-from lmm4rec.nn.checkpoints import (
+from lmm4rec.nn.pixels import squash_half
+from lmm4rec.nn.transformers.beit3.checkpoint import RENAMES, load_beit3
+from lmm4rec.nn.transformers.beit3.network import Beit3Model, Beit3Shape
+from lmm4rec.nn.transformers.checkpoints import (
     SETTINGS,
     digest,
     draw_weights,
@@ -27,10 +28,9 @@ from lmm4rec.nn.checkpoints import (
     save_folder,
     weights_file,
 )
-from lmm4rec.nn.pixels import squash_half
-from lmm4rec.nn.sizes import text_length
-from lmm4rec.nn.tokens import SentencePieces, find_vocabulary, learn_sentence_pieces, stack_tokens
-from lmm4rec.nn.towers import Tower, every_token, first_token, words
+from lmm4rec.nn.transformers.sizes import text_length
+from lmm4rec.nn.transformers.tokens import SentencePieces, find_vocabulary, learn_sentence_pieces, stack_tokens
+from lmm4rec.nn.transformers.towers import Tower, every_token, first_token, words
 
 __all__ = ["Beit3"]
 
@@ -47,9 +47,9 @@ class Beit3(Encoder):
     beit3.spm, looked for beside the checkpoint; only `prepare` needs it.
 
     "image" and "text" are the retrieval heads' projections of the first token's last state, L2-normalized, each from a
-    pass of its own. "fused" is the first token's last states of picture and text side by side, after attention over
+    pass of its own. "fused" is the first token's last states of image and text side by side, after attention over
     the pair: what the official code gives to its classifier of pairs. It is not normalized, as there, and an item that
-    lacks picture or words has none.
+    lacks image or words has none.
 
     `drop_path` (the last block's rate of stochastic depth) and `checkpointing` (less memory, more time) are for
     training alone.
@@ -131,7 +131,7 @@ class Beit3(Encoder):
         return {modality: make[modality](inputs) for modality in self.computable(inputs)}
 
     def image_tokens(self, inputs: Inputs) -> Float[Tensor, "batch image_tokens dim"]:
-        """The last states of the pictures' tokens, the class token first."""
+        """The last states of the images' tokens, the class token first."""
         return self.model.image_tokens(pixels_of(inputs))
 
     def text_tokens(self, inputs: Inputs) -> Float[Tensor, "batch text_tokens dim"]:
@@ -139,7 +139,7 @@ class Beit3(Encoder):
         return self.model.text_tokens(*words_of(inputs))
 
     def fused_tokens(self, inputs: Inputs) -> Float[Tensor, "batch tokens dim"]:
-        """The last states of both, the pictures' tokens first, after attention over the pair."""
+        """The last states of both, the images' tokens first, after attention over the pair."""
         return self.model.fused_tokens(pixels_of(inputs), *words_of(inputs))
 
     def towers(self) -> Mapping[Modality, Tower]:

@@ -1,4 +1,4 @@
-"""CLIP: pictures and words in one space, from two streams."""
+"""CLIP: images and words in one space, from two streams."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import Encoder, stack_pixels
-from lmm4rec.nn import clip_checkpoint, clip_layout
 from lmm4rec.nn.pixels import fit_and_crop, to_tensor
-from lmm4rec.nn.towers import Tower, last_word, picture_tower, stack_of, text_tower
+from lmm4rec.nn.transformers.clip import checkpoint as clip_checkpoint
+from lmm4rec.nn.transformers.clip import original_layout
+from lmm4rec.nn.transformers.towers import Tower, image_tower, last_word, stack_of, text_tower
 
 __all__ = ["Clip"]
 
@@ -33,7 +34,7 @@ class Clip(Encoder):
     file in the original layout (a TorchScript archive, a state dict, safetensors). Vectors are the projections of both
     towers, L2-normalized (fig. 3). Text is cut by tokens, its end token kept.
 
-    Only for a file: sizes are read from its shapes; `heads` (of both towers, or of the pictures' where `text_heads`
+    Only for a file: sizes are read from its shapes; `heads` (of both towers, or of the images' where `text_heads`
     says otherwise; 64 wide where not given) and `activation` (the released weights' is quick_gelu) cannot be;
     `tokenizer` is the original bpe_simple_vocab_16e6.txt.gz, by default the one beside the checkpoint. `patch` is
     checked against the checkpoint. `image_size` other than the checkpoint's: positions are interpolated (bicubic).
@@ -72,7 +73,7 @@ class Clip(Encoder):
             self.model = clip_checkpoint.model_of_file(Path(checkpoint), options)
             vocabulary = self.model.config.text_config.vocab_size
             self.tokenizer = clip_checkpoint.tokenizer_of_file(Path(checkpoint), tokenizer, vocabulary)
-            self.preprocessing = clip_layout.preprocessing(self.model.config.vision_config.image_size)
+            self.preprocessing = original_layout.preprocessing(self.model.config.vision_config.image_size)
         else:
             self.model, self.tokenizer, self.preprocessing = clip_checkpoint.open_folder(checkpoint)
         given = {"heads": heads, "text_heads": text_heads, "patch": patch, "activation": activation}
@@ -83,7 +84,7 @@ class Clip(Encoder):
         if self.text_len > longest:
             raise ConfigError(f"text_len = {text_len}, but checkpoint '{checkpoint}' has {longest} positions for text")
         if image_size and image_size != self.model.config.vision_config.image_size:
-            clip_checkpoint.resize_pictures(self.model, image_size)
+            clip_checkpoint.resize_images(self.model, image_size)
             self.preprocessing |= {"shortest_edge": image_size, "crop": [image_size, image_size]}
         self.dims = dict.fromkeys(outputs.split("+"), int(self.model.config.projection_dim))
 
@@ -100,7 +101,7 @@ class Clip(Encoder):
         return Inputs(pixels, ids, mask, has_image)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
-        """Unit vectors of the pictures and the words."""
+        """Unit vectors of the images and the words."""
         for modality, given in (("image", inputs.pixels), ("text", inputs.text_ids)):
             if modality in self.dims and given is None:
                 raise ConfigError(f"the outputs '{self.outputs}' of 'clip' need {modality}, the inputs have none")
@@ -111,10 +112,10 @@ class Clip(Encoder):
         """The two streams; a text is read at its end token."""
         config, found = self.model.config, {}
         blank = torch.zeros(1, 3, *self.preprocessing["crop"])
-        pictures = stack_of(self.model.vision_model, config.vision_config.num_hidden_layers)
+        images = stack_of(self.model.vision_model, config.vision_config.num_hidden_layers)
         words = stack_of(self.model.text_model, config.text_config.num_hidden_layers)
-        if pictures is not None:
-            found["image"] = picture_tower(pictures, self._image, blank, class_token=True)
+        if images is not None:
+            found["image"] = image_tower(images, self._image, blank, class_token=True)
         if words is not None:
             found["text"] = text_tower(words, self._text, last_word)
         return {modality: found[modality] for modality in self.dims if modality in found}
@@ -140,7 +141,7 @@ class Clip(Encoder):
         self._need_tokenizer()
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        write_json(Path(folder) / "preprocessor_config.json", clip_layout.as_hugging_face(self.preprocessing))
+        write_json(Path(folder) / "preprocessor_config.json", original_layout.as_hugging_face(self.preprocessing))
         settings = {"text": self.text, "outputs": self.outputs, "text_len": self.text_len}
         write_json(Path(folder) / _SETTINGS, {"encoder": "clip", **settings})
 
@@ -187,7 +188,7 @@ class Clip(Encoder):
         tokenizer.save_pretrained(folder)
         write_json(
             Path(folder) / "preprocessor_config.json",
-            clip_layout.as_hugging_face(clip_layout.preprocessing(image_size)),
+            original_layout.as_hugging_face(original_layout.preprocessing(image_size)),
         )
 
     def _image(self, inputs: Inputs) -> Tensor:

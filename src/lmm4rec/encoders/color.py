@@ -1,4 +1,4 @@
-"""Color and texture: a picture's vector without any weights."""
+"""Color and texture: an image's vector without any weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HUES, _CELLS, _ANGLES = 12, 3, 8
 class Color(Encoder):
     """Color and texture statistics: the dependable baseline that any machine has.
 
-    On a 64 px version of the picture, in the middle and in each of 3 x 3 cells: a histogram of hue (12 soft bins,
+    On a 64 px version of the image, in the middle and in each of 3 x 3 cells: a histogram of hue (12 soft bins,
     weighted by saturation) with dark, gray and bright; and in each cell a histogram of gradient directions (8 soft
     bins, as in Dalal and Triggs 2005) at two scales. Square roots of the bins, L2-normalized (Hellinger kernel).
     """
@@ -41,12 +41,12 @@ class Color(Encoder):
         self.dims = {"image": (1 + _CELLS**2) * colors + _CELLS**2 * directions}
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
-        """The pictures squashed to 64 x 64, channels in 0..1."""
+        """The images squashed to 64 x 64, channels in 0..1."""
         pixels, has_image = stack_pixels(items, lambda image: to_tensor(squash(image, _SIZE)))
         return Inputs(pixels=pixels, has_image=has_image)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
-        """The unit vectors of the pictures."""
+        """The unit vectors of the images."""
         if inputs.pixels is None:
             raise ConfigError("the encoder 'color' needs pixels, the inputs have none")
         colors = _color_bins(inputs.pixels)

@@ -17,25 +17,25 @@ from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import Encoder, pixels_of, stack_pixels, words_of
-from lmm4rec.nn.checkpoints import check_weights
-from lmm4rec.nn.towers import Tower, mean_word, picture_tower, stack_of, text_tower
+from lmm4rec.nn.transformers.checkpoints import check_weights
+from lmm4rec.nn.transformers.towers import Tower, image_tower, mean_word, stack_of, text_tower
 
 __all__ = ["Dual"]
 
 _SETTINGS = "lmm4rec.json"
 _SIGLIP = ("siglip", "siglip2")  # trained on texts of one length: padding is attended to, and the last token is taken
-_NAFLEX = "siglip2"  # takes patches of pictures of any shape
+_NAFLEX = "siglip2"  # takes patches of images of any shape
 
 
 class Dual(Encoder):
     """SigLIP (Zhai et al. 2023, arXiv 2303.15343), SigLIP 2, AltCLIP, Chinese-CLIP, MetaCLIP 2 and their like.
 
     `checkpoint` is a local folder in the Hugging Face layout or a hub name. Vectors are what transformers calls image
-    and text features, L2-normalized. Pictures and words are prepared by the checkpoint's own preprocessor and
+    and text features, L2-normalized. Images and words are prepared by the checkpoint's own preprocessor and
     tokenizer; SigLIP 2's words are in lower case, as in its training. `text_len` cuts texts shorter than the
     checkpoint does. Tuning on pairs is contrastive (softmax) for all, so SigLIP's sigmoid bias stays as it is.
 
-    SigLIP 2 of flexible shape (NaFlex): `pixels` holds [patches, values] of a picture as one channel, two more columns
+    SigLIP 2 of flexible shape (NaFlex): `pixels` holds [patches, values] of an image as one channel, two more columns
     with the number of its rows and columns of patches.
     """
 
@@ -74,7 +74,7 @@ class Dual(Encoder):
         kind = type(self.model).__name__
         if not all(hasattr(self.model, f"get_{modality}_features") for modality in ("image", "text")):
             raise ConfigError(
-                f"the {kind} under checkpoint '{checkpoint}' is no dual encoder: it gives no vector for a picture and "
+                f"the {kind} under checkpoint '{checkpoint}' is no dual encoder: it gives no vector for an image and "
                 "for words; take the encoder 'vision' for a vision model, 'sentence' for a text model"
             )
         check_weights(checkpoint, info["missing_keys"])
@@ -96,18 +96,18 @@ class Dual(Encoder):
         return Inputs(pixels, ids, mask, has_image)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
-        """Unit vectors of the pictures and the words."""
+        """Unit vectors of the images and the words."""
         make = {"image": self._image, "text": self._text}
         return {modality: make[modality](inputs) for modality in self.dims}
 
     def towers(self) -> Mapping[Modality, Tower]:
-        """The two streams, but none for pictures of any shape."""
+        """The two streams, but none for images of any shape."""
         model, found = self.model, {}
-        pictures = stack_of(model.vision_model, model.config.vision_config.num_hidden_layers)
+        images = stack_of(model.vision_model, model.config.vision_config.num_hidden_layers)
         words = stack_of(model.text_model, model.config.text_config.num_hidden_layers)
-        if pictures is not None and self.kind != _NAFLEX:
+        if images is not None and self.kind != _NAFLEX:
             blank = torch.zeros_like(self._to_pixels(Image.new("RGB", (64, 64)))[None])
-            found["image"] = picture_tower(pictures, self._image, blank, class_token=self.kind not in _SIGLIP)
+            found["image"] = image_tower(images, self._image, blank, class_token=self.kind not in _SIGLIP)
         if words is not None:
             tokens = model.config.text_config.max_position_embeddings if self.kind in _SIGLIP else None
             found["text"] = text_tower(words, self._text, mean_word, tokens=tokens)
@@ -178,10 +178,10 @@ class Dual(Encoder):
         return F.normalize(self._text_features(*words_of(inputs)), dim=1)
 
     def _image_features(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "rows dim"]:
-        # a tower that is entered above has more rows than the one blank picture that it is given
+        # a tower that is entered above has more rows than the one blank image that it is given
         if self.kind != _NAFLEX:
             return self.model.get_image_features(pixel_values=pixels).pooler_output
-        patches, shapes = pixels[:, 0, :, :-2], pixels[:, 0, 0, -2:].long().clamp(min=1)  # at least one: no picture
+        patches, shapes = pixels[:, 0, :, :-2], pixels[:, 0, 0, -2:].long().clamp(min=1)  # at least one: no image
         real = torch.arange(patches.shape[1], device=pixels.device) < shapes.prod(dim=1, keepdim=True)
         features = self.model.get_image_features(
             pixel_values=patches, pixel_attention_mask=real.long(), spatial_shapes=shapes
@@ -242,12 +242,12 @@ class Dual(Encoder):
                 text = self._text_features(*self._tokenize(["a"]))
         except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
             raise ConfigError(
-                f"the {type(self.model).__name__} under checkpoint '{checkpoint}' gives no vector for a picture alone "
+                f"the {type(self.model).__name__} under checkpoint '{checkpoint}' gives no vector for an image alone "
                 f"or for words alone ({str(error).splitlines()[0]})"
             ) from error
         if image.shape[1] != text.shape[1]:
             raise ConfigError(
-                f"checkpoint '{checkpoint}' gives {image.shape[1]} numbers for a picture and {text.shape[1]} for words:"
+                f"checkpoint '{checkpoint}' gives {image.shape[1]} numbers for an image and {text.shape[1]} for words:"
                 " they are in no common space"
             )
         return image.shape[1]

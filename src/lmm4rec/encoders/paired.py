@@ -1,4 +1,4 @@
-"""Paired: one encoder for the pictures, another for the words."""
+"""Paired: one encoder for the images, another for the words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.nn.towers import Tower
+from lmm4rec.nn.transformers.towers import Tower
 
 __all__ = ["Paired"]
 

@@ -14,7 +14,7 @@ from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.nn.towers import Tower, mean_word, stack_of, text_tower
+from lmm4rec.nn.transformers.towers import Tower, mean_word, stack_of, text_tower
 
 __all__ = ["Sentence"]
 

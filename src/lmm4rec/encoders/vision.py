@@ -1,4 +1,4 @@
-"""Vision encoders: one vector for a picture."""
+"""Vision encoders: one vector for an image."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder, stack_pixels
-from lmm4rec.nn.checkpoints import check_weights
-from lmm4rec.nn.towers import Tower, picture_tower, stack_of
+from lmm4rec.nn.transformers.checkpoints import check_weights
+from lmm4rec.nn.transformers.towers import Tower, image_tower, stack_of
 
 __all__ = ["Vision"]
 
@@ -25,7 +25,7 @@ __all__ = ["Vision"]
 class Vision(Encoder):
     """Any vision model of transformers (ResNet, ViT, DINOv2, ...), by local folder or hub name.
 
-    The vector is the model's pooled output (the mean of the last states where it has none), L2-normalized. Pictures are
+    The vector is the model's pooled output (the mean of the last states where it has none), L2-normalized. Images are
     prepared as the checkpoint's own preprocessor says.
     """
 
@@ -61,7 +61,7 @@ class Vision(Encoder):
         return Inputs(pixels=pixels, has_image=has_image)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
-        """The unit vectors of the pictures."""
+        """The unit vectors of the images."""
         out = self.model(pixel_values=inputs.pixels)
         vectors = getattr(out, "pooler_output", None)
         if vectors is None:
@@ -76,7 +76,7 @@ class Vision(Encoder):
             return {}
         blank = torch.zeros_like(self._to_pixels(Image.new("RGB", (64, 64)))[None])
         has_class = any(name.split(".")[-1] == "cls_token" for name, _ in self.model.named_parameters())
-        return {"image": picture_tower(blocks, lambda inputs: self(inputs)["image"], blank, class_token=has_class)}
+        return {"image": image_tower(blocks, lambda inputs: self(inputs)["image"], blank, class_token=has_class)}
 
     def settings(self) -> dict[str, object]:
         """The preprocessor's values and the architecture."""
@@ -105,12 +105,12 @@ class Vision(Encoder):
                 drew = not torch.equal(before, torch.get_rng_state())
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigError(
-                f"the {type(self.model).__name__} under checkpoint '{checkpoint}' gives no vector for a picture alone "
+                f"the {type(self.model).__name__} under checkpoint '{checkpoint}' gives no vector for an image alone "
                 f"({error}); take a vision model, or the encoder 'clip' for a CLIP"
             ) from error
-        if drew:  # such as masked autoencoders, which hide patches: a picture would have another vector each time
+        if drew:  # such as masked autoencoders, which hide patches: an image would have another vector each time
             raise ConfigError(
                 f"the {type(self.model).__name__} under checkpoint '{checkpoint}' draws at random even in evaluation; "
-                "take a model that gives a picture the same vector each time"
+                "take a model that gives an image the same vector each time"
             )
         return vectors.shape[1]

@@ -1,4 +1,4 @@
-"""VLMo: pictures and words through one transformer, with a feed-forward expert for each and one for both."""
+"""VLMo: images and words through one transformer, with a feed-forward expert for each and one for both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import read_json
 from lmm4rec.core.types import Fraction, Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import FUSED, Encoder, pixels_of, stack_pixels, words_of
-from lmm4rec.nn.checkpoints import (
+from lmm4rec.nn.pixels import squash_half
+from lmm4rec.nn.transformers.checkpoints import (
     SETTINGS,
     digest,
     draw_weights,
@@ -25,12 +26,11 @@ from lmm4rec.nn.checkpoints import (
     save_folder,
     weights_file,
 )
-from lmm4rec.nn.pixels import squash_half
-from lmm4rec.nn.sizes import text_length
-from lmm4rec.nn.tokens import WordPieces, find_vocabulary, learn_word_pieces, stack_tokens
-from lmm4rec.nn.towers import Tower, every_token, first_token, words
-from lmm4rec.nn.vlmo import INITIAL_REACH, VlmoModel, VlmoShape
-from lmm4rec.nn.vlmo_checkpoint import ITC, POOLER, RENAMES, VL, load_vlmo
+from lmm4rec.nn.transformers.sizes import text_length
+from lmm4rec.nn.transformers.tokens import WordPieces, find_vocabulary, learn_word_pieces, stack_tokens
+from lmm4rec.nn.transformers.towers import Tower, every_token, first_token, words
+from lmm4rec.nn.transformers.vlmo.checkpoint import ITC, POOLER, RENAMES, VL, load_vlmo
+from lmm4rec.nn.transformers.vlmo.network import INITIAL_REACH, VlmoModel, VlmoShape
 
 __all__ = ["Vlmo"]
 
@@ -52,7 +52,7 @@ class Vlmo(Encoder):
     "image" and "text" are projections of the first token's last state, L2-normalized, each from a pass of its own:
     with `variant` "itc" through its own experts alone, with "vl" through the experts for both from the first block that
     has them. "fused" is the pooler's tanh of the text's first token after attention over the pair; it is not
-    normalized, as in the official code, and an item that lacks picture or words has none.
+    normalized, as in the official code, and an item that lacks image or words has none.
 
     `drop_path` (the last block's rate of stochastic depth) and `checkpointing` (less memory, more time) are for
     training alone. Differs from the authors' code: no dropout on text embeddings in training.
@@ -121,7 +121,7 @@ class Vlmo(Encoder):
 
     @property
     def matches(self) -> bool:
-        """Whether the checkpoint has the head that tells whether picture and words belong together."""
+        """Whether the checkpoint has the head that tells whether image and words belong together."""
         return self.model.shape.itm and self.model.shape.pooler is not None
 
     def log_scale(self, space: str) -> Float[Tensor, ""]:
@@ -130,7 +130,7 @@ class Vlmo(Encoder):
         return scale
 
     def aligned(self, inputs: Inputs, space: str) -> tuple[Float[Tensor, "batch _dim"], Float[Tensor, "batch _dim"]]:
-        """The unit vectors of pictures and words in a joint space, whatever the variant."""
+        """The unit vectors of images and words in a joint space, whatever the variant."""
         model, vl = self.model, space == "vl"
         image = model.image_tokens(pixels_of(inputs), vl=vl)[:, 0]
         text = model.text_tokens(*words_of(inputs), vl=vl)[:, 0]
@@ -138,7 +138,7 @@ class Vlmo(Encoder):
         return F.normalize(maps[0](image).float(), dim=1), F.normalize(maps[1](text).float(), dim=1)
 
     def match(self, inputs: Inputs) -> Float[Tensor, "batch 2"]:
-        """Logits of "they do not belong together" and "they do" for each row's picture and words."""
+        """Logits of "they do not belong together" and "they do" for each row's image and words."""
         logits: Tensor = self.model.itm(self._fused(inputs))
         return logits
 
@@ -170,7 +170,7 @@ class Vlmo(Encoder):
         return {modality: make[modality](inputs) for modality in self.computable(inputs)}
 
     def image_tokens(self, inputs: Inputs) -> Float[Tensor, "batch image_tokens dim"]:
-        """The last states of the pictures' tokens in the encoder's variant, the class token first."""
+        """The last states of the images' tokens in the encoder's variant, the class token first."""
         return self.model.image_tokens(pixels_of(inputs), vl=self.variant == "vl")
 
     def text_tokens(self, inputs: Inputs) -> Float[Tensor, "batch text_tokens dim"]:

@@ -1,4 +1,4 @@
-"""How well the vectors of pictures and words agree: alignment, uniformity, modality gap, retrieval."""
+"""How well the vectors of images and words agree: alignment, uniformity, modality gap, retrieval."""
 
 from __future__ import annotations
 

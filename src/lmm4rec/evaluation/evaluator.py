@@ -16,7 +16,7 @@ from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
 from lmm4rec.core.types import PositiveInt, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.evaluation.beyond import coverage, exposure, gini, novelty
+from lmm4rec.evaluation.beyond_accuracy import coverage, exposure, gini, novelty
 from lmm4rec.evaluation.metrics import METRICS, Metric, Values, measure
 from lmm4rec.evaluation.ranking import barred, interaction_matrix, top_k
 from lmm4rec.evaluation.slices import item_slices

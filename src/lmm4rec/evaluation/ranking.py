@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from lmm4rec.core.errors import ConfigError, DataError, LMM4RecError
 from lmm4rec.core.types import Embeddings, PositiveInt, Scorer
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.nn.select import highest
+from lmm4rec.nn.top_k import highest
 
 _BYTES_PER_SCORE = 24  # a float32 score, its masked copy, and what settling ties adds where every row has some
 # such a block is still in the CPU's cache when it is selected from, and stays below glibc's bound for keeping memory

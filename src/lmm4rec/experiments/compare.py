@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.conf.spec import Table
 from lmm4rec.experiments.folder import RunFolder
+from lmm4rec.experiments.report.examples import report_view
 from lmm4rec.experiments.report.page import write_report
 from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.run import run
-from lmm4rec.experiments.showcase import report_view
-from lmm4rec.experiments.spec import Table
-from lmm4rec.experiments.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,7 @@ class Entry:
     overrides: Mapping[str, Any]
 
 
-def compare(
-    entries: Sequence[Entry], out: Path, *, title: str, next_steps: Sequence[str] = (), shown: bool = True
-) -> list[Result]:
+def compare(entries: Sequence[Entry], out: Path, *, title: str, next_steps: Sequence[str] = ()) -> list[Result]:
     """Run all entries, each in a folder of its own under `out`, and write `report.html` about them together.
 
     What is already there is not run again, so an interrupted comparison goes on when it is called again.
@@ -37,7 +35,7 @@ def compare(
     for entry in entries:
         folder = out / _slug(entry.label)
         begun = RunFolder(folder).experiment.exists()
-        results.append(run(entry.conf, entry.overrides, out=folder, resume=begun, workbench=bench, shown=shown))
+        results.append(run(entry.conf, entry.overrides, out=folder, resume=begun, workbench=bench))
     labels = [entry.label for entry in entries]
     view = report_view(results, labels, bench.split(results[0].plan), title=title, next_steps=next_steps)
     write_report(out / "report.html", view)

@@ -1,4 +1,4 @@
-"""The main job on the built-in world: six models, one table, one page of pictures."""
+"""The main job on the built-in world: six models, one table, one page of images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _entry(label: str, recommender: Mapping[str, Any], encoder: Mapping[str, Any
     return Entry(label, conf | ({"encoder": encoder} if encoder else {}), {})
 
 
-def demo(out: Path, *, shown: bool = True) -> tuple[list[Entry], list[Result]]:
+def demo(out: Path) -> tuple[list[Entry], list[Result]]:
     """Run the demo into `out`; it goes on where it was interrupted."""
     vbpr = {"name": "vbpr", "dim": 32, "content_dim": 32}
     entries = [
@@ -32,7 +32,7 @@ def demo(out: Path, *, shown: bool = True) -> tuple[list[Entry], list[Result]]:
         _entry("VBPR, color + words", vbpr, _LIGHT),
         _entry("VBPR, CLIP", vbpr, _CLIP),
     ]
-    return entries, compare(entries, out, title="The toy shop", next_steps=next_steps(out), shown=shown)
+    return entries, compare(entries, out, title="The toy shop", next_steps=next_steps(out))
 
 
 def next_steps(out: Path) -> list[str]:

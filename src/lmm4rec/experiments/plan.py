@@ -9,23 +9,23 @@ from typing import Any
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.registry import Registry, hyper_parameters
 from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.data.filters import prepare
-from lmm4rec.data.shipped import read_shipped
 from lmm4rec.data.splits import split
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.evaluation.evaluator import Evaluator
-from lmm4rec.experiments.arguments import resolve
-from lmm4rec.experiments.content import catalog_features
-from lmm4rec.experiments.end2end import options_of
-from lmm4rec.experiments.listeners import curves
-from lmm4rec.experiments.pretrained import HasTiny, local_checkpoint
-from lmm4rec.experiments.protocol import masked
-from lmm4rec.experiments.spec import Spec, Table
-from lmm4rec.features.altered import altered
+from lmm4rec.experiments.build.end2end import options_of
+from lmm4rec.experiments.build.features import catalog_features
+from lmm4rec.experiments.build.masking import masked
+from lmm4rec.experiments.build.own_encoders import HasTiny, local_checkpoint
+from lmm4rec.experiments.callbacks import curves
+from lmm4rec.experiments.conf.signature import resolve
+from lmm4rec.experiments.conf.spec import Spec, Table
+from lmm4rec.features.ablation import altered
 from lmm4rec.recommenders.base import Recommender
+from lmm4rec.training.finetuning import fit_pairs
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
-from lmm4rec.training.tuning import fit_pairs
 
 RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
 ENCODERS = Registry("lmm4rec.encoders", kind="encoder")
@@ -90,7 +90,7 @@ def make_plan(spec: Spec) -> Plan:
     return Plan(spec.name, spec.title, tables)
 
 
-def make_encoder(table: Mapping[str, Any], catalog: Catalog, *, shown: bool = True) -> Encoder:
+def make_encoder(table: Mapping[str, Any], catalog: Catalog) -> Encoder:
     """The encoder of a completed [encoder] table, encoders inside it included.
 
     The catalog is what a checkpoint that lmm4rec makes itself is made for.
@@ -99,11 +99,9 @@ def make_encoder(table: Mapping[str, Any], catalog: Catalog, *, shown: bool = Tr
     component = ENCODERS.get(table["name"])
     for key, parameter in hyper_parameters(component).items():
         if parameter.annotation is Encoder:
-            arguments[key] = make_encoder(arguments[key], catalog, shown=shown)
+            arguments[key] = make_encoder(arguments[key], catalog)
     if isinstance(component, HasTiny):
-        arguments["checkpoint"] = local_checkpoint(
-            component, arguments["checkpoint"], catalog, text=arguments["text"], shown=shown
-        )
+        arguments["checkpoint"] = local_checkpoint(component, arguments["checkpoint"], catalog, text=arguments["text"])
     encoder: Encoder = component(**arguments)
     return encoder
 

@@ -49,9 +49,7 @@ class Reproduction:
         return self.same_split and not self.differences
 
 
-def reproduce(
-    folder: Path, *, out: Path | None = None, tolerance: float = TOLERANCE, shown: bool = True
-) -> Reproduction:
+def reproduce(folder: Path, *, out: Path | None = None, tolerance: float = TOLERANCE) -> Reproduction:
     """Run a finished run's `experiment.toml` again, into `out` (default: beside it), and compare.
 
     Validation and test metrics are compared one by one; costs are not. The outcome is written to `reproduction.json`.
@@ -65,7 +63,7 @@ def reproduce(
     first = read_result(folder)
     place = out or folder.with_name(f"{folder.name}-again")
     conf = {"title": first.plan.title, **first.plan.tables}
-    again = run(conf, out=place, resume=(place / "experiment.toml").exists(), shown=shown)
+    again = run(conf, out=place, resume=(place / "experiment.toml").exists())
     pairs = [
         Difference(f"{part}.{name}", float(value), float(again.metrics[part].get(name, math.nan)))
         for part in ("valid", "test")

@@ -11,26 +11,26 @@ from typing import Any
 import polars as pl
 import torch
 
-from lmm4rec.core import parallel
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import atomic, read_json, write_json
 from lmm4rec.core.types import Features, Scorer
 from lmm4rec.data.splits import Split
+from lmm4rec.distributed import process_group
 from lmm4rec.evaluation.alignment import measure_alignment
 from lmm4rec.evaluation.evaluator import Evaluator, Report
-from lmm4rec.experiments.end2end import make_live, save_item_vectors
+from lmm4rec.experiments.build.bundle import pack
+from lmm4rec.experiments.build.end2end import make_live, save_item_vectors
+from lmm4rec.experiments.build.masking import masked
+from lmm4rec.experiments.build.workbench import Content, Workbench
+from lmm4rec.experiments.callbacks import Listener, curves, history_writer
+from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.environment import Cost, environment
-from lmm4rec.experiments.estimate_end2end import estimate_training
+from lmm4rec.experiments.estimate.end2end import estimate_training
 from lmm4rec.experiments.folder import RunFolder, open_folder
-from lmm4rec.experiments.listeners import Listener, curves, history_writer
-from lmm4rec.experiments.packing import pack
 from lmm4rec.experiments.plan import RECOMMENDERS, Plan, make_plan
-from lmm4rec.experiments.protocol import masked
+from lmm4rec.experiments.report.examples import report_view
 from lmm4rec.experiments.report.page import write_report
 from lmm4rec.experiments.result import Result
-from lmm4rec.experiments.showcase import report_view
-from lmm4rec.experiments.spec import Table, load_spec
-from lmm4rec.experiments.workbench import Content, Workbench
 from lmm4rec.features.live import Live
 from lmm4rec.features.source import FeatureSource, Frozen
 from lmm4rec.nn.graph import InteractionGraph
@@ -47,7 +47,6 @@ def run(
     out: str | Path | None = None,
     resume: bool = False,
     workbench: Workbench | None = None,
-    shown: bool = True,
 ) -> Result:
     """Train and measure what a conf file describes.
 
@@ -59,12 +58,12 @@ def run(
     """
     plan = make_plan(load_spec(conf, overrides))
     bench = workbench or Workbench()
-    with parallel.joined():
-        first = parallel.is_first()
+    with process_group.joined():
+        first = process_group.is_first()
         path = open_folder(plan, Path(out) if out else None, resume=resume).path if first else None
-        folder = RunFolder(parallel.from_first(path))
-        if not parallel.from_first(folder.is_finished):
-            _carry_out(plan, folder, bench, shown and first)
+        folder = RunFolder(process_group.from_first(path))
+        if not process_group.from_first(folder.is_finished):
+            _carry_out(plan, folder, bench)
         result = Result(folder, plan, read_json(folder.metrics))
         if first and not folder.report.exists():
             view = report_view([result], [plan.recommender], bench.split(plan), title=plan.title)
@@ -72,23 +71,23 @@ def run(
     return result
 
 
-def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench, shown: bool) -> None:
+def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench) -> None:
     cost = Cost()
     with cost.phase("data"):
         split = bench.split(plan)
-    with cost.phase("encode"), parallel.first_alone():  # the others then find the features in the store
-        content = bench.content(plan, split.dataset.catalog, shown=shown)
-    if parallel.is_first():
+    with cost.phase("encode"), process_group.first_alone():  # the others then find the features in the store
+        content = bench.content(plan, split.dataset.catalog)
+    if process_group.is_first():
         write_json(folder.environment, environment())
     recommender = make_recommender(plan, split, content.features)
     with cost.phase("encode"):
-        objective = make_objective(plan, split, content, recommender, shown=shown)
+        objective = make_objective(plan, split, content, recommender)
     content = replace(content, encoder=None)  # a side network needs it no longer
     with cost.phase("train"):
-        history = train(plan, folder, objective, split, cost, shown=shown)
-    if parallel.is_first():
+        history = train(plan, folder, objective, split, cost)
+    if process_group.is_first():
         _conclude(plan, folder, bench, content, objective, history, cost)
-    parallel.wait()
+    process_group.wait()
 
 
 def _conclude(
@@ -121,7 +120,7 @@ def _conclude(
     write_json(folder.metrics, record | {"test": test.mean})
 
 
-def make_objective(plan: Plan, split: Split, content: Content, recommender: Recommender, *, shown: bool) -> Ranking:
+def make_objective(plan: Plan, split: Split, content: Content, recommender: Recommender) -> Ranking:
     """The recommender on the features that the plan asks for, frozen or in training.
 
     Raises:
@@ -133,9 +132,9 @@ def make_objective(plan: Plan, split: Split, content: Content, recommender: Reco
         raise ConfigError(
             f'{plan.recommender} has nothing to train, so no encoder can be trained with it: take train = "frozen"'
         )
-    live, rates = make_live(content.encoder, split.dataset.catalog, content.features, plan, shown=shown)
+    live, rates = make_live(content.encoder, split.dataset.catalog, content.features, plan)
     sampler = make_sampler(plan, split)
-    if parallel.is_first():
+    if process_group.is_first():
         _tell_estimate(plan, live, sampler)
     return Ranking(recommender, live, batches=len(sampler), encoder_rates=rates)
 
@@ -165,11 +164,9 @@ def make_graph(split: Split) -> InteractionGraph:
     return InteractionGraph(users, items, split.dataset.n_users, split.dataset.n_items)
 
 
-def fit(
-    plan: Plan, folder: RunFolder, recommender: Recommender, split: Split, features: Features, *, shown: bool
-) -> History:
+def fit(plan: Plan, folder: RunFolder, recommender: Recommender, split: Split, features: Features) -> History:
     """Train the plan's model on features that stay, the best epoch by validation left in it; the test part is shut."""
-    return train(plan, folder, Ranking(recommender, Frozen(features)), split, Cost(), shown=shown)
+    return train(plan, folder, Ranking(recommender, Frozen(features)), split, Cost())
 
 
 def train(
@@ -179,7 +176,6 @@ def train(
     split: Split,
     cost: Cost,
     *,
-    shown: bool,
     listeners: Sequence[Listener] = (),
 ) -> History:
     """Train an objective; the best epoch by validation is left in it, with its features, the test part not touched.
@@ -197,17 +193,17 @@ def train(
             source.settle()
             with torch.inference_mode():
                 means = None
-                if parallel.is_first():
+                if process_group.is_first():
                     means = _measure(plan, evaluator, recommender.embed(source()), split, "valid").mean
-            return parallel.from_first(means)
+            return process_group.from_first(means)
 
     wanted = plan.arguments("train", curves)
     own: list[Listener] = []
-    if parallel.is_first():
+    if process_group.is_first():
         own = [history_writer(folder.history), *curves(folder.path / "tensorboard", **wanted)]
     history = trainer.fit(
         objective, make_sampler(plan, split), validate, state_file=folder.state, listeners=[*own, *listeners],
-        description=plan.title, shown=shown,
+        description=plan.title,
     )  # fmt: skip
     source.settle(final=True)
     objective.cpu()
@@ -256,7 +252,7 @@ def _sizes(objective: Ranking) -> dict[str, int]:
 
 
 def _alignment(content: Content, source: FeatureSource) -> dict[str, Any]:
-    """How pictures and words lie to each other; before and after where the encoder was in training."""
+    """How images and words lie to each other; before and after where the encoder was in training."""
     measured = content.alignment
     if measured and isinstance(source, Live):
         measured = {"before": measured, "after": measure_alignment(source())}

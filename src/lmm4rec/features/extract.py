@@ -17,15 +17,15 @@ from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Features, Inputs, Item, NonNegativeInt, PositiveInt
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.features import sizing
-from lmm4rec.features.loop import Manner, computing, encode_blocks
-from lmm4rec.features.sizing import Precision, Resolved
+from lmm4rec.encoding import sizing
+from lmm4rec.encoding.loop import Manner, computing, encode_blocks
+from lmm4rec.encoding.sizing import Precision, Resolved
+from lmm4rec.features.content_rows import Table
 from lmm4rec.features.store import FeatureStore, Made, Rows
-from lmm4rec.features.table import Table
 
 __all__ = ["Extracted", "contents_of", "encode", "extract"]
 
-_READERS = 8  # threads that read pictures for their digests
+_READERS = 8  # threads that read images for their digests
 _CHUNK = 64  # items that one of them takes at a time
 
 
@@ -34,7 +34,7 @@ class Extracted:
     """The vectors of a catalog (memory-mapped float32) and what it took to get them."""
 
     features: Features
-    broken: tuple[str, ...]  # ids of items whose picture cannot be read
+    broken: tuple[str, ...]  # ids of items whose image cannot be read
     encoded: int  # items that went through the encoder, or through a part of it
     reused: int  # items whose vectors were in the store, or are those of another item with the same content
     seconds: float  # of this call
@@ -53,7 +53,6 @@ class _Options:
     precision: Resolved
     strict: bool
     block_size: int
-    shown: bool
 
 
 def encode(
@@ -67,11 +66,10 @@ def encode(
     device: str = "cpu",
     precision: Precision = "auto",
     strict: bool = False,
-    shown: bool = True,
 ) -> Features:
     """The vectors of a catalog, row i for item i; from the feature store where they are there already.
 
-    Pictures that cannot be read are logged, and such an item counts as having none; with `strict` they are an error.
+    Images that cannot be read are logged, and such an item counts as having none; with `strict` they are an error.
     The other options are those of `extract`.
     """
     extracted = extract(
@@ -84,11 +82,10 @@ def encode(
         device=device,
         precision=precision,
         strict=strict,
-        shown=shown,
     )
     if extracted.broken:
         logging.getLogger(__name__).warning(
-            "%d of %d items have a picture that cannot be read and count as having none: %s",
+            "%d of %d items have an image that cannot be read and count as having none: %s",
             len(extracted.broken),
             len(catalog),
             _some(extracted.broken),
@@ -108,13 +105,12 @@ def extract(
     precision: Precision = "auto",
     strict: bool = False,
     block_size: PositiveInt = 512,
-    shown: bool = True,
 ) -> Extracted:
     """The vectors of a catalog, and how many items had to be encoded.
 
     They are taken from the store where the same encoder has encoded the same catalog in this precision. Else rows of
     contents that it has encoded in another catalog are copied, and the others are encoded, identical ones once: for an
-    encoder in `parts`, pictures apart from words. Long texts come first, so that a batch has texts of about one length.
+    encoder in `parts`, images apart from words. Long texts come first, so that a batch has texts of about one length.
     Every `block_size` items are stored when they are done: after a kill, the same call goes on there and ends with the
     same bytes. The encoder learns the catalog and is left on `device`.
 
@@ -127,18 +123,17 @@ def extract(
         workers: processes that prepare batches ahead; "auto" takes all cores but one, and none for few items.
         device: where the encoder computes.
         precision: "auto" takes bfloat16 where the device computes it natively and the encoder has weights.
-        strict: stop at the first block that holds a picture that cannot be read, instead of masking it.
+        strict: stop at the first block that holds an image that cannot be read, instead of masking it.
         block_size: items between two writes to the store.
-        shown: whether to show progress.
 
     Raises:
-        DataError: the encoder gives a vector that is not finite, or with `strict`, a picture cannot be read.
+        DataError: the encoder gives a vector that is not finite, or with `strict`, an image cannot be read.
     """
     started, items, where = time.perf_counter(), catalog[:], torch.device(device)
     encoder.learn_catalog(items)
     encoder.to(where)
     resolved = sizing.precision(precision, encoder, where)
-    options = _Options(batch_size, memory_mb, workers, where, resolved, strict, block_size, shown)
+    options = _Options(batch_size, memory_mb, workers, where, resolved, strict, block_size)
     features: dict[str, torch.Tensor] = {}
     broken, encoded, made_seconds = set[int](), set[str](), 0.0
     for part in encoder.parts():
@@ -162,7 +157,7 @@ def _extract_part(
     encoder: Encoder, items: Sequence[Item], store: FeatureStore, options: _Options
 ) -> tuple[Rows, set[str], float]:
     """The vectors of one part of an encoder, the ids of the items that went through it, and what they took to make."""
-    contents = contents_of(encoder, items, options.shown)
+    contents = contents_of(encoder, items)
     made = Made(type(encoder).__name__, encoder.fingerprint(), options.precision, dict(encoder.dims))
     identity = [made.encoder_fingerprint, made.precision, list(made.dims.items())]
     key = fingerprint("features", identity, [item.id for item in items], contents)
@@ -207,7 +202,7 @@ def _encode_missing(
     missing = {content: table.first[content] for content in by_length if content in table.missing}
     manner = _manner(encoder, table.first[by_length[0]], len(missing), options)
     started, name = time.perf_counter(), "+".join(encoder.dims)
-    bar = progress(total=len(missing), description=f"encoding {name}", unit="item", shown=options.shown)
+    bar = progress(total=len(missing), description=f"encoding {name}", unit="item")
     with bar, computing(encoder, manner):
         for rows in encode_blocks(encoder, missing, manner, bar):
             store.write_part(key, rows, made)
@@ -237,11 +232,11 @@ def _manner(encoder: Encoder, longest: Item, missing: int, options: _Options) ->
     return Manner(options.device, options.precision, size, workers, options.block_size)
 
 
-def contents_of(encoder: Encoder, items: Sequence[Item], shown: bool) -> list[str]:
-    """What each item's vectors are found by; pictures are read by several threads."""
+def contents_of(encoder: Encoder, items: Sequence[Item]) -> list[str]:
+    """What each item's vectors are found by; images are read by several threads."""
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     contents: list[str] = []
-    bar = progress(total=len(items), description="reading items", unit="item", shown=shown, after_s=2.0)
+    bar = progress(total=len(items), description="reading items", unit="item", after_s=2.0)
     with bar, ThreadPoolExecutor(_READERS if encoder.reads("image") else 1) as readers:
         for some in readers.map(lambda chunk: [encoder.content(item) for item in chunk], chunks):
             contents += some
@@ -252,9 +247,9 @@ def contents_of(encoder: Encoder, items: Sequence[Item], shown: bool) -> list[st
 def _refuse_broken(items: Sequence[Item], rows: Sequence[int]) -> None:
     if rows:
         raise DataError(
-            f"{len(rows)} of the items that were looked at so far have a picture that cannot be read: "
+            f"{len(rows)} of the items that were looked at so far have an image that cannot be read: "
             f"{_some([items[row].id for row in rows])}; mend these files (`lmm4rec doctor` lists all of a catalog), or "
-            "without `strict` let such items count as having no picture"
+            "without `strict` let such items count as having no image"
         )
 
 

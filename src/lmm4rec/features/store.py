@@ -40,7 +40,7 @@ class Rows:
 
     digests: UInt8[Tensor, "items 16"]
     features: Features
-    broken: Bool[Tensor, " items"]  # the item names a picture that cannot be read
+    broken: Bool[Tensor, " items"]  # the item names an image that cannot be read
 
     @classmethod
     def of(cls, contents: Sequence[str], features: Features, broken: Bool[Tensor, " items"]) -> Rows:

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmm4rec.core.products import dot_products
-from lmm4rec.nn.select import highest
+from lmm4rec.core.dot_products import dot_products
 from lmm4rec.nn.sparse import SparseMatrix, SparsePattern, WeightedMatrix
+from lmm4rec.nn.top_k import highest
 
 _BLOCK_ENTRIES = 2**26  # similarities held at once: 256 MiB
 

@@ -1,4 +1,4 @@
-"""Pictures as tensors, by PIL and torch alone."""
+"""Images as tensors, by PIL and torch alone."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 def squash(image: Image.Image, size: int) -> Image.Image:
-    """The whole picture in a square, its shape given up (bicubic)."""
+    """The whole image in a square, its shape given up (bicubic)."""
     return image.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def fit_and_crop(image: Image.Image, shortest_edge: int, crop: tuple[int, int]) -> Image.Image:
-    """The middle (height, width) of the picture after its shorter side became `shortest_edge` (bicubic): CLIP's way.
+    """The middle (height, width) of the image after its shorter side became `shortest_edge` (bicubic): CLIP's way.
 
-    The longer side is rounded down; what the crop reaches beyond the picture is black.
+    The longer side is rounded down; what the crop reaches beyond the image is black.
     """
     shorter = min(image.size)
     width, height = (shortest_edge * side // shorter for side in image.size)
@@ -31,11 +31,11 @@ def fit_and_crop(image: Image.Image, shortest_edge: int, crop: tuple[int, int]) 
 def to_tensor(
     image: Image.Image, mean: Sequence[float] = (0.0, 0.0, 0.0), std: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> Float[Tensor, "3 height width"]:
-    """The picture's channels, scaled to 0..1, then shifted by `mean` and divided by `std`."""
+    """The image's channels, scaled to 0..1, then shifted by `mean` and divided by `std`."""
     values = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255.0
     return (values - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
 
 
 def squash_half(image: Image.Image, size: int) -> Float[Tensor, "3 height width"]:
-    """The whole picture in a square, its channels from -1 to 1: the way of BEiT-3 and VLMo."""
+    """The whole image in a square, its channels from -1 to 1: the way of BEiT-3 and VLMo."""
     return to_tensor(squash(image, size), (0.5,) * 3, (0.5,) * 3)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lmm4rec.core.types import Batch, Features, Scorer
-from lmm4rec.nn.content import ContentPath
+from lmm4rec.nn.content_layers import ContentPath
 from lmm4rec.nn.graph import InteractionGraph
 
 

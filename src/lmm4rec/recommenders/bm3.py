@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.content import Projections, present, require_content
+from lmm4rec.nn.content_layers import Projections, present, require_content
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate
 from lmm4rec.nn.losses import l2
 from lmm4rec.nn.tables import Affine, node_table, rows

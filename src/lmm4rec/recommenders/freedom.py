@@ -20,10 +20,10 @@ from lmm4rec.core.types import (
     NonNegativeInt,
     PositiveInt,
 )
-from lmm4rec.nn.content import ContentGraph, Projections, present, require_content
+from lmm4rec.nn.content_layers import ContentGraph, Projections, present, require_content
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, prune_edges
+from lmm4rec.nn.item_graph import add, neighborhood, normalize_entries
 from lmm4rec.nn.losses import bpr
-from lmm4rec.nn.neighbors import add, neighborhood, normalize_entries
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table, rows
 from lmm4rec.recommenders.base import Recommender

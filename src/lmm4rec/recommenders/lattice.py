@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.content import ContentGraph, Projections, require_content
+from lmm4rec.nn.content_layers import ContentGraph, Projections, require_content
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate
+from lmm4rec.nn.item_graph import Entries, EntryTable, add, multiply, neighborhood, normalize_entries, similarities
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.neighbors import Entries, EntryTable, add, multiply, neighborhood, normalize_entries, similarities
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table, rows
 from lmm4rec.recommenders.base import Recommender

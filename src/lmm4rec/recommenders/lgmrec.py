@@ -21,7 +21,7 @@ from lmm4rec.core.types import (
     PositiveFloat,
     PositiveInt,
 )
-from lmm4rec.nn.content import Projections, present, require_content
+from lmm4rec.nn.content_layers import Projections, present, require_content
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate, user_item
 from lmm4rec.nn.losses import bpr, info_nce, l2
 from lmm4rec.nn.tables import node_table, rows

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
-from lmm4rec.nn.content import ContentGraph, Projections, require_content
+from lmm4rec.nn.content_layers import ContentGraph, Projections, require_content
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, user_item
+from lmm4rec.nn.item_graph import neighborhood, normalize_entries
 from lmm4rec.nn.losses import bpr, info_nce, l2
-from lmm4rec.nn.neighbors import neighborhood, normalize_entries
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import Affine, node_table, rows, xavier_table
 from lmm4rec.recommenders.base import Recommender

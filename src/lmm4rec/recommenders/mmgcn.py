@@ -38,7 +38,7 @@ class MMGCN(Recommender):
     Differs from the authors' code: id vectors and preferences train (there they are tensors that no optimizer sees);
     there are as many layers as `layers` says (three in their common script and the public toolbox, whatever is asked
     for); "add" is what it says (there the text 'False' counts as true, so that it concatenates); every modality is
-    first mapped to `content_dim` numbers without an offset (there with one, and in the common script pictures only, to
+    first mapped to `content_dim` numbers without an offset (there with one, and in the common script images only, to
     256) and, as there, scaled to length 1; W1 already maps to `dim`, as in the paper; modalities are summed, as in the
     paper, not averaged; `l2_weight` holds what trains here and not there, and nothing holds the maps W (their scripts
     of a single data set give these Adam's weight decay).

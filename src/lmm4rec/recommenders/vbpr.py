@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativeFloat, PositiveFloat, PositiveInt
-from lmm4rec.nn.content import ContentPath
+from lmm4rec.nn.content_layers import ContentPath
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr, l2
 from lmm4rec.nn.tables import normal_table, row_blocks, rows, xavier_table

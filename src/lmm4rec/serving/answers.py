@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lmm4rec.core.types import Modality, Picture
+from lmm4rec.core.types import ItemImage, Modality
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -32,13 +32,13 @@ class Seen(NamedTuple):
 class NewItem(NamedTuple):
     """An item that the model has not seen.
 
-    `fields` are its texts by column ("title", "description", ...), `image` is its picture or the bytes of one.
+    `fields` are its texts by column ("title", "description", ...), `image` is its image or the bytes of one.
     `features` are its vectors by modality, where they do not come from the bundle's encoder.
     """
 
     id: str
     fields: Mapping[str, str] = NOTHING
-    image: Picture | bytes | None = None
+    image: ItemImage | bytes | None = None
     features: Mapping[Modality, Tensor] | None = None
 
 

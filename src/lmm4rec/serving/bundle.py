@@ -13,20 +13,20 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from lmm4rec.coldstart.content_vectors import Newcomers
 from lmm4rec.core.errors import DataError, LMM4RecError
-from lmm4rec.core.types import Embeddings, Features, Modality, Picture, Scorer
+from lmm4rec.core.types import Embeddings, Features, ItemImage, Modality, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.serving import searching, space, storage
+from lmm4rec.serving import bundle_files, scorer_space, search
 from lmm4rec.serving.answers import Explanation, NewItem, Recommendation, Seen
-from lmm4rec.serving.arrivals import arrived, as_picture, completed
-from lmm4rec.serving.encoding import EncoderRecord, Reader
+from lmm4rec.serving.bundle_encoder import EncoderRecord, Reader
+from lmm4rec.serving.bundle_state import People, State
+from lmm4rec.serving.catalog_view import Shelf
+from lmm4rec.serving.explain import shares
 from lmm4rec.serving.index import Index
-from lmm4rec.serving.newcomers import Newcomers
-from lmm4rec.serving.shares import shares
-from lmm4rec.serving.shelf import Shelf
-from lmm4rec.serving.state import People, State
+from lmm4rec.serving.new_items import arrived, as_image, completed
 
 _NEAREST = 5  # liked items that an explanation names
 _PROBES = 4  # items whose words a loaded encoder must read as before
@@ -56,7 +56,7 @@ class Bundle:
     ) -> None:
         """`seen` is what each user already has, `facts` are model, data and metrics; the rest is optional.
 
-        `fields` are the items' texts by column, `thumbnails` small pictures by row, `features` what searches look at,
+        `fields` are the items' texts by column, `thumbnails` small images by row, `features` what searches look at,
         `newcomers` what makes vectors for new items, `encoder` what reads their content and queries,
         `lost` what the item vectors lose without each modality, where no columns of their own tell it.
         """
@@ -66,7 +66,7 @@ class Bundle:
         self._people = People(users, seen, len(items))
         self._state = State(
             shelf,
-            space.detached(scorer),
+            scorer_space.detached(scorer),
             features or {},
             profile=newcomers.profile if newcomers else None,
         )
@@ -151,24 +151,24 @@ class Bundle:
     def search(
         self,
         text: str | None = None,
-        image: Picture | bytes | None = None,
+        image: ItemImage | bytes | None = None,
         k: int = 10,
         for_user: object | None = None,
     ) -> list[Recommendation]:
-        """The `k` items that words, or a picture, find best; with `for_user`, what suits that user comes first.
+        """The `k` items that words, or an image, find best; with `for_user`, what suits that user comes first.
 
         Raises:
             LMM4RecError: the bundle's encoder gives no vector for such a query.
-            ImageError: the picture cannot be read.
+            ImageError: the image cannot be read.
             DataError: the user is unknown, or the query is empty.
         """
         state, reader = self._state, self._encoder()
-        query = searching.query(reader, text, as_picture(image))
-        relevance = searching.relevance(query, state.unit_features, joint=reader.joint)
+        query = search.query(reader, text, as_image(image))
+        relevance = search.relevance(query, state.unit_features, joint=reader.joint)
         relevance = relevance.masked_fill(~state.shelf.is_there, -torch.inf)
         if for_user is not None:
             row = torch.tensor([self.users.row(for_user)])
-            relevance = searching.personal(relevance, state.scorer.scores(row)[0], k)
+            relevance = search.personal(relevance, state.scorer.scores(row)[0], k)
         top = relevance.topk(min(k, len(relevance)))
         return state.named(top.indices.tolist(), top.values.tolist())
 
@@ -179,7 +179,7 @@ class Bundle:
 
         Raises:
             DataError: an id is taken, or an item has no content that the encoder sees.
-            ImageError: a picture cannot be read.
+            ImageError: an image cannot be read.
             LMM4RecError: the bundle holds nothing that makes vectors from content.
         """
         if self.newcomers is None:
@@ -242,7 +242,7 @@ class Bundle:
         return dict(shelf.entry(shelf.row(item)).fields)
 
     def thumbnail(self, item: object) -> bytes | None:
-        """A small WebP picture of the item, where there is one."""
+        """A small WebP image of the item, where there is one."""
         shelf = self._state.shelf
         return shelf.entry(shelf.row(item)).thumbnail
 
@@ -253,11 +253,11 @@ class Bundle:
         """
         state = self._state
         newcomers = replace(self.newcomers, profile=state.profile) if self.newcomers else None
-        contents = storage.Contents(
+        contents = bundle_files.Contents(
             state.scorer, self.users, state.shelf, self.seen, self.facts, state.features, newcomers, self.encoder,
             self.lost, state.origins,
         )  # fmt: skip
-        storage.write(contents, Path(folder), copy_encoder=copy_encoder)
+        bundle_files.write(contents, Path(folder), copy_encoder=copy_encoder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, index: Literal["exact", "hnsw", "ivf"] = "exact") -> Bundle:
@@ -269,7 +269,7 @@ class Bundle:
         Raises:
             CheckpointError: there is no bundle, it is damaged, or of another version.
         """
-        read = storage.read(Path(folder))
+        read = bundle_files.read(Path(folder))
         shelf, scorer = read.shelf, read.scorer
         bundle = cls(
             scorer, read.users, shelf.catalog, shelf.titles, read.seen, read.facts,
@@ -282,7 +282,7 @@ class Bundle:
     save, load = save_pretrained, from_pretrained
 
     def set_thumbnails(self, thumbnails: Mapping[int, bytes]) -> None:
-        """Show these small pictures of catalog rows instead of those that there are."""
+        """Show these small images of catalog rows instead of those that there are."""
         with self._changing:
             self._state = replace(self._state, shelf=replace(self._state.shelf, thumbnails=thumbnails))
 

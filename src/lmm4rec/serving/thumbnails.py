@@ -1,4 +1,4 @@
-"""Small pictures to show beside a title."""
+"""Small images to show beside a title."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from itertools import islice
 from PIL import Image
 
 from lmm4rec.core.errors import ImageError
-from lmm4rec.core.types import Picture
+from lmm4rec.core.types import ItemImage
 from lmm4rec.data.catalog import Catalog
 
 SIDE = 192  # pixels of the longer side
 _QUALITY = 75
 
 
-def thumbnail(picture: Picture, *, side: int = SIDE) -> bytes:
-    """A picture as a small WebP.
+def thumbnail(image: ItemImage, *, side: int = SIDE) -> bytes:
+    """An image as a small WebP.
 
     Raises:
         ImageError: it cannot be read.
     """
-    small = picture.open()
+    small = image.open()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "WEBP", quality=_QUALITY, method=2)
@@ -32,16 +32,16 @@ def thumbnail(picture: Picture, *, side: int = SIDE) -> bytes:
 def catalog_thumbnails(
     catalog: Catalog, rows: Iterable[int], *, limit: int = 5000, budget_mb: int = 64
 ) -> dict[int, bytes]:
-    """The thumbnails of the first `limit` of the catalog rows that have a picture, while they fit `budget_mb` MiB.
+    """The thumbnails of the first `limit` of the catalog rows that have an image, while they fit `budget_mb` MiB.
 
-    A picture that cannot be read is passed over.
+    An image that cannot be read is passed over.
     """
     found: dict[int, bytes] = {}
     used = 0
-    pictures = ((row, picture) for row in rows if (picture := catalog.pictures[row]) is not None)
-    for row, picture in islice(pictures, limit):
+    images = ((row, image) for row in rows if (image := catalog.images[row]) is not None)
+    for row, image in islice(images, limit):
         try:
-            small = thumbnail(picture)
+            small = thumbnail(image)
         except ImageError:  # the doctor lists them
             continue
         used += len(small)

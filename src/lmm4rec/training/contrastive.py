@@ -1,4 +1,4 @@
-"""The objective of tuning: pictures and words of the same item find each other, and are told from look-alikes."""
+"""The objective of tuning: images and words of the same item find each other, and are told from look-alikes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmm4rec.core import parallel
 from lmm4rec.core.types import Inputs
+from lmm4rec.distributed import process_group
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoding.runner import Passes
+from lmm4rec.encoding.shared_space import ManySpaces, scale_of, vectors_of
 from lmm4rec.nn.losses import contrastive, matching
-from lmm4rec.training.joint import ManySpaces, scale_of, vectors_of
+from lmm4rec.training.image_text_pairs import Augment, PairInputs
 from lmm4rec.training.objective import Objective
-from lmm4rec.training.pairs import Augment, PairInputs
-from lmm4rec.training.passes import Passes
 
 
 class Contrastive(Objective):
-    """Each picture finds its words among the batch's and the other way round (CLIP, arXiv 2103.00020, fig. 3).
+    """Each image finds its words among the batch's and the other way round (CLIP, arXiv 2103.00020, fig. 3).
 
     `weights` names the joint spaces in which it does, the encoder's main one first. With `matching_weight` the encoder
-    also tells pairs from their hardest look-alikes: for each picture words, and for each words a picture of another
+    also tells pairs from their hardest look-alikes: for each image words, and for each words an image of another
     pair, drawn by similarity in the main space (ALBEF, Li et al. 2021, arXiv 2107.07651, sec. 3.2, as in VLMo). Of
     several processes each draws these from its own share of the batch; the contrastive losses are over all of it.
     """
@@ -55,11 +55,11 @@ class Contrastive(Objective):
         # changes are drawn for the whole batch, so that any number of processes sees the same
         device = next(self.parameters()).device
         inputs = self._own(self.augment(self.pairs.of(batch, torch.device("cpu")), self.noise), device)
-        with self.passes.seeded(_seed(self.noise) + parallel.number(), device):
+        with self.passes.seeded(_seed(self.noise) + process_group.number(), device):
             vectors = self._vectors(inputs)
             terms = {}
             for index, (space, weight) in enumerate(self.weights.items()):
-                image, text = (parallel.gather(side, len(batch)) for side in vectors[space])
+                image, text = (process_group.gather(side, len(batch)) for side in vectors[space])
                 name = f"contrastive_{space}" if index else "contrastive"
                 terms[name] = weight * contrastive(image, text, scale_of(self.encoder, space))
             if self.matching_weight:
@@ -67,14 +67,14 @@ class Contrastive(Objective):
         return terms
 
     def vectors(self, rows: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
-        """The unit vectors of the rows' pictures and words in the main space."""
+        """The unit vectors of the rows' images and words in the main space."""
         main = next(iter(self.weights))
         inputs = self.pairs.of(rows, next(self.parameters()).device)
         image, text = self.passes(lambda part: vectors_of(self.encoder, part, [main])[main], inputs)
         return image, text
 
     def _own(self, inputs: Inputs, device: torch.device) -> Inputs:
-        return Inputs(*(None if values is None else parallel.share(values).to(device) for values in inputs))
+        return Inputs(*(None if values is None else process_group.share(values).to(device) for values in inputs))
 
     def _vectors(self, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:
         def flat(part: Inputs) -> tuple[Tensor, ...]:
@@ -89,9 +89,9 @@ class Contrastive(Objective):
         alike = (scale_of(self.encoder, main).detach() * image @ text.T).cpu()
         tried = [inputs]
         if len(alike) > 1:
-            words, pictures = (_other(scores, self.passes.noise) for scores in (alike, alike.T))
+            words, images = (_other(scores, self.passes.noise) for scores in (alike, alike.T))
             pixels, ids, mask = inputs.pixels, cast(Tensor, inputs.text_ids), cast(Tensor, inputs.text_mask)
-            tried.append(inputs._replace(pixels=cast(Tensor, pixels)[pictures.to(ids.device)]))
+            tried.append(inputs._replace(pixels=cast(Tensor, pixels)[images.to(ids.device)]))
             tried.append(inputs._replace(text_ids=ids[words.to(ids.device)], text_mask=mask[words.to(ids.device)]))
         encoder = cast(ManySpaces, self.encoder)
         logits = [self.passes(lambda part: (encoder.match(part).float(),), one)[0] for one in tried]

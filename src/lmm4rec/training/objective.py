@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmm4rec.core import parallel
 from lmm4rec.core.types import Batch
+from lmm4rec.distributed import process_group
 from lmm4rec.features.source import FeatureSource
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.training.rates import Rates
+from lmm4rec.training.lr_schedule import Rates
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Ranking(Objective):
 
 def _part(batch: Batch) -> tuple[Batch, float]:
     """This process's rows, and what their mean counts in the mean over processes; all rows where these are too few."""
-    if len(batch.users) < parallel.processes():
+    if len(batch.users) < process_group.processes():
         return batch, 1.0
-    own = Batch(*(parallel.share(column) for column in batch))
-    return own, len(own.users) * parallel.processes() / len(batch.users)
+    own = Batch(*(process_group.share(column) for column in batch))
+    return own, len(own.users) * process_group.processes() / len(batch.users)

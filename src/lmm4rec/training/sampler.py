@@ -82,7 +82,7 @@ class RowSampler:
     def __init__(self, rows: Int[Tensor, " rows"], *, batch_size: int) -> None:
         """Raises TrainingError where there are fewer than two rows: nothing to tell apart."""
         if len(rows) < 2:
-            raise TrainingError(f"contrastive training needs at least two items with picture and text, got {len(rows)}")
+            raise TrainingError(f"contrastive training needs at least two items with image and text, got {len(rows)}")
         self.rows, self.batch_size = rows.long(), max(2, batch_size)
 
     def __len__(self) -> int:

@@ -11,17 +11,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lmm4rec.core import parallel
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import CheckpointError, TrainingError
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from lmm4rec.distributed import process_group
 from lmm4rec.nn.tables import sparse_gradients
-from lmm4rec.training import checkpoint
-from lmm4rec.training.adam import Adam
+from lmm4rec.training import state as states
+from lmm4rec.training.early_stopping import Stopping
+from lmm4rec.training.lr_schedule import Rates
 from lmm4rec.training.objective import Batches, Group, Objective
-from lmm4rec.training.rates import Rates
-from lmm4rec.training.stopping import Stopping
+from lmm4rec.training.optim.adam import Adam
 
 Row = Mapping[str, float | int]
 Validate = Callable[[], Mapping[str, float]]
@@ -77,7 +77,6 @@ class Trainer:
         state_file: Path | None = None,
         listeners: Sequence[Callable[[Row], None]] = (),
         description: str = "training",
-        shown: bool = True,
     ) -> History:
         """Train and leave the best weights in the objective.
 
@@ -94,14 +93,14 @@ class Trainer:
         stopping = Stopping(self.metric, self.patience)
         history, best = History(), dict[str, Tensor]()
         if state_file is not None and state_file.exists():
-            best = _restore(checkpoint.load(state_file), state_file, objective, optimizer, generator, stopping, history)
+            best = _restore(states.load(state_file), state_file, objective, optimizer, generator, stopping, history)
         for row in history.rows:
             for listen in listeners:
                 listen(row)
         saved = began = time.monotonic()
         pause = self.checkpoint_every_s
         already = history.seconds
-        bar = progress(total=self.epochs * len(batches), description=description, unit="batch", shown=shown)
+        bar = progress(total=self.epochs * len(batches), description=description, unit="batch")
         bar.update(len(history.rows) * len(batches))
         for epoch in range(len(history.rows) + 1, self.epochs + 1):
             if stopping.exhausted:
@@ -122,7 +121,7 @@ class Trainer:
                 listen(row)
             last = epoch == self.epochs or stopping.exhausted
             due = last or time.monotonic() - saved >= pause
-            if state_file is not None and due and parallel.is_first():
+            if state_file is not None and due and process_group.is_first():
                 began_saving = time.monotonic()
                 _save(state_file, objective, best, optimizer, generator, stopping, history)
                 saved = time.monotonic()
@@ -157,15 +156,15 @@ class Trainer:
             _check_finite(loss, terms, epoch, step)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            parallel.average_gradients(objective.parameters())
+            process_group.average_gradients(objective.parameters())
             self._check_gradient(objective, terms, epoch, step)
             optimizer.step()
-            parallel.synchronize(generator)
+            process_group.synchronize(generator)
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0.0) + float(term.detach())
             bar.update()
         optimizer.settle()
-        totals = parallel.average(totals)
+        totals = process_group.average(totals)
         means = {f"loss.{name}": total / len(batches) for name, total in totals.items()}
         shown = {name.removeprefix("loss."): f"{value:.4f}" for name, value in means.items()}
         bar.set_postfix(epoch=epoch, **shown, refresh=False)
@@ -242,7 +241,7 @@ def _last_good(state_file: Path | None) -> str:
     """What is left to go on from."""
     if state_file is None or not state_file.exists():
         return "No state was kept yet: start again with a lower learning_rate"
-    epochs = len(checkpoint.load(state_file).facts["history"]["rows"])
+    epochs = len(states.load(state_file).facts["history"]["rows"])
     return f"The last good state, that after epoch {epochs}, is in {state_file}. Try a lower learning_rate"
 
 
@@ -268,12 +267,12 @@ def _save(
     history: History,
 ) -> None:
     facts = {"history": asdict(history), "stopping": asdict(stopping)}
-    state = checkpoint.State(_weights(objective), best, optimizer.state_dict(), generator.get_state(), facts)
-    checkpoint.save(path, state)
+    saved = states.State(_weights(objective), best, optimizer.state_dict(), generator.get_state(), facts)
+    states.save(path, saved)
 
 
 def _restore(
-    state: checkpoint.State,
+    state: states.State,
     path: Path,
     objective: Objective,
     optimizer: Adam,

@@ -102,8 +102,8 @@ META_2018: tuple[dict[str, Any], ...] = (
 )
 
 
-def picture_2023(variant: str, number: str, hi_res: bool = True) -> dict[str, Any]:
-    """One of an item's pictures."""
+def image_2023(variant: str, number: str, hi_res: bool = True) -> dict[str, Any]:
+    """One of an item's images."""
     base = f"https://m.media-amazon.com/images/I/{number}"
     return {
         "thumb": f"{base}._SS40_.jpg",
@@ -122,7 +122,7 @@ META_2023: tuple[dict[str, Any], ...] = (
         "features": ["Fake nails", "100 pieces"],
         "description": ["Description", "For <br>women"],
         "price": 6.99,
-        "images": [picture_2023("PT01", "11"), picture_2023("MAIN", "10", hi_res=False)],
+        "images": [image_2023("PT01", "11"), image_2023("MAIN", "10", hi_res=False)],
         "videos": [],
         "store": "Lurrose",
         "categories": [],
@@ -136,7 +136,7 @@ META_2023: tuple[dict[str, Any], ...] = (
         "features": [],
         "description": [],
         "price": None,
-        "images": [picture_2023("MAIN", "20")],
+        "images": [image_2023("MAIN", "20")],
         "videos": [],
         "store": None,
         "categories": ["Beauty", "Combs"],

@@ -28,13 +28,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lmm4rec.core.errors import DataError
-from lmm4rec.data.amazon import lines, reviews
-from lmm4rec.data.amazon.items import image_url, parse
-from lmm4rec.data.amazon.pictures import picture_stem
-from lmm4rec.data.amazon.words import words_of
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.filters import prepare
-from lmm4rec.data.sources.amazon import load
+from lmm4rec.data.sources.amazon import lines, reviews
+from lmm4rec.data.sources.amazon.image_folder import image_stem
+from lmm4rec.data.sources.amazon.item_metadata import image_url, parse
+from lmm4rec.data.sources.amazon.source import load
+from lmm4rec.data.sources.amazon.text_cleaning import words_of
 
 
 def pairs(data: Dataset) -> list[tuple[str, str]]:
@@ -86,7 +86,7 @@ def test_2018(tmp_path: Path) -> None:
     [
         ("thumb", ("10._SS40_.jpg", "20._SS40_.jpg")),
         ("large", ("10.jpg", "20.jpg")),
-        ("hi_res", ("10.jpg", "20._SL1500_.jpg")),  # the main picture of the first has none
+        ("hi_res", ("10.jpg", "20._SL1500_.jpg")),  # the main image of the first has none
     ],
 )
 def test_2023(tmp_path: Path, size: str, endings: tuple[str, str]) -> None:
@@ -106,7 +106,7 @@ def test_2023(tmp_path: Path, size: str, endings: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_2023_in_parquet(tmp_path: Path, nested: bool) -> None:
-    """Pictures as a list of structs, or as a struct of lists, the way tools that write columns turn them."""
+    """Images as a list of structs, or as a struct of lists, the way tools that write columns turn them."""
     lined, columns = tmp_path / "lines", tmp_path / "columns"
     whole = load(path=write_2023(lined), category="All_Beauty", edition="2023")
     log = pl.read_ndjson(gzip.decompress((lined / "All_Beauty.jsonl.gz").read_bytes()))
@@ -286,7 +286,7 @@ def test_an_early_core_changes_nothing_but_the_work(tmp_path: Path, rating_at_le
     assert early.catalog.fields.equals(late.catalog.fields)
 
 
-def test_pictures_by_item_id(tmp_path: Path) -> None:
+def test_images_by_item_id(tmp_path: Path) -> None:
     write_2023(tmp_path)
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -294,14 +294,14 @@ def test_pictures_by_item_id(tmp_path: Path) -> None:
     Image.new("RGB", (5, 5)).save(folder / "B2.png")
     (folder / ".B3.part").write_bytes(b"half")
     data = load(path=tmp_path, category="All_Beauty", edition="2023", images="photos")
-    assert data.catalog.has_picture.tolist() == [True, True, False]
-    assert data.catalog.pictures[1].open().size == (5, 5)
+    assert data.catalog.has_image.tolist() == [True, True, False]
+    assert data.catalog.images[1].open().size == (5, 5)
     assert found(data) == {"no-image-address": 1}
 
 
 @pytest.mark.parametrize("id_", ["../../etc/passwd", "a/b", "..", "a\\b", "C:x", "ä", "%2e"])
-def test_the_name_of_a_picture_stays_in_its_folder(tmp_path: Path, id_: str) -> None:
-    place = tmp_path / f"{picture_stem(id_)}.jpg"
+def test_the_name_of_a_image_stays_in_its_folder(tmp_path: Path, id_: str) -> None:
+    place = tmp_path / f"{image_stem(id_)}.jpg"
     assert place.parent == tmp_path
     assert place.resolve().parent == tmp_path.resolve()
 

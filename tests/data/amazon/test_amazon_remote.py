@@ -15,9 +15,9 @@ from PIL import Image
 
 from lmm4rec.cli.app import main
 from lmm4rec.core.errors import ConfigError, DataError
-from lmm4rec.data.amazon.editions import EDITIONS
-from lmm4rec.data.amazon.remote import Manners, fetch_files, fetch_images
-from lmm4rec.data.sources.amazon import load
+from lmm4rec.data.sources.amazon.editions import EDITIONS
+from lmm4rec.data.sources.amazon.remote import Manners, fetch_files, fetch_images
+from lmm4rec.data.sources.amazon.source import load
 from local_server import LocalServer, cuts, fails_first, local_server, says, serves
 
 MANNERS = Manners(per_second=1000.0, timeout_s=5.0, attempts=2, backoff_s=0.01, allow_private=("127.0.0.1",))
@@ -25,36 +25,36 @@ MANNERS = Manners(per_second=1000.0, timeout_s=5.0, attempts=2, backoff_s=0.01, 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[LocalServer]:
-    """Serves the small 2014 files under /data and a picture under the paths of its metadata."""
+    """Serves the small 2014 files under /data and an image under the paths of its metadata."""
     with local_server() as running:
         for file in write_2014(tmp_path / "published").iterdir():
             running.answers[f"/data/{file.name}"] = serves(file.read_bytes())
         for at, meta in enumerate(META_2014):
-            picture = io.BytesIO()
-            Image.new("RGB", (8, 8), (90 * at, 0, 0)).save(picture, "PNG" if at else "JPEG")
-            running.answers["/images/I/" + meta["imUrl"].rpartition("/")[2]] = serves(picture.getvalue())
+            image = io.BytesIO()
+            Image.new("RGB", (8, 8), (90 * at, 0, 0)).save(image, "PNG" if at else "JPEG")
+            running.answers["/images/I/" + meta["imUrl"].rpartition("/")[2]] = serves(image.getvalue())
         yield running
 
 
 def fetch(server: LocalServer, folder: Path) -> list[str]:
     base = server.url("/data")
-    got = fetch_files("Baby", "2014", folder, MANNERS, reviews_url=base, meta_url=base + "/", shown=False)
+    got = fetch_files("Baby", "2014", folder, MANNERS, reviews_url=base, meta_url=base + "/")
     return sorted(outcome.key for outcome in got)
 
 
-def test_files_then_pictures(server: LocalServer, tmp_path: Path) -> None:
+def test_files_then_images(server: LocalServer, tmp_path: Path) -> None:
     folder = tmp_path / "baby"
     assert fetch(server, folder) == ["meta_Baby.json.gz", "reviews_Baby_5.json.gz"]
     catalog = load(path=folder, category="Baby").catalog
-    outcomes = fetch_images(catalog, folder / "images", MANNERS, images_url=server.url(""), shown=False)
+    outcomes = fetch_images(catalog, folder / "images", MANNERS, images_url=server.url(""))
     assert sorted((outcome.key, outcome.file) for outcome in outcomes) == [("B1", "B1.jpg"), ("B2", "B2.png")]
     data = load(path=folder, category="Baby")
-    assert data.catalog.has_picture.tolist() == [True, True, False]
-    assert data.catalog.pictures[1].open().getpixel((0, 0)) == (90, 0, 0)
+    assert data.catalog.has_image.tolist() == [True, True, False]
+    assert data.catalog.images[1].open().getpixel((0, 0)) == (90, 0, 0)
 
     server.asked.clear()
     assert fetch(server, folder) == []
-    assert fetch_images(catalog, folder / "images", MANNERS, images_url=server.url(""), shown=False) == []
+    assert fetch_images(catalog, folder / "images", MANNERS, images_url=server.url("")) == []
     assert server.asked == []
 
 
@@ -156,16 +156,16 @@ def test_the_command_with_a_conf(server: LocalServer, call: Call, tmp_path: Path
     code, text = call("data", "download", "baby.conf", *from_server(server))
     assert code == 0, text
     assert "fetched baby/reviews_Baby_5.json.gz" in text
-    assert "pictures of 2 items: 1 fetched, 0 already there, 1 failed, 0 without an address" in text
+    assert "images of 2 items: 1 fetched, 0 already there, 1 failed, 0 without an address" in text
     assert "1 × HTTP 404" in text
     assert json.loads((tmp_path / "baby" / "images" / "downloads.json").read_text())["failures"][0]["key"] == "B2"
     code, text = call("data", "download", "baby.conf", *from_server(server))
     assert "baby has the reviews and the metadata" in text
-    assert "pictures of 2 items: 1 fetched, 1 already there, 0 failed" in text
+    assert "images of 2 items: 1 fetched, 1 already there, 0 failed" in text
     assert sorted(file.name for file in (tmp_path / "baby" / "images").glob("B*")) == ["B1.jpg", "B2.png"]
     code, text = call("doctor", "baby.conf")
     assert code == 0
-    assert re.search(r"items with a picture\W+2\b", text)
+    assert re.search(r"items with an image\W+2\b", text)
 
 
 def test_the_command_with_a_category(server: LocalServer, call: Call, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_the_command_with_a_category(server: LocalServer, call: Call, tmp_path: 
         *("downloads.json", "downloads.parquet", "meta_Baby.json.gz", "reviews_Baby_5.json.gz"),
     ]
     code, text = call("data", "download", *chosen, "--k-core", "0", *from_server(server))
-    assert "pictures of 3 items: 2 fetched, 0 already there, 0 failed, 1 without an address" in text
+    assert "images of 3 items: 2 fetched, 0 already there, 0 failed, 1 without an address" in text
 
 
 @pytest.mark.parametrize(

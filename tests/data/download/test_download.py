@@ -56,7 +56,7 @@ def files(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_a_picture_gets_its_ending_and_checksum(server: LocalServer, tmp_path: Path) -> None:
+def test_a_image_gets_its_ending_and_checksum(server: LocalServer, tmp_path: Path) -> None:
     server.answers["/a"] = serves(JPEG)
     outcome = fetch(image(server, tmp_path))
     assert (outcome.status, outcome.file, outcome.size, outcome.attempts) == ("fetched", "a.jpg", len(JPEG), 1)
@@ -70,7 +70,7 @@ def test_a_picture_gets_its_ending_and_checksum(server: LocalServer, tmp_path: P
     ("begins", "ending"),
     [(b"\x89PNG\r\n\x1a\n", ".png"), (b"GIF89a", ".gif"), (b"RIFF\x00\x00\x00\x00WEBPVP8 ", ".webp")],
 )
-def test_kinds_of_pictures(server: LocalServer, tmp_path: Path, begins: bytes, ending: str) -> None:
+def test_kinds_of_images(server: LocalServer, tmp_path: Path, begins: bytes, ending: str) -> None:
     server.answers["/a"] = serves(begins + bytes(100))
     assert fetch(image(server, tmp_path)).file == f"a{ending}"
 
@@ -175,10 +175,10 @@ def test_a_server_that_resumes_elsewhere(server: LocalServer, tmp_path: Path) ->
     assert (tmp_path / "a.jpg").read_bytes() == JPEG
 
 
-def test_a_page_instead_of_a_picture(server: LocalServer, tmp_path: Path) -> None:
+def test_a_page_instead_of_a_image(server: LocalServer, tmp_path: Path) -> None:
     server.answers["/a"] = says(200, b"<!DOCTYPE html><title>Robot check</title>", Content_Type="image/jpeg")
     outcome = fetch(image(server, tmp_path))
-    assert outcome.error == "it is a web page, expected a picture (JPEG, PNG, GIF or WebP)"
+    assert outcome.error == "it is a web page, expected an image (JPEG, PNG, GIF or WebP)"
     assert server.times("/a") == 1
     assert files(tmp_path) == []
 
@@ -186,7 +186,7 @@ def test_a_page_instead_of_a_picture(server: LocalServer, tmp_path: Path) -> Non
 @pytest.mark.parametrize("body", [b"", b"\xff", b"GIF"])
 def test_next_to_nothing(server: LocalServer, tmp_path: Path, body: bytes) -> None:
     server.answers["/a"] = says(200, body)
-    assert "expected a picture" in fetch(image(server, tmp_path)).error
+    assert "expected an image" in fetch(image(server, tmp_path)).error
 
 
 def test_too_large_by_what_it_says(server: LocalServer, tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def place(job: Job) -> Path:
 def fetch_all(jobs: list[Job], folder: Path, worker: Fetcher | None = None, **options: object) -> list[Outcome]:
     worker = worker or fetcher()
     try:
-        return download(jobs, worker, Record(folder), find=place, shown=False, **options)  # type: ignore[arg-type]
+        return download(jobs, worker, Record(folder), find=place, **options)  # type: ignore[arg-type]
     finally:
         worker.network.close()
 
@@ -362,7 +362,7 @@ def test_files_that_were_there_before_are_taken_down(server: LocalServer, tmp_pa
     assert {record.key: record.sha256 for record in Record(tmp_path)}["0"] == hashlib.sha256(JPEG).hexdigest()
 
 
-def test_another_address_is_another_picture(server: LocalServer, tmp_path: Path) -> None:
+def test_another_address_is_another_image(server: LocalServer, tmp_path: Path) -> None:
     server.answers["/png"] = serves(b"\x89PNG\r\n\x1a\n" + bytes(50))
     fetch_all(many(server, tmp_path, 1), tmp_path)
     fetch_all([Job("0", server.url("/png"), tmp_path / "0", "image")], tmp_path)

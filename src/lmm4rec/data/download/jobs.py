@@ -14,7 +14,7 @@ class Job:
 
     key: str  # what people call it: an item's id, a file's name
     url: str
-    target: Path  # of a picture without its ending, which its bytes decide
+    target: Path  # of an image without its ending, which its bytes decide
     kind: Kind
     sha256: str = ""  # where it is known
 

@@ -1,4 +1,4 @@
-"""What a fetched file must begin with: a server that answers with a page instead of a picture is found out."""
+"""What a fetched file must begin with: a server that answers with a page instead of an image is found out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ HEAD = 16  # bytes that tell
 
 
 def ending_of(kind: Kind, head: bytes) -> str | None:
-    """The ending that a file of a kind gets (pictures; "" else), or None where the first bytes are of another kind."""
+    """The ending that a file of a kind gets (images; "" else), or None where the first bytes are of another kind."""
     if kind == "image":
-        return _picture(head)
+        return _image(head)
     begins = {"gzip": head[:2] == b"\x1f\x8b", "parquet": head[:4] == b"PAR1", "lines": head.lstrip()[:1] == b"{"}
     return "" if begins[kind] else None
 
@@ -29,7 +29,7 @@ def describe(head: bytes) -> str:
     return f"bytes that begin with {head[:8].hex(' ')}" if head else "nothing"
 
 
-def _picture(head: bytes) -> str | None:
+def _image(head: bytes) -> str | None:
     if head[:3] == b"\xff\xd8\xff":
         return ".jpg"
     if head[:8] == b"\x89PNG\r\n\x1a\n":

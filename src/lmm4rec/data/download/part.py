@@ -89,5 +89,5 @@ class Part:
             head = file.read(512)
         if ending_of(job.kind, head[:HEAD]) is None:
             self.discard()
-            expected = "a picture (JPEG, PNG, GIF or WebP)" if job.kind == "image" else f"a {job.kind} file"
+            expected = "an image (JPEG, PNG, GIF or WebP)" if job.kind == "image" else f"a {job.kind} file"
             raise AttemptError(f"it is {describe(head)}, expected {expected}")

@@ -26,7 +26,6 @@ def download(
     verify: bool = False,
     description: str = "fetching",
     unit: str = "file",
-    shown: bool = True,
 ) -> list[Outcome]:
     """Fetch what is not there; the outcome of each job that was tried.
 
@@ -39,13 +38,12 @@ def download(
         verify: compare what is there with the checksums of the record, and fetch anew what differs.
         description: what the progress bar calls it.
         unit: what it counts.
-        shown: whether there is a bar.
     """
     missing = [job for job in jobs if not record.present(job, find(job), verify=verify)]
     outcomes: list[Outcome] = []
     save_at = time.monotonic() + _SAVE_EVERY_S
     try:
-        with progress(total=len(missing), description=description, unit=unit, shown=shown, after_s=0.5) as bar:
+        with progress(total=len(missing), description=description, unit=unit, after_s=0.5) as bar:
             for outcome in _side_by_side(missing, fetcher, workers):
                 outcomes.append(outcome)
                 record.note(outcome)

@@ -14,8 +14,8 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.images import locate
-from lmm4rec.data.reading import Table
 from lmm4rec.data.sources._columns import as_ids, as_text, as_words, is_numeric, parse_column
+from lmm4rec.data.table_files import Table
 
 
 def read_catalog(
@@ -40,11 +40,11 @@ def read_catalog(
     frame = table.frame
     ids = frame[item_column].to_list()
     names = as_text(frame[image_column]).to_list() if image_column in columns else [None] * len(ids)
-    pictures, noticed = locate(names, image_folder, ids)
+    images, noticed = locate(names, image_folder, ids)
     catalog = Catalog(
         ids=Vocabulary(ids),
         fields=pl.DataFrame({column: as_words(frame[column], list_separator) for column in texts}),
-        pictures=pictures,
+        images=images,
         source_rows=table.records.astype(np.int64),
         source_size=table.size,
     )
@@ -53,7 +53,7 @@ def read_catalog(
 
 def catalog_of_ids(ids: Sequence[str]) -> tuple[Catalog, tuple[Finding, ...]]:
     """A catalog that knows nothing but ids, for a log without a table of items."""
-    message = f"there is no table of items: {counted(len(ids), 'item')} of the log have neither words nor pictures"
+    message = f"there is no table of items: {counted(len(ids), 'item')} of the log have neither words nor images"
     catalog = Catalog(Vocabulary(ids), pl.DataFrame(), (None,) * len(ids), np.arange(len(ids)), len(ids))
     return catalog, (Finding("no-items-table", "note", len(ids), message),)
 
@@ -79,7 +79,7 @@ def _one_row_an_item(table: Table, item_column: str) -> Table:
 
 
 def _image_column(table: Table, named: str | None) -> str:
-    return "image" if named is None else table.require(named, "pictures")
+    return "image" if named is None else table.require(named, "images")
 
 
 def _text_columns(

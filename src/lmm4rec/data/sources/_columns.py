@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import polars as pl
 
-from lmm4rec.data.reading import Table, from_objects
+from lmm4rec.data.table_files import Table, from_objects
 
 _DATE_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%dT%H:%M:%S%.f%#z")
 _SUBSECONDS = (

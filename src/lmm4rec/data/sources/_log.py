@@ -13,8 +13,8 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.data.reading import Table
 from lmm4rec.data.sources._columns import as_ids, as_numbers, as_seconds, parse_column
+from lmm4rec.data.table_files import Table
 
 
 def clean_log(table: Table, user: str, item: str, rating: str | None, timestamp: str | None) -> Table:

@@ -13,11 +13,11 @@ from lmm4rec.core.types import Modality
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.feature_files import open_matrix
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.data.reading import READERS, Table, read_table
-from lmm4rec.data.shipped import open_matrix
 from lmm4rec.data.sources._catalog import shipped_features
 from lmm4rec.data.sources._columns import as_ids, as_numbers, as_rows, as_seconds, parse_column
+from lmm4rec.data.table_files import READERS, Table, read_table
 
 __all__ = ["load"]
 
@@ -47,7 +47,7 @@ def load(*, path: str | Path) -> Dataset:
     catalog = Catalog(
         ids=_vocabulary(item_ids, n_items, "item"),
         fields=pl.DataFrame(),
-        pictures=(None,) * n_items,
+        images=(None,) * n_items,
         source_rows=np.arange(n_items),
         source_size=n_items,
         shipped=shipped,

@@ -12,9 +12,9 @@ import polars as pl
 from lmm4rec.core.errors import DataError
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding, counted
-from lmm4rec.data.reading import Table, read_table
 from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog
 from lmm4rec.data.sources._log import clean_log, join
+from lmm4rec.data.table_files import Table, read_table
 
 __all__ = ["load"]
 
@@ -46,7 +46,7 @@ def load(
         rating_field: the log's column of ratings, where there is one.
         time_field: the log's column of moments, where there is one.
         text_fields: the items' columns of words; not given: all of type token or token_seq that hold words.
-        image_field: the items' column of picture paths, where there is one.
+        image_field: the items' column of image paths, where there is one.
         image_folder: what these are relative to; not given: the folder of the files.
 
     Raises:

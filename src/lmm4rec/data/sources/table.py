@@ -7,9 +7,9 @@ from pathlib import Path
 from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.filters import keep_ratings
-from lmm4rec.data.reading import READERS, Table, TableLike, read_table, suffix_of
 from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog, with_shipped
 from lmm4rec.data.sources._log import clean_log, join
+from lmm4rec.data.table_files import READERS, Table, TableLike, read_table, suffix_of
 
 __all__ = ["load"]
 
@@ -44,7 +44,7 @@ def load(
         rating_column: the log's column of ratings; not given: "rating" where there is one.
         timestamp_column: the log's column of moments (unix seconds to nanoseconds, or ISO dates); not given:
             "timestamp" where there is one.
-        image_column: the items' column of picture paths; not given: "image" where there is one.
+        image_column: the items' column of image paths; not given: "image" where there is one.
         image_folder: what these paths are relative to; not given: the folder of the table of items.
         text_columns: the items' columns of words; not given: all that hold text.
         list_separator: what separates the entries of a list in a text ("A|B" becomes "A, B"); "" for none.

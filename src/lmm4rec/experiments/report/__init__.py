@@ -1,1 +1,1 @@
-"""Pages that people look at: tables, curves, pictures."""
+"""Pages that people look at: tables, curves, images."""

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from lmm4rec.core.files import write_text
 from lmm4rec.experiments.report import curves, tables, words
-from lmm4rec.experiments.report.pictures import album, tint
+from lmm4rec.experiments.report.images import album, tint
 from lmm4rec.experiments.report.view import Card, ReportView
 
 _PACKAGE = "lmm4rec.experiments.report"
@@ -25,7 +25,7 @@ def write_report(path: Path, view: ReportView) -> None:
 
 
 def render(view: ReportView) -> str:
-    """The report as an HTML page that holds all it shows: pictures, figures, style and script."""
+    """The report as an HTML page that holds all it shows: images, figures, style and script."""
     runs = sorted(view.runs, key=lambda run: run.test[view.metric], reverse=True)
     script = _text("page.js")
     return (

@@ -76,11 +76,11 @@ def costs(runs: Sequence[RunView]) -> list[Column]:
 
 
 def alignment(runs: Sequence[RunView]) -> list[Column]:
-    """How pictures and words agree in the features; beside it how they did before the encoder was trained."""
+    """How images and words agree in the features; beside it how they did before the encoder was trained."""
     shown: tuple[tuple[str, str, Callable[[float], str]], ...] = (
         ("Retrieval", "retrieval_recall@5", words.metric_value),
         ("Alignment", "alignment", words.number),
-        ("Uniformity, pictures", "uniformity_image", words.number),
+        ("Uniformity, images", "uniformity_image", words.number),
         ("Uniformity, words", "uniformity_text", words.number),
         ("Modality gap", "modality_gap", words.number),
     )

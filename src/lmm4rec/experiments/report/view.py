@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from lmm4rec.core.errors import DataError, did_you_mean
-from lmm4rec.core.types import Picture
+from lmm4rec.core.types import ItemImage
 
 Figures: TypeAlias = Mapping[str, float | int]
 """Named numbers, such as `{"recall@20": 0.081, "ndcg@20": 0.036}`."""
@@ -30,22 +30,22 @@ class RunView:
     history: Sequence[Figures] = ()  # a row an epoch: "epoch", "loss", and the validation metric where it was measured
     best_epoch: int = 0
     seed: int = 0
-    alignment: Figures = field(default_factory=dict)  # of pictures and words in the features that were used
+    alignment: Figures = field(default_factory=dict)  # of images and words in the features that were used
     alignment_before: Figures = field(default_factory=dict)  # the same before the encoder was trained, where it was
 
     @property
     def uses_content(self) -> bool:
-        """Whether the recommender looks at pictures, words or other content of the items."""
+        """Whether the recommender looks at images, words or other content of the items."""
         return self.encoder.strip().lower() not in {"", "none"}
 
 
 @dataclass(frozen=True)
 class Card:
-    """One item as people see it: its picture, its title, and whether it was a hit."""
+    """One item as people see it: its image, its title, and whether it was a hit."""
 
     id: str
     title: str
-    picture: Picture | None
+    image: ItemImage | None
     note: str = ""
     hit: bool = False
 

@@ -120,7 +120,7 @@ def number(value: float) -> str:
 
 
 def initials(title: str) -> str:
-    """At most two letters that stand for a title where there is no picture."""
+    """At most two letters that stand for a title where there is no image."""
     words = re.findall(r"\w+", title)
     return "".join(word[0] for word in words[:2]).upper() or "?"
 

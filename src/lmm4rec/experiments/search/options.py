@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import NonNegativeInt, PositiveInt
-from lmm4rec.experiments.arguments import resolve
-from lmm4rec.experiments.spec import TABLES, Table
+from lmm4rec.experiments.conf.signature import resolve
+from lmm4rec.experiments.conf.spec import TABLES, Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.plan import make_plan
-from lmm4rec.experiments.spec import Table, load_spec
 
 _RANGE = {"low", "high", "log", "step"}
 

@@ -20,13 +20,14 @@ import tomli_w
 from lmm4rec.core.errors import ConfigError, TrainingError, optional
 from lmm4rec.core.files import read_json, write_json, write_text
 from lmm4rec.core.fingerprint import fingerprint
-from lmm4rec.experiments.listeners import Listener
+from lmm4rec.core.progress import is_quiet
+from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.callbacks import Listener
+from lmm4rec.experiments.conf.spec import Table, load_spec, read_conf
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.search.space import check_space, draw, grid
 from lmm4rec.experiments.search.trial import judge
-from lmm4rec.experiments.spec import Table, load_spec, read_conf
-from lmm4rec.experiments.workbench import Workbench
 
 _ERROR = "error"  # the attribute of a trial whose training failed, so that it counts; one that was killed has none
 
@@ -63,9 +64,7 @@ def split_conf(conf: str | Path | Table) -> tuple[str, dict[str, Any], SearchOpt
     return name, content, options
 
 
-def tune(
-    conf: Table, options: SearchOptions, folder: Path, *, workbench: Workbench | None = None, shown: bool = True
-) -> Tuned:
+def tune(conf: Table, options: SearchOptions, folder: Path, *, workbench: Workbench | None = None) -> Tuned:
     """Search the space of an ordinary conf for the setting that validates best; what is done is not done again.
 
     Raises:
@@ -91,7 +90,7 @@ def tune(
             study.enqueue_trial(points[done])  # one that a kill left waiting is this very point
         trial = study.ask()
         _carry_out(optuna, study, trial, conf, options, folder, bench)
-        _tell(study, trial, done + 1, wanted, shown)
+        _tell(study, trial, done + 1, wanted)
     return _finish(optuna, study, conf, options, folder)
 
 
@@ -178,8 +177,8 @@ def _reporter(optuna: Any, trial: Any, metric: str) -> Listener:
     return report
 
 
-def _tell(study: Any, trial: Any, number: int, wanted: int, shown: bool) -> None:
-    if not shown:
+def _tell(study: Any, trial: Any, number: int, wanted: int) -> None:
+    if is_quiet():
         return
     record = study.trials[trial.number]
     value = "failed" if _ERROR in record.user_attrs else record.state.name.lower()

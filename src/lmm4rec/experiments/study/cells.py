@@ -9,9 +9,9 @@ from typing import Any
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.experiments.conf.spec import TABLES, Table, load_spec
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.search.space import check_space
-from lmm4rec.experiments.spec import TABLES, Table, load_spec
 from lmm4rec.experiments.study.ready import SEED
 from lmm4rec.experiments.study.spec import StudySpec, Value
 

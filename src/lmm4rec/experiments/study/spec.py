@@ -9,9 +9,9 @@ from typing import Any
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveInt
-from lmm4rec.experiments.arguments import resolve
+from lmm4rec.experiments.conf.signature import resolve
+from lmm4rec.experiments.conf.spec import TABLES, Table, read_conf
 from lmm4rec.experiments.search.options import SearchOptions
-from lmm4rec.experiments.spec import TABLES, Table, read_conf
 from lmm4rec.experiments.study.ready import ready_values
 
 OWN_TABLES = ("study", "axes", "search")

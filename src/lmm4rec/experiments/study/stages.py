@@ -8,13 +8,13 @@ from typing import Any
 
 from lmm4rec.core.files import write_json
 from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.run import run
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.search.tune import read_tuned, tune
 from lmm4rec.experiments.study.cells import Cell
 from lmm4rec.experiments.study.folder import StudyFolder
-from lmm4rec.experiments.workbench import Workbench
 
 _PER_CELL = ("modalities", "ablate", "hide", "hide_at", "alter_seed", "batch_size", "workers", "memory_mb", "strict")
 _PARADIGM = ("train", "finetune", "adapter", "end2end")  # end-to-end training begins at the frozen encoder's features
@@ -46,7 +46,7 @@ def _content(cell: Cell, folder: StudyFolder) -> Stage:
     def carry_out(bench: Workbench) -> None:
         plan = _whole(cell.plan)
         catalog = bench.dataset(plan).catalog
-        content = bench.content(plan, catalog, shown=False)
+        content = bench.content(plan, catalog)
         shapes = {name: list(x.shape) for name, x in content.features.items()}
         write_json(mark, {"modalities": shapes, **content.cost})
 
@@ -70,7 +70,7 @@ def _search(cell: Cell, first: Cell, folder: StudyFolder, options: SearchOptions
     place = folder.search(cell.design_name)
 
     def carry_out(bench: Workbench) -> None:
-        tune(first.conf, options, place, workbench=bench, shown=False)
+        tune(first.conf, options, place, workbench=bench)
 
     return Stage(f"search-{cell.design_name}", lambda: read_tuned(place) is not None, carry_out)
 
@@ -81,7 +81,7 @@ def _run(cell: Cell, folder: StudyFolder) -> Stage:
     def carry_out(bench: Workbench) -> None:
         found = read_tuned(folder.search(cell.design_name)) if cell.space else None
         settings: dict[str, Any] = dict(found.best) if found else {}
-        run(cell.conf, settings, out=place.path, resume=place.experiment.exists(), workbench=bench, shown=False)
+        run(cell.conf, settings, out=place.path, resume=place.experiment.exists(), workbench=bench)
 
     return Stage(f"cell-{cell.name}", lambda: place.is_finished, carry_out)
 

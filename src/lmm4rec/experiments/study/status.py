@@ -12,16 +12,17 @@ import torch
 
 from lmm4rec.core.device import threads
 from lmm4rec.core.files import read_json
+from lmm4rec.core.progress import quiet
 from lmm4rec.core.types import Batch, Features
 from lmm4rec.evaluation.evaluator import Evaluator
+from lmm4rec.experiments.build.masking import masked
+from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.plan import Plan
-from lmm4rec.experiments.protocol import masked
 from lmm4rec.experiments.run import make_recommender, make_sampler
 from lmm4rec.experiments.study.cells import Cell
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.spec import StudySpec
 from lmm4rec.experiments.study.stages import content_key
-from lmm4rec.experiments.workbench import Workbench
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import Ranking
@@ -129,10 +130,11 @@ def _batch_seconds(recommender: Recommender, features: Features, plan: Plan, ben
     few = _Few(make_sampler(plan, bench.split(plan)))
     trainer = Trainer(epochs=1, metric="none", device="cpu", learning_rate=1e-6)
     objective = Ranking(recommender, Frozen(features))
-    trainer.fit(objective, few, lambda: {"none": 0.0}, shown=False)  # the first batches are slower
-    began = time.monotonic()
-    trainer.fit(objective, few, lambda: {"none": 0.0}, shown=False)
-    return (time.monotonic() - began) / len(few)
+    with quiet():
+        trainer.fit(objective, few, lambda: {"none": 0.0})  # the first batches are slower
+        began = time.monotonic()
+        trainer.fit(objective, few, lambda: {"none": 0.0})
+        return (time.monotonic() - began) / len(few)
 
 
 class _Few:

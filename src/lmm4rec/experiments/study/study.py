@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmm4rec.core.device import threads
-from lmm4rec.experiments.spec import Table, read_conf
+from lmm4rec.experiments.conf.spec import Table, read_conf
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.folder import StudyFolder, open_study
 from lmm4rec.experiments.study.spec import StudySpec, load_study
@@ -31,7 +31,6 @@ def study(
     out: str | Path | None = None,
     resume: bool = False,
     workers: int | None = None,
-    shown: bool = True,
 ) -> StudyResult:
     """Carry out a study conf: every cell that is not done yet, several at a time.
 
@@ -49,7 +48,7 @@ def study(
     count = worker_count(spec, cells) if workers is None else workers
     if count:
         name, tables = read_conf(conf, overrides)
-        run_workers({"title": name, **tables}, folder, count, since, shown=shown)
+        run_workers({"title": name, **tables}, folder, count, since)
     else:
         _here(spec, cells, folder, since)
     done = [cell.name for cell in cells if folder.cell(cell.name).is_finished]

@@ -17,15 +17,15 @@ from pathlib import Path
 import torch
 
 from lmm4rec.core.errors import LMM4RecError
-from lmm4rec.core.progress import progress
+from lmm4rec.core.progress import progress, quiet
+from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.conf.spec import Table
 from lmm4rec.experiments.search.options import SearchOptions
-from lmm4rec.experiments.spec import Table
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.claims import wait_a_moment
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.spec import load_study
 from lmm4rec.experiments.study.stages import Stage, plan_work
-from lmm4rec.experiments.workbench import Workbench
 
 _WATCH_S = 1.0
 
@@ -61,12 +61,12 @@ def _try(stage: Stage, folder: StudyFolder, bench: Workbench, since: float) -> b
     with folder.claims.take(stage.name) as mine:
         if not mine or stage.is_done() or has_failed(folder, stage.name, since):
             return False
-        with folder.recording(stage.name):
+        with folder.recording(stage.name), quiet():
             stage.carry_out(bench)
     return True
 
 
-def run_workers(study: Table, folder: StudyFolder, workers: int, since: float, *, shown: bool) -> None:
+def run_workers(study: Table, folder: StudyFolder, workers: int, since: float) -> None:
     """The same by `workers` processes; one that is killed is replaced, what it was at is recorded as failed.
 
     Raises:
@@ -75,7 +75,7 @@ def run_workers(study: Table, folder: StudyFolder, workers: int, since: float, *
     spec = load_study(study)
     cells = make_cells(spec)
     context = multiprocessing.get_context("spawn")
-    bar = progress(total=len(cells), description=spec.title, unit="cell", shown=shown)
+    bar = progress(total=len(cells), description=spec.title, unit="cell")
 
     def start() -> BaseProcess:
         process = context.Process(target=_worker, args=(study, folder.path, since, os.getpid()))

@@ -13,7 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lmm4rec.experiments.report import words
-from lmm4rec.experiments.report.pictures import album, tint
+from lmm4rec.experiments.report.images import album, tint
 from lmm4rec.experiments.report.view import Card, Person
 from lmm4rec.experiments.summary.look import Drawn
 from lmm4rec.experiments.summary.tables import Grid
@@ -49,7 +49,7 @@ class Page:
 
 
 def shown(figure: Drawn) -> Shown:
-    """The figure as a picture inside the page."""
+    """The figure as an image inside the page."""
     svg = base64.b64encode(figure.bytes("svg")).decode("ascii")
     return Shown(figure.title, figure.caption, f"data:image/svg+xml;base64,{svg}")
 

@@ -93,7 +93,7 @@ def _column(designs: Sequence[Design], key: str, show: Callable[[float], str], r
 
 
 def alignment_table(panel: Panel) -> Grid:
-    """How well the vectors of pictures and words agree (of a tuned encoder: after tuning, and before)."""
+    """How well the vectors of images and words agree (of a tuned encoder: after tuning, and before)."""
     names = [name for design in panel.designs for key in design.keys("alignment.") for name in [key.rpartition(".")[2]]]
     measures = [name for name in dict.fromkeys(names) if name != "pairs"]
     seen: dict[tuple[str, ...], list[Entry]] = {}
@@ -104,7 +104,7 @@ def alignment_table(panel: Panel) -> Grid:
             label = " · ".join(value for axis, value in without.items() if axis not in ("data", "protocol"))
             seen.setdefault(tuple(without.values()), [Entry(label or panel.title), *(_change(*pair) for pair in pairs)])
     heads = ["", *(words.metric_name(name) for name in measures)]
-    caption = "Of the features, measured on pairs of picture and words of one item; in brackets: before tuning."
+    caption = "Of the features, measured on pairs of image and words of one item; in brackets: before tuning."
     return Grid(f"Alignment, {panel.title}", caption, heads, list(seen.values()))
 
 

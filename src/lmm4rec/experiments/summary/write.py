@@ -11,9 +11,10 @@ import polars as pl
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.files import atomic, write_text
+from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.report import words
+from lmm4rec.experiments.report.examples import people
 from lmm4rec.experiments.report.view import Person
-from lmm4rec.experiments.showcase import people
 from lmm4rec.experiments.summary.card import as_markdown, card
 from lmm4rec.experiments.summary.collect import Collection, Design, Panel, collect
 from lmm4rec.experiments.summary.figures import figures
@@ -32,7 +33,6 @@ from lmm4rec.experiments.summary.tables import (
     scatter_table,
     users_frame,
 )
-from lmm4rec.experiments.workbench import Workbench
 
 _MOST_CSV_ROWS = 1_000_000
 
@@ -152,7 +152,7 @@ def _gallery(collection: Collection) -> tuple[list[Person], list[str]]:
     cells = [design.cells[0].result for design in pair]
     try:
         split = Workbench().split(cells[0].plan)
-    except DataError as error:  # the report is made where the data is not: a page without pictures, and a word about it
+    except DataError as error:  # the report is made where the data is not: a page without images, and a word about it
         logging.getLogger(__name__).warning("no gallery of people: %s", error)
         return [], []
     return people(cells, labels, split), labels

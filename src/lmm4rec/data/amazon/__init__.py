@@ -1,1 +1,0 @@
-"""The Amazon review data as published in 2014, 2018 and 2023: where its files are, and how they are read."""

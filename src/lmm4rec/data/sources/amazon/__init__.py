@@ -1,0 +1,5 @@
+"""The Amazon review data as published in 2014, 2018 and 2023: where its files are, and how they are read."""
+
+from lmm4rec.data.sources.amazon.source import load
+
+__all__ = ["load"]

@@ -1,0 +1,92 @@
+"""The Amazon review data of 2014, 2018 and 2023, from its files as published: reviews, words and images of items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.core.types import NonNegativeInt
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.sources.amazon.editions import EDITIONS, EditionName
+from lmm4rec.data.sources.amazon.image_folder import find_images
+from lmm4rec.data.sources.amazon.item_metadata import ImageSize, read_items
+from lmm4rec.data.sources.amazon.reviews import compact, early_core, read_reviews
+
+__all__ = ["load"]
+
+
+def load(
+    *,
+    path: str | Path,
+    category: str,
+    edition: EditionName = "2014",
+    images: str = "images",
+    image_size: ImageSize = "large",
+    rating_at_least: float | None = None,
+    early_core: NonNegativeInt = 0,
+    reviews: str | None = None,
+    metadata: str | None = None,
+) -> Dataset:
+    """One category of the Amazon review data; `lmm4rec data download` fetches its files and images.
+
+    Files are read as streams, plain, gzip or (2023) Parquet; memory holds numbers of the reviews, not their texts. Each
+    item that has a review is in the catalog, with title, brand (2023: store), categories, description and, from 2018
+    on, features. Lines that cannot be read are set aside and counted, and items without metadata or image are listed.
+
+    Args:
+        path: the folder of the files, such as `reviews_Baby_5.json.gz` and `meta_Baby.json.gz` (2014),
+            `Appliances_5.json.gz` and `meta_Appliances.json.gz` (2018), `All_Beauty.jsonl.gz` and
+            `meta_All_Beauty.jsonl.gz` (2023). The 5-core file is taken where there is one.
+        category: the category as the files spell it.
+        edition: "2014", "2018" or "2023". Items of 2023 are those of `parent_asin`, as in its metadata.
+        images: the folder of the images, relative to `path`; each file is called by its item's id.
+        image_size: which of the addresses of an item's image is kept for the download: "thumb", "large" or "hi_res";
+            the nearest where it has not this one. 2014 has one size.
+        rating_at_least: leave out reviews with a lower rating while reading.
+        early_core: leave out, while reading, what no k-core of this size could hold. What `k_core` keeps is the same
+            with it, in the same order, in less memory and time; use the same number.
+        reviews: the file of reviews, relative to `path`, where it has another name.
+        metadata: the file of metadata, in the same way.
+
+    Raises:
+        DataError: a file is missing or damaged, or nothing is left.
+    """
+    folder, layout = Path(path), EDITIONS[edition]
+    review_files = layout.find_reviews(folder, category) if reviews is None else [_file(folder / reviews)]
+    meta_files = layout.find_meta(folder, category) if metadata is None else [_file(folder / metadata)]
+    log = read_reviews(review_files, layout, rating_at_least)
+    if early_core:
+        log = _early_core(log, early_core)
+    users, user_ids = compact(log.users, log.user_ids)
+    items, item_ids = compact(log.items, log.item_ids)
+    table = read_items(meta_files, layout, item_ids, image_size)
+    found_images, noticed = find_images(folder / images, item_ids, table.image_urls)
+    catalog = Catalog(
+        ids=Vocabulary(item_ids),
+        fields=table.fields,
+        images=found_images,
+        source_rows=np.arange(len(item_ids)),
+        source_size=len(item_ids),
+        image_urls=table.image_urls,
+    )
+    return Dataset(
+        name=f"{category} (Amazon {edition})",
+        users=Vocabulary(user_ids, kind="user"),
+        catalog=catalog,
+        interactions=Interactions(users, items, ratings=log.ratings, timestamps=log.timestamps),
+        findings=(*log.findings, *table.findings, *noticed),
+    )
+
+
+_early_core = early_core  # `load` has an argument of that name
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise DataError(f"{path} is {'a folder' if path.is_dir() else 'missing'}; expected a file")
+    return path

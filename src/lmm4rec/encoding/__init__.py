@@ -1,0 +1,1 @@
+"""How an encoder is run: chunks, precision, memory, modes and seeds."""

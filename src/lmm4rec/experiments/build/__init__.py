@@ -1,0 +1,1 @@
+"""From a checked conf to objects: data, encoders, features, recommenders, bundles."""

@@ -1,0 +1,124 @@
+"""The adapters that a conf file can name: what trains of an encoder, or beside it, and how that is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+from lmm4rec.core.device import choose_device
+from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.distributed import process_group
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoding.sizing import Resolved
+from lmm4rec.features.cached import SideVectors, TopBlocks
+from lmm4rec.features.item_vectors import ItemVectors
+from lmm4rec.features.state_cache import StatesCache
+from lmm4rec.features.whole_encoder import EncodedItems
+from lmm4rec.nn.adapters.lora import add_lora, lora_weights, merged, save_lora
+
+Adapter = Literal["none", "lora", "last", "side"]
+
+Encoding = Mapping[str, Any]
+"""How states are encoded: the keys that [features] shares with `StatesCache`."""
+
+
+def whole(encoder: Encoder, catalog: Catalog, _encoding: Encoding, *, inputs_mb: PositiveInt = 4096) -> ItemVectors:
+    """All weights of the encoder train."""
+    return EncodedItems(encoder, catalog[:], inputs_mb=inputs_mb)
+
+
+def lora(
+    encoder: Encoder,
+    catalog: Catalog,
+    _encoding: Encoding,
+    *,
+    rank: PositiveInt = 8,
+    alpha: PositiveFloat = 16.0,
+    dropout: Fraction = 0.0,
+    targets: Sequence[str] = (),
+    adapter_seed: NonNegativeInt = 0,
+    inputs_mb: PositiveInt = 4096,
+) -> ItemVectors:
+    """Low-rank updates of the encoder's linear layers train (see `add_lora`)."""
+    add_lora(encoder, rank=rank, alpha=alpha, dropout=dropout, targets=targets, seed=adapter_seed)
+    return EncodedItems(encoder, catalog[:], inputs_mb=inputs_mb)
+
+
+def last(
+    encoder: Encoder,
+    catalog: Catalog,
+    encoding: Encoding,
+    *,
+    blocks: PositiveInt = 2,
+    stored: Resolved = "bfloat16",
+) -> ItemVectors:
+    """The top `blocks` of each tower train, and what follows them, on states that are kept in `stored` precision."""
+    return TopBlocks(encoder, _filled(make_cache(encoder, catalog, encoding, blocks, stored)))
+
+
+def side(
+    encoder: Encoder,
+    catalog: Catalog,
+    encoding: Encoding,
+    *,
+    dim: PositiveInt = 64,
+    stride: PositiveInt = 2,
+    stored: Resolved = "bfloat16",
+    adapter_seed: NonNegativeInt = 0,
+) -> ItemVectors:
+    """A side network trains (see `SideNetwork`); one vector of each state is kept in `stored` precision."""
+    cache = make_cache(encoder, catalog, encoding, None, stored)
+    return SideVectors(_filled(cache), dim=dim, stride=stride, seed=adapter_seed)
+
+
+ADAPTERS: Mapping[Adapter, Callable[..., ItemVectors]] = {"none": whole, "lora": lora, "last": last, "side": side}
+"""By name; the keyword-only arguments of each are its keys in [features.end2end]."""
+
+
+def make_item_vectors(
+    encoder: Encoder,
+    catalog: Catalog,
+    adapter: Adapter = "none",
+    encoding: Encoding | None = None,
+    **options: Any,
+) -> ItemVectors:
+    """What computes the vectors of a catalog's items and trains; the options are those of the adapter."""
+    encoder.learn_catalog(catalog[:])
+    return ADAPTERS[adapter](encoder, catalog, encoding or {}, **options)
+
+
+def save_adapter(vectors: ItemVectors, folder: Path) -> None:
+    """What an adapter leaves beside the encoder: LoRA's updates, or the side network."""
+    if isinstance(vectors, SideVectors):
+        vectors.save(folder)
+    elif isinstance(vectors, EncodedItems) and lora_weights(vectors.encoder):
+        save_lora(vectors.encoder, folder / "lora.safetensors")
+
+
+def as_plain(vectors: ItemVectors) -> AbstractContextManager[None]:
+    """Within it the encoder is an ordinary one, which can be saved."""
+    if isinstance(vectors, EncodedItems) and lora_weights(vectors.encoder):
+        return merged(vectors.encoder)
+    return nullcontext()
+
+
+def make_cache(
+    encoder: Encoder, catalog: Catalog, encoding: Encoding, top: int | None, stored: Resolved
+) -> StatesCache:
+    """The cache of states of an adapter, not filled yet; `top` as `cached_top` tells it."""
+    options = {**encoding, "device": str(choose_device(encoding.get("device", "auto")))}
+    return StatesCache(encoder, catalog, top=top, stored=stored, **options)
+
+
+def cached_top(adapter: Adapter, options: Mapping[str, Any]) -> int | None:
+    """Below how many top blocks an adapter's cache is; None for one vector of every state."""
+    return options["blocks"] if adapter == "last" else None
+
+
+def _filled(cache: StatesCache) -> StatesCache:
+    with process_group.first_alone():  # the other processes then find it filled
+        cache.fill()
+    return cache

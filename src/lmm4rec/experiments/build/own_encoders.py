@@ -1,0 +1,136 @@
+"""Encoders that lmm4rec makes itself, kept in the user's cache: made once, found again by what determines them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.files import cache_folder, read_json, write_json
+from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.core.progress import is_quiet
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.distributed import process_group
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.experiments.estimate.finetuning import estimate_tuning
+from lmm4rec.nn.text import render
+from lmm4rec.toyshop.world import make_catalog
+from lmm4rec.training.finetuning import fit_pairs, resolve_precision
+
+TINY, TOYSHOP = "tiny", "toyshop"
+TRAINING = "training.json"  # beside a tuned encoder: how it was tuned, and what came of it
+_TOYSHOP_ITEMS = 4000
+_TOYSHOP_TRAINING = {
+    "epochs": 6, "batch_size": 64, "learning_rate": 5e-4, "weight_decay": 0.05, "patience": 0,
+    "precision": "float32", "vl_weight": 0.0, "matching_weight": 0.0,
+}  # fmt: skip
+
+
+@runtime_checkable
+class HasTiny(Protocol):
+    """An encoder class that can write a small untrained model of its kind, its vocabulary learned from texts."""
+
+    __name__: str
+
+    def write_tiny(self, folder: str | Path, texts: Sequence[str], *, seed: int = 0) -> None:
+        """Write it in the layout that the class reads as `checkpoint`."""
+        ...
+
+    def __call__(self, *, checkpoint: str, text: str) -> Encoder:
+        """The encoder of a checkpoint."""
+        ...
+
+
+def local_checkpoint(component: HasTiny, name: str, catalog: Catalog, *, text: str) -> str:
+    """The folder of a checkpoint that lmm4rec makes itself; any other name as it is.
+
+    "tiny": a small untrained model whose vocabulary is learned from the catalog, to be fine-tuned on it.
+    "toyshop": the same, pre-trained on the toy shop's second catalog, which shares no item with the shop's.
+    """
+    if name == TOYSHOP:
+        return str(toyshop_encoder(component))
+    return str(tiny_encoder(component, catalog, text=text)) if name == TINY else name
+
+
+def tiny_encoder(component: HasTiny, catalog: Catalog, *, text: str, seed: int = 0) -> Path:
+    """The folder of a small untrained encoder with the catalog's vocabulary."""
+    texts = [render(text, item.fields) for item in catalog]
+    folder = _folder(f"tiny-{component.__name__.lower()}", texts, seed)
+    return _made(folder, lambda beside: component.write_tiny(beside, texts, seed=seed))
+
+
+def toyshop_encoder(component: HasTiny) -> Path:
+    """The folder of the small encoder that is pre-trained on the toy shop's second catalog."""
+    text = "{title}. {description}"
+    catalog = make_catalog(seed=1, items=_TOYSHOP_ITEMS)
+    encoder = component(checkpoint=str(tiny_encoder(component, catalog, text=text)), text=text)
+    return tuned_folder(encoder, catalog, _TOYSHOP_TRAINING)
+
+
+def fine_tuned(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> tuple[Encoder, float]:
+    """The encoder after fine-tuning on the catalog's pairs of image and words (see `fit_pairs`).
+
+    Beside it the seconds that tuning took in all its sittings, now or in an earlier run.
+    """
+    folder = tuned_folder(encoder, catalog, options)
+    tuned: Encoder = type(encoder).from_pretrained(folder)  # type: ignore[attr-defined]
+    return tuned, read_json(folder / TRAINING).get("seconds", 0.0)
+
+
+def tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Path:
+    """The folder of the fine-tuned encoder; where tuning was killed it goes on, where it was done it is found.
+
+    Raises:
+        ConfigError: the encoder cannot be saved, so its tuned weights would be lost.
+    """
+    if not hasattr(encoder, "save_pretrained"):
+        raise ConfigError(f"{type(encoder).__name__} cannot be fine-tuned; take an encoder that can, such as 'clip'")
+    wanted = options.get("precision", "auto"), options.get("device", "auto")
+    options = {**options, "precision": resolve_precision(*wanted)}  # what comes out depends on it
+    folder = _folder("tuned", encoder.fingerprint(), [encoder.content(item) for item in catalog], options)
+
+    def make(beside: Path) -> None:
+        if not is_quiet():
+            logging.getLogger(__name__).info("%s", estimate_tuning(encoder, catalog, options))
+        state = folder.with_suffix(".state.safetensors")
+        tuned = fit_pairs(encoder, catalog[:], state, **options)
+        if not process_group.is_first():
+            return
+        encoder.save_pretrained(beside)  # type: ignore[operator]
+        record = {"options": options, "before": tuned.before, "after": tuned.after, "best_epoch": tuned.best_epoch}
+        record |= {"seconds": round(tuned.seconds, 3), "epochs": [dict(row) for row in tuned.rows]}
+        write_json(beside / TRAINING, record)
+        state.unlink(missing_ok=True)
+
+    with process_group.joined():
+        made = _made(folder, make, kept=process_group.is_first())
+        process_group.wait()
+    if not is_quiet():
+        logging.getLogger(__name__).info("the tuned encoder is in %s", made)
+    return made
+
+
+def _folder(kind: str, *parts: object) -> Path:
+    return cache_folder() / "encoders" / f"{kind}-{fingerprint(*parts)}"
+
+
+def _made(folder: Path, make: Callable[[Path], None], *, kept: bool = True) -> Path:
+    """The folder, made beside and renamed where it is not there yet: it is whole or absent.
+
+    What is not to be `kept` another process makes too, and keeps.
+    """
+    if folder.exists():
+        return folder
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    beside.mkdir(parents=True, exist_ok=True)
+    try:
+        make(beside)
+        if kept and not folder.exists():  # another process may have been faster
+            beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder

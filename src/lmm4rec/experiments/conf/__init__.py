@@ -1,0 +1,1 @@
+"""Conf files: read, checked against signatures, completed."""

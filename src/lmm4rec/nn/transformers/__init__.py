@@ -1,0 +1,1 @@
+"""Transformers by family, and what they share."""

@@ -1,0 +1,1 @@
+"""BEiT-3: its network and its official checkpoints."""

@@ -1,0 +1,1 @@
+"""CLIP: its checkpoints as folders and as original files."""

@@ -1,0 +1,233 @@
+"""Towers: the paths through an encoder, each a stack of blocks that can be looked into and entered at any block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from lmm4rec.core.types import Inputs, Modality
+
+States: TypeAlias = Float[Tensor, "batch tokens _width"]
+"""What goes from block to block."""
+
+
+@dataclass(frozen=True)
+class Tower:
+    """The path of one modality through an encoder.
+
+    State 0 is what the first block gets, state i what the i-th block gives, so that there are `depth` + 1 of them.
+    """
+
+    blocks: Sequence[nn.Module]
+    whole: Callable[[Inputs], Tensor]
+    """The modality's vectors, as the encoder itself gives them."""
+
+    upper: Callable[[Tensor, Inputs, int], Tensor]
+    """The vectors from the state of that number on; of the inputs only words and masks are looked at."""
+
+    kept: Callable[[Inputs], Tensor]
+    """Bool [batch, tokens]: the tokens on which vectors depend, all but padding; pixels are not looked at."""
+
+    read: Callable[[Tensor, Inputs], Tensor]
+    """One vector for a state: that of the token from which the encoder reads its own, or the mean."""
+
+    @property
+    def depth(self) -> int:
+        """How many blocks there are."""
+        return len(self.blocks)
+
+    def observe(self, inputs: Inputs, wanted: Collection[int]) -> tuple[dict[int, States], Float[Tensor, "batch dim"]]:
+        """The states of the wanted numbers, and the vectors, from one pass."""
+        seen: dict[int, Tensor] = {}
+
+        def before(number: int) -> Callable[..., None]:
+            def note(_module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+                seen[number] = given[0] if given else named["hidden_states"]
+
+            return note
+
+        def after(_module: nn.Module, _given: tuple[Any, ...], out: Any) -> None:
+            seen[self.depth] = out[0] if isinstance(out, tuple) else out
+
+        hooks = [
+            block.register_forward_pre_hook(before(number), with_kwargs=True)
+            for number, block in enumerate(self.blocks)
+            if number in wanted
+        ]
+        if self.depth in wanted:
+            hooks.append(self.blocks[-1].register_forward_hook(after))
+        try:
+            vectors = self.whole(inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return seen, vectors
+
+
+class Entrance:
+    """Enters a stack of blocks that someone else's model runs through: the lower ones are skipped.
+
+    The model runs as ever, but the lower blocks pass on what they get and the first upper one gets the given states.
+    `blank` takes the place of pixels: one empty image, so that what is computed of it costs next to nothing.
+    """
+
+    def __init__(self, blocks: nn.ModuleList, whole: Callable[[Inputs], Tensor], blank: Tensor | None = None) -> None:
+        self.blocks, self.whole, self.blank = blocks, whole, blank
+        self._tuples: bool | None = None  # whether blocks give their states as a tuple
+
+    def __call__(self, states: Tensor, inputs: Inputs, block: int) -> Tensor:
+        """The vectors from the states that go into the block of that number."""
+        if self.blank is not None:
+            inputs = inputs._replace(pixels=self.blank.to(states.device))
+        if self._tuples is None:
+            self._tuples = self._give_tuples(inputs)
+        hook = self.blocks[block].register_forward_pre_hook(_replace_by(states), with_kwargs=True)
+        lower = list(self.blocks[:block])
+        try:
+            for number in range(block):
+                self.blocks[number] = _Skipped(self._tuples)
+            return self.whole(inputs)
+        finally:
+            hook.remove()
+            for number, one in enumerate(lower):
+                self.blocks[number] = one
+
+    def _give_tuples(self, inputs: Inputs) -> bool:
+        forms: list[type] = []
+        hook = self.blocks[0].register_forward_hook(lambda _module, _given, out: forms.append(type(out)))
+        one = Inputs(*(None if values is None else values[:1] for values in inputs))
+        with torch.no_grad():
+            self.whole(one)
+        hook.remove()
+        return issubclass(forms[0], tuple)
+
+
+class _Skipped(nn.Module):
+    """Passes on the states that it gets, in the form in which the block that it stands for gives them."""
+
+    def __init__(self, as_tuple: bool) -> None:
+        super().__init__()
+        self.as_tuple = as_tuple
+
+    def forward(self, *given: Any, **named: Any) -> Any:
+        """What it got."""
+        states = given[0] if given else named["hidden_states"]
+        return (states,) if self.as_tuple else states
+
+
+def _replace_by(states: Tensor) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
+    def replace(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if given:
+            return (states, *given[1:]), named
+        return given, {**named, "hidden_states": states}
+
+    return replace
+
+
+def stack_of(model: nn.Module, depth: int | None) -> nn.ModuleList | None:
+    """The blocks of a model that says it has `depth` of them: the outermost list of so many modules of one kind."""
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(block) for block in module}) == 1:
+            return module
+    return None
+
+
+def rows_of(inputs: Inputs) -> int:
+    """How many items a batch has."""
+    return next(len(values) for values in inputs if values is not None)
+
+
+def every_token(inputs: Inputs, tokens: int) -> Bool[Tensor, "batch tokens"]:
+    """A mask that keeps them all."""
+    device = next(values.device for values in inputs if values is not None)
+    return torch.ones(rows_of(inputs), tokens, dtype=torch.bool, device=device)
+
+
+def first_token(states: States, _inputs: Inputs) -> Float[Tensor, "batch width"]:
+    """The state of the first token, such as a class token."""
+    return states[:, 0]
+
+
+def upper_parameters(
+    model: nn.Module, towers: Mapping[Modality, Tower], inputs: Inputs, top: int
+) -> list[nn.Parameter]:
+    """The parameters of the `top` blocks of all towers and of what follows them: norms, poolers, heads.
+
+    They are found by asking where gradient arrives from the vectors but not from the states below, so it matters not
+    how a model names them. What the lower part reads too (such as one table of biases for all blocks) is not among
+    them: states that were computed before would no longer be its own. `inputs` are of one item with all modalities.
+    """
+    parameters = list(model.parameters())
+    wanted = [parameter.requires_grad for parameter in parameters]
+    model.requires_grad_(True)
+    below, above = set[int](), set[int]()
+    with torch.enable_grad():
+        for tower in towers.values():
+            seen, _ = tower.observe(inputs, [tower.depth - top])
+            states = seen[tower.depth - top]
+            below |= _reached(states, parameters)
+            above |= _reached(tower.upper(states.detach(), inputs, tower.depth - top), parameters)
+    for parameter, was in zip(parameters, wanted, strict=True):
+        parameter.requires_grad_(was)
+    return [parameter for number, parameter in enumerate(parameters) if number in above - below]
+
+
+def image_tower(blocks: nn.ModuleList, whole: Callable[[Inputs], Tensor], blank: Tensor, *, class_token: bool) -> Tower:
+    """The tower of a model that gives all images the same number of tokens; `blank` is one empty image."""
+
+    @cache
+    def tokens() -> int:
+        with torch.no_grad():
+            seen, _ = image.observe(Inputs(pixels=blank.to(next(blocks.parameters()).device)), [0])
+        return seen[0].shape[1]
+
+    def kept(inputs: Inputs) -> Tensor:
+        return every_token(inputs, tokens())
+
+    read = first_token if class_token else lambda states, _inputs: states.flatten(1, -2).mean(dim=1)
+    image = Tower(list(blocks), whole, Entrance(blocks, whole, blank), kept, read)
+    return image
+
+
+def text_tower(
+    blocks: nn.ModuleList,
+    whole: Callable[[Inputs], Tensor],
+    read: Callable[[Tensor, Inputs], Tensor],
+    *,
+    tokens: int | None = None,
+) -> Tower:
+    """The tower of a model that reads words; `tokens` where all texts have so many, padding looked at like words."""
+
+    def kept(inputs: Inputs) -> Tensor:
+        return words(inputs) if tokens is None else every_token(inputs, tokens)
+
+    return Tower(list(blocks), whole, Entrance(blocks, whole), kept, read)
+
+
+def words(inputs: Inputs) -> Bool[Tensor, "batch tokens"]:
+    """The mask of the texts; there are texts where a tower is of words."""
+    assert inputs.text_mask is not None
+    return inputs.text_mask
+
+
+def last_word(states: States, inputs: Inputs) -> Float[Tensor, "batch width"]:
+    """The state of the last token of each text, such as an end token."""
+    last = (words(inputs).sum(dim=1) - 1).clamp(min=0)
+    return states[torch.arange(len(states), device=states.device), last]
+
+
+def mean_word(states: States, inputs: Inputs) -> Float[Tensor, "batch width"]:
+    """The mean of the states of each text's tokens."""
+    weight = words(inputs).to(states.dtype)
+    return torch.einsum("btd,bt->bd", states[:, : weight.shape[1]], weight) / weight.sum(1, keepdim=True).clamp(min=1)
+
+
+def _reached(values: Tensor, parameters: Sequence[nn.Parameter]) -> set[int]:
+    gradients = torch.autograd.grad(values.sum(), parameters, allow_unused=True)
+    return {number for number, gradient in enumerate(gradients) if gradient is not None}

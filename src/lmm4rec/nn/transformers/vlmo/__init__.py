@@ -1,0 +1,1 @@
+"""VLMo: its network and its official checkpoints."""

@@ -1,0 +1,285 @@
+"""A bundle on disk: safetensors, Parquet and JSON in one folder, whole or not there.
+
+Every file but two carries a digest of its content in its name. `bundle.json` lists them and is replaced last, so a kill
+leaves the old bundle or the new one; what is listed no more is removed then. `README.md` is the model card for people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lmm4rec.coldstart.content_vectors import Newcomers, Origins
+from lmm4rec.core.errors import CheckpointError, LMM4RecError
+from lmm4rec.core.files import read_json, write_json, write_text
+from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.features.side_files import SavedSide
+from lmm4rec.serving.bundle_encoder import EncoderRecord
+from lmm4rec.serving.catalog_view import Entry, Shelf
+from lmm4rec.serving.model_card import model_card
+
+VERSION = 2
+FACTS = "bundle.json"
+_GROUPS = ("vectors", "features", "newcomers", "lost", "origins", "side")
+_VERSION_1 = ("vectors.safetensors", "users.parquet", "items.parquet", "seen.parquet")
+_OURS = re.compile(
+    r"(vectors|features|newcomers|lost|origins|side|users|items|texts|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?"
+)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a bundle is."""
+
+    scorer: Scorer
+    users: Vocabulary
+    shelf: Shelf
+    seen: Interactions
+    facts: Mapping[str, Any]
+    features: Features
+    newcomers: Newcomers | None
+    encoder: EncoderRecord | None
+    lost: Mapping[Modality, Tensor]
+    origins: Origins  # a row for each of the last items
+
+
+def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> None:
+    """Write a bundle into a folder, in the place of the one that is there.
+
+    With `copy_encoder`, the encoder's weights come along; else they stay where they are, unless a bundle holds them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors, kind = _tensors(contents.scorer)
+    told: dict[str, Any] = {"version": VERSION, "kind": kind, "catalog_items": len(contents.shelf.catalog)}
+    halves = {"features": contents.features, "lost": contents.lost}
+    groups = {name: {m: x.half().contiguous() for m, x in held.items()} for name, held in halves.items()}
+    groups |= {"vectors": tensors, "origins": {m: x.contiguous() for m, x in contents.origins.items()}}
+    if isinstance(contents.scorer, Embeddings):
+        told["parts"] = {part: [s.start, s.stop] for part, s in contents.scorer.parts.items()}
+    if contents.newcomers is not None:
+        told["newcomers"], groups["newcomers"] = contents.newcomers.plain()
+    if contents.encoder is not None and contents.encoder.side is not None:
+        groups["side"] = dict(contents.encoder.side.weights)
+    names = {stem: _placed(folder, stem, ".parquet", x.write_parquet) for stem, x in _frames(contents).items()}
+    names |= {
+        stem: _placed(folder, stem, ".safetensors", partial(save_file, held)) for stem, held in groups.items() if held
+    }
+    files = [folder / name for name in names.values()]
+    if contents.encoder is not None:
+        told["encoder"] = _place_encoder(contents.encoder, folder, copy_encoder)
+        told["encoder"] |= {"side": contents.encoder.side.facts} if contents.encoder.side else {}
+        files += _files_in(folder / told["encoder"]["copy"]) if "copy" in told["encoder"] else []
+    told |= {"stems": names, "files": {str(path.relative_to(folder)): _digest(path) for path in files}}
+    told["card"] = dict(contents.facts)
+    write_text(folder / "README.md", model_card(told, _sizes(contents)))
+    write_json(folder / FACTS, told)
+    _sweep(folder, keep={path.relative_to(folder).parts[0] for path in files})
+
+
+def _sizes(contents: Contents) -> dict[str, int]:
+    shelf = contents.shelf
+    counts = {"users": len(contents.users), "items": len(shelf.ids), "interactions": len(contents.seen)}
+    return counts | {"small images": len(shelf.thumbnails)}
+
+
+def read(folder: Path) -> Contents:
+    """The bundle in a folder, or in the `bundle/` of a run folder.
+
+    Raises:
+        CheckpointError: there is no bundle, it is damaged, or of another version.
+    """
+    folder = folder / "bundle" if (folder / "bundle").is_dir() else folder
+    if not (folder / FACTS).exists():
+        raise CheckpointError(f"there is no bundle in {folder}: give the folder of a finished run")
+    listed = read_json(folder / FACTS)
+    if (version := listed.get("version")) != VERSION:
+        older = isinstance(version, int) and version < VERSION
+        mend = "run the experiment again" if older else "install a newer lmm4rec"
+        raise CheckpointError(f"{folder} has bundle version {version}, this release reads {VERSION}: {mend}")
+    try:
+        _check_files(folder, listed["files"])
+        return _contents(folder, listed)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
+        raise CheckpointError(f"the bundle in {folder} is damaged ({error}); run the experiment again") from error
+
+
+def _contents(folder: Path, listed: Mapping[str, Any]) -> Contents:
+    names: Mapping[str, str] = listed["stems"]
+    frames = {stem: pl.read_parquet(folder / names[stem]) for stem in ("users", "items", "texts", "seen", "thumbnails")}
+    held = {stem: load_file(folder / names[stem]) for stem in _GROUPS if stem in names}
+    users, items = Vocabulary(frames["users"]["id"], kind="user"), frames["items"]
+    parts = {part: slice(*ends) for part, ends in listed.get("parts", {}).items()}
+    seen = frames["seen"]
+    times = seen["timestamp"].to_numpy() if "timestamp" in seen.columns else None
+    encoder = listed.get("encoder")
+    return Contents(
+        _scorer(held["vectors"], listed["kind"], parts, (len(users), items.height, listed["catalog_items"])),
+        users,
+        _shelf(items, frames["texts"], frames["thumbnails"], listed["catalog_items"]),
+        Interactions(seen["user"].to_numpy().astype(np.int32), seen["item"].to_numpy().astype(np.int32), None, times),
+        listed["card"],
+        held.get("features", {}),
+        Newcomers.of_plain(listed["newcomers"], held["newcomers"]) if "newcomers" in listed else None,
+        _encoder(encoder, folder, held) if encoder else None,
+        held.get("lost", {}),
+        held.get("origins", {}),
+    )
+
+
+def _encoder(told: Mapping[str, Any], folder: Path, held: Mapping[str, Mapping[str, Tensor]]) -> EncoderRecord:
+    record = EncoderRecord.of_plain(told, inside=folder / told.get("copy", "."))
+    side = SavedSide(told["side"], held["side"]) if "side" in told else None
+    return replace(record, held="copy" in told, side=side)
+
+
+def _frames(contents: Contents) -> dict[str, pl.DataFrame]:
+    shelf, seen = contents.shelf, contents.seen
+    items = {
+        "id": pl.Series([*shelf.catalog, *(entry.id for entry in shelf.added)], dtype=pl.String),
+        "title": pl.Series([*shelf.titles, *(entry.title for entry in shelf.added)], dtype=pl.String),
+        "removed": pl.Series([row in shelf.removed for row in range(len(shelf))], dtype=pl.Boolean),
+    }
+    added = {len(shelf.catalog) + i: entry.thumbnail for i, entry in enumerate(shelf.added) if entry.thumbnail}
+    images = {**shelf.thumbnails, **added}
+    log = pl.DataFrame({"user": seen.users, "item": seen.items})
+    return {
+        "users": pl.DataFrame({"id": pl.Series(list(contents.users), dtype=pl.String)}),
+        "items": pl.DataFrame(items),
+        "texts": _texts(shelf),
+        "seen": log if seen.timestamps is None else log.with_columns(timestamp=pl.Series(seen.timestamps)),
+        "thumbnails": pl.DataFrame(
+            {"row": list(images), "webp": list(images.values())}, schema={"row": pl.Int64, "webp": pl.Binary}
+        ),
+    }
+
+
+def _texts(shelf: Shelf) -> pl.DataFrame:
+    """The texts of all rows; a catalog without any takes the columns of what was added."""
+    new = list(dict.fromkeys(key for entry in shelf.added for key in entry.fields))
+    columns = shelf.fields.columns or new
+    schema = dict.fromkeys(columns, pl.String)
+    known = shelf.fields if shelf.fields.width else pl.DataFrame({key: [""] * len(shelf.catalog) for key in columns})
+    added = {key: [entry.fields.get(key, "") for entry in shelf.added] for key in columns}
+    return pl.concat([known.cast(pl.Schema(schema)), pl.DataFrame(added, schema=schema)]) if columns else pl.DataFrame()
+
+
+def _shelf(items: pl.DataFrame, texts: pl.DataFrame, thumbnails: pl.DataFrame, n_catalog: int) -> Shelf:
+    images = dict(zip(thumbnails["row"].to_list(), thumbnails["webp"].to_list(), strict=True))
+    ids, titles = items["id"].to_list(), items["title"].to_list()
+    removed = frozenset(items["removed"].arg_true().to_list())
+    rows = range(n_catalog, items.height)
+    words = texts[n_catalog:].to_dicts() if texts.width else [{} for _ in rows]
+    added = tuple(Entry(ids[row], titles[row], words[row - n_catalog], images.get(row)) for row in rows)
+    of_added = {ids[row]: row for row in rows if row not in removed}
+    catalog, first = Vocabulary(ids[:n_catalog]), {row: x for row, x in images.items() if row < n_catalog}
+    return Shelf(catalog, titles[:n_catalog], texts[:n_catalog], first, added, removed, of_added)
+
+
+def _tensors(scorer: Scorer) -> tuple[dict[str, Tensor], str]:
+    if isinstance(scorer, Embeddings):
+        return {"users": scorer.users.contiguous(), "items": scorer.items.contiguous()}, "embeddings"
+    if isinstance(scorer, Neighbors):
+        return _csr_parts("seen", scorer.seen) | _csr_parts("similarity", scorer.similarity), "neighbors"
+    raise LMM4RecError(f"cannot save a {type(scorer).__name__}: a bundle holds embeddings or neighbors")
+
+
+def _scorer(
+    tensors: Mapping[str, Tensor], kind: str, parts: Mapping[str, slice], sizes: tuple[int, int, int]
+) -> Scorer:
+    n_users, n_items, n_catalog = sizes
+    if kind == "embeddings":
+        users, items = tensors["users"], tensors["items"]
+        if (len(users), len(items)) != (n_users, n_items):
+            raise ValueError(f"{len(users)} and {len(items)} vectors for {n_users} users and {n_items} items")
+        return Embeddings(users, items, parts=parts)
+    shapes = {"seen": (n_users, n_catalog), "similarity": (n_items, n_catalog)}
+    return Neighbors(**{name: _csr(tensors, name, shape) for name, shape in shapes.items()})
+
+
+def _csr_parts(name: str, matrix: Tensor) -> dict[str, Tensor]:
+    parts = {"crow": matrix.crow_indices(), "columns": matrix.col_indices(), "values": matrix.values()}
+    return {f"{name}.{part}": tensor.contiguous() for part, tensor in parts.items()}
+
+
+def _csr(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, int]) -> Tensor:
+    crow, columns, values = (tensors[f"{name}.{part}"] for part in ("crow", "columns", "values"))
+    return torch.sparse_csr_tensor(crow, columns, values, shape, check_invariants=True)
+
+
+def _placed(folder: Path, stem: str, suffix: str, save: Callable[[Path], object]) -> str:
+    """The name of a file that `save` wrote: its stem and a digest of its content."""
+    beside = folder / f".{stem}.{os.getpid()}.part"
+    try:
+        save(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        name = f"{stem}-{_digest(beside)[:16]}{suffix}"
+        beside.replace(folder / name)
+    finally:
+        beside.unlink(missing_ok=True)
+    return name
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+    for name, digest in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{name} is missing")
+        if _digest(path) != digest:
+            raise ValueError(f"{name} is not what was written: its checksum differs")
+
+
+def _sweep(folder: Path, keep: set[str]) -> None:
+    """Remove what earlier bundles left in the folder."""
+    for path in folder.iterdir():
+        if path.name in keep or not (_OURS.fullmatch(path.name) or path.name in _VERSION_1):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _place_encoder(encoder: EncoderRecord, folder: Path, copy: bool) -> dict[str, Any]:
+    """What the encoder is told as; "copy" is the name of the folder with its weights where they come along."""
+    if not (copy or encoder.held):
+        return encoder.plain(folder)
+    beside = folder / f".encoder.{os.getpid()}.part"
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        copied = encoder.copied(beside)
+        if not beside.exists():  # nothing of it has weights
+            return copied.plain(folder)
+        name = f"encoder-{fingerprint([_digest(path) for path in _files_in(beside)])[:16]}"
+        told = copied.plain(beside)
+        if not (folder / name).exists():
+            beside.rename(folder / name)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return told | {"copy": name}
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,72 @@
+"""The FastAPI app over some bundles."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path, PurePath
+
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+from lmm4rec.serving.http import items, problems, service, users
+from lmm4rec.serving.http.bundles import ServedBundles
+from lmm4rec.serving.http.metrics import Metrics
+from lmm4rec.serving.http.middleware import Guard
+from lmm4rec.serving.http.settings import Settings
+
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_PAGES = {"index.html": "/", "docs.html": "/docs"}  # the other files are at /page/NAME
+_ABOUT = """Recommendations, similar items and search from trained bundles.
+
+Ids are the data set's own. Every error is a problem (RFC 9457) with `status`, `title`, `detail` and, where single
+values are wrong, `errors`. Where the service has a token, writing needs the header `Authorization: Bearer TOKEN`."""
+
+
+def make_app(folders: Sequence[Path], settings: Settings) -> FastAPI:
+    """The app that serves the bundles in these run folders, the first one by default.
+
+    Raises:
+        CheckpointError: a folder has no bundle, or its added items cannot be read.
+    """
+    metrics = Metrics()
+    bundles = ServedBundles(folders, settings, metrics)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        bundles.close()
+
+    app = FastAPI(
+        title="lmm4rec", version=version("lmm4rec"), description=_ABOUT, lifespan=lifespan,
+        docs_url=None, redoc_url=None,  # those fetch their scripts from elsewhere; /docs is our own
+    )  # fmt: skip
+    app.state.bundles, app.state.settings, app.state.metrics, app.state.stopping = bundles, settings, metrics, False
+    problems.install(app)
+    for module in (users, items, service):
+        app.include_router(module.router)
+    _serve_pages(app)
+    app.add_middleware(Guard, settings=settings, metrics=metrics)
+    return app
+
+
+def _serve_pages(app: FastAPI) -> None:
+    """The page's files, read once: no request names a file."""
+    for file in (files("lmm4rec.serving") / "page").iterdir():
+        path = _PAGES.get(file.name, f"/page/{file.name}")
+        endpoint = _static(file.read_bytes(), _KINDS[PurePath(file.name).suffix])
+        app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False, response_class=Response)
+
+
+def _static(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
+    async def page() -> Response:
+        return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+
+    return page

@@ -1,0 +1,68 @@
+"""All bundles in service, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from pathlib import Path
+
+from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.serving.http.metrics import Metrics
+from lmm4rec.serving.http.problems import Problem
+from lmm4rec.serving.http.served_bundle import Served
+from lmm4rec.serving.http.settings import Settings
+
+
+class ServedBundles:
+    """All bundles in service, by name; the first one answers where a request names none."""
+
+    def __init__(self, folders: Sequence[Path], settings: Settings, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._served: dict[str, Served] = {}
+        for name, folder in _named(folders).items():
+            self._served[name] = Served(name, folder, settings, metrics)
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._served.values())
+
+    def get(self, name: str | None) -> Served:
+        """The bundle of a name, the first one for None."""
+        if name is None:
+            return next(iter(self._served.values()))
+        if name not in self._served:
+            known = ", ".join(self._served)
+            raise Problem(HTTPStatus.NOT_FOUND, f"no bundle is called '{name[:100]}'; there are: {known}")
+        return self._served[name]
+
+    async def reload(self) -> list[str]:
+        """Load every bundle anew; returns their names.
+
+        Raises:
+            LMM4RecError: one cannot be loaded; it stays as it was, and so do those after it.
+        """
+        for served in self._served.values():
+            try:
+                await served.reload()
+            except LMM4RecError:
+                self._metrics.reloads.labels("failed").inc()
+                raise
+            self._metrics.reloads.labels("done").inc()
+        return list(self._served)
+
+    def close(self) -> None:
+        """Close all."""
+        for served in self._served.values():
+            served.close()
+
+
+def _named(folders: Sequence[Path]) -> dict[str, Path]:
+    """A name for each folder: its own, made distinct by what lies above it or by a number."""
+    named: dict[str, Path] = {}
+    for folder in folders:
+        path = folder.resolve()
+        path = path.parent if path.name == "bundle" else path
+        name = path.name if path.name not in named else f"{path.parent.name}-{path.name}"
+        while name in named:
+            name += "-2"
+        named[name] = folder
+    return named

@@ -1,0 +1,168 @@
+"""What goes in and out, as the OpenAPI document describes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from lmm4rec.serving.http.settings import MAX_HISTORY, MAX_ID, MAX_K, MAX_PAGE, MAX_WORDS, Writing
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+ItemPath = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="an item's id", examples=["T0001"])]
+UserPath = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="a user's id", examples=["u001"])]
+K = Annotated[int, Query(ge=1, le=MAX_K, description="how many items")]
+Offset = Annotated[int, Query(ge=0, le=2**53, description="how many to pass over")]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="how many to list")]
+Words = Annotated[str, Query(max_length=MAX_WORDS, description="part of an id or a title")]
+Only = Annotated[list[Id], Query(max_length=MAX_HISTORY, description="choose among these items alone")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Near(BaseModel):
+    """An item of the user's history that is near to a recommended one."""
+
+    id: str
+    title: str
+    similarity: float = Field(description="cosine, 1 is the same", examples=[0.83])
+    picture: str | None = None
+
+
+class Reason(BaseModel):
+    """Why an item is recommended."""
+
+    score: float
+    shares: dict[str, float] = Field(
+        description="what each part of the model adds to the score; of an added item each modality, and 'new' the rest",
+        examples=[{"id": 0.9, "image": 0.7, "text": -0.1}],
+    )
+    nearest: list[Near] = Field(description="the liked items that are nearest to it, nearest first")
+
+
+class Card(BaseModel):
+    """One item in a list."""
+
+    id: str = Field(examples=["T0001"])
+    title: str = Field(examples=["Striped linen cushion"])
+    score: float | None = Field(default=None, description="what the list is sorted by", examples=[3.21])
+    picture: str | None = Field(
+        default=None,
+        description="where its thumbnail is; null where it has none",
+        examples=["/thumbnails/T0001?bundle=vbpr-clip"],
+    )
+    added: bool = Field(default=False, description="whether it was added after the training")
+    reason: Reason | None = None
+
+
+class Cards(BaseModel):
+    """Items, best first."""
+
+    bundle: str = Field(examples=["vbpr-clip"])
+    items: list[Card]
+
+
+class ItemDetail(Card):
+    """One item with its words."""
+
+    fields: dict[str, str] = Field(examples=[{"title": "Striped linen cushion", "description": "Soft."}])
+
+
+class ItemPage(BaseModel):
+    """A part of the list of items."""
+
+    bundle: str
+    total: int = Field(description="how many there are in all")
+    offset: int
+    items: list[Card]
+
+
+class Person(BaseModel):
+    """A user."""
+
+    id: str = Field(examples=["u001"])
+    history: int = Field(description="how many items they have", examples=[15])
+
+
+class UserPage(BaseModel):
+    """A part of the list of users."""
+
+    bundle: str
+    total: int
+    offset: int
+    users: list[Person]
+
+
+class Getter(BaseModel):
+    """A user who gets an item."""
+
+    id: str = Field(examples=["u001"])
+    rank: int = Field(description="the item's place in the user's list", examples=[2])
+
+
+class Audience(BaseModel):
+    """Who gets an item recommended."""
+
+    bundle: str
+    k: int = Field(description="how long the lists are in which it was looked for")
+    asked: int = Field(description="in how many users' lists it was looked for: all, or some drawn evenly")
+    people: list[Getter] = Field(description="those who get it, who gets it first before the others")
+
+
+class Newcomer(_Body):
+    """A person whom the model has never seen, told by what they like."""
+
+    history: Annotated[list[Id], Field(min_length=1, max_length=MAX_HISTORY, examples=[["T0001", "T0002"]])]
+    k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
+    only: Annotated[list[Id], Field(max_length=MAX_HISTORY)] | None = None
+
+
+class Can(BaseModel):
+    """What a bundle is able to do."""
+
+    search_words: bool
+    search_picture: bool
+    add_items: bool
+    explain: bool
+
+
+class BundleInfo(BaseModel):
+    """One bundle that is served."""
+
+    name: str = Field(examples=["vbpr-clip"])
+    title: str = Field(examples=["VBPR, CLIP"])
+    model: str = Field(examples=["vbpr"])
+    encoder: str = Field(examples=["clip"])
+    data: str = Field(examples=["toyshop"])
+    users: int
+    items: int
+    added: int = Field(description="items added after the training")
+    not_restored: list[str] = Field(description="added items on disk that this bundle could not take", default=[])
+    fields: list[str] = Field(description="the text fields that its items have", examples=[["title", "description"]])
+    can: Can
+    test: dict[str, float] = Field(description="measured on the test part", examples=[{"recall@20": 0.21}])
+
+
+class Bundles(BaseModel):
+    """All bundles that are served; the first one answers where a request names none."""
+
+    bundles: list[BundleInfo]
+    writing: Writing = Field(description="who may add items: everybody, who has the token, nobody")
+
+
+class State(BaseModel):
+    """Whether the service lives or is ready."""
+
+    status: str = Field(examples=["ok"])
+
+
+class Reloaded(BaseModel):
+    """The bundles that were loaded anew."""
+
+    reloaded: list[str]
+
+
+EXAMPLE_FIELDS: dict[str, Any] = {"title": "Striped mug", "description": "Stoneware, 300 ml."}

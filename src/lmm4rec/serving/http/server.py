@@ -1,0 +1,103 @@
+"""The process that serves: uvicorn, with a graceful stop and loading anew on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from lmm4rec.core.errors import ConfigError, LMM4RecError
+from lmm4rec.serving.http.app import make_app
+from lmm4rec.serving.http.bundles import ServedBundles
+from lmm4rec.serving.http.settings import Settings
+
+logger = logging.getLogger(__name__)
+_STOP_S = 15  # how long requests may take to end once the service stops
+_CONNECTIONS = 1024  # more are turned away
+
+
+class _Server(uvicorn.Server):
+    """Tells the app that it stops, so that /ready says so to whoever sends requests here."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        _reload_on_signal(self._app)
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        self._app.state.stopping = True
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+
+def serve(folders: Sequence[Path], settings: Settings, *, started: Callable[[str], None] = lambda url: None) -> None:
+    """Serve the bundles of these run folders until a signal ends it.
+
+    SIGTERM and SIGINT stop it once the requests that are being answered have their answers; SIGHUP loads the bundles
+    anew. `started` is called with the address just before requests are taken.
+
+    Raises:
+        ConfigError: the address or the port cannot be had.
+        CheckpointError: a folder has no bundle, or its added items cannot be read.
+    """
+    _warn(settings)
+    with _listen(settings.host, settings.port) as listening:
+        app = make_app(folders, settings)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, limit_concurrency=_CONNECTIONS,
+            timeout_keep_alive=20, timeout_graceful_shutdown=_STOP_S, lifespan="on",
+        )  # fmt: skip
+        gc.collect()
+        gc.freeze()  # a full collection over the bundles' ids would keep requests waiting for a tenth of a second
+        started(f"http://{'localhost' if settings.is_local else settings.host}:{listening.getsockname()[1]}/")
+        _Server(config, app).run([listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The socket; taken before the bundles are loaded, so that a taken port is told at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}, port {port} ({error}); choose another --host or --port") from None
+
+
+def _warn(settings: Settings) -> None:
+    if settings.is_local:
+        return
+    logger.warning("WARNING: on %s others can reach this service. Put a proxy with TLS before it.", settings.host)
+    if settings.writing == "off":
+        logger.warning("Without a token (--token-env NAME) nobody can add or delete items.")
+    if not settings.known_hosts:
+        logger.warning("It answers to any host name; --allow-host NAME makes it answer to that one alone.")
+
+
+def _reload_on_signal(app: FastAPI) -> None:
+    """Let SIGHUP load the bundles anew; called in the event loop."""
+    running: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.ensure_future(_reload(app.state.bundles))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
+async def _reload(bundles: ServedBundles) -> None:
+    try:
+        names = await bundles.reload()
+    except LMM4RecError as error:
+        logger.error("not loaded anew, the old one stays: %s", error)
+    else:
+        logger.info("loaded anew: %s", ", ".join(names))

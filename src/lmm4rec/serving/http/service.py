@@ -1,0 +1,67 @@
+"""The service itself: its bundles, whether it lives, what it counts, loading anew."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from lmm4rec.serving.http.dependencies import Owner, all_bundles, settings_of
+from lmm4rec.serving.http.problems import Problem, responses
+from lmm4rec.serving.http.schemas import BundleInfo, Bundles, Can, Reloaded, State
+from lmm4rec.serving.http.served_bundle import Served
+
+router = APIRouter(tags=["service"])
+
+
+@router.get("/bundles", responses=responses())
+async def bundles(request: Request) -> Bundles:
+    """The bundles that are served and what they can do."""
+    infos = [_info(served) for served in all_bundles(request)]
+    return Bundles(bundles=infos, writing=settings_of(request).writing)
+
+
+def _info(served: Served) -> BundleInfo:
+    facts, bundle = served.bundle.facts, served.bundle
+    data = facts.get("data", {})
+    return BundleInfo(
+        name=served.name,
+        title=str(facts.get("title") or served.name),
+        model=str(facts.get("model", "")),
+        encoder=str(facts.get("encoder", "")),
+        data=str(data.get("name", "") if isinstance(data, dict) else data),
+        users=len(bundle.users),
+        items=len(bundle.items),
+        added=len(served.added),
+        not_restored=list(served.not_restored),
+        fields=served.field_names,
+        can=Can(**served.abilities),
+        test={name: value for name, value in facts.get("test", {}).items() if isinstance(value, int | float)},
+    )
+
+
+@router.get("/health", responses=responses())
+async def health() -> State:
+    """Whether the process answers."""
+    return State(status="ok")
+
+
+@router.get("/ready", responses=responses())
+async def ready(request: Request) -> State:
+    """Whether requests are taken: not while the service stops."""
+    if request.app.state.stopping:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the service stops", headers={"retry-after": "10"})
+    return State(status="ready")
+
+
+@router.get("/metrics", response_class=PlainTextResponse, responses=responses())
+async def metrics(request: Request) -> Response:
+    """Counters and times, for Prometheus."""
+    return Response(request.app.state.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.post("/reload", dependencies=[Owner], responses=responses(401, 409))
+async def reload(request: Request) -> Reloaded:
+    """Load every bundle anew from its folder; requests go on meanwhile."""
+    return Reloaded(reloaded=await all_bundles(request).reload())

@@ -1,0 +1,91 @@
+"""Who bought what when: drawn from tastes, popularity and the time of year."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.toyshop.attributes import SEASONS
+
+FEWEST = 5  # purchases of a user
+_TASTE_STRENGTH = 1.7
+_ZIPF_EXPONENT = 0.5
+_NEW, _NEWNESS = 0.05, 3.5  # the share of new items, and how far the newest is behind
+_TO_COME = 0.01  # the share of items that are listed and not yet on sale
+_USER_SKEW = 0.7
+_SEASON_STRENGTH = 2.0
+
+_DAY = 86_400
+_OPENING = 1_672_531_200  # 2023-01-01
+_DAYS_OPEN = 730
+_SHORTEST_STAY = 180  # days that a customer comes for, at least
+_MID_SEASON = {"spring": 105, "summer": 196, "autumn": 288, "winter": 15}  # day of the year
+_OCCASIONS = 6  # moments from which the best fitting one is taken
+
+
+def draw_popularity(items: int, rng: np.random.Generator) -> Float64[np.ndarray, " items"]:
+    """The logarithm of each item's pull: Zipf's law in a random order; little for new items, -inf for those to come."""
+    pull = -_ZIPF_EXPONENT * np.log(1.0 + rng.permutation(items))
+    shuffled = rng.permutation(items)
+    new, to_come = max(1, round(_NEW * items)), max(1, round(_TO_COME * items))
+    pull[shuffled[:new]] = pull.min() - rng.uniform(0.5, _NEWNESS, new)
+    pull[shuffled[new : new + to_come]] = -np.inf
+    return pull
+
+
+def draw_log(
+    affinity: Float32[np.ndarray, "users items"],
+    popularity: Float64[np.ndarray, " items"],
+    season: Int64[np.ndarray, " items"],
+    *,
+    interactions: int,
+    rng: np.random.Generator,
+) -> Interactions:
+    """The log in the order of time; a user takes no item twice."""
+    users, items = affinity.shape
+    counts = _counts(users, items, interactions, rng)
+    utility = _TASTE_STRENGTH * affinity + popularity
+    # the first k of utility plus Gumbel noise are k draws from its softmax without replacement
+    ranking = np.argsort(-(utility + rng.gumbel(size=utility.shape)), axis=1)
+    who = np.repeat(np.arange(users), counts)
+    what = ranking[np.arange(items) < counts[:, None]]
+    when = _times(who, season[what], users, rng)
+    ratings = np.clip(np.rint(3.4 + 0.6 * affinity[who, what] + rng.normal(0, 0.5, len(who))), 1, 5)
+    order = np.argsort(when, kind="stable")
+    return Interactions(
+        who[order].astype(np.int32), what[order].astype(np.int32), ratings[order].astype(np.float32), when[order]
+    )
+
+
+def _counts(users: int, items: int, total: int, rng: np.random.Generator) -> Int64[np.ndarray, " users"]:
+    """How many items each user takes: a few take many, none fewer than `FEWEST`, `total` together."""
+    most = items // 2
+    if not FEWEST * users <= total <= most * users:
+        raise ConfigError(
+            f"{users:,} users and {items:,} items of the toy shop can have {FEWEST * users:,} to {most * users:,} "
+            f"interactions ({FEWEST} to {most} a user), not {total:,}"
+        )
+    share = rng.lognormal(0.0, _USER_SKEW, users)
+    counts = np.full(users, FEWEST)
+    while (missing := total - int(counts.sum())) > 0:
+        open_ = np.where(counts < most, share, 0.0)
+        more = rng.multinomial(missing, open_ / open_.sum())
+        counts = np.minimum(counts + more, most)
+    return counts
+
+
+def _times(
+    who: Int64[np.ndarray, " n"], season: Int64[np.ndarray, " n"], users: int, rng: np.random.Generator
+) -> Int64[np.ndarray, " n"]:
+    """A moment for each purchase, within the user's stay, rather in the item's season than out of it."""
+    stay = _SHORTEST_STAY + rng.random(users) * (_DAYS_OPEN - _SHORTEST_STAY)
+    arrival = rng.random(users) * (_DAYS_OPEN - stay)
+    days = arrival[who, None] + stay[who, None] * rng.random((len(who), _OCCASIONS))
+    middle = np.array([_MID_SEASON.get(name, 0) for name in SEASONS])[season]
+    seasonal = np.array([name in _MID_SEASON for name in SEASONS])[season]
+    closeness = seasonal[:, None] * np.cos(2 * np.pi * (days - middle[:, None]) / 365.25)
+    best = np.argmax(_SEASON_STRENGTH * closeness + rng.gumbel(size=days.shape), axis=1)
+    chosen = days[np.arange(len(who)), best]
+    return (_OPENING + chosen * _DAY).astype(np.int64)

@@ -1,0 +1,224 @@
+"""Fine-tuning: an encoder is trained on a catalog's own pairs of image and words."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lmm4rec.core.device import choose_device, has_bfloat16
+from lmm4rec.core.errors import TrainingError
+from lmm4rec.core.types import Fraction, Item, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from lmm4rec.distributed import process_group
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoding.runner import Passes
+from lmm4rec.encoding.shared_space import ManySpaces, spaces_of
+from lmm4rec.evaluation.alignment import retrieval_recall
+from lmm4rec.training.contrastive import Contrastive
+from lmm4rec.training.image_text_pairs import Augment, PairInputs
+from lmm4rec.training.sampler import RowSampler
+from lmm4rec.training.trainer import History, Trainer
+
+Weight: TypeAlias = NonNegativeFloat | Literal["auto"]
+
+_METRIC = "retrieval_recall@5"
+_LOOK = 256  # pairs in a pass without gradient, at most
+_FEWEST = 4  # pairs: two to learn from, two to look at
+
+
+@dataclass
+class Tuned(History):
+    """What tuning did: its history, and how held-out pairs find each other before it and after."""
+
+    before: Mapping[str, float] = field(default_factory=dict)
+    after: Mapping[str, float] = field(default_factory=dict)
+
+
+def fit_pairs(
+    encoder: Encoder,
+    items: Sequence[Item],
+    state_file: Path | None = None,
+    *,
+    epochs: PositiveInt = 20,
+    batch_size: PositiveInt = 128,
+    learning_rate: PositiveFloat = 1e-5,
+    weight_decay: NonNegativeFloat = 0.1,
+    warmup: Fraction = 0.1,
+    patience: NonNegativeInt = 5,
+    valid: Fraction = 0.1,
+    crop: Fraction = 0.0,
+    flip: bool = False,
+    mask: Fraction = 0.0,
+    vl_weight: Weight = "auto",
+    matching_weight: Weight = "auto",
+    chunk: NonNegativeInt = 0,
+    checkpointing: bool = False,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    memory_mb: PositiveInt = 4096,
+    seed: NonNegativeInt = 0,
+    device: str = "auto",
+) -> Tuned:
+    """Fine-tune an encoder on pairs of image and words; its best weights by held-out image-text retrieval stay in it.
+
+    Symmetric contrastive loss with learned temperature, AdamW, linear warm-up and cosine decay. `valid` is the share
+    of pairs held out to choose the epoch by retrieval_recall@5; `patience` counts epochs.
+
+    Args:
+        encoder: what is tuned.
+        items: those without image or words are left out.
+        state_file: where the state of training is kept, and found after a kill.
+        epochs: passes over the pairs, at most.
+        batch_size: pairs in a step, each the others' negative.
+        learning_rate: at its height.
+        weight_decay: of the optimizer.
+        warmup: share of all steps in which the learning rate rises.
+        patience: epochs without a new best before training stops; 0: never.
+        valid: share of the pairs that is held out.
+        crop: largest share of an image's area that is cut away at random.
+        flip: mirror half of the images.
+        mask: chance of each token to be left out.
+        vl_weight: of the contrastive loss in an encoder's second joint space (VLMo's); "auto": 1 where there is one.
+        matching_weight: of telling pairs from look-alikes; "auto": 1 where the encoder has a head for it.
+        chunk: pairs in a pass of the encoder, for batches beyond memory; 0: the whole batch.
+        checkpointing: keep only the states between blocks, for less memory and more time.
+        precision: of the encoder's passes; "auto": bfloat16 where the hardware has it.
+        memory_mb: prepared images of more than this lie in a temporary file.
+        seed: of the held-out pairs, order and noise.
+        device: where to train.
+
+    Raises:
+        TrainingError: the encoder has no joint space, or there are too few whole pairs.
+    """
+    pairs = PairInputs(encoder, whole_pairs(encoder, items), memory_mb=memory_mb)
+    held_out, rest = _parts(pairs, len(items), valid=valid, seed=seed)
+    objective = make_objective(
+        encoder, pairs, Augment(crop, flip, mask), vl_weight=vl_weight, matching_weight=matching_weight, chunk=chunk,
+        precision=resolve_precision(precision, device),
+    )  # fmt: skip
+
+    def validate() -> Mapping[str, float]:
+        with torch.inference_mode():
+            blocks = [objective.vectors(rows) for rows in torch.split(held_out, min(chunk or _LOOK, _LOOK))]
+        image, text = (torch.cat(side) for side in zip(*blocks, strict=True))
+        return process_group.from_first(retrieval_recall(image, text))
+
+    trainer = Trainer(
+        epochs=epochs, optimizer="adamw", learning_rate=learning_rate, weight_decay=weight_decay, schedule="cosine",
+        warmup=warmup, clip_norm=1.0, metric=_METRIC, patience=patience, seed=seed, device=device,
+    )  # fmt: skip
+    batches = RowSampler(rest, batch_size=batch_size)
+    objective.to(trainer.device).eval()
+    before = validate()
+    with objective.passes.attached(checkpointing=checkpointing):
+        history = trainer.fit(objective, batches, validate, state_file=state_file, description="tuning the encoder")
+    tuned = Tuned(**vars(history), before=before, after=validate())
+    if process_group.is_first():
+        _tell(tuned)
+    return tuned
+
+
+def make_objective(
+    encoder: Encoder,
+    pairs: PairInputs,
+    augment: Augment,
+    *,
+    vl_weight: Weight,
+    matching_weight: Weight,
+    chunk: int,
+    precision: Literal["float32", "bfloat16"],
+) -> Contrastive:
+    """What `fit_pairs` minimizes.
+
+    Raises:
+        TrainingError: the encoder has not the heads for a weight that was asked for.
+    """
+    weights = loss_weights(encoder, vl_weight=vl_weight, matching_weight=matching_weight)
+    matching = weights.pop("matching", 0.0)
+    passes = Passes(encoder, precision=precision, chunk=chunk)
+    return Contrastive(encoder, pairs, passes, augment, weights=weights, matching_weight=matching)
+
+
+def whole_pairs(encoder: Encoder, items: Sequence[Item]) -> list[Item]:
+    """The items that have an image and words for the encoder to read.
+
+    Raises:
+        TrainingError: the encoder has no joint space, or there are too few such items.
+    """
+    spaces_of(encoder)
+    with_image = [item for item in items if item.image is not None]
+    whole = [item for item in with_image if encoder.read(item)]
+    if len(whole) < _FEWEST:
+        worded = sum(bool(encoder.read(item)) for item in items)
+        raise TrainingError(
+            f"{_too_few(len(whole), len(items))}; {len(with_image)} have an image and {worded} have words in "
+            f"'{encoder.text}'"
+        )
+    return whole
+
+
+def loss_weights(encoder: Encoder, *, vl_weight: Weight = "auto", matching_weight: Weight = "auto") -> dict[str, float]:
+    """The weight of each loss: of every joint space, the main one's first, and of "matching".
+
+    Raises:
+        TrainingError: the encoder has no joint space, or not the heads for a weight that was asked for.
+    """
+    main, *others = spaces_of(encoder)
+    weights = {main: 1.0}
+    name = type(encoder).__name__
+    if not others and vl_weight not in ("auto", 0):
+        raise TrainingError(
+            f"vl_weight = {vl_weight}, but {name} has no second joint space; VLMo has where the checkpoint holds both "
+            'pairs of heads. Set vl_weight = 0.0 or "auto"'
+        )
+    for space in others if vl_weight else ():
+        weights[space] = 1.0 if vl_weight == "auto" else vl_weight
+    can_match = isinstance(encoder, ManySpaces) and encoder.matches
+    if not can_match and matching_weight not in ("auto", 0):
+        raise TrainingError(
+            f"matching_weight = {matching_weight}, but this {name} has no head that tells whether image and words "
+            'belong together; pre-trained VLMo has. Set matching_weight = 0.0 or "auto"'
+        )
+    if can_match and matching_weight:
+        weights["matching"] = 1.0 if matching_weight == "auto" else matching_weight
+    return weights
+
+
+def resolve_precision(wanted: str, device: str) -> Literal["float32", "bfloat16"]:
+    """What "auto" means on a device."""
+    if wanted == "auto":
+        return "bfloat16" if has_bfloat16(choose_device(device)) else "float32"
+    return "bfloat16" if wanted == "bfloat16" else "float32"
+
+
+def _parts(pairs: PairInputs, items: int, *, valid: float, seed: int) -> tuple[Tensor, Tensor]:
+    """The rows held out and the rows to train on."""
+    order = pairs.rows[torch.randperm(len(pairs.rows), generator=torch.Generator().manual_seed(seed))]
+    held_out = held_out_pairs(len(order), valid)
+    if len(order) < _FEWEST:
+        raise TrainingError(f"{_too_few(len(order), items)}; the images of others cannot be read")
+    return order[:held_out], order[held_out:]
+
+
+def held_out_pairs(pairs: int, valid: float) -> int:
+    """How many of the pairs are held out: the share, but two on either side."""
+    return min(max(round(valid * pairs), 2), pairs - 2)
+
+
+def _too_few(whole: int, items: int) -> str:
+    return f"fine-tuning needs at least {_FEWEST} items with image and words, got {whole} of {items}"
+
+
+def _tell(tuned: Tuned) -> None:
+    before, after = tuned.before[_METRIC], tuned.after[_METRIC]
+    worse = after < before
+    logging.getLogger(__name__).log(
+        logging.WARNING if worse else logging.INFO,
+        "tuned for %d epochs; held-out image-text retrieval recall@5 %.4f before, %.4f after%s",
+        len(tuned.rows), before, after,
+        ": tuning made it worse; try a lower learning_rate or take the encoder as it is" if worse else "",
+    )  # fmt: skip

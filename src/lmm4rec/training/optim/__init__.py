@@ -1,0 +1,1 @@
+"""Adam, and the deferred rows of large tables."""
