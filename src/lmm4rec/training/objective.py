@@ -59,6 +59,9 @@ class Objective(nn.Module, ABC):
         """What else an epoch's row of the history holds; asked for at its end."""
         return {}
 
+    def after_step(self) -> None:
+        """A change to the parameters after each optimizer step, such as a bound on a learned temperature."""
+
     @abstractmethod
     def losses(self, batch: Any, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """The named losses of a batch, already weighted; their sum is minimized."""

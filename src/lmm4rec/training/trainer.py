@@ -159,6 +159,7 @@ class Trainer:
             process_group.average_gradients(objective.parameters())
             self._check_gradient(objective, terms, epoch, step)
             optimizer.step()
+            objective.after_step()
             process_group.synchronize(generator)
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0.0) + float(term.detach())
