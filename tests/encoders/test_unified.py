@@ -13,13 +13,13 @@ from PIL import Image
 import lmm4rec
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Inputs, Item
+from lmm4rec.data.sources.toyshop import pretraining_catalog
 from lmm4rec.encoders.beit3 import Beit3
 from lmm4rec.encoders.vlmo import Vlmo
 from lmm4rec.experiments.conf.spec import Spec
 from lmm4rec.experiments.plan import make_encoder, make_plan
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
-from lmm4rec.toyshop.world import make_catalog
 from lmm4rec.training.finetuning import fit_pairs
 
 pytest.importorskip("sentencepiece")
@@ -86,7 +86,7 @@ def test_a_fused_vector_takes_image_and_words(folders: dict[str, str], name: str
     assert vectors.isfinite().all()
     assert encoder.content(ITEMS[0]) != encoder.content(Item("0", ITEMS[0].fields, Drawn(9)))
     assert encoder.content(ITEMS[0]) != encoder.content(Item("0", {"title": "other"}, Drawn(0)))
-    features = extract(encoder, make_catalog(seed=0, items=6), store=FeatureStore(tmp_path)).features
+    features = extract(encoder, pretraining_catalog(seed=0, items=6), store=FeatureStore(tmp_path)).features
     assert features["fused"].shape == (6, encoder.dims["fused"])
 
 
@@ -168,7 +168,9 @@ def test_the_fingerprint_knows_settings_and_vocabulary(folders: dict[str, str], 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_tiny_model_is_tuned_on_pairs(folders: dict[str, str], name: str) -> None:
     encoder = load(folders, name, drop_path=0.1)
-    pairs = [Item(item.id, {"title": item.fields["title"]}, item.image) for item in make_catalog(seed=3, items=48)]
+    pairs = [
+        Item(item.id, {"title": item.fields["title"]}, item.image) for item in pretraining_catalog(seed=3, items=48)
+    ]
     scale = encoder.logit_scale.item()
     options: dict[str, Any] = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "patience": 0}
     options |= {"precision": "float32", "vl_weight": 0.0, "matching_weight": 0.0}
@@ -190,7 +192,7 @@ def test_the_variants_of_vlmo_differ_and_train_their_own_scale(folders: dict[str
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_conf_file_names_it(folders: dict[str, str], name: str) -> None:
-    catalog = make_catalog(seed=0, items=4)
+    catalog = pretraining_catalog(seed=0, items=4)
     tables = {
         "data": {"name": "toyshop"},
         "encoder": {"name": name, "checkpoint": folders[name], "outputs": ALL},

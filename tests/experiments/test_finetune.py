@@ -13,6 +13,7 @@ from lmm4rec.core.errors import ConfigError, TrainingError
 from lmm4rec.core.files import read_json
 from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.sources.toyshop import pretraining_catalog
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.beit3 import Beit3
 from lmm4rec.encoders.clip import Clip
@@ -23,7 +24,6 @@ from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.estimate.finetuning import Estimate, estimate_tuning, readable
 from lmm4rec.experiments.plan import make_encoder, make_plan
 from lmm4rec.experiments.run import run
-from lmm4rec.toyshop.world import make_catalog
 from lmm4rec.training.finetuning import fit_pairs
 
 pytest.importorskip("transformers")
@@ -35,7 +35,7 @@ OPTIONS: dict[str, Any] = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3,
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return make_catalog(seed=5, items=40)
+    return pretraining_catalog(seed=5, items=40)
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +148,7 @@ def test_an_estimate_reads_well() -> None:
 
 
 def test_an_estimate_of_what_cannot_be_is_the_error_of_training(catalog: Catalog) -> None:
-    words = make_catalog(seed=5, items=6)
+    words = pretraining_catalog(seed=5, items=6)
     bare = Catalog(words.ids, words.fields, (None,) * 6, words.source_rows, words.source_size)
     with pytest.raises(TrainingError, match="0 have an image and 6 have words"):
         estimate_tuning(make("clip", catalog), bare, {})

@@ -12,13 +12,13 @@ from PIL import Image
 
 from lmm4rec.coldstart.content_vectors import Content, Newcomers
 from lmm4rec.core.types import Embeddings
+from lmm4rec.data.sources import toyshop
 from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.words import Words
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.bundle_encoder import EncoderRecord
 from lmm4rec.serving.thumbnails import catalog_thumbnails
-from lmm4rec.toyshop.world import make_world
 
 HERE = ("testserver",)  # the name under which a test client calls
 USERS, ITEMS, DIM = 30, 40, 12
@@ -27,7 +27,7 @@ _WORDS = {"dim": 16, "buckets": 1024}
 
 def write_shop(folder: Path, *, seed: int = 0, content: bool = True, title: str = "A shop") -> Path:
     """A run folder with a bundle of drawn vectors; without `content` it can neither search nor take items."""
-    dataset = make_world(users=USERS, items=ITEMS, interactions=300).dataset()
+    dataset = toyshop.load(users=USERS, items=ITEMS, interactions=300)
     generator = torch.Generator().manual_seed(seed)
     users, items = (torch.randn(count, DIM, generator=generator) for count in (USERS, ITEMS))
     parts = {"id": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}

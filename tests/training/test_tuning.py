@@ -22,6 +22,7 @@ from toys import Dots, Toy, toy_items
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.sources.toyshop import pretraining_catalog
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.color import Color
@@ -31,7 +32,6 @@ from lmm4rec.evaluation.alignment import retrieval_recall
 from lmm4rec.experiments.build import own_encoders
 from lmm4rec.experiments.plan import make_encoder
 from lmm4rec.nn.losses import contrastive
-from lmm4rec.toyshop.world import make_catalog
 from lmm4rec.training import finetuning as tuning
 from lmm4rec.training import state as checkpoint
 from lmm4rec.training.contrastive import Contrastive
@@ -45,7 +45,7 @@ OPTIONS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return make_catalog(seed=3, items=160)
+    return pretraining_catalog(seed=3, items=160)
 
 
 @pytest.fixture

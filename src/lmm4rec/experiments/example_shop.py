@@ -10,7 +10,7 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import atomic, write_text
 from lmm4rec.core.progress import progress
 from lmm4rec.data.dataset import Dataset
-from lmm4rec.toyshop.world import make_world
+from lmm4rec.data.sources import toyshop
 
 CONF = """title = "VBPR on my own shop"
 
@@ -44,7 +44,7 @@ def write_example(folder: Path) -> Path:
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; name a folder that is not there yet")
-    dataset = make_world().dataset()
+    dataset = toyshop.load()
     _write_images(dataset, folder)
     _write_frame(_items(dataset), folder / "items.csv")
     _write_frame(_interactions(dataset), folder / "interactions.csv")

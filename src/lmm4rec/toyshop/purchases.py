@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int32, Int64
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.data.interactions import Interactions
 from lmm4rec.toyshop.attributes import SEASONS
 
 FEWEST = 5  # purchases of a user
@@ -25,6 +26,15 @@ _MID_SEASON = {"spring": 105, "summer": 196, "autumn": 288, "winter": 15}  # day
 _OCCASIONS = 6  # moments from which the best fitting one is taken
 
 
+class Purchases(NamedTuple):
+    """Parallel columns in the order of time, one entry a purchase; users and items are row numbers."""
+
+    users: Int32[np.ndarray, " n"]
+    items: Int32[np.ndarray, " n"]
+    ratings: Float32[np.ndarray, " n"]
+    timestamps: Int64[np.ndarray, " n"]  # unix seconds
+
+
 def draw_popularity(items: int, rng: np.random.Generator) -> Float64[np.ndarray, " items"]:
     """The logarithm of each item's pull: Zipf's law in a random order; little for new items, -inf for those to come."""
     pull = -_ZIPF_EXPONENT * np.log(1.0 + rng.permutation(items))
@@ -35,14 +45,14 @@ def draw_popularity(items: int, rng: np.random.Generator) -> Float64[np.ndarray,
     return pull
 
 
-def draw_log(
+def draw_purchases(
     affinity: Float32[np.ndarray, "users items"],
     popularity: Float64[np.ndarray, " items"],
     season: Int64[np.ndarray, " items"],
     *,
     interactions: int,
     rng: np.random.Generator,
-) -> Interactions:
+) -> Purchases:
     """The log in the order of time; a user takes no item twice."""
     users, items = affinity.shape
     counts = _counts(users, items, interactions, rng)
@@ -54,7 +64,7 @@ def draw_log(
     when = _times(who, season[what], users, rng)
     ratings = np.clip(np.rint(3.4 + 0.6 * affinity[who, what] + rng.normal(0, 0.5, len(who))), 1, 5)
     order = np.argsort(when, kind="stable")
-    return Interactions(
+    return Purchases(
         who[order].astype(np.int32), what[order].astype(np.int32), ratings[order].astype(np.float32), when[order]
     )
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
 import numpy as np
-import polars as pl
 from jaxtyping import Float32, Float64, Int64
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveInt
-from lmm4rec.core.vocabulary import Vocabulary
-from lmm4rec.data.catalog import Catalog
-from lmm4rec.data.dataset import Dataset
-from lmm4rec.data.interactions import Interactions
+from lmm4rec.core.types import Fraction, Item, NonNegativeInt, PositiveInt
 from lmm4rec.toyshop.attributes import CATEGORIES, MATERIALS, MATERIALS_OF, VALUES
 from lmm4rec.toyshop.descriptions import SECOND_LINES, SHOP_LINES, Words, describe
 from lmm4rec.toyshop.drawing import Drawing, random_drawing
-from lmm4rec.toyshop.purchases import draw_log, draw_popularity
+from lmm4rec.toyshop.purchases import Purchases, draw_popularity, draw_purchases
 from lmm4rec.toyshop.tastes import draw_affinity, draw_kinds
 
 FEWEST_ITEMS = 20
@@ -34,17 +29,13 @@ Attributes: TypeAlias = Mapping[str, Int64[np.ndarray, " items"]]
 class World:
     """The shop and the truth about it: what its items are and what its users like."""
 
-    catalog: Catalog
-    users: Vocabulary
-    interactions: Interactions
+    items: tuple[Item, ...]
+    users: tuple[str, ...]  # external ids
+    purchases: Purchases
     attributes: Attributes
     kinds: tuple[str, ...]  # what each user's taste goes by: "looks", "words" or "both"
     affinity: Float32[np.ndarray, "users items"]  # how much each user likes each item, popularity and chance aside
     popularity: Float64[np.ndarray, " items"]  # the logarithm of each item's pull on everybody; -inf: not yet on sale
-
-    def dataset(self) -> Dataset:
-        """What a recommender may see of the world."""
-        return Dataset("toyshop", self.users, self.catalog, self.interactions)
 
 
 def make_world(
@@ -76,16 +67,18 @@ def make_world(
     kinds = draw_kinds(users, rng)
     affinity = draw_affinity(kinds, attributes, rng).astype(np.float32)
     popularity = draw_popularity(items, rng)
-    log = draw_log(affinity, popularity, attributes["season"], interactions=interactions, rng=rng)
-    names = Vocabulary((f"u{number:03d}" for number in range(1, users + 1)), kind="user")
-    return World(_catalog("T", images, words), names, log, attributes, kinds, affinity, popularity)
+    purchases = draw_purchases(affinity, popularity, attributes["season"], interactions=interactions, rng=rng)
+    ids = tuple(f"u{number:03d}" for number in range(1, users + 1))
+    return World(_items("T", images, words), ids, purchases, attributes, kinds, affinity, popularity)
 
 
-def make_catalog(*, seed: NonNegativeInt = 1, items: PositiveInt = 2_000, mention_looks: Fraction = 0.9) -> Catalog:
-    """A second catalog of such things, none of which is in any shop: pairs of image and words to pre-train on."""
+def make_pretraining_items(
+    *, seed: NonNegativeInt = 1, items: PositiveInt = 2_000, mention_looks: Fraction = 0.9
+) -> tuple[Item, ...]:
+    """Items of a second catalog, none of which is in any shop: pairs of image and text to pre-train on."""
     rng = np.random.default_rng([seed, _SECOND_CATALOG])
     images, words = _draw_content(_draw_attributes(items, rng), SECOND_LINES, mention_looks, rng)
-    return _catalog("P", images, words)
+    return _items("P", images, words)
 
 
 def _draw_attributes(items: int, rng: np.random.Generator) -> dict[str, Int64[np.ndarray, " items"]]:
@@ -120,9 +113,8 @@ def _leave_out(images: list[Drawing | None], words: list[Words], rng: np.random.
         words[row] = Words()
 
 
-def _catalog(prefix: str, images: list[Drawing | None], words: list[Words]) -> Catalog:
-    fields = pl.DataFrame(
-        {"title": [said.title for said in words], "description": [said.description for said in words]}
+def _items(prefix: str, images: Sequence[Drawing | None], words: Sequence[Words]) -> tuple[Item, ...]:
+    return tuple(
+        Item(f"{prefix}{number:04d}", asdict(said), image)
+        for number, (said, image) in enumerate(zip(words, images, strict=True), start=1)
     )
-    ids = Vocabulary(f"{prefix}{number:04d}" for number in range(1, len(words) + 1))
-    return Catalog(ids, fields, tuple(images), np.arange(len(words)), len(words))

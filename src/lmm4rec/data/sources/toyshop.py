@@ -1,12 +1,20 @@
-"""The built-in world: a shop drawn from a seed, with nothing to download."""
+"""The built-in toy shop: a data set drawn from a seed, with nothing to download."""
 
 from __future__ import annotations
 
-from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveInt
-from lmm4rec.data.dataset import Dataset
-from lmm4rec.toyshop.world import make_world
+from collections.abc import Sequence
 
-__all__ = ["load"]
+import numpy as np
+import polars as pl
+
+from lmm4rec.core.types import Fraction, Item, NonNegativeInt, PositiveInt
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.toyshop.world import make_pretraining_items, make_world
+
+__all__ = ["load", "pretraining_catalog"]
 
 
 def load(
@@ -17,17 +25,32 @@ def load(
     interactions: PositiveInt = 12_000,
     mention_looks: Fraction = 0.3,
 ) -> Dataset:
-    """The toy shop that belongs to a seed: what its customers bought, with images and words of the items.
+    """The toy shop of a seed: purchases by its users, with images and text of the items.
 
     Args:
         seed: the same seed gives the same shop.
-        users: how many customers it has.
-        items: how many things it sells, 20 or more; a few of them lack the image, a few the words.
-        interactions: how many purchases the log holds, 5 or more a user.
-        mention_looks: the share of the items whose words name color or pattern, which else only the image shows.
+        users: number of users.
+        items: number of items, 20 or more; a few of them lack the image, a few the text.
+        interactions: number of purchases, 5 or more a user.
+        mention_looks: the share of the items whose text names color or pattern, which else only the image shows.
 
     Raises:
         ConfigError: there are too few items, or too few or too many interactions for them and the users.
     """
     world = make_world(seed=seed, users=users, items=items, interactions=interactions, mention_looks=mention_looks)
-    return world.dataset()
+    return Dataset(
+        "toyshop", Vocabulary(world.users, kind="user"), _catalog(world.items), Interactions(*world.purchases)
+    )
+
+
+def pretraining_catalog(
+    *, seed: NonNegativeInt = 1, items: PositiveInt = 2_000, mention_looks: Fraction = 0.9
+) -> Catalog:
+    """A second catalog of such items, none of which is in any shop: pairs of image and text to pre-train on."""
+    return _catalog(make_pretraining_items(seed=seed, items=items, mention_looks=mention_looks))
+
+
+def _catalog(items: Sequence[Item]) -> Catalog:
+    fields = pl.DataFrame([item.fields for item in items])
+    images = tuple(item.image for item in items)
+    return Catalog(Vocabulary(item.id for item in items), fields, images, np.arange(len(items)), len(items))

@@ -14,11 +14,11 @@ from lmm4rec.core.files import cache_folder, read_json, write_json
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.progress import is_quiet
 from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.sources.toyshop import pretraining_catalog
 from lmm4rec.distributed import process_group
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.estimate.finetuning import estimate_tuning
 from lmm4rec.nn.text import render
-from lmm4rec.toyshop.world import make_catalog
 from lmm4rec.training.finetuning import fit_pairs, resolve_precision
 
 TINY, TOYSHOP = "tiny", "toyshop"
@@ -66,7 +66,7 @@ def tiny_encoder(component: HasTiny, catalog: Catalog, *, text: str, seed: int =
 def toyshop_encoder(component: HasTiny) -> Path:
     """The folder of the small encoder that is pre-trained on the toy shop's second catalog."""
     text = "{title}. {description}"
-    catalog = make_catalog(seed=1, items=_TOYSHOP_ITEMS)
+    catalog = pretraining_catalog(seed=1, items=_TOYSHOP_ITEMS)
     encoder = component(checkpoint=str(tiny_encoder(component, catalog, text=text)), text=text)
     return tuned_folder(encoder, catalog, _TOYSHOP_TRAINING)
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.registry import Registry, hyper_parameters
-from lmm4rec.data.catalog import Catalog
-from lmm4rec.data.dataset import Dataset
+from lmm4rec.core.types import Item
 from lmm4rec.toyshop.attributes import VALUES
 from lmm4rec.toyshop.descriptions import SECOND_LINES, SHOP_LINES, describe
-from lmm4rec.toyshop.purchases import draw_log
-from lmm4rec.toyshop.world import World, make_catalog, make_world
+from lmm4rec.toyshop.purchases import draw_purchases
+from lmm4rec.toyshop.world import World, make_pretraining_items, make_world
 
 SMALL = {"users": 40, "items": 60, "interactions": 500}
 LOOK_WORDS = re.compile(  # the words for looks, written down here once more
@@ -39,48 +38,44 @@ def world() -> World:
     return make_world(seed=0)
 
 
-def texts(catalog: Catalog) -> list[str]:
-    return [" ".join(item.fields.values()).strip() for item in catalog]
+def texts(items: Sequence[Item]) -> list[str]:
+    return [" ".join(item.fields.values()).strip() for item in items]
 
 
-def digest(data: Dataset) -> str:
+def digest(world: World) -> str:
     """Of every byte that can be seen."""
     seen = hashlib.sha256()
-    for item in data.catalog:
+    for item in world.items:
         seen.update(repr(item.id).encode() + repr(dict(item.fields)).encode())
         seen.update(item.image.open().tobytes() if item.image else b"none")
-    log = data.interactions
-    for column in (log.users, log.items, log.ratings, log.timestamps):
-        assert column is not None
+    for column in world.purchases:
         seen.update(column.tobytes())
     return seen.hexdigest()
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
-    load = Registry("lmm4rec.data.sources", kind="source").get("toyshop")
-    first, again, other = (digest(load(seed=seed, **SMALL)) for seed in (3, 3, 4))
+    first, again, other = (digest(make_world(seed=seed, **SMALL)) for seed in (3, 3, 4))
     assert first == again
     assert first != other
 
 
-def test_the_source_takes_what_the_world_takes() -> None:
-    load = Registry("lmm4rec.data.sources", kind="source").get("toyshop")
-    assert hyper_parameters(load) == hyper_parameters(make_world)
-
-
 def test_its_size_and_its_ids(world: World) -> None:
-    data = world.dataset()
-    assert (data.name, data.n_users, data.n_items, len(data.interactions)) == ("toyshop", 800, 500, 12_000)
-    assert (data.items[0], data.items[499], data.users[0], data.users[799]) == ("T0001", "T0500", "u001", "u800")
+    assert (len(world.users), len(world.items), len(world.purchases.users)) == (800, 500, 12_000)
+    assert (world.items[0].id, world.items[-1].id, world.users[0], world.users[-1]) == (
+        "T0001",
+        "T0500",
+        "u001",
+        "u800",
+    )
     assert world.affinity.shape == (800, 500)
     assert world.affinity.dtype == np.float32
     assert set(world.attributes) == set(VALUES)
 
 
 def test_who_buys_much_and_what_is_bought_much(world: World) -> None:
-    log = world.interactions
-    assert not len(log.repeated(500))
-    of_user, of_item = log.user_counts(800), log.item_counts(500)
+    users, items = world.purchases.users, world.purchases.items
+    assert len(np.unique(users.astype(np.int64) * 500 + items)) == 12_000
+    of_user, of_item = np.bincount(users, minlength=800), np.bincount(items, minlength=500)
     assert of_user.min() >= 5
     assert of_user.max() > 3 * np.median(of_user)
     assert 0.2 < np.sort(of_item)[-50:].sum() / 12_000 < 0.4  # a tenth of the items, which evenly spread had 0.1
@@ -89,18 +84,18 @@ def test_who_buys_much_and_what_is_bought_much(world: World) -> None:
 
 
 def test_a_few_items_lack_the_image_and_a_few_the_words(world: World) -> None:
-    without_image = ~world.catalog.has_image
-    without_words = np.array([not said for said in texts(world.catalog)])
+    without_image = np.array([item.image is None for item in world.items])
+    without_words = np.array([not said for said in texts(world.items)])
     assert 10 <= without_image.sum() <= 15
     assert 8 <= without_words.sum() <= 15
     assert not (without_image & without_words).any()
 
 
 def test_even_the_smallest_shop_has_items_that_lack_something() -> None:
-    data = make_world(seed=0, users=2, items=20, interactions=12).dataset()
-    assert (~data.catalog.has_image).sum() == 1
-    assert sum(not said for said in texts(data.catalog)) == 1
-    assert (data.interactions.item_counts(20) == 0).any()
+    shop = make_world(seed=0, users=2, items=20, interactions=12)
+    assert sum(item.image is None for item in shop.items) == 1
+    assert sum(not text for text in texts(shop.items)) == 1
+    assert len(np.unique(shop.purchases.items)) < 20
 
 
 @pytest.mark.parametrize("wrong", [{"items": 19}, {"interactions": 3_999}, {"interactions": 200_001}])
@@ -110,8 +105,7 @@ def test_an_impossible_shop_is_refused(wrong: dict[str, int]) -> None:
 
 
 def test_time_runs_over_two_years(world: World) -> None:
-    times = world.interactions.timestamps
-    assert times is not None
+    times = world.purchases.timestamps
     assert (np.diff(times) >= 0).all()
     first, last = (datetime.fromtimestamp(time, UTC) for time in (times[0], times[-1]))
     assert (first.year, last.year) == (2023, 2024)
@@ -120,8 +114,7 @@ def test_time_runs_over_two_years(world: World) -> None:
 
 @pytest.mark.parametrize(("season", "months"), [("winter", (12, 1, 2)), ("summer", (6, 7, 8))])
 def test_things_of_a_season_are_bought_in_it(world: World, season: str, months: tuple[int, ...]) -> None:
-    log = world.interactions
-    assert log.timestamps is not None
+    log = world.purchases
     within = np.isin([datetime.fromtimestamp(time, UTC).month for time in log.timestamps], months)
     wanted = world.attributes["season"][log.items]
     inside = within[wanted == VALUES["season"].index(season)].mean()
@@ -130,13 +123,12 @@ def test_things_of_a_season_are_bought_in_it(world: World, season: str, months: 
 
 
 def test_what_is_bought_and_rated_high_is_what_is_liked(world: World) -> None:
-    log = world.interactions
+    log = world.purchases
     liked = world.affinity[log.users, log.items]
     assert world.affinity.mean() == pytest.approx(0.0, abs=1e-4)
     assert liked.mean() > 1.0  # in standard deviations of the user's affinity
-    of_user = np.bincount(log.users, liked) / log.user_counts(800)
+    of_user = np.bincount(log.users, liked) / np.bincount(log.users)
     assert (of_user > 0).mean() > 0.98
-    assert log.ratings is not None
     assert set(np.unique(log.ratings)) <= {1, 2, 3, 4, 5}
     assert np.corrcoef(log.ratings, liked)[0, 1] > 0.5
 
@@ -147,8 +139,8 @@ def agreement(world: World, kind: str, attribute: str) -> float:
     Only pairs of different items count, since no user buys an item twice.
     """
     of_kind = np.array(world.kinds) == kind
-    bought = np.zeros((len(world.kinds), len(world.catalog)))
-    bought[world.interactions.users, world.interactions.items] = 1
+    bought = np.zeros((len(world.kinds), len(world.items)))
+    bought[world.purchases.users, world.purchases.items] = 1
     bought = bought[of_kind]
     count = bought @ np.eye(len(VALUES[attribute]))[world.attributes[attribute]]
     size, popular = bought.sum(axis=1), bought.sum(axis=0)
@@ -179,15 +171,18 @@ def test_tastes_show_where_they_should_and_only_there(
 def test_purchases_are_drawn_from_the_softmax_without_replacement() -> None:
     rng = np.random.default_rng(0)
     affinity, popularity = rng.normal(size=10).astype(np.float32), rng.normal(size=10)
-    log = draw_log(np.tile(affinity, (3000, 1)), popularity, np.zeros(10, dtype=np.int64), interactions=15_000, rng=rng)
+    seasons = np.zeros(10, dtype=np.int64)
+    log = draw_purchases(np.tile(affinity, (3000, 1)), popularity, seasons, interactions=15_000, rng=rng)
     chance = np.exp(1.7 * affinity + popularity)
     drawn = np.concatenate([rng.choice(10, 5, replace=False, p=chance / chance.sum()) for _ in range(3000)])
-    assert log.item_counts(10) / 3000 == pytest.approx(np.bincount(drawn, minlength=10) / 3000, abs=0.04)
+    assert np.bincount(log.items, minlength=10) / 3000 == pytest.approx(
+        np.bincount(drawn, minlength=10) / 3000, abs=0.04
+    )
 
 
 def test_rarely_bought_items_are_found_by_their_attributes_and_not_by_company(world: World) -> None:
-    log, rng = world.interactions, np.random.default_rng(0)
-    held_out = rng.random(len(log)) < 0.2
+    log, rng = world.purchases, np.random.default_rng(0)
+    held_out = rng.random(len(log.users)) < 0.2
     bought, later = np.zeros((2, 800, 500))
     bought[log.users[~held_out], log.items[~held_out]] = 1
     later[log.users[held_out], log.items[held_out]] = 1
@@ -227,34 +222,33 @@ def test_words_always_tell_what_the_image_cannot() -> None:
 
 
 def test_words_mention_looks_as_often_as_asked(world: World) -> None:
-    def share(catalog: Catalog) -> float:
-        said = [text for text in texts(catalog) if text]
+    def share(items: Sequence[Item]) -> float:
+        said = [text for text in texts(items) if text]
         return float(np.mean([bool(LOOK_WORDS.search(text)) for text in said]))
 
-    assert share(world.catalog) == pytest.approx(0.3, abs=0.06)
-    assert share(make_catalog(items=600)) == pytest.approx(0.9, abs=0.04)
-    assert share(make_world(mention_looks=0.0, **SMALL).catalog) == 0
+    assert share(world.items) == pytest.approx(0.3, abs=0.06)
+    assert share(make_pretraining_items(items=600)) == pytest.approx(0.9, abs=0.04)
+    assert share(make_world(mention_looks=0.0, **SMALL).items) == 0
 
 
 def test_words_vary(world: World) -> None:
-    said = [text for text in texts(world.catalog) if text]
+    said = [text for text in texts(world.items) if text]
     assert len(set(said)) == len(said)
 
 
 def test_no_two_images_are_alike(world: World) -> None:
-    shown = [image for image in world.catalog.images if image]
+    shown = [item.image for item in world.items if item.image]
     assert len({image.open().tobytes() for image in shown}) == len(shown)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_second_catalog_has_nothing_of_the_shop(seed: int) -> None:
-    shop, second = make_world(seed=seed).catalog, make_catalog(seed=seed)
+    shop, second = make_world(seed=seed).items, make_pretraining_items(seed=seed)
     assert not set(SHOP_LINES) & set(SECOND_LINES)
     assert len(second) == 2_000
-    assert second.has_image.all()
     assert all(texts(second))
-    assert not set(shop.ids) & set(second.ids)
+    assert not {item.id for item in shop} & {item.id for item in second}
     assert not set(texts(shop)) & set(texts(second))
-    drawn = {image.digest() for image in second.images if image}
+    drawn = {item.image.digest() for item in second if item.image}
     assert len(drawn) == 2_000
-    assert not drawn & {image.digest() for image in shop.images if image}
+    assert not drawn & {item.image.digest() for item in shop if item.image}
