@@ -34,7 +34,7 @@ from lmm4rec.features.live import Live
 from lmm4rec.features.source import FeatureSource, Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.training.lr_schedule import Rates
+from lmm4rec.training.lr_schedule import LearningRateSchedule
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
@@ -127,7 +127,9 @@ def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> d
     setup = time.perf_counter() - began
     if options.get("fill_only"):
         return {"fill_seconds": setup}
-    objective = Ranking(recommender, source, batches=len(sampler), encoder_rates=Rates(learning_rate=1e-5))
+    objective = Ranking(
+        recommender, source, batches=len(sampler), encoder_schedule=LearningRateSchedule(learning_rate=1e-5)
+    )
     clocked = Clocked(sampler, options["batches"], device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

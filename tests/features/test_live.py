@@ -17,7 +17,7 @@ from lmm4rec.core.registry import Registry
 from lmm4rec.core.types import Batch
 from lmm4rec.features.live import Live
 from lmm4rec.nn.losses import contrastive
-from lmm4rec.training.lr_schedule import Rates
+from lmm4rec.training.lr_schedule import LearningRateSchedule
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.trainer import History, Trainer
 
@@ -120,7 +120,9 @@ def test_passes_now_and_then_are_what_autograd_gives_by_hand(every: int) -> None
     expected, its_recommender = by_hand(every, 4)
     vectors = TinyVectors()
     recommender, graph = world(RECOMMENDERS.get("vbpr"), vectors)
-    objective = Ranking(recommender, live(vectors, every=every), batches=4, encoder_rates=Rates(learning_rate=0.01))
+    objective = Ranking(
+        recommender, live(vectors, every=every), batches=4, encoder_schedule=LearningRateSchedule(learning_rate=0.01)
+    )
     assert len(sampler(graph)) == 4
     Trainer(epochs=1, learning_rate=0.02, metric="loss", device="cpu").fit(objective, sampler(graph), dict)
     torch.testing.assert_close(dict(vectors.maps), dict(expected.maps), rtol=1e-4, atol=1e-6)
@@ -134,7 +136,10 @@ def fit(
     recommender, graph = world(RECOMMENDERS.get("vbpr"), vectors)
     batches_ = sampler(graph)
     objective = Ranking(
-        recommender, live(vectors, **options), batches=len(batches_), encoder_rates=Rates(learning_rate=0.01)
+        recommender,
+        live(vectors, **options),
+        batches=len(batches_),
+        encoder_schedule=LearningRateSchedule(learning_rate=0.01),
     )
     scores: list[float] = []
 
@@ -291,7 +296,9 @@ def test_images_and_words_of_a_pass_are_drawn_together() -> None:
 def test_a_recommender_that_ignores_content_is_named_after_one_epoch() -> None:
     vectors = TinyVectors()
     recommender, graph = world(RECOMMENDERS.get("bpr"), vectors)
-    objective = Ranking(recommender, live(vectors), batches=len(sampler(graph)), encoder_rates=Rates())
+    objective = Ranking(
+        recommender, live(vectors), batches=len(sampler(graph)), encoder_schedule=LearningRateSchedule()
+    )
     trainer = Trainer(epochs=9, metric="loss", device="cpu")
     with pytest.raises(TrainingError, match="no gradient has come back to the features in a whole epoch"):
         trainer.fit(objective, sampler(graph), dict)
@@ -304,7 +311,10 @@ def test_every_recommender_trains_an_encoder(name: str, options: dict[str, Any])
     before = {m: weights.detach().clone() for m, weights in vectors.maps.items()}
     recommender, graph = world(RECOMMENDERS.get(name), vectors)
     objective = Ranking(
-        recommender, live(vectors, **options), batches=len(sampler(graph)), encoder_rates=Rates(learning_rate=0.01)
+        recommender,
+        live(vectors, **options),
+        batches=len(sampler(graph)),
+        encoder_schedule=LearningRateSchedule(learning_rate=0.01),
     )
     trainer = Trainer(epochs=2, learning_rate=0.02, metric="loss", device="cpu")
     trainer.fit(objective, sampler(graph), dict)

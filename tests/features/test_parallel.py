@@ -17,7 +17,7 @@ from live_worlds import TinyVectors, live, sampler, start, world
 from lmm4rec.core.registry import Registry
 from lmm4rec.distributed import process_group
 from lmm4rec.features.source import Frozen
-from lmm4rec.training.lr_schedule import Rates
+from lmm4rec.training.lr_schedule import LearningRateSchedule
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.trainer import Trainer
 
@@ -37,13 +37,15 @@ def rows_of(name: str, options: dict[str, Any] | None) -> list[dict[str, float]]
     recommender, graph = world(RECOMMENDERS.get(name), vectors)
     batches = sampler(graph, 61)
     source = Frozen(start(vectors)) if options is None else live(vectors, **options)
-    objective = Ranking(recommender, source, batches=len(batches), encoder_rates=Rates(learning_rate=0.01))
+    objective = Ranking(
+        recommender, source, batches=len(batches), encoder_schedule=LearningRateSchedule(learning_rate=0.01)
+    )
 
     def validate() -> dict[str, float]:
         source.settle()
         with torch.inference_mode():
             spread = float(recommender.embed(source()).scores(torch.arange(5)).std())
-        return {"score": process_group.from_first(spread)}
+        return {"score": process_group.broadcast(spread)}
 
     trainer = Trainer(epochs=2, learning_rate=0.02, metric="score", clip_norm=1.0, device="cpu")
     before = {m: weights.detach().clone() for m, weights in vectors.maps.items()}
@@ -74,9 +76,9 @@ def two_processes(folder: Path) -> list[Any]:
 
 def write(folder: str) -> None:
     """What each of the processes does."""
-    with process_group.joined():
+    with process_group.initialized():
         found = [rows_of(*case) for case in CASES]
-        (Path(folder) / f"{process_group.number()}.json").write_text(json.dumps(found))
+        (Path(folder) / f"{process_group.rank()}.json").write_text(json.dumps(found))
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
 
 def test_one_process_takes_all() -> None:
     rows = torch.arange(5)
-    assert torch.equal(process_group.share(rows), rows)
-    assert process_group.processes() == 1
+    assert torch.equal(process_group.local_rows(rows), rows)
+    assert process_group.world_size() == 1
     assert process_group.is_first()
-    assert process_group.average({"a": 1.5}) == {"a": 1.5}
+    assert process_group.average_values({"a": 1.5}) == {"a": 1.5}

@@ -167,7 +167,7 @@ torch.set_num_threads(1)
 from toys import Toy, toy_items
 from lmm4rec.distributed import process_group
 from lmm4rec.training.finetuning import fit_pairs
-with process_group.joined():
+with process_group.initialized():
     fit_pairs(Toy(), toy_items(41), None, **json.loads(sys.argv[1]))
 """
 
@@ -192,11 +192,11 @@ def test_two_processes_give_the_losses_of_one(monkeypatch: pytest.MonkeyPatch) -
         [sys.executable, "-c", OTHER, json.dumps(OPTIONS)], env={**os.environ, "RANK": "1", "PYTHONPATH": path}
     )
     shared = Toy()
-    with process_group.joined():
-        assert process_group.processes() == 2
+    with process_group.initialized():
+        assert process_group.world_size() == 2
         two = fit_pairs(shared, toy_items(41), None, **OPTIONS)
     assert other.wait(30) == 0
-    assert process_group.processes() == 1
+    assert process_group.world_size() == 1
     for mine, theirs in zip(one.rows, two.rows, strict=True):
         assert theirs == pytest.approx(mine, rel=1e-4)
     assert total(shared) == pytest.approx(total(encoder), rel=1e-5)

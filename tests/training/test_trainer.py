@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lmm4rec.core.errors import CheckpointError, TrainingError
-from lmm4rec.training.lr_schedule import Rates
-from lmm4rec.training.objective import Group, Objective
+from lmm4rec.training.lr_schedule import LearningRateSchedule
+from lmm4rec.training.objective import Objective, ParameterGroup
 from lmm4rec.training.trainer import History, Trainer
 
 
@@ -186,8 +186,12 @@ def test_clipping_bounds_the_step() -> None:
 class Apart(Line):
     """The offset has rates of its own, and waits for two epochs."""
 
-    def groups(self) -> tuple[Group, ...]:
-        return (Group("offset", (self.offset,), Rates(learning_rate=0.5, schedule="linear", warmup=0.5), 2),)
+    def groups(self) -> tuple[ParameterGroup, ...]:
+        return (
+            ParameterGroup(
+                "offset", (self.offset,), LearningRateSchedule(learning_rate=0.5, schedule="linear", warmup=0.5), 2
+            ),
+        )
 
     def losses(self, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         waiting = self.offset.detach() == 0 and self.steps < 8

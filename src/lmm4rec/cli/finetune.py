@@ -32,9 +32,9 @@ def finetune_conf(conf: Path, settings: Sequence[str], out: Path | None, *, dry_
         raise ConfigError(f"{out} is there already: name a folder that is not, or remove it")
     bench, options = Workbench(), plan.tables["features"]["finetune"]
     catalog = bench.dataset(plan).catalog
-    with process_group.joined():
+    with process_group.initialized():
         talks = process_group.is_first()
-        with process_group.first_alone():
+        with process_group.first_process_first():
             encoder = make_encoder(plan.tables["encoder"], catalog)
         if dry_run:
             if talks:
@@ -43,7 +43,7 @@ def finetune_conf(conf: Path, settings: Sequence[str], out: Path | None, *, dry_
         folder = tuned_folder(encoder, catalog, options)
     if not talks:
         return
-    with process_group.alone():
+    with process_group.single_process():
         content = bench.content(plan, catalog)
     _print_gain(read_json(folder / TRAINING), content.alignment, plan.encoder)
     if out is not None:

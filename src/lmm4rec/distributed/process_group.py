@@ -1,4 +1,4 @@
-"""Several processes that train one model: what each takes over, and how their parts add up. One alone takes all."""
+"""Data parallelism over the processes that torchrun started; a single process is a group of one."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ from torch import Tensor, nn
 
 from lmm4rec.core.progress import quiet
 
-_ALONE = ContextVar("lmm4rec_alone", default=False)  # within `alone` nobody is waited for
-_PATIENCE = timedelta(days=1)  # a process that waits for another is not stuck: that one may be training
+_SINGLE = ContextVar("lmm4rec_single_process", default=False)
+_TIMEOUT = timedelta(days=1)  # the others wait at a barrier while the first process encodes or validates
 
 
-def processes() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _ALONE.get() else 1
+def world_size() -> int:
+    """The number of processes in the group; 1 within `single_process`."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _SINGLE.get() else 1
 
 
-def number() -> int:
-    """Which of them this one is, from 0."""
-    return dist.get_rank() if processes() > 1 else 0
+def rank() -> int:
+    """The number of this process in the group, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files and talks."""
-    return number() == 0
+    """Whether this is process 0, the one that writes files and logs."""
+    return rank() == 0
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Join the processes that torchrun started together with this one; a process on its own stays so."""
-    if _ALONE.get() or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+def initialized() -> Iterator[None]:
+    """A context with the process group of torchrun's `WORLD_SIZE`; progress is shown by the first process only.
+
+    Without torchrun, or within another such context, nothing changes.
+    """
+    if _SINGLE.get() or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
     try:
         with nullcontext() if dist.get_rank() == 0 else quiet():
             yield
@@ -53,62 +56,64 @@ def joined() -> Iterator[None]:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """This process does the block as if it were the only one: nothing in it waits for others."""
-    before = _ALONE.set(True)
+def single_process() -> Iterator[None]:
+    """A context in which this process is a group of its own: nothing in it communicates."""
+    before = _SINGLE.set(True)
     try:
         yield
     finally:
-        _ALONE.reset(before)
+        _SINGLE.reset(before)
 
 
 @contextmanager
-def first_alone() -> Iterator[None]:
-    """The first process does the block as if alone, then all others do so: they find what it has left in a cache."""
+def first_process_first() -> Iterator[None]:
+    """A context that the first process runs through before the others, each as a `single_process`.
+
+    What the first process leaves in a cache on disk the others then read.
+    """
     first = is_first()
     if not first:
-        wait()
-    with alone():
+        barrier()
+    with single_process():
         yield
     if first:
-        wait()
+        barrier()
 
 
-def wait() -> None:
-    """Go on when all processes have come here."""
-    if processes() > 1:
+def barrier() -> None:
+    """A point at which each process waits until all have reached it."""
+    if world_size() > 1:
         dist.barrier()
 
 
-def from_first(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """The first process's plain value, in every process."""
-    if processes() == 1:
+    if world_size() == 1:
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
-def share(rows: Shaped[Tensor, " rows *rest"]) -> Shaped[Tensor, " own *rest"]:
-    """This process's part of the rows: one run of them, of the same length in all processes or one longer."""
-    return torch.tensor_split(rows, processes())[number()]
+def local_rows(rows: Shaped[Tensor, " rows *rest"]) -> Shaped[Tensor, " own *rest"]:
+    """This process's rows: a contiguous part, of the same length in all processes or one row longer."""
+    return torch.tensor_split(rows, world_size())[rank()]
 
 
-def gather(own: Float[Tensor, "own dim"], rows: int) -> Float[Tensor, "rows dim"]:
-    """The vectors of all processes' shares of `rows` rows, in order, in every process.
+def all_gather(own: Float[Tensor, "own dim"], rows: int) -> Float[Tensor, "rows dim"]:
+    """The vectors of all `rows` rows, in order, in every process; `own` are those of this process's `local_rows`.
 
-    Gradient flows back: each process's vectors get the sum of what all processes' losses have for them. A loss that
-    all compute alike so gives each as many times its gradient as there are processes; `average_gradients` takes that
-    back.
+    The gradient of `own` is the sum of the gradients that all processes' losses have for it. A loss that all processes
+    compute alike thus gives it `world_size()` times, which the mean of `average_gradients` cancels.
     """
-    return own if processes() == 1 else cast(Tensor, _Gather.apply(own, rows))  # type: ignore[no-untyped-call]
+    return own if world_size() == 1 else cast(Tensor, _Gather.apply(own, rows))  # type: ignore[no-untyped-call]
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, rows: int) -> Tensor:
-        counts = [len(part) for part in torch.tensor_split(torch.empty(rows), processes())]
-        ctx.start, ctx.count = sum(counts[: number()]), counts[number()]
+        counts = [len(part) for part in torch.tensor_split(torch.empty(rows), world_size())]
+        ctx.start, ctx.count = sum(counts[: rank()]), counts[rank()]
         padded = own.new_zeros(max(counts), *own.shape[1:])
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in counts]
@@ -123,35 +128,35 @@ class _Gather(torch.autograd.Function):
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Give every process the mean of all processes' gradients; a parameter without one in all of them keeps none."""
-    if processes() == 1:
+    """Replace each parameter's gradient by its mean over all processes; one that no process has stays None."""
+    if world_size() == 1:
         return
-    wanted = [parameter for parameter in parameters if parameter.requires_grad]
-    has = torch.tensor([parameter.grad is not None for parameter in wanted], dtype=torch.int32)
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    has = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.int32)
     dist.all_reduce(has, op=dist.ReduceOp.MAX)
-    chosen = [parameter for parameter, flag in zip(wanted, has.tolist(), strict=True) if flag]
-    if not chosen:
+    with_gradient = [parameter for parameter, flag in zip(trained, has.tolist(), strict=True) if flag]
+    if not with_gradient:
         return
-    gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in chosen]
+    gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in with_gradient]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    flat /= processes()
-    for parameter, part in zip(chosen, torch.split(flat, [one.numel() for one in chosen]), strict=True):
+    flat /= world_size()
+    for parameter, part in zip(with_gradient, torch.split(flat, [one.numel() for one in with_gradient]), strict=True):
         parameter.grad = part.view_as(parameter)
 
 
-def average(values: Mapping[str, float]) -> dict[str, float]:
+def average_values(values: Mapping[str, float]) -> dict[str, float]:
     """The mean over all processes of each named number."""
-    if processes() == 1:
+    if world_size() == 1:
         return dict(values)
     total = torch.tensor(list(values.values()), dtype=torch.float64)
     dist.all_reduce(total)
-    return dict(zip(values, (total / processes()).tolist(), strict=True))
+    return dict(zip(values, (total / world_size()).tolist(), strict=True))
 
 
-def synchronize(generator: torch.Generator) -> None:
-    """Let the generator go on from where the first process's stands: what a loss draws depends on its share."""
-    if processes() > 1:
+def synchronize_generator(generator: torch.Generator) -> None:
+    """Set the generator to the state of the first process's: what a loss draws depends on the process's rows."""
+    if world_size() > 1:
         state = generator.get_state()
         dist.broadcast(state, src=0)
         generator.set_state(state)

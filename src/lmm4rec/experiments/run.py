@@ -58,11 +58,11 @@ def run(
     """
     plan = make_plan(load_spec(conf, overrides))
     bench = workbench or Workbench()
-    with process_group.joined():
+    with process_group.initialized():
         first = process_group.is_first()
         path = open_folder(plan, Path(out) if out else None, resume=resume).path if first else None
-        folder = RunFolder(process_group.from_first(path))
-        if not process_group.from_first(folder.is_finished):
+        folder = RunFolder(process_group.broadcast(path))
+        if not process_group.broadcast(folder.is_finished):
             _carry_out(plan, folder, bench)
         result = Result(folder, plan, read_json(folder.metrics))
         if first and not folder.report.exists():
@@ -75,7 +75,7 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench) -> None:
     cost = Cost()
     with cost.phase("data"):
         split = bench.split(plan)
-    with cost.phase("encode"), process_group.first_alone():  # the others then find the features in the store
+    with cost.phase("encode"), process_group.first_process_first():  # the others then find the features in the store
         content = bench.content(plan, split.dataset.catalog)
     if process_group.is_first():
         write_json(folder.environment, environment())
@@ -87,7 +87,7 @@ def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench) -> None:
         history = train(plan, folder, objective, split, cost)
     if process_group.is_first():
         _conclude(plan, folder, bench, content, objective, history, cost)
-    process_group.wait()
+    process_group.barrier()
 
 
 def _conclude(
@@ -136,7 +136,7 @@ def make_objective(plan: Plan, split: Split, content: Content, recommender: Reco
     sampler = make_sampler(plan, split)
     if process_group.is_first():
         _tell_estimate(plan, live, sampler)
-    return Ranking(recommender, live, batches=len(sampler), encoder_rates=rates)
+    return Ranking(recommender, live, batches=len(sampler), encoder_schedule=rates)
 
 
 def _tell_estimate(plan: Plan, live: Live, sampler: TripleSampler) -> None:
@@ -195,7 +195,7 @@ def train(
                 means = None
                 if process_group.is_first():
                     means = _measure(plan, evaluator, recommender.embed(source()), split, "valid").mean
-            return process_group.from_first(means)
+            return process_group.broadcast(means)
 
     wanted = plan.arguments("train", curves)
     own: list[Listener] = []

@@ -214,9 +214,9 @@ class Live(FeatureSource):
 
     def _encode(self, rows: Int[Tensor, " chosen"], generator: torch.Generator) -> dict[Modality, Tensor]:
         """The rows' vectors, each process encoding its share of them; dropout draws from the generator."""
-        shared = len(rows) >= process_group.processes()  # else each process encodes all of them
-        own = process_group.share(rows) if shared else rows
-        seed = int(torch.randint(2**62, (), generator=generator)) + (process_group.number() if shared else 0)
+        shared = len(rows) >= process_group.world_size()  # else each process encodes all of them
+        own = process_group.local_rows(rows) if shared else rows
+        seed = int(torch.randint(2**62, (), generator=generator)) + (process_group.rank() if shared else 0)
         fitting = self._chunk()
         pieces = torch.split(own, fitting if own.is_cuda else min(fitting, _CPU_PIECE))
         with seeded(rows.device, seed), self._autocast():
@@ -230,14 +230,14 @@ class Live(FeatureSource):
     def _joined(self, parts: list[dict[Modality, Tensor]], modality: Modality, shared: int) -> Tensor:
         """One modality of the pieces; where `shared` rows are over all processes, that of all of these."""
         own = torch.cat([part[modality].float() for part in parts])
-        return process_group.gather(own, shared) if shared else own
+        return process_group.all_gather(own, shared) if shared else own
 
     def _refresh(self) -> None:
         """Encode all items, each process its share, without gradient and in evaluation mode."""
         if not self.stale:
             return
         size, items = min(256, 4 * self._chunk()), self.vectors.n_items
-        own = process_group.share(torch.arange(items, device=self.stale.device))
+        own = process_group.local_rows(torch.arange(items, device=self.stale.device))
         with in_mode(self.vectors, training=False), torch.no_grad(), self._autocast():
             pieces = torch.split(own, size)
             parts = [self.vectors(piece) for piece in pieces]

@@ -55,11 +55,11 @@ class Contrastive(Objective):
         # changes are drawn for the whole batch, so that any number of processes sees the same
         device = next(self.parameters()).device
         inputs = self._own(self.augment(self.pairs.of(batch, torch.device("cpu")), self.noise), device)
-        with self.passes.seeded(_seed(self.noise) + process_group.number(), device):
+        with self.passes.seeded(_seed(self.noise) + process_group.rank(), device):
             vectors = self._vectors(inputs)
             terms = {}
             for index, (space, weight) in enumerate(self.weights.items()):
-                image, text = (process_group.gather(side, len(batch)) for side in vectors[space])
+                image, text = (process_group.all_gather(side, len(batch)) for side in vectors[space])
                 name = f"contrastive_{space}" if index else "contrastive"
                 terms[name] = weight * contrastive(image, text, scale_of(self.encoder, space))
             if self.matching_weight:
@@ -74,7 +74,7 @@ class Contrastive(Objective):
         return image, text
 
     def _own(self, inputs: Inputs, device: torch.device) -> Inputs:
-        return Inputs(*(None if values is None else process_group.share(values).to(device) for values in inputs))
+        return Inputs(*(None if values is None else process_group.local_rows(values).to(device) for values in inputs))
 
     def _vectors(self, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:
         def flat(part: Inputs) -> tuple[Tensor, ...]:

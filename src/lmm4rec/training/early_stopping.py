@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Stopping:
+class EarlyStopping:
     """Keeps the best value seen and counts evaluations since; higher is better, strictly."""
 
     metric: str

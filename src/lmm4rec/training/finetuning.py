@@ -105,7 +105,7 @@ def fit_pairs(
         with torch.inference_mode():
             blocks = [objective.vectors(rows) for rows in torch.split(held_out, min(chunk or _LOOK, _LOOK))]
         image, text = (torch.cat(side) for side in zip(*blocks, strict=True))
-        return process_group.from_first(retrieval_recall(image, text))
+        return process_group.broadcast(retrieval_recall(image, text))
 
     trainer = Trainer(
         epochs=epochs, optimizer="adamw", learning_rate=learning_rate, weight_decay=weight_decay, schedule="cosine",

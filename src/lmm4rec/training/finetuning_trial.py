@@ -63,7 +63,7 @@ def try_pairs(encoder: Encoder, items: Sequence[Item], options: Mapping[str, Any
     )  # fmt: skip
     objective.to(device)
     rows = torch.arange(len(few))
-    with _unchanged(encoder), process_group.alone():
+    with _unchanged(encoder), process_group.single_process():
         objective.train()
         with objective.passes.attached(checkpointing=given["checkpointing"]):
             train_s = _seconds(lambda: _step(objective, rows), device)

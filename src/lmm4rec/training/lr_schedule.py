@@ -10,7 +10,7 @@ from lmm4rec.core.types import Fraction, NonNegativeFloat, PositiveFloat
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rates:
+class LearningRateSchedule:
     """The learning rate at its height, its warm-up (a share of all steps) and its schedule, and the decay."""
 
     learning_rate: PositiveFloat = 1e-5

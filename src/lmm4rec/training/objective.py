@@ -15,16 +15,16 @@ from lmm4rec.core.types import Batch
 from lmm4rec.distributed import process_group
 from lmm4rec.features.source import FeatureSource
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.training.lr_schedule import Rates
+from lmm4rec.training.lr_schedule import LearningRateSchedule
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Weights that learn at rates of their own, from some epoch on."""
 
     name: str
     parameters: tuple[nn.Parameter, ...]
-    rates: Rates
+    schedule: LearningRateSchedule
     warm_start: int = 0  # epochs before the first step
 
 
@@ -47,7 +47,7 @@ class Objective(nn.Module, ABC):
     def begin_epoch(self, generator: torch.Generator) -> None:
         """What is done once before an epoch's batches."""
 
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[ParameterGroup, ...]:
         """The parameters that do not train at the trainer's own rates."""
         return ()
 
@@ -75,19 +75,24 @@ class Ranking(Objective):
     """
 
     def __init__(
-        self, recommender: Recommender, source: FeatureSource, *, batches: int = 0, encoder_rates: Rates | None = None
+        self,
+        recommender: Recommender,
+        source: FeatureSource,
+        *,
+        batches: int = 0,
+        encoder_schedule: LearningRateSchedule | None = None,
     ) -> None:
         """A source in training needs the number of `batches` in an epoch, and the rates of what trains in it."""
         super().__init__()
         self.recommender, self.source = recommender, source
-        self.batches, self.encoder_rates = batches, encoder_rates
+        self.batches, self.encoder_schedule = batches, encoder_schedule
 
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[ParameterGroup, ...]:
         """`encoder`, where the source trains."""
         weights = tuple(weight for weight in self.source.parameters() if weight.requires_grad)
-        if not weights or self.encoder_rates is None:
+        if not weights or self.encoder_schedule is None:
             return ()
-        return (Group("encoder", weights, self.encoder_rates, self.source.warm_start),)
+        return (ParameterGroup("encoder", weights, self.encoder_schedule, self.source.warm_start),)
 
     def begin_epoch(self, generator: torch.Generator) -> None:
         """Let source and recommender rebuild what they rebuild."""
@@ -117,7 +122,7 @@ class Ranking(Objective):
 
 def _part(batch: Batch) -> tuple[Batch, float]:
     """This process's rows, and what their mean counts in the mean over processes; all rows where these are too few."""
-    if len(batch.users) < process_group.processes():
+    if len(batch.users) < process_group.world_size():
         return batch, 1.0
-    own = Batch(*(process_group.share(column) for column in batch))
-    return own, len(own.users) * process_group.processes() / len(batch.users)
+    own = Batch(*(process_group.local_rows(column) for column in batch))
+    return own, len(own.users) * process_group.world_size() / len(batch.users)

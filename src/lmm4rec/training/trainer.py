@@ -18,9 +18,9 @@ from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, Posit
 from lmm4rec.distributed import process_group
 from lmm4rec.nn.tables import sparse_gradients
 from lmm4rec.training import state as states
-from lmm4rec.training.early_stopping import Stopping
-from lmm4rec.training.lr_schedule import Rates
-from lmm4rec.training.objective import Batches, Group, Objective
+from lmm4rec.training.early_stopping import EarlyStopping
+from lmm4rec.training.lr_schedule import LearningRateSchedule
+from lmm4rec.training.objective import Batches, Objective, ParameterGroup
 from lmm4rec.training.optim.adam import Adam
 
 Row = Mapping[str, float | int]
@@ -63,7 +63,9 @@ class Trainer:
     ) -> None:
         """`warmup` is the share of all steps; `clip_norm` 0 clips nothing; `patience` 0 never stops early."""
         self.epochs, self.optimizer, self.clip_norm = epochs, optimizer, clip_norm
-        self.rates = Rates(learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, warmup=warmup)
+        self.schedule = LearningRateSchedule(
+            learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, warmup=warmup
+        )
         self.metric, self.evaluate_every, self.patience = metric, evaluate_every, patience
         self.checkpoint_every_s, self.seed = checkpoint_every_s, seed
         self.device = choose_device(device)
@@ -90,7 +92,7 @@ class Trainer:
         objective.to(self.device)
         generator = torch.Generator().manual_seed(self.seed)
         optimizer = self._make_optimizer(objective)
-        stopping = Stopping(self.metric, self.patience)
+        stopping = EarlyStopping(self.metric, self.patience)
         history, best = History(), dict[str, Tensor]()
         if state_file is not None and state_file.exists():
             best = _restore(states.load(state_file), state_file, objective, optimizer, generator, stopping, history)
@@ -160,23 +162,23 @@ class Trainer:
             self._check_gradient(objective, terms, epoch, step)
             optimizer.step()
             objective.after_step()
-            process_group.synchronize(generator)
+            process_group.synchronize_generator(generator)
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0.0) + float(term.detach())
             bar.update()
         optimizer.settle()
-        totals = process_group.average(totals)
+        totals = process_group.average_values(totals)
         means = {f"loss.{name}": total / len(batches) for name, total in totals.items()}
         shown = {name.removeprefix("loss."): f"{value:.4f}" for name, value in means.items()}
         bar.set_postfix(epoch=epoch, **shown, refresh=False)
         return {"epoch": epoch, **rates, "loss": sum(means.values()), **means}
 
-    def _groups(self, objective: Objective) -> list[Group]:
+    def _groups(self, objective: Objective) -> list[ParameterGroup]:
         """All that trains: first what learns at the trainer's own rates, named "", then the objective's groups."""
         special = [group for group in objective.groups() if group.parameters]
         apart = {id(weight) for group in special for weight in group.parameters}
         rest = [weight for weight in objective.parameters() if weight.requires_grad and id(weight) not in apart]
-        return [Group("", tuple(rest), self.rates), *special] if rest else special
+        return [ParameterGroup("", tuple(rest), self.schedule), *special] if rest else special
 
     def _check_gradient(self, objective: Objective, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
         """Refuse a gradient that is not finite, by one norm over all of it; clip it where that is asked for."""
@@ -196,19 +198,21 @@ class Trainer:
         options = [
             {
                 "params": list(group.parameters),
-                "lr": group.rates.learning_rate,
-                "weight_decay": group.rates.weight_decay,
+                "lr": group.schedule.learning_rate,
+                "weight_decay": group.schedule.weight_decay,
             }
             for group in groups
         ]
         return Adam(options, decoupled=self.optimizer == "adamw")
 
-    def _set_rates(self, optimizer: Adam, groups: Sequence[Group], step: int, batches: int) -> dict[str, float]:
+    def _set_rates(
+        self, optimizer: Adam, groups: Sequence[ParameterGroup], step: int, batches: int
+    ) -> dict[str, float]:
         """Set each group's learning rate for a step; they are given by "learning_rate" and the group's name."""
         rates = {}
         for group, options in zip(groups, optimizer.param_groups, strict=True):
             before = group.warm_start * batches
-            rate = 0.0 if step < before else group.rates.at(step - before, self.epochs * batches - before)
+            rate = 0.0 if step < before else group.schedule.at(step - before, self.epochs * batches - before)
             options["lr"] = rate
             rates[f"learning_rate.{group.name}".removesuffix(".")] = rate
         return rates
@@ -264,7 +268,7 @@ def _save(
     best: Mapping[str, Tensor],
     optimizer: Adam,
     generator: torch.Generator,
-    stopping: Stopping,
+    stopping: EarlyStopping,
     history: History,
 ) -> None:
     facts = {"history": asdict(history), "stopping": asdict(stopping)}
@@ -278,7 +282,7 @@ def _restore(
     objective: Objective,
     optimizer: Adam,
     generator: torch.Generator,
-    stopping: Stopping,
+    stopping: EarlyStopping,
     history: History,
 ) -> dict[str, Tensor]:
     try:

@@ -119,6 +119,6 @@ def cached_top(adapter: Adapter, options: Mapping[str, Any]) -> int | None:
 
 
 def _filled(cache: StatesCache) -> StatesCache:
-    with process_group.first_alone():  # the other processes then find it filled
+    with process_group.first_process_first():  # the other processes then find it filled
         cache.fill()
     return cache

@@ -18,15 +18,15 @@ from lmm4rec.features.item_vectors import ItemVectors
 from lmm4rec.features.live import Live
 from lmm4rec.features.state_cache import StatesCache
 from lmm4rec.features.whole_encoder import EncodedItems
-from lmm4rec.training.lr_schedule import Rates
+from lmm4rec.training.lr_schedule import LearningRateSchedule
 
 
 def options_of(adapter: Adapter) -> tuple[Callable[..., Any], ...]:
     """The components whose keyword arguments are the keys of [features.end2end]."""
-    return (Rates, Live, ADAPTERS[adapter])
+    return (LearningRateSchedule, Live, ADAPTERS[adapter])
 
 
-def make_live(encoder: Encoder, catalog: Catalog, features: Features, plan: Any) -> tuple[Live, Rates]:
+def make_live(encoder: Encoder, catalog: Catalog, features: Features, plan: Any) -> tuple[Live, LearningRateSchedule]:
     """The live source of a plan, which begins at the given features, and the rates at which it trains.
 
     Raises:
@@ -38,7 +38,7 @@ def make_live(encoder: Encoder, catalog: Catalog, features: Features, plan: Any)
     rates, live, own = (plan.arguments("features.end2end", component) for component in options_of(adapter))
     encoding = plan.arguments("features", StatesCache)
     vectors = make_item_vectors(encoder, catalog, adapter, encoding, **own)
-    return Live(vectors, features, **live), Rates(**rates)
+    return Live(vectors, features, **live), LearningRateSchedule(**rates)
 
 
 def save_item_vectors(vectors: ItemVectors, folder: Path) -> None:

@@ -106,9 +106,9 @@ def tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any])
         write_json(beside / TRAINING, record)
         state.unlink(missing_ok=True)
 
-    with process_group.joined():
+    with process_group.initialized():
         made = _made(folder, make, kept=process_group.is_first())
-        process_group.wait()
+        process_group.barrier()
     if not is_quiet():
         logging.getLogger(__name__).info("the tuned encoder is in %s", made)
     return made

@@ -143,4 +143,4 @@ class Adam:
 def _pays(weight: nn.Parameter, rows: Int[Tensor, " rows"]) -> bool:
     """Whether to step the rows alone is faster: not on a GPU, nor where several processes add up whole gradients."""
     large = len(weight) > _WORTH * len(rows)
-    return large and weight.device.type == "cpu" and process_group.processes() == 1
+    return large and weight.device.type == "cpu" and process_group.world_size() == 1
