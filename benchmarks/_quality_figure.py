@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lmm4rec.core.files import atomic
-from lmm4rec.experiments.summary.look import COLORS, GRAY, Drawn, settings
+from lmm4rec.experiments.report.figure_style import COLORS, GRAY, Drawn, settings
 
 PLAIN = ("Popular", "ItemKNN", "BPR", "LightGCN")  # they see no content
 

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from lmm4rec.core.errors import DataError, ImageError
-from lmm4rec.experiments.report import curves, words
-from lmm4rec.experiments.report.images import album
+from lmm4rec.experiments.report import curves
+from lmm4rec.experiments.report import number_formats as words
 from lmm4rec.experiments.report.page import render, write_report
+from lmm4rec.experiments.report.thumbnails import album
 from lmm4rec.experiments.report.view import Card, Person, ReportView, RunView
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"

@@ -21,16 +21,16 @@ import lmm4rec.experiments.study.stages as stages_module
 from lmm4rec.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from lmm4rec.core.files import read_json
 from lmm4rec.evaluation.significance import compare, mean_over_seeds
+from lmm4rec.experiments.report.collect import Cell, collect, panels_of
+from lmm4rec.experiments.report.design_comparisons import against_reference, along_axes
+from lmm4rec.experiments.report.study_report import write_study_report
+from lmm4rec.experiments.report.study_tables import Entry, Grid, latex, markdown
 from lmm4rec.experiments.reproduce import reproduce
 from lmm4rec.experiments.study.cells import make_cells
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.spec import load_study
 from lmm4rec.experiments.study.status import Estimates, states
 from lmm4rec.experiments.study.study import StudyResult, study
-from lmm4rec.experiments.summary.collect import Cell, collect, panels_of
-from lmm4rec.experiments.summary.findings import against_reference, along_axes
-from lmm4rec.experiments.summary.tables import Entry, Grid, latex, markdown
-from lmm4rec.experiments.summary.write import write_summary
 from lmm4rec.serving.bundle import Bundle
 from worlds import write_camps
 
@@ -217,7 +217,7 @@ def test_a_probe_computes_with_the_threads_of_a_run(conf: Conf, monkeypatch: pyt
 
 def test_the_report_says_what_the_runs_say(done: StudyResult, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    page = write_summary([done.folder.path], tmp_path / "report").read_text(encoding="utf-8")
+    page = write_study_report([done.folder.path], tmp_path / "report").read_text(encoding="utf-8")
     names = {str(path.relative_to(tmp_path / "report")) for path in (tmp_path / "report").rglob("*.*")}
     assert {"card.md", "report.html", "tables/results.tex", "tables/tests.md", "data/cells.csv"} <= names
     assert {"figures/quality_by_modalities.png", "figures/learning_curves.svg", "figures/seeds.png"} <= names
@@ -255,7 +255,7 @@ def test_comparisons_are_those_of_the_users_values(done: StudyResult) -> None:
 
 def test_a_reference_that_is_not_there_is_named(done: StudyResult, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the reference 'Populer' is no design of camps\. Did you mean 'popular'"):
-        write_summary([done.folder.path], tmp_path, reference="Populer")
+        write_study_report([done.folder.path], tmp_path, reference="Populer")
 
 
 def test_any_runs_can_be_reported_on(done: StudyResult, tmp_path: Path) -> None:
@@ -351,7 +351,9 @@ def test_killed_twice_with_two_workers_it_ends_with_the_same_tables(conf: Conf, 
         first, second = (read_json(StudyFolder(f).cell(name).metrics) for f in (whole, killed))
         assert first["test"] == second["test"]
         assert first["valid"] == second["valid"]
-    tables = [_numbers_of(write_summary([folder], tmp_path / f"report-{folder.name}")) for folder in (whole, killed)]
+    tables = [
+        _numbers_of(write_study_report([folder], tmp_path / f"report-{folder.name}")) for folder in (whole, killed)
+    ]
     assert tables[0] == tables[1]
 
 

@@ -11,7 +11,8 @@ from rich.table import Table
 from lmm4rec.cli.commands import console, overrides
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.demo import program
-from lmm4rec.experiments.report.words import metric_name, seconds
+from lmm4rec.experiments.report.number_formats import metric_name, seconds
+from lmm4rec.experiments.report.study_report import write_study_report
 from lmm4rec.experiments.reproduce import reproduce
 from lmm4rec.experiments.search.tune import split_conf, tune
 from lmm4rec.experiments.study.cells import make_cells
@@ -19,7 +20,6 @@ from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.spec import load_study
 from lmm4rec.experiments.study.status import Estimates, State, states
 from lmm4rec.experiments.study.study import study, worker_count
-from lmm4rec.experiments.summary.write import write_summary
 
 _COLORS = {"done": "green", "failed": "red", "running": "yellow", "waiting": "dim"}
 
@@ -110,7 +110,7 @@ def tune_conf(conf: Path, settings: Sequence[str], out: Path | None) -> None:
 def report(folders: Sequence[Path], out: Path | None, against: str) -> None:
     """`lmm4rec report`."""
     place = out or (folders[0] / "report" if len(folders) == 1 else Path("runs") / "report")
-    page = write_summary(folders, place, reference=against)
+    page = write_study_report(folders, place, reference=against)
     console.print((place / "tables" / "results.md").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
     console.print(f"report   {page}")
     console.print(f"tables   {place / 'tables'}  figures {place / 'figures'}  data {place / 'data'}", soft_wrap=True)

@@ -10,8 +10,7 @@ from typing import Any
 from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.conf.spec import Table
 from lmm4rec.experiments.folder import RunFolder
-from lmm4rec.experiments.report.examples import report_view
-from lmm4rec.experiments.report.page import write_report
+from lmm4rec.experiments.report.run_report import write_run_report
 from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.run import run
 
@@ -37,8 +36,8 @@ def compare(entries: Sequence[Entry], out: Path, *, title: str, next_steps: Sequ
         begun = RunFolder(folder).experiment.exists()
         results.append(run(entry.conf, entry.overrides, out=folder, resume=begun, workbench=bench))
     labels = [entry.label for entry in entries]
-    view = report_view(results, labels, bench.split(results[0].plan), title=title, next_steps=next_steps)
-    write_report(out / "report.html", view)
+    split = bench.split(results[0].plan)
+    write_run_report(out / "report.html", results, labels, split, title=title, next_steps=next_steps)
     return results
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.experiments.environment import environment
+from lmm4rec.experiments.report.collect import read_result
 from lmm4rec.experiments.run import run
-from lmm4rec.experiments.summary.collect import read_result
 
 TOLERANCE = 1e-6  # of metrics, all of which lie between 0 and 1
 

@@ -28,8 +28,7 @@ from lmm4rec.experiments.environment import Cost, environment
 from lmm4rec.experiments.estimate.end2end import estimate_training
 from lmm4rec.experiments.folder import RunFolder, open_folder
 from lmm4rec.experiments.plan import RECOMMENDERS, Plan, make_plan
-from lmm4rec.experiments.report.examples import report_view
-from lmm4rec.experiments.report.page import write_report
+from lmm4rec.experiments.report.run_report import write_run_report
 from lmm4rec.experiments.result import Result
 from lmm4rec.features.live import Live
 from lmm4rec.features.source import FeatureSource, Frozen
@@ -66,8 +65,7 @@ def run(
             _carry_out(plan, folder, bench)
         result = Result(folder, plan, read_json(folder.metrics))
         if first and not folder.report.exists():
-            view = report_view([result], [plan.recommender], bench.split(plan), title=plan.title)
-            write_report(folder.report, view)
+            write_run_report(folder.report, [result], [plan.recommender], bench.split(plan), title=plan.title)
     return result
 
 

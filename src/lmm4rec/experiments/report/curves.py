@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lmm4rec.experiments.report import words
+from lmm4rec.experiments.report import number_formats as words
 from lmm4rec.experiments.report.view import RunView
 
 WIDTH, HEIGHT = 460.0, 300.0

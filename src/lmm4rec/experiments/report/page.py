@@ -12,8 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lmm4rec.core.files import write_text
-from lmm4rec.experiments.report import curves, tables, words
-from lmm4rec.experiments.report.images import album, tint
+from lmm4rec.experiments.report import curves, tables
+from lmm4rec.experiments.report import number_formats as words
+from lmm4rec.experiments.report.thumbnails import album, tint
 from lmm4rec.experiments.report.view import Card, ReportView
 
 _PACKAGE = "lmm4rec.experiments.report"
@@ -27,10 +28,10 @@ def write_report(path: Path, view: ReportView) -> None:
 def render(view: ReportView) -> str:
     """The report as an HTML page that holds all it shows: images, figures, style and script."""
     runs = sorted(view.runs, key=lambda run: run.test[view.metric], reverse=True)
-    script = _text("page.js")
+    script = _text("sort_tables.js")
     return (
         _environment()
-        .get_template("page.html.jinja")
+        .get_template("run.html.jinja")
         .render(
             view=view,
             runs=runs,

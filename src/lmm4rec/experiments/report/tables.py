@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lmm4rec.experiments.report import words
+from lmm4rec.experiments.report import number_formats as words
 from lmm4rec.experiments.report.view import Figures, RunView
 
 

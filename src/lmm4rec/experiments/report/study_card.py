@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Mapping
 
 from lmm4rec.core.files import read_json
-from lmm4rec.experiments.report import words
-from lmm4rec.experiments.summary.collect import Collection
-from lmm4rec.experiments.summary.findings import by_validation
-from lmm4rec.experiments.summary.tables import seeds_of
+from lmm4rec.experiments.report import number_formats as words
+from lmm4rec.experiments.report.collect import Collection
+from lmm4rec.experiments.report.design_comparisons import by_validation
+from lmm4rec.experiments.report.study_tables import seeds_of
 
 
 def card(collection: Collection) -> dict[str, str]:

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lmm4rec.experiments.report import words
-from lmm4rec.experiments.report.images import album, tint
+from lmm4rec.experiments.report import number_formats as words
+from lmm4rec.experiments.report.figure_style import Drawn
+from lmm4rec.experiments.report.study_tables import Grid
+from lmm4rec.experiments.report.thumbnails import album, tint
 from lmm4rec.experiments.report.view import Card, Person
-from lmm4rec.experiments.summary.look import Drawn
-from lmm4rec.experiments.summary.tables import Grid
 
-_REPORT, _SUMMARY = "lmm4rec.experiments.report", "lmm4rec.experiments.summary"
+_PACKAGE = "lmm4rec.experiments.report"
 
 
 @dataclass(frozen=True)
@@ -57,27 +57,27 @@ def shown(figure: Drawn) -> Shown:
 def render(page: Page) -> str:
     """The HTML."""
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(_SUMMARY, ""), PackageLoader(_REPORT, "")]),
+        loader=PackageLoader(_PACKAGE, ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(with_code=words.with_code, initials=words.initials, tint=tint)
-    script = _text(_SUMMARY, "summary.js")
-    return environment.get_template("summary.html.jinja").render(
+    script = _text("sort_tables.js")
+    return environment.get_template("study.html.jinja").render(
         page=page,
         view={"hit_label": page.hit_label},
         album=album(_cards(page.people)),
-        style=Markup(_text(_REPORT, "page.css") + _text(_SUMMARY, "summary.css")),
+        style=Markup(_text("page.css") + _text("study.css")),
         script=Markup(script),
         # the page may run this one script and load nothing: so no hostile title can do harm, whatever it says
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
 
 
-def _text(package: str, name: str) -> str:
-    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+def _text(name: str) -> str:
+    return resources.files(_PACKAGE).joinpath(name).read_text(encoding="utf-8")
 
 
 def _cards(people: Sequence[Person]) -> Iterator[Card]:

@@ -18,7 +18,7 @@ from lmm4rec.core.files import read_json
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import make_plan
-from lmm4rec.experiments.report.examples import paradigm
+from lmm4rec.experiments.report.user_examples import paradigm
 from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.ready import SEED

@@ -14,9 +14,9 @@ from lmm4rec.evaluation.significance import (
     mean_over_seeds,
     variance_parts,
 )
+from lmm4rec.experiments.report.collect import Collection, Design, Panel
 from lmm4rec.experiments.study.cells import cell_name
 from lmm4rec.experiments.study.ready import SEED
-from lmm4rec.experiments.summary.collect import Collection, Design, Panel
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from lmm4rec.experiments.report import words
+from lmm4rec.experiments.report import number_formats as words
+from lmm4rec.experiments.report.collect import Collection, Design, Panel
+from lmm4rec.experiments.report.design_comparisons import Finding, scatter
 from lmm4rec.experiments.study.ready import SEED
-from lmm4rec.experiments.summary.collect import Collection, Design, Panel
-from lmm4rec.experiments.summary.findings import Finding, scatter
 
 
 @dataclass(frozen=True)

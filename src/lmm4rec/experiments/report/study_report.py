@@ -12,15 +12,13 @@ import polars as pl
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.files import atomic, write_text
 from lmm4rec.experiments.build.workbench import Workbench
-from lmm4rec.experiments.report import words
-from lmm4rec.experiments.report.examples import people
-from lmm4rec.experiments.report.view import Person
-from lmm4rec.experiments.summary.card import as_markdown, card
-from lmm4rec.experiments.summary.collect import Collection, Design, Panel, collect
-from lmm4rec.experiments.summary.figures import figures
-from lmm4rec.experiments.summary.findings import Finding, against_reference, along_axes, by_validation
-from lmm4rec.experiments.summary.page import Page, render, shown
-from lmm4rec.experiments.summary.tables import (
+from lmm4rec.experiments.report import number_formats as words
+from lmm4rec.experiments.report.collect import Collection, Design, Panel, collect
+from lmm4rec.experiments.report.design_comparisons import Finding, against_reference, along_axes, by_validation
+from lmm4rec.experiments.report.figures import figures
+from lmm4rec.experiments.report.study_card import as_markdown, card
+from lmm4rec.experiments.report.study_page import Page, render, shown
+from lmm4rec.experiments.report.study_tables import (
     Grid,
     alignment_table,
     cells_frame,
@@ -33,11 +31,13 @@ from lmm4rec.experiments.summary.tables import (
     scatter_table,
     users_frame,
 )
+from lmm4rec.experiments.report.user_examples import people
+from lmm4rec.experiments.report.view import Person
 
 _MOST_CSV_ROWS = 1_000_000
 
 
-def write_summary(folders: Sequence[Path], out: Path, *, reference: str = "") -> Path:
+def write_study_report(folders: Sequence[Path], out: Path, *, reference: str = "") -> Path:
     """Write the report on a study or on runs into a folder; returns the page.
 
     Raises:

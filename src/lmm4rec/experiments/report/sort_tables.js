@@ -1,17 +1,18 @@
 "use strict";
 
-// Tables sort by a click on a head; without this script they stay as they are, sorted by the test metric.
+// Tables sort by a click on a head; without this script they stay in the order in which they were written.
 function sortBy(table, head) {
   const column = head.cellIndex;
-  const was = head.getAttribute("aria-sort");
-  const words = column === 0;
-  const descending = was ? was === "ascending" : !words;
   const value = (row) => row.cells[column].dataset.value;
-  const rows = [...table.tBodies[0].rows].sort((one, two) => {
+  const rows = [...table.tBodies[0].rows];
+  const numeric = rows.every((row) => value(row) === "" || !Number.isNaN(Number(value(row))));
+  const before = head.getAttribute("aria-sort");
+  const descending = before ? before === "ascending" : numeric; // first click: the largest number, or A to Z
+  rows.sort((one, two) => {
     const [a, b] = [value(one), value(two)];
-    if (words) return descending ? b.localeCompare(a) : a.localeCompare(b);
-    if (a === "" || b === "") return (a === "") - (b === ""); // what is missing comes last, both ways
-    return descending ? b - a : a - b;
+    if (a === "" || b === "") return (a === "") - (b === ""); // missing values come last, both ways
+    const order = numeric ? a - b : a.localeCompare(b);
+    return descending ? -order : order;
   });
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", descending ? "descending" : "ascending");

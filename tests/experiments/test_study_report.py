@@ -6,9 +6,9 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
-from lmm4rec.experiments.summary.collect import Cell, Design, Panel
-from lmm4rec.experiments.summary.page import Page, render
-from lmm4rec.experiments.summary.tables import Entry, Grid, alignment_table
+from lmm4rec.experiments.report.collect import Cell, Design, Panel
+from lmm4rec.experiments.report.study_page import Page, render
+from lmm4rec.experiments.report.study_tables import Entry, Grid, alignment_table
 
 
 def test_what_is_missing_among_numbers_sorts_as_missing() -> None:

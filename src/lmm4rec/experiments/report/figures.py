@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 
 from lmm4rec.evaluation.significance import bootstrap_interval, mean_over_seeds
-from lmm4rec.experiments.report.words import is_number, metric_name
+from lmm4rec.experiments.report.collect import TOTAL, Collection, Design, Panel
+from lmm4rec.experiments.report.figure_style import (
+    COLORS,
+    GRAY,
+    Drawn,
+    canvas,
+    color,
+    legend,
+    mark,
+    settings,
+    shortened,
+)
+from lmm4rec.experiments.report.number_formats import is_number, metric_name
 from lmm4rec.experiments.study.ready import HIDDEN, SEED
-from lmm4rec.experiments.summary.collect import TOTAL, Collection, Design, Panel
-from lmm4rec.experiments.summary.look import COLORS, GRAY, Drawn, canvas, color, legend, mark, settings, shortened
 
 _SERIES = ("paradigm", "encoder", "modalities")
 _ROW = 0.24  # inches for a row of words
