@@ -10,8 +10,8 @@ where the many warm likes that a list rightly holds count as misses. "share of l
 goes to new items, which are "share of catalog" of it; "warm before" and "warm after" are recall@20 on held-out likes of
 warm items without and with the new items in the catalog. Content kNN is ItemKNN with `similarity = "content"`.
 
-Seeds 0 to 2 (items, likes, weights) were looked at while the constants of `serving/newcomers_fit.py` were chosen;
-figures to report are those of the seeds from 3 on, which are the default.
+Seeds 0 to 2 (items, interactions, weights) were looked at while the constants of `coldstart/fit_content_to_vectors.py`
+were chosen; figures to report are those of the seeds from 3 on, which are the default.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from _logs import SHARED
 from _results import HERE, write
-from lmm4rec.coldstart.fit import fit_newcomers
+from lmm4rec.coldstart.fit_content_to_vectors import fit_content_to_vectors
 from lmm4rec.core.files import read_json
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.data.dataset import Dataset
@@ -126,7 +126,7 @@ def trained(at: World, name: str, seed: int) -> tuple[Recommender, Scorer]:
 
 def with_new_items(at: World, recommender: Recommender, scorer: Scorer) -> tuple[Scorer, Mapping[str, Any]]:
     """What ranks all items after the new ones were added to the model's bundle, and how their vectors are made."""
-    newcomers = fit_newcomers(scorer, at.features, at.warm.train, recommender.content_paths())
+    newcomers = fit_content_to_vectors(scorer, at.features, at.warm.train, recommender.content_paths())
     assert newcomers is not None
     plain = Bundle.of(scorer, at.warm.dataset, {}, features=at.features, newcomers=newcomers)
     # a bundle knows people by all their likes; here by those that content kNN has too

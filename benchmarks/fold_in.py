@@ -5,8 +5,8 @@
 
 Each model is trained as in `cold_items.py`, on the items that stay. Every user is then taken in as if new, from their
 training items alone, and recall@20 on their held-out tenth is compared with that of the user's own vector. "mean" takes
-the mean of the liked items' vectors, "least squares" is `serving.folding.FoldIn`. A trained vector has been fitted to
-the same items, so it is no upper bound.
+the mean of the items' vectors, "least squares" is `coldstart.user_fold_in.UserFoldIn`. A trained vector has been fitted
+to the same items, so it is no upper bound.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import torch
 
 from _results import write
 from cold_items import WORLDS, K, World, trained, world
-from lmm4rec.coldstart.fold_in import FoldIn
+from lmm4rec.coldstart.user_fold_in import UserFoldIn, fold_in_neighbors
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.evaluation.evaluator import Evaluator
-from lmm4rec.serving.scorer_space import Scores, detached, from_neighbors
+from lmm4rec.serving.scorer_operations import Scores
 
 MODELS = ("popular", "itemknn", "bpr", "lightgcn", "vbpr")
 
@@ -39,10 +39,10 @@ def histories(at: World) -> list[np.ndarray]:
 def taken_in(at: World, scorer: Scorer) -> dict[str, Scorer]:
     """The ways to rank for a person by history."""
     if isinstance(scorer, Neighbors):
-        rows = [from_neighbors(scorer, liked) for liked in histories(at)]
+        rows = [fold_in_neighbors(scorer, liked) for liked in histories(at)]
         return {"as it was trained": Scores(torch.stack(rows))}
     assert isinstance(scorer, Embeddings)
-    fold_in, items = FoldIn.of(scorer), scorer.items
+    fold_in, items = UserFoldIn.of(scorer), scorer.items
     liked = [items[torch.from_numpy(rows)] for rows in histories(at)]
     found = torch.stack([fold_in(rows) if len(rows) else fold_in.level for rows in liked])
     mean = torch.stack([rows.mean(0) if len(rows) else fold_in.level for rows in liked])
@@ -60,7 +60,8 @@ def main(arguments: list[str]) -> None:
         for seed in range(seeds):
             at = world(name, seed)
             for model in named.split(",") if named else MODELS:
-                scorer = detached(trained(at, model, seed)[1])
+                scorer = trained(at, model, seed)[1]
+                scorer = scorer.detach() if isinstance(scorer, Embeddings) else scorer
                 for way, one in {"own vector": scorer, **taken_in(at, scorer)}.items():
                     recall = evaluator.evaluate(one, at.warm.valid, [at.warm.train]).mean[f"recall@{K}"]
                     gathered.setdefault(model, {}).setdefault(way, []).append(recall)

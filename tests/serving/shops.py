@@ -10,7 +10,8 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from lmm4rec.coldstart.content_vectors import Content, Newcomers
+from lmm4rec.coldstart.content_space import ContentSpace
+from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.core.types import Embeddings
 from lmm4rec.data.sources import toyshop
 from lmm4rec.encoders.color import Color
@@ -38,12 +39,12 @@ def write_shop(folder: Path, *, seed: int = 0, content: bool = True, title: str 
         encoder.learn_catalog(dataset.catalog)
         sides = {"image": EncoderRecord("color", {}), "text": EncoderRecord("words", _WORDS)}
         features = encoder(encoder.prepare(list(dataset.catalog)))
-        content = Content.of(features)
+        content = ContentSpace.of(features)
         weights = torch.linalg.lstsq(content(features), items, driver="gelsd").solution  # a shape that fits, no more
         more = {
             "thumbnails": catalog_thumbnails(dataset.catalog, range(ITEMS)),
             "features": features,
-            "newcomers": Newcomers(content, free=torch.arange(DIM), weights=weights, offset=torch.zeros(DIM)),
+            "newcomers": ContentToVectors(content, free=torch.arange(DIM), weights=weights, offset=torch.zeros(DIM)),
             "encoder": EncoderRecord("paired", sides),
         }
     Bundle.of(Embeddings(users, items, parts=parts), dataset, facts, **more).save_pretrained(folder / "bundle")

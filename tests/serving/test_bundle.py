@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from lmm4rec.coldstart.content_vectors import Content, Newcomers
+from lmm4rec.coldstart.content_space import ContentSpace
+from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.core.errors import CheckpointError, DataError
 from lmm4rec.core.types import Embeddings
 from lmm4rec.core.vocabulary import Vocabulary
@@ -90,8 +91,8 @@ def test_a_folder_without_a_bundle_says_so(tmp_path: Path) -> None:
 def test_each_answer_is_of_one_moment() -> None:
     """While items come and go, everyone who asks sees a whole list and never a removed item after its end."""
     users, items = torch.eye(2), torch.tensor([[3.0, 0.0], [2.0, 2.0], [0.0, 1.0], [0.0, -1.0]])
-    newcomers = Newcomers(
-        Content({"text": torch.zeros(2)}), free=torch.arange(2), weights=torch.eye(2), offset=torch.zeros(2)
+    newcomers = ContentToVectors(
+        ContentSpace({"text": torch.zeros(2)}), free=torch.arange(2), weights=torch.eye(2), offset=torch.zeros(2)
     )
     one = Bundle(
         Embeddings(users, items), Vocabulary("AB", kind="user"), Vocabulary("wxyz"), "WXYZ",

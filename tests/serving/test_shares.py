@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmm4rec.coldstart.content_vectors import Content, Newcomers
-from lmm4rec.coldstart.fit import fit_newcomers
+from lmm4rec.coldstart.content_space import ContentSpace
+from lmm4rec.coldstart.content_to_vectors import ContentToVectors
+from lmm4rec.coldstart.fit_content_to_vectors import fit_content_to_vectors
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Neighbors
 from lmm4rec.core.vocabulary import Vocabulary
@@ -40,7 +41,7 @@ def bundle_of(name: str) -> tuple[Bundle, dict[str, Tensor]]:
     with torch.no_grad():
         scorer = model.embed(features)
     log = Interactions(graph.users.numpy().astype(np.int32), graph.items.numpy().astype(np.int32))
-    newcomers = fit_newcomers(scorer, features, log, model.content_paths())
+    newcomers = fit_content_to_vectors(scorer, features, log, model.content_paths())
     users, items = (
         Vocabulary([f"u{row}" for row in range(scorer.n_users)]),
         [f"i{row}" for row in range(scorer.n_items)],
@@ -103,11 +104,11 @@ def test_neighbors_are_alike_by_their_modalities(tmp_path: Path) -> None:
         "image": torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]]),
         "text": torch.tensor([[0.0, 1.0], [0.8, 0.6], [-1.0, 0.0]]),
     }
-    content = Content({"image": torch.zeros(2), "text": torch.zeros(2)})
+    content = ContentSpace({"image": torch.zeros(2), "text": torch.zeros(2)})
     similarity = torch.tensor([[0.0, 0.5, 0.0], [0.5, 0.0, 0.1], [0.0, 0.1, 0.0]]).to_sparse_csr()
     bundle = Bundle(
         Neighbors(seen, similarity), Vocabulary("A", kind="user"), Vocabulary("xyz"), "XYZ", log, {},
-        features=features, newcomers=Newcomers(content, neighbors=2, scale=2.0),
+        features=features, newcomers=ContentToVectors(content, neighbors=2, scale=2.0),
     )  # fmt: skip
     alone = {"image": torch.tensor([1.0, 0.0]), "text": torch.tensor([1.0, 0.0])}
     bundle.add_items([NewItem("n", features=alone), NewItem("o", features={m: -x for m, x in alone.items()})])

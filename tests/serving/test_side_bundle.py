@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from layered import NO_PICTURE, NO_WORDS, TEXT, Noise, build, catalog
-from lmm4rec.coldstart.content_vectors import Content, Newcomers
+from lmm4rec.coldstart.content_space import ContentSpace
+from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.core.errors import CheckpointError, LMM4RecError
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Embeddings
@@ -35,10 +36,10 @@ def bundle(root: Path, layered_root: Path) -> Bundle:
             weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.3)
         features = vectors(torch.arange(6))
     vectors.save(root / "side")
-    content = Content.of(features)
+    content = ContentSpace.of(features)
     columns = content(features)
     width = columns.shape[1]
-    newcomers = Newcomers(content, free=torch.arange(width), weights=torch.eye(width), offset=torch.zeros(width))
+    newcomers = ContentToVectors(content, free=torch.arange(width), weights=torch.eye(width), offset=torch.zeros(width))
     record = EncoderRecord(
         "clip", {"checkpoint": str(root / "checkpoint"), "text": TEXT}, side=SavedSide.read(root / "side")
     )

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 import torch
 
-from lmm4rec.coldstart.content_vectors import Content, Newcomers
+from lmm4rec.coldstart.content_space import ContentSpace
+from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.core.errors import CheckpointError, DataError
 from lmm4rec.core.types import Embeddings, Item, Neighbors
 from lmm4rec.core.vocabulary import Vocabulary
@@ -35,10 +36,10 @@ def bundle(scale: float = 1.0) -> Bundle:
     )  # fmt: skip
 
 
-def as_given() -> Newcomers:
+def as_given() -> ContentToVectors:
     """Makes a unit vector of two features the item's vector."""
-    content = Content({"text": torch.zeros(2)})
-    return Newcomers(content, free=torch.arange(2), weights=torch.eye(2), offset=torch.zeros(2))
+    content = ContentSpace({"text": torch.zeros(2)})
+    return ContentToVectors(content, free=torch.arange(2), weights=torch.eye(2), offset=torch.zeros(2))
 
 
 def new(id_: str, x: float, y: float) -> NewItem:
@@ -73,7 +74,8 @@ def test_neighbors_come_back_with_what_was_added(tmp_path: Path) -> None:
     log = Interactions(np.array([0], np.int32), np.array([0], np.int32))
     first = Bundle(
         Neighbors(seen, similarity), Vocabulary("A", kind="user"), Vocabulary("xyz"), "XYZ", log, {},
-        features={"text": torch.eye(3)}, newcomers=Newcomers(Content({"text": torch.zeros(3)}), neighbors=1, scale=2.0),
+        features={"text": torch.eye(3)},
+        newcomers=ContentToVectors(ContentSpace({"text": torch.zeros(3)}), neighbors=1, scale=2.0),
     )  # fmt: skip
     first.add_items([NewItem("n", features={"text": torch.tensor([0.8, 0.6, 0.0])})])
     first.save_pretrained(tmp_path)

@@ -119,6 +119,10 @@ class Embeddings:
         """The score of every item for each of the given user rows."""
         return dot_products(self.users[users], self.items)
 
+    def detach(self) -> Embeddings:
+        """The same vectors without the graph of gradients that they may come from."""
+        return Embeddings(self.users.detach(), self.items.detach(), parts=self.parts)
+
 
 @dataclass(frozen=True)
 class Neighbors:

@@ -37,6 +37,24 @@ def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]
         return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
 
 
+def _entries_of(
+    matrix: Tensor, rows: Int[Tensor, " chosen"]
+) -> tuple[Int[Tensor, " entries"], Int[Tensor, " entries"]]:
+    """The entries of some rows of a CSR matrix: the place of each one's row among `rows`, and its own place."""
+    starts = matrix.crow_indices()
+    counts = starts[rows + 1] - starts[rows]
+    new = torch.repeat_interleave(counts)
+    return new, torch.arange(len(new), device=rows.device) + (starts[rows] - counts.cumsum(0) + counts)[new]
+
+
+def dense_rows(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen columns"]:
+    """Some rows of a CSR matrix as a dense matrix."""
+    new, entries = _entries_of(matrix, rows)
+    dense = matrix.values().new_zeros(len(rows), matrix.shape[1])
+    dense[new, matrix.col_indices()[entries].long()] = matrix.values()[entries]
+    return dense
+
+
 class _Product(torch.autograd.Function):
     """Sparse times dense with the gradient of the dense side; torch would convert the transpose at every step."""
 
@@ -78,11 +96,9 @@ class SparseMatrix(nn.Module):
 
     def only(self, rows: Int[Tensor, " chosen"]) -> SparseMatrix:
         """The matrix of the given rows alone, each given once; the work is that of their entries."""
-        starts, columns = self.matrix.crow_indices(), self.matrix.col_indices()
-        counts = starts[rows + 1] - starts[rows]
-        new = torch.repeat_interleave(counts)
-        places = torch.arange(len(new), device=rows.device) + (starts[rows] - counts.cumsum(0) + counts)[new]
-        return SparseMatrix(new, columns[places], self.matrix.values()[places], (len(rows), self.matrix.shape[1]))
+        new, entries = _entries_of(self.matrix, rows)
+        columns, values = self.matrix.col_indices()[entries], self.matrix.values()[entries]
+        return SparseMatrix(new, columns, values, (len(rows), self.matrix.shape[1]))
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -13,13 +13,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from lmm4rec.coldstart.content_vectors import Newcomers
+from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.types import Embeddings, Features, ItemImage, Modality, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.serving import bundle_files, scorer_space, search
+from lmm4rec.serving import bundle_files, search
 from lmm4rec.serving.answers import Explanation, NewItem, Recommendation, Seen
 from lmm4rec.serving.bundle_encoder import EncoderRecord, Reader
 from lmm4rec.serving.bundle_state import People, State
@@ -50,7 +50,7 @@ class Bundle:
         fields: pl.DataFrame | None = None,
         thumbnails: Mapping[int, bytes] | None = None,
         features: Features | None = None,
-        newcomers: Newcomers | None = None,
+        newcomers: ContentToVectors | None = None,
         encoder: EncoderRecord | None = None,
         lost: Mapping[Modality, Tensor] | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class Bundle:
         self._people = People(users, seen, len(items))
         self._state = State(
             shelf,
-            scorer_space.detached(scorer),
+            scorer.detach() if isinstance(scorer, Embeddings) else scorer,
             features or {},
             profile=newcomers.profile if newcomers else None,
         )
@@ -121,7 +121,7 @@ class Bundle:
     ) -> list[Recommendation]:
         """The `k` best items for a person whom the model has never seen, from the items that they like.
 
-        Neither these nor the items of `exclude` are given. How the person is taken in: `folding.FoldIn`.
+        Neither these nor the items of `exclude` are given. How the person is taken in: `folding.UserFoldIn`.
 
         Raises:
             DataError: an item is unknown, or the history is empty.
@@ -194,8 +194,10 @@ class Bundle:
         with self._changing:
             state = self._state.ready(self._people)
             vectors = self.newcomers.vectors(features, state.scorer, state.features)
-            origins = self.newcomers.origins(features, state.scorer)
-            self._state = state.with_added(entries, vectors, features, self.newcomers.known(features), origins)
+            origins = self.newcomers.modality_shares(features, state.scorer)
+            self._state = state.with_added(
+                entries, vectors, features, self.newcomers.profile_content(features), origins
+            )
 
     def remove_items(self, ids: Iterable[object]) -> None:
         """Never give these items again; their ids are free then.

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lmm4rec.coldstart.content_vectors import Newcomers, Origins
+from lmm4rec.coldstart.content_to_vectors import ContentToVectors, ModalityShares
 from lmm4rec.core.errors import CheckpointError, LMM4RecError
 from lmm4rec.core.files import read_json, write_json, write_text
 from lmm4rec.core.fingerprint import fingerprint
@@ -54,10 +54,10 @@ class Contents:
     seen: Interactions
     facts: Mapping[str, Any]
     features: Features
-    newcomers: Newcomers | None
+    newcomers: ContentToVectors | None
     encoder: EncoderRecord | None
     lost: Mapping[Modality, Tensor]
-    origins: Origins  # a row for each of the last items
+    origins: ModalityShares  # a row for each of the last items
 
 
 def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> None:
@@ -74,7 +74,7 @@ def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> No
     if isinstance(contents.scorer, Embeddings):
         told["parts"] = {part: [s.start, s.stop] for part, s in contents.scorer.parts.items()}
     if contents.newcomers is not None:
-        told["newcomers"], groups["newcomers"] = contents.newcomers.plain()
+        told["newcomers"], groups["newcomers"] = contents.newcomers.serialize()
     if contents.encoder is not None and contents.encoder.side is not None:
         groups["side"] = dict(contents.encoder.side.weights)
     names = {stem: _placed(folder, stem, ".parquet", x.write_parquet) for stem, x in _frames(contents).items()}
@@ -136,7 +136,7 @@ def _contents(folder: Path, listed: Mapping[str, Any]) -> Contents:
         Interactions(seen["user"].to_numpy().astype(np.int32), seen["item"].to_numpy().astype(np.int32), None, times),
         listed["card"],
         held.get("features", {}),
-        Newcomers.of_plain(listed["newcomers"], held["newcomers"]) if "newcomers" in listed else None,
+        ContentToVectors.deserialize(listed["newcomers"], held["newcomers"]) if "newcomers" in listed else None,
         _encoder(encoder, folder, held) if encoder else None,
         held.get("lost", {}),
         held.get("origins", {}),

@@ -13,18 +13,18 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmm4rec.coldstart.content_vectors import Origins, Profile
-from lmm4rec.coldstart.fold_in import FoldIn
+from lmm4rec.coldstart.content_profile import CONTENT, ContentProfile, with_content_columns, without_content_columns
+from lmm4rec.coldstart.content_to_vectors import ModalityShares
+from lmm4rec.coldstart.user_fold_in import UserFoldIn, fold_in_neighbors
 from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.evaluation.ranking import Ranking, barred, interaction_matrix, top_k
-from lmm4rec.serving import scorer_space
+from lmm4rec.serving import scorer_operations
 from lmm4rec.serving.answers import Recommendation
 from lmm4rec.serving.catalog_view import Entry, Shelf
 from lmm4rec.serving.index import Index
-from lmm4rec.serving.scorer_space import CONTENT
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,17 @@ class State:
     scorer: Scorer
     features: Features  # empty where the bundle holds none
     index: Index | None = None
-    profile: Profile | None = None  # tastes by content; it knows the content of all items
-    origins: Origins = field(default_factory=dict)  # a row for each of the last items
-    folding: list[FoldIn] = field(default_factory=list)  # made when it is first needed, and shared by later states
+    profile: ContentProfile | None = None  # tastes by content; it knows the content of all items
+    origins: ModalityShares = field(default_factory=dict)  # a row for each of the last items
+    folding: list[UserFoldIn] = field(default_factory=list)  # made when it is first needed, and shared by later states
 
     def ready(self, people: People) -> State:
         """The state whose scorer has the columns of the profile; they come when the first item is added."""
         if self.profile is None or not isinstance(self.scorer, Embeddings) or CONTENT in self.scorer.parts:
             return self
         known = self.profile.known
-        columns = self.profile.people(self.scorer.users, people.matrix(len(known)), known)
-        state = replace(self, scorer=scorer_space.widened(self.scorer, columns))
+        columns = self.profile.user_columns(self.scorer.users, people.matrix(len(known)), known)
+        state = replace(self, scorer=with_content_columns(self.scorer, columns))
         vars(state).update({name: vars(self)[name] for name in ("unit_features", "unit_vectors") if name in vars(self)})
         return state
 
@@ -91,12 +91,12 @@ class State:
         vectors: Tensor,
         features: Features,
         known: Tensor | None = None,
-        origins: Origins | None = None,
+        origins: ModalityShares | None = None,
     ) -> State:
         """The state with more items; `known` is their content as tastes take it, `origins` where vectors come from."""
         shelf = self.shelf.with_added(entries)
         kept = {m: torch.cat([x, features[m].to(x.dtype)]) for m, x in self.features.items()}
-        scorer, profile = scorer_space.grown(self.scorer, vectors), self.profile
+        scorer, profile = scorer_operations.grown(self.scorer, vectors), self.profile
         if profile is not None and known is not None:
             profile = replace(profile, known=torch.cat([profile.known, known]))
         origins = {m: torch.cat([self.origins[m], x] if self.origins else [x]) for m, x in (origins or {}).items()}
@@ -106,7 +106,7 @@ class State:
             unit = {m: torch.cat([x, F.normalize(features[m].float(), dim=1)]) for m, x in self.unit_features.items()}
             vars(state)["unit_features"] = unit
         if "unit_vectors" in vars(self) and isinstance(self.scorer, Embeddings):
-            new = scorer_space.unit_vectors(replace(self.scorer, items=vectors))
+            new = scorer_operations.unit_vectors(replace(self.scorer, items=vectors))
             vars(state)["unit_vectors"] = torch.cat([self.unit_vectors, new])
         return state
 
@@ -141,12 +141,12 @@ class State:
                 return self.index.search(user[None], self.scorer.items, k, chosen, [np.unique(exclude)])
             scores = self.scorer.items @ user
         elif isinstance(self.scorer, Neighbors):
-            scores = scorer_space.from_neighbors(self.scorer, liked)
+            scores = fold_in_neighbors(self.scorer, liked)
         else:
             raise LMM4RecError(f"a {type(self.scorer).__name__} cannot take in people")
         hidden = (np.ones(len(exclude), dtype=bool), (np.zeros(len(exclude), np.int64), exclude))
         known = sp.csr_array(hidden, shape=(1, len(self.shelf)))
-        return top_k(barred(scorer_space.Scores(scores[None]), chosen), np.zeros(1, np.int64), k, exclude=known)
+        return top_k(barred(scorer_operations.Scores(scores[None]), chosen), np.zeros(1, np.int64), k, exclude=known)
 
     def likeness(self, rows: Int64[np.ndarray, " chosen"]) -> Float[Tensor, "chosen items"]:
         """How similar every item is to each of the given ones.
@@ -155,7 +155,7 @@ class State:
             DataError: the model knows nothing by which items could be alike.
         """
         if isinstance(self.scorer, Neighbors):
-            return scorer_space.stored_similarity(self.scorer.similarity, torch.from_numpy(rows))
+            return scorer_operations.stored_similarity(self.scorer.similarity, torch.from_numpy(rows))
         if not self.unit_vectors.shape[1]:
             raise DataError("this model ranks all items alike for everybody, so it knows no similar ones")
         return self.unit_vectors[torch.from_numpy(rows)] @ self.unit_vectors.T
@@ -186,19 +186,21 @@ class State:
         """The item vectors without the bias, scaled to length 1."""
         if not isinstance(self.scorer, Embeddings):
             raise LMM4RecError(f"a {type(self.scorer).__name__} has no item vectors to compare")
-        return scorer_space.unit_vectors(self.scorer)
+        return scorer_operations.unit_vectors(self.scorer)
 
     def _taken_in(self, scorer: Embeddings, liked: Int64[np.ndarray, " liked"]) -> Float[Tensor, " dim"]:
         """The vector of a person who likes these items; the content of all of them tells their tastes by content."""
-        own = scorer_space.narrowed(scorer)
+        own = without_content_columns(scorer)
         if not self.folding:
-            self.folding.append(FoldIn.of(replace(own, items=own.items[: len(self.shelf.catalog)])))
+            self.folding.append(UserFoldIn.of(replace(own, items=own.items[: len(self.shelf.catalog)])))
         user = self.folding[0](own.items[torch.from_numpy(liked)])
         if CONTENT not in scorer.parts:
             return user
         assert self.profile is not None
         known = self.profile.known[torch.from_numpy(liked)]
-        return torch.cat([user, self.profile.people(user[None], sp.csr_array(np.ones((1, len(liked)))), known)[0]])
+        return torch.cat(
+            [user, self.profile.user_columns(user[None], sp.csr_array(np.ones((1, len(liked)))), known)[0]]
+        )
 
 
 def _columns(matrix: sp.csr_array, row: int) -> Int64[np.ndarray, " columns"]:

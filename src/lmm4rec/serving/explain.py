@@ -8,15 +8,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lmm4rec.coldstart.content_vectors import Content, Origins
+from lmm4rec.coldstart.content_profile import CONTENT, JOINT, without_content_columns
+from lmm4rec.coldstart.content_space import ContentSpace
+from lmm4rec.coldstart.content_to_vectors import ModalityShares
 from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors
-from lmm4rec.serving import scorer_space
+from lmm4rec.serving import scorer_operations
 from lmm4rec.serving.bundle_state import State
-from lmm4rec.serving.scorer_space import CONTENT, JOINT, NEW
+from lmm4rec.serving.scorer_operations import NEW
 
 
 def shares(
-    state: State, user: int, item: int, lost: Mapping[Modality, Tensor], content: Content | None
+    state: State, user: int, item: int, lost: Mapping[Modality, Tensor], content: ContentSpace | None
 ) -> Mapping[str, float]:
     """What each part gives to a score; the shares add up to it.
 
@@ -31,7 +33,7 @@ def shares(
         return {JOINT: float(scorer.scores(torch.tensor([user]))[0, item])}
     if is_new:
         return _by_origin(scorer, user, item, state.origins)
-    own = scorer_space.narrowed(scorer)
+    own = without_content_columns(scorer)
     if lost:
         rows = {modality: x[item].float() for modality, x in lost.items()}
         return _with_rest("rest", own.users[user], own.items[item], rows)
@@ -40,7 +42,7 @@ def shares(
     return {part: float(products[columns].sum()) for part, columns in parts.items()}
 
 
-def _by_origin(scorer: Embeddings, user: int, item: int, origins: Origins) -> dict[str, float]:
+def _by_origin(scorer: Embeddings, user: int, item: int, origins: ModalityShares) -> dict[str, float]:
     """By what the item's vector has from each modality; items that came when this was not kept have no row there."""
     place = item - scorer.n_items + max((len(rows) for rows in origins.values()), default=0)
     if not origins or place < 0:
@@ -57,11 +59,13 @@ def _with_rest(
     return {rest: float(user @ item) - sum(found.values()), **found}
 
 
-def _by_likeness(scorer: Neighbors, user: int, item: int, content: Content, features: Features) -> dict[str, float]:
+def _by_likeness(
+    scorer: Neighbors, user: int, item: int, content: ContentSpace, features: Features
+) -> dict[str, float]:
     """By how much each modality makes the item like what the user has, given which items are its nearest ones."""
     start, columns = scorer.seen.crow_indices(), scorer.seen.col_indices().long()
     liked = columns[int(start[user]) : int(start[user + 1])]
-    given = scorer_space.stored_similarity(scorer.similarity, torch.tensor([item]))[0, liked]
+    given = scorer_operations.stored_similarity(scorer.similarity, torch.tensor([item]))[0, liked]
     cosines = content.cosines({m: x[[item]] for m, x in features.items()}, {m: x[liked] for m, x in features.items()})
     total = sum(cosines.values(), torch.zeros(len(liked)))
     # a share of what is kept, so that rounded features cannot move the sum

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmm4rec.coldstart.fit import fit_newcomers
+from lmm4rec.coldstart.fit_content_to_vectors import fit_content_to_vectors
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.progress import quiet
 from lmm4rec.core.registry import hyper_parameters
@@ -50,7 +50,7 @@ def pack(
     """
     dataset, features = split.dataset, content.features
     encoder = encoder_record(plan, dataset.catalog, trained)
-    newcomers = fit_newcomers(scorer, features, split.train, recommender.content_paths()) if features else None
+    newcomers = fit_content_to_vectors(scorer, features, split.train, recommender.content_paths()) if features else None
     return Bundle.of(
         scorer,
         dataset,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmm4rec.coldstart.fold_in import FoldIn
+from lmm4rec.coldstart.user_fold_in import UserFoldIn
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Embeddings, Neighbors
 from lmm4rec.core.vocabulary import Vocabulary
@@ -24,7 +24,7 @@ def test_the_vector_is_regularized_least_squares_beside_the_constant_columns() -
     """
     users = torch.tensor([[1.0, 0.0, 1.0], [0.0, 3.0, 1.0]])
     items = torch.tensor([[2.0, 0.0, 0.5], [0.0, 1.0, -0.5]])
-    fold_in = FoldIn.of(Embeddings(users, items))
+    fold_in = UserFoldIn.of(Embeddings(users, items))
     torch.testing.assert_close(fold_in(items[:1]), torch.tensor([2.0, 0.0, 1.0]))
     both = torch.tensor([2 / 6.5, 1 / 3.5])
     torch.testing.assert_close(fold_in(items), torch.cat([2 * both / both.norm(), torch.ones(1)]))

@@ -11,10 +11,12 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from lmm4rec.coldstart import fit
-from lmm4rec.coldstart.content_vectors import Content, Newcomers, Profile, deviations
-from lmm4rec.coldstart.fit import fit_newcomers
-from lmm4rec.coldstart.sample import Sample
+from lmm4rec.coldstart import fit_content_to_vectors as fit
+from lmm4rec.coldstart.content_profile import ContentProfile, score_deviations
+from lmm4rec.coldstart.content_space import ContentSpace
+from lmm4rec.coldstart.content_to_vectors import ContentToVectors
+from lmm4rec.coldstart.fit_content_to_vectors import fit_content_to_vectors
+from lmm4rec.coldstart.held_out_sample import HeldOutSample
 from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.types import Embeddings, Neighbors
@@ -48,15 +50,15 @@ def test_what_likes_call_for_is_least_squares_against_the_users() -> None:
     weight = 0.5 * 30 * float(users.numpy().var(axis=0).mean())
     rows = np.vstack([users.numpy(), weight**0.5 * np.eye(4)])
     expected = np.linalg.lstsq(rows, np.vstack([likes.toarray(), np.zeros((4, 6))]), rcond=None)[0].T
-    np.testing.assert_allclose(fit._called_for(users, likes, 0.5).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(fit._target(users, likes, 0.5).numpy(), expected, atol=1e-5)
 
 
 def test_content_is_centered_on_what_is_there() -> None:
     """Mean over the two items that have it: (2, 0). Unit after centering: (0, 1), (0, -1); the lacking item is zero."""
     features = {"text": torch.tensor([[2.0, 4.0], [2.0, -4.0], [0.0, 0.0]])}
-    content = Content.of(features)
+    content = ContentSpace.of(features)
     torch.testing.assert_close(content(features), torch.tensor([[0.0, 1.0], [0.0, -1.0], [0.0, 0.0]]))
-    torch.testing.assert_close(content.alike(features, features)[0], torch.tensor([1.0, -1.0, 0.0]))
+    torch.testing.assert_close(content.similarity(features, features)[0], torch.tensor([1.0, -1.0, 0.0]))
 
 
 def world() -> tuple[InteractionGraph, dict[str, Tensor], Embeddings, Interactions]:
@@ -70,7 +72,7 @@ def world() -> tuple[InteractionGraph, dict[str, Tensor], Embeddings, Interactio
 
 
 def bundle_of(
-    scorer: Embeddings | Neighbors, features: dict[str, Tensor], newcomers: Newcomers, log: Interactions
+    scorer: Embeddings | Neighbors, features: dict[str, Tensor], newcomers: ContentToVectors, log: Interactions
 ) -> Bundle:
     users = Vocabulary([f"u{row}" for row in range(scorer.n_users)], kind="user")
     items = Vocabulary([f"i{row}" for row in range(scorer.n_items)])
@@ -85,7 +87,7 @@ def newborn(features: dict[str, Tensor], centers: int = 3) -> list[NewItem]:
 
 def test_new_items_go_to_the_camp_they_look_like() -> None:
     graph, features, scorer, log = world()
-    newcomers = fit_newcomers(scorer, features, log)
+    newcomers = fit_content_to_vectors(scorer, features, log)
     assert newcomers is not None
     bundle = bundle_of(scorer, features, newcomers, log)
     bundle.add_items(newborn(features))
@@ -103,7 +105,7 @@ def test_new_items_are_neither_favored_nor_hidden() -> None:
     The new items are those of the world once more, with their content.
     """
     _, features, scorer, log = world()
-    newcomers = fit_newcomers(scorer, features, log)
+    newcomers = fit_content_to_vectors(scorer, features, log)
     assert newcomers is not None
     bundle = bundle_of(scorer, features, newcomers, log)
     bundle.add_items(NewItem(f"new{row}", features={m: x[row] for m, x in features.items()}) for row in range(0, 48, 4))
@@ -120,16 +122,16 @@ def test_people_are_what_they_like_by_content() -> None:
     """Sums (3, 4) and nothing, scaled to σ; σ, by the covariance diag(4, 1) of the items; the mean score."""
     likes = sp.csr_array(np.array([[1, 1, 0], [0, 0, 0]], dtype=bool))
     known = torch.tensor([[3.0, 0.0], [0.0, 4.0], [9.0, 9.0]])
-    profile = Profile(
+    profile = ContentProfile(
         torch.eye(2), known, torch.eye(2), torch.ones(1), torch.diag(torch.tensor([4.0, 1.0])), torch.tensor([0.5, 1.0])
     )
-    people = profile.people(torch.tensor([[1.0, 0.0], [0.0, 3.0]]), likes, known)
+    people = profile.user_columns(torch.tensor([[1.0, 0.0], [0.0, 3.0]]), likes, known)
     torch.testing.assert_close(people, torch.tensor([[1.2, 1.6, 2.0, 0.5], [0.0, 0.0, 3.0, 3.0]]))
 
 
 def test_deviations_are_those_of_the_scores() -> None:
     users, items = drawn(5, 4), drawn(30, 4, seed=1) + 2.0
-    found = deviations(users, torch.cov(items.T, correction=0))[:, 0]
+    found = score_deviations(users, torch.cov(items.T, correction=0))[:, 0]
     np.testing.assert_allclose(found.numpy(), (users @ items.T).numpy().std(axis=1), rtol=1e-4)
 
 
@@ -148,11 +150,11 @@ def test_the_level_gives_new_items_their_share_of_the_lists() -> None:
     scorer = Embeddings(torch.tensor([[1.0]]), torch.tensor([[10.0], [8.0], [6.0], [4.0], [0.0], [0.0]]))
     held = np.array([False] * 4 + [True] * 2)
     likes = sp.csr_array(np.array([[1, 0, 0, 0, 0, 1]], np.float32))
-    sample = Sample(np.arange(6), held, {}, likes, np.array([0]))
+    sample = HeldOutSample(np.arange(6), held, {}, likes, np.array([0]))
     scores = torch.tensor([[1.0, 3.0]])
     assert float(fit._level(scorer, sample, scores, torch.ones(1, 1))) == 5.0
     assert float(fit._level(scorer, sample, scores, torch.full((1, 1), 2.0))) == 2.5
-    assert fit._factor(scorer, sample, scores) == pytest.approx(8 / 3)
+    assert fit._scale(scorer, sample, scores) == pytest.approx(8 / 3)
 
 
 def test_of_users_with_unlike_lists_a_share_is_won() -> None:
@@ -162,7 +164,7 @@ def test_of_users_with_unlike_lists_a_share_is_won() -> None:
     """
     scorer = Embeddings(torch.arange(1.0, 6.0)[:, None], torch.tensor([[1.0], [0.5], [0.2], [0.1], [0.0]]))
     held = np.arange(5) == 4
-    sample = Sample(np.arange(5), held, {}, sp.csr_array((5, 5), dtype=np.float32), np.arange(5))
+    sample = HeldOutSample(np.arange(5), held, {}, sp.csr_array((5, 5), dtype=np.float32), np.arange(5))
     level = float(fit._level(scorer, sample, torch.zeros(5, 1), torch.ones(5, 1)))
     assert level == 2.0
     assert int((scorer.scores(torch.arange(5))[:, :4].max(1).values < level).sum()) == 1
@@ -174,8 +176,8 @@ def with_profile() -> Bundle:
     A new item's columns are: of the model, a tenth of the first number; by content, twice itself and a level of 5. The
     covariance is told to be 1/4, so a person u has σ = u / 2, and the mean 2.
     """
-    content = Content({"text": torch.zeros(2)})
-    profile = Profile(
+    content = ContentSpace({"text": torch.zeros(2)})
+    profile = ContentProfile(
         torch.eye(2),
         torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]),
         2 * torch.eye(2),
@@ -183,7 +185,7 @@ def with_profile() -> Bundle:
         torch.tensor([[0.25]]),
         torch.tensor([2.0]),
     )
-    newcomers = Newcomers(
+    newcomers = ContentToVectors(
         content, free=torch.tensor([0]), weights=torch.tensor([[0.1], [0.0]]), offset=torch.zeros(1), profile=profile
     )
     log = Interactions(np.array([0, 1, 1], np.int32), np.array([0, 1, 2], np.int32))
@@ -261,7 +263,7 @@ def test_popularity_alone_takes_new_items_by_taste() -> None:
     graph, features, _, log = world()
     likes = graph.item_degrees.float()[:, None]
     scorer = Embeddings(torch.ones(60, 1), likes, parts={"bias": slice(0, 1)})
-    newcomers = fit_newcomers(scorer, features, log)
+    newcomers = fit_content_to_vectors(scorer, features, log)
     assert newcomers is not None
     bundle = bundle_of(scorer, features, newcomers, log)
     bundle.add_items(newborn(features))
@@ -286,7 +288,7 @@ def test_a_new_item_with_a_catalog_item_s_content_has_its_content_vector(normali
     with torch.no_grad():
         scorer = model.embed(features)
     log = Interactions(graph.users.numpy().astype(np.int32), graph.items.numpy().astype(np.int32))
-    newcomers = fit_newcomers(scorer, features, log, model.content_paths())
+    newcomers = fit_content_to_vectors(scorer, features, log, model.content_paths())
     assert newcomers is not None
     bundle = bundle_of(scorer, features, newcomers, log)
     bundle.add_items([NewItem(f"like{row}", features={m: x[row] for m, x in features.items()}) for row in (3, 4)])
@@ -303,7 +305,7 @@ def test_a_model_without_vectors_takes_what_is_alike() -> None:
     similarity = torch.tensor([[0.0, 0.4], [0.4, 0.0]]).to_sparse_csr()
     scorer = Neighbors(torch.tensor([[1.0, 0.0]]).to_sparse_csr(), similarity)
     known = {"text": torch.tensor([[1.0, 0.0], [-1.0, 0.0]])}
-    newcomers = Newcomers(Content.of(known), neighbors=2, scale=3.0)
+    newcomers = ContentToVectors(ContentSpace.of(known), neighbors=2, scale=3.0)
     row = newcomers.vectors({"text": torch.tensor([[0.6, 0.8]])}, scorer, known)
     torch.testing.assert_close(row, torch.tensor([[1.8, 0.0]]))  # -0.6 to the other one counts as nothing
 
@@ -315,7 +317,7 @@ def test_neighbors_of_camps() -> None:
     np.fill_diagonal(alike, 0.0)
     dense = torch.from_numpy(seen.toarray())
     scorer = Neighbors(dense.to_sparse_csr(), torch.from_numpy(alike).to_sparse_csr())
-    newcomers = fit_newcomers(scorer, features, log)
+    newcomers = fit_content_to_vectors(scorer, features, log)
     assert newcomers is not None
     bundle = bundle_of(scorer, features, newcomers, log)
     bundle.add_items(newborn(features))
@@ -327,12 +329,12 @@ def test_neighbors_of_camps() -> None:
 def test_too_few_items_teach_nothing() -> None:
     _, features, scorer, _ = world()
     few = Interactions(np.zeros(9, np.int32), np.arange(9, dtype=np.int32))
-    assert fit_newcomers(scorer, features, few) is None
+    assert fit_content_to_vectors(scorer, features, few) is None
 
 
 def test_what_cannot_be_taken_in_says_why() -> None:
     _, features, scorer, log = world()
-    newcomers = fit_newcomers(scorer, features, log)
+    newcomers = fit_content_to_vectors(scorer, features, log)
     assert newcomers is not None
     bundle = bundle_of(scorer, features, newcomers, log)
     good = newborn(features)
