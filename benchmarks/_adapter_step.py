@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from encoding import ENCODERS, PEAK_TFLOPS, draw
 from lmm4rec.api import load_encoder
-from lmm4rec.core.registry import Registry
+from lmm4rec.core import registry
 from lmm4rec.core.types import Batch, Features
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
@@ -74,7 +74,7 @@ def make_encoder(name: str, catalog: Catalog, folder: Path, *, tiny: bool) -> En
     torch.manual_seed(0)
     if not tiny:
         return ENCODERS[name](folder, texts)
-    component = Registry("lmm4rec.encoders", kind="encoder").get(name)
+    component = registry.ENCODERS.get(name)
     component.write_tiny(folder, texts)
     return load_encoder(name, checkpoint=str(folder))
 
@@ -113,9 +113,7 @@ def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> d
     encoder_parameters = sum(weight.numel() for weight in encoder.parameters())
     features, graph = features_of(encoder, len(catalog)), interactions(len(catalog), options["users"], options["each"])
     generator = torch.Generator().manual_seed(0)
-    recommender: Recommender = Registry("lmm4rec.recommenders", kind="recommender").get("vbpr")(
-        graph, features, generator
-    )
+    recommender: Recommender = registry.RECOMMENDERS.get("vbpr")(graph, features, generator)
     sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=options["batch_size"])
     began = time.perf_counter()
     source: FeatureSource = Frozen(features)

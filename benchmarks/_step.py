@@ -19,7 +19,7 @@ import torch
 
 from _logs import Log, load
 from _profile import shares
-from lmm4rec.core.registry import Registry
+from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.core.types import Batch, Embeddings, Features
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.features.source import Frozen
@@ -62,7 +62,7 @@ def measure(
     graph, features = log.graph(), log.features()
     before = _memory()
     generator = torch.Generator().manual_seed(0)
-    component = Registry("lmm4rec.recommenders", kind="recommender").get(name)
+    component = RECOMMENDERS.get(name)
     with Clock() as build:
         recommender = component(graph, features, generator, dim=DIM, **parameters)
     objective = Ranking(recommender, Frozen(features))

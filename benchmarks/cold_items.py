@@ -30,6 +30,7 @@ from _logs import SHARED
 from _results import HERE, write
 from lmm4rec.coldstart.fit_content_to_vectors import fit_content_to_vectors
 from lmm4rec.core.files import read_json
+from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.interactions import Interactions
@@ -38,7 +39,7 @@ from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.evaluation.ranking import barred, top_k
 from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.conf.spec import load_spec
-from lmm4rec.experiments.plan import RECOMMENDERS, make_plan
+from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.run import make_graph
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from _results import write
-from lmm4rec.core.registry import Registry
+from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_graph import neighborhood, normalize_entries
@@ -52,7 +52,7 @@ def model(name: str, results: Any) -> None:
     generator, table = torch.Generator().manual_seed(0), features(*WIDTHS)
     users, items = (torch.randint(n, (LIKES,), generator=generator) for n in (USERS, ITEMS))
     graph = InteractionGraph(users, items, USERS, ITEMS)
-    component = Registry("lmm4rec.recommenders", kind="recommender").get(name)
+    component = RECOMMENDERS.get(name)
     objective = Ranking(component(graph, table, generator), Frozen(table))
     optimizer = torch.optim.Adam(objective.parameters(), fused=True)
     marks = [time.perf_counter()]

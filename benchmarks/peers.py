@@ -26,7 +26,7 @@ import torch
 
 from _logs import Log, load
 from _results import HERE, write
-from lmm4rec.core.registry import Registry
+from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.core.types import Embeddings, Scorer
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.features.source import Frozen
@@ -70,7 +70,7 @@ def train(name: str, data: str, results: Any) -> None:
     log = load(data)
     features = {"image": torch.from_numpy(drawn(log))} if name == "vbpr" else {}
     graph, seconds, recalls = log.graph(), list[float](), list[float]()
-    component = Registry("lmm4rec.recommenders", kind="recommender").get(name)
+    component = RECOMMENDERS.get(name)
     recommender = component(graph, features, torch.Generator().manual_seed(0), **OURS[name])
     began = time.perf_counter()
 

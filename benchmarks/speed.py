@@ -27,10 +27,9 @@ from _kernels import bare, kernels
 from _logs import SIZES, load
 from _results import HERE, write
 from lmm4rec.core.files import read_json
-from lmm4rec.core.registry import Registry, hyper_parameters
+from lmm4rec.core.registry import RECOMMENDERS, hyper_parameters
 
 THREADS = 2
-RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
 SETTINGS: dict[str, dict[str, Any]] = {"lightgcn": {"layers": 1}}  # as the toolbox was measured
 SETTINGS |= {f"{name}, features trained": {"train_features": True} for name in ("bm3", "freedom")}
 # milliseconds a batch of the public MMRec toolbox on Baby, same sizes, two idle cores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lmm4rec.core.registry import ENCODERS, SOURCES
 from lmm4rec.core.types import Inputs
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
@@ -11,7 +12,6 @@ from lmm4rec.data.filters import prepare
 from lmm4rec.data.splits import Split, split
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.conf.signature import check_names
-from lmm4rec.experiments.plan import ENCODERS, SOURCES
 from lmm4rec.experiments.run import run
 from lmm4rec.features.extract import encode
 from lmm4rec.serving.answers import NewItem

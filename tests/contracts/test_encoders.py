@@ -16,7 +16,8 @@ from torch import Tensor
 
 from layered import Noise
 from lmm4rec.core.errors import ConfigError, ImageError
-from lmm4rec.core.registry import Registry, hyper_parameters
+from lmm4rec.core.registry import ENCODERS as REGISTRY
+from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
@@ -34,7 +35,6 @@ from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
 from lmm4rec.features.whole_encoder import EncodedItems
 
-REGISTRY = Registry("lmm4rec.encoders", kind="encoder")
 TEXT = "{title}. {description}"
 
 

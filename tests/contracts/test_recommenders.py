@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.registry import Registry
+from lmm4rec.core.registry import RECOMMENDERS as REGISTRY
 from lmm4rec.core.types import Batch, Embeddings, Features, Scorer
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
@@ -19,7 +19,6 @@ from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 from worlds import camp_features, camps, found
 
-REGISTRY = Registry("lmm4rec.recommenders", kind="recommender")
 NAMES = REGISTRY.names()
 PERSONAL = [name for name in NAMES if name != "popular"]
 NEEDS_CONTENT = [name for name in NAMES if name not in ("popular", "itemknn", "bpr", "lightgcn")]

@@ -10,12 +10,13 @@ import torch
 import lmm4rec
 from layered import build, catalog
 from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.experiments.build.adapters import make_item_vectors
 from lmm4rec.experiments.build.bundle import encoder_record, lost_without
 from lmm4rec.experiments.build.end2end import save_item_vectors
 from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.conf.spec import load_spec
-from lmm4rec.experiments.plan import RECOMMENDERS, make_plan
+from lmm4rec.experiments.plan import make_plan
 from worlds import camp_features, camps
 
 SHOP = {"name": "toyshop", "users": 30, "items": 40, "interactions": 300}

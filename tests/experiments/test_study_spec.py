@@ -8,10 +8,9 @@ from typing import Any, get_args
 import pytest
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.registry import hyper_parameters
+from lmm4rec.core.registry import SOURCES, hyper_parameters
 from lmm4rec.experiments.build.features import catalog_features
 from lmm4rec.experiments.conf.spec import load_spec, read_conf
-from lmm4rec.experiments.plan import SOURCES
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.spec import load_study
 

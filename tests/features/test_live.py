@@ -13,7 +13,7 @@ from torch import Tensor
 
 import lmm4rec.features.live as live_module
 from lmm4rec.core.errors import ConfigError, TrainingError
-from lmm4rec.core.registry import Registry
+from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.core.types import Batch
 from lmm4rec.features.live import Live
 from lmm4rec.nn.losses import contrastive
@@ -21,7 +21,6 @@ from lmm4rec.training.lr_schedule import LearningRateSchedule
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.trainer import History, Trainer
 
-RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
 CONTENT = [name for name in RECOMMENDERS.names() if name not in ("popular", "itemknn", "bpr", "lightgcn")]
 
 

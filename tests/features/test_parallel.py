@@ -14,14 +14,13 @@ import pytest
 import torch
 from live_worlds import TinyVectors, live, sampler, start, world
 
-from lmm4rec.core.registry import Registry
+from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.distributed import process_group
 from lmm4rec.features.source import Frozen
 from lmm4rec.training.lr_schedule import LearningRateSchedule
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.trainer import Trainer
 
-RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
 CASES: list[tuple[str, dict[str, Any] | None]] = [
     ("vbpr", None),  # frozen
     ("vbpr", {}),

@@ -13,11 +13,11 @@ from lmm4rec.coldstart.content_space import ContentSpace
 from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.coldstart.fit_content_to_vectors import fit_content_to_vectors
 from lmm4rec.core.files import read_json, write_json
+from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.core.types import Neighbors
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.experiments.build.bundle import lost_without
-from lmm4rec.experiments.plan import RECOMMENDERS
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
 from worlds import camp_features, camps

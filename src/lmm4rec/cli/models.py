@@ -18,10 +18,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
-from lmm4rec.core.registry import hyper_parameters
+from lmm4rec.core.registry import ENCODERS, RECOMMENDERS, SOURCES, hyper_parameters
 from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.plan import ENCODERS, PRECOMPUTED, RECOMMENDERS, SOURCES
+from lmm4rec.experiments.plan import PRECOMPUTED
 
 _CITATION = re.compile(r"\(([A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+)[^()]*\d{4}[^()]*)\)")
 _IDENTIFIER = re.compile(r"arXiv \d{4}\.\d{4,5}|doi \S+")

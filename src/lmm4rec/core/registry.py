@@ -1,6 +1,9 @@
-"""Components found by name: the module's name is the component's name, the first of `__all__` is the component.
+"""Components by name: those of this package, those that installed packages announce, and any by import path.
 
-So a new recommender or encoder is one new file, and deleting one breaks nothing else.
+- A module of `lmm4rec.recommenders`, `lmm4rec.encoders` or `lmm4rec.data.sources`: the module's name is the component's
+  name, the first name in its `__all__` is the component.
+- An entry point of an installed package, in the group `lmm4rec.recommenders`, `lmm4rec.encoders` or `lmm4rec.sources`.
+- An import path, `package.module:Class`.
 """
 
 from __future__ import annotations
@@ -8,36 +11,134 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
 
+_HOUSE = "lmm4rec"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A component that can be named: its import path, and the distribution that brings it."""
+
+    name: str
+    path: str  # "package.module:Class"; without a class, the first name in the module's `__all__`
+    distribution: str  # "lmm4rec", or name and version of another distribution
+
 
 class Registry:
-    """The components of one package, imported when they are asked for."""
+    """The components of one kind, imported when they are asked for."""
 
-    def __init__(self, package: str, *, kind: str) -> None:
-        """`kind` is the word that errors use, such as "recommender"."""
-        self.package, self.kind = package, kind
+    def __init__(self, package: str, *, group: str, kind: str, base: str = "") -> None:
+        """`group` is that of entry points, `kind` is the word that errors use, `base` the path of the class above."""
+        self.package, self.group, self.kind, self._base = package, group, kind, base
+
+    def installed(self) -> list[Installed]:
+        """All components that have a name, in alphabetical order, without importing them; a name may occur twice."""
+        found = [Installed(name, f"{self.package}.{name}", _HOUSE) for name in self._own_names()]
+        for entry in entry_points(group=self.group):
+            origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
+            found.append(Installed(_key(entry.name), entry.value, origin))
+        return sorted(found, key=lambda component: component.name)
 
     def names(self) -> list[str]:
-        """The names of all components, in alphabetical order, without importing them."""
-        path = importlib.import_module(self.package).__path__
-        names = (module.name for module in pkgutil.iter_modules(path))
-        return sorted(name for name in names if name != "base" and not name.startswith("_"))
+        """The names of all installed components, in alphabetical order, without importing them."""
+        return sorted({component.name for component in self.installed()})
 
-    def get(self, name: str) -> Any:
-        """The component (a class or a function) of the given name; upper and lower case are alike.
+    def find(self, name: str) -> Installed:
+        """Where the component of a name, or of an import path, comes from; upper and lower case are alike in names.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: there is none of that name, or more than one.
         """
+        if ":" in name:
+            return Installed(name, name, next(iter(self._distributions(name)), ""))
+        key = _key(name)
+        found = [component for component in self.installed() if component.name == key]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            places = " and ".join(f"'{component.path}' of {component.distribution}" for component in found)
+            raise ConfigError(
+                f"{len(found)} {self.kind}s are called '{key}': {places}. Name the one that you mean by its import "
+                "path, package.module:Class, or uninstall the other"
+            )
         known = self.names()
-        key = name.lower().replace("-", "_")
-        if key not in known:
-            raise ConfigError(f"unknown {self.kind} '{name}'.{did_you_mean(key, known)} There are: {', '.join(known)}")
-        module = importlib.import_module(f"{self.package}.{key}")
-        return getattr(module, module.__all__[0])
+        raise ConfigError(
+            f"unknown {self.kind} '{name}'.{did_you_mean(key, known)} There are: {', '.join(known)}; or give an import "
+            "path, package.module:Class"
+        )
+
+    def get(self, name: str) -> Any:
+        """The component (a class or a function) of a name or an import path.
+
+        Raises:
+            ConfigError: there is none, it cannot be imported, or it is of another kind.
+        """
+        return self.load(self.find(name))
+
+    def load(self, installed: Installed) -> Any:
+        """The imported component.
+
+        Raises:
+            ConfigError: it cannot be imported, or it is of another kind.
+        """
+        path, origin = installed.path, installed.distribution
+        where = f"the {self.kind} '{installed.name}'" + (f" of {origin}" if origin not in ("", _HOUSE) else "")
+        module_name, _, attribute = path.partition(":")
+        try:
+            module = importlib.import_module(module_name)
+        except Exception as error:  # whatever the import of somebody else's module raises
+            if origin == _HOUSE:
+                raise  # MissingExtraError and the like say it better
+            raise ConfigError(
+                f"{where} cannot be imported: module '{module_name}' raises {type(error).__name__}: {error}"
+            ) from error
+        attribute = attribute or module.__all__[0]
+        if not hasattr(module, attribute):
+            known = [name for name, value in vars(module).items() if inspect.isclass(value)]
+            raise ConfigError(
+                f"{where} is not there: module '{module_name}' has no '{attribute}'.{did_you_mean(attribute, known)}"
+            )
+        component = getattr(module, attribute)
+        self._check(component, where)
+        return component
+
+    def _check(self, component: Any, where: str) -> None:
+        """Refuse what is no component of this kind."""
+        if not self._base:
+            if not callable(component):
+                raise ConfigError(f"{where} is {component!r}; a {self.kind} is a function that returns a data set")
+            return
+        module, _, name = self._base.partition(":")
+        base = getattr(importlib.import_module(module), name)
+        if not (inspect.isclass(component) and issubclass(component, base)):
+            raise ConfigError(f"{where} is {component!r}; a {self.kind} is a subclass of {module}.{name}")
+        if lacks := sorted(getattr(component, "__abstractmethods__", ())):
+            raise ConfigError(f"{where} is not complete: {component.__name__} must define {', '.join(lacks)}")
+
+    def _own_names(self) -> Iterator[str]:
+        path = importlib.import_module(self.package).__path__
+        names = (module.name for module in pkgutil.iter_modules(path))
+        return (name for name in names if name != "base" and not name.startswith("_"))
+
+    def _distributions(self, path: str) -> Iterator[str]:
+        """The distribution that announces an import path, where one does."""
+        return (component.distribution for component in self.installed() if component.path == path)
+
+
+RECOMMENDERS = Registry(
+    "lmm4rec.recommenders",
+    group="lmm4rec.recommenders",
+    kind="recommender",
+    base="lmm4rec.recommenders.base:Recommender",
+)
+ENCODERS = Registry("lmm4rec.encoders", group="lmm4rec.encoders", kind="encoder", base="lmm4rec.encoders.base:Encoder")
+SOURCES = Registry("lmm4rec.data.sources", group="lmm4rec.sources", kind="data source")
 
 
 def hyper_parameters(component: Any) -> dict[str, inspect.Parameter]:
@@ -48,3 +149,7 @@ def hyper_parameters(component: Any) -> dict[str, inspect.Parameter]:
         for name, parameter in signature.parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
+
+
+def _key(name: str) -> str:
+    return name.lower().replace("-", "_")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.registry import Registry, hyper_parameters
+from lmm4rec.core.registry import ENCODERS, RECOMMENDERS, SOURCES, hyper_parameters
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.data.filters import prepare
@@ -27,9 +27,6 @@ from lmm4rec.training.finetuning import fit_pairs
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
-RECOMMENDERS = Registry("lmm4rec.recommenders", kind="recommender")
-ENCODERS = Registry("lmm4rec.encoders", kind="encoder")
-SOURCES = Registry("lmm4rec.data.sources", kind="data source")
 PRECOMPUTED = "precomputed"
 
 Component = Callable[..., Any]

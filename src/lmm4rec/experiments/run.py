@@ -13,6 +13,7 @@ import torch
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import atomic, read_json, write_json
+from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.core.types import Features, Scorer
 from lmm4rec.data.splits import Split
 from lmm4rec.distributed import process_group
@@ -27,7 +28,7 @@ from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.environment import Cost, environment
 from lmm4rec.experiments.estimate.end2end import estimate_training
 from lmm4rec.experiments.folder import RunFolder, open_folder
-from lmm4rec.experiments.plan import RECOMMENDERS, Plan, make_plan
+from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.report.run_report import write_run_report
 from lmm4rec.experiments.result import Result
 from lmm4rec.features.live import Live

@@ -16,13 +16,12 @@ from torch.nn import functional as F
 
 from lmm4rec.core.errors import CheckpointError, DataError, LMM4RecError
 from lmm4rec.core.progress import progress, quiet
-from lmm4rec.core.registry import Registry
+from lmm4rec.core.registry import ENCODERS
 from lmm4rec.core.types import Features, Item, ItemImage, Modality
 from lmm4rec.encoders.base import FUSED, Encoder
 from lmm4rec.encoding.loop import Manner, encode_blocks
 from lmm4rec.features.side_files import SavedSide, SideEncoder
 
-_ENCODERS = Registry("lmm4rec.encoders", kind="encoder")
 _SAME = 0.95  # the least cosine of one text's vectors, where precision or hardware may differ
 _MANNER = Manner(torch.device("cpu"), "float32", 32, 0, 512)
 
@@ -87,7 +86,7 @@ class EncoderRecord:
         return replace(self, saved=folder)
 
     def _made(self) -> Encoder:
-        component = _ENCODERS.get(self.name)
+        component = ENCODERS.get(self.name)
         if self.saved:
             copy: Encoder = component.from_pretrained(self.saved)
             return copy

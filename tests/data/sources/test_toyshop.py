@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lmm4rec.core.registry import Registry, hyper_parameters
+from lmm4rec.core.registry import SOURCES, hyper_parameters
 from lmm4rec.data.sources.toyshop import load, pretraining_catalog
 from lmm4rec.toyshop.world import make_pretraining_items, make_world
 
@@ -12,7 +12,7 @@ SMALL = {"users": 40, "items": 60, "interactions": 500}
 
 
 def test_the_source_takes_what_the_world_takes() -> None:
-    assert Registry("lmm4rec.data.sources", kind="source").get("toyshop") is load
+    assert SOURCES.get("toyshop") is load
     assert hyper_parameters(load) == hyper_parameters(make_world)
     assert hyper_parameters(pretraining_catalog) == hyper_parameters(make_pretraining_items)
 

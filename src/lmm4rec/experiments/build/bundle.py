@@ -14,7 +14,7 @@ from torch import Tensor
 from lmm4rec.coldstart.fit_content_to_vectors import fit_content_to_vectors
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.progress import quiet
-from lmm4rec.core.registry import hyper_parameters
+from lmm4rec.core.registry import ENCODERS, hyper_parameters
 from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, NonNegativeInt, Scorer
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
@@ -22,7 +22,7 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.build.own_encoders import HasTiny, local_checkpoint, tuned_folder
 from lmm4rec.experiments.build.workbench import Content, Workbench, popular_thumbnails
 from lmm4rec.experiments.conf.spec import load_spec
-from lmm4rec.experiments.plan import ENCODERS, PRECOMPUTED, Plan, make_encoder, make_plan
+from lmm4rec.experiments.plan import PRECOMPUTED, Plan, make_encoder, make_plan
 from lmm4rec.features.side_files import SavedSide
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.bundle import Bundle

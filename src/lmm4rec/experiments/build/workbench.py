@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.core.registry import SOURCES
 from lmm4rec.core.types import Features
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
@@ -21,7 +22,7 @@ from lmm4rec.data.splits import Split, split
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.evaluation.alignment import measure_alignment
 from lmm4rec.experiments.build.features import broken_images, catalog_features, chosen, untuned
-from lmm4rec.experiments.plan import PRECOMPUTED, SOURCES, Plan, make_encoder
+from lmm4rec.experiments.plan import PRECOMPUTED, Plan, make_encoder
 from lmm4rec.features.ablation import altered, differs_at_test
 from lmm4rec.serving.thumbnails import catalog_thumbnails
 
