@@ -45,6 +45,15 @@ class ItemImage(Protocol):
         ...
 
 
+@runtime_checkable
+class DrawnImage(Protocol):
+    """An image that is computed, so that it is sharp at any size."""
+
+    def draw(self, side: int) -> Image.Image:
+        """The image, `side` by `side` pixels."""
+        ...
+
+
 @dataclass(frozen=True)
 class Item:
     """One thing that can be recommended: what it is called, its words, its image."""

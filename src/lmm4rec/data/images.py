@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lmm4rec.core.errors import ImageError
+from lmm4rec.core.types import DrawnImage, ItemImage
 from lmm4rec.data.findings import Finding, counted
 
 MAX_PIXELS = 89_478_485  # where Pillow itself begins to warn of a decompression bomb
@@ -35,6 +36,15 @@ class NotAnImageError(ImageError):
 
 class HugeImageError(ImageError):
     """The image has more pixels than a catalog image can mean."""
+
+
+def open_for_display(image: ItemImage, side: int) -> Image.Image:
+    """The image at its own size, or where it is drawn, at `side` by `side` pixels.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    return image.draw(side) if isinstance(image, DrawnImage) else image.open()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import atomic, write_text
 from lmm4rec.core.progress import progress
 from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.images import open_for_display
 from lmm4rec.data.sources import toyshop
+
+_SIDE = 192  # pixels of the images on disk
 
 CONF = """title = "VBPR on my own shop"
 
@@ -58,7 +61,7 @@ def _write_images(dataset: Dataset, folder: Path) -> None:
     bar = progress(total=dataset.n_items, description="drawing", unit="image")
     for id_, image in zip(dataset.items, dataset.catalog.images, strict=True):
         if image is not None:
-            image.open().save(folder / "images" / f"{id_}.png")
+            open_for_display(image, _SIDE).save(folder / "images" / f"{id_}.png")
         bar.update()
     bar.close()
 

@@ -11,6 +11,7 @@ from PIL import Image
 from lmm4rec.core.errors import ImageError
 from lmm4rec.core.types import ItemImage
 from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.images import open_for_display
 
 SIDE = 192  # pixels of the longer side
 _QUALITY = 75
@@ -22,7 +23,7 @@ def thumbnail(image: ItemImage, *, side: int = SIDE) -> bytes:
     Raises:
         ImageError: it cannot be read.
     """
-    small = image.open()
+    small = open_for_display(image, side)
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "WEBP", quality=_QUALITY, method=2)

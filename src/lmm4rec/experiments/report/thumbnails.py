@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from lmm4rec.core.errors import ImageError
+from lmm4rec.data.images import open_for_display
 from lmm4rec.experiments.report.view import Card
 
 _SETTINGS = ((160, 80), (160, 65), (128, 65), (96, 60), (64, 50))  # (longer side in pixels, WebP quality), best first
@@ -60,7 +61,7 @@ def album(cards: Iterable[Card], *, budget: int = 2_500_000) -> Album:
         try:
             digest = card.image.digest()
             if digest not in images:
-                images[digest] = _shrunk(card.image.open(), _SETTINGS[0][0])
+                images[digest] = _shrunk(open_for_display(card.image, _SETTINGS[0][0]), _SETTINGS[0][0])
         except ImageError:
             unreadable.add(card.id)
             continue
