@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 import official
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.types import Inputs
+from lmm4rec.nn.inputs import mask_empty_rows
 from lmm4rec.nn.transformers.beit3 import network as beit3
 from lmm4rec.nn.transformers.beit3.network import Beit3Model
 from lmm4rec.nn.transformers.checkpoints import draw_weights
-from lmm4rec.nn.transformers.multiway import Experts, never_empty
+from lmm4rec.nn.transformers.multiway import Experts
 from lmm4rec.nn.transformers.vlmo import network as vlmo
 from lmm4rec.nn.transformers.vlmo.network import VlmoModel
 
@@ -38,12 +40,9 @@ def make(shape: beit3.Beit3Shape | vlmo.VlmoShape, **options: object) -> Beit3Mo
 
 
 def run(model: Beit3Model | VlmoModel, pixels: Tensor, ids: Tensor, mask: Tensor) -> list[Tensor]:
-    if isinstance(model, Beit3Model):
-        return [model.image_tokens(pixels), model.text_tokens(ids, mask), model.fused_tokens(pixels, ids, mask)]
-    return [
-        model.image_tokens(pixels, vl=False), model.text_tokens(ids, mask, vl=True),
-        model.fused_tokens(pixels, ids, mask),
-    ]  # fmt: skip
+    inputs = Inputs(pixels, ids, mask)
+    spaces = {"image": "itc", "text": "vl", "fused": "itc"}
+    return [model.last_states(inputs, modality, space=space) for modality, space in spaces.items()]
 
 
 PIXELS = official.images(3, 32)
@@ -139,9 +138,9 @@ def test_each_token_goes_through_its_own_expert() -> None:
     assert out.flatten().tolist() == [5, 5, 2, 2, 2]
 
 
-def test_never_empty_shows_the_first_token_of_empty_rows_alone() -> None:
+def test_the_first_token_of_empty_rows_alone_is_unmasked() -> None:
     mask = torch.tensor([[True, True, False], [False, False, False]])
-    assert never_empty(mask).tolist() == [[True, True, False], [True, False, False]]
+    assert mask_empty_rows(mask).tolist() == [[True, True, False], [True, False, False]]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=NAMES)

@@ -80,9 +80,9 @@ def test_the_golden_states_of_all_real_tokens(tiny: tuple[Beit3, Inputs, dict[st
     everywhere = torch.ones(len(words), 17, dtype=torch.bool)
     with torch.inference_mode():
         pairs = [
-            (encoder.image_tokens(inputs), "image_tokens", everywhere),
-            (encoder.text_tokens(inputs), "text_tokens", words),
-            (encoder.fused_tokens(inputs), "fused_tokens", torch.cat([everywhere, words], dim=1)),
+            (encoder.model.last_states(inputs, "image"), "image_tokens", everywhere),
+            (encoder.model.last_states(inputs, "text"), "text_tokens", words),
+            (encoder.model.last_states(inputs, "fused"), "fused_tokens", torch.cat([everywhere, words], dim=1)),
         ]
     for states, name, real in pairs:
         assert (states - golden[f"out.{name}"])[real].abs().max() <= 1e-5, name

@@ -112,7 +112,7 @@ def test_the_golden_states_of_all_real_tokens(golden: tuple[dict[str, Tensor], d
     assert words is not None
     assert not words.all()
     with torch.inference_mode():
-        states = encoder.fused_tokens(inputs)
+        states = encoder.model.last_states(inputs, "fused")
     length = words.shape[1]
     assert (states[:, :length] - tensors["out.fused_text_tokens"])[words].abs().max() <= 1e-5
     assert (states[:, length:] - tensors["out.fused_image_tokens"]).abs().max() <= 1e-5

@@ -69,8 +69,8 @@ class Toy(Encoder):
         return Inputs(pixels, ids, ids > 0, has_image)
 
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
-        image = self.model.image_head(self.model.image_tokens(inputs.pixels)[:, 0])
-        text = self.model.text_head(self.model.text_tokens(inputs.text_ids, inputs.text_mask)[:, 0])
+        image = self.model.image_head(self.model.last_states(inputs, "image")[:, 0])
+        text = self.model.text_head(self.model.last_states(inputs, "text")[:, 0])
         return {
             modality: F.normalize(self.dropout(rows), dim=1) for modality, rows in (("image", image), ("text", text))
         }

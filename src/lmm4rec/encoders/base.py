@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
@@ -141,20 +141,6 @@ class Encoder(nn.Module, ABC):
         """Take from the whole catalog what the encoder needs before encoding, such as word frequencies."""
 
 
-def pixels_of(inputs: Inputs) -> Float[Tensor, "batch channels height width"]:
-    """The pixels; ConfigError where there are none."""
-    if inputs.pixels is None:
-        raise ConfigError("the encoder needs pixels, the inputs have none")
-    return inputs.pixels
-
-
-def words_of(inputs: Inputs) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
-    """The token ids and their mask; ConfigError where one is missing."""
-    if inputs.text_ids is None or inputs.text_mask is None:
-        raise ConfigError("the encoder needs text_ids and text_mask (True marks a real token), the inputs lack them")
-    return inputs.text_ids, inputs.text_mask.bool()
-
-
 def stack_pixels(
     items: Sequence[Item], to_pixels: Callable[[Image.Image], Float[Tensor, "channels height width"]]
 ) -> tuple[Float[Tensor, "batch channels height width"], Bool[Tensor, " batch"]]:
@@ -164,6 +150,23 @@ def stack_pixels(
     readable = [one for one in pixels if one is not None]
     empty = torch.zeros_like(readable[0] if readable else to_pixels(Image.new("RGB", (8, 8))))
     return torch.stack([empty if one is None else one for one in pixels]), has_image
+
+
+def stack_items(
+    encoder: Encoder,
+    items: Sequence[Item],
+    to_pixels: Callable[[Image.Image], Float[Tensor, "channels height width"]],
+    tokenize: Callable[[list[str]], tuple[Tensor, Tensor]],
+) -> Inputs:
+    """The items' pixels and token ids with their masks, each where the encoder reads it."""
+    inputs = Inputs()
+    if encoder.reads("image"):
+        pixels, has_image = stack_pixels(items, to_pixels)
+        inputs = inputs._replace(pixels=pixels, has_image=has_image)
+    if encoder.reads("text"):
+        ids, mask = tokenize([encoder.read(item) for item in items])
+        inputs = inputs._replace(text_ids=ids, text_mask=mask)
+    return inputs
 
 
 def _pixels(item: Item, to_pixels: Callable[[Image.Image], Tensor]) -> Tensor | None:

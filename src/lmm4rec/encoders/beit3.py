@@ -7,30 +7,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.files import read_json
 from lmm4rec.core.types import Fraction, Inputs, Item, Modality, NonNegativeInt, PositiveInt
-from lmm4rec.encoders.base import FUSED, Encoder, pixels_of, stack_pixels, words_of
+from lmm4rec.encoders.base import FUSED, Encoder, stack_items
+from lmm4rec.nn.inputs import pad_tokens
 from lmm4rec.nn.pixels import squash_half
 from lmm4rec.nn.transformers.beit3.checkpoint import RENAMES, load_beit3
 from lmm4rec.nn.transformers.beit3.network import Beit3Model, Beit3Shape
 from lmm4rec.nn.transformers.checkpoints import (
-    SETTINGS,
     digest,
-    draw_weights,
+    draw_model,
     read_settings,
     read_state,
     save_folder,
+    saved_options,
     weights_file,
 )
 from lmm4rec.nn.transformers.sizes import text_length
-from lmm4rec.nn.transformers.tokens import SentencePieces, find_vocabulary, learn_sentence_pieces, stack_tokens
-from lmm4rec.nn.transformers.towers import Tower, every_token, first_token, words
+from lmm4rec.nn.transformers.tokens import SentencePieces, find_vocabulary, learn_sentence_pieces, need_vocabulary
+from lmm4rec.nn.transformers.towers import Tower
 
 __all__ = ["Beit3"]
 
@@ -81,7 +78,7 @@ class Beit3(Encoder):
         super().__init__()
         path = weights_file(checkpoint, kind="BEiT-3")
         saved = read_settings(path)
-        self.model, self.shape = load_beit3(
+        self.model = load_beit3(
             read_state(path),
             checkpoint=checkpoint,
             needs_heads=outputs != FUSED,
@@ -89,12 +86,13 @@ class Beit3(Encoder):
             drop_path=drop_path,
             checkpointing=checkpointing,
         )
-        width = self.shape.projection or 0
-        widths = {"image": width, "text": width, FUSED: 2 * self.shape.dim}
+        shape = self.model.shape
+        width = shape.projection or 0
+        widths = {"image": width, "text": width, FUSED: 2 * shape.dim}
         self.outputs = outputs
         self.dims = {modality: widths[modality] for modality in outputs.split("+")}
         self.text = text if self.reads("text") else ""
-        self.text_len = text_length(text_len or saved.get("text_len"), 64, at_most=self.shape.longest_text)
+        self.text_len = text_length(text_len or saved.get("text_len"), 64, at_most=shape.longest_text)
         self.vocabulary_file = find_vocabulary(tokenizer, path.parent, (_PIECES,))
 
     @property
@@ -106,69 +104,34 @@ class Beit3(Encoder):
     @cached_property
     def tokenizer(self) -> SentencePieces:
         """The vocabulary, read when it is first needed."""
-        if self.vocabulary_file is None:
-            raise ConfigError(
-                f"{_PURPOSE} reads words with the file {_PIECES}: put it beside the checkpoint, or give its path as "
-                "tokenizer"
-            )
-        return SentencePieces(self.vocabulary_file, purpose=_PURPOSE)
+        file = need_vocabulary(self.vocabulary_file, name=_PIECES, parameter="tokenizer", purpose=_PURPOSE)
+        return SentencePieces(file, purpose=_PURPOSE)
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """Pixels squashed to a square, and token ids padded with 1 to the longest text."""
-        inputs = Inputs()
-        if self.reads("image"):
-            size = self.shape.image_size
-            pixels, has_image = stack_pixels(items, lambda image: squash_half(image, size))
-            inputs = inputs._replace(pixels=pixels, has_image=has_image)
-        if self.reads("text"):
-            ids, mask = stack_tokens([self.read(item) for item in items], self.tokenizer, self.text_len)
-            inputs = inputs._replace(text_ids=ids, text_mask=mask)
-        return inputs
+        size = self.model.shape.image_size
+        return stack_items(
+            self,
+            items,
+            lambda image: squash_half(image, size),
+            lambda texts: pad_tokens(self.tokenizer(texts, self.text_len), self.tokenizer.pad, texts),
+        )
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """The vectors for which the inputs have what it takes; ConfigError where there are none."""
-        make = {"image": self._image, "text": self._text, FUSED: self._fused}
-        return {modality: make[modality](inputs) for modality in self.computable(inputs)}
-
-    def image_tokens(self, inputs: Inputs) -> Float[Tensor, "batch image_tokens dim"]:
-        """The last states of the images' tokens, the class token first."""
-        return self.model.image_tokens(pixels_of(inputs))
-
-    def text_tokens(self, inputs: Inputs) -> Float[Tensor, "batch text_tokens dim"]:
-        """The last states of the texts' tokens; those where the mask is False mean nothing."""
-        return self.model.text_tokens(*words_of(inputs))
-
-    def fused_tokens(self, inputs: Inputs) -> Float[Tensor, "batch tokens dim"]:
-        """The last states of both, the images' tokens first, after attention over the pair."""
-        return self.model.fused_tokens(pixels_of(inputs), *words_of(inputs))
+        return {modality: self.model.vectors(inputs, modality) for modality in self.computable(inputs)}
 
     def towers(self) -> Mapping[Modality, Tower]:
         """The passes of the outputs, all through the same blocks, read at the first token of each kind."""
-        tokens = (self.shape.image_size // self.shape.patch) ** 2 + 1
-
-        def both(inputs: Inputs) -> Tensor:
-            return torch.cat([every_token(inputs, tokens), words(inputs)], dim=1)
-
-        def image(states: Tensor, _inputs: Inputs, block: int) -> Tensor:
-            return self._image_vector(self.model.run_image(states, first=block))
-
-        def text(states: Tensor, inputs: Inputs, block: int) -> Tensor:
-            return self._text_vector(self.model.run_text(states, words(inputs), first=block))
-
-        def fused(states: Tensor, inputs: Inputs, block: int) -> Tensor:
-            return self._fused_vector(self.model.run_fused(states, words(inputs), first=block), inputs)
-
-        blocks = list(self.model.blocks)
-        found = {
-            "image": Tower(blocks, self._image, image, lambda inputs: every_token(inputs, tokens), first_token),
-            "text": Tower(blocks, self._text, text, words, first_token),
-            FUSED: Tower(blocks, self._fused, fused, both, self._fused_vector),
-        }
-        return {modality: found[modality] for modality in self.dims}
+        return {modality: self.model.tower(modality) for modality in self.dims}
 
     def settings(self) -> dict[str, object]:
         """Template, outputs, sizes that the weights do not tell, and the vocabulary."""
-        return {**self._settings(), "image_size": self.shape.image_size, "vocabulary": digest(self.vocabulary_file)}
+        return {
+            **self._settings(),
+            "image_size": self.model.shape.image_size,
+            "vocabulary": digest(self.vocabulary_file),
+        }
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the encoder as a folder: weights under their official names, settings, and the vocabulary."""
@@ -178,8 +141,7 @@ class Beit3(Encoder):
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Beit3:
         """The encoder in a folder written by `save_pretrained` or `write_tiny`."""
-        saved = read_json(Path(folder) / SETTINGS)
-        return cls(checkpoint=str(folder), **{key: saved[key] for key in ("text", "outputs") if key in saved})
+        return cls(checkpoint=str(folder), **saved_options(folder, ("text", "outputs")))
 
     @classmethod
     def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: NonNegativeInt = 0) -> None:
@@ -193,30 +155,9 @@ class Beit3(Encoder):
             dim=96, layers=2, heads=3, ffn=384, projection=64, image_size=64, patch=16, text_rows=50,
             vocabulary=SentencePieces(pieces, purpose=_PURPOSE).size,
         )  # fmt: skip
-        with torch.device("meta"):
-            model = Beit3Model(shape)
-        draw_weights(model, torch.Generator().manual_seed(seed))
+        model = draw_model(lambda: Beit3Model(shape), seed)
         settings = {"encoder": "beit3", "heads": shape.heads, "text_len": shape.longest_text}
         save_folder(Path(folder), model, RENAMES, settings, {})
 
     def _settings(self) -> dict[str, object]:
-        return {"text": self.text, "outputs": self.outputs, "heads": self.shape.heads, "text_len": self.text_len}
-
-    def _image(self, inputs: Inputs) -> Tensor:
-        return self._image_vector(self.image_tokens(inputs))
-
-    def _text(self, inputs: Inputs) -> Tensor:
-        return self._text_vector(self.text_tokens(inputs))
-
-    def _fused(self, inputs: Inputs) -> Tensor:
-        return self._fused_vector(self.fused_tokens(inputs), inputs)
-
-    def _image_vector(self, states: Tensor) -> Tensor:
-        return F.normalize(self.model.image_head(states[:, 0]).float(), dim=1)
-
-    def _text_vector(self, states: Tensor) -> Tensor:
-        return F.normalize(self.model.text_head(states[:, 0]).float(), dim=1)
-
-    def _fused_vector(self, states: Tensor, inputs: Inputs) -> Tensor:
-        first_word = states.shape[1] - words_of(inputs)[0].shape[1]
-        return torch.cat([states[:, 0], states[:, first_word]], dim=1).float()
+        return {"text": self.text, "outputs": self.outputs, "heads": self.model.shape.heads, "text_len": self.text_len}

@@ -14,17 +14,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError, optional
-from lmm4rec.core.files import read_json, write_json
+from lmm4rec.core.files import write_json
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
-from lmm4rec.encoders.base import Encoder, stack_pixels
+from lmm4rec.encoders.base import Encoder, stack_items
+from lmm4rec.nn.inputs import pad_tokens
 from lmm4rec.nn.pixels import fit_and_crop, to_tensor
+from lmm4rec.nn.transformers.checkpoints import SETTINGS, saved_options
 from lmm4rec.nn.transformers.clip import checkpoint as clip_checkpoint
 from lmm4rec.nn.transformers.clip import original_layout
-from lmm4rec.nn.transformers.towers import Tower, image_tower, last_word, stack_of, text_tower
+from lmm4rec.nn.transformers.towers import Tower, image_tower, last_token, stack_of, text_tower
 
 __all__ = ["Clip"]
-
-_SETTINGS = "lmm4rec.json"
 
 
 class Clip(Encoder):
@@ -96,9 +96,7 @@ class Clip(Encoder):
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """Pixels after resizing and cropping, and token ids, padded with 0 to the longest text."""
-        pixels, has_image = stack_pixels(items, self._to_pixels) if "image" in self.dims else (None, None)
-        ids, mask = self._tokenize([self.read(item) for item in items]) if "text" in self.dims else (None, None)
-        return Inputs(pixels, ids, mask, has_image)
+        return stack_items(self, items, self._to_pixels, self._tokenize)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """Unit vectors of the images and the words."""
@@ -117,7 +115,7 @@ class Clip(Encoder):
         if images is not None:
             found["image"] = image_tower(images, self._image, blank, class_token=True)
         if words is not None:
-            found["text"] = text_tower(words, self._text, last_word)
+            found["text"] = text_tower(words, self._text, last_token)
         return {modality: found[modality] for modality in self.dims if modality in found}
 
     def settings(self) -> dict[str, object]:
@@ -143,14 +141,12 @@ class Clip(Encoder):
         self.tokenizer.save_pretrained(folder)
         write_json(Path(folder) / "preprocessor_config.json", original_layout.as_hugging_face(self.preprocessing))
         settings = {"text": self.text, "outputs": self.outputs, "text_len": self.text_len}
-        write_json(Path(folder) / _SETTINGS, {"encoder": "clip", **settings})
+        write_json(Path(folder) / SETTINGS, {"encoder": "clip", **settings})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Clip:
         """The encoder in a folder written by `save_pretrained`."""
-        settings = read_json(Path(folder) / _SETTINGS)
-        options = {key: settings[key] for key in ("text", "outputs", "text_len")}
-        return cls(checkpoint=str(folder), **options)
+        return cls(checkpoint=str(folder), **saved_options(folder, ("text", "outputs", "text_len")))
 
     @classmethod
     def write_tiny(
@@ -206,13 +202,7 @@ class Clip(Encoder):
         self._need_tokenizer()
         clean = [_clean(text) for text in texts]
         encoded = self.tokenizer(clean, truncation=True, max_length=self.text_len)["input_ids"]
-        width = max(len(ids) for ids in encoded)
-        ids = torch.zeros(len(texts), width, dtype=torch.int64)
-        mask = torch.zeros(len(texts), width, dtype=torch.bool)
-        for row, (text, tokens) in enumerate(zip(texts, encoded, strict=True)):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = bool(text)
-        return ids, mask
+        return pad_tokens(encoded, 0, texts)
 
     def _need_tokenizer(self) -> None:
         if self.tokenizer is None:

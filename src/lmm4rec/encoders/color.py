@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder, stack_pixels
+from lmm4rec.nn.inputs import pixels_of
 from lmm4rec.nn.pixels import squash, to_tensor
 
 __all__ = ["Color"]
@@ -47,12 +47,11 @@ class Color(Encoder):
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """The unit vectors of the images."""
-        if inputs.pixels is None:
-            raise ConfigError("the encoder 'color' needs pixels, the inputs have none")
-        colors = _color_bins(inputs.pixels)
+        pixels = pixels_of(inputs)
+        colors = _color_bins(pixels)
         middle = colors[:, :, _SIZE // 4 : -_SIZE // 4, _SIZE // 4 : -_SIZE // 4].mean(dim=(2, 3))
         cells = F.adaptive_avg_pool2d(colors, _CELLS).flatten(1)
-        gray = inputs.pixels.mean(dim=1, keepdim=True)
+        gray = pixels.mean(dim=1, keepdim=True)
         texture = [_directions(gray), _directions(F.avg_pool2d(gray, 4))]
         parts = [middle, cells, *texture]
         return {"image": torch.cat([F.normalize(_root(part), dim=1) for part in parts], dim=1) / math.sqrt(len(parts))}

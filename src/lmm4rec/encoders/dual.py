@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError, optional
-from lmm4rec.core.files import read_json, write_json
+from lmm4rec.core.files import write_json
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
-from lmm4rec.encoders.base import Encoder, pixels_of, stack_pixels, words_of
-from lmm4rec.nn.transformers.checkpoints import check_weights
-from lmm4rec.nn.transformers.towers import Tower, image_tower, mean_word, stack_of, text_tower
+from lmm4rec.encoders.base import Encoder, stack_items
+from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, pixels_of, text_of
+from lmm4rec.nn.transformers.checkpoints import SETTINGS, check_weights, saved_options
+from lmm4rec.nn.transformers.towers import Tower, image_tower, mean_token, stack_of, text_tower
 
 __all__ = ["Dual"]
 
-_SETTINGS = "lmm4rec.json"
 _SIGLIP = ("siglip", "siglip2")  # trained on texts of one length: padding is attended to, and the last token is taken
 _NAFLEX = "siglip2"  # takes patches of images of any shape
 
@@ -91,9 +91,7 @@ class Dual(Encoder):
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """Pixels as the checkpoint's preprocessor makes them, and token ids, the real ones first."""
-        pixels, has_image = stack_pixels(items, self._to_pixels) if "image" in self.dims else (None, None)
-        ids, mask = self._tokenize([self.read(item) for item in items]) if "text" in self.dims else (None, None)
-        return Inputs(pixels, ids, mask, has_image)
+        return stack_items(self, items, self._to_pixels, self._tokenize)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """Unit vectors of the images and the words."""
@@ -110,7 +108,7 @@ class Dual(Encoder):
             found["image"] = image_tower(images, self._image, blank, class_token=self.kind not in _SIGLIP)
         if words is not None:
             tokens = model.config.text_config.max_position_embeddings if self.kind in _SIGLIP else None
-            found["text"] = text_tower(words, self._text, mean_word, tokens=tokens)
+            found["text"] = text_tower(words, self._text, mean_token, tokens=tokens)
         return {modality: found[modality] for modality in self.dims if modality in found}
 
     def settings(self) -> dict[str, object]:
@@ -131,13 +129,12 @@ class Dual(Encoder):
         for part in (self.model, self.tokenizer, self.processor):
             part.save_pretrained(folder)
         settings = {"text": self.text, "outputs": self.outputs, "text_len": self.text_len}
-        write_json(Path(folder) / _SETTINGS, {"encoder": "dual", **settings})
+        write_json(Path(folder) / SETTINGS, {"encoder": "dual", **settings})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Dual:
         """The encoder in a folder written by `save_pretrained`."""
-        settings = read_json(Path(folder) / _SETTINGS)
-        return cls(checkpoint=str(folder), **{key: settings[key] for key in ("text", "outputs", "text_len")})
+        return cls(checkpoint=str(folder), **saved_options(folder, ("text", "outputs", "text_len")))
 
     @classmethod
     def write_tiny(
@@ -175,7 +172,7 @@ class Dual(Encoder):
         return F.normalize(self._image_features(pixels_of(inputs)), dim=1)
 
     def _text(self, inputs: Inputs) -> Tensor:
-        return F.normalize(self._text_features(*words_of(inputs)), dim=1)
+        return F.normalize(self._text_features(*text_of(inputs)), dim=1)
 
     def _image_features(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "rows dim"]:
         # a tower that is entered above has more rows than the one blank image that it is given
@@ -202,8 +199,7 @@ class Dual(Encoder):
                 raise ConfigError(f"texts of {ids.shape[1]} tokens, but the checkpoint has {positions} positions")
             ids = F.pad(ids, (more, 0) if side == "left" else (0, more), value=pad)
             return self.model.get_text_features(input_ids=ids).pooler_output
-        mask[~mask.any(dim=1), 0] = True  # attention over nothing would be NaN
-        return self.model.get_text_features(input_ids=ids, attention_mask=mask.long()).pooler_output
+        return self.model.get_text_features(input_ids=ids, attention_mask=mask_empty_rows(mask).long()).pooler_output
 
     def _to_pixels(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
         made = self.processor(images=image, return_tensors="np")
@@ -217,12 +213,7 @@ class Dual(Encoder):
         lower = self.kind in _SIGLIP and not hasattr(self.tokenizer, "do_lower_case")
         read = [text.lower() for text in texts] if lower else list(texts)
         encoded = self.tokenizer(read, truncation=True, max_length=self.text_len)["input_ids"]
-        ids = torch.full((len(texts), max(map(len, encoded))), self.tokenizer.pad_token_id, dtype=torch.int64)
-        mask = torch.zeros(ids.shape, dtype=torch.bool)
-        for row, (text, tokens) in enumerate(zip(texts, encoded, strict=True)):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = bool(text)
-        return ids, mask
+        return pad_tokens(encoded, self.tokenizer.pad_token_id, texts)
 
     def _longest_text(self, checkpoint: str, given: int | None) -> int:
         """The tokens of the longest text: what is asked for, or else what tokenizer and positions allow."""

@@ -11,15 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError, optional
-from lmm4rec.core.files import read_json, write_json
+from lmm4rec.core.files import write_json
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.nn.transformers.towers import Tower, mean_word, stack_of, text_tower
+from lmm4rec.nn.inputs import mask_empty_rows, text_of
+from lmm4rec.nn.transformers.checkpoints import SETTINGS, saved_options
+from lmm4rec.nn.transformers.towers import Tower, mean_token, stack_of, text_tower
 
 __all__ = ["Sentence"]
 
 MINILM = "all-MiniLM-L6-v2"
-_SETTINGS = "lmm4rec.json"
 
 
 class Sentence(Encoder):
@@ -65,11 +66,8 @@ class Sentence(Encoder):
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """The unit vectors of the texts."""
-        if inputs.text_ids is None or inputs.text_mask is None:
-            raise ConfigError("the encoder 'sentence' needs text_ids and text_mask, the inputs have none")
-        mask = inputs.text_mask.clone()
-        mask[~mask.any(dim=1), 0] = True  # attention over nothing would be NaN
-        out = self.model({"input_ids": inputs.text_ids, "attention_mask": mask.long()})
+        ids, mask = text_of(inputs)
+        out = self.model({"input_ids": ids, "attention_mask": mask_empty_rows(mask).long()})
         return {"text": F.normalize(out["sentence_embedding"].float(), dim=1)}
 
     def towers(self) -> Mapping[Modality, Tower]:
@@ -77,7 +75,7 @@ class Sentence(Encoder):
         model = getattr(self.model[0], "model", None)
         config = getattr(model, "config", None)
         blocks = stack_of(model, getattr(config, "num_hidden_layers", None)) if model is not None else None
-        return {} if blocks is None else {"text": text_tower(blocks, lambda inputs: self(inputs)["text"], mean_word)}
+        return {} if blocks is None else {"text": text_tower(blocks, lambda inputs: self(inputs)["text"], mean_token)}
 
     def settings(self) -> dict[str, object]:
         """Template, longest text, vocabulary and the model's modules."""
@@ -91,12 +89,12 @@ class Sentence(Encoder):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the encoder as a sentence-transformers folder."""
         self.model.save_pretrained(str(folder))
-        write_json(Path(folder) / _SETTINGS, {"encoder": "sentence", "text": self.text})
+        write_json(Path(folder) / SETTINGS, {"encoder": "sentence", "text": self.text})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Sentence:
         """The encoder in a folder written by `save_pretrained`."""
-        return cls(checkpoint=str(folder), text=read_json(Path(folder) / _SETTINGS)["text"])
+        return cls(checkpoint=str(folder), **saved_options(folder, ("text",)))
 
 
 def _packaged() -> Path:

@@ -7,28 +7,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.files import read_json
 from lmm4rec.core.types import Fraction, Inputs, Item, Modality, NonNegativeInt, PositiveInt
-from lmm4rec.encoders.base import FUSED, Encoder, pixels_of, stack_pixels, words_of
+from lmm4rec.encoders.base import FUSED, Encoder, stack_items
+from lmm4rec.nn.inputs import pad_tokens
 from lmm4rec.nn.pixels import squash_half
 from lmm4rec.nn.transformers.checkpoints import (
-    SETTINGS,
     digest,
-    draw_weights,
+    draw_model,
     read_settings,
     read_state,
     save_folder,
+    saved_options,
     weights_file,
 )
 from lmm4rec.nn.transformers.sizes import text_length
-from lmm4rec.nn.transformers.tokens import WordPieces, find_vocabulary, learn_word_pieces, stack_tokens
-from lmm4rec.nn.transformers.towers import Tower, every_token, first_token, words
+from lmm4rec.nn.transformers.tokens import WordPieces, find_vocabulary, learn_word_pieces, need_vocabulary
+from lmm4rec.nn.transformers.towers import Tower
 from lmm4rec.nn.transformers.vlmo.checkpoint import ITC, POOLER, RENAMES, VL, load_vlmo
 from lmm4rec.nn.transformers.vlmo.network import INITIAL_REACH, VlmoModel, VlmoShape
 
@@ -130,80 +127,38 @@ class Vlmo(Encoder):
         return scale
 
     def aligned(self, inputs: Inputs, space: str) -> tuple[Float[Tensor, "batch _dim"], Float[Tensor, "batch _dim"]]:
-        """The unit vectors of images and words in a joint space, whatever the variant."""
-        model, vl = self.model, space == "vl"
-        image = model.image_tokens(pixels_of(inputs), vl=vl)[:, 0]
-        text = model.text_tokens(*words_of(inputs), vl=vl)[:, 0]
-        maps = (model.vl_image, model.vl_text) if vl else (model.itc_image, model.itc_text)
-        return F.normalize(maps[0](image).float(), dim=1), F.normalize(maps[1](text).float(), dim=1)
+        """The unit vectors of images and texts in a joint space, whatever the variant."""
+        return self.model.vectors(inputs, "image", space=space), self.model.vectors(inputs, "text", space=space)
 
     def match(self, inputs: Inputs) -> Float[Tensor, "batch 2"]:
-        """Logits of "they do not belong together" and "they do" for each row's image and words."""
-        logits: Tensor = self.model.itm(self._fused(inputs))
+        """Logits of "image and text do not belong together" and "they do" for each row."""
+        logits: Tensor = self.model.itm(self.model.vectors(inputs, FUSED))
         return logits
 
     @cached_property
     def tokenizer(self) -> WordPieces:
         """The vocabulary, read when it is first needed."""
-        if self.vocabulary_file is None:
-            raise ConfigError(
-                f"{_PURPOSE} reads words with the {_PIECES} of bert-base-uncased: put it beside the checkpoint, or "
-                "give its path as vocabulary"
-            )
-        return WordPieces(self.vocabulary_file, purpose=_PURPOSE)
+        file = need_vocabulary(self.vocabulary_file, name=_PIECES, parameter="vocabulary", purpose=_PURPOSE)
+        return WordPieces(file, purpose=_PURPOSE)
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """Pixels squashed to a square, and token ids padded with 0 to the longest text."""
-        inputs = Inputs()
-        if self.reads("image"):
-            size = self.model.shape.image_size
-            pixels, has_image = stack_pixels(items, lambda image: squash_half(image, size))
-            inputs = inputs._replace(pixels=pixels, has_image=has_image)
-        if self.reads("text"):
-            ids, mask = stack_tokens([self.read(item) for item in items], self.tokenizer, self.text_len)
-            inputs = inputs._replace(text_ids=ids, text_mask=mask)
-        return inputs
+        size = self.model.shape.image_size
+        return stack_items(
+            self,
+            items,
+            lambda image: squash_half(image, size),
+            lambda texts: pad_tokens(self.tokenizer(texts, self.text_len), self.tokenizer.pad, texts),
+        )
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """The vectors for which the inputs have what it takes; ConfigError where there are none."""
-        make = {"image": self._image, "text": self._text, FUSED: self._fused}
-        return {modality: make[modality](inputs) for modality in self.computable(inputs)}
-
-    def image_tokens(self, inputs: Inputs) -> Float[Tensor, "batch image_tokens dim"]:
-        """The last states of the images' tokens in the encoder's variant, the class token first."""
-        return self.model.image_tokens(pixels_of(inputs), vl=self.variant == "vl")
-
-    def text_tokens(self, inputs: Inputs) -> Float[Tensor, "batch text_tokens dim"]:
-        """The last states of the texts' tokens in the encoder's variant; where the mask is False they mean nothing."""
-        return self.model.text_tokens(*words_of(inputs), vl=self.variant == "vl")
-
-    def fused_tokens(self, inputs: Inputs) -> Float[Tensor, "batch tokens dim"]:
-        """The last states of both, the texts' tokens first, after attention over the pair."""
-        return self.model.fused_tokens(pixels_of(inputs), *words_of(inputs))
+        found = self.computable(inputs)
+        return {modality: self.model.vectors(inputs, modality, space=self.variant) for modality in found}
 
     def towers(self) -> Mapping[Modality, Tower]:
         """The passes of the outputs, all through the same blocks, read at the first token."""
-        tokens, vl = self.model.shape.side**2 + 1, self.variant == "vl"
-
-        def both(inputs: Inputs) -> Tensor:
-            return torch.cat([words(inputs), every_token(inputs, tokens)], dim=1)
-
-        def image(states: Tensor, _inputs: Inputs, block: int) -> Tensor:
-            return self._image_vector(self.model.run_image(states, vl=vl, first=block))
-
-        def text(states: Tensor, inputs: Inputs, block: int) -> Tensor:
-            return self._text_vector(self.model.run_text(states, words(inputs), vl=vl, first=block))
-
-        def fused(states: Tensor, inputs: Inputs, block: int) -> Tensor:
-            return self._fused_vector(self.model.run_fused(states, words(inputs), first=block))
-
-        blocks = list(self.model.blocks)
-        found = {
-            "image": Tower(blocks, self._image, image, lambda inputs: every_token(inputs, tokens), first_token),
-            "text": Tower(blocks, self._text, text, words, first_token),
-            FUSED: Tower(blocks, self._fused, fused, both, first_token),
-        }
-        return {modality: found[modality] for modality in self.dims}
+        return {modality: self.model.tower(modality, self.variant) for modality in self.dims}
 
     def settings(self) -> dict[str, object]:
         """Template, outputs, sizes that the weights do not tell, and the vocabulary."""
@@ -221,10 +176,7 @@ class Vlmo(Encoder):
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Vlmo:
         """The encoder in a folder written by `save_pretrained` or `write_tiny`."""
-        saved = read_json(Path(folder) / SETTINGS)
-        return cls(
-            checkpoint=str(folder), **{key: saved[key] for key in ("text", "outputs", "variant") if key in saved}
-        )
+        return cls(checkpoint=str(folder), **saved_options(folder, ("text", "outputs", "variant")))
 
     @classmethod
     def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: NonNegativeInt = 0) -> None:
@@ -239,9 +191,7 @@ class Vlmo(Encoder):
             pooler=96, vocabulary=WordPieces(pieces, purpose=_PURPOSE).size, image_size=64, patch=16, text_rows=48,
             itm=True,
         )  # fmt: skip
-        with torch.device("meta"):
-            model = VlmoModel(shape)
-        draw_weights(model, torch.Generator().manual_seed(seed))
+        model = draw_model(lambda: VlmoModel(shape), seed)
         settings = {"encoder": "vlmo", "heads": shape.heads, "text_len": shape.text_rows}
         save_folder(Path(folder), model, RENAMES, settings, {})
 
@@ -250,23 +200,3 @@ class Vlmo(Encoder):
             "text": self.text, "outputs": self.outputs, "variant": self.variant, "heads": self.model.shape.heads,
             "reach": self.model.shape.reach, "text_len": self.text_len,
         }  # fmt: skip
-
-    def _image(self, inputs: Inputs) -> Tensor:
-        return self._image_vector(self.image_tokens(inputs))
-
-    def _text(self, inputs: Inputs) -> Tensor:
-        return self._text_vector(self.text_tokens(inputs))
-
-    def _fused(self, inputs: Inputs) -> Tensor:
-        return self._fused_vector(self.fused_tokens(inputs))
-
-    def _image_vector(self, states: Tensor) -> Tensor:
-        project = self.model.itc_image if self.variant == "itc" else self.model.vl_image
-        return F.normalize(project(states[:, 0]).float(), dim=1)
-
-    def _text_vector(self, states: Tensor) -> Tensor:
-        project = self.model.itc_text if self.variant == "itc" else self.model.vl_text
-        return F.normalize(project(states[:, 0]).float(), dim=1)
-
-    def _fused_vector(self, states: Tensor) -> Tensor:
-        return torch.tanh(self.model.pooler(states[:, 0])).float()

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Inputs, Item, Modality, PositiveInt
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.nn.inputs import pad_tokens, text_of
 
 __all__ = ["Words"]
 
@@ -69,24 +70,18 @@ class Words(Encoder):
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """The buckets of the items' words and pairs of words."""
         rows = [self._hash(self.read(item)) for item in items]
-        width = max([1, *(len(row) for row in rows)])
-        ids = torch.zeros(len(rows), width, dtype=torch.int64)
-        mask = torch.zeros(len(rows), width, dtype=torch.bool)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
-            mask[index, : len(row)] = True
+        ids, mask = pad_tokens(rows, 0)
         return Inputs(text_ids=ids, text_mask=mask)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """The unit vectors of the texts."""
-        if inputs.text_ids is None or inputs.text_mask is None:
-            raise ConfigError("the encoder 'words' needs text_ids and text_mask, the inputs have none")
+        ids, mask = text_of(inputs)
         if not self.weights.any():
             raise ConfigError(
                 "the encoder 'words' knows no words yet: call learn_catalog with the catalog's items first"
             )
-        counts = torch.zeros(len(inputs.text_ids), self.buckets, device=self.weights.device)
-        counts.scatter_add_(1, inputs.text_ids, inputs.text_mask.float())
+        counts = torch.zeros(len(ids), self.buckets, device=self.weights.device)
+        counts.scatter_add_(1, ids, mask.float())
         damped = torch.where(counts > 0, 1 + counts.clamp(min=1).log(), 0.0) * self.weights
         return {"text": F.normalize(F.normalize(damped, dim=1) @ self.directions, dim=1)}
 

@@ -9,9 +9,9 @@ import pickle
 import re
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import atomic, read_json, write_json
+
+Model = TypeVar("Model", bound=nn.Module)
 
 State: TypeAlias = dict[str, Tensor]
 
@@ -167,6 +169,12 @@ def read_settings(weights: Path) -> dict[str, Any]:
     return read_json(file) if weights.name == WEIGHTS and file.exists() else {}
 
 
+def saved_options(folder: str | Path, names: Iterable[str]) -> dict[str, Any]:
+    """Those of the named parameters that a saved encoder's settings hold."""
+    saved = read_json(Path(folder) / SETTINGS)
+    return {name: saved[name] for name in names if name in saved}
+
+
 def digest(file: Path | None) -> str:
     """The SHA-256 of a file; empty without one."""
     return hashlib.sha256(file.read_bytes()).hexdigest() if file else ""
@@ -193,6 +201,14 @@ def save_state(module: nn.Module, renames: Renames, folder: Path) -> None:
     }
     with atomic(folder / WEIGHTS) as beside:
         save_file(tensors, beside, metadata={"format": "pt"})
+
+
+def draw_model(make: Callable[[], Model], seed: int) -> Model:
+    """A module made without memory for its weights, then filled with first weights of the seed."""
+    with torch.device("meta"):
+        model = make()
+    draw_weights(model, torch.Generator().manual_seed(seed))
+    return model
 
 
 def draw_weights(module: nn.Module, generator: torch.Generator) -> None:

@@ -237,9 +237,3 @@ def embed(table: nn.Embedding, ids: Int[Tensor, "batch tokens"], *, at_most: int
             "were tokenized for another checkpoint"
         )
     return table(ids)
-
-
-def never_empty(mask: Bool[Tensor, "batch tokens"]) -> Bool[Tensor, "batch tokens"]:
-    """The mask, with the first token shown in rows that show none: attention over nothing would be NaN."""
-    empty = ~mask.any(dim=1)
-    return torch.cat([mask[:, :1] | empty[:, None], mask[:, 1:]], dim=1)

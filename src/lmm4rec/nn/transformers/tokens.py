@@ -9,10 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
-
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.files import atomic, write_text
 
@@ -87,31 +83,26 @@ class WordPieces:
         return [[self.start, *ids[: length - 2], self.end] for ids in pieces]
 
 
-def stack_tokens(
-    texts: Sequence[str], tokenizer: Tokenizer, length: int
-) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
-    """Ids, padded to the longest text, and which of them are real; an empty text has none."""
-    rows = tokenizer(texts, length)
-    width = max([1, *(len(row) for row in rows)])
-    ids = torch.full((len(rows), width), tokenizer.pad, dtype=torch.int64)
-    mask = torch.zeros(len(rows), width, dtype=torch.bool)
-    for index, (text, row) in enumerate(zip(texts, rows, strict=True)):
-        ids[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = bool(text)
-    return ids, mask
-
-
 def find_vocabulary(given: str | None, folder: Path, names: Sequence[str]) -> Path | None:
-    """The file that is given, else the first of the names that the folder has; None where it has none.
+    """The vocabulary given, else the first of `names` in the folder; None where it has none.
 
     Raises:
-        ConfigError: there is no such file as the one given.
+        ConfigError: the file given is missing.
     """
     if given is not None:
         if not Path(given).expanduser().is_file():
             raise ConfigError(f"there is no vocabulary at '{given}': give the path of {' or '.join(names)}")
         return Path(given).expanduser()
     return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def need_vocabulary(file: Path | None, *, name: str, parameter: str, purpose: str) -> Path:
+    """The vocabulary found; ConfigError where there was none."""
+    if file is None:
+        raise ConfigError(
+            f"{purpose} reads text with the file {name}: put it beside the checkpoint, or give its path as {parameter}"
+        )
+    return file
 
 
 def learn_sentence_pieces(texts: Sequence[str], file: Path, *, size: int, purpose: str) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lmm4rec.core.types import Inputs, Modality
+from lmm4rec.nn.inputs import text_mask
 
 States: TypeAlias = Float[Tensor, "batch tokens _width"]
 """What goes from block to block."""
@@ -205,26 +206,20 @@ def text_tower(
     """The tower of a model that reads words; `tokens` where all texts have so many, padding looked at like words."""
 
     def kept(inputs: Inputs) -> Tensor:
-        return words(inputs) if tokens is None else every_token(inputs, tokens)
+        return text_mask(inputs) if tokens is None else every_token(inputs, tokens)
 
     return Tower(list(blocks), whole, Entrance(blocks, whole), kept, read)
 
 
-def words(inputs: Inputs) -> Bool[Tensor, "batch tokens"]:
-    """The mask of the texts; there are texts where a tower is of words."""
-    assert inputs.text_mask is not None
-    return inputs.text_mask
-
-
-def last_word(states: States, inputs: Inputs) -> Float[Tensor, "batch width"]:
+def last_token(states: States, inputs: Inputs) -> Float[Tensor, "batch width"]:
     """The state of the last token of each text, such as an end token."""
-    last = (words(inputs).sum(dim=1) - 1).clamp(min=0)
+    last = (text_mask(inputs).sum(dim=1) - 1).clamp(min=0)
     return states[torch.arange(len(states), device=states.device), last]
 
 
-def mean_word(states: States, inputs: Inputs) -> Float[Tensor, "batch width"]:
+def mean_token(states: States, inputs: Inputs) -> Float[Tensor, "batch width"]:
     """The mean of the states of each text's tokens."""
-    weight = words(inputs).to(states.dtype)
+    weight = text_mask(inputs).to(states.dtype)
     return torch.einsum("btd,bt->bd", states[:, : weight.shape[1]], weight) / weight.sum(1, keepdim=True).clamp(min=1)
 
 

@@ -39,8 +39,8 @@ def load_beit3(
     given: Mapping[str, int | None],
     drop_path: float = 0.0,
     checkpointing: bool = False,
-) -> tuple[Beit3Model, Beit3Shape]:
-    """The network that a checkpoint's tensors make, and its sizes.
+) -> Beit3Model:
+    """The network of a checkpoint's tensors.
 
     `given` may hold heads, image_size and patch; positions are interpolated to another image_size.
 
@@ -54,7 +54,7 @@ def load_beit3(
     with torch.device("meta"):
         model = Beit3Model(shape, drop_path=drop_path, checkpointing=checkpointing)
     load_state(model, state, RENAMES, checkpoint=checkpoint, kind="BEiT-3")
-    return model, shape
+    return model
 
 
 def _check(state: State, *, checkpoint: str, needs_heads: bool) -> None:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lmm4rec.core.types import Modality
+from lmm4rec.nn.inputs import mask_empty_rows
 from lmm4rec.nn.transformers.multiway import (
     Attention,
     Block,
@@ -19,8 +21,8 @@ from lmm4rec.nn.transformers.multiway import (
     SeparateProjections,
     States,
     embed,
-    never_empty,
 )
+from lmm4rec.nn.transformers.unified import UnifiedTransformer
 
 FIRST = 2
 """Positions begin at this row of their tables, as in fairseq."""
@@ -55,16 +57,19 @@ SIZES = {
 }
 
 
-class Beit3Model(nn.Module):
+class Beit3Model(UnifiedTransformer):
     """Magneto blocks (arXiv 2210.06423) in which every weight is an image's or a text's own (arXiv 2208.10442)."""
+
+    text_first = False
 
     def __init__(self, shape: Beit3Shape, *, drop_path: float = 0.0, checkpointing: bool = False) -> None:
         super().__init__()
-        dim = shape.dim
+        self.shape = shape
+        dim, self.image_tokens = shape.dim, (shape.image_size // shape.patch) ** 2 + 1
         self.patches = PatchEmbedding(shape.image_size, shape.patch, dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, dim))  # of masked pre-training; no vector depends on it
         self.words = nn.Embedding(shape.vocabulary, dim)
-        self.image_positions = nn.Parameter(torch.empty(FIRST + 1 + (shape.image_size // shape.patch) ** 2, dim))
+        self.image_positions = nn.Parameter(torch.empty(FIRST + self.image_tokens, dim))
         self.text_positions = nn.Parameter(torch.empty(shape.text_rows, dim))
         self.blocks = Multiway(
             [_block(shape) for _ in range(shape.layers)], drop_path=drop_path, checkpointing=checkpointing
@@ -75,53 +80,32 @@ class Beit3Model(nn.Module):
             self.text_head = nn.Linear(dim, shape.projection, bias=False)
             self.logit_scale = nn.Parameter(torch.empty(()))
 
-    def image_tokens(
-        self, pixels: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch image_tokens dim"]:
-        """The last states of an image's tokens, the class token first."""
-        return self.run_image(self.embed_image(pixels))
-
-    def text_tokens(
-        self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
-    ) -> Float[Tensor, "batch tokens dim"]:
-        """The last states of a text's tokens; only those where the mask is True mean something."""
-        return self.run_text(self.embed_text(ids, mask), mask)
-
-    def fused_tokens(
-        self,
-        pixels: Float[Tensor, "batch channels height width"],
-        ids: Int[Tensor, "batch tokens"],
-        mask: Bool[Tensor, "batch tokens"],
-    ) -> Float[Tensor, "batch both dim"]:
-        """The last states of an image's tokens, then a text's, after attention over both."""
-        return self.run_fused(torch.cat([self.embed_image(pixels), self.embed_text(ids, mask)], dim=1), mask)
-
-    def run_image(self, x: States, *, first: int = 0) -> States:
-        """The last states from those that go into the block `first`."""
-        return self._run(x, [("image", x.shape[1])], None, first)
-
-    def run_text(self, x: States, mask: Bool[Tensor, "batch tokens"], *, first: int = 0) -> States:
-        """The last states from those that go into the block `first`."""
-        return self._run(x, [("text", x.shape[1])], never_empty(mask), first)
-
-    def run_fused(self, x: States, mask: Bool[Tensor, "batch text_tokens"], *, first: int = 0) -> States:
-        """The last states from those that go into the block `first`; the image comes first, `mask` is the text's."""
-        length, image = mask.shape[1], x.shape[1] - mask.shape[1]
-        segments = [("image", image), ("text", length)]
-        mask = never_empty(mask)
-        return self._run(x, segments, torch.cat([mask.new_ones(len(x), image), mask], dim=1), first)
-
     def embed_image(self, pixels: Float[Tensor, "batch channels height width"]) -> States:
-        """What the first block gets of an image."""
+        """The images' tokens before the first block."""
         return self.patches(pixels) + self.image_positions[FIRST:]
 
     def embed_text(self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]) -> States:
-        """What the first block gets of a text; nothing where the mask is False."""
+        """The texts' tokens before the first block; zeros where the mask is False."""
         words = embed(self.words, ids, at_most=len(self.text_positions) - FIRST)
-        return (words + self.text_positions[FIRST : FIRST + ids.shape[1]]) * never_empty(mask)[..., None]
+        return (words + self.text_positions[FIRST : FIRST + ids.shape[1]]) * mask_empty_rows(mask)[..., None]
 
-    def _run(self, x: Tensor, segments: Segments, mask: Tensor | None, first: int) -> Tensor:
+    def run(
+        self, x: States, segments: Segments, mask: Bool[Tensor, "batch tokens"] | None, *, space: str, first: int
+    ) -> States:
+        """The states after the final norm, from those before block `first`."""
         return self.norm(self.blocks(x, [segments] * len(self.blocks), mask, first=first), segments)
+
+    def head(self, modality: Modality, space: str) -> nn.Module:
+        """The retrieval head of the modality; there is but one joint space."""
+        return self.image_head if modality == "image" else self.text_head
+
+    def read_pair(self, image: Float[Tensor, "batch dim"], text: Float[Tensor, "batch dim"]) -> Tensor:
+        """Both first tokens side by side."""
+        return torch.cat([image, text], dim=1).float()
+
+    def fuse(self, read: Float[Tensor, "batch _dim"]) -> Tensor:
+        """The fused vectors, which are what was read."""
+        return read
 
 
 def _norms(width: int) -> Experts:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lmm4rec.core.types import Modality
 from lmm4rec.nn.transformers.multiway import (
     ANY,
     Attention,
@@ -22,7 +23,6 @@ from lmm4rec.nn.transformers.multiway import (
     Segments,
     States,
     embed,
-    never_empty,
 )
 from lmm4rec.nn.transformers.positions import (
     bias_table_rows,
@@ -30,6 +30,7 @@ from lmm4rec.nn.transformers.positions import (
     pair_bias_rows,
     text_bias_rows,
 )
+from lmm4rec.nn.transformers.unified import UnifiedTransformer
 
 INITIAL_REACH = 196
 """The text length of the checkpoint that the official training began with, for which its bias tables are made."""
@@ -86,9 +87,10 @@ SIZES = {
 }  # fmt: skip
 
 
-class VlmoModel(nn.Module):
+class VlmoModel(UnifiedTransformer):
     """Blocks with one attention for all tokens and a feed-forward expert for each kind (arXiv 2111.02358, sec. 3.1)."""
 
+    text_first = True
     bias_table: nn.Parameter | None
     image_positions: nn.Parameter | None
     image_rows: Tensor
@@ -98,12 +100,13 @@ class VlmoModel(nn.Module):
         super().__init__()
         self.shape = shape
         dim, side = shape.dim, shape.side
+        self.image_tokens = side**2 + 1
         self.patches = PatchEmbedding(shape.image_size, shape.patch, dim)
         self.words = nn.Embedding(shape.vocabulary, dim)
         self.text_positions = nn.Embedding(shape.text_rows, dim)  # with a bias table no state depends on it
         self.text_types, self.types = nn.Embedding(2, dim), nn.Embedding(shape.types, dim)
         self.text_norm = nn.LayerNorm(dim, eps=_TEXT_EPS)
-        positions = nn.Parameter(torch.empty(1, side**2 + 1, dim)) if shape.absolute else None
+        positions = nn.Parameter(torch.empty(1, self.image_tokens, dim)) if shape.absolute else None
         self.register_parameter("image_positions", positions)
         table = None
         if shape.reach is not None:
@@ -128,73 +131,52 @@ class VlmoModel(nn.Module):
         if shape.itm:
             self.itm = nn.Linear(dim, 2)
 
-    def image_tokens(
-        self, pixels: Float[Tensor, "batch channels height width"], *, vl: bool
-    ) -> Float[Tensor, "batch image_tokens dim"]:
-        """The last states of an image's tokens, the class token first; with `vl` through the experts for both."""
-        return self.run_image(self.embed_image(pixels), vl=vl)
-
-    def text_tokens(
-        self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"], *, vl: bool
-    ) -> Float[Tensor, "batch tokens dim"]:
-        """The last states of a text's tokens; only those where the mask is True mean something."""
-        return self.run_text(self.embed_text(ids), mask, vl=vl)
-
-    def fused_tokens(
-        self,
-        pixels: Float[Tensor, "batch channels height width"],
-        ids: Int[Tensor, "batch tokens"],
-        mask: Bool[Tensor, "batch tokens"],
-    ) -> Float[Tensor, "batch both dim"]:
-        """The last states of a text's tokens, then an image's, after attention over both."""
-        return self.run_fused(torch.cat([self.embed_text(ids), self.embed_image(pixels)], dim=1), mask)
-
-    def run_image(self, x: States, *, vl: bool, first: int = 0) -> States:
-        """The last states from those that go into the block `first`."""
-        rows = self.image_rows if self.bias_table is not None else None
-        return self._run(x, [("image", x.shape[1])], None, rows, vl=vl, first=first)
-
-    def run_text(self, x: States, mask: Bool[Tensor, "batch tokens"], *, vl: bool, first: int = 0) -> States:
-        """The last states from those that go into the block `first`."""
-        length = x.shape[1]
-        rows = self.text_rows[:length, :length] if self.bias_table is not None else None
-        return self._run(x, [("text", length)], never_empty(mask), rows, vl=vl, first=first)
-
-    def run_fused(self, x: States, mask: Bool[Tensor, "batch text_tokens"], *, first: int = 0) -> States:
-        """The last states from those that go into the block `first`; the text comes first, `mask` is its own."""
-        length, mask = mask.shape[1], never_empty(mask)
-        rows = None
-        if self.bias_table is not None:
-            rows = pair_bias_rows(self.text_rows[:length, :length], self.image_rows, side=self.shape.side)
-        segments = [("text", length), ("image", x.shape[1] - length)]
-        mask = torch.cat([mask, mask.new_ones(len(x), x.shape[1] - length)], dim=1)
-        return self._run(x, segments, mask, rows, vl=True, first=first)
-
     def embed_image(self, pixels: Float[Tensor, "batch channels height width"]) -> States:
-        """What the first block gets of an image."""
+        """The images' tokens before the first block."""
         x = self.patches(pixels) + self.types.weight[1]
         return x if self.image_positions is None else x + self.image_positions
 
-    def embed_text(self, ids: Int[Tensor, "batch tokens"]) -> States:
-        """What the first block gets of a text."""
+    def embed_text(self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]) -> States:
+        """The texts' tokens before the first block."""
         x = embed(self.words, ids, at_most=self.shape.longest_text) + self.text_types.weight[0]
         if self.bias_table is None:
             x = x + self.text_positions.weight[: ids.shape[1]]
         return self.text_norm(x) + self.types.weight[0]
 
-    def _run(
-        self, x: Tensor, own: Segments, mask: Tensor | None, rows: Tensor | None, *, vl: bool, first: int
-    ) -> Tensor:
-        both = [("vl", x.shape[1])]
-        plan = [both if vl and index >= self.shape.vl_start else own for index in range(len(self.blocks))]
-        return self.norm(self.blocks(x, plan, mask, self._biases(rows), first=first))
+    def run(
+        self, x: States, segments: Segments, mask: Bool[Tensor, "batch tokens"] | None, *, space: str, first: int
+    ) -> States:
+        """The states after the final norm, from those before block `first`.
 
-    def _biases(
-        self, rows: Int[Tensor, "tokens tokens"] | None
-    ) -> Sequence[Float[Tensor, "heads tokens tokens"]] | None:
+        Pairs, and in the space "vl" images and texts too, go through the experts for both where a block has them.
+        """
+        own, both = segments, [("vl", x.shape[1])]
+        vl = space == "vl" or len(segments) > 1
+        plan = [both if vl and index >= self.shape.vl_start else own for index in range(len(self.blocks))]
+        return self.norm(self.blocks(x, plan, mask, self._biases(segments), first=first))
+
+    def head(self, modality: Modality, space: str) -> nn.Module:
+        """The projection of "image" or "text" into a joint space."""
+        if space == "itc":
+            return self.itc_image if modality == "image" else self.itc_text
+        return self.vl_image if modality == "image" else self.vl_text
+
+    def read_pair(self, image: Float[Tensor, "batch dim"], text: Float[Tensor, "batch dim"]) -> Tensor:
+        """The text's first token."""
+        return text
+
+    def fuse(self, read: Float[Tensor, "batch _dim"]) -> Tensor:
+        """The pooler's tanh."""
+        return torch.tanh(self.pooler(read)).float()
+
+    def _biases(self, segments: Segments) -> Sequence[Float[Tensor, "heads tokens tokens"]] | None:
         """Each block's biases; the table's columns are the heads of the first block, then those of the second, ..."""
-        if rows is None or self.bias_table is None:
+        if self.bias_table is None:
             return None
+        length = dict(segments).get("text", 0)
+        rows = text = self.text_rows[:length, :length]
+        if "image" in dict(segments):
+            rows = pair_bias_rows(text, self.image_rows, side=self.shape.side) if length else self.image_rows
         return F.embedding(rows, self.bias_table).permute(2, 0, 1).contiguous().chunk(len(self.blocks))
 
 
