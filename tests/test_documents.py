@@ -16,7 +16,7 @@ from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
-from worlds import camps, found
+from worlds import camps, share_found
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,7 +63,7 @@ def test_the_recommender_of_contributing_learns() -> None:
     trainer.fit(Ranking(recommender, Frozen({})), sampler, dict)
     with torch.no_grad():
         scores = recommender.embed({}).scores(torch.arange(graph.n_users))
-    assert found(scores, graph, rest) > 0.95
+    assert share_found(scores, graph, rest) > 0.95
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", *(str(p) for p in Path("docs").glob("*.md"))])

@@ -21,7 +21,7 @@ from lmm4rec.training.lr_schedule import LearningRateSchedule
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.trainer import History, Trainer
 
-CONTENT = [name for name in RECOMMENDERS.names() if name not in ("popular", "itemknn", "bpr", "lightgcn")]
+CONTENT = [name for name in RECOMMENDERS.names() if RECOMMENDERS.get(name).uses_content]
 
 
 def items_of(batch: Batch) -> Tensor:

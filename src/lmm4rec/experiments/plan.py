@@ -22,7 +22,6 @@ from lmm4rec.experiments.callbacks import curves
 from lmm4rec.experiments.conf.signature import resolve
 from lmm4rec.experiments.conf.spec import Spec, Table
 from lmm4rec.features.ablation import altered
-from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.finetuning import fit_pairs
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
@@ -54,9 +53,10 @@ class Plan:
         return name
 
     @property
-    def only_counts(self) -> bool:
-        """Whether the model has nothing to train."""
-        return RECOMMENDERS.get(self.tables["recommender"]["name"]).losses is Recommender.losses
+    def is_trained(self) -> bool:
+        """Whether the model has weights to train."""
+        trained: bool = RECOMMENDERS.get(self.tables["recommender"]["name"]).is_trained
+        return trained
 
     @property
     def encoder(self) -> str:
@@ -81,6 +81,8 @@ def make_plan(spec: Spec) -> Plan:
         tables["features"] = _features(spec.table("features"), tables["encoder"])
     elif "features" in spec.tables:
         raise ConfigError("[features] needs an [encoder] table that says where the features come from")
+    elif recommender.uses_content:
+        raise ConfigError(f"{recommender.__name__} needs features: give the conf an [encoder] table")
     tables["recommender"] = _complete(spec.table("recommender"), "recommender", recommender)
     tables["train"] = _complete(spec.table("train"), "train", Trainer, TripleSampler, curves)
     tables["evaluate"] = _complete(spec.table("evaluate"), "evaluate", Evaluator, masked)

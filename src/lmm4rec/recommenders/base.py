@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +21,28 @@ class Recommender(nn.Module, ABC):
     A model is built as `Class(graph, features, generator, **hyper_parameters)`: the training graph, the features it
     will see (their widths count, their values may change later), the generator that draws its first weights, and
     keyword-only hyper-parameters. It never learns where features come from; gradient flows to them where they carry it.
+
+    A class declares what it can do in the class variables below; `lmm4rec.testing.check_recommender` holds it to that.
     """
+
+    is_trained: ClassVar[bool] = True
+    """Whether it has weights that a training loop fits; False: a closed form, computed by `embed` from the graph."""
+
+    is_personal: ClassVar[bool] = True
+    """Whether users are ranked differently; False: all get the same list."""
+
+    uses_content: ClassVar[bool] = False
+    """Whether it needs features, whatever its hyper-parameters: built without them, it raises ConfigError."""
+
+    spreads_content: ClassVar[bool] = False
+    """Whether a graph carries content from item to item: a batch's losses then depend on other items' features too."""
+
+    item_graph: ClassVar[bool] = False
+    """Whether an item's vector is also made of those of similar items, which fill in what it lacks."""
+
+    sequential: ClassVar[bool] = False
+    """Whether the order of a user's interactions counts. The graph lists them by item row, which stands for the order
+    of time in such a model: renumbered items then have other scores."""
 
     def __init__(self, graph: InteractionGraph) -> None:
         super().__init__()
@@ -50,8 +72,3 @@ class Recommender(nn.Module, ABC):
         For each modality, what gives the columns that `Embeddings.parts` has under its name.
         """
         return {}
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether the model has weights to train."""
-        return any(parameter.requires_grad for parameter in self.parameters())

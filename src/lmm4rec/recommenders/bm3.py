@@ -42,6 +42,8 @@ class BM3(Recommender):
     number.
     """
 
+    uses_content = True
+
     def __init__(
         self,
         graph: InteractionGraph,

@@ -51,6 +51,9 @@ class FREEDOM(Recommender):
     so, as there), since the paper trains their projections only; the item graph isn't cached on disk.
     """
 
+    uses_content = True
+    item_graph = True
+
     def __init__(
         self,
         graph: InteractionGraph,

@@ -45,6 +45,9 @@ class GRCN(Recommender):
     numbers: their 1e-3 for TikTok at width 64 is about 1.6e-5 here).
     """
 
+    uses_content = True
+    spreads_content = True
+
     def __init__(
         self,
         graph: InteractionGraph,

@@ -31,6 +31,8 @@ class ItemKNN(Recommender):
       modality has similarity 0 there. It can rank items that nobody has touched.
     """
 
+    is_trained = False
+
     def __init__(
         self,
         graph: InteractionGraph,

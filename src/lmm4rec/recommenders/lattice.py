@@ -46,6 +46,10 @@ class LATTICE(Recommender):
     the `neighbors` largest keeps its sign (the paper sets it to 0).
     """
 
+    uses_content = True
+    spreads_content = True
+    item_graph = True
+
     def __init__(
         self,
         graph: InteractionGraph,

@@ -56,6 +56,9 @@ class LGMRec(Recommender):
     (`train_features` does so, as there), since the paper gives them as inputs.
     """
 
+    uses_content = True
+    spreads_content = True
+
     def __init__(
         self,
         graph: InteractionGraph,

@@ -44,6 +44,10 @@ class MGCN(Recommender):
     follows them. What looks at one node at a time is computed for the batch's nodes alone, which changes no number.
     """
 
+    uses_content = True
+    spreads_content = True
+    item_graph = True
+
     def __init__(
         self,
         graph: InteractionGraph,

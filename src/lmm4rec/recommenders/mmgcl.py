@@ -49,6 +49,9 @@ class MMGCL(Recommender):
     the configuration has a weight decay of 1e-4, of all weights, instead).
     """
 
+    uses_content = True
+    spreads_content = True
+
     def __init__(
         self,
         graph: InteractionGraph,

@@ -44,6 +44,9 @@ class MMGCN(Recommender):
     of a single data set give these Adam's weight decay).
     """
 
+    uses_content = True
+    spreads_content = True
+
     def __init__(
         self,
         graph: InteractionGraph,

@@ -14,6 +14,9 @@ __all__ = ["Popular"]
 class Popular(Recommender):
     """Ranks items by how many users liked them in training: the baseline that exposes weak models."""
 
+    is_trained = False
+    is_personal = False
+
     def __init__(self, graph: InteractionGraph, features: Features, generator: torch.Generator) -> None:
         super().__init__(graph)
 

@@ -45,6 +45,9 @@ class SLMRec(Recommender):
     the graph convolution is linear.
     """
 
+    uses_content = True
+    spreads_content = True
+
     def __init__(
         self,
         graph: InteractionGraph,

@@ -39,6 +39,8 @@ class VBPR(Recommender):
     small by default: the paper's weight of 0 lets wide features be learned by heart, and then VBPR falls below BPR.
     """
 
+    uses_content = True
+
     def __init__(
         self,
         graph: InteractionGraph,

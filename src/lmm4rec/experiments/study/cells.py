@@ -103,7 +103,7 @@ def _cell(spec: StudySpec, name: str, axes: Mapping[str, str], values: Sequence[
         loaded = load_spec({"title": title, **fixed}, overrides)
         conf = {"title": title} | {table: loaded.tables[table] for table in TABLES if table in loaded.tables}
         plan = make_plan(load_spec(conf))
-        tables = {*plan.tables} - ({"train"} if plan.only_counts else set())
+        tables = {*plan.tables} - ({"train"} if not plan.is_trained else set())
         space = {key: wanted for key, wanted in searched.items() if key.split(".")[0] in tables}
     except ConfigError as error:
         raise ConfigError(f"cell '{name}': {error}") from None

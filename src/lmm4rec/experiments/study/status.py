@@ -94,7 +94,7 @@ class Estimates:
 
     def _at_most(self, plan: Plan) -> float:
         batch, look = self._probe(plan)
-        if plan.only_counts:
+        if not plan.is_trained:
             return 2 * look + _AROUND_S
         train = plan.tables["train"]
         batches = len(make_sampler(plan, self._bench.split(plan)))

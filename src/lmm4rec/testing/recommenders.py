@@ -1,0 +1,338 @@
+"""What every recommender must do, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.types import Batch, Embeddings, Features, Scorer
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.features.source import Frozen
+from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.recommenders.base import Recommender
+from lmm4rec.serving.bundle import Bundle
+from lmm4rec.testing.contracts import Contracts, expect
+from lmm4rec.testing.worlds import camp_features, camps, share_found
+from lmm4rec.training.objective import Ranking
+from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recommender class with the hyper-parameters that it is checked with."""
+
+    component: type[Recommender]
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, graph: InteractionGraph, features: Features, seed: int = 0) -> Recommender:
+        """An untrained instance."""
+        return self.component(graph, features, generator(seed), **self.hyper)  # type: ignore[call-arg]
+
+    def trained(self, graph: InteractionGraph, features: Features, *, epochs: int = 60) -> Recommender:
+        """An instance after training, where it is trained at all."""
+        recommender = self.build(graph, features)
+        if self.component.is_trained:
+            sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=64, negatives=1)
+            trainer = Trainer(epochs=epochs, learning_rate=0.02, evaluate_every=epochs, metric="loss", device="cpu")
+            trainer.fit(Ranking(recommender, Frozen(features)), sampler, dict)
+        return recommender
+
+
+CONTRACTS: Contracts[Candidate] = Contracts()
+
+
+def check_recommender(component: type[Recommender], /, *, contract: str | None = None, **hyper: Any) -> None:
+    """Check that a recommender keeps the promises of its kind, or the one that `contract` names.
+
+    `hyper` are its hyper-parameters, where it is not to be checked with the defaults. What it has to promise follows
+    from the class variables of `Recommender` (`is_trained`, `uses_content`, ...).
+
+    Raises:
+        BrokenContractError: it says which promise is broken, and how.
+    """
+    CONTRACTS.check(Candidate(component, hyper), component.__name__, contract)
+
+
+def recommender_contracts(component: type[Recommender], /, **hyper: Any) -> list[str]:
+    """The names of the contracts that a recommender has to keep."""
+    return CONTRACTS.names(Candidate(component, hyper))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """A generator of random numbers from a seed."""
+    return torch.Generator().manual_seed(seed)
+
+
+def world() -> tuple[InteractionGraph, dict[str, Tensor]]:
+    """The training graph and the features of the camps."""
+    return camps()[0], camp_features(generator())
+
+
+@CONTRACTS.add()
+def declares_whether_it_is_trained(candidate: Candidate) -> None:
+    """`is_trained` is True where there are weights and losses, and False where there are none."""
+    component, recommender = candidate.component, candidate.build(*world())
+    has_weights = any(weight.requires_grad for weight in recommender.parameters())
+    has_losses = component.losses is not Recommender.losses
+    expect(
+        has_weights == has_losses == component.is_trained,
+        f"is_trained is {component.is_trained}, weights to train: {has_weights}, a method `losses`: {has_losses}",
+    )
+
+
+@CONTRACTS.add(lambda candidate: candidate.component.is_personal)
+def learns_a_world_whose_answer_is_known(candidate: Candidate) -> None:
+    """Of users who interact with the items of one camp, the camp's other items rank first."""
+    (graph, held_out), features = camps(), camp_features(generator())
+    share = share_found(all_scores(candidate.trained(graph, features).embed(features)), graph, held_out)
+    expect(share > 0.95, f"{share:.2f} of the held-out items are ranked first, expected more than 0.95")
+
+
+@CONTRACTS.add(lambda candidate: candidate.component.is_personal)
+def copes_with_one_modality_and_with_items_that_lack_it(candidate: Candidate) -> None:
+    """With a single modality of any name, which every seventh item lacks, it still learns."""
+    graph, held_out = camps()
+    features = {"audio": camp_features(generator())["image"]}
+    features["audio"][::7] = 0
+    scores = all_scores(candidate.trained(graph, features).embed(features))
+    expect(torch.isfinite(scores).all(), "there are scores that are not finite")
+    share = share_found(scores, graph, held_out)
+    expect(share > 0.9, f"{share:.2f} of the held-out items are ranked first, expected more than 0.9")
+
+
+@CONTRACTS.add(lambda candidate: not candidate.component.sequential)
+def permuted_items_have_permuted_scores(candidate: Candidate) -> None:
+    """Renumbering the items renumbers the scores and changes nothing else."""
+    graph, features = world()
+    order = torch.randperm(graph.n_items, generator=generator(7))
+    place = torch.argsort(order)
+    permuted = InteractionGraph(graph.users, place[graph.items], graph.n_users, graph.n_items)
+    shuffled = {modality: x[order] for modality, x in features.items()}
+    first, second = candidate.build(graph, features), candidate.build(permuted, shuffled)
+    _copy_weights(first, second, order, graph)
+    expected = all_scores(first.embed(features))[:, order]
+    torch.testing.assert_close(all_scores(second.embed(shuffled)), expected, atol=1e-5, rtol=1e-4)
+
+
+@CONTRACTS.add()
+def the_same_seed_gives_the_same_scores(candidate: Candidate) -> None:
+    """Two trainings from the same seed end in the same scores, bit by bit."""
+    graph, features = world()
+    one, other = (all_scores(candidate.trained(graph, features, epochs=3).embed(features)) for _ in range(2))
+    expect(torch.equal(one, other), f"scores differ by up to {float((one - other).abs().max()):g}")
+
+
+@CONTRACTS.add(lambda candidate: candidate.component.is_trained)
+def another_seed_gives_other_scores(candidate: Candidate) -> None:
+    """First weights come from the generator that is passed."""
+    graph, features = world()
+    one, other = (all_scores(candidate.build(graph, features, seed).embed(features)) for seed in range(2))
+    expect(not torch.equal(one, other), "two seeds give the same scores")
+
+
+@CONTRACTS.add()
+def survives_saving_and_loading(candidate: Candidate) -> None:
+    """All that training changes is in the state dict."""
+    graph, features = world()
+    trained, again = candidate.trained(graph, features, epochs=2), candidate.build(graph, features, seed=1)
+    again.load_state_dict(trained.state_dict())
+    scores = all_scores(again.embed(features)), all_scores(trained.embed(features))
+    expect(torch.equal(*scores), "the loaded model gives other scores than the saved one")
+
+
+@CONTRACTS.add(lambda candidate: candidate.component.is_trained)
+def ends_in_two_matrices(candidate: Candidate) -> None:
+    """A trained model ranks by a user matrix and an item matrix."""
+    graph, features = world()
+    scorer = candidate.build(graph, features).embed(features)
+    expect(isinstance(scorer, Embeddings), f"`embed` returns {type(scorer).__name__}, expected Embeddings")
+
+
+@CONTRACTS.add()
+def recommends_from_a_bundle(candidate: Candidate) -> None:
+    """What `embed` returns can be stored and loaded, and recommends to users and to histories."""
+    graph, features = world()
+    recommender = candidate.trained(graph, features, epochs=2)
+    with torch.no_grad():
+        scorer = recommender.embed(features)
+    users, items = (
+        Vocabulary([f"{kind}{row}" for row in range(size)], kind=kind)
+        for kind, size in (("user", graph.n_users), ("item", graph.n_items))
+    )
+    log = Interactions(graph.users.numpy().astype(np.int32), graph.items.numpy().astype(np.int32), None, None)
+    bundle = Bundle(scorer, users, items, list(items), log, {"model": candidate.component.__name__})
+    with TemporaryDirectory() as folder:
+        bundle.save_pretrained(Path(folder) / "bundle")
+        loaded = Bundle.from_pretrained(Path(folder) / "bundle")
+    torch.testing.assert_close(all_scores(loaded.scorer), all_scores(scorer), rtol=0, atol=0)
+    expect(loaded.recommend(users[:3]) == bundle.recommend(users[:3]), "the loaded bundle recommends other items")
+    expect(len(loaded.recommend_for(items[:2], k=5)) == 5, "a history of two items gets no five recommendations")
+
+
+@CONTRACTS.add(lambda candidate: candidate.component.uses_content)
+def says_that_it_needs_features(candidate: Candidate) -> None:
+    """A model that `uses_content` raises ConfigError where there are no features."""
+    try:
+        candidate.build(camps()[0], {})
+    except ConfigError as error:
+        expect("features" in str(error), f"the message does not speak of features: {error}")
+    else:
+        raise AssertionError("it is built without features and without an error")
+
+
+@CONTRACTS.add(lambda candidate: not candidate.component.uses_content and not candidate.hyper)
+def ignores_features_unless_it_declares_them(candidate: Candidate) -> None:
+    """A model whose scores depend on features by default declares `uses_content`."""
+    graph, features = world()
+    other = {modality: x.flip(0) + 1 for modality, x in features.items()}
+    scores = [all_scores(candidate.build(graph, given).embed(given)) for given in (features, other, {})]
+    expect(torch.equal(scores[0], scores[1]), "other features give other scores: declare uses_content = True")
+    expect(torch.equal(scores[0], scores[2]), "no features give other scores: declare uses_content = True")
+
+
+@CONTRACTS.add(lambda candidate: candidate.component.uses_content and candidate.component.is_trained)
+def gradient_reaches_live_features(candidate: Candidate) -> None:
+    """A batch's positive items receive gradient in every modality, so no transformed features are cached."""
+    touched, batch, _ = _rows_with_gradient(candidate)
+    for modality, rows in touched.items():
+        expect(rows[batch.positives].all(), f"positive items receive no gradient in their {modality} features")
+
+
+@CONTRACTS.add(
+    lambda candidate: (
+        candidate.component.uses_content and candidate.component.is_trained and not candidate.component.spreads_content
+    )
+)
+def only_the_batch_receives_gradient(candidate: Candidate) -> None:
+    """Where no graph carries content further (`spreads_content`), no item outside the batch receives gradient."""
+    touched, batch, reads_negatives = _rows_with_gradient(candidate)
+    for modality, rows in touched.items():
+        expected = torch.zeros_like(rows)
+        expected[batch.positives] = True
+        if reads_negatives:
+            expected[batch.negatives.flatten()] = True
+        wrong = (rows != expected).nonzero().flatten().tolist()
+        expect(not wrong, f"gradient of the {modality} features is wrong at items {wrong}")
+
+
+@CONTRACTS.add(lambda candidate: candidate.component.uses_content and candidate.component.is_trained)
+def a_missing_modality_receives_no_gradient(candidate: Candidate) -> None:
+    """Where an item lacks a modality no gradient arrives, as it would through the offset of a map."""
+    graph, features = world()
+    features["image"][4] = 0
+    features = {modality: x.requires_grad_() for modality, x in features.items()}
+    recommender = candidate.build(graph, features)
+    recommender.begin_epoch(features, generator())
+    _move_weights(recommender)
+    users, positives = graph.users[graph.items == 4], graph.items[graph.items == 4]
+    batch = Batch(users, positives, (positives[:, None] + 10) % graph.n_items)
+    _total(recommender.losses(batch, features, generator())).backward()  # type: ignore[no-untyped-call]
+    gradients = {modality: _gradient(x)[4] for modality, x in features.items()}
+    expect((gradients["image"] == 0).all(), "the image features of an item without image receive gradient")
+    expect(gradients["text"].abs().sum() > 0, "its text features receive none")
+
+
+@CONTRACTS.add(
+    lambda candidate: (
+        candidate.component.uses_content
+        and candidate.component.is_trained
+        and not candidate.component.item_graph
+        and bool(image_weights(candidate.build(*world())))
+    )
+)
+def a_missing_modality_adds_nothing(candidate: Candidate) -> None:
+    """Weights of a modality do not move an item without it and without interactions, not even by an offset.
+
+    The weights of a modality are those that have its name in theirs (see `image_weights`).
+    """
+    graph, features = world()
+    others = graph.items != 4
+    graph = InteractionGraph(graph.users[others], graph.items[others], graph.n_users, graph.n_items)
+    features["image"][4] = 0
+    recommender = candidate.build(graph, features)
+    with torch.no_grad():
+        before = _item_vectors(recommender, features)
+        other = _item_vectors(recommender, {modality: x.flip(0) for modality, x in features.items()})
+        for weight in image_weights(recommender):
+            weight.mul_(3.0).add_(0.1)
+        after = _item_vectors(recommender, features)
+    expect(torch.equal(after[4], before[4]), "the vector of an item without image moves with the weights of images")
+    if not torch.equal(other, before):  # else content only has a part in training
+        expect(not torch.equal(after[5], before[5]), "the vector of an item with an image does not")
+
+
+def image_weights(recommender: Recommender) -> list[nn.Parameter]:
+    """The weights of images alone: "image" is a part of their name, as in a ParameterDict by modality.
+
+    Without tables of users, and without numbered layers, which work on what images and ids are joined to.
+    """
+    found = []
+    for name, weight in recommender.named_parameters():
+        parts = name.split(".")
+        numbered = any(part.isdigit() for part in parts)
+        if "image" in parts and not numbered and len(weight) != recommender.graph.n_users:
+            found.append(weight)
+    return found
+
+
+def all_scores(scorer: Scorer) -> Float[Tensor, "users items"]:
+    """The scores of all items for all users."""
+    with torch.no_grad():
+        return scorer.scores(torch.arange(scorer.n_users))
+
+
+def _item_vectors(recommender: Recommender, features: Features) -> Float[Tensor, "items dim"]:
+    scorer = recommender.embed(features)
+    expect(isinstance(scorer, Embeddings), f"`embed` returns {type(scorer).__name__}, expected Embeddings")
+    assert isinstance(scorer, Embeddings)
+    return scorer.items
+
+
+def _copy_weights(source: Recommender, target: Recommender, order: Tensor, graph: InteractionGraph) -> None:
+    """Give the target the source's weights, item rows reordered."""
+    nodes = torch.cat([torch.arange(graph.n_users), graph.n_users + order])
+    with torch.no_grad():
+        for mine, theirs in zip(target.parameters(), source.parameters(), strict=True):
+            rows = {graph.n_items: order, graph.n_users + graph.n_items: nodes}.get(len(theirs))
+            mine.copy_(theirs if rows is None else theirs[rows])
+
+
+def _rows_with_gradient(candidate: Candidate) -> tuple[dict[str, Bool[Tensor, " items"]], Batch, bool]:
+    """The items whose features receive gradient from a small batch, and whether its negatives count at all."""
+    graph, features = world()
+    features = {modality: x.requires_grad_() for modality, x in features.items()}
+    recommender = candidate.build(graph, features)
+    recommender.begin_epoch(features, generator())
+    sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=5, negatives=1)
+    batch = next(iter(sampler.epoch(generator())))
+    loss = _total(recommender.losses(batch, features, generator()))
+    loss.backward()  # type: ignore[no-untyped-call]
+    other = batch._replace(negatives=(batch.negatives + 1) % graph.n_items)
+    reads_negatives = not torch.equal(_total(recommender.losses(other, features, generator())), loss)
+    return {modality: _gradient(x).abs().sum(1) > 0 for modality, x in features.items()}, batch, reads_negatives
+
+
+def _gradient(x: Tensor) -> Tensor:
+    return torch.zeros_like(x) if x.grad is None else x.grad
+
+
+def _total(losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    return torch.stack(list(losses.values())).sum()
+
+
+def _move_weights(recommender: Recommender) -> None:
+    """Move all weights off their first values, in which offsets are 0."""
+    with torch.no_grad():
+        for parameter in recommender.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator()), alpha=0.1)
