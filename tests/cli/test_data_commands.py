@@ -11,7 +11,7 @@ from lmm4rec.cli.app import main
 from lmm4rec.core.errors import MissingExtraError
 from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.data.sources import mmrec
-from lmm4rec.data.sources.amazon.remote import Manners, fetch_files
+from lmm4rec.data.sources.amazon.fetching import DownloadOptions, fetch_files
 
 CONF = """
 [data]
@@ -49,4 +49,4 @@ def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(
         MissingExtraError, match=r"fetching files needs 'httpcore2'.* pip install 'lmm4rec\[download\]'"
     ):
-        fetch_files("Baby", "2014", tmp_path, Manners())
+        fetch_files("Baby", "2014", tmp_path, DownloadOptions())

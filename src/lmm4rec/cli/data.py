@@ -57,9 +57,9 @@ def download_command(
 ) -> None:
     """Fetch the reviews, metadata and images of Amazon review data; what is there already is left alone."""
     from lmm4rec.cli import transfer
-    from lmm4rec.data.sources.amazon.remote import Manners
+    from lmm4rec.data.sources.amazon.fetching import DownloadOptions
 
-    manners = Manners(
+    options = DownloadOptions(
         workers=workers,
         per_second=per_second,
         timeout_s=timeout_s,
@@ -78,7 +78,7 @@ def download_command(
         wanted = transfer.of_category(category, edition.value, out, k_core)
     else:
         raise typer.BadParameter("--category needs --out, the folder where the files go")
-    transfer.fetch(wanted, manners, reviews_url, meta_url, images_url, images=images)
+    transfer.fetch(wanted, options, reviews_url, meta_url, images_url, images=images)
 
 
 @data_app.command("export")

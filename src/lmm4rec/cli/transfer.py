@@ -13,7 +13,7 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.export import write_mmrec
 from lmm4rec.data.filters import prepare
 from lmm4rec.data.sources.amazon.editions import EDITIONS, EditionName
-from lmm4rec.data.sources.amazon.remote import Manners, fetch_files, fetch_images
+from lmm4rec.data.sources.amazon.fetching import DownloadOptions, fetch_files, fetch_images
 from lmm4rec.data.sources.amazon.source import load
 from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.conf.spec import load_spec
@@ -68,7 +68,7 @@ def of_category(category: str, edition: str, folder: Path, k_core: int) -> Wante
 
 def fetch(
     wanted: Wanted,
-    manners: Manners,
+    options: DownloadOptions,
     reviews_url: str | None,
     meta_url: str | None,
     images_url: str | None,
@@ -77,7 +77,7 @@ def fetch(
 ) -> None:
     """`lmm4rec data download`."""
     files = fetch_files(
-        wanted.category, wanted.edition, wanted.folder, manners, reviews_url=reviews_url, meta_url=meta_url
+        wanted.category, wanted.edition, wanted.folder, options, reviews_url=reviews_url, meta_url=meta_url
     )
     for outcome in files:
         console.print(f"fetched  {wanted.folder / outcome.file}  {outcome.size:,} bytes", soft_wrap=True)
@@ -87,7 +87,7 @@ def fetch(
         return
     catalog = wanted.catalog()
     folder = wanted.folder / wanted.images
-    outcomes = fetch_images(catalog, folder, manners, images_url=images_url)
+    outcomes = fetch_images(catalog, folder, options, images_url=images_url)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     addressed = sum(map(bool, catalog.image_urls))
     console.print(

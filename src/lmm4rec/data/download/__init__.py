@@ -1,1 +1,1 @@
-"""Files fetched from the network politely: checked addresses, bounded sizes, resumed and retried."""
+"""Downloads of many files: checked addresses, limited sizes and rates, interrupted files resumed, failures retried."""

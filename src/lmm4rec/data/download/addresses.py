@@ -1,4 +1,4 @@
-"""Which addresses may be fetched from: public ones, and private ones that were named."""
+"""Checks of addresses: public ones may be fetched from, private ones where they are allowed by name."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _6TO4 = ipaddress.ip_network("2002::/16")
 
 
 class RefusedError(DataError):
-    """An address that is not fetched from, whatever answers there."""
+    """An address that must not be fetched from."""
 
 
 def check_url(url: str, *, after: str = "") -> SplitResult:
-    """The parts of an http or https address; `after` is the one that redirected to it.
+    """The parts of an http or https URL; `after` is the URL that redirected to it.
 
     Raises:
-        RefusedError: it is no such address, holds a user's name, or leaves https for http.
+        RefusedError: it is no such URL, holds a user's name, or leaves https for http.
     """
     try:
         parts = urlsplit(url)
@@ -43,14 +43,14 @@ def check_url(url: str, *, after: str = "") -> SplitResult:
     return parts
 
 
-class Guard:
-    """Resolves host names to addresses that may be connected to."""
+class AddressCheck:
+    """Host names resolved to addresses that may be connected to."""
 
     def __init__(self, allow_private: Collection[str] = (), resolve: Resolver | None = None) -> None:
-        """`allow_private` names private addresses or networks that are wanted: "127.0.0.1", "10.0.0.0/8".
+        """`allow_private` lists private addresses or networks to allow: "127.0.0.1", "10.0.0.0/8".
 
         Raises:
-            ConfigError: one of these is no address.
+            ConfigError: one of these is not an address.
         """
         try:
             self.allowed = [ipaddress.ip_network(network) for network in allow_private]
@@ -59,37 +59,33 @@ class Guard:
         self.resolve = resolve or _resolve
 
     def addresses(self, host: str, port: int) -> Sequence[str]:
-        """The numeric addresses of a host, all of them checked: what is connected to is one of these, not the name.
+        """The numeric addresses of a host, all checked; connect to one of these, not to the name.
 
         Raises:
-            RefusedError: one of them is private (also where others are public: an answer that mixes them is a trick).
+            RefusedError: one of them is private, even where others are public.
             OSError: the host has none.
         """
         found = self.resolve(host, port)
         for text in found:
             if not self.permits(text):
-                named = "" if text == host else f" (of {host})"
-                raise RefusedError(
-                    f"the address {text}{named} is not public; name it in allow_private to fetch from it"
-                )
+                named = text if text == host else f"{text} (of {host})"
+                raise RefusedError(f"the address {named} is not public; name it in allow_private to fetch from it")
         return found
 
     def permits(self, text: str) -> bool:
         """Whether a numeric address may be connected to."""
         address = ipaddress.ip_address(text.partition("%")[0])
         inner = _inner(address)
-        if any(one in network for one in (address, inner) for network in self.allowed):
-            return True
-        return is_public(inner)
+        return is_public(inner) or any(one in network for one in (address, inner) for network in self.allowed)
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is reachable from everywhere, and of one machine."""
+    """Whether an address belongs to one machine that is reachable from everywhere."""
     return address.is_global and not address.is_multicast and address not in _6TO4
 
 
 def _inner(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for, where it does."""
+    """The IPv4 address inside an IPv6 one (mapped or NAT64), else the address itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:
             return address.ipv4_mapped

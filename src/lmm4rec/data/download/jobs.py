@@ -1,18 +1,18 @@
-"""What is to be fetched, and what became of it."""
+"""Files to download, and their outcomes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from lmm4rec.data.download.kinds import Kind
+from lmm4rec.data.download.file_signatures import Kind
 
 
 @dataclass(frozen=True)
 class Job:
-    """A file that is wanted."""
+    """A file to download."""
 
-    key: str  # what people call it: an item's id, a file's name
+    key: str  # the name in logs: an item's id, a file's name
     url: str
     target: Path  # of an image without its ending, which its bytes decide
     kind: Kind
@@ -21,7 +21,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job."""
+    """The result of a job, a row of the download log."""
 
     key: str
     url: str
@@ -34,13 +34,13 @@ class Outcome:
 
 
 class StoppedError(Exception):
-    """Somebody asked the fetch to stop; what came so far stays for the next time."""
+    """The download was asked to stop; partial files stay for the next call."""
 
 
 @dataclass(eq=False)
 class AttemptError(Exception):
-    """An attempt that came to nothing; `again` says whether another may do better."""
+    """A failed attempt; `again` says whether another may succeed, `wait_s` how long the server asks to wait."""
 
     message: str
     again: bool = False
-    wait_s: float = field(default=0.0)
+    wait_s: float = 0.0

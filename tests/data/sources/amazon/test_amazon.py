@@ -30,11 +30,11 @@ from PIL import Image
 from lmm4rec.core.errors import DataError
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.filters import prepare
-from lmm4rec.data.sources.amazon import lines, reviews
+from lmm4rec.data.sources.amazon import line_blocks, reviews
 from lmm4rec.data.sources.amazon.image_folder import image_stem
 from lmm4rec.data.sources.amazon.item_metadata import image_url, parse
 from lmm4rec.data.sources.amazon.source import load
-from lmm4rec.data.sources.amazon.text_cleaning import words_of
+from lmm4rec.data.sources.amazon.text_cleaning import text_fields
 
 
 def pairs(data: Dataset) -> list[tuple[str, str]]:
@@ -169,7 +169,7 @@ BAD_LINES = (
 
 @pytest.mark.parametrize("block", [1, 1 << 24])
 def test_lines_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(reviews, "blocks", partial(lines.blocks, size=block))
+    monkeypatch.setattr(reviews, "blocks", partial(line_blocks.blocks, size=block))
     rows = [review_2014(*row) for row in LOG]
     rows[1:1] = [line for line, _ in BAD_LINES]
     write_2014(tmp_path)
@@ -198,7 +198,7 @@ def test_blocks_are_the_file(tmp_path_factory: pytest.TempPathFactory, texts: li
     content = "\n".join(texts).encode()
     path = tmp_path_factory.mktemp("blocks") / "x.json.gz"
     path.write_bytes(gzip.compress(content))
-    parts = list(lines.blocks(path, size))
+    parts = list(line_blocks.blocks(path, size))
     assert b"".join(part for _, part in parts) == content
     assert all(part.endswith(b"\n") for _, part in parts[:-1])
     at = 1
@@ -236,7 +236,7 @@ VALUES = st.recursive(
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from([*META_2014[0], *META_2018[0], *META_2023[0], "image", "store"]), VALUES))
 def test_metadata_of_any_shape_gives_texts(meta: dict[str, object]) -> None:
-    assert all(isinstance(text, str) for text in words_of(meta).values())
+    assert all(isinstance(text, str) for text in text_fields(meta).values())
     assert all(isinstance(image_url(meta, size), str) for size in ("thumb", "large", "hi_res"))
 
 
@@ -321,7 +321,7 @@ def test_codes_without_gaps() -> None:
 def test_ids_are_in_the_order_of_their_first_appearance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(reviews, "blocks", partial(lines.blocks, size=block))
+    monkeypatch.setattr(reviews, "blocks", partial(line_blocks.blocks, size=block))
     rng = np.random.default_rng(1)
     log = [(f"A{rng.integers(90)}", f"B{rng.integers(30)}", 5.0, 1) for _ in range(300)]
     write_2014(tmp_path)

@@ -16,8 +16,8 @@ import polars as pl
 from lmm4rec.core.errors import DataError
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.sources.amazon.editions import Edition
-from lmm4rec.data.sources.amazon.lines import Tally, blocks
-from lmm4rec.data.sources.amazon.text_cleaning import Meta, is_script, strings, words_of
+from lmm4rec.data.sources.amazon.line_blocks import Tally, blocks
+from lmm4rec.data.sources.amazon.text_cleaning import Meta, is_script, strings, text_fields
 
 ROWS = 20_000  # of a Parquet file at a time
 ImageSize: TypeAlias = Literal["thumb", "large", "hi_res"]
@@ -61,7 +61,7 @@ def read_items(files: Sequence[Path], edition: Edition, ids: Sequence[str], imag
         if texts.known[row]:
             tally.add("duplicate-item", f"{place}: item {ids[row]}")
             continue
-        words = words_of(meta)
+        words = text_fields(meta)
         scripted += is_script(meta.get("title"))
         texts.put(row, words)
         urls[row] = image_url(meta, image_size)

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float32, Int32, Int64
 from lmm4rec.core.errors import DataError
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.sources.amazon.editions import Edition
-from lmm4rec.data.sources.amazon.lines import Tally, blocks
+from lmm4rec.data.sources.amazon.line_blocks import Tally, blocks
 
 ROWS = 200_000  # of a Parquet file at a time
 

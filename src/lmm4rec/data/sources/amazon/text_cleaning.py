@@ -13,7 +13,7 @@ _HIDDEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|$)", re.IGNORECASE | re.D
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
 
 
-def words_of(meta: Meta) -> dict[str, str]:
+def text_fields(meta: Meta) -> dict[str, str]:
     """An item's title, brand, categories, description and features, whatever its edition calls them."""
     return {
         "title": "" if is_script(meta.get("title")) else _clean(meta.get("title")),

@@ -1,18 +1,18 @@
-"""Which addresses may be fetched from."""
+"""Addresses that may be fetched from, and those that may not."""
 
 from __future__ import annotations
 
 import pytest
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.data.download.addresses import Guard, RefusedError, check_url
+from lmm4rec.data.download.addresses import AddressCheck, RefusedError, check_url
 
 
 @pytest.mark.parametrize(
     "address", ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::808:808"]
 )
 def test_public_addresses(address: str) -> None:
-    assert Guard().permits(address)
+    assert AddressCheck().permits(address)
 
 
 @pytest.mark.parametrize(
@@ -25,26 +25,26 @@ def test_public_addresses(address: str) -> None:
     ],
 )  # fmt: skip
 def test_private_addresses(address: str) -> None:
-    assert not Guard().permits(address)
+    assert not AddressCheck().permits(address)
 
 
 def test_private_ones_that_are_named() -> None:
-    guard = Guard(["127.0.0.1", "10.0.0.0/8"])
-    assert [guard.permits(address) for address in ("127.0.0.1", "10.9.9.9", "::ffff:10.0.0.1")] == [True] * 3
-    assert [guard.permits(address) for address in ("127.0.0.2", "192.168.0.1", "::1")] == [False] * 3
+    check = AddressCheck(["127.0.0.1", "10.0.0.0/8"])
+    assert [check.permits(address) for address in ("127.0.0.1", "10.9.9.9", "::ffff:10.0.0.1")] == [True] * 3
+    assert [check.permits(address) for address in ("127.0.0.2", "192.168.0.1", "::1")] == [False] * 3
     with pytest.raises(ConfigError, match="allow_private: 'localhost' does not appear"):
-        Guard(["localhost"])
+        AddressCheck(["localhost"])
 
 
 def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
-    guard = Guard(resolve=lambda host, port: ["93.184.216.34", "10.0.0.1"])
+    check = AddressCheck(resolve=lambda host, port: ["93.184.216.34", "10.0.0.1"])
     with pytest.raises(RefusedError, match=r"the address 10.0.0.1 \(of shop.example\) is not public"):
-        guard.addresses("shop.example", 443)
+        check.addresses("shop.example", 443)
 
 
 def test_numbers_in_disguise_are_resolved_before_they_are_judged() -> None:
     with pytest.raises(RefusedError, match=r"127.0.0.1 \(of 2130706433\)"):
-        Guard().addresses("2130706433", 80)  # what resolvers take for 127.0.0.1
+        AddressCheck().addresses("2130706433", 80)  # what resolvers take for 127.0.0.1
 
 
 @pytest.mark.parametrize(

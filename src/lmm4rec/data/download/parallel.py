@@ -1,4 +1,4 @@
-"""Many files fetched side by side, what is there already left alone, everything taken down."""
+"""Downloads of many files in parallel; files that are there already are left alone, outcomes are logged."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 
 from lmm4rec.core.progress import progress
-from lmm4rec.data.download.fetch import Fetcher
+from lmm4rec.data.download.download_log import DownloadLog
+from lmm4rec.data.download.fetcher import Fetcher
 from lmm4rec.data.download.jobs import Job, Outcome
-from lmm4rec.data.download.record import Record
 
 _SAVE_EVERY_S = 30.0
 
@@ -19,51 +19,49 @@ _SAVE_EVERY_S = 30.0
 def download(
     jobs: Sequence[Job],
     fetcher: Fetcher,
-    record: Record,
+    log: DownloadLog,
     *,
     workers: int = 4,
     find: Callable[[Job], Path | None] = lambda job: job.target,
     verify: bool = False,
-    description: str = "fetching",
     unit: str = "file",
 ) -> list[Outcome]:
-    """Fetch what is not there; the outcome of each job that was tried.
+    """The outcomes of the jobs whose files were missing.
 
     Args:
-        jobs: what is wanted.
-        fetcher: how it is fetched.
-        record: what is known of the folder; saved now and then, and at the end, an interruption included.
-        workers: how many files are fetched at a time.
-        find: where a job's file would be, for a file whose name its bytes decide.
-        verify: compare what is there with the checksums of the record, and fetch anew what differs.
-        description: what the progress bar calls it.
-        unit: what it counts.
+        jobs: the files.
+        fetcher: downloads one of them.
+        log: the log of the folder; saved now and then, and at the end, also after an interruption.
+        workers: number of threads.
+        find: the place of a job's file, for a file whose ending its bytes decide.
+        verify: compare files that are there with the checksums of the log, and download again what differs.
+        unit: what the progress bar counts.
     """
-    missing = [job for job in jobs if not record.present(job, find(job), verify=verify)]
+    missing = [job for job in jobs if not log.is_present(job, find(job), verify=verify)]
     outcomes: list[Outcome] = []
     save_at = time.monotonic() + _SAVE_EVERY_S
     try:
-        with progress(total=len(missing), description=description, unit=unit, after_s=0.5) as bar:
-            for outcome in _side_by_side(missing, fetcher, workers):
+        with progress(total=len(missing), description=f"fetching {unit}s", unit=unit, after_s=0.5) as bar:
+            for outcome in _outcomes(missing, fetcher, workers):
                 outcomes.append(outcome)
-                record.note(outcome)
+                log.add(outcome)
                 bar.update()
                 if time.monotonic() > save_at:
-                    save_at = _saved(record)
+                    save_at = _save(log)
     finally:
-        record.save()
+        log.save()
     return outcomes
 
 
-def _saved(record: Record) -> float:
-    """Save, and say when to do so again: a record of millions takes longer, and is saved less often."""
+def _save(log: DownloadLog) -> float:
+    """The time of the next save: a log of millions takes longer, and is saved less often."""
     start = time.monotonic()
-    record.save()
+    log.save()
     took = time.monotonic() - start
     return start + took + max(_SAVE_EVERY_S, 20 * took)
 
 
-def _side_by_side(jobs: Iterable[Job], fetcher: Fetcher, workers: int) -> Iterator[Outcome]:
+def _outcomes(jobs: Iterable[Job], fetcher: Fetcher, workers: int) -> Iterator[Outcome]:
     """The outcomes as they come; few jobs wait in the pool, so that an interruption ends it soon."""
     rest = iter(jobs)
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="fetch") as pool:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from lmm4rec.data.download.fetch import Fetcher, Limits
+from lmm4rec.data.download.download_log import DownloadLog
+from lmm4rec.data.download.fetcher import Fetcher, Limits
+from lmm4rec.data.download.http_client import HttpClient
 from lmm4rec.data.download.jobs import Job, Outcome
-from lmm4rec.data.download.network import Network
-from lmm4rec.data.download.pace import Pace
-from lmm4rec.data.download.queue import download
-from lmm4rec.data.download.record import Record
+from lmm4rec.data.download.parallel import download
+from lmm4rec.data.download.rate_limit import RateLimit
 from local_server import JPEG, LocalServer, Request, cuts, fails_first, local_server, says, serves, trickles
 
 HOME = "127.0.0.1"
@@ -34,10 +34,10 @@ def fetcher(
     deadline_s: float = 5.0,
     attempts: int = 3,
     timeout_s: float = 2.0,
-    network: Network | None = None,
+    client: HttpClient | None = None,
 ) -> Fetcher:
     limits = Limits(max_bytes, deadline_s, attempts=attempts, backoff_s=0.01, longest_wait_s=0.3)
-    return Fetcher(network or Network(timeout_s=timeout_s, allow_private=[HOME]), limits, Pace(1000.0))
+    return Fetcher(client or HttpClient(timeout_s=timeout_s, allow_private=[HOME]), limits, RateLimit(1000.0))
 
 
 def fetch(job: Job, **options: object) -> Outcome:
@@ -45,7 +45,7 @@ def fetch(job: Job, **options: object) -> Outcome:
     try:
         return worker.fetch(job)
     finally:
-        worker.network.close()
+        worker.client.close()
 
 
 def image(server: LocalServer, folder: Path, path: str = "/a") -> Job:
@@ -56,7 +56,7 @@ def files(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_a_image_gets_its_ending_and_checksum(server: LocalServer, tmp_path: Path) -> None:
+def test_an_image_gets_its_ending_and_checksum(server: LocalServer, tmp_path: Path) -> None:
     server.answers["/a"] = serves(JPEG)
     outcome = fetch(image(server, tmp_path))
     assert (outcome.status, outcome.file, outcome.size, outcome.attempts) == ("fetched", "a.jpg", len(JPEG), 1)
@@ -70,7 +70,7 @@ def test_a_image_gets_its_ending_and_checksum(server: LocalServer, tmp_path: Pat
     ("begins", "ending"),
     [(b"\x89PNG\r\n\x1a\n", ".png"), (b"GIF89a", ".gif"), (b"RIFF\x00\x00\x00\x00WEBPVP8 ", ".webp")],
 )
-def test_kinds_of_images(server: LocalServer, tmp_path: Path, begins: bytes, ending: str) -> None:
+def test_endings_of_images(server: LocalServer, tmp_path: Path, begins: bytes, ending: str) -> None:
     server.answers["/a"] = serves(begins + bytes(100))
     assert fetch(image(server, tmp_path)).file == f"a{ending}"
 
@@ -175,7 +175,7 @@ def test_a_server_that_resumes_elsewhere(server: LocalServer, tmp_path: Path) ->
     assert (tmp_path / "a.jpg").read_bytes() == JPEG
 
 
-def test_a_page_instead_of_a_image(server: LocalServer, tmp_path: Path) -> None:
+def test_a_page_instead_of_an_image(server: LocalServer, tmp_path: Path) -> None:
     server.answers["/a"] = says(200, b"<!DOCTYPE html><title>Robot check</title>", Content_Type="image/jpeg")
     outcome = fetch(image(server, tmp_path))
     assert outcome.error == "it is a web page, expected an image (JPEG, PNG, GIF or WebP)"
@@ -262,7 +262,7 @@ def test_a_redirect_to_what_is_private_is_refused(server: LocalServer, tmp_path:
 
 def test_this_machine_is_refused_unless_named(server: LocalServer, tmp_path: Path) -> None:
     server.answers["/a"] = serves(JPEG)
-    outcome = fetch(image(server, tmp_path), network=Network())
+    outcome = fetch(image(server, tmp_path), client=HttpClient())
     assert "127.0.0.1 is not public; name it in allow_private" in outcome.error
     assert server.asked == []
 
@@ -270,14 +270,14 @@ def test_this_machine_is_refused_unless_named(server: LocalServer, tmp_path: Pat
 def test_a_name_that_changes_its_mind_is_asked_once_a_connection(server: LocalServer, tmp_path: Path) -> None:
     """The address that was checked is connected to: a second look at the name would lead to 127.0.0.3."""
     answers = iter([[HOME], ["127.0.0.3"]])
-    network = Network(allow_private=[HOME], resolve=lambda host, port: next(answers))
+    client = HttpClient(allow_private=[HOME], resolve=lambda host, port: next(answers))
     server.answers["/a"] = says(503, Connection="close")
     port = server.server_address[1]
     job = Job("a", f"http://shop.example:{port}/a", tmp_path / "a", "image")
-    outcome = fetch(job, network=network, attempts=1)
+    outcome = fetch(job, client=client, attempts=1)
     assert outcome.error == "HTTP 503"  # the server of the checked address answered
     assert server.asked[0][1]["Host"] == f"shop.example:{port}"
-    outcome = fetch(job, network=network, attempts=1)
+    outcome = fetch(job, client=client, attempts=1)
     assert "127.0.0.3 (of shop.example) is not public" in outcome.error
     assert server.times("/a") == 1
 
@@ -317,9 +317,9 @@ def place(job: Job) -> Path:
 def fetch_all(jobs: list[Job], folder: Path, worker: Fetcher | None = None, **options: object) -> list[Outcome]:
     worker = worker or fetcher()
     try:
-        return download(jobs, worker, Record(folder), find=place, **options)  # type: ignore[arg-type]
+        return download(jobs, worker, DownloadLog(folder), find=place, **options)  # type: ignore[arg-type]
     finally:
-        worker.network.close()
+        worker.client.close()
 
 
 def test_a_second_call_fetches_only_what_is_missing_or_failed(server: LocalServer, tmp_path: Path) -> None:
@@ -331,7 +331,9 @@ def test_a_second_call_fetches_only_what_is_missing_or_failed(server: LocalServe
     summary = json.loads((tmp_path / "downloads.json").read_text())
     assert summary["counts"] == {"fetched": 18, "failed": 2}
     assert {failure["key"]: failure["error"] for failure in summary["failures"]}["3"] == "HTTP 404"
-    assert {record.key: record.sha256 for record in Record(tmp_path)}["0"] == hashlib.sha256(JPEG + b"\0").hexdigest()
+    assert {record.key: record.sha256 for record in DownloadLog(tmp_path)}["0"] == hashlib.sha256(
+        JPEG + b"\0"
+    ).hexdigest()
 
     many(server, tmp_path, 20)
     (tmp_path / "7.jpg").unlink()
@@ -359,7 +361,7 @@ def test_files_that_were_there_before_are_taken_down(server: LocalServer, tmp_pa
     jobs = many(server, tmp_path, 2)
     (tmp_path / "0.jpg").write_bytes(JPEG)
     assert [outcome.key for outcome in fetch_all(jobs, tmp_path)] == ["1"]
-    assert {record.key: record.sha256 for record in Record(tmp_path)}["0"] == hashlib.sha256(JPEG).hexdigest()
+    assert {record.key: record.sha256 for record in DownloadLog(tmp_path)}["0"] == hashlib.sha256(JPEG).hexdigest()
 
 
 def test_another_address_is_another_image(server: LocalServer, tmp_path: Path) -> None:
@@ -370,7 +372,7 @@ def test_another_address_is_another_image(server: LocalServer, tmp_path: Path) -
 
 
 def test_requests_are_spaced(server: LocalServer, tmp_path: Path) -> None:
-    worker = Fetcher(Network(allow_private=[HOME]), Limits(1 << 20, 5.0), Pace(50.0))
+    worker = Fetcher(HttpClient(allow_private=[HOME]), Limits(1 << 20, 5.0), RateLimit(50.0))
     start = time.monotonic()
     fetch_all(many(server, tmp_path, 11), tmp_path, worker, workers=8)
     assert time.monotonic() - start >= 10 / 50
@@ -378,19 +380,19 @@ def test_requests_are_spaced(server: LocalServer, tmp_path: Path) -> None:
 
 def test_an_interruption_keeps_what_came(server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = many(server, tmp_path, 30)
-    note, noted = Record.note, []
+    add, noted = DownloadLog.add, []
 
-    def interrupted(self: Record, outcome: Outcome) -> None:
-        note(self, outcome)
+    def interrupted(self: DownloadLog, outcome: Outcome) -> None:
+        add(self, outcome)
         noted.append(outcome)
         if len(noted) == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Record, "note", interrupted)
+    monkeypatch.setattr(DownloadLog, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fetch_all(jobs, tmp_path, workers=2)
     monkeypatch.undo()
-    assert len(list(Record(tmp_path))) == 5
+    assert len(list(DownloadLog(tmp_path))) == 5
     fetch_all(jobs, tmp_path)
     assert len(list(tmp_path.glob("*.jpg"))) == 30
     assert all(server.times(f"/{at}") <= 2 for at in range(30))

@@ -16,11 +16,11 @@ from PIL import Image
 from lmm4rec.cli.app import main
 from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.data.sources.amazon.editions import EDITIONS
-from lmm4rec.data.sources.amazon.remote import Manners, fetch_files, fetch_images
+from lmm4rec.data.sources.amazon.fetching import DownloadOptions, fetch_files, fetch_images
 from lmm4rec.data.sources.amazon.source import load
 from local_server import LocalServer, cuts, fails_first, local_server, says, serves
 
-MANNERS = Manners(per_second=1000.0, timeout_s=5.0, attempts=2, backoff_s=0.01, allow_private=("127.0.0.1",))
+OPTIONS = DownloadOptions(per_second=1000.0, timeout_s=5.0, attempts=2, backoff_s=0.01, allow_private=("127.0.0.1",))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def server(tmp_path: Path) -> Iterator[LocalServer]:
 
 def fetch(server: LocalServer, folder: Path) -> list[str]:
     base = server.url("/data")
-    got = fetch_files("Baby", "2014", folder, MANNERS, reviews_url=base, meta_url=base + "/")
+    got = fetch_files("Baby", "2014", folder, OPTIONS, reviews_url=base, meta_url=base + "/")
     return sorted(outcome.key for outcome in got)
 
 
@@ -46,7 +46,7 @@ def test_files_then_images(server: LocalServer, tmp_path: Path) -> None:
     folder = tmp_path / "baby"
     assert fetch(server, folder) == ["meta_Baby.json.gz", "reviews_Baby_5.json.gz"]
     catalog = load(path=folder, category="Baby").catalog
-    outcomes = fetch_images(catalog, folder / "images", MANNERS, images_url=server.url(""))
+    outcomes = fetch_images(catalog, folder / "images", OPTIONS, images_url=server.url(""))
     assert sorted((outcome.key, outcome.file) for outcome in outcomes) == [("B1", "B1.jpg"), ("B2", "B2.png")]
     data = load(path=folder, category="Baby")
     assert data.catalog.has_image.tolist() == [True, True, False]
@@ -54,7 +54,7 @@ def test_files_then_images(server: LocalServer, tmp_path: Path) -> None:
 
     server.asked.clear()
     assert fetch(server, folder) == []
-    assert fetch_images(catalog, folder / "images", MANNERS, images_url=server.url("")) == []
+    assert fetch_images(catalog, folder / "images", OPTIONS, images_url=server.url("")) == []
     assert server.asked == []
 
 
@@ -108,9 +108,9 @@ def test_a_place_that_cannot_be_written_to(server: LocalServer, tmp_path: Path) 
         fetch(server, tmp_path / "file")
 
 
-def test_manners_have_limits() -> None:
+def test_options_are_positive() -> None:
     with pytest.raises(ConfigError, match="workers = 0 must be more than 0"):
-        Manners(workers=0)
+        DownloadOptions(workers=0)
 
 
 CONF = """
