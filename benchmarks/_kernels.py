@@ -10,7 +10,7 @@ import torch
 
 from _logs import Log
 from lmm4rec.nn.graph import normalize, spread, symmetric_weights, weighted_likes
-from lmm4rec.nn.tables import row_blocks
+from lmm4rec.nn.rows import row_blocks
 from lmm4rec.training.sampler import TripleSampler
 
 DIM, BATCH = 64, 2048

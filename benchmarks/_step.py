@@ -23,7 +23,6 @@ from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.core.types import Batch, Embeddings, Features
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.features.source import Frozen
-from lmm4rec.nn.tables import sparse_gradients
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.optim.adam import Adam
@@ -114,11 +113,10 @@ def _backward(objective: Ranking, batches: Iterator[Batch], generator: torch.Gen
     weights = [weight for weight in objective.parameters() if weight.requires_grad]
     optimizer = Adam([{"params": weights, "lr": 1e-3, "weight_decay": 0.0}])
     for batch in batches:
-        with sparse_gradients(optimizer.bring(objective.read(batch))):
-            loss = torch.stack(list(objective.losses(batch, generator).values())).sum()
         optimizer.zero_grad()
+        loss = torch.stack(list(objective.losses(batch, generator).values())).sum()
         loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.settle()
+    optimizer.catch_up()
 
 
 class Clock:

@@ -127,7 +127,7 @@ def trained(at: World, name: str, seed: int) -> tuple[Recommender, Scorer]:
 
 def with_new_items(at: World, recommender: Recommender, scorer: Scorer) -> tuple[Scorer, Mapping[str, Any]]:
     """What ranks all items after the new ones were added to the model's bundle, and how their vectors are made."""
-    newcomers = fit_content_to_vectors(scorer, at.features, at.warm.train, recommender.content_paths())
+    newcomers = fit_content_to_vectors(scorer, at.features, at.warm.train, recommender.content_projections())
     assert newcomers is not None
     plain = Bundle.of(scorer, at.warm.dataset, {}, features=at.features, newcomers=newcomers)
     # a bundle knows people by all their likes; here by those that content kNN has too

@@ -288,7 +288,7 @@ def test_a_new_item_with_a_catalog_item_s_content_has_its_content_vector(normali
     with torch.no_grad():
         scorer = model.embed(features)
     log = Interactions(graph.users.numpy().astype(np.int32), graph.items.numpy().astype(np.int32))
-    newcomers = fit_content_to_vectors(scorer, features, log, model.content_paths())
+    newcomers = fit_content_to_vectors(scorer, features, log, model.content_projections())
     assert newcomers is not None
     bundle = bundle_of(scorer, features, newcomers, log)
     bundle.add_items([NewItem(f"like{row}", features={m: x[row] for m, x in features.items()}) for row in (3, 4)])

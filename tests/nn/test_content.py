@@ -8,7 +8,8 @@ from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features
-from lmm4rec.nn.content_layers import ContentGraph, Projections, require_content
+from lmm4rec.nn.item_graph import ContentGraph
+from lmm4rec.nn.projections import Projections, require_content
 from lmm4rec.nn.sparse import SparseMatrix
 
 

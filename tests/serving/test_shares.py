@@ -41,7 +41,7 @@ def bundle_of(name: str) -> tuple[Bundle, dict[str, Tensor]]:
     with torch.no_grad():
         scorer = model.embed(features)
     log = Interactions(graph.users.numpy().astype(np.int32), graph.items.numpy().astype(np.int32))
-    newcomers = fit_content_to_vectors(scorer, features, log, model.content_paths())
+    newcomers = fit_content_to_vectors(scorer, features, log, model.content_projections())
     users, items = (
         Vocabulary([f"u{row}" for row in range(scorer.n_users)]),
         [f"i{row}" for row in range(scorer.n_items)],

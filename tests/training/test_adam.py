@@ -1,4 +1,4 @@
-"""Adam beside PyTorch's: whole parameters to the bit, tables whose rows rest to the rounding."""
+"""Adam beside PyTorch's: whole parameters bit for bit, tables with deferred rows up to rounding."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 import lmm4rec.training.trainer
+from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Batch
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.tables import rows, sparse_gradients
+from lmm4rec.nn.tables import Table
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.recommenders.bpr import BPR
 from lmm4rec.recommenders.vbpr import VBPR
@@ -30,8 +31,8 @@ from lmm4rec.training.trainer import History, Trainer
 ROWS, DIM = 400, 3
 
 
-def table(seed: int = 0) -> nn.Parameter:
-    return nn.Parameter(torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(seed)))
+def table(seed: int = 0) -> Table:
+    return Table(torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(seed)))
 
 
 def options(*weights: nn.Parameter, **changed: float) -> list[dict[str, Any]]:
@@ -44,11 +45,9 @@ def draw(generator: torch.Generator, scale: float) -> tuple[Tensor, Tensor]:
     return torch.cat([read, read[:2]]), scale * torch.randn(10, DIM, generator=generator)
 
 
-def step_rows(adam: Adam, weight: nn.Parameter, read: Tensor, gradient: Tensor) -> None:
-    with sparse_gradients(adam.bring({weight: read})):
-        loss = (rows(weight, read) * gradient).sum()
+def step_rows(adam: Adam, weight: Table, read: Tensor, gradient: Tensor) -> None:
     adam.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    (weight.rows(read) * gradient).sum().backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     assert weight.grad.is_sparse
     adam.step()
@@ -75,7 +74,7 @@ def test_whole_parameters_are_stepped_as_by_pytorch(kind: type[torch.optim.Adam]
 
 
 @pytest.mark.parametrize(("scale", "close"), [(1.0, 1e-4), (1e-3, 1e-4), (1e-6, 3e-2)])  # as small as eps
-def test_rows_that_rest_end_where_pytorch_takes_them(scale: float, close: float) -> None:
+def test_deferred_rows_end_where_pytorch_takes_them(scale: float, close: float) -> None:
     ours, theirs, generator = table(), table(), torch.Generator().manual_seed(1)
     own, peer = Adam(options(ours)), torch.optim.Adam(options(theirs))
     start = ours.detach().clone()
@@ -86,7 +85,7 @@ def test_rows_that_rest_end_where_pytorch_takes_them(scale: float, close: float)
         step_whole(peer, theirs, read, gradient)
         torch.testing.assert_close(ours[read], theirs[read], rtol=0, atol=close)
         if number % 300 == 299:
-            own.settle()
+            own.catch_up()
             moved = (theirs - start).abs().max()
             assert (ours - theirs).abs().max() <= close * moved
             torch.testing.assert_close(own.state[ours]["exp_avg"], peer.state[theirs]["exp_avg"], atol=0, rtol=1e-4)
@@ -95,13 +94,13 @@ def test_rows_that_rest_end_where_pytorch_takes_them(scale: float, close: float)
 
 def test_one_row_by_hand() -> None:
     """A gradient of 2 in the second step, then nothing for five more, in plain numbers."""
-    weight = nn.Parameter(torch.ones(ROWS, 1))
+    weight = Table(torch.ones(ROWS, 1))
     adam = Adam(options(weight))
     step_rows(adam, weight, torch.tensor([7]), torch.zeros(1, 1))
     step_rows(adam, weight, torch.tensor([5]), torch.full((1, 1), 2.0))
     for _ in range(5):
         step_rows(adam, weight, torch.tensor([7]), torch.zeros(1, 1))
-    adam.settle()
+    adam.catch_up()
     value, mean, square = 1.0, 0.0, 0.0
     for step in range(1, 8):
         gradient = 2.0 if step == 2 else 0.0
@@ -111,11 +110,100 @@ def test_one_row_by_hand() -> None:
     assert weight.sum().item() == pytest.approx(ROWS - 1 + value, abs=1e-4)
 
 
-def test_decay_and_small_tables_are_stepped_whole() -> None:
+@pytest.mark.parametrize(
+    ("read", "decay", "deferred"),
+    [(2, 0.0, True), (2, 0.1, False), (300, 0.0, False), (33, 0.0, True), (34, 0.0, False)],
+)
+def test_rows_are_deferred_in_large_tables_without_decay(read: int, decay: float, deferred: bool) -> None:
     weight = table()
-    assert not Adam(options(weight, weight_decay=0.1)).bring({weight: torch.tensor([1, 2])})
-    assert not Adam(options(weight)).bring({weight: torch.arange(300)})
-    assert Adam(options(weight)).bring({weight: torch.tensor([1, 2])}) == {id(weight)}
+    adam = Adam(options(weight, weight_decay=decay))
+    adam.zero_grad()
+    one, other = weight.rows(torch.arange(read // 2), torch.arange(read // 2, read))
+    (one.sum() + other.sum()).backward()
+    assert weight.grad is not None
+    assert weight.grad.is_sparse == deferred
+
+
+@pytest.mark.parametrize("calls", ["two reads", "rows, then all", "all, then rows", "rows, all unused"])
+def test_a_step_may_read_a_table_several_times(calls: str) -> None:
+    """Each as the same step on a plain parameter, after a step that left rows deferred."""
+    ours, theirs = table(), nn.Parameter(table().detach())
+    own, peer = Adam(options(ours)), torch.optim.Adam(options(theirs))
+    few, more = torch.tensor([1, 2]), torch.tensor([[2, 3], [4, 4]])
+    for number in range(6):
+        kind, losses = calls if number % 2 else "two reads", list[Tensor]()
+        own.zero_grad()
+        peer.zero_grad()
+        if kind == "all, then rows":
+            losses.append(ours.all().square().sum())
+        losses.append((number + 1) * ours.rows(few + number).sum())
+        if kind == "two reads":
+            losses.append(ours.rows(more).square().sum())
+        if kind == "rows, then all":
+            losses.append(ours.all().square().sum())
+        if kind == "rows, all unused":
+            assert torch.equal(ours.all(), ours.detach())
+        expected = (number + 1) * theirs[few + number].sum()
+        if kind == "two reads":
+            expected = expected + theirs[more].square().sum()
+        elif kind != "rows, all unused":
+            expected = expected + theirs.square().sum()
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        expected.backward()  # type: ignore[no-untyped-call]
+        own.step()
+        peer.step()
+    own.catch_up()
+    torch.testing.assert_close(ours.data, theirs.data, rtol=0, atol=1e-6)
+
+
+def test_whatever_reads_a_table_by_its_methods_sees_all_updates() -> None:
+    """After five steps on row 1 and then five on row 2, row 1 has five more updates to come."""
+    weight, reference = table(), nn.Parameter(table().detach())
+    adam, peer = Adam(options(weight)), torch.optim.Adam(options(reference))
+    for row in [1] * 5 + [2] * 5:
+        step_rows(adam, weight, torch.tensor([row]), torch.ones(1, DIM))
+        step_whole(peer, reference, torch.tensor([row]), torch.ones(1, DIM))
+    stale = weight.detach().clone()
+    copied = copy.deepcopy(weight)
+    assert isinstance(copied, Table)
+    assert copied.optimizer is None
+    for seen in (copied, weight.all(), weight.detach()):
+        torch.testing.assert_close(seen.data, reference.data, rtol=0, atol=1e-6)
+    assert (stale[1] - weight[1]).abs().min() > 1e-3
+    with torch.no_grad():
+        torch.testing.assert_close(weight.rows(torch.tensor([1])), reference[1:2].detach(), rtol=0, atol=1e-6)
+    step_rows(adam, weight, torch.tensor([3]), torch.ones(1, DIM))
+    assert adam.state_dict()["state"][0]["step"] == 11
+    assert weight.optimizer is None
+
+
+def test_a_table_that_is_read_past_its_methods_is_an_error() -> None:
+    weight = table()
+    adam = Adam(options(weight))
+    step_rows(adam, weight, torch.tensor([1]), torch.ones(1, DIM))
+    adam.zero_grad()
+    (weight.rows(torch.tensor([2])).sum() + weight.square().sum()).backward()
+    with pytest.raises(TrainingError, match=r"a Table of shape \(400, 3\) was read past"):
+        adam.step()
+
+
+def test_another_optimizer_takes_a_table_over() -> None:
+    weight = table()
+    step_rows(Adam(options(weight)), weight, torch.tensor([1]), torch.ones(1, DIM))
+    later = Adam(options(weight))
+    step_rows(later, weight, torch.tensor([2]), torch.ones(1, DIM))
+    assert weight.optimizer is later
+
+
+def test_a_sparse_gradient_of_a_plain_parameter_counts_as_dense() -> None:
+    ours, theirs = nn.Parameter(table().detach()), nn.Parameter(table().detach())
+    own, peer = Adam(options(ours)), torch.optim.Adam(options(theirs), fused=True)
+    index = torch.tensor([1, 1, 5])
+    nn.functional.embedding(index, ours, sparse=True).sum().backward()  # type: ignore[no-untyped-call]
+    theirs[index].sum().backward()  # type: ignore[no-untyped-call]
+    own.step()
+    peer.step()
+    assert torch.equal(ours, theirs)
 
 
 def test_a_state_goes_on_in_either() -> None:
@@ -123,11 +211,11 @@ def test_a_state_goes_on_in_either() -> None:
     own = Adam(options(ours))
     for _ in range(30):
         step_rows(own, ours, *draw(generator, 1.0))
-    own.settle()
+    own.catch_up()
     theirs.data.copy_(ours)
     peer = torch.optim.Adam(options(theirs))
     peer.load_state_dict({**peer.state_dict(), "state": copy.deepcopy(own.state_dict()["state"])})
-    again = nn.Parameter(ours.detach().clone())
+    again = Table(ours.detach().clone())
     restored = Adam(options(again))
     restored.load_state_dict(peer.state_dict())
     for _ in range(5):
@@ -135,8 +223,8 @@ def test_a_state_goes_on_in_either() -> None:
         step_rows(own, ours, read, gradient)
         step_rows(restored, again, read, gradient)
         step_whole(peer, theirs, read, gradient)
-    own.settle()
-    restored.settle()
+    own.catch_up()
+    restored.catch_up()
     assert torch.equal(ours, again)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
@@ -162,22 +250,23 @@ def recommenders() -> Mapping[str, Recommender]:
 
 
 @pytest.mark.parametrize("name", ["bpr", "vbpr"])
-def test_a_recommender_trains_the_same_where_its_rows_rest(name: str) -> None:
+def test_a_recommender_trains_the_same_where_rows_are_deferred(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     features = {"image": torch.randn(350, 8), "text": torch.randn(350, 5)} if name == "vbpr" else {}
     trained, sparse = [], []
-    for rest in (True, False):
+    for deferred in (True, False):
         generator, model = torch.Generator().manual_seed(2), recommenders()[name]
         adam = Adam(options(*model.parameters()))
+        if not deferred:
+            monkeypatch.setattr(Adam, "before_rows", lambda *_: False)
         for _ in range(40):
             users, liked, other = (torch.randint(size, (6,), generator=generator) for size in (500, 350, 350))
             batch = Batch(users, liked, other[:, None])
-            with sparse_gradients(adam.bring(model.read(batch) if rest else {})):
-                loss = torch.stack([*model.losses(batch, features, generator).values()]).sum()
             adam.zero_grad()
+            loss = torch.stack([*model.losses(batch, features, generator).values()]).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             sparse.append(sum(weight.grad is not None and weight.grad.is_sparse for weight in model.parameters()))
             adam.step()
-        adam.settle()
+        adam.catch_up()
         trained.append({weight_name: weight.detach() for weight_name, weight in model.named_parameters()})
     assert sparse == [{"bpr": 2, "vbpr": 4}[name]] * 40 + [0] * 40
     for weight_name, weight in trained[0].items():
@@ -249,8 +338,8 @@ class Peer(Adam):
         self.peer = torch.optim.Adam(groups, fused=True)
         self.param_groups = self.peer.param_groups
 
-    def bring(self, read: Mapping[nn.Parameter, Tensor]) -> frozenset[int]:
-        return frozenset()
+    def before_rows(self, table: Table, rows: Tensor) -> bool:
+        return False
 
     def step(self) -> None:
         self.peer.step()

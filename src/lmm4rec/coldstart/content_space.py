@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Features, Modality
-from lmm4rec.nn.content_layers import present
+from lmm4rec.nn.projections import has_content
 
 KnownFeatures: TypeAlias = Mapping[Modality, Float[Tensor, "known _dim"]]
 """Features of the items that a model was trained on, beside those of new ones."""
@@ -31,7 +31,7 @@ class ContentSpace:
     @classmethod
     def of(cls, features: Features) -> ContentSpace:
         """The space centered on the items that have each modality."""
-        return cls({m: x.float().sum(0) / present(x).sum().clamp(min=1) for m, x in features.items()})
+        return cls({m: x.float().sum(0) / has_content(x).sum().clamp(min=1) for m, x in features.items()})
 
     def __call__(self, features: Features) -> Float[Tensor, "items widths"]:
         """The items' content as one matrix.
@@ -45,7 +45,7 @@ class ContentSpace:
                 shapes = {m: x.shape[1] for m, x in features.items()}
                 raise DataError(f"new items need {len(center)} numbers of '{modality}' features, got {shapes}")
             x = features[modality].float()
-            parts.append(torch.where(present(x)[:, None], F.normalize(x - center, dim=1), 0.0))
+            parts.append(torch.where(has_content(x)[:, None], F.normalize(x - center, dim=1), 0.0))
         return torch.cat(parts, dim=1)
 
     def similarity(self, new: Features, known: KnownFeatures) -> Float[Tensor, "new known"]:

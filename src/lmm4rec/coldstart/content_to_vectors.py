@@ -14,7 +14,7 @@ from lmm4rec.coldstart.content_profile import CONTENT, ContentProfile
 from lmm4rec.coldstart.content_space import ContentSpace, KnownFeatures, nearest_only
 from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
-from lmm4rec.nn.content_layers import ContentPath
+from lmm4rec.nn.projections import ContentProjection
 
 ModalityShares: TypeAlias = Mapping[Modality, Float[Tensor, "added _columns"]]
 """The summand of each modality in the vectors of added items."""
@@ -30,7 +30,7 @@ class ContentToVectors:
     """
 
     content: ContentSpace
-    paths: Mapping[str, ContentPath] = field(default_factory=dict)
+    paths: Mapping[str, ContentProjection] = field(default_factory=dict)
     free: Int[Tensor, " free"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     weights: Float[Tensor, "widths free"] = field(default_factory=lambda: torch.empty(0, 0))
     offset: Float[Tensor, " free"] = field(default_factory=lambda: torch.empty(0))
@@ -105,7 +105,7 @@ class ContentToVectors:
         has_profile = values.get("profile", False)
         return cls(
             ContentSpace({modality: tensors[f"center.{modality}"] for modality in values["modalities"]}),
-            {m: ContentPath(tensors[f"path.{m}"], tensors.get(f"path_center.{m}")) for m in values["paths"]},
+            {m: ContentProjection(tensors[f"path.{m}"], tensors.get(f"path_center.{m}")) for m in values["paths"]},
             tensors["free"],
             tensors["weights"],
             tensors["offset"],

@@ -36,7 +36,7 @@ from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.coldstart.held_out_sample import HeldOutSample, cutoff, draw_sample, recall
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.nn.content_layers import ContentPath
+from lmm4rec.nn.projections import ContentProjection
 
 _LAMBDAS, _ALPHAS = (0.1, 1.0, 10.0), (0.3, 1.0, 3.0, 10.0)
 _NEIGHBORS = (20, 50, 200)
@@ -47,12 +47,12 @@ _OWN_SHARE = 0.25  # of the deviation of a new item's scores, from the model's o
 
 @torch.no_grad()
 def fit_content_to_vectors(
-    scorer: Scorer, features: Features, train: Interactions, paths: Mapping[str, ContentPath] | None = None
+    scorer: Scorer, features: Features, train: Interactions, paths: Mapping[str, ContentProjection] | None = None
 ) -> ContentToVectors | None:
     """The maps for a trained scorer; None where fewer than ten items have both interactions and content.
 
     `features` are those of the scorer's items, `train` is what it was trained on, `paths` are the model's own maps from
-    content to vectors (`Recommender.content_paths`).
+    content to vectors (`Recommender.content_projections`).
     """
     sample = draw_sample(features, train, scorer)
     if len(sample.items) < _LEAST_ITEMS:
@@ -64,12 +64,12 @@ def fit_content_to_vectors(
     return _fit_maps(scorer.detach(), features, sample, own)
 
 
-def _detached(path: ContentPath) -> ContentPath:
-    return ContentPath(path.weights.detach(), None if path.center is None else path.center.detach())
+def _detached(path: ContentProjection) -> ContentProjection:
+    return ContentProjection(path.weights.detach(), None if path.center is None else path.center.detach())
 
 
 def _fit_maps(
-    scorer: Embeddings, features: Features, sample: HeldOutSample, paths: Mapping[str, ContentPath]
+    scorer: Embeddings, features: Features, sample: HeldOutSample, paths: Mapping[str, ContentProjection]
 ) -> ContentToVectors:
     content, at = ContentSpace.of(sample.features), torch.from_numpy(sample.users)
     x = content(sample.features)
@@ -231,7 +231,7 @@ def _scale(scorer: Scorer, sample: HeldOutSample, scores: Float[Tensor, "chosen 
 
 
 def _path_scores(
-    scorer: Embeddings, sample: HeldOutSample, paths: Mapping[str, ContentPath]
+    scorer: Embeddings, sample: HeldOutSample, paths: Mapping[str, ContentProjection]
 ) -> Float[Tensor, "chosen held"]:
     """The scores of the held-out items by the columns that the model itself computes from content."""
     total = torch.zeros(len(sample.users), int(sample.held.sum()))

@@ -1,18 +1,20 @@
-"""Graphs of alike items, as lists of entries whose values may carry gradient."""
+"""Item-item graphs of similar items: lists of entries, whose values may carry gradient, and graphs of item features."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lmm4rec.core.types import Features, Modality
 from lmm4rec.nn.graph import nearest
 from lmm4rec.nn.sparse import SparseMatrix
 
+Graph = TypeVar("Graph", bound=nn.Module)
 _ENTRY_BLOCK = 2**18  # entries whose two rows are gathered at once
 
 
@@ -106,3 +108,42 @@ def multiply(matrix: SparseMatrix, entries: Entries, dense: Float[Tensor, "colum
     """
     product: Tensor = _EntryProduct.apply(matrix.matrix, matrix.transposed, *entries, dense)  # type: ignore[no-untyped-call]
     return product
+
+
+class ContentGraph(nn.Module, Generic[Graph]):
+    """A graph built from item features, and rebuilt where the values of the features have changed."""
+
+    def __init__(self, build: Callable[[Features], Graph]) -> None:
+        super().__init__()
+        self.build = build
+        self.graph: Graph | None = None
+        self._checksums: dict[Modality, Tensor] = {}
+
+    def renew(self, features: Features) -> None:
+        """Keep the graph of these features for the steps to come."""
+        if self.graph is None or not self._is_of(features):
+            self.graph, self._checksums = self.build(features), _checksums(features)
+
+    def current(self, features: Features) -> Graph:
+        """The graph that `renew` kept last, whatever the features are now; the graph of these where there is none."""
+        if self.graph is None:
+            self.renew(features)
+        assert self.graph is not None
+        return self.graph
+
+    def forward(self, features: Features) -> Graph:
+        """The graph of exactly these features; where it has to be built it is not kept."""
+        return self.graph if self.graph is not None and self._is_of(features) else self.build(features)
+
+    def _is_of(self, features: Features) -> bool:
+        if self._checksums.keys() != features.keys():
+            return False
+        now = _checksums(features)
+        return all(torch.equal(now[m], kept.to(now[m].device)) for m, kept in self._checksums.items())
+
+
+def _checksums(features: Features) -> dict[Modality, Tensor]:
+    """One number for each item and modality, which a different vector has only by a rare chance."""
+    return {
+        m: x.detach() @ torch.cos(torch.arange(x.shape[1], device=x.device, dtype=x.dtype)) for m, x in features.items()
+    }

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmm4rec.nn.tables import rows
+from lmm4rec.nn.rows import select_rows
 
 _LARGEST_GROUP = 2048  # rows that are told apart: the field's batch
 
@@ -67,10 +67,10 @@ def _match(left: Tensor, right: Tensor, left_of: Tensor, right_of: Tensor) -> Fl
     """The summed cross-entropy of one group's pairs."""
     lefts, left_place, left_count = torch.unique(left_of, return_inverse=True, return_counts=True)
     rights, right_place, right_count = torch.unique(right_of, return_inverse=True, return_counts=True)
-    left, right = rows(left, lefts), rows(right, rights)
+    left, right = select_rows(left, lefts), select_rows(right, rights)
     logits = torch.addmm(right_count.to(left.dtype).log(), left, right.T)
     normalizers = torch.logsumexp(logits, dim=1) * left_count
-    return normalizers.sum() - (rows(left, left_place) * rows(right, right_place)).sum()
+    return normalizers.sum() - (select_rows(left, left_place) * select_rows(right, right_place)).sum()
 
 
 def info_nce(

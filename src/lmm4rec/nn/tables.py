@@ -1,82 +1,79 @@
-"""Trained tables, drawn from a passed generator."""
+"""Trained tables, such as the vectors of all users, of which a batch needs few rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from typing import Any, Protocol, overload
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
-_BLOCK_BYTES = 2**24
-_SPARSE = ContextVar("lmm4rec_sparse", default=frozenset[int]())
-
-
-def normal_table(rows: int, dim: int, generator: torch.Generator, *, std: float) -> nn.Parameter:
-    """A trained matrix [rows, dim] drawn from a normal distribution around 0."""
-    return nn.Parameter(torch.randn(rows, dim, generator=generator) * std)
+from lmm4rec.nn.rows import select_rows
 
 
-def xavier_table(rows: int, dim: int, generator: torch.Generator) -> nn.Parameter:
-    """A trained linear map [rows -> dim] with variance 2 / (rows + dim) (Glorot and Bengio 2010)."""
+class DefersRows(Protocol):
+    """An optimizer that updates only the rows that a batch reads, and the other rows before they are next read."""
+
+    def before_rows(self, table: Table, rows: Int[Tensor, " rows"]) -> bool:
+        """Bring the rows up to date and record them; whether their gradient should be sparse."""
+        ...
+
+    def before_all(self, table: Table) -> None:
+        """Bring all rows up to date; the gradient of the table will be dense."""
+        ...
+
+
+class Table(nn.Parameter):
+    """A trained matrix [rows, dim], read by `rows` and `all`.
+
+    It is a parameter like any other (name, state dict, device, copies), and where no optimizer defers rows, as on a
+    GPU, also in what it does. An optimizer that defers rows sets itself as `optimizer`; until it removes itself, the
+    table must be read by `rows` and `all` alone, which bring what they return up to date.
+    """
+
+    optimizer: DefersRows | None = None
+
+    @overload
+    def rows(self, index: Tensor, /) -> Tensor: ...
+
+    @overload
+    def rows(self, index: Tensor, other: Tensor, /, *more: Tensor) -> tuple[Tensor, ...]: ...
+
+    def rows(self, *indices: Int[Tensor, ...]) -> Float[Tensor, ...] | tuple[Float[Tensor, ...], ...]:
+        """The rows at an index of any shape, [*shape, dim]; a tuple of them for several indices.
+
+        Their gradient is sparse where the optimizer asks for that: it then costs what the rows cost, not the table.
+        """
+        sparse = False
+        if self.optimizer is not None and torch.is_grad_enabled():
+            sparse = self.optimizer.before_rows(self, torch.cat([each.flatten() for each in indices]))
+        elif self.optimizer is not None:
+            self.optimizer.before_all(self)
+        selected = [F.embedding(each, self, sparse=True) if sparse else select_rows(self, each) for each in indices]
+        return selected[0] if len(selected) == 1 else tuple(selected)
+
+    def all(self) -> Float[Tensor, "rows dim"]:  # type: ignore[override]
+        """The whole table."""
+        if self.optimizer is not None:
+            self.optimizer.before_all(self)
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Table:
+        copied: Table = super(Table, self.all()).__deepcopy__(memo)  # type: ignore[misc]
+        return copied
+
+
+def normal_table(rows: int, dim: int, generator: torch.Generator, *, std: float) -> Table:
+    """A table [rows, dim] drawn from a normal distribution with mean 0."""
+    return Table(torch.randn(rows, dim, generator=generator) * std)
+
+
+def xavier_table(rows: int, dim: int, generator: torch.Generator) -> Table:
+    """A table [rows, dim] drawn from a normal distribution with variance 2 / (rows + dim) (Glorot and Bengio 2010)."""
     return normal_table(rows, dim, generator, std=(2.0 / (rows + dim)) ** 0.5)
 
 
-def node_table(users: int, items: int, dim: int, generator: torch.Generator) -> nn.Parameter:
-    """A trained matrix [users + items, dim]: a Xavier table of users above one of items."""
-    return nn.Parameter(torch.cat([xavier_table(count, dim, generator).detach() for count in (users, items)]))
-
-
-def rows(table: Float[Tensor, "rows dim"], index: Int[Tensor, ...]) -> Float[Tensor, ...]:
-    """`table[index]`, by `index_select`: its backward pass is several times faster than that of indexing."""
-    if id(table) in _SPARSE.get():
-        return functional.embedding(index, table, sparse=True)
-    return table.index_select(0, index.flatten()).view(*index.shape, table.shape[1])
-
-
-@contextmanager
-def sparse_gradients(tables: frozenset[int]) -> Iterator[None]:
-    """In the block, `rows` of a table with one of these ids has a sparse gradient, which costs what the rows cost."""
-    before = _SPARSE.set(tables)
-    try:
-        yield
-    finally:
-        _SPARSE.reset(before)
-
-
-def row_blocks(table: Float[Tensor, "rows dim"], index: Int[Tensor, " chosen"]) -> Iterator[Float[Tensor, "block dim"]]:
-    """`rows(table, index)` in consecutive blocks; on a CPU each is small enough for its memory to be used again.
-
-    Beyond 32 MB (glibc's bound) every allocation is of fresh pages, and to zero these takes longer than to fill them.
-    """
-    bytes_a_row = table.shape[1] * table.element_size()
-    size = _BLOCK_BYTES // bytes_a_row if table.device.type == "cpu" else len(index)
-    for part in torch.split(index, max(size, 1)):
-        yield rows(table, part)
-
-
-class Affine(nn.Module):
-    """A trained map x W + b, with W drawn from the generator as in `xavier_table` and b zero."""
-
-    def __init__(self, inputs: int, outputs: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.weight = xavier_table(inputs, outputs, generator)
-        self.offset = nn.Parameter(torch.zeros(outputs))
-
-    def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
-        """The map of each row."""
-        return torch.nn.functional.linear(x, self.weight.T, self.offset)
-
-
-def project(
-    features: Float[Tensor, "items width"], weight: Float[Tensor, "width dim"], offset: Float[Tensor, " dim"]
-) -> Float[Tensor, "items dim"]:
-    """The features, each item's scaled to length 1, times a matrix plus an offset; 0 where an item lacks the modality.
-
-    The scaling follows the product, where a row is `dim` numbers instead of thousands.
-    """
-    lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    return torch.where(lengths > 0, (features @ weight) / lengths.clamp(min=1e-12) + offset, 0.0)
+def node_table(users: int, items: int, dim: int, generator: torch.Generator) -> Table:
+    """A table [users + items, dim]: a Xavier table of users above one of items."""
+    return Table(torch.cat([xavier_table(count, dim, generator).detach() for count in (users, items)]))

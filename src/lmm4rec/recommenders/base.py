@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lmm4rec.core.types import Batch, Features, Scorer
-from lmm4rec.nn.content_layers import ContentPath
 from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.projections import ContentProjection
 
 
 class Recommender(nn.Module, ABC):
@@ -55,18 +55,11 @@ class Recommender(nn.Module, ABC):
         """The named losses of a batch, already weighted; their sum is minimized. Models that only count have none."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to train")
 
-    def read(self, batch: Batch) -> Mapping[nn.Parameter, Int[Tensor, " rows"]]:
-        """The tables of which `losses` reads only the given rows, all by `nn.tables.rows`; some may be listed twice.
-
-        The optimizer then works on these rows alone. A table that is used whole must not be among them.
-        """
-        return {}
-
     @abstractmethod
     def embed(self, features: Features) -> Scorer:
         """What ranks: two matrices (`Embeddings`), or for the rare model without them another scorer."""
 
-    def content_paths(self) -> Mapping[str, ContentPath]:
+    def content_projections(self) -> Mapping[str, ContentProjection]:
         """The model's own way from an item's content to its vector, where it has one that any item can take.
 
         For each modality, what gives the columns that `Embeddings.parts` has under its name.

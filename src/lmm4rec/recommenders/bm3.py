@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.content_layers import Projections, present, require_content
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate
+from lmm4rec.nn.linear import Affine
 from lmm4rec.nn.losses import l2
-from lmm4rec.nn.tables import Affine, node_table, rows
+from lmm4rec.nn.projections import Projections, has_content, require_content
+from lmm4rec.nn.rows import select_rows
+from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["BM3"]
@@ -69,14 +71,14 @@ class BM3(Recommender):
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`reconstruct`, `align`, `mask` and `l2`."""
         all_users, all_items = self._vectors()
-        users, items = rows(all_users, batch.users), rows(all_items, batch.positives)
+        users, items = select_rows(all_users, batch.users), select_rows(all_items, batch.positives)
         seen_users, seen_items = self._target(users, generator), self._target(items, generator)
         reconstruct = _apart(self.predictor(users), seen_items) + _apart(self.predictor(items), seen_users)
         align, mask = [], []
         distinct, where = torch.unique(batch.positives, return_inverse=True)
         for x in self.projections(features, distinct).values():
-            has = present(x)[where]
-            content = rows(x, where)
+            has = has_content(x)[where]
+            content = select_rows(x, where)
             predicted = self.predictor(content)
             align.append(_apart(predicted, seen_items, has))
             mask.append(_apart(predicted, self._target(content, generator), has))
@@ -93,8 +95,8 @@ class BM3(Recommender):
         return Embeddings(users, items, parts={"id": slice(0, users.shape[1])})
 
     def _vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
-        users, items = self.graph.sides(propagate(self.adjacency, self.nodes, self.layers))
-        return users, items + self.nodes[self.graph.n_users :]
+        users, items = self.graph.sides(propagate(self.adjacency, self.nodes.all(), self.layers))
+        return users, items + self.nodes.all()[self.graph.n_users :]
 
     def _target(self, x: Float[Tensor, "batch dim"], generator: torch.Generator) -> Float[Tensor, "batch dim"]:
         return dropout(x.detach(), self.dropout, generator)

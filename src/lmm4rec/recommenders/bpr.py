@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.tables import normal_table, rows
+from lmm4rec.nn.tables import normal_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["BPR"]
@@ -43,17 +43,13 @@ class BPR(Recommender):
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` and `l2`."""
-        users = rows(self.users, batch.users)
-        liked, other = rows(self.items, batch.positives), rows(self.items, batch.negatives)
+        users = self.users.rows(batch.users)
+        positives, negatives = self.items.rows(batch.positives, batch.negatives)
         return {
-            "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
-            "l2": self.l2_weight * l2(users, liked, other, batch=len(users)),
+            "bpr": bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives)),
+            "l2": self.l2_weight * l2(users, positives, negatives, batch=len(users)),
         }
-
-    def read(self, batch: Batch) -> Mapping[nn.Parameter, Int[Tensor, " rows"]]:
-        """The batch's users and items."""
-        return {self.users: batch.users, self.items: torch.cat([batch.positives, batch.negatives.flatten()])}
 
     def embed(self, features: Features) -> Embeddings:
         """The two tables."""
-        return Embeddings(self.users, self.items, parts={"id": slice(0, self.users.shape[1])})
+        return Embeddings(self.users.all(), self.items.all(), parts={"id": slice(0, self.users.shape[1])})

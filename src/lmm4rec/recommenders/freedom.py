@@ -20,12 +20,13 @@ from lmm4rec.core.types import (
     NonNegativeInt,
     PositiveInt,
 )
-from lmm4rec.nn.content_layers import ContentGraph, Projections, present, require_content
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, prune_edges
-from lmm4rec.nn.item_graph import add, neighborhood, normalize_entries
+from lmm4rec.nn.item_graph import ContentGraph, add, neighborhood, normalize_entries
 from lmm4rec.nn.losses import bpr
+from lmm4rec.nn.projections import Projections, has_content, require_content
+from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import SparseMatrix
-from lmm4rec.nn.tables import node_table, rows
+from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["FREEDOM"]
@@ -88,13 +89,15 @@ class FREEDOM(Recommender):
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` on the vectors, and `content` on the projected features."""
         all_users, all_items = self._vectors(self.thinned, self.alike.current(features))
-        users = rows(all_users, batch.users)
+        users = select_rows(all_users, batch.users)
         both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
-        losses = {"bpr": _rank(users, rows(all_items, both))}
+        losses = {"bpr": _rank(users, select_rows(all_items, both))}
         if self.content_weight:
             distinct, where = torch.unique(both, return_inverse=True)
-            projected = self.projections(features, distinct).values()
-            content = [_rank(users, rows(x, where), rows(present(x)[:, None].float(), where)) for x in projected]
+            content = [
+                _rank(users, select_rows(x, where), select_rows(has_content(x)[:, None].float(), where))
+                for x in self.projections(features, distinct).values()
+            ]
             losses["content"] = self.content_weight * torch.stack(content).sum()
         return losses
 
@@ -103,8 +106,8 @@ class FREEDOM(Recommender):
         return Embeddings(*self._vectors(self.adjacency, self.alike(features)))
 
     def _vectors(self, adjacency: SparseMatrix, item_graph: SparseMatrix) -> tuple[Tensor, Tensor]:
-        users, items = self.graph.sides(propagate(adjacency, self.nodes, self.layers))
-        alike = self.nodes[self.graph.n_users :]
+        users, items = self.graph.sides(propagate(adjacency, self.nodes.all(), self.layers))
+        alike = self.nodes.all()[self.graph.n_users :]
         for _ in range(self.item_layers):
             alike = item_graph(alike)
         return users, items + alike

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, pattern
+from lmm4rec.nn.linear import xavier_weight
 from lmm4rec.nn.losses import bpr, l2
+from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import WeightedMatrix
-from lmm4rec.nn.tables import rows, xavier_table
+from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["GRCN"]
@@ -71,7 +73,7 @@ class GRCN(Recommender):
             {modality: xavier_table(graph.n_users, content_dim, generator) for modality in features}
         )
         self.projections = nn.ParameterDict(
-            {modality: xavier_table(x.shape[1], content_dim, generator) for modality, x in features.items()}
+            {modality: xavier_weight(x.shape[1], content_dim, generator) for modality, x in features.items()}
         )
         self.offsets = nn.ParameterDict({modality: nn.Parameter(torch.zeros(content_dim)) for modality in features})
         self.pattern = pattern(graph)
@@ -80,13 +82,13 @@ class GRCN(Recommender):
         """`bpr` on the joined vectors, and `l2` on id vectors and prototypes."""
         all_users, all_items = self._vectors(features)
         users, liked, other = (
-            rows(all_users, batch.users),
-            rows(all_items, batch.positives),
-            rows(all_items, batch.negatives),
+            select_rows(all_users, batch.users),
+            select_rows(all_items, batch.positives),
+            select_rows(all_items, batch.negatives),
         )
         nodes = (batch.users, batch.positives + len(all_users), batch.negatives + len(all_users))
-        used = [rows(self.ids, node) for node in nodes]
-        used += [rows(prototypes, batch.users) for prototypes in self.prototypes.values()]
+        used = [*self.ids.rows(*nodes)]
+        used += [prototypes.rows(batch.users) for prototypes in self.prototypes.values()]
         return {
             "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
             "l2": self.l2_weight * l2(*used, batch=len(users)),
@@ -109,7 +111,7 @@ class GRCN(Recommender):
         user_trust, item_trust = self.confidence[: graph.n_users], self.confidence[graph.n_users :]
         for m, modality in enumerate(self.projections):
             content, edges = self._content(features[modality], modality)
-            prototypes, affinity = self._route(self.prototypes[modality], content, edges)
+            prototypes, affinity = self._route(self.prototypes[modality].all(), content, edges)
             received, given = self._softmax_over_items(affinity), self._softmax_over_users(affinity)
             users.append(prototypes + self._weigh(received)(content))
             items.append(content + self._weigh(given).reverse(prototypes))
@@ -163,7 +165,7 @@ class GRCN(Recommender):
         self, to_users: Float[Tensor, " edges"], to_items: Float[Tensor, " edges"]
     ) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         """The id vectors, summed over the layers of the refined graph."""
-        ids = F.normalize(self.ids, dim=1)
+        ids = F.normalize(self.ids.all(), dim=1)
         users, items = ids[: self.graph.n_users], ids[self.graph.n_users :]
         user_sum, item_sum = users, items
         for _ in range(self.layers):

@@ -12,12 +12,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.content_layers import ContentGraph, Projections, require_content
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate
-from lmm4rec.nn.item_graph import Entries, EntryTable, add, multiply, neighborhood, normalize_entries, similarities
+from lmm4rec.nn.item_graph import (
+    ContentGraph,
+    Entries,
+    EntryTable,
+    add,
+    multiply,
+    neighborhood,
+    normalize_entries,
+    similarities,
+)
 from lmm4rec.nn.losses import bpr, l2
+from lmm4rec.nn.projections import Projections, require_content
+from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import SparseMatrix
-from lmm4rec.nn.tables import node_table, rows
+from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["LATTICE"]
@@ -91,8 +101,8 @@ class LATTICE(Recommender):
             all_users, all_items = self._vectors(partial(multiply, self.mixed, entries))
         else:
             all_users, all_items = self._vectors(self.mixed)
-        users = rows(all_users, batch.users)
-        liked, other = rows(all_items, batch.positives), rows(all_items, batch.negatives)
+        users = select_rows(all_users, batch.users)
+        liked, other = select_rows(all_items, batch.positives), select_rows(all_items, batch.negatives)
         return {
             "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
             "l2": self.l2_weight * l2(users, liked, other, batch=len(users)),
@@ -106,8 +116,8 @@ class LATTICE(Recommender):
         self, step: Callable[[Tensor], Tensor]
     ) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         """Users and items, where `step` takes item vectors over the item graph once (eq. 7-8)."""
-        users, items = self.graph.sides(propagate(self.adjacency, self.nodes, self.layers))
-        alike = self.nodes[self.graph.n_users :]
+        users, items = self.graph.sides(propagate(self.adjacency, self.nodes.all(), self.layers))
+        alike = self.nodes.all()[self.graph.n_users :]
         for _ in range(self.item_layers):
             alike = step(alike)
         return users, items + F.normalize(alike, dim=1)

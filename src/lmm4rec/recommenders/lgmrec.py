@@ -21,10 +21,11 @@ from lmm4rec.core.types import (
     PositiveFloat,
     PositiveInt,
 )
-from lmm4rec.nn.content_layers import Projections, present, require_content
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate, user_item
 from lmm4rec.nn.losses import bpr, info_nce, l2
-from lmm4rec.nn.tables import node_table, rows
+from lmm4rec.nn.projections import Projections, has_content, require_content
+from lmm4rec.nn.rows import select_rows
+from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["LGMRec"]
@@ -93,7 +94,7 @@ class LGMRec(Recommender):
         first_item = self.graph.n_users
         vectors, by_modality = self._vectors(features, generator)
         both = torch.cat([batch.positives[:, None], batch.negatives], dim=1) + first_item
-        users, items = rows(vectors, batch.users), rows(vectors, both)
+        users, items = select_rows(vectors, batch.users), select_rows(vectors, both)
         scores = torch.einsum("bd,bcd->bc", users, items)
         losses = {
             "bpr": bpr(scores[:, 0], scores[:, 1:]),
@@ -101,7 +102,7 @@ class LGMRec(Recommender):
         }
         if self.contrast_weight and len(by_modality) > 1:
             contrast = [
-                info_nce(rows(one, nodes), rows(other, nodes), temperature=self.temperature)
+                info_nce(select_rows(one, nodes), select_rows(other, nodes), temperature=self.temperature)
                 for nodes in (torch.unique(batch.users), torch.unique(batch.positives) + first_item)
                 for one, other in itertools.combinations(by_modality.values(), 2)
             ]
@@ -116,7 +117,7 @@ class LGMRec(Recommender):
     def _vectors(self, features: Features, generator: torch.Generator | None) -> tuple[Nodes, dict[Modality, Nodes]]:
         """All nodes' final vectors, and their global ones by modality; noise where there is a generator."""
         projected = self.projections(features)
-        ids = propagate(self.adjacency, self.nodes, self.layers)
+        ids = propagate(self.adjacency, self.nodes.all(), self.layers)
         contents, dependencies = zip(*(x.split(self.widths, dim=1) for x in projected.values()), strict=True)
         local = ids + torch.stack([F.normalize(x, dim=1) for x in self._by_content(contents)]).sum(0)
         found = self._by_hyperedges(dependencies, self.graph.sides(ids)[1], generator)
@@ -142,7 +143,7 @@ class LGMRec(Recommender):
         by_users = self.sum_of_items(torch.cat(list(dependencies), dim=1)).chunk(len(dependencies), dim=1)
         for of_users, of_items in zip(by_users, dependencies, strict=True):
             user_shares = self._shares(of_users, generator)
-            item_shares = torch.where(present(of_items)[:, None], self._shares(of_items, generator), 0.0)
+            item_shares = torch.where(has_content(of_items)[:, None], self._shares(of_items, generator), 0.0)
             items = vectors
             for _ in range(self.hyper_layers):
                 edges = item_shares.T @ items

@@ -11,7 +11,8 @@ from torch import Tensor
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.tables import normal_table, rows
+from lmm4rec.nn.rows import select_rows
+from lmm4rec.nn.tables import normal_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["LightGCN"]
@@ -48,15 +49,15 @@ class LightGCN(Recommender):
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` on the smoothed vectors and `l2` on the layer-0 ones."""
         nodes = (batch.users, batch.positives + self.graph.n_users, batch.negatives + self.graph.n_users)
-        smooth = propagate(self.adjacency, self.nodes, self.layers)
-        users, liked, other = (rows(smooth, node) for node in nodes)
+        smooth = propagate(self.adjacency, self.nodes.all(), self.layers)
+        users, liked, other = (select_rows(smooth, node) for node in nodes)
         return {
             "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
-            "l2": self.l2_weight * l2(*(rows(self.nodes, node) for node in nodes), batch=len(users)),
+            "l2": self.l2_weight * l2(*self.nodes.rows(*nodes), batch=len(users)),
         }
 
     def embed(self, features: Features) -> Embeddings:
         """The smoothed vectors of users and items."""
-        smooth = propagate(self.adjacency, self.nodes, self.layers)
+        smooth = propagate(self.adjacency, self.nodes.all(), self.layers)
         parts = {"id": slice(0, smooth.shape[1])}
         return Embeddings(smooth[: self.graph.n_users], smooth[self.graph.n_users :], parts=parts)

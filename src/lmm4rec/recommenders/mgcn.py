@@ -10,12 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
-from lmm4rec.nn.content_layers import ContentGraph, Projections, require_content
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, user_item
-from lmm4rec.nn.item_graph import neighborhood, normalize_entries
+from lmm4rec.nn.item_graph import ContentGraph, neighborhood, normalize_entries
+from lmm4rec.nn.linear import Affine, xavier_weight
 from lmm4rec.nn.losses import bpr, info_nce, l2
+from lmm4rec.nn.projections import Projections, require_content
+from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import SparseMatrix
-from lmm4rec.nn.tables import Affine, node_table, rows, xavier_table
+from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["MGCN"]
@@ -72,7 +74,7 @@ class MGCN(Recommender):
         self.projections = Projections(features, dim, generator, trained=train_features)
         self.gates = nn.ModuleDict({m: Affine(dim, dim, generator) for m in features})
         self.preferences = nn.ModuleDict({m: Affine(dim, dim, generator) for m in features})
-        self.query, self.asked = Affine(dim, dim, generator), xavier_table(dim, 1, generator)
+        self.query, self.asked = Affine(dim, dim, generator), xavier_weight(dim, 1, generator)
         self.adjacency, self.likes = normalize(graph), user_item(graph, "symmetric")
         self.content = ContentGraph(partial(_content_graphs, neighbors=neighbors))
 
@@ -86,13 +88,13 @@ class MGCN(Recommender):
         both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
         items, item_place = torch.unique(both, return_inverse=True)
         views = self._item_views(features, self.content.current(features))
-        content = torch.cat([self.likes.only(users)(views), rows(views, items)])
-        behavior = propagate(self.adjacency, self.nodes, self.layers)
-        behavior = rows(behavior, torch.cat([users, items + self.graph.n_users]))
+        content = torch.cat([self.likes.only(users)(views), select_rows(views, items)])
+        behavior = propagate(self.adjacency, self.nodes.all(), self.layers)
+        behavior = select_rows(behavior, torch.cat([users, items + self.graph.n_users]))
         side = self._fuse(behavior, content)
         # from here on the batch's nodes: user, liked item, other items
         where = torch.cat([user_place[:, None], item_place + len(users)], dim=1)
-        final = rows(behavior + side, where)
+        final = select_rows(behavior + side, where)
         scores = torch.einsum("bd,bcd->bc", final[:, 0], final[:, 1:])
         losses = {
             "bpr": bpr(scores[:, 0], scores[:, 1:]),
@@ -109,13 +111,13 @@ class MGCN(Recommender):
     def embed(self, features: Features) -> Embeddings:
         """E + side of all users and items."""
         views = self._item_views(features, self.content(features))
-        behavior = propagate(self.adjacency, self.nodes, self.layers)
+        behavior = propagate(self.adjacency, self.nodes.all(), self.layers)
         side = self._fuse(behavior, torch.cat([self.likes(views), views]))
         return Embeddings(*self.graph.sides(behavior + side))
 
     def _item_views(self, features: Features, graphs: nn.ModuleDict) -> Float[Tensor, "items modalities_dim"]:
         """The items in the item view of each modality, side by side (eq. 1-2, 6-9)."""
-        ids = self.graph.sides(self.nodes)[1]
+        ids = self.graph.sides(self.nodes.all())[1]
         views = []
         for modality, projected in self.projections(features).items():
             purified = ids * self.gates[modality](projected).sigmoid()

@@ -14,9 +14,11 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.branches import Branches, convolve, replace_branch
 from lmm4rec.nn.graph import InteractionGraph, drop_edges, pattern, symmetric_weights, weighted_likes
+from lmm4rec.nn.linear import Affine, project, xavier_weight
 from lmm4rec.nn.losses import bpr, info_nce, l2
+from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import WeightedMatrix
-from lmm4rec.nn.tables import Affine, project, rows, xavier_table
+from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["MMGCL"]
@@ -80,7 +82,7 @@ class MMGCL(Recommender):
         self.users = xavier_table(graph.n_users, dim, generator)
         self.items = xavier_table(graph.n_items, dim, generator)
         self.projections = nn.ParameterDict(
-            {modality: xavier_table(x.shape[1], dim, generator) for modality, x in features.items()}
+            {modality: xavier_weight(x.shape[1], dim, generator) for modality, x in features.items()}
         )
         self.offsets = nn.ParameterDict({modality: nn.Parameter(torch.zeros(dim)) for modality in features})
         branches = 1 + len(features)
@@ -90,7 +92,7 @@ class MMGCL(Recommender):
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr`, InfoNCE in the `dropped` and the `masked` view, `challenge` in both, and `l2`."""
         content = self._content(features)
-        whole = convolve(self.likes, self.users, content, self.layers)
+        whole = convolve(self.likes, self.users.all(), content, self.layers)
         likes = _Likes(*_distinct(batch.users), *_distinct(batch.positives))
         users, liked = likes.each(*self._read(likes, whole))
         other = self.read_item(whole.items[batch.negatives].flatten(2))
@@ -100,7 +102,7 @@ class MMGCL(Recommender):
         challenges = [
             self._challenge(batch, view, *likes.each(*both), generator) for view, both in zip(views, read, strict=True)
         ]
-        ids = (rows(self.users, batch.users), rows(self.items, batch.positives), rows(self.items, batch.negatives))
+        ids = (self.users.rows(batch.users), *self.items.rows(batch.positives, batch.negatives))
         return {
             "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
             "dropped": self.ssl_weight * dropped,
@@ -111,18 +113,18 @@ class MMGCL(Recommender):
 
     def embed(self, features: Features) -> Embeddings:
         """The maps of all branches of users and items."""
-        branches = convolve(self.likes, self.users, self._content(features), self.layers)
+        branches = convolve(self.likes, self.users.all(), self._content(features), self.layers)
         return Embeddings(self.read_user(branches.users.flatten(1)), self.read_item(branches.items.flatten(1)))
 
     def _content(self, features: Features) -> Float[Tensor, "items branches dim"]:
         """The layer-0 vectors of the items: ids first, then each modality."""
         projected = [project(features[m], weight, self.offsets[m]) for m, weight in self.projections.items()]
-        return torch.stack([self.items, *projected], dim=1)
+        return torch.stack([self.items.all(), *projected], dim=1)
 
     def _edge_dropout(self, content: Float[Tensor, "items branches dim"], generator: torch.Generator) -> Branches:
         """All branches on a graph with fewer edges."""
         weights = symmetric_weights(self.graph, drop_edges(self.graph, self.dropout, generator))
-        return convolve(WeightedMatrix(self.pattern, weights), self.users, content, self.layers)
+        return convolve(WeightedMatrix(self.pattern, weights), self.users.all(), content, self.layers)
 
     def _modality_masking(
         self, content: Float[Tensor, "items branches dim"], whole: Branches, generator: torch.Generator
@@ -132,7 +134,7 @@ class MMGCL(Recommender):
         random = torch.randn(content.shape[0], content.shape[2], generator=generator).to(content.device)
         random = F.normalize(random, dim=1) * self.items.detach().norm(dim=1).mean()
         random = random * (content[:, branch].detach() != 0).any(dim=1, keepdim=True)  # what isn't there stays so
-        masked = convolve(self.likes, self.users, random[:, None], self.layers)
+        masked = convolve(self.likes, self.users.all(), random[:, None], self.layers)
         return Branches(
             replace_branch(whole.users, branch, masked.users[:, 0]),
             replace_branch(whole.items, branch, masked.items[:, 0]),
@@ -178,7 +180,7 @@ class _Likes:
         self, users: Float[Tensor, "users dim"], items: Float[Tensor, "items dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Vectors of the distinct ones, for each like."""
-        return rows(users, self.user_of), rows(items, self.item_of)
+        return select_rows(users, self.user_of), select_rows(items, self.item_of)
 
 
 def _distinct(index: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " distinct"], Int[Tensor, " batch"]]:

@@ -13,8 +13,10 @@ from torch.nn import functional as F
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, spread, weighted_likes
+from lmm4rec.nn.linear import Affine, xavier_weight
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.tables import Affine, rows, xavier_table
+from lmm4rec.nn.rows import select_rows
+from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["MMGCN"]
@@ -68,7 +70,7 @@ class MMGCN(Recommender):
             {modality: xavier_table(graph.n_users, content_dim, generator) for modality in features}
         )
         self.projections = nn.ParameterDict(
-            {modality: xavier_table(x.shape[1], content_dim, generator) for modality, x in features.items()}
+            {modality: xavier_weight(x.shape[1], content_dim, generator) for modality, x in features.items()}
         )
         widths = [content_dim] + [dim] * (layers - 1)
         self.layers = nn.ModuleDict(
@@ -83,9 +85,9 @@ class MMGCN(Recommender):
         """`bpr` on the summed vectors, and `l2` on id vectors and preferences."""
         nodes = (batch.users, batch.positives + self.graph.n_users, batch.negatives + self.graph.n_users)
         vectors = self._vectors(features)
-        users, liked, other = (rows(vectors, node) for node in nodes)
-        used = [rows(self.ids, node) for node in nodes]
-        used += [rows(preference, batch.users) for preference in self.preferences.values()]
+        users, liked, other = (select_rows(vectors, node) for node in nodes)
+        used = [*self.ids.rows(*nodes)]
+        used += [preference.rows(batch.users) for preference in self.preferences.values()]
         return {
             "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
             "l2": self.l2_weight * l2(*used, batch=len(users)),
@@ -105,13 +107,13 @@ class MMGCN(Recommender):
         has = (features.detach() != 0).any(dim=1, keepdim=True)
         # chosen after the division: at a row of zeros its gradient is no number to work with
         items = torch.where(has, F.normalize(features @ self.projections[modality], dim=1), 0.0)
-        users = F.normalize(self.preferences[modality], dim=1)
+        users = F.normalize(self.preferences[modality].all(), dim=1)
         x = torch.cat([users, items])
         present = torch.cat([has.new_ones(len(users), 1), has]).float()
         for layer in cast(Iterable[_Layer], self.layers[modality]):
             neighbors = spread(self.likes, present).clamp(min=1)
             h = F.leaky_relu(spread(self.likes, x @ layer.neighbors) / neighbors)
-            x = layer(h, F.leaky_relu(layer.own(x)) + self.ids)
+            x = layer(h, F.leaky_relu(layer.own(x)) + self.ids.all())
             present = torch.ones_like(present)
         return x
 
@@ -122,7 +124,7 @@ class _Layer(nn.Module):
     def __init__(self, inputs: int, dim: int, combination: str, generator: torch.Generator) -> None:
         super().__init__()
         self.concatenate = combination == "concatenate"
-        self.neighbors = xavier_table(inputs, dim, generator)
+        self.neighbors = xavier_weight(inputs, dim, generator)
         self.own = Affine(inputs, dim, generator)
         self.joined = Affine(2 * dim if self.concatenate else dim, dim, generator)
 

@@ -13,8 +13,9 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.branches import Branches, convolve, replace_branch
 from lmm4rec.nn.graph import InteractionGraph, dropout, spread, symmetric_weights, weighted_likes
+from lmm4rec.nn.linear import Affine, project, xavier_weight
 from lmm4rec.nn.losses import info_nce, match_rows
-from lmm4rec.nn.tables import Affine, project, xavier_table
+from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["SLMRec"]
@@ -70,7 +71,7 @@ class SLMRec(Recommender):
         self.users = xavier_table(graph.n_users, dim, generator)
         self.items = xavier_table(graph.n_items, dim, generator)
         self.projections = nn.ParameterDict(
-            {modality: xavier_table(x.shape[1], dim, generator) for modality, x in features.items()}
+            {modality: xavier_weight(x.shape[1], dim, generator) for modality, x in features.items()}
         )
         self.offsets = nn.ParameterDict({modality: nn.Parameter(torch.zeros(dim)) for modality in features})
         branches = 1 + len(features)
@@ -85,7 +86,7 @@ class SLMRec(Recommender):
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`match` of users and liked items, and `ssl`, the self-supervised task. Negatives are not used."""
         content = self._content(features)
-        branches = convolve(self.likes, self.users, content, self.layers)
+        branches = convolve(self.likes, self.users.all(), content, self.layers)
         distinct, user_of = torch.unique(batch.users, return_inverse=True)
         users = self.read_user(branches.users.index_select(0, distinct).flatten(1))
         distinct, item_of = torch.unique(batch.positives, return_inverse=True)
@@ -100,13 +101,13 @@ class SLMRec(Recommender):
 
     def embed(self, features: Features) -> Embeddings:
         """The maps of all branches of users and items."""
-        branches = convolve(self.likes, self.users, self._content(features), self.layers)
+        branches = convolve(self.likes, self.users.all(), self._content(features), self.layers)
         return Embeddings(self.read_user(branches.users.flatten(1)), self.read_item(branches.items.flatten(1)))
 
     def _content(self, features: Features) -> Float[Tensor, "items branches dim"]:
         """The layer-0 vectors of the items: ids first, then each modality."""
         projected = [project(features[m], weight, self.offsets[m]) for m, weight in self.projections.items()]
-        return torch.stack([self.items, *projected], dim=1)
+        return torch.stack([self.items.all(), *projected], dim=1)
 
     def _fine_and_coarse(
         self,
@@ -157,7 +158,7 @@ class SLMRec(Recommender):
     ) -> tuple[Float[Tensor, "users branches dim"], Float[Tensor, "items branches dim"]]:
         """The branches of the given rows with numbers dropped after each step over the graph."""
         shape = content.shape[1:]
-        total = current = torch.cat([self.users.repeat(1, shape[0]), content.flatten(1)])
+        total = current = torch.cat([self.users.all().repeat(1, shape[0]), content.flatten(1)])
         for _ in range(self.layers):
             current = dropout(spread(self.likes, current), self.dropout, generator)
             total = total + current

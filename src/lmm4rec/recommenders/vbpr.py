@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativeFloat, PositiveFloat, PositiveInt
-from lmm4rec.nn.content_layers import ContentPath
 from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.linear import xavier_weight
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.tables import normal_table, row_blocks, rows, xavier_table
+from lmm4rec.nn.projections import ContentProjection
+from lmm4rec.nn.rows import row_blocks, select_rows
+from lmm4rec.nn.tables import normal_table
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["VBPR"]
@@ -68,7 +70,7 @@ class VBPR(Recommender):
         )
         # the last column is the content bias, so that both come out of one product with the features
         self.projections = nn.ParameterDict(
-            {modality: xavier_table(x.shape[1], content_dim + 1, generator) for modality, x in features.items()}
+            {modality: xavier_weight(x.shape[1], content_dim + 1, generator) for modality, x in features.items()}
         )
 
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
@@ -82,48 +84,45 @@ class VBPR(Recommender):
         both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
         distinct, where = torch.unique(both, return_inverse=True)
         content, bias = self._content(features, distinct)
-        ids = rows(self.items, distinct)
+        ids = self.items.rows(distinct)
         items = torch.cat([ids, content], dim=1)
-        scores = torch.einsum("bd,bnd->bn", users, rows(items, where)) + rows(bias[:, None], where)[..., 0]
-        used = (users, rows(ids, where), self.item_bias[distinct][where])
+        scores = (
+            torch.einsum("bd,bnd->bn", users, select_rows(items, where)) + select_rows(bias[:, None], where)[..., 0]
+        )
+        used = (users, select_rows(ids, where), self.item_bias[distinct][where])
         decay = self.l2_weight * l2(*used, batch=len(users))
         if self.projection_l2_weight:
             decay = decay + self.projection_l2_weight * l2(*self.projections.values(), batch=1)
         return {"bpr": bpr(scores[:, 0], scores[:, 1:]), "l2": decay}
 
-    def read(self, batch: Batch) -> Mapping[nn.Parameter, Int[Tensor, " rows"]]:
-        """The batch's users, in all tables of users, and its items' ids."""
-        items = torch.cat([batch.positives, batch.negatives.flatten()])
-        return dict.fromkeys((self.users, *self.tastes.values()), batch.users) | {self.items: items}
-
     def embed(self, features: Features) -> Embeddings:
         """[g_u, 1, t_u, 1, ...] and [g_i, b_i, E f_i, c · f_i, ...]: ids, bias, then each modality."""
         one = self.users.new_ones(self.graph.n_users, 1)
-        users, items = [self.users, one], [self.items, self.item_bias[:, None]]
-        for modality, path in self.content_paths().items():
-            users += [torch.cat([self.tastes[modality], one], dim=1)]
+        users, items = [self.users.all(), one], [self.items.all(), self.item_bias[:, None]]
+        for modality, path in self.content_projections().items():
+            users += [torch.cat([self.tastes[modality].all(), one], dim=1)]
             items += [path(features[modality])]
         names = ("id", "bias", *self.projections)
         ends = list(itertools.accumulate(part.shape[1] for part in items))
         parts = {name: slice(start, end) for name, start, end in zip(names, [0, *ends], ends, strict=False)}
         return Embeddings(torch.cat(users, dim=1), torch.cat(items, dim=1), parts=parts)
 
-    def content_paths(self) -> dict[Modality, ContentPath]:
+    def content_projections(self) -> dict[Modality, ContentProjection]:
         """E and c of each modality."""
         return {
-            modality: ContentPath(projection, self.get_buffer(f"mean_{modality}") if self.normalize else None)
+            modality: ContentProjection(projection, self.get_buffer(f"mean_{modality}") if self.normalize else None)
             for modality, projection in self.projections.items()
         }
 
     def _user_vectors(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch dims"]:
-        return torch.cat([rows(table, users) for table in (self.users, *self.tastes.values())], dim=1)
+        return torch.cat([table.rows(users) for table in (self.users, *self.tastes.values())], dim=1)
 
     def _content(
         self, features: Features, items: Int[Tensor, " chosen"]
     ) -> tuple[Float[Tensor, "chosen content_dims"], Float[Tensor, " chosen"]]:
         """The projected features of the given items side by side, and the items' whole bias."""
         parts, bias = [], self.item_bias[items]
-        for modality, path in self.content_paths().items():
+        for modality, path in self.content_projections().items():
             projected = path.over(row_blocks(features[modality], items))
             parts.append(projected[:, :-1])
             bias = bias + projected[:, -1]

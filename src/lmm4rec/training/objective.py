@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lmm4rec.core.types import Batch
@@ -50,10 +50,6 @@ class Objective(nn.Module, ABC):
     def groups(self) -> tuple[ParameterGroup, ...]:
         """The parameters that do not train at the trainer's own rates."""
         return ()
-
-    def read(self, batch: Any) -> Mapping[nn.Parameter, Int[Tensor, " rows"]]:
-        """The tables of which the losses of a batch read only some rows, and these rows (some perhaps twice)."""
-        return {}
 
     def facts(self) -> Mapping[str, int]:
         """What else an epoch's row of the history holds; asked for at its end."""
@@ -98,10 +94,6 @@ class Ranking(Objective):
         """Let source and recommender rebuild what they rebuild."""
         self.source.begin_epoch(self.batches)
         self.recommender.begin_epoch(self.source(), generator)
-
-    def read(self, batch: Batch) -> Mapping[nn.Parameter, Int[Tensor, " rows"]]:
-        """What the recommender reads."""
-        return self.recommender.read(batch)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """The recommender's losses on the source's current features, and the source's own."""

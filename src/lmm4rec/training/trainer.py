@@ -16,7 +16,6 @@ from lmm4rec.core.errors import CheckpointError, TrainingError
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lmm4rec.distributed import process_group
-from lmm4rec.nn.tables import sparse_gradients
 from lmm4rec.training import state as states
 from lmm4rec.training.early_stopping import EarlyStopping
 from lmm4rec.training.lr_schedule import LearningRateSchedule
@@ -152,11 +151,10 @@ class Trainer:
         for index, batch in enumerate(batches.epoch(generator)):
             step = (epoch - 1) * len(batches) + index
             rates = self._set_rates(optimizer, groups, step, len(batches))
-            with sparse_gradients(optimizer.bring(objective.read(batch))):
-                terms = objective.losses(batch, generator)
+            optimizer.zero_grad()
+            terms = objective.losses(batch, generator)
             loss = torch.stack(list(terms.values())).sum()
             _check_finite(loss, terms, epoch, step)
-            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             process_group.average_gradients(objective.parameters())
             self._check_gradient(objective, terms, epoch, step)
@@ -166,7 +164,7 @@ class Trainer:
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0.0) + float(term.detach())
             bar.update()
-        optimizer.settle()
+        optimizer.catch_up()
         totals = process_group.average_values(totals)
         means = {f"loss.{name}": total / len(batches) for name, total in totals.items()}
         shown = {name.removeprefix("loss."): f"{value:.4f}" for name, value in means.items()}

@@ -50,7 +50,9 @@ def pack(
     """
     dataset, features = split.dataset, content.features
     encoder = encoder_record(plan, dataset.catalog, trained)
-    newcomers = fit_content_to_vectors(scorer, features, split.train, recommender.content_paths()) if features else None
+    newcomers = (
+        fit_content_to_vectors(scorer, features, split.train, recommender.content_projections()) if features else None
+    )
     return Bundle.of(
         scorer,
         dataset,

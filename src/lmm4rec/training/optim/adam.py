@@ -10,20 +10,23 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from lmm4rec.core.errors import TrainingError
 from lmm4rec.distributed import process_group
-from lmm4rec.training.optim.deferred_rows import BETAS, EPSILON, RestingRows
+from lmm4rec.nn.tables import Table
+from lmm4rec.training.optim.deferred_rows import BETAS, EPSILON, DeferredRows
 
-_WORTH = 12  # times as many rows as a batch reads, and to let the others rest is faster than to step them all
+_WORTH = 12  # times as many rows as a batch reads make it faster to defer the others than to update all
 
 
 class Adam:
     """Adam (Kingma and Ba 2015, arXiv 1412.6980); with `decoupled` weight decay AdamW (arXiv 1711.05101).
 
-    What `torch.optim.Adam` does, in fewer ways: its fused kernel steps whole parameters. Rows of large tables that a
-    batch does not read rest, and are moved later by all that they have missed (`RestingRows`), so that a step costs
-    what its batch reads. State and its names are those of `torch.optim.Adam`.
+    Whole parameters are updated by PyTorch's fused kernel. In a large `Table` of which a batch reads few rows, only
+    these are updated and the other rows are deferred until they are read (`DeferredRows`), so that a step costs what
+    its batch reads. For that call `zero_grad` before the losses are computed, and `catch_up` when training pauses.
+    The state and its names are those of `torch.optim.Adam`.
 
-    It is not a `torch.optim.Optimizer`, whose first instance imports the whole compiler of PyTorch: a second or more.
+    It is not a `torch.optim.Optimizer`, whose first instance imports PyTorch's whole compiler: a second or more.
     """
 
     def __init__(self, groups: Sequence[Mapping[str, Any]], *, decoupled: bool = False) -> None:
@@ -31,96 +34,127 @@ class Adam:
         self.param_groups = [dict(group) for group in groups]
         self.decoupled = decoupled
         self.state: dict[nn.Parameter, dict[str, Tensor]] = {}
-        self._resting: dict[nn.Parameter, RestingRows] = {}
+        self._deferred: dict[Table, DeferredRows] = {}
+        self._read_whole: set[Table] = set()  # in the current step
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """Those of all groups, in order."""
+        """The parameters of all groups, in order."""
         return [weight for group in self.param_groups for weight in group["params"]]
 
-    def bring(self, read: Mapping[nn.Parameter, Int[Tensor, " rows"]]) -> frozenset[int]:
-        """Bring the rows that the next batch reads up to date; the ids of the tables whose gradient may be sparse.
-
-        In such a table only these rows may have a gradient in the next step; the others rest.
-        """
+    def zero_grad(self) -> None:
+        """Drop all gradients, and let the tables report what the next losses read."""
+        self._read_whole.clear()
         for group in self.param_groups:
             for weight in group["params"]:
-                rows = read.get(weight)
-                if rows is None or group["weight_decay"] or not _pays(weight, rows):
-                    self._settle(weight)
-                    continue
-                if weight not in self._resting:
-                    self._resting[weight] = RestingRows(weight, self._of(weight))
-                self._resting[weight].bring(rows)
-        return frozenset(map(id, self._resting))
+                weight.grad = None
+                if isinstance(weight, Table):
+                    self._observe(weight, deferrable=not group["weight_decay"])
 
-    def settle(self) -> None:
-        """Bring all rows up to date: whoever reads whole tables, or the state, does this first."""
-        for weight in list(self._resting):
-            self._settle(weight)
+    def before_rows(self, table: Table, rows: Int[Tensor, " rows"]) -> bool:
+        """Bring the rows up to date and record them; whether the others are deferred and the gradient is sparse."""
+        if table in self._read_whole:
+            return False
+        read = len(rows) + (self._deferred[table].rows_read if table in self._deferred else 0)
+        if len(table) <= _WORTH * read:
+            self.before_all(table)
+            return False
+        if table not in self._deferred:
+            self._deferred[table] = DeferredRows(table, self._state_of(table))
+        self._deferred[table].read(rows)
+        return True
 
-    def zero_grad(self) -> None:
-        """Drop all gradients."""
+    def before_all(self, table: Table) -> None:
+        """Bring all rows of the table up to date; in the next step all of them are updated."""
+        self._catch_up(table)
+        self._read_whole.add(table)
+
+    def catch_up(self) -> None:
+        """Bring all deferred rows up to date; from here to the next `zero_grad` tables are plain parameters."""
         for weight in self.parameters:
-            weight.grad = None
+            if isinstance(weight, Table) and weight.optimizer is self:
+                self._catch_up(weight)
+                weight.optimizer = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step along the gradients; a parameter without one stays as it is."""
+        """One step along the gradients; a parameter without a gradient is left as it is.
+
+        Raises:
+            TrainingError: the losses read a table with deferred rows other than by its `rows` and `all`.
+        """
         for group in self.param_groups:
             whole = []
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
-                if weight.grad.is_sparse:
-                    self._resting[weight].step(weight.grad, group["lr"])
-                else:
-                    self._settle(weight)
+                if weight not in self._deferred:
+                    weight.grad = weight.grad.to_dense() if weight.grad.is_sparse else weight.grad
                     whole.append(weight)
+                elif weight.grad.is_sparse:
+                    self._deferred[weight].step(weight.grad, group["lr"])
+                else:
+                    raise TrainingError(
+                        f"a Table of shape {tuple(weight.shape)} was read past its methods rows() and all(), where "
+                        "deferred rows are not up to date. Use these methods, or make it a plain nn.Parameter"
+                    )
             if whole:
                 self._step_whole(whole, group)
 
     def state_dict(self) -> dict[str, Any]:
-        """As `torch.optim.Adam.state_dict`: parameters by their numbers."""
+        """As `torch.optim.Adam.state_dict`: parameters by their numbers. All rows are brought up to date before."""
+        self.catch_up()
         numbers = {weight: number for number, weight in enumerate(self.parameters)}
         groups = [{**group, "params": [numbers[weight] for weight in group["params"]]} for group in self.param_groups]
         return {"state": {numbers[weight]: dict(state) for weight, state in self.state.items()}, "param_groups": groups}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state.
+        """Resume from a state.
 
         Raises:
-            ValueError: it is of other parameters.
+            ValueError: the state belongs to other parameters.
         """
         sizes, own = (
             [len(group["params"]) for group in groups] for groups in (state["param_groups"], self.param_groups)
         )
         if sizes != own:
             raise ValueError(f"its optimizer has groups of {sizes} parameters instead of {own}")
-        parameters, found = self.parameters, dict[nn.Parameter, dict[str, Tensor]]()
+        parameters, loaded = self.parameters, dict[nn.Parameter, dict[str, Tensor]]()
         for number, parts in state["state"].items():
             weight = parameters[number]
             shape = tuple(parts["exp_avg"].shape)
             if shape != weight.shape:
                 raise ValueError(f"its optimizer has a parameter of shape {shape} instead of {tuple(weight.shape)}")
             moments = {name: parts[name].to(weight, copy=True) for name in ("exp_avg", "exp_avg_sq")}
-            found[weight] = {"step": parts["step"].to(weight.device, torch.float32, copy=True), **moments}
+            loaded[weight] = {"step": parts["step"].to(weight.device, torch.float32, copy=True), **moments}
         for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
             group |= {name: saved[name] for name in ("lr", "weight_decay")}
-        self.state, self._resting = found, {}
+        self.state = loaded
+        self._deferred.clear()
 
-    def _of(self, weight: nn.Parameter) -> dict[str, Tensor]:
+    def _state_of(self, weight: nn.Parameter) -> dict[str, Tensor]:
         if weight not in self.state:
             moments = {name: torch.zeros_like(weight, requires_grad=False) for name in ("exp_avg", "exp_avg_sq")}
             self.state[weight] = {"step": torch.zeros((), device=weight.device), **moments}
         return self.state[weight]
 
-    def _settle(self, weight: nn.Parameter) -> None:
-        if weight in self._resting:
-            self._resting.pop(weight).settle()
+    def _observe(self, table: Table, *, deferrable: bool) -> None:
+        """Become the table's `optimizer` where deferring rows pays.
+
+        It does not on a GPU, nor where several processes average whole gradients.
+        """
+        deferrable = deferrable and table.device.type == "cpu" and process_group.world_size() == 1
+        wanted = self if deferrable else None
+        if table.optimizer is not wanted:
+            table.all()  # rows that another optimizer deferred
+            table.optimizer = wanted
+
+    def _catch_up(self, table: Table) -> None:
+        if table in self._deferred:
+            self._deferred.pop(table).catch_up()
 
     def _step_whole(self, weights: list[nn.Parameter], group: Mapping[str, Any]) -> None:
-        states = [self._of(weight) for weight in weights]
+        states = [self._state_of(weight) for weight in weights]
         adam(
             [*weights],
             [weight.grad for weight in weights if weight.grad is not None],
@@ -138,9 +172,3 @@ class Adam:
             maximize=False,
             decoupled_weight_decay=self.decoupled,
         )
-
-
-def _pays(weight: nn.Parameter, rows: Int[Tensor, " rows"]) -> bool:
-    """Whether to step the rows alone is faster: not on a GPU, nor where several processes add up whole gradients."""
-    large = len(weight) > _WORTH * len(rows)
-    return large and weight.device.type == "cpu" and process_group.world_size() == 1

@@ -1,0 +1,84 @@
+"""Linear maps from item features to columns of item vectors."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.types import Features, Modality
+from lmm4rec.nn.linear import xavier_weight
+from lmm4rec.nn.rows import row_blocks
+
+
+def require_content(features: Features, model: str) -> None:
+    """Raises ConfigError where there is no modality to learn from."""
+    if not features:
+        raise ConfigError(f"{model} needs features of at least one modality: give the conf an [encoder] table")
+
+
+def has_content(x: Float[Tensor, "items dim"]) -> Bool[Tensor, " items"]:
+    """Whether each row has an entry that is not 0: whether the item has the modality."""
+    return (x.detach() != 0).any(dim=1)
+
+
+class Projections(nn.Module):
+    """The map x W_m + b_m for each modality m; zeros for an item that lacks the modality.
+
+    With `trained`, the features are weights that start at the passed ones, as in some authors' code: memory and time
+    grow by three tables of the features' size, and the features passed later have no effect.
+    """
+
+    def __init__(
+        self, features: Features, dim: int, generator: torch.Generator, *, bias: bool = True, trained: bool = False
+    ) -> None:
+        super().__init__()
+        maps = {m: xavier_weight(x.shape[1], dim, generator) for m, x in features.items()}
+        self.maps = nn.ParameterDict(OrderedDict(maps))  # ParameterDict sorts the names of a plain dict
+        self.offsets = nn.ParameterDict({m: nn.Parameter(torch.zeros(dim)) for m in features if bias})
+        self.tables = nn.ParameterDict({m: nn.Parameter(x.detach().clone()) for m, x in features.items() if trained})
+
+    def forward(
+        self, features: Features, items: Int[Tensor, " selected"] | None = None
+    ) -> dict[Modality, Float[Tensor, "selected dim"]]:
+        """The projected features of `items` (None: of all items) by modality."""
+        projected = {}
+        for modality, weights in self.maps.items():
+            x = self.tables[modality] if self.tables else features[modality]
+            product = x @ weights if items is None else torch.cat([part @ weights for part in row_blocks(x, items)])
+            shifted = product + self.offsets[modality] if modality in self.offsets else product
+            # features of zeros have a product of zeros, which is far shorter to look through
+            projected[modality] = torch.where(has_content(product)[:, None], shifted, 0.0)
+        return projected
+
+
+class ContentProjection(NamedTuple):
+    """The map x W from one modality's features to columns of an item's vector; zeros where the item lacks it.
+
+    With a `center` c the map is (x - c) / |x - c| · W.
+    """
+
+    weights: Float[Tensor, "width columns"]
+    center: Float[Tensor, " width"] | None = None
+
+    def __call__(self, content: Float[Tensor, "items width"]) -> Float[Tensor, "items columns"]:
+        """The columns of items with these features."""
+        return self.over([content])
+
+    def over(self, blocks: Iterable[Float[Tensor, "block width"]]) -> Float[Tensor, "items columns"]:
+        """The columns of items whose features come in blocks."""
+        if self.center is None:
+            return torch.cat([block @ self.weights for block in blocks])
+        # the product is centered and scaled instead of the features: a row is 66 numbers instead of thousands
+        wide = torch.cat([self.weights, self.center[:, None]], dim=1)
+        pairs = [(block @ wide, torch.linalg.vector_norm(block, dim=1)) for block in blocks]
+        product, norms = (torch.cat(side) for side in zip(*pairs, strict=True))
+        squares = norms.square()
+        lengths = (squares - 2 * product[:, -1] + self.center.square().sum()).clamp(min=1e-12).sqrt()
+        centered = (product[:, :-1] - self.center @ self.weights) / lengths[:, None]
+        return torch.where((squares > 0)[:, None], centered, 0.0)
