@@ -127,17 +127,17 @@ def trained(at: World, name: str, seed: int) -> tuple[Recommender, Scorer]:
 
 def with_new_items(at: World, recommender: Recommender, scorer: Scorer) -> tuple[Scorer, Mapping[str, Any]]:
     """What ranks all items after the new ones were added to the model's bundle, and how their vectors are made."""
-    newcomers = fit_content_to_vectors(scorer, at.features, at.warm.train, recommender.content_projections())
-    assert newcomers is not None
-    plain = Bundle.of(scorer, at.warm.dataset, {}, features=at.features, newcomers=newcomers)
+    content_to_vectors = fit_content_to_vectors(scorer, at.features, at.warm.train, recommender.content_projections())
+    assert content_to_vectors is not None
+    plain = Bundle.of(scorer, at.warm.dataset, {}, features=at.features, content_to_vectors=content_to_vectors)
     # a bundle knows people by all their likes; here by those that content kNN has too
     bundle = Bundle(
         scorer, plain.users, plain.items, list(plain.items), at.warm.train, {}, features=at.features,
-        newcomers=newcomers,
+        content_to_vectors=content_to_vectors,
     )  # fmt: skip
     new = [{m: x[row] for m, x in at.new_features.items()} for row in range(len(at.new_ids))]
     bundle.add_items(NewItem(id_, features=one) for id_, one in zip(at.new_ids, new, strict=True))
-    return bundle.scorer, newcomers.facts
+    return bundle.scorer, content_to_vectors.facts
 
 
 def content_neighbors(at: World, neighbors: int) -> Scorer:

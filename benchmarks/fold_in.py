@@ -23,7 +23,7 @@ from cold_items import WORLDS, K, World, trained, world
 from lmm4rec.coldstart.user_fold_in import UserFoldIn, fold_in_neighbors
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.evaluation.evaluator import Evaluator
-from lmm4rec.serving.scorer_operations import Scores
+from lmm4rec.serving.scorer_operations import ComputedScores
 
 MODELS = ("popular", "itemknn", "bpr", "lightgcn", "vbpr")
 
@@ -40,7 +40,7 @@ def taken_in(at: World, scorer: Scorer) -> dict[str, Scorer]:
     """The ways to rank for a person by history."""
     if isinstance(scorer, Neighbors):
         rows = [fold_in_neighbors(scorer, liked) for liked in histories(at)]
-        return {"as it was trained": Scores(torch.stack(rows))}
+        return {"as it was trained": ComputedScores(torch.stack(rows))}
     assert isinstance(scorer, Embeddings)
     fold_in, items = UserFoldIn.of(scorer), scorer.items
     liked = [items[torch.from_numpy(rows)] for rows in histories(at)]

@@ -125,9 +125,9 @@ def test_hostile_items_are_refused_whole(run: Path) -> None:
     good = NewItem("good", {"title": next(bundle.title(item) for item in bundle.items if bundle.title(item) != item)})
     with pytest.raises(ImageError, match="is not an image that can be read"):
         bundle.add_items([good, NewItem("bad", {"title": "x"}, b"GIF89a or not")])
-    with pytest.raises(DataError, match=r"has a text 'titel', the catalog has: .*Did you mean 'title'"):
+    with pytest.raises(DataError, match=r"has a field 'titel', the catalog has: .*Did you mean 'title'"):
         bundle.add_items([good, NewItem("bad", {"titel": "x"})])
-    with pytest.raises(DataError, match="item 'bad' has no content that the model sees"):
+    with pytest.raises(DataError, match="item 'bad' has no content that the model uses"):
         bundle.add_items([good, NewItem("bad")])
     assert "good" not in bundle.items
     bundle.add_items([good])

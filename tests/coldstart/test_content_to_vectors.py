@@ -72,11 +72,11 @@ def world() -> tuple[InteractionGraph, dict[str, Tensor], Embeddings, Interactio
 
 
 def bundle_of(
-    scorer: Embeddings | Neighbors, features: dict[str, Tensor], newcomers: ContentToVectors, log: Interactions
+    scorer: Embeddings | Neighbors, features: dict[str, Tensor], content_to_vectors: ContentToVectors, log: Interactions
 ) -> Bundle:
     users = Vocabulary([f"u{row}" for row in range(scorer.n_users)], kind="user")
     items = Vocabulary([f"i{row}" for row in range(scorer.n_items)])
-    return Bundle(scorer, users, items, list(items), log, {}, features=features, newcomers=newcomers)
+    return Bundle(scorer, users, items, list(items), log, {}, features=features, content_to_vectors=content_to_vectors)
 
 
 def newborn(features: dict[str, Tensor], centers: int = 3) -> list[NewItem]:
@@ -87,16 +87,18 @@ def newborn(features: dict[str, Tensor], centers: int = 3) -> list[NewItem]:
 
 def test_new_items_go_to_the_camp_they_look_like() -> None:
     graph, features, scorer, log = world()
-    newcomers = fit_content_to_vectors(scorer, features, log)
-    assert newcomers is not None
-    bundle = bundle_of(scorer, features, newcomers, log)
+    content_to_vectors = fit_content_to_vectors(scorer, features, log)
+    assert content_to_vectors is not None
+    bundle = bundle_of(scorer, features, content_to_vectors, log)
     bundle.add_items(newborn(features))
     new = ["new0", "new1", "new2"]
     for row in range(graph.n_users):
         best = bundle.recommend([f"u{row}"], k=1, only=new)[f"u{row}"][0]
         assert best.item == f"new{row // 20}"
     assert {one.item for one in bundle.similar(["new1"], k=16)["new1"]} == {f"i{row}" for row in range(16, 32)}
-    assert newcomers.facts["recall@4"] > 2 * newcomers.facts["recall@4 of chance"]  # 9 items are held out
+    assert (
+        content_to_vectors.facts["recall@4"] > 2 * content_to_vectors.facts["recall@4 of chance"]
+    )  # 9 items are held out
 
 
 def test_new_items_are_neither_favored_nor_hidden() -> None:
@@ -105,9 +107,9 @@ def test_new_items_are_neither_favored_nor_hidden() -> None:
     The new items are those of the world once more, with their content.
     """
     _, features, scorer, log = world()
-    newcomers = fit_content_to_vectors(scorer, features, log)
-    assert newcomers is not None
-    bundle = bundle_of(scorer, features, newcomers, log)
+    content_to_vectors = fit_content_to_vectors(scorer, features, log)
+    assert content_to_vectors is not None
+    bundle = bundle_of(scorer, features, content_to_vectors, log)
     bundle.add_items(NewItem(f"new{row}", features={m: x[row] for m, x in features.items()}) for row in range(0, 48, 4))
     grown = bundle.scorer
     assert isinstance(grown, Embeddings)
@@ -185,12 +187,14 @@ def with_profile() -> Bundle:
         torch.tensor([[0.25]]),
         torch.tensor([2.0]),
     )
-    newcomers = ContentToVectors(
+    content_to_vectors = ContentToVectors(
         content, free=torch.tensor([0]), weights=torch.tensor([[0.1], [0.0]]), offset=torch.zeros(1), profile=profile
     )
     log = Interactions(np.array([0, 1, 1], np.int32), np.array([0, 1, 2], np.int32))
     scorer = Embeddings(torch.tensor([[3.0], [4.0]]), torch.tensor([[1.0], [2.0], [3.0]]))
-    return Bundle(scorer, Vocabulary("AB", kind="user"), Vocabulary("xyz"), "XYZ", log, {}, newcomers=newcomers)
+    return Bundle(
+        scorer, Vocabulary("AB", kind="user"), Vocabulary("xyz"), "XYZ", log, {}, content_to_vectors=content_to_vectors
+    )
 
 
 def test_tastes_by_content_are_for_new_items_alone(tmp_path: Path) -> None:
@@ -224,8 +228,8 @@ def test_shares_of_a_model_that_mixes_stay_beside_tastes_by_content() -> None:
 def test_a_bundle_made_before_there_were_tastes_takes_new_items(tmp_path: Path) -> None:
     """Its `bundle.json` says nothing of a profile: the new item has the model's column alone, 3 · 0.06."""
     before = with_profile()
-    assert before.newcomers is not None
-    before.newcomers = replace(before.newcomers, profile=None)
+    assert before.content_to_vectors is not None
+    before.content_to_vectors = replace(before.content_to_vectors, profile=None)
     before.save_pretrained(tmp_path)
     told = read_json(tmp_path / "bundle.json")
     del told["newcomers"]["profile"]
@@ -263,17 +267,17 @@ def test_popularity_alone_takes_new_items_by_taste() -> None:
     graph, features, _, log = world()
     likes = graph.item_degrees.float()[:, None]
     scorer = Embeddings(torch.ones(60, 1), likes, parts={"bias": slice(0, 1)})
-    newcomers = fit_content_to_vectors(scorer, features, log)
-    assert newcomers is not None
-    bundle = bundle_of(scorer, features, newcomers, log)
+    content_to_vectors = fit_content_to_vectors(scorer, features, log)
+    assert content_to_vectors is not None
+    bundle = bundle_of(scorer, features, content_to_vectors, log)
     bundle.add_items(newborn(features))
     for row in range(60):
         best = bundle.recommend([f"u{row}"], k=1, only=["new0", "new1", "new2"])[f"u{row}"][0]
         assert best.item == f"new{row // 20}"
     shares = bundle.explain("u0", "new0").shares
     assert shares.keys() == {"image", "text", "new"}
-    assert newcomers.profile is not None
-    calibrated = likes.mean() + newcomers.profile.level * likes.std(correction=0)
+    assert content_to_vectors.profile is not None
+    calibrated = likes.mean() + content_to_vectors.profile.level * likes.std(correction=0)
     assert shares["new"] == pytest.approx(float(calibrated), rel=1e-4)
     assert bundle.explain("u0", "i0").shares == {"bias": pytest.approx(float(likes[0]))}
 
@@ -288,9 +292,9 @@ def test_a_new_item_with_a_catalog_item_s_content_has_its_content_vector(normali
     with torch.no_grad():
         scorer = model.embed(features)
     log = Interactions(graph.users.numpy().astype(np.int32), graph.items.numpy().astype(np.int32))
-    newcomers = fit_content_to_vectors(scorer, features, log, model.content_projections())
-    assert newcomers is not None
-    bundle = bundle_of(scorer, features, newcomers, log)
+    content_to_vectors = fit_content_to_vectors(scorer, features, log, model.content_projections())
+    assert content_to_vectors is not None
+    bundle = bundle_of(scorer, features, content_to_vectors, log)
     bundle.add_items([NewItem(f"like{row}", features={m: x[row] for m, x in features.items()}) for row in (3, 4)])
     grown = bundle.scorer
     assert isinstance(grown, Embeddings)
@@ -305,8 +309,8 @@ def test_a_model_without_vectors_takes_what_is_alike() -> None:
     similarity = torch.tensor([[0.0, 0.4], [0.4, 0.0]]).to_sparse_csr()
     scorer = Neighbors(torch.tensor([[1.0, 0.0]]).to_sparse_csr(), similarity)
     known = {"text": torch.tensor([[1.0, 0.0], [-1.0, 0.0]])}
-    newcomers = ContentToVectors(ContentSpace.of(known), neighbors=2, scale=3.0)
-    row = newcomers.vectors({"text": torch.tensor([[0.6, 0.8]])}, scorer, known)
+    content_to_vectors = ContentToVectors(ContentSpace.of(known), neighbors=2, scale=3.0)
+    row = content_to_vectors.vectors({"text": torch.tensor([[0.6, 0.8]])}, scorer, known)
     torch.testing.assert_close(row, torch.tensor([[1.8, 0.0]]))  # -0.6 to the other one counts as nothing
 
 
@@ -317,9 +321,9 @@ def test_neighbors_of_camps() -> None:
     np.fill_diagonal(alike, 0.0)
     dense = torch.from_numpy(seen.toarray())
     scorer = Neighbors(dense.to_sparse_csr(), torch.from_numpy(alike).to_sparse_csr())
-    newcomers = fit_content_to_vectors(scorer, features, log)
-    assert newcomers is not None
-    bundle = bundle_of(scorer, features, newcomers, log)
+    content_to_vectors = fit_content_to_vectors(scorer, features, log)
+    assert content_to_vectors is not None
+    bundle = bundle_of(scorer, features, content_to_vectors, log)
     bundle.add_items(newborn(features))
     for row in (0, 25, 59):
         best = bundle.recommend([f"u{row}"], k=1, only=["new0", "new1", "new2"])[f"u{row}"][0]
@@ -334,9 +338,9 @@ def test_too_few_items_teach_nothing() -> None:
 
 def test_what_cannot_be_taken_in_says_why() -> None:
     _, features, scorer, log = world()
-    newcomers = fit_content_to_vectors(scorer, features, log)
-    assert newcomers is not None
-    bundle = bundle_of(scorer, features, newcomers, log)
+    content_to_vectors = fit_content_to_vectors(scorer, features, log)
+    assert content_to_vectors is not None
+    bundle = bundle_of(scorer, features, content_to_vectors, log)
     good = newborn(features)
     with pytest.raises(DataError, match="item 'i3' is there already"):
         bundle.add_items([good[0], good[1]._replace(id="i3")])
@@ -345,13 +349,13 @@ def test_what_cannot_be_taken_in_says_why() -> None:
         bundle.add_items([good[0], good[0]])
     with pytest.raises(DataError, match="need 8 numbers of 'image' features, got"):
         bundle.add_items([NewItem("n", features={"image": torch.ones(3), "text": torch.ones(11)})])
-    with pytest.raises(DataError, match="item 'n' has no content that the model sees"):
+    with pytest.raises(DataError, match="item 'n' has no content that the model uses"):
         bundle.add_items([NewItem("n", features={"image": torch.zeros(8), "text": torch.zeros(11)})])
     with pytest.raises(DataError, match="1 of 2 new items come with features"):
         bundle.add_items([good[0], NewItem("n", {})])
     with pytest.raises(LMM4RecError, match="this bundle has no encoder"):
         bundle.add_items([NewItem("n")])
     with pytest.raises(LMM4RecError, match="it takes no new items: give its run an"):
-        bundle_of(scorer, features, newcomers, log).__class__(
+        bundle_of(scorer, features, content_to_vectors, log).__class__(
             scorer, bundle.users, bundle.items, list(bundle.items), log, {}
         ).add_items(good)

@@ -22,7 +22,7 @@ from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.run import run
 from lmm4rec.features.side_files import SavedSide
 from lmm4rec.serving.answers import NewItem
-from lmm4rec.serving.bundle_encoder import Reader
+from lmm4rec.serving.content_encoder import ContentEncoder
 from lmm4rec.training.sampler import TripleSampler
 
 CONF: dict[str, Any] = {
@@ -69,9 +69,9 @@ def _takes_new_items_like_the_run(result: Result, folder: Path) -> None:
     """The bundle's encoder gives the features that rank; they are kept in half precision, within 5e-4 below 1."""
     bundle, items = result.bundle(), Workbench().dataset(result.plan).catalog
     assert bundle.encoder is not None
-    reader = Reader(bundle.encoder.make(lambda: items[:]))
+    encoder = ContentEncoder(bundle.encoder.build(lambda: items[:]))
     kept = load_file(next((folder / "run" / "bundle").glob("features-*.safetensors")))
-    for modality, x in reader.read(items[:]).items():
+    for modality, x in encoder.encode(items[:]).items():
         torch.testing.assert_close(x, kept[modality].float(), atol=1e-3, rtol=0)
     bundle.add_items([NewItem("new", items[3].fields, items[3].image)])
     vectors, columns = bundle.scorer.items, bundle.scorer.parts["image"]  # type: ignore[attr-defined]

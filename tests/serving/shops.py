@@ -18,7 +18,7 @@ from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.words import Words
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.bundle_encoder import EncoderRecord
+from lmm4rec.serving.encoder_record import EncoderRecord
 from lmm4rec.serving.thumbnails import catalog_thumbnails
 
 HERE = ("testserver",)  # the name under which a test client calls
@@ -44,7 +44,9 @@ def write_shop(folder: Path, *, seed: int = 0, content: bool = True, title: str 
         more = {
             "thumbnails": catalog_thumbnails(dataset.catalog, range(ITEMS)),
             "features": features,
-            "newcomers": ContentToVectors(content, free=torch.arange(DIM), weights=weights, offset=torch.zeros(DIM)),
+            "content_to_vectors": ContentToVectors(
+                content, free=torch.arange(DIM), weights=weights, offset=torch.zeros(DIM)
+            ),
             "encoder": EncoderRecord("paired", sides),
         }
     Bundle.of(Embeddings(users, items, parts=parts), dataset, facts, **more).save_pretrained(folder / "bundle")

@@ -47,7 +47,7 @@ def test_two_servers_do_not_share_a_file(tmp_path: Path) -> None:
 def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
     words = tmp_path / "words.sqlite"
     words.write_text("no database, but long enough to be taken for one" * 100)
-    with pytest.raises(CheckpointError, match="is no file of added items"):
+    with pytest.raises(CheckpointError, match="is not a file of added items"):
         AddedItems(words)
     assert words.read_text().startswith("no database")
     other = tmp_path / "other.sqlite"
@@ -60,5 +60,5 @@ def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.sqlite").mkdir()
-    with pytest.raises(CheckpointError, match="cannot be opened or made"):
+    with pytest.raises(CheckpointError, match="cannot be opened or created"):
         AddedItems(tmp_path / "a.sqlite")

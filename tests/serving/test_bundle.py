@@ -91,13 +91,13 @@ def test_a_folder_without_a_bundle_says_so(tmp_path: Path) -> None:
 def test_each_answer_is_of_one_moment() -> None:
     """While items come and go, everyone who asks sees a whole list and never a removed item after its end."""
     users, items = torch.eye(2), torch.tensor([[3.0, 0.0], [2.0, 2.0], [0.0, 1.0], [0.0, -1.0]])
-    newcomers = ContentToVectors(
+    content_to_vectors = ContentToVectors(
         ContentSpace({"text": torch.zeros(2)}), free=torch.arange(2), weights=torch.eye(2), offset=torch.zeros(2)
     )
     one = Bundle(
         Embeddings(users, items), Vocabulary("AB", kind="user"), Vocabulary("wxyz"), "WXYZ",
         Interactions(np.array([0], np.int32), np.array([0], np.int32)), {}, features={"text": items},
-        newcomers=newcomers,
+        content_to_vectors=content_to_vectors,
     )  # fmt: skip
     wrong: list[object] = []
     over = threading.Event()

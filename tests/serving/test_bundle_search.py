@@ -13,7 +13,7 @@ from lmm4rec.core.types import Embeddings
 from lmm4rec.encoders.words import Words
 from lmm4rec.evaluation.ranking import barred, top_k
 from lmm4rec.serving import search
-from lmm4rec.serving.bundle_encoder import Reader
+from lmm4rec.serving.content_encoder import ContentEncoder
 from lmm4rec.serving.index import Index
 
 
@@ -38,7 +38,7 @@ def test_a_person_reorders_what_was_found() -> None:
     relevance = torch.arange(20.0)
     scores = torch.zeros(20)
     scores[10], scores[0] = 5.0, 50.0
-    found = search.personal(relevance, scores, k=1)
+    found = search.personal_relevance(relevance, scores, k=1)
     assert int(found.argmax()) == 10
     assert (found[:10] == -torch.inf).all()
 
@@ -46,8 +46,8 @@ def test_a_person_reorders_what_was_found() -> None:
 def test_nothing_to_compare_says_so() -> None:
     with pytest.raises(LMM4RecError, match="no vectors to compare image with"):
         search.relevance({"image": torch.ones(2)}, {"text": torch.ones(3, 2)}, joint=False)
-    with pytest.raises(ConfigError, match="search needs words"):
-        search.query(Reader(Words()), None, None)
+    with pytest.raises(ConfigError, match="search needs a text"):
+        search.query(ContentEncoder(Words()), None, None)
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])

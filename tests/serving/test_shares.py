@@ -41,13 +41,13 @@ def bundle_of(name: str) -> tuple[Bundle, dict[str, Tensor]]:
     with torch.no_grad():
         scorer = model.embed(features)
     log = Interactions(graph.users.numpy().astype(np.int32), graph.items.numpy().astype(np.int32))
-    newcomers = fit_content_to_vectors(scorer, features, log, model.content_projections())
+    content_to_vectors = fit_content_to_vectors(scorer, features, log, model.content_projections())
     users, items = (
         Vocabulary([f"u{row}" for row in range(scorer.n_users)]),
         [f"i{row}" for row in range(scorer.n_items)],
     )
     return Bundle(
-        scorer, users, Vocabulary(items), items, log, {}, newcomers=newcomers,
+        scorer, users, Vocabulary(items), items, log, {}, content_to_vectors=content_to_vectors,
         lost=lost_without(model, scorer, features),
     ), features  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_neighbors_are_alike_by_their_modalities(tmp_path: Path) -> None:
     similarity = torch.tensor([[0.0, 0.5, 0.0], [0.5, 0.0, 0.1], [0.0, 0.1, 0.0]]).to_sparse_csr()
     bundle = Bundle(
         Neighbors(seen, similarity), Vocabulary("A", kind="user"), Vocabulary("xyz"), "XYZ", log, {},
-        features=features, newcomers=ContentToVectors(content, neighbors=2, scale=2.0),
+        features=features, content_to_vectors=ContentToVectors(content, neighbors=2, scale=2.0),
     )  # fmt: skip
     alone = {"image": torch.tensor([1.0, 0.0]), "text": torch.tensor([1.0, 0.0])}
     bundle.add_items([NewItem("n", features=alone), NewItem("o", features={m: -x for m, x in alone.items()})])

@@ -22,7 +22,7 @@ from lmm4rec.features.side_files import SavedSide
 from lmm4rec.features.state_cache import StatesCache
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.bundle_encoder import EncoderRecord
+from lmm4rec.serving.encoder_record import EncoderRecord
 
 
 def bundle(root: Path, layered_root: Path) -> Bundle:
@@ -39,15 +39,17 @@ def bundle(root: Path, layered_root: Path) -> Bundle:
     content = ContentSpace.of(features)
     columns = content(features)
     width = columns.shape[1]
-    newcomers = ContentToVectors(content, free=torch.arange(width), weights=torch.eye(width), offset=torch.zeros(width))
+    content_to_vectors = ContentToVectors(
+        content, free=torch.arange(width), weights=torch.eye(width), offset=torch.zeros(width)
+    )
     record = EncoderRecord(
         "clip", {"checkpoint": str(root / "checkpoint"), "text": TEXT}, side=SavedSide.read(root / "side")
     )
     log = Interactions(np.array([0], np.int32), np.array([0], np.int32))
     return Bundle(
         Embeddings(columns[:1].clone(), columns), Vocabulary("A", kind="user"), items.ids,
-        [items.title(row) for row in range(6)], log, {}, fields=items.fields, features=features, newcomers=newcomers,
-        encoder=record,
+        [items.title(row) for row in range(6)], log, {}, fields=items.fields, features=features,
+        content_to_vectors=content_to_vectors, encoder=record,
     )  # fmt: skip
 
 

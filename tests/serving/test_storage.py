@@ -18,7 +18,7 @@ from lmm4rec.data.interactions import Interactions
 from lmm4rec.serving import bundle_files
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.bundle_encoder import EncoderRecord
+from lmm4rec.serving.encoder_record import EncoderRecord
 
 SEEN = Interactions(np.array([0, 1], np.int32), np.array([0, 2], np.int32), None, np.array([5, 7], np.int64))
 TITLES = pl.DataFrame({"title": ["Cup", "Lamp", "Chair", ""]})
@@ -32,7 +32,7 @@ def bundle(scale: float = 1.0) -> Bundle:
     )  # fmt: skip
     return Bundle(
         scorer, Vocabulary("AB", kind="user"), Vocabulary("wxyz"), TITLES["title"].to_list(), SEEN, {"model": "m"},
-        fields=TITLES, thumbnails={1: b"lamp"}, newcomers=as_given(), features={"text": torch.eye(4)[:, :2]},
+        fields=TITLES, thumbnails={1: b"lamp"}, content_to_vectors=as_given(), features={"text": torch.eye(4)[:, :2]},
     )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_neighbors_come_back_with_what_was_added(tmp_path: Path) -> None:
     first = Bundle(
         Neighbors(seen, similarity), Vocabulary("A", kind="user"), Vocabulary("xyz"), "XYZ", log, {},
         features={"text": torch.eye(3)},
-        newcomers=ContentToVectors(ContentSpace({"text": torch.zeros(3)}), neighbors=1, scale=2.0),
+        content_to_vectors=ContentToVectors(ContentSpace({"text": torch.zeros(3)}), neighbors=1, scale=2.0),
     )  # fmt: skip
     first.add_items([NewItem("n", features={"text": torch.tensor([0.8, 0.6, 0.0])})])
     first.save_pretrained(tmp_path)
@@ -115,7 +115,7 @@ def test_what_a_vector_loses_without_a_modality_is_its_share(tmp_path: Path) -> 
     scorer = Embeddings(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 1.0], [0.0, 1.0]]))
     log = Interactions(np.array([], np.int32), np.array([], np.int32))
     first = Bundle(
-        scorer, Vocabulary("A", kind="user"), Vocabulary("xy"), "XY", log, {}, newcomers=as_given(),
+        scorer, Vocabulary("A", kind="user"), Vocabulary("xy"), "XY", log, {}, content_to_vectors=as_given(),
         lost={"image": torch.tensor([[2.0, 0.5], [0.0, 0.0]])},
     )  # fmt: skip
     first.add_items([NewItem("n", features={"text": torch.tensor([1.0, 0.0])})])
@@ -175,7 +175,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_encoder_goes_along_or_is_named(tmp_path: Path, clip: Path) -> None:
     record = EncoderRecord("clip", {"checkpoint": str(clip), "text": "{title}"})
-    made = record.make(list)
+    made = record.build(list)
     inputs = made.prepare([Item("", {"title": title}) for title in TITLES["title"]])
     with torch.no_grad():
         text = made(inputs._replace(pixels=torch.zeros(4, 3, 64, 64)))["text"]
@@ -206,5 +206,5 @@ def test_an_encoder_that_has_changed_is_refused(clip: Path) -> None:
         Embeddings(torch.eye(2), torch.eye(4)[:, :2]), Vocabulary("AB"), Vocabulary("wxyz"), TITLES["title"].to_list(),
         SEEN, {}, fields=TITLES, features=features, encoder=record,
     )  # fmt: skip
-    with pytest.raises(CheckpointError, match="gives other vectors than when this bundle was made"):
+    with pytest.raises(CheckpointError, match="gives other vectors than when this bundle was written"):
         one.search("Lamp")

@@ -1,4 +1,4 @@
-"""The items that were added to a bundle after its training: kept in SQLite, each on disk before anybody is told."""
+"""The items added to a bundle after its training: in a SQLite file, each on disk before its request is answered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lmm4rec.core.errors import CheckpointError
 _APPLICATION, _VERSION = 0x6C6D3472, 1  # "lm4r"
 _TABLE = """
 CREATE TABLE IF NOT EXISTS items (
-    place INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they came
+    place INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they were added
     id TEXT NOT NULL UNIQUE,
     fields TEXT NOT NULL,                     -- JSON object of texts
     image BLOB,
@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS items (
 
 
 class AddedItem(NamedTuple):
-    """One item as it is kept."""
+    """One item of the file."""
 
     id: str
     fields: Mapping[str, str]
@@ -33,20 +33,20 @@ class AddedItem(NamedTuple):
 
 
 class AddedItems:
-    """A file of added items, open for one process at a time; for one thread at a time."""
+    """A file of added items, for one process and one thread at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make it.
+        """Open the file, or create it.
 
         Raises:
-            CheckpointError: it is something else, is damaged, or another server has it open.
+            CheckpointError: it is a file of another kind, is damaged, or another server has it open.
         """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._file = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
         except sqlite3.OperationalError as error:
-            raise CheckpointError(f"{path} cannot be opened or made ({error})") from None
+            raise CheckpointError(f"{path} cannot be opened or created ({error})") from None
         try:
             self._prepare()
         except sqlite3.OperationalError as error:
@@ -55,7 +55,7 @@ class AddedItems:
             raise CheckpointError(f"{path} cannot be used for added items ({error}); {hint}") from None
         except sqlite3.DatabaseError as error:
             self._file.close()
-            raise CheckpointError(f"{path} is no file of added items, or is damaged ({error})") from None
+            raise CheckpointError(f"{path} is not a file of added items, or is damaged ({error})") from None
 
     def _prepare(self) -> None:
         application, version = (self._file.execute(f"PRAGMA {name}").fetchone()[0] for name in _PRAGMAS)
@@ -75,7 +75,7 @@ class AddedItems:
         self._file.execute("COMMIT")
 
     def add(self, id_: str, fields: Mapping[str, str], image: bytes | None) -> AddedItem:
-        """Keep an item; it is on disk when this returns."""
+        """Store an item; it is on disk when this returns."""
         item = AddedItem(id_, dict(fields), image, time.time())
         self._file.execute(
             "INSERT INTO items (id, fields, image, added_at) VALUES (?, ?, ?, ?)",
@@ -84,7 +84,7 @@ class AddedItems:
         return item
 
     def remove(self, id_: str) -> bool:
-        """Forget an item; says whether it was there."""
+        """Delete an item; True if it was there."""
         return self._file.execute("DELETE FROM items WHERE id = ?", (id_,)).rowcount > 0
 
     def __iter__(self) -> Iterator[AddedItem]:
@@ -97,7 +97,7 @@ class AddedItems:
         return count
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 

@@ -1,4 +1,4 @@
-"""What a bundle answers with, and the new item that it is told of; external ids throughout."""
+"""The answers of a bundle, and the new items that it takes; with external ids throughout."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from torch import Tensor
 
 from lmm4rec.core.types import ItemImage, Modality
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
+NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 
 
 class Recommendation(NamedTuple):
-    """One recommended (or similar, or found) item."""
+    """An item of a list of recommendations, similar items or search results."""
 
     item: str
     title: str
     score: float
 
 
-class Seen(NamedTuple):
-    """One item of a user's history."""
+class HistoryItem(NamedTuple):
+    """An item of a user's history."""
 
     item: str
     title: str
-    when: int | None = None  # unix seconds, where the log says so
+    when: int | None = None  # unix seconds, where the log has times
 
 
 class NewItem(NamedTuple):
-    """An item that the model has not seen.
+    """An item that the model was not trained on.
 
     `fields` are its texts by column ("title", "description", ...), `image` is its image or the bytes of one.
-    `features` are its vectors by modality, where they do not come from the bundle's encoder.
+    `features` are its vectors by modality, where the bundle's encoder is not to compute them.
     """
 
     id: str
-    fields: Mapping[str, str] = NOTHING
+    fields: Mapping[str, str] = NO_FIELDS
     image: ItemImage | bytes | None = None
     features: Mapping[Modality, Tensor] | None = None
 
@@ -46,5 +46,5 @@ class Explanation(NamedTuple):
     """Why an item has its score for a user."""
 
     score: float
-    shares: Mapping[str, float]  # what each part of the model gives; they add up to the score
-    nearest: list[Recommendation]  # of what the user has, the most similar to the item; the score is the similarity
+    shares: Mapping[str, float]  # the summand of each part of the model; they add up to the score
+    nearest: list[Recommendation]  # of the user's items, the most similar ones; the score is the similarity

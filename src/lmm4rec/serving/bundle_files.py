@@ -1,7 +1,7 @@
-"""A bundle on disk: safetensors, Parquet and JSON in one folder, whole or not there.
+"""The files of a bundle: safetensors, Parquet and JSON in one folder, whole or not there.
 
 Every file but two carries a digest of its content in its name. `bundle.json` lists them and is replaced last, so a kill
-leaves the old bundle or the new one; what is listed no more is removed then. `README.md` is the model card for people.
+leaves the old bundle or the new one; files that are no longer listed are removed then. `README.md` is the model card.
 """
 
 from __future__ import annotations
@@ -31,75 +31,77 @@ from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.features.side_files import SavedSide
-from lmm4rec.serving.bundle_encoder import EncoderRecord
-from lmm4rec.serving.catalog_view import Entry, Shelf
+from lmm4rec.serving.catalog_view import CatalogEntry, CatalogView
+from lmm4rec.serving.encoder_record import EncoderRecord
 from lmm4rec.serving.model_card import model_card
 
 VERSION = 2
 FACTS = "bundle.json"
 _GROUPS = ("vectors", "features", "newcomers", "lost", "origins", "side")
 _VERSION_1 = ("vectors.safetensors", "users.parquet", "items.parquet", "seen.parquet")
-_OURS = re.compile(
+_WRITTEN = re.compile(
     r"(vectors|features|newcomers|lost|origins|side|users|items|texts|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?"
 )
 
 
 @dataclass(frozen=True)
-class Contents:
-    """All that a bundle is."""
+class BundleContents:
+    """All that the files of a bundle hold."""
 
     scorer: Scorer
     users: Vocabulary
-    shelf: Shelf
+    catalog: CatalogView
     seen: Interactions
     facts: Mapping[str, Any]
     features: Features
-    newcomers: ContentToVectors | None
+    content_to_vectors: ContentToVectors | None
     encoder: EncoderRecord | None
     lost: Mapping[Modality, Tensor]
-    origins: ModalityShares  # a row for each of the last items
+    modality_shares: ModalityShares  # a row for each of the last items
 
 
-def write(contents: Contents, folder: Path, *, copy_encoder: bool = False) -> None:
-    """Write a bundle into a folder, in the place of the one that is there.
+def write(contents: BundleContents, folder: Path, *, copy_encoder: bool = False) -> None:
+    """Write a bundle into a folder; it replaces the one that is there.
 
-    With `copy_encoder`, the encoder's weights come along; else they stay where they are, unless a bundle holds them.
+    With `copy_encoder`, the encoder's weights are copied; else they stay where they are, unless a bundle holds them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors, kind = _tensors(contents.scorer)
-    told: dict[str, Any] = {"version": VERSION, "kind": kind, "catalog_items": len(contents.shelf.catalog)}
+    listed: dict[str, Any] = {"version": VERSION, "kind": kind, "catalog_items": len(contents.catalog.catalog)}
     halves = {"features": contents.features, "lost": contents.lost}
-    groups = {name: {m: x.half().contiguous() for m, x in held.items()} for name, held in halves.items()}
-    groups |= {"vectors": tensors, "origins": {m: x.contiguous() for m, x in contents.origins.items()}}
+    groups = {name: {m: x.half().contiguous() for m, x in group.items()} for name, group in halves.items()}
+    groups |= {"vectors": tensors, "origins": {m: x.contiguous() for m, x in contents.modality_shares.items()}}
     if isinstance(contents.scorer, Embeddings):
-        told["parts"] = {part: [s.start, s.stop] for part, s in contents.scorer.parts.items()}
-    if contents.newcomers is not None:
-        told["newcomers"], groups["newcomers"] = contents.newcomers.serialize()
+        listed["parts"] = {part: [s.start, s.stop] for part, s in contents.scorer.parts.items()}
+    if contents.content_to_vectors is not None:
+        listed["newcomers"], groups["newcomers"] = contents.content_to_vectors.serialize()
     if contents.encoder is not None and contents.encoder.side is not None:
         groups["side"] = dict(contents.encoder.side.weights)
     names = {stem: _placed(folder, stem, ".parquet", x.write_parquet) for stem, x in _frames(contents).items()}
     names |= {
-        stem: _placed(folder, stem, ".safetensors", partial(save_file, held)) for stem, held in groups.items() if held
+        stem: _placed(folder, stem, ".safetensors", partial(save_file, group))
+        for stem, group in groups.items()
+        if group
     }
     files = [folder / name for name in names.values()]
     if contents.encoder is not None:
-        told["encoder"] = _place_encoder(contents.encoder, folder, copy_encoder)
-        told["encoder"] |= {"side": contents.encoder.side.facts} if contents.encoder.side else {}
-        files += _files_in(folder / told["encoder"]["copy"]) if "copy" in told["encoder"] else []
-    told |= {"stems": names, "files": {str(path.relative_to(folder)): _digest(path) for path in files}}
-    told["card"] = dict(contents.facts)
-    write_text(folder / "README.md", model_card(told, _sizes(contents)))
-    write_json(folder / FACTS, told)
-    _sweep(folder, keep={path.relative_to(folder).parts[0] for path in files})
+        encoder = _placed_encoder(contents.encoder, folder, copy_encoder)
+        listed["encoder"] = encoder | ({"side": contents.encoder.side.facts} if contents.encoder.side else {})
+        files += _files_in(folder / encoder["copy"]) if "copy" in encoder else []
+    listed |= {"stems": names, "files": {str(path.relative_to(folder)): _digest(path) for path in files}}
+    listed["card"] = dict(contents.facts)
+    write_text(folder / "README.md", model_card(listed, _sizes(contents)))
+    write_json(folder / FACTS, listed)
+    _remove_unlisted(folder, keep={path.relative_to(folder).parts[0] for path in files})
 
 
-def _sizes(contents: Contents) -> dict[str, int]:
-    shelf = contents.shelf
-    counts = {"users": len(contents.users), "items": len(shelf.ids), "interactions": len(contents.seen)}
-    return counts | {"small images": len(shelf.thumbnails)}
+def _sizes(contents: BundleContents) -> dict[str, int]:
+    catalog = contents.catalog
+    counts = {"users": len(contents.users), "items": len(catalog.ids), "interactions": len(contents.seen)}
+    return counts | {"thumbnails": len(catalog.thumbnails)}
 
 
-def read(folder: Path) -> Contents:
+def read(folder: Path) -> BundleContents:
     """The bundle in a folder, or in the `bundle/` of a run folder.
 
     Raises:
@@ -111,8 +113,8 @@ def read(folder: Path) -> Contents:
     listed = read_json(folder / FACTS)
     if (version := listed.get("version")) != VERSION:
         older = isinstance(version, int) and version < VERSION
-        mend = "run the experiment again" if older else "install a newer lmm4rec"
-        raise CheckpointError(f"{folder} has bundle version {version}, this release reads {VERSION}: {mend}")
+        hint = "run the experiment again" if older else "install a newer lmm4rec"
+        raise CheckpointError(f"{folder} has bundle version {version}, this release reads {VERSION}: {hint}")
     try:
         _check_files(folder, listed["files"])
         return _contents(folder, listed)
@@ -120,49 +122,50 @@ def read(folder: Path) -> Contents:
         raise CheckpointError(f"the bundle in {folder} is damaged ({error}); run the experiment again") from error
 
 
-def _contents(folder: Path, listed: Mapping[str, Any]) -> Contents:
+def _contents(folder: Path, listed: Mapping[str, Any]) -> BundleContents:
     names: Mapping[str, str] = listed["stems"]
     frames = {stem: pl.read_parquet(folder / names[stem]) for stem in ("users", "items", "texts", "seen", "thumbnails")}
-    held = {stem: load_file(folder / names[stem]) for stem in _GROUPS if stem in names}
+    groups = {stem: load_file(folder / names[stem]) for stem in _GROUPS if stem in names}
     users, items = Vocabulary(frames["users"]["id"], kind="user"), frames["items"]
     parts = {part: slice(*ends) for part, ends in listed.get("parts", {}).items()}
     seen = frames["seen"]
     times = seen["timestamp"].to_numpy() if "timestamp" in seen.columns else None
     encoder = listed.get("encoder")
-    return Contents(
-        _scorer(held["vectors"], listed["kind"], parts, (len(users), items.height, listed["catalog_items"])),
+    return BundleContents(
+        _scorer(groups["vectors"], listed["kind"], parts, (len(users), items.height, listed["catalog_items"])),
         users,
-        _shelf(items, frames["texts"], frames["thumbnails"], listed["catalog_items"]),
+        _catalog(items, frames["texts"], frames["thumbnails"], listed["catalog_items"]),
         Interactions(seen["user"].to_numpy().astype(np.int32), seen["item"].to_numpy().astype(np.int32), None, times),
         listed["card"],
-        held.get("features", {}),
-        ContentToVectors.deserialize(listed["newcomers"], held["newcomers"]) if "newcomers" in listed else None,
-        _encoder(encoder, folder, held) if encoder else None,
-        held.get("lost", {}),
-        held.get("origins", {}),
+        groups.get("features", {}),
+        ContentToVectors.deserialize(listed["newcomers"], groups["newcomers"]) if "newcomers" in listed else None,
+        _encoder(encoder, folder, groups) if encoder else None,
+        groups.get("lost", {}),
+        groups.get("origins", {}),
     )
 
 
-def _encoder(told: Mapping[str, Any], folder: Path, held: Mapping[str, Mapping[str, Tensor]]) -> EncoderRecord:
-    record = EncoderRecord.of_plain(told, inside=folder / told.get("copy", "."))
-    side = SavedSide(told["side"], held["side"]) if "side" in told else None
-    return replace(record, held="copy" in told, side=side)
+def _encoder(values: Mapping[str, Any], folder: Path, groups: Mapping[str, Mapping[str, Tensor]]) -> EncoderRecord:
+    record = EncoderRecord.from_json(values, inside=folder / values.get("copy", "."))
+    side = SavedSide(values["side"], groups["side"]) if "side" in values else None
+    return replace(record, held="copy" in values, side=side)
 
 
-def _frames(contents: Contents) -> dict[str, pl.DataFrame]:
-    shelf, seen = contents.shelf, contents.seen
+def _frames(contents: BundleContents) -> dict[str, pl.DataFrame]:
+    catalog, seen = contents.catalog, contents.seen
     items = {
-        "id": pl.Series([*shelf.catalog, *(entry.id for entry in shelf.added)], dtype=pl.String),
-        "title": pl.Series([*shelf.titles, *(entry.title for entry in shelf.added)], dtype=pl.String),
-        "removed": pl.Series([row in shelf.removed for row in range(len(shelf))], dtype=pl.Boolean),
+        "id": pl.Series([*catalog.catalog, *(entry.id for entry in catalog.added)], dtype=pl.String),
+        "title": pl.Series([*catalog.titles, *(entry.title for entry in catalog.added)], dtype=pl.String),
+        "removed": pl.Series([row in catalog.removed for row in range(len(catalog))], dtype=pl.Boolean),
     }
-    added = {len(shelf.catalog) + i: entry.thumbnail for i, entry in enumerate(shelf.added) if entry.thumbnail}
-    images = {**shelf.thumbnails, **added}
+    first = len(catalog.catalog)
+    added = {first + i: entry.thumbnail for i, entry in enumerate(catalog.added) if entry.thumbnail}
+    images = {**catalog.thumbnails, **added}
     log = pl.DataFrame({"user": seen.users, "item": seen.items})
     return {
         "users": pl.DataFrame({"id": pl.Series(list(contents.users), dtype=pl.String)}),
         "items": pl.DataFrame(items),
-        "texts": _texts(shelf),
+        "texts": _texts(catalog),
         "seen": log if seen.timestamps is None else log.with_columns(timestamp=pl.Series(seen.timestamps)),
         "thumbnails": pl.DataFrame(
             {"row": list(images), "webp": list(images.values())}, schema={"row": pl.Int64, "webp": pl.Binary}
@@ -170,26 +173,27 @@ def _frames(contents: Contents) -> dict[str, pl.DataFrame]:
     }
 
 
-def _texts(shelf: Shelf) -> pl.DataFrame:
-    """The texts of all rows; a catalog without any takes the columns of what was added."""
-    new = list(dict.fromkeys(key for entry in shelf.added for key in entry.fields))
-    columns = shelf.fields.columns or new
+def _texts(catalog: CatalogView) -> pl.DataFrame:
+    """The texts of all rows; a catalog without texts gets the columns of the added items."""
+    new = list(dict.fromkeys(key for entry in catalog.added for key in entry.fields))
+    columns = catalog.fields.columns or new
     schema = dict.fromkeys(columns, pl.String)
-    known = shelf.fields if shelf.fields.width else pl.DataFrame({key: [""] * len(shelf.catalog) for key in columns})
-    added = {key: [entry.fields.get(key, "") for entry in shelf.added] for key in columns}
+    empty = pl.DataFrame({key: [""] * len(catalog.catalog) for key in columns})
+    known = catalog.fields if catalog.fields.width else empty
+    added = {key: [entry.fields.get(key, "") for entry in catalog.added] for key in columns}
     return pl.concat([known.cast(pl.Schema(schema)), pl.DataFrame(added, schema=schema)]) if columns else pl.DataFrame()
 
 
-def _shelf(items: pl.DataFrame, texts: pl.DataFrame, thumbnails: pl.DataFrame, n_catalog: int) -> Shelf:
+def _catalog(items: pl.DataFrame, texts: pl.DataFrame, thumbnails: pl.DataFrame, n_catalog: int) -> CatalogView:
     images = dict(zip(thumbnails["row"].to_list(), thumbnails["webp"].to_list(), strict=True))
     ids, titles = items["id"].to_list(), items["title"].to_list()
     removed = frozenset(items["removed"].arg_true().to_list())
     rows = range(n_catalog, items.height)
-    words = texts[n_catalog:].to_dicts() if texts.width else [{} for _ in rows]
-    added = tuple(Entry(ids[row], titles[row], words[row - n_catalog], images.get(row)) for row in rows)
-    of_added = {ids[row]: row for row in rows if row not in removed}
+    new_texts = texts[n_catalog:].to_dicts() if texts.width else [{} for _ in rows]
+    added = tuple(CatalogEntry(ids[row], titles[row], new_texts[row - n_catalog], images.get(row)) for row in rows)
+    rows_of_added = {ids[row]: row for row in rows if row not in removed}
     catalog, first = Vocabulary(ids[:n_catalog]), {row: x for row, x in images.items() if row < n_catalog}
-    return Shelf(catalog, titles[:n_catalog], texts[:n_catalog], first, added, removed, of_added)
+    return CatalogView(catalog, titles[:n_catalog], texts[:n_catalog], first, added, removed, rows_of_added)
 
 
 def _tensors(scorer: Scorer) -> tuple[dict[str, Tensor], str]:
@@ -251,10 +255,10 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
             raise ValueError(f"{name} is not what was written: its checksum differs")
 
 
-def _sweep(folder: Path, keep: set[str]) -> None:
-    """Remove what earlier bundles left in the folder."""
+def _remove_unlisted(folder: Path, keep: set[str]) -> None:
+    """Remove the files of earlier bundles in the folder."""
     for path in folder.iterdir():
-        if path.name in keep or not (_OURS.fullmatch(path.name) or path.name in _VERSION_1):
+        if path.name in keep or not (_WRITTEN.fullmatch(path.name) or path.name in _VERSION_1):
             continue
         if path.is_dir():
             shutil.rmtree(path)
@@ -262,23 +266,23 @@ def _sweep(folder: Path, keep: set[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _place_encoder(encoder: EncoderRecord, folder: Path, copy: bool) -> dict[str, Any]:
-    """What the encoder is told as; "copy" is the name of the folder with its weights where they come along."""
+def _placed_encoder(encoder: EncoderRecord, folder: Path, copy: bool) -> dict[str, Any]:
+    """The encoder's record as JSON can hold it; "copy" is the name of the folder with the copied weights."""
     if not (copy or encoder.held):
-        return encoder.plain(folder)
+        return encoder.to_json(folder)
     beside = folder / f".encoder.{os.getpid()}.part"
     shutil.rmtree(beside, ignore_errors=True)
     try:
         copied = encoder.copied(beside)
-        if not beside.exists():  # nothing of it has weights
-            return copied.plain(folder)
+        if not beside.exists():  # no part of it has weights
+            return copied.to_json(folder)
         name = f"encoder-{fingerprint([_digest(path) for path in _files_in(beside)])[:16]}"
-        told = copied.plain(beside)
+        values = copied.to_json(beside)
         if not (folder / name).exists():
             beside.rename(folder / name)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return told | {"copy": name}
+    return values | {"copy": name}
 
 
 def _files_in(folder: Path) -> list[Path]:

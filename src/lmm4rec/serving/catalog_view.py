@@ -1,4 +1,4 @@
-"""The items that a bundle can give: those of the catalog, those that were added, less those that were removed."""
+"""The view of the items that a bundle recommends: those of the catalog and the added ones, less the removed ones."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lmm4rec.core.types import Item
 from lmm4rec.core.vocabulary import Vocabulary
 
 
-class Entry(NamedTuple):
-    """What is shown of an item."""
+class CatalogEntry(NamedTuple):
+    """The id, the texts and the thumbnail of an item."""
 
     id: str
     title: str
@@ -28,30 +28,30 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Items by row, never renumbered; a change gives a new shelf, so that who reads the old one is not disturbed.
+class CatalogView:
+    """Items by row, immutable: a change returns a new view, and readers of the old one are not disturbed.
 
-    Rows are those of the item vectors: first the catalog's, then what was added, in order. A removed item keeps its row
-    and gives up its id.
+    Rows are those of the item vectors: first the catalog's, then those of the added items, in order. They are never
+    renumbered: a removed item keeps its row, and its id is free again.
     """
 
     catalog: Vocabulary
     titles: Sequence[str]
     fields: pl.DataFrame
     thumbnails: Mapping[int, bytes]  # by row of the catalog
-    added: tuple[Entry, ...] = ()
+    added: tuple[CatalogEntry, ...] = ()
     removed: frozenset[int] = frozenset()
     rows_of_added: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """How many rows there are, those of removed items included."""
+        """The number of rows, those of removed items included."""
         return len(self.catalog) + len(self.added)
 
     def row(self, id_: object) -> int:
-        """The row of an item that is there.
+        """The row of an item.
 
         Raises:
-            DataError: it is unknown or was removed; the nearest known id is offered.
+            DataError: it is unknown (the message names the nearest known id) or was removed.
         """
         if (row := self.rows_of_added.get(str(id_))) is not None:
             return row
@@ -64,15 +64,15 @@ class Shelf:
         """The rows of several items."""
         return np.array([self.row(id_) for id_ in ids], dtype=np.int64)
 
-    def entry(self, row: int) -> Entry:
-        """What is shown of the item in a row, also of a removed one."""
+    def entry(self, row: int) -> CatalogEntry:
+        """The entry of the item in a row, also of a removed one."""
         if row >= len(self.catalog):
             return self.added[row - len(self.catalog)]
         fields = self.fields.row(row, named=True) if self.fields.width else {}
-        return Entry(self.catalog[row], self.titles[row], fields, self.thumbnails.get(row))
+        return CatalogEntry(self.catalog[row], self.titles[row], fields, self.thumbnails.get(row))
 
     def catalog_items(self, rows: Iterable[int] | None = None) -> list[Item]:
-        """Items of the catalog (all, or these rows) with their words, without images."""
+        """Items of the catalog (all, or these rows) with their texts, without images."""
         entries = (self.entry(row) for row in (range(len(self.catalog)) if rows is None else rows))
         return [Item(entry.id, entry.fields) for entry in entries]
 
@@ -86,70 +86,72 @@ class Shelf:
 
     @cached_property
     def ids(self) -> Vocabulary:
-        """The ids of all items that are there, in the order of their rows."""
-        return LiveIds(self) if self.added or self.removed else self.catalog
+        """The ids of all items that are not removed, in the order of their rows."""
+        return PresentIds(self) if self.added or self.removed else self.catalog
 
     def has(self, id_: object) -> bool:
-        """Whether an item of this id is there."""
+        """Whether there is an item of this id that is not removed."""
         if str(id_) in self.rows_of_added:
             return True
         return id_ in self.catalog and self.catalog.row(id_) not in self.removed
 
     @cached_property
-    def is_there(self) -> Bool[Tensor, " rows"]:
+    def present(self) -> Bool[Tensor, " rows"]:
         """Which rows are not removed."""
-        there = torch.ones(len(self), dtype=torch.bool)
-        there[list(self.removed)] = False
-        return there
+        present = torch.ones(len(self), dtype=torch.bool)
+        present[list(self.removed)] = False
+        return present
 
-    def chosen(self, only: Iterable[object] | None) -> Bool[Tensor, " rows"] | None:
-        """Which rows may be given, where these are not all: those that are there and, with `only`, among them."""
+    def candidates(self, only: Iterable[object] | None) -> Bool[Tensor, " rows"] | None:
+        """The rows that may be recommended: those of `only`, or else those that are not removed; None for all."""
         if only is None:
-            return self.is_there if self.removed else None
-        chosen = torch.zeros(len(self), dtype=torch.bool)
-        chosen[torch.from_numpy(self.rows(only))] = True
-        return chosen
+            return self.present if self.removed else None
+        candidates = torch.zeros(len(self), dtype=torch.bool)
+        candidates[torch.from_numpy(self.rows(only))] = True
+        return candidates
 
-    def with_added(self, entries: Sequence[Entry]) -> Shelf:
-        """The shelf with more items.
+    def with_added(self, entries: Sequence[CatalogEntry]) -> CatalogView:
+        """The view with more items.
 
         Raises:
-            DataError: an id is taken, or given twice.
+            DataError: an id is taken, or occurs twice.
         """
         rows = dict(self.rows_of_added)
         for row, entry in enumerate(entries, start=len(self)):
             if entry.id in rows or self.has(entry.id):
-                raise DataError(f"item '{entry.id}' is there already; remove it first, or give the new one another id")
+                raise DataError(
+                    f"item '{entry.id}' is there already; remove it first, or choose another id for the new one"
+                )
             rows[entry.id] = row
         return replace(self, added=(*self.added, *entries), rows_of_added=rows)
 
-    def without(self, ids: Iterable[object]) -> Shelf:
-        """The shelf without some of its items.
+    def without(self, ids: Iterable[object]) -> CatalogView:
+        """The view without some of its items.
 
         Raises:
-            DataError: an item is not there.
+            DataError: an item is unknown.
         """
-        gone = {self.row(id_) for id_ in ids}
-        rows = {id_: row for id_, row in self.rows_of_added.items() if row not in gone}
-        return replace(self, removed=self.removed | gone, rows_of_added=rows)
+        removed = {self.row(id_) for id_ in ids}
+        rows = {id_: row for id_, row in self.rows_of_added.items() if row not in removed}
+        return replace(self, removed=self.removed | removed, rows_of_added=rows)
 
 
-class LiveIds(Vocabulary):
-    """The ids of what is on a shelf; they are only listed where somebody goes through them."""
+class PresentIds(Vocabulary):
+    """The ids of a view's items that are not removed; the list is computed when it is first needed."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.kind, self._shelf = shelf.catalog.kind, shelf
+    def __init__(self, view: CatalogView) -> None:
+        self.kind, self._view = view.catalog.kind, view
 
     def __len__(self) -> int:
-        return len(self._shelf) - len(self._shelf.removed)
+        return len(self._view) - len(self._view.removed)
 
     def __contains__(self, id_: object) -> bool:
-        return self._shelf.has(id_)
+        return self._view.has(id_)
 
     @cached_property
     def _ids(self) -> list[str]:  # type: ignore[override]
-        shelf = self._shelf
-        return [shelf.id(row) for row in range(len(shelf)) if row not in shelf.removed]
+        view = self._view
+        return [view.id(row) for row in range(len(view)) if row not in view.removed]
 
     @cached_property
     def _rows(self) -> dict[str, int]:  # type: ignore[override]

@@ -1,38 +1,56 @@
-"""What a score is made of: the parts of a model for its own items, the modalities for those that came later."""
+"""Why an item has its score for a user: the summands of the score, and the most similar items of the user."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lmm4rec.coldstart.content_profile import CONTENT, JOINT, without_content_columns
 from lmm4rec.coldstart.content_space import ContentSpace
-from lmm4rec.coldstart.content_to_vectors import ModalityShares
-from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors
-from lmm4rec.serving import scorer_operations
-from lmm4rec.serving.bundle_state import State
-from lmm4rec.serving.scorer_operations import NEW
+from lmm4rec.core.types import Embeddings, Modality, Neighbors
+from lmm4rec.serving.answers import Explanation
+from lmm4rec.serving.bundle_state import BundleState
+from lmm4rec.serving.scorer_operations import NEW, similarity_columns
+
+_NEAREST = 5  # items of the user in an explanation
 
 
-def shares(
-    state: State, user: int, item: int, lost: Mapping[Modality, Tensor], content: ContentSpace | None
+def explain(
+    state: BundleState,
+    user: int,
+    item: int,
+    history: Int64[np.ndarray, " items"],
+    lost: Mapping[Modality, Tensor],
+    content: ContentSpace | None,
+) -> Explanation:
+    """The explanation of the score of an item (by its row) for a user with this history."""
+    shares = score_shares(state, user, item, lost, content)
+    others = np.setdiff1d(history, [item])
+    top = state.similarity_to(item, others).topk(min(_NEAREST, len(others)))
+    nearest = state.recommendations(others[top.indices.numpy()].tolist(), top.values.tolist())
+    return Explanation(sum(shares.values()), shares, nearest)
+
+
+def score_shares(
+    state: BundleState, user: int, item: int, lost: Mapping[Modality, Tensor], content: ContentSpace | None
 ) -> Mapping[str, float]:
-    """What each part gives to a score; the shares add up to it.
+    """The summands of a score, by part.
 
-    An item that came later: each modality, as much as the score loses without it, and what is the same for every new
-    item. Of the others, the columns of the model's parts; or what the item's vector has `lost` without each modality,
-    and the "rest". A single "joint" where nothing tells the parts apart.
+    For an added item: each modality, as much as the score loses without it, and what is the same for every new item.
+    For an item of the training: the columns of the model's parts; or what the item's vector has `lost` without each
+    modality, and the "rest". A single "joint" where the parts cannot be told apart.
     """
-    scorer, is_new = state.scorer, item >= len(state.shelf.catalog)
+    scorer, is_new = state.scorer, item >= len(state.catalog.catalog)
     if isinstance(scorer, Neighbors) and is_new and content is not None:
-        return _by_likeness(scorer, user, item, content, state.features)
+        return _shares_of_neighbors(state, scorer, user, item, content)
     if not isinstance(scorer, Embeddings):
         return {JOINT: float(scorer.scores(torch.tensor([user]))[0, item])}
     if is_new:
-        return _by_origin(scorer, user, item, state.origins)
+        return _shares_of_new_item(state, scorer, user, item)
     own = without_content_columns(scorer)
     if lost:
         rows = {modality: x[item].float() for modality, x in lost.items()}
@@ -42,31 +60,33 @@ def shares(
     return {part: float(products[columns].sum()) for part, columns in parts.items()}
 
 
-def _by_origin(scorer: Embeddings, user: int, item: int, origins: ModalityShares) -> dict[str, float]:
-    """By what the item's vector has from each modality; items that came when this was not kept have no row there."""
-    place = item - scorer.n_items + max((len(rows) for rows in origins.values()), default=0)
-    if not origins or place < 0:
+def _shares_of_new_item(state: BundleState, scorer: Embeddings, user: int, item: int) -> dict[str, float]:
+    """By the summands of the item's vector; items that were added before bundles kept them have no row there."""
+    kept = state.modality_shares
+    row = item - scorer.n_items + max((len(rows) for rows in kept.values()), default=0)
+    if not kept or row < 0:
         return {CONTENT: float(scorer.users[user] @ scorer.items[item])}
-    rows = {modality: x[place] for modality, x in origins.items()}
-    shown = _with_rest(NEW, scorer.users[user], scorer.items[item], rows)
-    return {**{modality: shown[modality] for modality in rows}, NEW: shown[NEW]}
+    rows = {modality: x[row] for modality, x in kept.items()}
+    shares = _with_rest(NEW, scorer.users[user], scorer.items[item], rows)
+    return {**{modality: shares[modality] for modality in rows}, NEW: shares[NEW]}
 
 
 def _with_rest(
     rest: str, user: Float[Tensor, " dim"], item: Float[Tensor, " dim"], rows: Mapping[Modality, Float[Tensor, " dim"]]
 ) -> dict[str, float]:
-    found = {modality: float(user @ row) for modality, row in rows.items()}
-    return {rest: float(user @ item) - sum(found.values()), **found}
+    shares = {modality: float(user @ row) for modality, row in rows.items()}
+    return {rest: float(user @ item) - sum(shares.values()), **shares}
 
 
-def _by_likeness(
-    scorer: Neighbors, user: int, item: int, content: ContentSpace, features: Features
+def _shares_of_neighbors(
+    state: BundleState, scorer: Neighbors, user: int, item: int, content: ContentSpace
 ) -> dict[str, float]:
-    """By how much each modality makes the item like what the user has, given which items are its nearest ones."""
+    """By how much each modality contributes to the item's similarity to the user's items among its neighbors."""
     start, columns = scorer.seen.crow_indices(), scorer.seen.col_indices().long()
-    liked = columns[int(start[user]) : int(start[user + 1])]
-    given = scorer_operations.stored_similarity(scorer.similarity, torch.tensor([item]))[0, liked]
-    cosines = content.cosines({m: x[[item]] for m, x in features.items()}, {m: x[liked] for m, x in features.items()})
-    total = sum(cosines.values(), torch.zeros(len(liked)))
-    # a share of what is kept, so that rounded features cannot move the sum
-    return {m: float((given * x / total.where(given > 0, torch.ones(()))).sum()) for m, x in cosines.items()}
+    history = columns[int(start[user]) : int(start[user + 1])]
+    similarity = similarity_columns(scorer.similarity, torch.tensor([item]))[0, history]
+    one, others = ({m: x[rows] for m, x in state.features.items()} for rows in ([item], history))
+    cosines = content.cosines(one, others)
+    total = sum(cosines.values(), torch.zeros(len(history)))
+    # shares of the stored similarity, so that rounded features cannot change the sum
+    return {m: float((similarity * x / total.where(similarity > 0, torch.ones(()))).sum()) for m, x in cosines.items()}

@@ -1,4 +1,4 @@
-"""The model card of a bundle: what it is, what it was trained on, how good it is, what it cost, whose terms apply."""
+"""The model card of a bundle: model, data, quality, cost and terms."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 _TERMS = (
-    "The vectors are made from the data and the encoder's weights; titles, texts and small images are copies of the "
-    "catalog. The terms of the data and of the weights apply to this folder: see them before you pass it on. lmm4rec "
+    "The vectors are computed from the data and the encoder's weights; titles, texts and thumbnails are copies of the "
+    "catalog. The terms of the data and of the weights apply to this folder: read them before you pass it on. lmm4rec "
     "itself is under Apache-2.0, which says nothing about either."
 )
 
 
 def model_card(listed: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
-    """The card as Markdown, from what `bundle.json` holds and how much is in the bundle."""
+    """The card as Markdown, from the content of `bundle.json` and the sizes of the bundle's parts."""
     card: Mapping[str, Any] = listed["card"]
     lines = [f"# {card.get('title') or card.get('model') or 'A recommender'}", ""]
     lines += [f"A bundle of lmm4rec, version {listed['version']}: `lmm4rec.Bundle.from_pretrained(folder)`.", ""]
@@ -27,17 +27,19 @@ def model_card(listed: Mapping[str, Any], sizes: Mapping[str, int]) -> str:
     lines += _section("Data", card.get("data", {}), skip=("findings",))
     lines += _section("Test part", card.get("test", {}))
     lines += _section("Cost", card.get("cost", {}))
-    newcomers = listed.get("newcomers", {}).get("facts", {})
-    lines += _section("New items", newcomers) if newcomers else ["## New items", "", "This bundle takes none.", ""]
+    new_items = listed.get("newcomers", {}).get("facts", {})
+    lines += _section("New items", new_items) if new_items else ["## New items", "", "This bundle takes none.", ""]
     return "\n".join([*lines, "## Terms", "", _TERMS, ""])
 
 
-def _encoder(told: Mapping[str, Any] | None) -> str:
-    if told is None:
-        return "none: no search, and new items come with their features"
-    held = "its weights are in this folder" if "copy" in told else "its weights, if any, are where the run found them"
-    side = " with a side network, which is here" if "side" in told else ""
-    return f"{told['encoder']}{side}; {held}"
+def _encoder(record: Mapping[str, Any] | None) -> str:
+    if record is None:
+        return "none: no search, and new items need their features"
+    weights = (
+        "its weights are in this folder" if "copy" in record else "its weights, if any, are where the run had them"
+    )
+    side = " with a side network, which is in this folder" if "side" in record else ""
+    return f"{record['encoder']}{side}; {weights}"
 
 
 def _section(title: str, facts: Mapping[str, Any], skip: tuple[str, ...] = ()) -> list[str]:

@@ -1,4 +1,4 @@
-"""What both kinds of scorer can do beside scoring: grow, compare items, take in a person by history."""
+"""Operations on both kinds of scorer: new items, and the similarity of items."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ BIAS = "bias"
 """The part of `Embeddings` in which all users have the same vector."""
 
 NEW = "new"
-"""The share of a new item's score that any new item gets from the person, whatever its content."""
+"""The summand of a new item's score that is the same for all new items, whatever their content."""
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores that are known already, a row for each user; a scorer for one ranking."""
+class ComputedScores:
+    """A scorer whose scores are computed already, a row for each user."""
 
     values: Float[Tensor, "users items"]
 
@@ -42,34 +42,34 @@ class Scores:
 
 
 def unit_vectors(embeddings: Embeddings) -> Float[Tensor, "items dim"]:
-    """The item vectors without the bias and what new items alone have, scaled to length 1."""
+    """The item vectors without the bias and the profile columns of new items, scaled to length 1."""
     compared = torch.ones(embeddings.items.shape[1], dtype=torch.bool)
     for part in (BIAS, CONTENT):
         compared[embeddings.parts.get(part, slice(0, 0))] = False
     return F.normalize(embeddings.items[:, compared], dim=1)
 
 
-def grown(scorer: Scorer, vectors: Tensor) -> Scorer:
-    """The scorer with more items, given by their vectors (for `Neighbors`: their similarities to what was seen)."""
+def with_items(scorer: Scorer, vectors: Tensor) -> Scorer:
+    """The scorer with more items of these vectors (of `Neighbors`: similarities to the items of the training)."""
     if isinstance(scorer, Embeddings):
         return Embeddings(scorer.users, torch.cat([scorer.items, vectors]), parts=scorer.parts)
     assert isinstance(scorer, Neighbors)
-    return Neighbors(scorer.seen, _stacked(scorer.similarity, vectors))
+    return Neighbors(scorer.seen, _concatenated(scorer.similarity, vectors))
 
 
-def stored_similarity(similarity: Tensor, at: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen items"]:
-    """The columns of the given items; of an added one, which has none, its row."""
+def similarity_columns(similarity: Tensor, at: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen items"]:
+    """The columns of the given items; the row of an added item, which has no column."""
     items, known = similarity.shape
-    found = torch.zeros(len(at), items)
+    columns = torch.zeros(len(at), items)
     old, new = (at < known).nonzero()[:, 0], (at >= known).nonzero()[:, 0]
     chosen = torch.zeros(known, len(old))
     chosen[at[old], torch.arange(len(old))] = 1.0
-    found[old] = (similarity @ chosen).T
-    found[new, :known] = dense_rows(similarity, at[new])
-    return found
+    columns[old] = (similarity @ chosen).T
+    columns[new, :known] = dense_rows(similarity, at[new])
+    return columns
 
 
-def _stacked(above: Tensor, below: Tensor) -> Tensor:
+def _concatenated(above: Tensor, below: Tensor) -> Tensor:
     """Two CSR matrices, one above the other."""
     below = below if below.layout == torch.sparse_csr else below.to_sparse_csr()
     crow = torch.cat([above.crow_indices(), below.crow_indices()[1:] + above.crow_indices()[-1]])

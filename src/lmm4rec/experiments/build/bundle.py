@@ -26,8 +26,8 @@ from lmm4rec.experiments.plan import PRECOMPUTED, Plan, make_encoder, make_plan
 from lmm4rec.features.side_files import SavedSide
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.bundle_encoder import EncoderRecord
 from lmm4rec.serving.bundle_files import FACTS
+from lmm4rec.serving.encoder_record import EncoderRecord
 
 _ABLATED_ITEMS = 20_000  # up to which vectors are made once more for each modality: item graphs take a while
 _FILES = {"checkpoint", "tokenizer"}  # arguments of encoders that may be paths, which are found from elsewhere too
@@ -50,7 +50,7 @@ def pack(
     """
     dataset, features = split.dataset, content.features
     encoder = encoder_record(plan, dataset.catalog, trained)
-    newcomers = (
+    content_to_vectors = (
         fit_content_to_vectors(scorer, features, split.train, recommender.content_projections()) if features else None
     )
     return Bundle.of(
@@ -59,7 +59,7 @@ def pack(
         card,
         thumbnails=thumbnails,
         features=features if encoder or isinstance(scorer, Neighbors) else {},
-        newcomers=newcomers,
+        content_to_vectors=content_to_vectors,
         encoder=encoder,
         lost=lost_without(recommender, scorer, features),
     )

@@ -51,7 +51,7 @@ def abilities(bundle: Bundle) -> Mapping[str, bool]:
     return {
         "search_words": _works(lambda: bundle.search(text=bundle.title(first), k=1)),
         "search_picture": _works(lambda: bundle.search(image=ImageBytes(blank.getvalue()), k=1)),
-        "add_items": bundle.newcomers is not None and bundle.encoder is not None,
+        "add_items": bundle.content_to_vectors is not None and bundle.encoder is not None,
         "explain": _works(lambda: bundle.explain(bundle.users[0], first)),
     }
 

@@ -1,0 +1,50 @@
+"""The histories of a bundle's users: which items each of them has interacted with, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Int64
+
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.evaluation.ranking import interaction_matrix
+
+
+@dataclass(frozen=True)
+class UserHistories:
+    """The users and their interactions with the items of the catalog."""
+
+    users: Vocabulary
+    seen: Interactions
+    n_items: int  # of the catalog
+
+    @cached_property
+    def _matrix(self) -> sp.csr_array:
+        return interaction_matrix([self.seen], n_users=len(self.users), n_items=self.n_items)
+
+    @cached_property
+    def _by_user(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " ends"]]:
+        counts = self.seen.user_counts(len(self.users))
+        return np.argsort(self.seen.users, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
+
+    def matrix(self, n_items: int) -> sp.csr_array:
+        """The interaction matrix with columns for `n_items`, added ones included."""
+        known = self._matrix
+        if known.shape[1] == n_items:
+            return known
+        return sp.csr_array((known.data, known.indices, known.indptr), shape=(known.shape[0], n_items))
+
+    def entries_of(self, user: int) -> Int64[np.ndarray, " entries"]:
+        """The positions of a user's interactions in the log, the latest first where it has times."""
+        order, ends = self._by_user
+        at = order[ends[user] : ends[user + 1]]
+        times = self.seen.timestamps
+        return at if times is None else at[np.argsort(-times[at], kind="stable")]
+
+    def items_of(self, user: int) -> Int64[np.ndarray, " items"]:
+        """The rows of a user's items, ascending."""
+        return np.unique(self.seen.items[self.entries_of(user)]).astype(np.int64)
