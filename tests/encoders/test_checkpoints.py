@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import lmm4rec
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Item
 from lmm4rec.encoders.clip import Clip
@@ -168,6 +169,20 @@ def test_clip_reads_what_transformers_writes(tiny: Path, tmp_path: Path) -> None
     (folder / "processor_config.json").unlink()
     with pytest.raises(ConfigError, match=r"no CLIP under .*preprocessor_config\.json"):
         Clip(checkpoint=str(folder))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("clip", "CLIP"), ("dual", "dual encoder"), ("vision", "vision model")])
+def test_a_hub_name_without_a_network_fails_at_once(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library would retry for a minute; here it is not even asked."""
+
+    def unreachable(*_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("socket.getaddrinfo", unreachable)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
+    with pytest.raises(ConfigError, match=rf"no {kind} under checkpoint 'nobody/no-model': give a folder"):
+        lmm4rec.load_encoder(name, checkpoint="nobody/no-model")
 
 
 def test_clip_cuts_by_tokens_and_keeps_the_end(tiny: Path) -> None:

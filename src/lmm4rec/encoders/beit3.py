@@ -16,6 +16,7 @@ from lmm4rec.nn.inputs import pad_tokens
 from lmm4rec.nn.pixels import squash_half
 from lmm4rec.nn.transformers.beit3.checkpoint import RENAMES, load_beit3
 from lmm4rec.nn.transformers.beit3.network import Beit3Model, Beit3Shape
+from lmm4rec.nn.transformers.checkpoint_sizes import text_length
 from lmm4rec.nn.transformers.checkpoints import (
     digest,
     draw_model,
@@ -25,8 +26,7 @@ from lmm4rec.nn.transformers.checkpoints import (
     saved_options,
     weights_file,
 )
-from lmm4rec.nn.transformers.sizes import text_length
-from lmm4rec.nn.transformers.tokens import SentencePieces, find_vocabulary, learn_sentence_pieces, need_vocabulary
+from lmm4rec.nn.transformers.tokenizers import SentencePieces, find_vocabulary, learn_sentence_pieces, need_vocabulary
 from lmm4rec.nn.transformers.towers import Tower
 
 __all__ = ["Beit3"]

@@ -19,9 +19,10 @@ from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveI
 from lmm4rec.encoders.base import Encoder, stack_items
 from lmm4rec.nn.inputs import pad_tokens
 from lmm4rec.nn.pixels import fit_and_crop, to_tensor
-from lmm4rec.nn.transformers.checkpoints import SETTINGS, saved_options
+from lmm4rec.nn.transformers.checkpoints import saved_options
 from lmm4rec.nn.transformers.clip import checkpoint as clip_checkpoint
 from lmm4rec.nn.transformers.clip import original_layout
+from lmm4rec.nn.transformers.hugging_face import draw_from_seed, save_parts, transformers_library
 from lmm4rec.nn.transformers.towers import Tower, image_tower, last_token, stack_of, text_tower
 
 __all__ = ["Clip"]
@@ -137,11 +138,9 @@ class Clip(Encoder):
             ConfigError: the checkpoint came without its tokenizer.
         """
         self._need_tokenizer()
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        settings = {"encoder": "clip", "text": self.text, "outputs": self.outputs, "text_len": self.text_len}
+        save_parts(folder, (self.model, self.tokenizer), settings)
         write_json(Path(folder) / "preprocessor_config.json", original_layout.as_hugging_face(self.preprocessing))
-        settings = {"text": self.text, "outputs": self.outputs, "text_len": self.text_len}
-        write_json(Path(folder) / SETTINGS, {"encoder": "clip", **settings})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Clip:
@@ -167,7 +166,7 @@ class Clip(Encoder):
 
         It is meant for catalogs to pre-train on where no released weights are at hand, and for tests.
         """
-        transformers = clip_checkpoint.transformers_library()
+        transformers = transformers_library("clip")
         tokenizer = clip_checkpoint.train_tokenizer(transformers, texts, vocabulary)
         shared = {"hidden_size": dim, "intermediate_size": 4 * dim, "num_hidden_layers": layers}
         shared["num_attention_heads"] = dim // 32
@@ -177,11 +176,7 @@ class Clip(Encoder):
             vision_config={**shared, "image_size": image_size, "patch_size": patch},
             projection_dim=projection_dim,
         )
-        with torch.random.fork_rng():  # transformers draws first weights from the global generator
-            torch.manual_seed(seed)
-            model = transformers.CLIPModel(config)
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        save_parts(folder, (draw_from_seed(lambda: transformers.CLIPModel(config), seed), tokenizer))
         write_json(
             Path(folder) / "preprocessor_config.json",
             original_layout.as_hugging_face(original_layout.preprocessing(image_size)),

@@ -14,11 +14,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError, optional
-from lmm4rec.core.files import write_json
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import Encoder, stack_items
 from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, pixels_of, text_of
-from lmm4rec.nn.transformers.checkpoints import SETTINGS, check_weights, saved_options
+from lmm4rec.nn.transformers.checkpoints import check_weights, saved_options
+from lmm4rec.nn.transformers.hugging_face import (
+    draw_from_seed,
+    load_model,
+    loading,
+    save_parts,
+    transformers_library,
+)
 from lmm4rec.nn.transformers.towers import Tower, image_tower, mean_token, stack_of, text_tower
 
 __all__ = ["Dual"]
@@ -58,26 +64,20 @@ class Dual(Encoder):
     ) -> None:
         """Raises ConfigError where there is no dual encoder under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()
-        transformers = _transformers()
-        loading = {"dtype": torch.float32, "output_loading_info": True}
+        transformers = transformers_library("dual")
         self.model: Any
-        try:
-            self.model, info = transformers.AutoModel.from_pretrained(checkpoint, **loading)
-            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(checkpoint)
-            self.processor: Any = transformers.AutoImageProcessor.from_pretrained(checkpoint, backend="pil")
-        except (OSError, ValueError, ImportError) as error:
-            raise ConfigError(
-                f"no dual encoder under checkpoint '{checkpoint}': give a folder with config.json, model.safetensors, "
-                "preprocessor_config.json and the tokenizer, or a hub name where there is a network "
-                f"({str(error).strip().splitlines()[0]})"
-            ) from error
+        expected = "a folder with config.json, model.safetensors, preprocessor_config.json and the tokenizer"
+        with loading(checkpoint, kind="dual encoder", expected=expected) as source:
+            self.model, missing = load_model(transformers.AutoModel, source)
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source)
+            self.processor: Any = transformers.AutoImageProcessor.from_pretrained(source, backend="pil")
         kind = type(self.model).__name__
         if not all(hasattr(self.model, f"get_{modality}_features") for modality in ("image", "text")):
             raise ConfigError(
                 f"the {kind} under checkpoint '{checkpoint}' is no dual encoder: it gives no vector for an image and "
                 "for words; take the encoder 'vision' for a vision model, 'sentence' for a text model"
             )
-        check_weights(checkpoint, info["missing_keys"])
+        check_weights(checkpoint, missing)
         self.text, self.outputs = text, outputs
         self.kind: str = self.model.config.model_type
         self.text_len = self._longest_text(checkpoint, text_len)
@@ -126,10 +126,8 @@ class Dual(Encoder):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the encoder as a folder in the Hugging Face layout, which any tool of that family reads."""
-        for part in (self.model, self.tokenizer, self.processor):
-            part.save_pretrained(folder)
-        settings = {"text": self.text, "outputs": self.outputs, "text_len": self.text_len}
-        write_json(Path(folder) / SETTINGS, {"encoder": "dual", **settings})
+        settings = {"encoder": "dual", "text": self.text, "outputs": self.outputs, "text_len": self.text_len}
+        save_parts(folder, (self.model, self.tokenizer, self.processor), settings)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Dual:
@@ -151,7 +149,7 @@ class Dual(Encoder):
         text_len: PositiveInt = 48,
     ) -> None:
         """Write a small untrained SigLIP in the Hugging Face layout, its byte-pair vocabulary learned from `texts`."""
-        transformers = _transformers()
+        transformers = transformers_library("dual")
         tokenizer = _train_tokenizer(transformers, texts, vocabulary, text_len)
         shared = {"hidden_size": dim, "intermediate_size": 4 * dim, "num_hidden_layers": layers}
         shared["num_attention_heads"] = dim // 32
@@ -160,13 +158,10 @@ class Dual(Encoder):
         config = transformers.SiglipConfig(
             text_config={**shared, **words}, vision_config={**shared, "image_size": image_size, "patch_size": patch}
         )
-        with torch.random.fork_rng():  # transformers draws first weights from the global generator
-            torch.manual_seed(seed)
-            model = transformers.SiglipModel(config)
+        model = draw_from_seed(lambda: transformers.SiglipModel(config), seed)
         torch.nn.init.constant_(model.logit_scale, float(np.log(1 / 0.07)))  # CLIP's first temperature
         processor = transformers.SiglipImageProcessorPil(size={"height": image_size, "width": image_size})
-        for part in (model, tokenizer, processor):
-            part.save_pretrained(folder)
+        save_parts(folder, (model, tokenizer, processor))
 
     def _image(self, inputs: Inputs) -> Tensor:
         return F.normalize(self._image_features(pixels_of(inputs)), dim=1)
@@ -242,10 +237,6 @@ class Dual(Encoder):
                 " they are in no common space"
             )
         return image.shape[1]
-
-
-def _transformers() -> Any:
-    return optional("transformers", extra="transformers", purpose="the encoder 'dual'")
 
 
 def _train_tokenizer(transformers: Any, texts: Sequence[str], size: int, text_len: int) -> Any:

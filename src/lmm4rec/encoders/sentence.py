@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmm4rec.core.errors import ConfigError, optional
-from lmm4rec.core.files import write_json
+from lmm4rec.core.errors import optional
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.nn.inputs import mask_empty_rows, text_of
-from lmm4rec.nn.transformers.checkpoints import SETTINGS, saved_options
+from lmm4rec.nn.transformers.checkpoints import saved_options
+from lmm4rec.nn.transformers.hugging_face import loading, save_parts
 from lmm4rec.nn.transformers.towers import Tower, mean_token, stack_of, text_tower
 
 __all__ = ["Sentence"]
@@ -40,14 +40,9 @@ class Sentence(Encoder):
         """Raises ConfigError where there is no model under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()
         library = optional("sentence_transformers", extra="sentence", purpose="the encoder 'sentence'")
-        source = str(_packaged()) if checkpoint.removeprefix("sentence-transformers/") == MINILM else checkpoint
-        try:
+        named = str(_packaged()) if checkpoint.removeprefix("sentence-transformers/") == MINILM else checkpoint
+        with loading(named, kind="sentence encoder", expected="a sentence-transformers folder") as source:
             self.model: Any = library.SentenceTransformer(source, device="cpu")
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"no sentence encoder under checkpoint '{checkpoint}': give a sentence-transformers folder, or a hub "
-                f"name where there is a network ({str(error).splitlines()[0]})"
-            ) from error
         transformer = getattr(self.model[0], "model", None)
         if getattr(transformer, "pooler", None) is not None:
             # sentence vectors come from the token states; a pooler that the checkpoint lacks would be drawn at random
@@ -88,8 +83,7 @@ class Sentence(Encoder):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the encoder as a sentence-transformers folder."""
-        self.model.save_pretrained(str(folder))
-        write_json(Path(folder) / SETTINGS, {"encoder": "sentence", "text": self.text})
+        save_parts(str(folder), (self.model,), {"encoder": "sentence", "text": self.text})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Sentence:

@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmm4rec.core.errors import ConfigError, optional
+from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder, stack_pixels
 from lmm4rec.nn.transformers.checkpoints import check_weights
+from lmm4rec.nn.transformers.hugging_face import load_model, loading, save_parts, transformers_library
 from lmm4rec.nn.transformers.towers import Tower, image_tower, stack_of
 
 __all__ = ["Vision"]
@@ -38,19 +39,14 @@ class Vision(Encoder):
     def __init__(self, *, checkpoint: str) -> None:
         """Raises ConfigError where there is no vision model under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()
-        transformers = optional("transformers", extra="transformers", purpose="the encoder 'vision'")
-        loading = {"dtype": torch.float32, "output_loading_info": True}
+        transformers = transformers_library("vision")
         self.model: Any
-        try:
-            self.model, info = transformers.AutoModel.from_pretrained(checkpoint, **loading)
-            self.processor: Any = transformers.AutoImageProcessor.from_pretrained(checkpoint, backend="pil")
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"no vision model under checkpoint '{checkpoint}': give a folder with config.json, model.safetensors "
-                f"and preprocessor_config.json, or a hub name where there is a network ({str(error).splitlines()[0]})"
-            ) from error
-        untrained = {name for name in info["missing_keys"] if name.startswith("pooler.")}
-        check_weights(checkpoint, info["missing_keys"] - untrained)
+        expected = "a folder with config.json, model.safetensors and preprocessor_config.json"
+        with loading(checkpoint, kind="vision model", expected=expected) as source:
+            self.model, missing = load_model(transformers.AutoModel, source)
+            self.processor: Any = transformers.AutoImageProcessor.from_pretrained(source, backend="pil")
+        untrained = {name for name in missing if name.startswith("pooler.")}
+        check_weights(checkpoint, missing - untrained)
         if untrained:  # a classifier's checkpoint: its pooler would be drawn at random
             self.model.pooler = None
         self.dims = {"image": self._width(checkpoint)}
@@ -84,8 +80,7 @@ class Vision(Encoder):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the encoder as a folder in the Hugging Face layout."""
-        self.model.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+        save_parts(folder, (self.model, self.processor))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Vision:

@@ -14,6 +14,7 @@ from lmm4rec.core.types import Fraction, Inputs, Item, Modality, NonNegativeInt,
 from lmm4rec.encoders.base import FUSED, Encoder, stack_items
 from lmm4rec.nn.inputs import pad_tokens
 from lmm4rec.nn.pixels import squash_half
+from lmm4rec.nn.transformers.checkpoint_sizes import text_length
 from lmm4rec.nn.transformers.checkpoints import (
     digest,
     draw_model,
@@ -23,8 +24,7 @@ from lmm4rec.nn.transformers.checkpoints import (
     saved_options,
     weights_file,
 )
-from lmm4rec.nn.transformers.sizes import text_length
-from lmm4rec.nn.transformers.tokens import WordPieces, find_vocabulary, learn_word_pieces, need_vocabulary
+from lmm4rec.nn.transformers.tokenizers import WordPieces, find_vocabulary, learn_word_pieces, need_vocabulary
 from lmm4rec.nn.transformers.towers import Tower
 from lmm4rec.nn.transformers.vlmo.checkpoint import ITC, POOLER, RENAMES, VL, load_vlmo
 from lmm4rec.nn.transformers.vlmo.network import INITIAL_REACH, VlmoModel, VlmoShape

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 
 from lmm4rec.nn.transformers.beit3.network import FIRST, Beit3Model, Beit3Shape
+from lmm4rec.nn.transformers.checkpoint_sizes import grid_side, head_count, image_size, square_patch
 from lmm4rec.nn.transformers.checkpoints import State, check_names, count_layers, load_state, official_names
-from lmm4rec.nn.transformers.positions import resize_positions
-from lmm4rec.nn.transformers.sizes import grid_side, head_count, image_size, square_patch
+from lmm4rec.nn.transformers.position_tables import resize_positions
 
 HEADS = ("vision_head.weight", "language_head.weight", "logit_scale")
 _LAYERS = r"beit3\.encoder\.layers\.(\d+)\."

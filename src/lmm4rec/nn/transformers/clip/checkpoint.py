@@ -13,32 +13,30 @@ from torch import nn
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.nn.transformers.checkpoints import check_weights
 from lmm4rec.nn.transformers.clip import original_layout
-from lmm4rec.nn.transformers.positions import resize_positions
+from lmm4rec.nn.transformers.hugging_face import load_model, loading, transformers_library
+from lmm4rec.nn.transformers.position_tables import resize_positions
 
 MERGES = "bpe_simple_vocab_16e6.txt.gz"
 
 
 def open_folder(checkpoint: str) -> tuple[Any, Any, dict[str, Any]]:
     """Model, tokenizer and preprocessing of a checkpoint in the Hugging Face layout."""
-    transformers = transformers_library()
-    loading = {"dtype": torch.float32, "output_loading_info": True}
-    try:
-        model, info = transformers.CLIPModel.from_pretrained(checkpoint, **loading)
-        tokenizer = transformers.CLIPTokenizer.from_pretrained(checkpoint)
-        images, _ = transformers.CLIPImageProcessorPil.get_image_processor_dict(checkpoint)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"no CLIP under checkpoint '{checkpoint}': give a folder with config.json, model.safetensors, "
-            "preprocessor_config.json and the tokenizer, a file in the original layout, or a hub name where there is a "
-            f"network ({str(error).splitlines()[0]})"
-        ) from error
-    check_weights(checkpoint, info["missing_keys"])
+    transformers = transformers_library("clip")
+    expected = (
+        "a folder with config.json, model.safetensors, preprocessor_config.json and the tokenizer, a file in the "
+        "original layout"
+    )
+    with loading(checkpoint, kind="CLIP", expected=expected) as source:
+        model, missing = load_model(transformers.CLIPModel, source)
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(source)
+        images, _ = transformers.CLIPImageProcessorPil.get_image_processor_dict(source)
+    check_weights(checkpoint, missing)
     return model, tokenizer, original_layout.preprocessing_of(checkpoint, images)
 
 
 def model_of_file(file: Path, options: Mapping[str, Any]) -> Any:
     """transformers' model with the weights of a file in the original layout."""
-    transformers = transformers_library()
+    transformers = transformers_library("clip")
     weights = original_layout.read_weights(file)
     original_layout.check_kind(weights, file)
     check_weights(str(file), original_layout.missing_names(weights))
@@ -57,7 +55,7 @@ def tokenizer_of_file(file: Path, given: str | None, vocabulary: int) -> Any:
     if not given and not merges_file.exists():
         return None  # vectors need no tokenizer, only `prepare` does, and says so
     words, merges = original_layout.read_merges(merges_file, vocabulary)
-    return transformers_library().CLIPTokenizer(vocab=words, merges=merges)
+    return transformers_library("clip").CLIPTokenizer(vocab=words, merges=merges)
 
 
 def check_given(checkpoint: str, config: Any, given: Mapping[str, object]) -> None:
@@ -85,11 +83,6 @@ def resize_images(model: Any, image_size: int) -> None:
     embeddings.position_ids = torch.arange(len(table))[None]
     embeddings.num_patches, embeddings.num_positions = len(table) - 1, len(table)
     embeddings.image_size = config.image_size = image_size
-
-
-def transformers_library() -> Any:
-    """The library, or an error that names the extra to install."""
-    return optional("transformers", extra="transformers", purpose="the encoder 'clip'")
 
 
 def train_tokenizer(transformers: Any, texts: Sequence[str], size: int) -> Any:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.nn.transformers.checkpoint_sizes import grid_side, head_count, image_size, square_patch
 from lmm4rec.nn.transformers.checkpoints import State, check_names, count_layers, load_state, official_names
-from lmm4rec.nn.transformers.positions import bias_table_rows, resize_bias, resize_positions, square_side
-from lmm4rec.nn.transformers.sizes import grid_side, head_count, image_size, square_patch
+from lmm4rec.nn.transformers.position_tables import bias_table_rows, resize_bias, resize_positions, square_side
 from lmm4rec.nn.transformers.vlmo.network import INITIAL_REACH, VlmoModel, VlmoShape
 
 ITC = ("itc_image_proj.fc.weight", "itc_text_proj.fc.weight", "logit_scale")

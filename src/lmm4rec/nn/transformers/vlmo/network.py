@@ -24,7 +24,7 @@ from lmm4rec.nn.transformers.multiway import (
     States,
     embed,
 )
-from lmm4rec.nn.transformers.positions import (
+from lmm4rec.nn.transformers.position_tables import (
     bias_table_rows,
     image_bias_rows,
     pair_bias_rows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.nn.transformers.positions import square_side
+from lmm4rec.nn.transformers.position_tables import square_side
 
 _HEAD = 64
 _OTHER_HEADS = {544: 16}  # VLMo base plus

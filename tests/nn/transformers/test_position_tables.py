@@ -8,7 +8,7 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch.nn import functional as F
 
-from lmm4rec.nn.transformers.positions import (
+from lmm4rec.nn.transformers.position_tables import (
     bias_table_rows,
     image_bias_rows,
     resize_bias,
