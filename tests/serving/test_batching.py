@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lmm4rec.serving.http.batching import Batcher, Crowded
+from lmm4rec.serving.http.batching import Batcher, QueueFullError
 
 
 class Slow:
@@ -58,7 +58,7 @@ def test_too_many_are_turned_away_and_those_who_left_are_not_computed() -> None:
             await _started(slow)
             left, stays = (asyncio.create_task(batcher.ask(name, 1)) for name in ("left", "stays"))
             await asyncio.sleep(0.01)
-            with pytest.raises(Crowded):
+            with pytest.raises(QueueFullError):
                 await batcher.ask("third", 1)
             left.cancel()
             await asyncio.sleep(0)

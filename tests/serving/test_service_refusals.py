@@ -75,13 +75,13 @@ def test_half_a_surrogate_pair_is_no_text(reader: TestClient) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"fields": "no json"}, "is no JSON object"),
+        ({"fields": "no json"}, "is not a JSON object"),
         ({"fields": "[1]"}, "must be a JSON object of texts"),
         ({"fields": '{"title": 5}'}, "must be a JSON object of texts"),
-        ({"fields": json.dumps({"title": "x" * 10_001})}, "has more than is taken"),
-        ({"fields": json.dumps({f"f{i}": "x" for i in range(40)})}, "has more than is taken"),
-        ({"fields": "[" * 5000}, "is no JSON object"),
-        ({}, "give words (fields) or a picture (image)"),
+        ({"fields": json.dumps({"title": "x" * 10_001})}, "is larger than allowed"),
+        ({"fields": json.dumps({f"f{i}": "x" for i in range(40)})}, "is larger than allowed"),
+        ({"fields": "[" * 5000}, "is not a JSON object"),
+        ({}, "give a text (fields) or an image (image)"),
         ({"id": " x", "fields": '{"title": "x"}'}, "an id has printable characters"),
         ({"id": "a\0b", "fields": '{"title": "x"}'}, "an id has printable characters"),
         ({"id": "..", "fields": '{"title": "x"}'}, "an id has printable characters"),
@@ -183,7 +183,7 @@ def test_more_requests_than_may_wait_are_turned_away(runs: list[Path]) -> None:
         answer = client.get("/recommend/u001")
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
-    assert "more requests wait than the service takes" in answer.json()["detail"]
+    assert "too many requests are waiting" in answer.json()["detail"]
 
 
 def test_what_nobody_foresaw_is_told_without_its_inner_life(

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lmm4rec.core.errors import CheckpointError
+from lmm4rec.core.errors import CheckpointError, LMM4RecError
+from lmm4rec.data.images import ImageBytes
+from lmm4rec.serving.answers import NewItem
+from lmm4rec.serving.bundle import Bundle
 
+logger = logging.getLogger(__name__)
+_RESTORED = 256  # items that are encoded at a time
 _APPLICATION, _VERSION = 0x6C6D3472, 1  # "lm4r"
 _TABLE = """
 CREATE TABLE IF NOT EXISTS items (
@@ -58,7 +64,9 @@ class AddedItems:
             raise CheckpointError(f"{path} is not a file of added items, or is damaged ({error})") from None
 
     def _prepare(self) -> None:
-        application, version = (self._file.execute(f"PRAGMA {name}").fetchone()[0] for name in _PRAGMAS)
+        application, version = (
+            self._file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
         empty = self._file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
         if not empty and (application, version) != (_APPLICATION, _VERSION):
             self._file.close()
@@ -101,4 +109,26 @@ class AddedItems:
         self._file.close()
 
 
-_PRAGMAS = ("application_id", "user_version")
+def restore(bundle: Bundle, items: Sequence[AddedItem]) -> list[str]:
+    """The ids that the bundle does not accept, after adding all others to it."""
+    refused: list[str] = []
+    for start in range(0, len(items), _RESTORED):
+        batch = [_new_item(item) for item in items[start : start + _RESTORED]]
+        try:
+            bundle.add_items(batch)
+        except LMM4RecError:
+            refused += [item.id for item in batch if not _accepted(bundle, item)]
+    return refused
+
+
+def _accepted(bundle: Bundle, item: NewItem) -> bool:
+    try:
+        bundle.add_items([item])
+    except LMM4RecError as error:
+        logger.warning("the added item '%s': %s", item.id, error)
+        return False
+    return True
+
+
+def _new_item(item: AddedItem) -> NewItem:
+    return NewItem(item.id, item.fields, None if item.image is None else ImageBytes(item.image, f"of item {item.id}"))

@@ -1,4 +1,4 @@
-"""The FastAPI app over some bundles."""
+"""The FastAPI app that serves bundles."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _KINDS = {
 _PAGES = {"index.html": "/", "docs.html": "/docs"}  # the other files are at /page/NAME
 _ABOUT = """Recommendations, similar items and search from trained bundles.
 
-Ids are the data set's own. Every error is a problem (RFC 9457) with `status`, `title`, `detail` and, where single
-values are wrong, `errors`. Where the service has a token, writing needs the header `Authorization: Bearer TOKEN`."""
+Ids are those of the data set. Every error is a problem (RFC 9457) with `status`, `title`, `detail` and, for
+wrong values, `errors`. If the service has a token, adding and deleting items needs the header
+`Authorization: Bearer TOKEN`."""
 
 
 def make_app(folders: Sequence[Path], settings: Settings) -> FastAPI:
@@ -46,10 +47,10 @@ def make_app(folders: Sequence[Path], settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="lmm4rec", version=version("lmm4rec"), description=_ABOUT, lifespan=lifespan,
-        docs_url=None, redoc_url=None,  # those fetch their scripts from elsewhere; /docs is our own
+        docs_url=None, redoc_url=None,  # FastAPI's pages load scripts from other sites; /docs is our own
     )  # fmt: skip
     app.state.bundles, app.state.settings, app.state.metrics, app.state.stopping = bundles, settings, metrics, False
-    problems.install(app)
+    problems.install_handlers(app)
     for module in (users, items, service):
         app.include_router(module.router)
     _serve_pages(app)
@@ -58,7 +59,7 @@ def make_app(folders: Sequence[Path], settings: Settings) -> FastAPI:
 
 
 def _serve_pages(app: FastAPI) -> None:
-    """The page's files, read once: no request names a file."""
+    """Serve the page's files, read once: a request cannot name other files."""
     for file in (files("lmm4rec.serving") / "page").iterdir():
         path = _PAGES.get(file.name, f"/page/{file.name}")
         endpoint = _static(file.read_bytes(), _KINDS[PurePath(file.name).suffix])

@@ -1,4 +1,4 @@
-"""Requests that wait together are answered together: one matrix product serves them all."""
+"""Batching of requests: those that wait at the same time are answered by one matrix product."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
-Key = TypeVar("Key", bound=Hashable)
+Options = TypeVar("Options", bound=Hashable)
 Answer = TypeVar("Answer")
 
 
-class Crowded(Exception):  # noqa: N818 - a state of the queue, not a fault
-    """More requests wait than the batcher takes."""
+class QueueFullError(Exception):
+    """The batcher's queue has no room for another request."""
 
 
-class Batcher(Generic[Key, Answer]):
-    """Collects questions under a key while the last batch is computed, and asks them in one call.
+class Batcher(Generic[Options, Answer]):
+    """A queue that collects the users with the same options while the last batch is computed, for one call.
 
-    `compute(questions, key)` runs in the executor, one batch at a time, and returns the answer of each question. A
-    lone question waits for nobody.
+    `compute(users, options)` runs in the executor, one batch at a time, and returns the answer of each user. A single
+    request is computed at once.
     """
 
     def __init__(
         self,
-        compute: Callable[[Sequence[str], Key], Mapping[str, Answer]],
+        compute: Callable[[Sequence[str], Options], Mapping[str, Answer]],
         executor: Executor,
         *,
         most: int = 32,
@@ -34,20 +34,20 @@ class Batcher(Generic[Key, Answer]):
     ) -> None:
         self._compute, self._executor = compute, executor
         self._most, self._max_waiting, self._on_batch = most, max_waiting, on_batch
-        self._waiting: OrderedDict[Key, list[tuple[str, asyncio.Future[Answer]]]] = OrderedDict()
+        self._waiting: OrderedDict[Options, list[tuple[str, asyncio.Future[Answer]]]] = OrderedDict()
         self._count = 0
         self._task: asyncio.Task[None] | None = None
 
-    async def ask(self, question: str, key: Key) -> Answer:
-        """The answer to one question.
+    async def ask(self, user: str, options: Options) -> Answer:
+        """The answer for one user.
 
         Raises:
-            Crowded: too many wait already.
+            QueueFullError: too many requests wait already.
         """
         if self._count >= self._max_waiting:
-            raise Crowded
+            raise QueueFullError
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, []).append((question, future))
+        self._waiting.setdefault(options, []).append((user, future))
         self._count += 1
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
@@ -56,32 +56,34 @@ class Batcher(Generic[Key, Answer]):
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
-            key, batch = self._take()
-            batch = [(question, future) for question, future in batch if not future.done()]  # given up meanwhile
+            options, batch = self._next_batch()
+            batch = [(user, future) for user, future in batch if not future.done()]  # the others were canceled
             if not batch:
                 continue
             self._on_batch(len(batch))
-            questions = list(dict.fromkeys(question for question, _ in batch))
-            done = loop.run_in_executor(self._executor, self._compute, questions, key)
+            users = list(dict.fromkeys(user for user, _ in batch))
+            done = loop.run_in_executor(self._executor, self._compute, users, options)
             await asyncio.wait([done])
-            _hand_out(batch, done)
+            _set_results(batch, done)
 
-    def _take(self) -> tuple[Key, list[tuple[str, asyncio.Future[Answer]]]]:
-        """The next questions of the key that has waited longest; what is left of it goes to the end of the line."""
-        key, waiting = self._waiting.popitem(last=False)
+    def _next_batch(self) -> tuple[Options, list[tuple[str, asyncio.Future[Answer]]]]:
+        """The next users of the options that have waited longest; those beyond the batch go to the end of the queue."""
+        options, waiting = self._waiting.popitem(last=False)
         batch, rest = waiting[: self._most], waiting[self._most :]
         if rest:
-            self._waiting[key] = rest
+            self._waiting[options] = rest
         self._count -= len(batch)
-        return key, batch
+        return options, batch
 
 
-def _hand_out(batch: Sequence[tuple[str, asyncio.Future[Answer]]], done: asyncio.Future[Mapping[str, Answer]]) -> None:
+def _set_results(
+    batch: Sequence[tuple[str, asyncio.Future[Answer]]], done: asyncio.Future[Mapping[str, Answer]]
+) -> None:
     error = done.exception()
-    for question, future in batch:
+    for user, future in batch:
         if future.done():
             continue
         if error is not None:
             future.set_exception(error)
         else:
-            future.set_result(done.result()[question])
+            future.set_result(done.result()[user])

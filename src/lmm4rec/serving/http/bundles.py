@@ -1,4 +1,4 @@
-"""All bundles in service, by name."""
+"""The bundles in service, by name."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from pathlib import Path
 from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.problems import Problem
-from lmm4rec.serving.http.served_bundle import Served
+from lmm4rec.serving.http.served_bundle import ServedBundle
 from lmm4rec.serving.http.settings import Settings
 
 
 class ServedBundles:
-    """All bundles in service, by name; the first one answers where a request names none."""
+    """The bundles in service, by name; the first one answers requests that name none."""
 
     def __init__(self, folders: Sequence[Path], settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._served: dict[str, Served] = {}
-        for name, folder in _named(folders).items():
-            self._served[name] = Served(name, folder, settings, metrics)
+        self._served: dict[str, ServedBundle] = {}
+        for name, folder in _with_names(folders).items():
+            self._served[name] = ServedBundle(name, folder, settings, metrics)
 
-    def __iter__(self) -> Iterator[Served]:
+    def __iter__(self) -> Iterator[ServedBundle]:
         return iter(self._served.values())
 
-    def get(self, name: str | None) -> Served:
-        """The bundle of a name, the first one for None."""
+    def get(self, name: str | None) -> ServedBundle:
+        """The bundle of a name; the first one for None.
+
+        Raises:
+            Problem: no bundle has the name.
+        """
         if name is None:
             return next(iter(self._served.values()))
         if name not in self._served:
@@ -35,10 +39,10 @@ class ServedBundles:
         return self._served[name]
 
     async def reload(self) -> list[str]:
-        """Load every bundle anew; returns their names.
+        """Load every bundle again; returns their names.
 
         Raises:
-            LMM4RecError: one cannot be loaded; it stays as it was, and so do those after it.
+            LMM4RecError: one cannot be loaded; it and those after it stay as they were.
         """
         for served in self._served.values():
             try:
@@ -55,8 +59,8 @@ class ServedBundles:
             served.close()
 
 
-def _named(folders: Sequence[Path]) -> dict[str, Path]:
-    """A name for each folder: its own, made distinct by what lies above it or by a number."""
+def _with_names(folders: Sequence[Path]) -> dict[str, Path]:
+    """A name for each folder: its own, made unique by that of the folder above it or by a number."""
     named: dict[str, Path] = {}
     for folder in folders:
         path = folder.resolve()

@@ -1,4 +1,4 @@
-"""What endpoints take from the app: the bundle that a request names, the right to write."""
+"""The dependencies of endpoints: the bundle that a request names, settings, write access."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fastapi import Depends, Query, Request
 
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.serving.http.bundles import ServedBundles
-from lmm4rec.serving.http.lookup import unknown
+from lmm4rec.serving.http.lookup import unknown_id
 from lmm4rec.serving.http.problems import Problem
-from lmm4rec.serving.http.served_bundle import Served
+from lmm4rec.serving.http.served_bundle import ServedBundle
 from lmm4rec.serving.http.settings import MAX_ID, Settings
 
 
 def all_bundles(request: Request) -> ServedBundles:
-    """All bundles in service."""
+    """The bundles in service."""
     bundles: ServedBundles = request.app.state.bundles
     return bundles
 
@@ -28,7 +28,7 @@ async def _bundle(
     bundle: Annotated[
         str | None, Query(max_length=MAX_ID, description="a bundle's name (default: the first)", examples=[None])
     ] = None,
-) -> Served:
+) -> ServedBundle:
     return all_bundles(request).get(bundle)
 
 
@@ -38,35 +38,38 @@ def settings_of(request: Request) -> Settings:
     return settings
 
 
-async def may_write(request: Request) -> None:
-    """Refuse who may not change the items."""
+async def require_write_access(request: Request) -> None:
+    """Refuse a request that may not add or delete items."""
     settings = settings_of(request)
     if settings.writing == "off":
         raise Problem(
-            HTTPStatus.FORBIDDEN, "writing is off: the service is open to others and has no token (serve --token-env)"
+            HTTPStatus.FORBIDDEN,
+            "writing is off: other machines reach this service and it has no token (serve --token-env)",
         )
     if settings.writing == "token":
-        await check_token(request)
+        await require_token(request)
 
 
-async def check_token(request: Request) -> None:
-    """Refuse who does not know the token; a service without one has nobody who does."""
+async def require_token(request: Request) -> None:
+    """Refuse a request without the service's token; every request where the service has none."""
     token = settings_of(request).token
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    same = hmac.compare_digest(given.strip().encode(), (token or "").encode())  # takes as long for any wrong token
+    same = hmac.compare_digest(
+        given.strip().encode(), (token or "").encode()
+    )  # takes the same time for any wrong token
     if not token or scheme.lower() != "bearer" or not same:
         detail = "this needs the header 'Authorization: Bearer TOKEN' with the service's token"
         raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"www-authenticate": "Bearer"})
 
 
-# these are coroutines though they wait for nothing: plain functions would each take a trip to another thread
-Bundled = Annotated[Served, Depends(_bundle)]
-Writer = Depends(may_write)
-Owner = Depends(check_token)
+# coroutines, though they await nothing: FastAPI would run plain functions in another thread
+BundleOfRequest = Annotated[ServedBundle, Depends(_bundle)]
+WriteAccess = Depends(require_write_access)
+Token = Depends(require_token)
 
 
-def check(ids: Vocabulary, given: Iterable[str]) -> None:
-    """Refuse unknown ids."""
+def require_known(ids: Vocabulary, given: Iterable[str]) -> None:
+    """Refuse a request with unknown ids."""
     for id_ in given:
         if id_ not in ids:
-            raise unknown(ids, id_)
+            raise unknown_id(ids, id_)

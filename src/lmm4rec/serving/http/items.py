@@ -1,4 +1,4 @@
-"""Items: what is like them, searching, adding, listing, deleting, thumbnails."""
+"""Endpoints of items: similar ones, audience, search, list, add, delete, thumbnails."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import Response
 
 from lmm4rec.data.images import ImageBytes
-from lmm4rec.serving.http.dependencies import Bundled, Writer, check, settings_of
-from lmm4rec.serving.http.problems import Place, Problem, responses
+from lmm4rec.serving.http.dependencies import BundleOfRequest, WriteAccess, require_known, settings_of
+from lmm4rec.serving.http.problems import InvalidValue, Problem, responses
 from lmm4rec.serving.http.responses import card, cards
 from lmm4rec.serving.http.schemas import (
     EXAMPLE_FIELDS,
     Audience,
+    AudienceMember,
     Cards,
-    Getter,
     Id,
     ItemDetail,
     ItemPage,
@@ -27,110 +27,116 @@ from lmm4rec.serving.http.schemas import (
     K,
     Limit,
     Offset,
-    Words,
+    TextFilter,
 )
-from lmm4rec.serving.http.served_bundle import Served
-from lmm4rec.serving.http.settings import MAX_FIELD, MAX_FIELD_NAME, MAX_FIELDS, MAX_ID, MAX_WORDS
+from lmm4rec.serving.http.served_bundle import ServedBundle
+from lmm4rec.serving.http.settings import MAX_FIELD, MAX_FIELD_NAME, MAX_FIELDS, MAX_ID, MAX_TEXT
 from lmm4rec.serving.http.uploads import Upload
 
 router = APIRouter(tags=["items"])
-_FIELDS_TEXT = 4 * MAX_FIELD * MAX_FIELDS  # characters of the JSON text of a new item's fields
-_KINDS = {b"\xff\xd8": "image/jpeg", b"RI": "image/webp", b"\x89P": "image/png"}
-_PICTURE = File(description="a JPEG, PNG, WebP or GIF picture")
-ForUser = Annotated[str | None, Query(max_length=MAX_ID, description="mix in what this user likes")]
+_MAX_FIELDS_JSON = 4 * MAX_FIELD * MAX_FIELDS  # characters of the JSON text of a new item's fields
+_MEDIA_TYPES = {b"\xff\xd8": "image/jpeg", b"RI": "image/webp", b"\x89P": "image/png"}
+_IMAGE = File(description="a JPEG, PNG, WebP or GIF image")
+ForUser = Annotated[str | None, Query(max_length=MAX_ID, description="re-rank by this user's scores")]
 
 
 @router.get("/similar/{item:path}", responses=responses(404, 409))
-async def similar(served: Bundled, item: ItemPath, k: K = 10) -> Cards:
-    """The items that are most like one."""
-    check(served.bundle.items, [item])
+async def similar(served: BundleOfRequest, item: ItemPath, k: K = 10) -> Cards:
+    """The items that are most similar to one."""
+    require_known(served.bundle.items, [item])
     found = await served.run(lambda: served.bundle.similar([item], k))
     return Cards(bundle=served.name, items=cards(served, found[item]))
 
 
 @router.get("/audience/{item:path}", responses=responses(404))
-async def audience(served: Bundled, item: ItemPath, k: Annotated[int, Query(ge=1, le=100)] = 10) -> Audience:
-    """The users who get an item among their first ones; of very many users some are drawn evenly."""
-    check(served.bundle.items, [item])
+async def audience(served: BundleOfRequest, item: ItemPath, k: Annotated[int, Query(ge=1, le=100)] = 10) -> Audience:
+    """The users who get an item among their first `k`; of very many users, an even sample is tried."""
+    require_known(served.bundle.items, [item])
     asked, ranks = await served.run(lambda: served.audience(item, k))
-    people = [Getter(id=user, rank=rank) for user, rank in ranks]
+    people = [AudienceMember(id=user, rank=rank) for user, rank in ranks]
     return Audience(bundle=served.name, k=k, asked=asked, people=people)
 
 
 @router.get("/search", responses=responses(404, 409))
 async def search(
-    served: Bundled,
-    text: Annotated[str, Query(min_length=1, max_length=MAX_WORDS, description="words", examples=["a red lamp"])],
+    served: BundleOfRequest,
+    text: Annotated[
+        str, Query(min_length=1, max_length=MAX_TEXT, description="what to look for", examples=["a red lamp"])
+    ],
     k: K = 10,
     for_user: ForUser = None,
 ) -> Cards:
-    """The items that words describe."""
+    """The items that are most relevant to a text."""
     return await _search(served, text, None, k, for_user)
 
 
 @router.post("/search", responses=responses(404, 409))
-async def search_by_picture(
+async def search_by_image(
     request: Request,
-    served: Bundled,
-    image: Annotated[UploadFile, _PICTURE],
-    text: Annotated[str | None, Form(max_length=MAX_WORDS, description="words beside it")] = None,
+    served: BundleOfRequest,
+    image: Annotated[UploadFile, _IMAGE],
+    text: Annotated[str | None, Form(max_length=MAX_TEXT, description="a text beside the image")] = None,
     k: K = 10,
     for_user: ForUser = None,
 ) -> Cards:
-    """The items that look like an uploaded picture; with words, those that fit both."""
-    return await _search(served, text or None, await _picture(request, served, image), k, for_user)
+    """The items that are most relevant to an uploaded image; with a text, to both."""
+    return await _search(served, text or None, await _uploaded(request, served, image), k, for_user)
 
 
-async def _search(served: Served, text: str | None, image: ImageBytes | None, k: int, for_user: str | None) -> Cards:
+async def _search(
+    served: ServedBundle, text: str | None, image: ImageBytes | None, k: int, for_user: str | None
+) -> Cards:
     if for_user is not None:
-        check(served.bundle.users, [for_user])
+        require_known(served.bundle.users, [for_user])
     found = await served.run(lambda: served.bundle.search(text, image, k, for_user))
     return Cards(bundle=served.name, items=cards(served, found))
 
 
-async def _picture(request: Request, served: Served, file: UploadFile) -> ImageBytes:
+async def _uploaded(request: Request, served: ServedBundle, file: UploadFile) -> ImageBytes:
     upload = Upload(await file.read(), settings_of(request).max_pixels)
     return await served.run(upload.normalized)
 
 
 @router.get("/items", responses=responses(404))
 async def items(
-    served: Bundled,
-    q: Words = "",
+    served: BundleOfRequest,
+    q: TextFilter = "",
     offset: Offset = 0,
     limit: Limit = 50,
-    added: Annotated[bool, Query(description="only what was added after the training")] = False,
+    added: Annotated[bool, Query(description="only items added after the training")] = False,
 ) -> ItemPage:
-    """The items, the added ones last."""
+    """The items of the catalog, then the added ones."""
     found = await served.run(lambda: served.find_items(q, added))
     page = [card(served, item, served.bundle.title(item)) for item in found[offset : offset + limit]]
     return ItemPage(bundle=served.name, total=len(found), offset=offset, items=page)
 
 
-@router.post("/items", status_code=HTTPStatus.CREATED, dependencies=[Writer], responses=responses(401, 404, 409))
+@router.post("/items", status_code=HTTPStatus.CREATED, dependencies=[WriteAccess], responses=responses(401, 404, 409))
 async def add_item(
     request: Request,
-    served: Bundled,
+    served: BundleOfRequest,
     fields: Annotated[
         str,
-        Form(max_length=_FIELDS_TEXT, description="the texts: a JSON object", examples=[json.dumps(EXAMPLE_FIELDS)]),
+        Form(
+            max_length=_MAX_FIELDS_JSON, description="the texts: a JSON object", examples=[json.dumps(EXAMPLE_FIELDS)]
+        ),
     ] = "{}",
-    id: Annotated[Id | None, Form(description="its id (default: one is made up)", examples=["mug-7"])] = None,  # noqa: A002
-    image: Annotated[UploadFile | None, _PICTURE] = None,
+    id: Annotated[Id | None, Form(description="its id (default: a random one)", examples=["mug-7"])] = None,  # noqa: A002
+    image: Annotated[UploadFile | None, _IMAGE] = None,
 ) -> ItemDetail:
-    """Add an item: it is on disk, searchable and recommended when the answer comes."""
+    """Add an item: on response, it is on disk, and in recommendations and searches."""
     texts = _texts(fields)
     chosen = _id(id) if id is not None else f"new-{secrets.token_hex(4)}"
-    picture = None if image is None else await _picture(request, served, image)
-    if picture is None and not any(texts.values()):
-        raise _wrong("body", "give words (fields) or a picture (image): nothing else tells what the item is like")
-    await served.add(chosen, texts, picture)
+    upload = None if image is None else await _uploaded(request, served, image)
+    if upload is None and not any(texts.values()):
+        raise _invalid("body", "give a text (fields) or an image (image): its vector is computed from them")
+    await served.add(chosen, texts, upload)
     return _detail(served, chosen)
 
 
 def _id(id_: str) -> str:
     if id_ != id_.strip() or not id_.isprintable() or id_ in (".", ".."):
-        raise _wrong("body.id", "an id has printable characters, no space at its ends, and is not '.' or '..'")
+        raise _invalid("body.id", "an id has printable characters only, no space at its ends, and is not '.' or '..'")
     return id_
 
 
@@ -139,41 +145,44 @@ def _texts(text: str) -> dict[str, str]:
     try:
         given = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise _wrong("body.fields", f"is no JSON object: {error}") from None
+        raise _invalid("body.fields", f"is not a JSON object: {error}") from None
     if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
-        raise _wrong("body.fields", f"must be a JSON object of texts, such as {json.dumps(EXAMPLE_FIELDS)}")
-    long = [name for name, value in given.items() if len(name) > MAX_FIELD_NAME or len(value) > MAX_FIELD]
-    if len(given) > MAX_FIELDS or long:
+        raise _invalid("body.fields", f"must be a JSON object of texts, such as {json.dumps(EXAMPLE_FIELDS)}")
+    too_long = [name for name, value in given.items() if len(name) > MAX_FIELD_NAME or len(value) > MAX_FIELD]
+    if len(given) > MAX_FIELDS or too_long:
         limits = f"{MAX_FIELDS} fields, {MAX_FIELD_NAME} characters a name, {MAX_FIELD:,} a text"
-        raise _wrong("body.fields", f"has more than is taken ({limits})")
+        raise _invalid("body.fields", f"is larger than allowed ({limits})")
     try:
         json.dumps(given, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise _wrong("body.fields", "holds half of a surrogate pair, which is no text") from None
+        raise _invalid("body.fields", "contains half of a surrogate pair, which is not valid text") from None
     return given
 
 
-def _wrong(where: str, message: str) -> Problem:
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}: {message}", [Place(where=where, message=message)])
+def _invalid(where: str, message: str) -> Problem:
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}: {message}", [InvalidValue(where=where, message=message)])
 
 
 @router.get("/items/{item:path}", responses=responses(404))
-async def item_detail(served: Bundled, item: ItemPath) -> ItemDetail:
-    """One item with its words."""
-    check(served.bundle.items, [item])
+async def item_detail(served: BundleOfRequest, item: ItemPath) -> ItemDetail:
+    """One item with its texts."""
+    require_known(served.bundle.items, [item])
     return _detail(served, item)
 
 
-def _detail(served: Served, item: str) -> ItemDetail:
+def _detail(served: ServedBundle, item: str) -> ItemDetail:
     fields = {name: text for name, text in served.bundle.fields(item).items() if text}
     return ItemDetail(**card(served, item, served.bundle.title(item)).model_dump(), fields=fields)
 
 
 @router.delete(
-    "/items/{item:path}", status_code=HTTPStatus.NO_CONTENT, dependencies=[Writer], responses=responses(401, 404, 409)
+    "/items/{item:path}",
+    status_code=HTTPStatus.NO_CONTENT,
+    dependencies=[WriteAccess],
+    responses=responses(401, 404, 409),
 )
-async def delete_item(served: Bundled, item: ItemPath) -> None:
-    """Delete an item that was added."""
+async def delete_item(served: BundleOfRequest, item: ItemPath) -> None:
+    """Delete an added item; those of the catalog cannot be deleted."""
     await served.remove(item)
 
 
@@ -182,14 +191,14 @@ async def delete_item(served: Bundled, item: ItemPath) -> None:
     response_class=Response,
     responses=responses(404) | {200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-async def thumbnail(request: Request, served: Bundled, item: ItemPath) -> Response:
-    """An item's small picture."""
-    check(served.bundle.items, [item])
+async def thumbnail(request: Request, served: BundleOfRequest, item: ItemPath) -> Response:
+    """An item's thumbnail."""
+    require_known(served.bundle.items, [item])
     content = served.bundle.thumbnail(item)
     if content is None:
-        raise Problem(HTTPStatus.NOT_FOUND, f"item '{item[:100]}' has no picture")
+        raise Problem(HTTPStatus.NOT_FOUND, f"item '{item[:100]}' has no image")
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {"etag": tag, "cache-control": "private, max-age=60"}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return Response(content, media_type=_KINDS.get(content[:2], "application/octet-stream"), headers=headers)
+    return Response(content, media_type=_MEDIA_TYPES.get(content[:2], "application/octet-stream"), headers=headers)

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus; each app has a registry of its own."""
+"""Metrics of the service for Prometheus; each app has its own registry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """Counters of one app."""
+    """The metrics of one app."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -18,16 +18,16 @@ class Metrics:
             "lmm4rec_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
         )
         self.seconds = Histogram(
-            "lmm4rec_request_seconds", "Time from request to answer.", ("route",), buckets=_SECONDS,
+            "lmm4rec_request_seconds", "Time from request to response.", ("route",), buckets=_SECONDS,
             registry=self.registry,
         )  # fmt: skip
         self.batches = Histogram(
             "lmm4rec_batch_users", "Users whose recommendations are computed together.", buckets=_SIZES,
             registry=self.registry,
         )  # fmt: skip
-        self.items = Gauge("lmm4rec_items", "Items that a bundle knows.", ("bundle", "kind"), registry=self.registry)
-        self.reloads = Counter("lmm4rec_reloads", "Bundles loaded anew.", ("outcome",), registry=self.registry)
+        self.items = Gauge("lmm4rec_items", "Items of a bundle.", ("bundle", "kind"), registry=self.registry)
+        self.reloads = Counter("lmm4rec_reloads", "Bundles reloaded.", ("outcome",), registry=self.registry)
 
     def page(self) -> bytes:
-        """The text that Prometheus reads."""
+        """The metrics as the text that Prometheus reads."""
         return generate_latest(self.registry)

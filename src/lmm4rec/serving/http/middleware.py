@@ -1,4 +1,4 @@
-"""What stands before every endpoint: known hosts, small bodies, an end to waiting, safe headers, counting."""
+"""Middleware before every endpoint: host names, size of bodies, time limit, security headers, metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lmm4rec.serving.http.settings import Settings
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS = {
-    # scripts, styles and pictures from here alone; no inline code, no frames, no forms that leave
+    # scripts, styles and images from here alone; no inline code, no frames, no forms to other sites
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -40,35 +40,35 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(send)
+        response = _Response(send)
         start = time.perf_counter()
         try:
             refusal = self._refusal(scope)
             if refusal:
-                await problem_response(*refusal)(scope, receive, exchange.send)
+                await problem_response(*refusal)(scope, receive, response.send)
             else:
-                await self._answer(scope, self._bounded(receive), exchange)
+                await self._answer(scope, self._bounded(receive), response)
         finally:
-            self._count(scope, exchange.status, time.perf_counter() - start)
+            self._count(scope, response.status, time.perf_counter() - start)
 
-    async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, response: _Response) -> None:
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                await self._app(scope, receive, exchange.send)
+                await self._app(scope, receive, response.send)
         except TimeoutError:
-            if exchange.status:
-                raise  # half an answer is out: the connection is closed
-            detail = f"no answer within {self._settings.timeout_s:g} s; try again, with less at a time"
-            response = problem_response(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": "5"})
-            await response(scope, receive, exchange.send)
+            if response.status:
+                raise  # half of the response is sent: the connection is closed
+            detail = f"no answer within {self._settings.timeout_s:g} s; try again with a smaller request"
+            problem = problem_response(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": "5"})
+            await problem(scope, receive, response.send)
 
     def _refusal(self, scope: Scope) -> tuple[HTTPStatus, str] | None:
         headers = Headers(scope=scope)
         known, host = self._settings.known_hosts, headers.get("host", "")
-        if known and _name(host) not in known:
+        if known and _without_port(host) not in known:
             return HTTPStatus.MISDIRECTED_REQUEST, f"this service does not answer to the host name '{host[:100]}'"
-        if scope["method"] not in _READING and _from_elsewhere(headers, host):
-            return HTTPStatus.FORBIDDEN, "pages of another origin may not write here"
+        if scope["method"] not in _READING and _from_other_origin(headers, host):
+            return HTTPStatus.FORBIDDEN, "pages of another origin may not change anything here"
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._settings.max_body:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large
@@ -76,10 +76,10 @@ class Guard:
 
     @property
     def _too_large(self) -> str:
-        return f"the body may have up to {self._settings.max_body_mb:g} MB; send a smaller picture"
+        return f"the body may have up to {self._settings.max_body_mb:g} MB; send a smaller image"
 
     def _bounded(self, receive: Receive) -> Receive:
-        """The body's parts, until they are too many: a chunked request tells no length beforehand."""
+        """The body's parts, up to the limit: a chunked request does not state its length."""
         read = 0
 
         async def bounded() -> Message:
@@ -99,8 +99,8 @@ class Guard:
         self._metrics.seconds.labels(route).observe(seconds)
 
 
-class _Exchange:
-    """The way out: adds the headers and remembers the status (0 until the answer has begun)."""
+class _Response:
+    """The response being sent: adds the headers and keeps the status (0 until it has begun)."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -117,14 +117,14 @@ class _Exchange:
         await self._send(message)
 
 
-def _name(host: str) -> str:
+def _without_port(host: str) -> str:
     """The host name without its port."""
     name, _, port = host.lower().rpartition(":")
     return name if name and port.isdecimal() else host.lower()
 
 
-def _from_elsewhere(headers: Headers, host: str) -> bool:
-    """Whether a browser says that the request comes from a page of another origin (programs say nothing)."""
+def _from_other_origin(headers: Headers, host: str) -> bool:
+    """Whether a browser states that the request comes from a page of another origin (programs state nothing)."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return True
     origin = headers.get("origin")

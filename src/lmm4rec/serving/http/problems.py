@@ -1,4 +1,4 @@
-"""Errors as the service tells them: one JSON shape (RFC 9457) for all."""
+"""Error responses: one JSON shape (RFC 9457) for all."""
 
 from __future__ import annotations
 
@@ -20,42 +20,46 @@ logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 
-class Place(BaseModel):
+class InvalidValue(BaseModel):
     """One wrong value of a request."""
 
-    where: str = Field(description="the value's place", examples=["query.k"])
+    where: str = Field(description="where the value is", examples=["query.k"])
     message: str = Field(examples=["Input should be less than or equal to 500"])
 
 
 class ProblemBody(BaseModel):
-    """What every error looks like."""
+    """The body of every error response."""
 
     status: int = Field(examples=[404])
     title: str = Field(examples=["Not Found"])
     detail: str = Field(description="what was given, what was expected, what to do", examples=["unknown user 'u9'"])
-    errors: list[Place] = Field(default=[], description="each wrong value, where there are several")
+    errors: list[InvalidValue] = Field(default=[], description="the wrong values, where there are several")
 
 
 class Problem(HTTPException):
-    """A request that cannot be answered as asked."""
+    """The error of a request that cannot be answered."""
 
     def __init__(
-        self, status: HTTPStatus, detail: str, places: Sequence[Place] = (), headers: Mapping[str, str] | None = None
+        self,
+        status: HTTPStatus,
+        detail: str,
+        values: Sequence[InvalidValue] = (),
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(int(status), detail, headers=headers)
-        self.places = list(places)
+        self.values = list(values)
 
 
 def problem_response(
-    status: int, detail: str, places: Sequence[Place] = (), headers: Mapping[str, str] | None = None
+    status: int, detail: str, values: Sequence[InvalidValue] = (), headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The response of an error."""
-    body = ProblemBody(status=status, title=HTTPStatus(status).phrase, detail=detail, errors=list(places))
+    """The response to a request that failed."""
+    body = ProblemBody(status=status, title=HTTPStatus(status).phrase, detail=detail, errors=list(values))
     return JSONResponse(body.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors of an endpoint, for its documentation."""
+    """The error responses of an endpoint, for its documentation."""
     schema = {"schema": {"$ref": "#/components/schemas/ProblemBody"}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}}
@@ -63,42 +67,43 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of the app a problem; what nobody foresaw is logged and told without its inner life."""
-    document = app.openapi
+def install_handlers(app: FastAPI) -> None:
+    """Make every error of the app a problem; unexpected ones are logged, and answered without details."""
+    openapi = app.openapi
 
-    def documented() -> dict[str, Any]:
-        whole = document()
+    def openapi_with_problems() -> dict[str, Any]:
+        document = openapi()
         _, schemas = models_json_schema([(ProblemBody, "serialization")], ref_template="#/components/schemas/{model}")
-        whole.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
-        return whole
+        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
+        return document
 
-    app.openapi = documented  # type: ignore[method-assign]
+    app.openapi = openapi_with_problems  # type: ignore[method-assign]
 
     @app.exception_handler(HTTPException)
-    async def told(request: Request, error: HTTPException) -> JSONResponse:
-        places = error.places if isinstance(error, Problem) else ()
-        return problem_response(error.status_code, str(error.detail), places, error.headers)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        values = error.values if isinstance(error, Problem) else ()
+        return problem_response(error.status_code, str(error.detail), values, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        places = [
-            Place(where=".".join(str(part) for part in one["loc"]), message=str(one["msg"])) for one in error.errors()
+    async def invalid_values(request: Request, error: RequestValidationError) -> JSONResponse:
+        values = [
+            InvalidValue(where=".".join(str(part) for part in one["loc"]), message=str(one["msg"]))
+            for one in error.errors()
         ]
-        detail = "; ".join(f"{place.where}: {place.message}" for place in places[:5])
-        return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, detail, places)
+        detail = "; ".join(f"{value.where}: {value.message}" for value in values[:5])
+        return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, detail, values)
 
     @app.exception_handler(DataError)
-    async def senseless(request: Request, error: DataError) -> JSONResponse:
+    async def data_error(request: Request, error: DataError) -> JSONResponse:
         return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
 
     @app.exception_handler(LMM4RecError)
-    async def impossible(request: Request, error: LMM4RecError) -> JSONResponse:
+    async def bundle_error(request: Request, error: LMM4RecError) -> JSONResponse:
         return problem_response(HTTPStatus.CONFLICT, str(error))
 
     @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+    async def unexpected_error(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return problem_response(
-            HTTPStatus.INTERNAL_SERVER_ERROR, "the service failed; its log says where, please report it"
+            HTTPStatus.INTERNAL_SERVER_ERROR, "the service failed; its log says where; please report it"
         )

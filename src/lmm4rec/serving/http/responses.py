@@ -1,28 +1,28 @@
-"""From what a bundle says to what the service sends."""
+"""Conversion of a bundle's answers to those of the service."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from lmm4rec.serving.answers import Explanation, Recommendation
-from lmm4rec.serving.http.schemas import Card, Near, Reason
-from lmm4rec.serving.http.served_bundle import Served
+from lmm4rec.serving.http.schemas import Card, NearestItem, Reason
+from lmm4rec.serving.http.served_bundle import ServedBundle
 
 
-def card(served: Served, item: str, title: str, score: float | None = None) -> Card:
-    """One item as a card."""
-    return Card(id=item, title=title, score=score, picture=served.picture(item), added=item in served.added)
+def card(served: ServedBundle, item: str, title: str, score: float | None = None) -> Card:
+    """The card of an item."""
+    return Card(id=item, title=title, score=score, picture=served.image_path(item), added=item in served.added)
 
 
-def cards(served: Served, found: Iterable[Recommendation]) -> list[Card]:
-    """Items and their scores as cards."""
+def cards(served: ServedBundle, found: Iterable[Recommendation]) -> list[Card]:
+    """The cards of items, with their scores."""
     return [card(served, one.item, one.title, one.score) for one in found]
 
 
-def reason(served: Served, explanation: Explanation, nearest: int = 3) -> Reason:
-    """Why an item is recommended."""
+def reason(served: ServedBundle, explanation: Explanation, nearest: int = 3) -> Reason:
+    """The reason of a recommendation."""
     near = [
-        Near(id=one.item, title=one.title, similarity=one.score, picture=served.picture(one.item))
+        NearestItem(id=one.item, title=one.title, similarity=one.score, picture=served.image_path(one.item))
         for one in explanation.nearest[:nearest]
     ]
     return Reason(score=explanation.score, shares=dict(explanation.shares), nearest=near)

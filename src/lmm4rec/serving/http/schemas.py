@@ -1,4 +1,4 @@
-"""What goes in and out, as the OpenAPI document describes it."""
+"""The requests and responses of the service, as the OpenAPI document describes them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Annotated, Any
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from lmm4rec.serving.http.settings import MAX_HISTORY, MAX_ID, MAX_K, MAX_PAGE, MAX_WORDS, Writing
+from lmm4rec.serving.http.settings import MAX_HISTORY, MAX_ID, MAX_K, MAX_PAGE, MAX_TEXT, Writing
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 ItemPath = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="an item's id", examples=["T0001"])]
 UserPath = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="a user's id", examples=["u001"])]
 K = Annotated[int, Query(ge=1, le=MAX_K, description="how many items")]
-Offset = Annotated[int, Query(ge=0, le=2**53, description="how many to pass over")]
+Offset = Annotated[int, Query(ge=0, le=2**53, description="how many to skip")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="how many to list")]
-Words = Annotated[str, Query(max_length=MAX_WORDS, description="part of an id or a title")]
+TextFilter = Annotated[str, Query(max_length=MAX_TEXT, description="part of an id or a title")]
 Only = Annotated[list[Id], Query(max_length=MAX_HISTORY, description="choose among these items alone")]
 
 
@@ -23,12 +23,12 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Near(BaseModel):
-    """An item of the user's history that is near to a recommended one."""
+class NearestItem(BaseModel):
+    """An item of the user's history that is similar to a recommended one."""
 
     id: str
     title: str
-    similarity: float = Field(description="cosine, 1 is the same", examples=[0.83])
+    similarity: float = Field(description="cosine similarity, at most 1", examples=[0.83])
     picture: str | None = None
 
 
@@ -37,10 +37,10 @@ class Reason(BaseModel):
 
     score: float
     shares: dict[str, float] = Field(
-        description="what each part of the model adds to the score; of an added item each modality, and 'new' the rest",
+        description="the summand of each part of the model; of an added item: each modality, and 'new' for the rest",
         examples=[{"id": 0.9, "image": 0.7, "text": -0.1}],
     )
-    nearest: list[Near] = Field(description="the liked items that are nearest to it, nearest first")
+    nearest: list[NearestItem] = Field(description="the user's items that are most similar to it, best first")
 
 
 class Card(BaseModel):
@@ -51,7 +51,7 @@ class Card(BaseModel):
     score: float | None = Field(default=None, description="what the list is sorted by", examples=[3.21])
     picture: str | None = Field(
         default=None,
-        description="where its thumbnail is; null where it has none",
+        description="the path of its thumbnail; null where it has none",
         examples=["/thumbnails/T0001?bundle=vbpr-clip"],
     )
     added: bool = Field(default=False, description="whether it was added after the training")
@@ -66,7 +66,7 @@ class Cards(BaseModel):
 
 
 class ItemDetail(Card):
-    """One item with its words."""
+    """One item with its texts."""
 
     fields: dict[str, str] = Field(examples=[{"title": "Striped linen cushion", "description": "Soft."}])
 
@@ -80,7 +80,7 @@ class ItemPage(BaseModel):
     items: list[Card]
 
 
-class Person(BaseModel):
+class UserSummary(BaseModel):
     """A user."""
 
     id: str = Field(examples=["u001"])
@@ -93,35 +93,35 @@ class UserPage(BaseModel):
     bundle: str
     total: int
     offset: int
-    users: list[Person]
+    users: list[UserSummary]
 
 
-class Getter(BaseModel):
-    """A user who gets an item."""
+class AudienceMember(BaseModel):
+    """A user who gets an item recommended."""
 
     id: str = Field(examples=["u001"])
     rank: int = Field(description="the item's place in the user's list", examples=[2])
 
 
 class Audience(BaseModel):
-    """Who gets an item recommended."""
+    """The users who get an item recommended."""
 
     bundle: str
-    k: int = Field(description="how long the lists are in which it was looked for")
-    asked: int = Field(description="in how many users' lists it was looked for: all, or some drawn evenly")
-    people: list[Getter] = Field(description="those who get it, who gets it first before the others")
+    k: int = Field(description="the length of the lists")
+    asked: int = Field(description="the number of users whose lists were computed: all, or an even sample of them")
+    people: list[AudienceMember] = Field(description="the users who get it, by the item's place in their list")
 
 
-class Newcomer(_Body):
-    """A person whom the model has never seen, told by what they like."""
+class UnknownUser(_Body):
+    """A user whom the model was not trained on, with the items of their history."""
 
     history: Annotated[list[Id], Field(min_length=1, max_length=MAX_HISTORY, examples=[["T0001", "T0002"]])]
     k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
     only: Annotated[list[Id], Field(max_length=MAX_HISTORY)] | None = None
 
 
-class Can(BaseModel):
-    """What a bundle is able to do."""
+class Capabilities(BaseModel):
+    """The requests that a bundle can answer."""
 
     search_words: bool
     search_picture: bool
@@ -140,27 +140,27 @@ class BundleInfo(BaseModel):
     users: int
     items: int
     added: int = Field(description="items added after the training")
-    not_restored: list[str] = Field(description="added items on disk that this bundle could not take", default=[])
+    not_restored: list[str] = Field(description="added items on disk that this bundle refused", default=[])
     fields: list[str] = Field(description="the text fields that its items have", examples=[["title", "description"]])
-    can: Can
+    can: Capabilities
     test: dict[str, float] = Field(description="measured on the test part", examples=[{"recall@20": 0.21}])
 
 
 class Bundles(BaseModel):
-    """All bundles that are served; the first one answers where a request names none."""
+    """The bundles that are served; the first one answers requests that name none."""
 
     bundles: list[BundleInfo]
-    writing: Writing = Field(description="who may add items: everybody, who has the token, nobody")
+    writing: Writing = Field(description="who may add and delete items: everybody, those with the token, or nobody")
 
 
-class State(BaseModel):
-    """Whether the service lives or is ready."""
+class ServiceStatus(BaseModel):
+    """Whether the service answers, and is ready for requests."""
 
     status: str = Field(examples=["ok"])
 
 
 class Reloaded(BaseModel):
-    """The bundles that were loaded anew."""
+    """The bundles that were reloaded."""
 
     reloaded: list[str]
 

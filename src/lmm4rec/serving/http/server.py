@@ -1,4 +1,4 @@
-"""The process that serves: uvicorn, with a graceful stop and loading anew on a signal."""
+"""The server process: uvicorn, with a graceful stop, and a reload on SIGHUP."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lmm4rec.serving.http.bundles import ServedBundles
 from lmm4rec.serving.http.settings import Settings
 
 logger = logging.getLogger(__name__)
-_STOP_S = 15  # how long requests may take to end once the service stops
-_CONNECTIONS = 1024  # more are turned away
+_STOP_S = 15  # for requests in progress when the service stops
+_CONNECTIONS = 1024  # more are refused
 
 
 class _Server(uvicorn.Server):
-    """Tells the app that it stops, so that /ready says so to whoever sends requests here."""
+    """uvicorn's server, which tells the app that it is stopping, so that /ready tells load balancers."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
@@ -40,16 +40,16 @@ class _Server(uvicorn.Server):
 
 
 def serve(folders: Sequence[Path], settings: Settings, *, started: Callable[[str], None] = lambda url: None) -> None:
-    """Serve the bundles of these run folders until a signal ends it.
+    """Serve the bundles of these run folders until a signal stops it.
 
-    SIGTERM and SIGINT stop it once the requests that are being answered have their answers; SIGHUP loads the bundles
-    anew. `started` is called with the address just before requests are taken.
+    SIGTERM and SIGINT stop it once the requests in progress are answered; SIGHUP reloads the bundles. `started` is
+    called with the address just before requests are accepted.
 
     Raises:
-        ConfigError: the address or the port cannot be had.
+        ConfigError: the address or the port cannot be used.
         CheckpointError: a folder has no bundle, or its added items cannot be read.
     """
-    _warn(settings)
+    _warn_if_public(settings)
     with _listen(settings.host, settings.port) as listening:
         app = make_app(folders, settings)
         config = uvicorn.Config(
@@ -57,13 +57,13 @@ def serve(folders: Sequence[Path], settings: Settings, *, started: Callable[[str
             timeout_keep_alive=20, timeout_graceful_shutdown=_STOP_S, lifespan="on",
         )  # fmt: skip
         gc.collect()
-        gc.freeze()  # a full collection over the bundles' ids would keep requests waiting for a tenth of a second
+        gc.freeze()  # a full collection over the bundles' ids would delay requests by a tenth of a second
         started(f"http://{'localhost' if settings.is_local else settings.host}:{listening.getsockname()[1]}/")
         _Server(config, app).run([listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """The socket; taken before the bundles are loaded, so that a taken port is told at once."""
+    """The socket; opened before the bundles are loaded, so that a port in use is reported at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
@@ -71,18 +71,20 @@ def _listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"cannot listen on {host}, port {port} ({error}); choose another --host or --port") from None
 
 
-def _warn(settings: Settings) -> None:
+def _warn_if_public(settings: Settings) -> None:
     if settings.is_local:
         return
-    logger.warning("WARNING: on %s others can reach this service. Put a proxy with TLS before it.", settings.host)
+    logger.warning(
+        "WARNING: on %s other machines can reach this service. Put a proxy with TLS before it.", settings.host
+    )
     if settings.writing == "off":
         logger.warning("Without a token (--token-env NAME) nobody can add or delete items.")
     if not settings.known_hosts:
-        logger.warning("It answers to any host name; --allow-host NAME makes it answer to that one alone.")
+        logger.warning("It accepts any host name; --allow-host NAME restricts it to that one.")
 
 
 def _reload_on_signal(app: FastAPI) -> None:
-    """Let SIGHUP load the bundles anew; called in the event loop."""
+    """Reload the bundles on SIGHUP; called in the event loop."""
     running: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
@@ -98,6 +100,6 @@ async def _reload(bundles: ServedBundles) -> None:
     try:
         names = await bundles.reload()
     except LMM4RecError as error:
-        logger.error("not loaded anew, the old one stays: %s", error)
+        logger.error("the reload failed, the old bundle stays: %s", error)
     else:
-        logger.info("loaded anew: %s", ", ".join(names))
+        logger.info("reloaded: %s", ", ".join(names))

@@ -1,4 +1,4 @@
-"""The service itself: its bundles, whether it lives, what it counts, loading anew."""
+"""Endpoints of the service itself: bundles, health, metrics, reload."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from lmm4rec.serving.http.dependencies import Owner, all_bundles, settings_of
+from lmm4rec.serving.http.dependencies import Token, all_bundles, settings_of
 from lmm4rec.serving.http.problems import Problem, responses
-from lmm4rec.serving.http.schemas import BundleInfo, Bundles, Can, Reloaded, State
-from lmm4rec.serving.http.served_bundle import Served
+from lmm4rec.serving.http.schemas import BundleInfo, Bundles, Capabilities, Reloaded, ServiceStatus
+from lmm4rec.serving.http.served_bundle import ServedBundle
 
 router = APIRouter(tags=["service"])
 
 
 @router.get("/bundles", responses=responses())
 async def bundles(request: Request) -> Bundles:
-    """The bundles that are served and what they can do."""
+    """The bundles that are served, and their capabilities."""
     infos = [_info(served) for served in all_bundles(request)]
     return Bundles(bundles=infos, writing=settings_of(request).writing)
 
 
-def _info(served: Served) -> BundleInfo:
+def _info(served: ServedBundle) -> BundleInfo:
     facts, bundle = served.bundle.facts, served.bundle
     data = facts.get("data", {})
     return BundleInfo(
@@ -36,23 +36,23 @@ def _info(served: Served) -> BundleInfo:
         added=len(served.added),
         not_restored=list(served.not_restored),
         fields=served.field_names,
-        can=Can(**served.abilities),
+        can=Capabilities(**served.capabilities),
         test={name: value for name, value in facts.get("test", {}).items() if isinstance(value, int | float)},
     )
 
 
 @router.get("/health", responses=responses())
-async def health() -> State:
+async def health() -> ServiceStatus:
     """Whether the process answers."""
-    return State(status="ok")
+    return ServiceStatus(status="ok")
 
 
 @router.get("/ready", responses=responses())
-async def ready(request: Request) -> State:
-    """Whether requests are taken: not while the service stops."""
+async def ready(request: Request) -> ServiceStatus:
+    """Whether the service accepts requests: not while it stops."""
     if request.app.state.stopping:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the service stops", headers={"retry-after": "10"})
-    return State(status="ready")
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the service is stopping", headers={"retry-after": "10"})
+    return ServiceStatus(status="ready")
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=responses())
@@ -61,7 +61,7 @@ async def metrics(request: Request) -> Response:
     return Response(request.app.state.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@router.post("/reload", dependencies=[Owner], responses=responses(401, 409))
+@router.post("/reload", dependencies=[Token], responses=responses(401, 409))
 async def reload(request: Request) -> Reloaded:
-    """Load every bundle anew from its folder; requests go on meanwhile."""
+    """Load every bundle again from its folder; requests are answered meanwhile."""
     return Reloaded(reloaded=await all_bundles(request).reload())

@@ -1,4 +1,4 @@
-"""What the service permits: sizes, times, who may write."""
+"""The settings and limits of the service: address, sizes, times, write access."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Literal, TypeAlias
 
 MAX_K = 500  # items in one answer
 MAX_ID = 512  # characters of an id in a request
-MAX_WORDS = 2_000  # characters of a search
+MAX_TEXT = 2_000  # characters of a search
 MAX_FIELDS, MAX_FIELD_NAME, MAX_FIELD = 32, 64, 10_000  # fields of a new item and their characters
-MAX_HISTORY = 1_000  # items of a person who is not in the bundle, or of a filter
+MAX_HISTORY = 1_000  # items of an unknown user's history, or of a filter
 MAX_PAGE = 500  # rows of a listing
 
 IndexKind: TypeAlias = Literal["exact", "hnsw", "ivf"]
 Writing: TypeAlias = Literal["open", "token", "off"]
-"""Who may add and delete items: everybody who reaches the service, who knows the token, or nobody."""
+"""Who may add and delete items: everybody who reaches the service, those with the token, or nobody."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the service listens and what it permits; the defaults suit one's own machine."""
+    """The address and the limits of a service; the defaults suit one's own machine."""
 
     host: str = "127.0.0.1"
     port: int = 8000
-    token: str | None = None  # writing needs it where it is set
+    token: str | None = None  # if set, adding and deleting items needs it
     max_body_mb: float = 16.0
-    max_pixels: int = 25_000_000  # of an uploaded picture
-    timeout_s: float = 30.0  # of a request, its upload included
-    max_waiting: int = 512  # recommendations that wait at a time; more are turned away
+    max_pixels: int = 25_000_000  # of an uploaded image
+    timeout_s: float = 30.0  # of a request, with its upload
+    max_waiting: int = 512  # requests for recommendations in the queue; more are refused
     index: IndexKind = "exact"  # how the best items are found, as in `Bundle.from_pretrained`
-    hosts: tuple[str, ...] = ()  # names in the Host header that are taken beside the address itself; "*": any
+    hosts: tuple[str, ...] = ()  # accepted Host headers beside the address itself; "*": any
 
     @property
     def is_local(self) -> bool:
@@ -44,7 +44,7 @@ class Settings:
 
     @property
     def writing(self) -> Writing:
-        """A service that others reach takes no items from them without a token."""
+        """Who may write: a service that other machines reach accepts items only with a token."""
         if self.token:
             return "token"
         return "open" if self.is_local else "off"
@@ -56,9 +56,9 @@ class Settings:
 
     @property
     def known_hosts(self) -> frozenset[str]:
-        """The Host names that are answered; empty where any is (a service for others may stand behind any name).
+        """The accepted Host headers; empty where all are (a public service may have any name).
 
-        Without this a page elsewhere could reach a local service through a name that it points to 127.0.0.1.
+        Without this check, a foreign web page could reach a local service by a name that resolves to 127.0.0.1.
         """
         if "*" in self.hosts or not (self.is_local or self.hosts):
             return frozenset()

@@ -1,4 +1,4 @@
-"""What a person gets: recommendations, their history, and why."""
+"""Endpoints of users: recommendations, histories, explanations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from lmm4rec.serving.http.dependencies import Bundled, check
+from lmm4rec.serving.http.dependencies import BundleOfRequest, require_known
 from lmm4rec.serving.http.problems import responses
 from lmm4rec.serving.http.responses import card, cards, reason
 from lmm4rec.serving.http.schemas import (
@@ -15,33 +15,33 @@ from lmm4rec.serving.http.schemas import (
     Id,
     K,
     Limit,
-    Newcomer,
     Offset,
     Only,
-    Person,
     Reason,
+    TextFilter,
+    UnknownUser,
     UserPage,
     UserPath,
-    Words,
+    UserSummary,
 )
-from lmm4rec.serving.http.served_bundle import Served, Wish
+from lmm4rec.serving.http.served_bundle import RecommendOptions, ServedBundle
 
-router = APIRouter(tags=["people"])
+router = APIRouter(tags=["users"])
 
 
 @router.get("/recommend/{user:path}", responses=responses(404, 409))
 async def recommend(
-    served: Bundled,
+    served: BundleOfRequest,
     user: UserPath,
     k: K = 10,
-    exclude_seen: Annotated[bool, Query(description="leave out what the user has")] = True,
-    reasons: Annotated[bool, Query(description="say why, for each item")] = False,
+    exclude_seen: Annotated[bool, Query(description="leave out the items of the user's history")] = True,
+    reasons: Annotated[bool, Query(description="give the reason for each item")] = False,
     only: Only = [],  # noqa: B006 - FastAPI copies defaults
 ) -> Cards:
     """The best items for a user, best first."""
-    check(served.bundle.users, [user])
+    require_known(served.bundle.users, [user])
     if only:
-        check(served.bundle.items, only)
+        require_known(served.bundle.items, only)
         bundle = served.bundle
         best = (
             await served.run(
@@ -49,49 +49,47 @@ async def recommend(
             )
         )[user]
     else:
-        best = await served.recommend(user, Wish(k, exclude_seen))
+        best = await served.recommend(user, RecommendOptions(k, exclude_seen))
     found = cards(served, best)
     if reasons:
         await served.run(lambda: _add_reasons(served, user, found))
     return Cards(bundle=served.name, items=found)
 
 
-def _add_reasons(served: Served, user: str, found: list[Card]) -> None:
+def _add_reasons(served: ServedBundle, user: str, found: list[Card]) -> None:
     for one in found:
         one.reason = reason(served, served.bundle.explain(user, one.id))
 
 
 @router.post("/recommend", responses=responses(404, 409))
-async def recommend_for(served: Bundled, newcomer: Newcomer) -> Cards:
-    """The best items for a person whom the model has never seen, by the items that they like."""
-    check(served.bundle.items, newcomer.history + (newcomer.only or []))
+async def recommend_for(served: BundleOfRequest, user: UnknownUser) -> Cards:
+    """The best items for a user whom the model was not trained on, from the items of their history."""
+    require_known(served.bundle.items, user.history + (user.only or []))
     best = await served.run(
-        lambda: served.bundle.recommend_for(
-            list(dict.fromkeys(newcomer.history)), newcomer.k, only=newcomer.only or None
-        )
+        lambda: served.bundle.recommend_for(list(dict.fromkeys(user.history)), user.k, only=user.only or None)
     )
     return Cards(bundle=served.name, items=cards(served, best))
 
 
 @router.get("/users", responses=responses(404))
-async def users(served: Bundled, q: Words = "", offset: Offset = 0, limit: Limit = 50) -> UserPage:
-    """The users whose id holds some words, those that begin with them first."""
+async def users(served: BundleOfRequest, q: TextFilter = "", offset: Offset = 0, limit: Limit = 50) -> UserPage:
+    """The users whose id contains a text; those whose id begins with it come first."""
     found = await served.run(lambda: served.find_users(q))
-    people = [Person(id=user, history=served.history_length(user)) for user in found[offset : offset + limit]]
-    return UserPage(bundle=served.name, total=len(found), offset=offset, users=people)
+    page = [UserSummary(id=user, history=served.history_length(user)) for user in found[offset : offset + limit]]
+    return UserPage(bundle=served.name, total=len(found), offset=offset, users=page)
 
 
 @router.get("/users/{user:path}/history", responses=responses(404))
-async def history(served: Bundled, user: UserPath, k: K = 50) -> Cards:
-    """What a user has, the latest first where the log has times."""
-    check(served.bundle.users, [user])
+async def history(served: BundleOfRequest, user: UserPath, k: K = 50) -> Cards:
+    """The items of a user, the latest first where the log has times."""
+    require_known(served.bundle.users, [user])
     seen = await served.run(lambda: served.bundle.history(user))
     return Cards(bundle=served.name, items=[card(served, one.item, one.title) for one in seen[:k]])
 
 
 @router.get("/explain", responses=responses(404, 409))
-async def explain(served: Bundled, user: Annotated[Id, Query()], item: Annotated[Id, Query()]) -> Reason:
-    """Why a user would get an item: what each part of the model gives to the score, and the nearest liked items."""
-    check(served.bundle.users, [user])
-    check(served.bundle.items, [item])
+async def explain(served: BundleOfRequest, user: Annotated[Id, Query()], item: Annotated[Id, Query()]) -> Reason:
+    """Why a user would get an item: the summands of the score, and the most similar items of the user."""
+    require_known(served.bundle.users, [user])
+    require_known(served.bundle.items, [item])
     return reason(served, await served.run(lambda: served.bundle.explain(user, item)), nearest=10)
