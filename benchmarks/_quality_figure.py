@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lmm4rec.core.files import atomic
-from lmm4rec.experiments.report.figure_style import COLORS, GRAY, Drawn, settings
+from lmm4rec.experiments.report.figure_style import COLORS, GRAY, ReportFigure, figure_settings
 
 PLAIN = ("Popular", "ItemKNN", "BPR", "LightGCN")  # they see no content
 
@@ -17,7 +17,7 @@ def draw(worlds: Mapping[str, Mapping[str, Any]], milliseconds: Mapping[str, flo
     first = next(iter(worlds.values()))
     every = {name for rows in worlds.values() for name in rows if "," not in name}  # variants stay in the tables
     names = sorted(every, key=lambda name: first[name]["recall@20"]["mean"] if name in first else 0.0)
-    with settings() as matplotlib:
+    with figure_settings():
         import matplotlib.figure
         import matplotlib.ticker
 
@@ -36,7 +36,7 @@ def draw(worlds: Mapping[str, Mapping[str, Any]], milliseconds: Mapping[str, flo
         cost.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         cost.set_yticks(range(len(names)), names)
     with atomic(path) as beside:
-        beside.write_bytes(Drawn("quality", "", "", figure).bytes("png"))
+        beside.write_bytes(ReportFigure("quality", "", "", figure).bytes("png"))
 
 
 def _color(name: str) -> str:

@@ -57,7 +57,6 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 
 
 def test_a_study_from_start_to_report(call: Output, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     code, text = call("study", "tiny.conf", "--dry-run")
     assert code == 0
     assert "2 cells; at most about" in text

@@ -21,10 +21,11 @@ import lmm4rec.experiments.study.stages as stages_module
 from lmm4rec.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from lmm4rec.core.files import read_json
 from lmm4rec.evaluation.significance import compare, mean_over_seeds
-from lmm4rec.experiments.report.collect import Cell, collect, panels_of
-from lmm4rec.experiments.report.design_comparisons import against_reference, along_axes
+from lmm4rec.experiments.report.collect import collect
+from lmm4rec.experiments.report.design_comparisons import compare_along_axes, compare_with_reference
+from lmm4rec.experiments.report.finished_runs import FinishedRun
+from lmm4rec.experiments.report.grouping import comparable_groups
 from lmm4rec.experiments.report.study_report import write_study_report
-from lmm4rec.experiments.report.study_tables import Entry, Grid, latex, markdown
 from lmm4rec.experiments.reproduce import reproduce
 from lmm4rec.experiments.study.cells import make_cells
 from lmm4rec.experiments.study.folder import StudyFolder
@@ -216,7 +217,6 @@ def test_a_probe_computes_with_the_threads_of_a_run(conf: Conf, monkeypatch: pyt
 
 
 def test_the_report_says_what_the_runs_say(done: StudyResult, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     page = write_study_report([done.folder.path], tmp_path / "report").read_text(encoding="utf-8")
     names = {str(path.relative_to(tmp_path / "report")) for path in (tmp_path / "report").rglob("*.*")}
     assert {"card.md", "report.html", "tables/results.tex", "tables/tests.md", "data/cells.csv"} <= names
@@ -242,14 +242,14 @@ def test_the_report_says_what_the_runs_say(done: StudyResult, tmp_path: Path) ->
 
 def test_comparisons_are_those_of_the_users_values(done: StudyResult) -> None:
     collection = collect([done.folder.path])
-    (panel,) = collection.panels
-    findings = against_reference(panel, collection)
-    assert len(findings) == len(panel.designs) - 1 == 2
+    (group,) = collection.groups
+    findings = compare_with_reference(group, collection)
+    assert len(findings) == len(group.designs) - 1 == 2
     one = findings[0]
     expected = compare(*(mean_over_seeds(d.per_user("recall@5")) for d in (one.first, one.second)))
     assert one.comparison == expected
     assert one.t_holm >= expected.t_p
-    (shuffled,) = [f for f in along_axes(panel, collection) if f.family == "camps: modalities"]
+    (shuffled,) = [f for f in compare_along_axes(group, collection) if f.family == "camps: modalities"]
     assert (shuffled.first.axes["modalities"], shuffled.second.axes["modalities"]) == ("shuffled", "both")
 
 
@@ -262,43 +262,27 @@ def test_any_runs_can_be_reported_on(done: StudyResult, tmp_path: Path) -> None:
     runs = [done.folder.cell(name).path for name in ("popular", "seed-0_both_vbpr", "seed-1_both_vbpr")]
     collection = collect(runs)
     assert [design.label for design in collection.designs] == ["Popular · none · none", "VBPR · precomputed · frozen"]
-    assert [len(design.cells) for design in collection.designs] == [1, 2]
-    assert len(collect([done.folder.path / "cells"]).cells) == 5
+    assert [len(design.runs) for design in collection.designs] == [1, 2]
+    assert len(collect([done.folder.path / "cells"]).runs) == 5
     with pytest.raises(CheckpointError, match="there is no study and no finished run"):
         collect([tmp_path])
 
 
-def test_panels_are_named_by_what_tells_them_apart() -> None:
+def test_groups_are_named_by_what_tells_them_apart() -> None:
     """Warm and cold items have different splits, so they are never compared; cold ones compete among themselves."""
 
-    def cell(items: str, recommender: str, candidates: str) -> Cell:
+    def finished(items: str, recommender: str, candidates: str) -> FinishedRun:
         plan = SimpleNamespace(tables={"evaluate": {"protocol": "strict", "candidates": candidates}})
         result: Any = SimpleNamespace(metrics={"data": {"name": "shop", "split_fingerprint": items}}, plan=plan)
-        return Cell("x", {"items": items, "recommender": recommender}, result)
+        return FinishedRun("x", {"items": items, "recommender": recommender}, result)
 
-    cells = [cell(*one) for one in (("warm", "VBPR", "all"), ("warm", "BPR", "all"), ("cold", "VBPR", "cold"))]
-    panels = panels_of(cells)
-    assert [panel.title for panel in panels] == [
+    runs = [finished(*one) for one in (("warm", "VBPR", "all"), ("warm", "BPR", "all"), ("cold", "VBPR", "cold"))]
+    groups = comparable_groups(runs)
+    assert [group.title for group in groups] == [
         "shop, warm items, ranked among all items",
         "shop, cold items, ranked among cold items",
     ]
-    assert [design.label for panel in panels for design in panel.designs] == ["VBPR", "BPR", "VBPR"]
-
-
-def test_tables_in_markdown_and_latex() -> None:
-    rows = [[Entry("a_b & c"), Entry("0.2000", 0.2, 1, "**")], [Entry("x|y"), Entry("0.1000", 0.1, 2)]]
-    grid = Grid("T", "50% of α.", ["model", "R"], rows)
-    assert markdown(grid).splitlines()[2:] == [
-        "| model | R |",
-        "|---|---:|",
-        r"| a_b & c | **0.2000**\*\* |",
-        r"| x\|y | *0.1000* |",
-    ]
-    text = latex(grid, "t")
-    assert r"a\_b \& c & \textbf{0.2000}$^{**}$ \\" in text
-    assert r"x|y & \underline{0.1000} \\" in text
-    assert r"\begin{tabular}{lr}" in text
-    assert r"50\% of" in text
+    assert [design.label for group in groups for design in group.designs] == ["VBPR", "BPR", "VBPR"]
 
 
 def test_a_run_is_reproduced_and_a_changed_one_is_caught(done: StudyResult, tmp_path: Path) -> None:

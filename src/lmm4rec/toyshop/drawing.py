@@ -80,7 +80,8 @@ class Drawing:
 
     def draw(self, side: int) -> Image.Image:
         """The image at any size, `side` by `side` pixels."""
-        thing = _lit(_thing(self, side * _OVERSAMPLING).resize((side, side), Image.Resampling.LANCZOS))
+        drawn_side = side * (_OVERSAMPLING if side <= SIDE else _OVERSAMPLING // 2)  # large images need less of it
+        thing = _lit(_thing(self, drawn_side).resize((side, side), Image.Resampling.LANCZOS))
         image = _background(self, side)
         image.paste(_BLACK, mask=_shadow(thing.getchannel("A")))
         image.paste(thing, mask=thing)

@@ -1,4 +1,4 @@
-"""What can be said: every design against a reference, values of an axis against its first one, seeds against users."""
+"""Paired comparisons of designs: each with the reference, and each value of an axis with the first value."""
 
 from __future__ import annotations
 
@@ -6,24 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
-from lmm4rec.evaluation.significance import (
-    Comparison,
-    VarianceParts,
-    compare,
-    holm,
-    mean_over_seeds,
-    variance_parts,
-)
-from lmm4rec.experiments.report.collect import Collection, Design, Panel
+from lmm4rec.evaluation.significance import Comparison, compare, holm, mean_over_seeds
+from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, RunCollection
 from lmm4rec.experiments.study.cells import cell_name
 from lmm4rec.experiments.study.ready import SEED
 
-STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+_STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One design against another, with p-values adjusted for the family that it was asked in."""
+class DesignComparison:
+    """One design compared with another; the p-values are adjusted over the family of comparisons."""
 
     family: str
     first: Design
@@ -34,66 +27,56 @@ class Finding:
 
     @property
     def stars(self) -> str:
-        """*** below 0.001, ** below 0.01, * below 0.05 of the adjusted t-test; nothing else."""
-        return next((stars for level, stars in STARS if self.t_holm < level), "")
+        """*** below 0.001, ** below 0.01, * below 0.05 of the adjusted t-test, else empty."""
+        return next((stars for level, stars in _STARS if self.t_holm < level), "")
 
 
-def reference(panel: Panel, collection: Collection) -> Design:
-    """The design that others are compared with: the one that was asked for, else the best by validation.
+def reference_design(group: DesignGroup, collection: RunCollection) -> Design:
+    """The design with which others are compared: the requested one, else the best by validation.
 
     Raises:
         ConfigError: there is no such design.
     """
     if not collection.reference:
-        return by_validation(panel, collection.metric)[0]
-    names = {name: design for design in panel.designs for name in (design.label, cell_name(design.axes))}
+        return group.best_first(f"valid.{collection.metric}")[0]
+    names = {name: design for design in group.designs for name in (design.label, cell_name(design.axes))}
     if collection.reference not in names:
         raise ConfigError(
-            f"the reference '{collection.reference}' is no design of {panel.title}."
-            f"{did_you_mean(collection.reference, names)} There are: {', '.join(d.label for d in panel.designs)}"
+            f"the reference '{collection.reference}' is no design of {group.title}."
+            f"{did_you_mean(collection.reference, names)} There are: {', '.join(d.label for d in group.designs)}"
         )
     return names[collection.reference]
 
 
-def by_validation(panel: Panel, metric: str) -> list[Design]:
-    """The designs, best first by the validation part."""
-    return sorted(panel.designs, key=lambda design: design.mean(f"valid.{metric}"), reverse=True)
-
-
-def against_reference(panel: Panel, collection: Collection) -> list[Finding]:
+def compare_with_reference(group: DesignGroup, collection: RunCollection) -> list[DesignComparison]:
     """Every other design against the reference: one family."""
-    base = reference(panel, collection)
-    pairs = [(design, base) for design in panel.designs if design is not base]
-    return _family(f"{panel.title}: against {base.label}", pairs, collection.metric)
+    base = reference_design(group, collection)
+    pairs = [(design, base) for design in group.designs if design is not base]
+    return _family(f"{group.title}: against {base.label}", pairs, collection.metric)
 
 
-def along_axes(panel: Panel, collection: Collection) -> list[Finding]:
-    """Every value of an axis against its first one that there is, all else equal: a family for each axis."""
-    found = []
+def compare_along_axes(group: DesignGroup, collection: RunCollection) -> list[DesignComparison]:
+    """Every value of an axis against the first value there is, all else equal: a family for each axis."""
+    comparisons = []
     for axis, values in collection.axes.items():
-        pairs = _pairs(panel.designs, axis, values) if axis != SEED else []
-        found += _family(f"{panel.title}: {axis}", pairs, collection.metric)
-    return found
+        pairs = _pairs(group.designs, axis, values) if axis != SEED else []
+        comparisons += _family(f"{group.title}: {axis}", pairs, collection.metric)
+    return comparisons
 
 
 def _pairs(designs: Sequence[Design], axis: str, values: Sequence[str]) -> list[tuple[Design, Design]]:
-    alike: dict[tuple[tuple[str, str], ...], list[Design]] = {}
+    by_other_axes: dict[tuple[tuple[str, str], ...], list[Design]] = {}
     for design in (design for design in designs if axis in design.axes):
-        rest = tuple(item for item in design.axes.items() if item[0] != axis)
-        alike.setdefault(rest, []).append(design)
-    ordered = [sorted(group, key=lambda design: values.index(design.axes[axis])) for group in alike.values()]
+        other_axes = tuple(pair for pair in design.axes.items() if pair[0] != axis)
+        by_other_axes.setdefault(other_axes, []).append(design)
+    ordered = [sorted(same, key=lambda design: values.index(design.axes[axis])) for same in by_other_axes.values()]
     return [(design, base) for base, *others in ordered for design in others]
 
 
-def _family(name: str, pairs: Sequence[tuple[Design, Design]], metric: str) -> list[Finding]:
+def _family(name: str, pairs: Sequence[tuple[Design, Design]], metric: str) -> list[DesignComparison]:
     compared = [compare(*(mean_over_seeds(design.per_user(metric)) for design in pair), level=0.95) for pair in pairs]
     t, wilcoxon = (holm([getattr(one, key) for one in compared]) for key in ("t_p", "wilcoxon_p"))
     return [
-        Finding(name, first, second, one, t_p, wilcoxon_p)
+        DesignComparison(name, first, second, one, t_p, wilcoxon_p)
         for (first, second), one, t_p, wilcoxon_p in zip(pairs, compared, t, wilcoxon, strict=True)
     ]
-
-
-def scatter(panel: Panel, metric: str) -> list[tuple[Design, VarianceParts]]:
-    """Seed variance and user variance of every design with two seeds or more."""
-    return [(design, variance_parts(design.per_user(metric))) for design in panel.designs if len(design.cells) > 1]

@@ -1,4 +1,4 @@
-"""How every figure looks: colors that any kind of color vision tells apart, sizes that print well."""
+"""The look of every figure: colors that any kind of color vision tells apart, sizes that read well on a page."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmm4rec.core.errors import optional
 from lmm4rec.core.files import atomic
 
-# Okabe and Ito 2008, the pale yellow last
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442")
-MARKS = ("o", "s", "D", "^", "v", "P", "X", "*")
+COLORS = ("#003A86", "#EB701F", "#2DA489", "#AD82CF", "#5E3F00", "#796FFF", "#000015")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 GRAY = "#767676"
-WIDTH = 7.2  # inches, a page of text
+WIDE, NARROW = 7.2, 3.6  # inches: a page of text, and half a page
 
 _SETTINGS = {
     "font.family": "DejaVu Sans",
@@ -31,7 +29,6 @@ _SETTINGS = {
     "grid.color": "#E4E4E4",
     "grid.linewidth": 0.7,
     "legend.frameon": False,
-    "figure.constrained_layout.use": True,
     "savefig.facecolor": "white",
     "svg.fonttype": "path",  # the same everywhere, whatever fonts there are
     "svg.hashsalt": "lmm4rec",
@@ -39,13 +36,19 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A finished figure."""
+class ReportFigure:
+    """A finished figure: its file name, title and caption, and its numbers in words for those who do not see it."""
 
-    name: str  # its files'
+    name: str
     title: str
     caption: str
-    figure: Any
+    figure: Any  # of matplotlib
+    numbers: str = ""
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether such figures stand beside each other."""
+        return bool(self.figure.get_figwidth() < WIDE)
 
     def save(self, folder: Path) -> None:
         """Write it as PNG and SVG."""
@@ -56,36 +59,51 @@ class Drawn:
     def bytes(self, kind: str) -> bytes:
         """The file's content; the same figure gives the same bytes."""
         file = io.BytesIO()
-        with settings():
+        with figure_settings():
             self.figure.savefig(file, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
         return file.getvalue()
 
 
 @contextmanager
-def settings() -> Iterator[Any]:
-    """matplotlib with the house's settings, and without a window.
+def figure_settings() -> Iterator[None]:
+    """matplotlib with these settings; no window is opened."""
+    import matplotlib
 
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    matplotlib = optional("matplotlib", extra="report", purpose="figures")
     with matplotlib.rc_context(_SETTINGS):
-        yield matplotlib
+        yield
 
 
-def canvas(matplotlib: Any, height: float, *, rows: int = 1, columns: int = 1, width: float = WIDTH) -> tuple[Any, Any]:
-    """A figure and its axes [rows, columns], which share their scales."""
-    figure = matplotlib.figure.Figure(figsize=(width, height))
+def canvas(height: float, *, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """A figure as wide as the page and its axes [rows, columns], which share their scales."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDE, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
 
 
-def legend(figure: Any, handles: Sequence[Any], labels: Sequence[str], *, columns: int = 6) -> None:
-    """One legend above all axes, outside of them, in as many columns as its words leave room for."""
+def single_canvas(labels: Sequence[str], width: float) -> tuple[Any, Any]:
+    """A figure with a single pair of axes and room for a legend of the labels above them."""
+    from matplotlib.figure import Figure
+
+    legend_height = 0.1 + (0.18 * -(-len(labels) // _legend_columns(labels, width)) if len(labels) > 1 else 0.0)
+    height = 2.1 + 0.11 * width + legend_height
+    figure = Figure(figsize=(width, height))  # fixed margins: several times as quick as a constrained layout
+    margins = {"left": 0.76 / width, "right": 0.97, "bottom": 0.42 / height, "top": 1 - legend_height / height}
+    return figure, figure.subplots(gridspec_kw=margins)
+
+
+def legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """One legend above all axes, in as many columns as the labels leave room for; none for a single label."""
     if len(labels) < 2:
         return
+    place = "outside upper left" if figure.get_layout_engine() else "upper left"
+    columns = _legend_columns(labels, figure.get_figwidth())
+    figure.legend(handles, labels, loc=place, ncols=columns, borderaxespad=0.2, labelspacing=0.3)
+
+
+def _legend_columns(labels: Sequence[str], width: float) -> int:
     longest = max(len(label) for label in labels)
-    fitting = max(1, int(WIDTH * 13 / (longest + 7)))
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(columns, fitting, len(labels)))
+    return min(6, len(labels), max(1, int(width * 13 / (longest + 7))))
 
 
 def color(index: int) -> str:
@@ -93,11 +111,11 @@ def color(index: int) -> str:
     return COLORS[index % len(COLORS)]
 
 
-def mark(index: int) -> str:
-    """The mark of a series: no two of the first eight are told apart by color alone."""
-    return MARKS[index % len(MARKS)]
+def marker(index: int) -> str:
+    """The marker of a series: no two of the first 56 series have both color and marker in common."""
+    return MARKERS[index % len(MARKERS)]
 
 
 def shortened(text: str, longest: int = 34) -> str:
-    """A label that fits, whole where it can be."""
+    """The text, cut where it is longer than `longest` letters."""
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"

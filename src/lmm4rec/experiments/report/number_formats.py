@@ -1,17 +1,13 @@
-"""Numbers in words: the headline, the footnotes, and how each kind of number is written."""
+"""How numbers and names are written in a report, one function a kind."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from lmm4rec.experiments.report.view import ReportView, RunView
-
 _METRICS = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "hitrate": "HitRate", "hit_rate": "HitRate"}
-_SAME = 0.01  # a relative difference below this is called none
 
 
 def metric_name(metric: str) -> str:
@@ -21,70 +17,29 @@ def metric_name(metric: str) -> str:
 
 
 def companion(metric: str) -> str:
-    """The metric that is shown beside the first one: NDCG at the same k, or recall beside NDCG."""
+    """The metric that is shown beside the main one: NDCG at the same k, or recall beside NDCG."""
     name, at, k = metric.partition("@")
     return ("recall" if name == "ndcg" else "ndcg") + at + k
-
-
-def validation_winner(runs: Sequence[RunView], metric: str) -> RunView:
-    """The run that the validation set prefers."""
-    return max(runs, key=lambda run: run.valid[metric])
-
-
-def headline(view: ReportView) -> str:
-    """The result in a sentence: what content brings over the best model without it, also where it brings nothing.
-
-    Validation picks the two models that are compared; the figures are those of the test set.
-    """
-    content = [run for run in view.runs if run.uses_content]
-    plain = [run for run in view.runs if not run.uses_content]
-    if content and plain:
-        return _gain(validation_winner(content, view.metric), validation_winner(plain, view.metric), view.metric)
-    best = validation_winner(view.runs, view.metric)
-    kind = ", the best of these models on validation," if len(view.runs) > 1 else ""
-    return f"{best.label}{kind} reaches {_reached(best, view.metric)} on the test set."
-
-
-def _gain(rich: RunView, bare: RunView, metric: str) -> str:
-    high, low = float(rich.test[metric]), float(bare.test[metric])
-    gain = high - low
-    by = _percent(abs(gain) / low) if low > 0 else metric_value(abs(gain))
-    reached = f"{rich.label} reaches {_reached(rich, metric)} on the test set"
-    rival = f"{bare.label} ({metric_value(low)}), the best model without content"
-    if abs(gain) <= _SAME * low:
-        sentence = f"Content makes no difference here: {reached}, practically the same as {rival}."
-    elif gain > 0:
-        sentence = f"{reached}, {by} more than {rival}."
-    else:
-        sentence = f"Content brings no gain here: {reached}, {by} less than {rival}."
-    if gain * (rich.valid[metric] - bare.valid[metric]) < 0:
-        sentence += " On validation it is the other way round, so take the difference with care."
-    return sentence
-
-
-def _reached(run: RunView, metric: str) -> str:
-    return f"{metric_name(metric)} {metric_value(float(run.test[metric]))}"
-
-
-def footnotes(view: ReportView) -> list[str]:
-    """How the figures came about: the choice, the ranking, the mask, the seeds."""
-    seeds = sorted({run.seed for run in view.runs})
-    notes = [
-        f"Models, epochs and settings were chosen on validation {metric_name(view.metric)}; "
-        "the test set was read once, after the choice.",
-        "Full ranking: every item of the catalog competes for every user; the measurement samples no negatives.",
-        f"Left out of the test ranking: {view.masked}.",
-    ]
-    if len(seeds) == 1:
-        notes.append(f"One seed ({seeds[0]}): differences of a few percent can be chance.")
-    else:
-        notes.append(f"Seeds: {', '.join(map(str, seeds))}.")
-    return notes
 
 
 def metric_value(value: float) -> str:
     """A metric between 0 and 1, with four decimals."""
     return f"{value:.4f}"
+
+
+def number(value: float) -> str:
+    """A number of any other kind, with three decimals."""
+    return f"{value:,.3f}"
+
+
+def percent(share: float) -> str:
+    """A share: "25%", "1.7%"."""
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+
+
+def p_value(p: float) -> str:
+    """A p-value as papers write it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def seconds(value: float) -> str:
@@ -102,7 +57,7 @@ def seconds(value: float) -> str:
 
 
 def count(value: float) -> str:
-    """A number of things: "950", "64.2 k", "1.31 M", "2.10 B"."""
+    """A number of items, parameters or the like: "950", "64.2 k", "1.31 M", "2.10 B"."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g} {unit}"
@@ -110,13 +65,8 @@ def count(value: float) -> str:
 
 
 def megabytes(value: float) -> str:
-    """An amount of memory, given in MB."""
+    """An amount of memory, passed in MB."""
     return f"{value:.0f} MB" if value < 1000 else f"{value / 1000:.1f} GB"
-
-
-def number(value: float) -> str:
-    """A number of unknown kind, with three decimals."""
-    return f"{value:,.3f}"
 
 
 def initials(title: str) -> str:
@@ -125,25 +75,16 @@ def initials(title: str) -> str:
     return "".join(word[0] for word in words[:2]).upper() or "?"
 
 
-def some(names: Sequence[str], most: int = 12) -> str:
+def first_names(names: Sequence[str], limit: int = 12) -> str:
     """The first of many names, and how many more there are."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def with_code(text: str) -> Markup:
-    """The text, safe for a page, with what stands between backticks set as code."""
+    """The text, escaped for HTML, with what stands between backticks set as code."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
-        return escape(text)  # a backtick without a partner is no mark
+        return escape(text)  # a backtick without a partner marks nothing
     marked = (Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts))
     return Markup("").join(marked)
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
-
-
-def is_number(value: object) -> bool:
-    """Whether a value can be drawn."""
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,83 +1,78 @@
-"""The report as one HTML file: no server, no other files, nothing from a network."""
+"""A report's page as one HTML file: no server, no other files, nothing from a network."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib import resources
-from pathlib import Path
+from typing import ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lmm4rec.core.files import write_text
-from lmm4rec.experiments.report import curves, tables
-from lmm4rec.experiments.report import number_formats as words
-from lmm4rec.experiments.report.thumbnails import album, tint
-from lmm4rec.experiments.report.view import Card, ReportView
+from lmm4rec.experiments.report.figure_style import ReportFigure
+from lmm4rec.experiments.report.number_formats import initials, with_code
+from lmm4rec.experiments.report.tables import ReportTable
+from lmm4rec.experiments.report.thumbnails import page_images, placeholder_hue
+from lmm4rec.experiments.report.user_examples import UserExample
 
 _PACKAGE = "lmm4rec.experiments.report"
 
 
-def write_report(path: Path, view: ReportView) -> None:
-    """Write the report as one HTML file that holds all it shows."""
-    write_text(path, render(view))
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What every page shows, as plain values; its kinds add their sections."""
 
+    template: ClassVar[str]
 
-def render(view: ReportView) -> str:
-    """The report as an HTML page that holds all it shows: images, figures, style and script."""
-    runs = sorted(view.runs, key=lambda run: run.test[view.metric], reverse=True)
-    script = _text("sort_tables.js")
-    return (
-        _environment()
-        .get_template("run.html.jinja")
-        .render(
-            view=view,
-            runs=runs,
-            metric=words.metric_name(view.metric),
-            headline=words.headline(view),
-            footnotes=words.footnotes(view),
-            results=tables.results(runs, view.metric),
-            slices=tables.slices(runs, view.metric),
-            beyond=tables.beyond(runs),
-            costs=tables.costs(runs),
-            alignment=tables.alignment(runs),
-            metrics=tables.metrics(runs),
-            quality=curves.quality_and_cost(view.runs, view.metric) if len(runs) > 1 else [],  # one point says nothing
-            training=curves.training(view.runs, view.metric),
-            looks=curves.styles(view.runs),
-            canvas=curves,
-            switch=[run.label for run in runs if any(run.label in person.recommendations for person in view.people)],
-            chosen=words.validation_winner(view.runs, view.metric).label,
-            album=album(_cards(view)),
-            style=Markup(_text("page.css")),
-            script=Markup(script),
-            # The page may run this one script and load nothing: so no hostile title can do harm, whatever it says.
-            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    title: str
+    subtitle: str
+    headlines: Sequence[str]
+    results: Sequence[ReportTable]
+    notes: Sequence[str]  # on the results
+    figures: Sequence[ReportFigure] = ()
+    users: Sequence[UserExample] = ()
+    models: Sequence[str] = ()  # whose recommendations to the users are shown
+
+    def html(self) -> str:
+        """The page, with all that it shows: images, figures, style and script."""
+        script = _text("sort_tables.js")
+        tops = [card for user in self.users for model in self.models for card in user.recommendations.get(model, ())]
+        others = [card for user in self.users for card in (*user.history, *user.held_out)]
+        return (
+            _environment()
+            .get_template(self.template)
+            .render(
+                page=self,
+                images=page_images(small=others, large=tops),
+                style=Markup(_text("page.css")),
+                script=Markup(script),
+                # the page may run this one script and load nothing: a hostile title can do no harm
+                script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+            )
         )
-    )
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader(_PACKAGE, ""),
+        loader=PackageLoader(_PACKAGE, "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(with_code=words.with_code, initials=words.initials, tint=tint)
+    environment.filters.update(with_code=with_code, initials=initials, hue=placeholder_hue, svg_url=_svg_url)
     return environment
 
 
+def _svg_url(figure: ReportFigure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(figure.bytes("svg")).decode("ascii")
+
+
+@cache
 def _text(name: str) -> str:
-    return resources.files(_PACKAGE).joinpath(name).read_text(encoding="utf-8")
-
-
-def _cards(view: ReportView) -> Iterator[Card]:
-    for person in view.people:
-        yield from person.history
-        yield from person.held_out
-        for cards in person.recommendations.values():
-            yield from cards
+    return resources.files(_PACKAGE).joinpath("templates", name).read_text(encoding="utf-8")

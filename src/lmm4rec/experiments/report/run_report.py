@@ -1,16 +1,41 @@
-"""The report on one run, or on several runs on the same data side by side."""
+"""The report on one run, or on several runs on the same split side by side: one page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
-from lmm4rec.core.files import read_json
+from lmm4rec.core.files import read_json, write_text
 from lmm4rec.data.splits import Split
-from lmm4rec.experiments.report.page import write_report
-from lmm4rec.experiments.report.user_examples import paradigm, people
-from lmm4rec.experiments.report.view import ReportView, RunView
+from lmm4rec.experiments.report.collect import labelled_runs
+from lmm4rec.experiments.report.figures import run_figures
+from lmm4rec.experiments.report.finished_runs import RunCollection
+from lmm4rec.experiments.report.headlines import run_headline, run_notes
+from lmm4rec.experiments.report.page import Page
+from lmm4rec.experiments.report.tables import (
+    ReportTable,
+    alignment_table,
+    detail_tables,
+    run_results,
+    slice_table,
+)
+from lmm4rec.experiments.report.user_examples import UserExample, user_examples
 from lmm4rec.experiments.result import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPage(Page):
+    """The page on single runs."""
+
+    template: ClassVar[str] = "run.html.jinja"
+
+    details: Sequence[ReportTable]
+    preferred: str  # the model that validation prefers; its recommendations are shown first
+    facts: Mapping[str, str]
+    findings: Sequence[str] = ()  # on the data; `text between backticks` is set as code, here and in `next_steps`
+    next_steps: Sequence[str] = ()
 
 
 def write_run_report(
@@ -22,67 +47,64 @@ def write_run_report(
     title: str,
     next_steps: Sequence[str] = (),
 ) -> None:
-    """Write the page on runs that share a split."""
-    write_report(path, report_view(results, labels, split, title=title, next_steps=next_steps))
+    """Write the page on runs that share a split.
 
-
-def report_view(
-    results: Sequence[Result], labels: Sequence[str], split: Split, *, title: str, next_steps: Sequence[str] = ()
-) -> ReportView:
-    """The report on runs that share a split."""
-    first = results[0]
-    mmrec = first.plan.tables["evaluate"]["protocol"] == "mmrec"
-    return ReportView(
-        title=title,
-        subtitle=_subtitle(split),
-        facts=_facts(first, split),
-        runs=[_run(result, label) for result, label in zip(results, labels, strict=True)],
-        people=people(results, labels, split),
-        findings=list(dict.fromkeys(found for result in results for found in result.metrics["data"]["findings"])),
-        metric=first.metrics["chosen"]["metric"],
+    Raises:
+        DataError: two runs share a label, or one lacks the metric of the first.
+    """
+    data, mmrec = split.dataset, results[0].plan.tables["evaluate"]["protocol"] == "mmrec"
+    interactions = f"{len(data.interactions):,} interactions of '{data.name}'"
+    page = run_page(
+        labelled_runs(title, results, labels),
+        subtitle=f"{data.n_users:,} users, {data.n_items:,} items, {interactions}",
+        facts=_facts(results[0], split),
+        users=user_examples(results, labels, split),
+        findings=list(dict.fromkeys(text for result in results for text in result.metrics["data"]["findings"])),
         next_steps=next_steps,
         masked="each user's training items (protocol mmrec)" if mmrec else "each user's training and validation items",
-        hit_label="liked later"
-        if split.method in ("user_time", "global_time", "leave_last_out")
-        else "liked, held out",
     )
+    write_text(path, page.html())
 
 
-def _subtitle(split: Split) -> str:
-    data = split.dataset
-    return f"{data.n_users:,} users, {data.n_items:,} items, {len(data.interactions):,} likes of '{data.name}'"
+def run_page(
+    collection: RunCollection,
+    *,
+    subtitle: str,
+    facts: Mapping[str, str],
+    users: Sequence[UserExample] = (),
+    findings: Sequence[str] = (),
+    next_steps: Sequence[str] = (),
+    masked: str = "each user's training and validation items",  # in the test ranking
+) -> RunPage:
+    """The page on the runs of a collection of one group."""
+    (group,), metric = collection.groups, collection.metric
+    tables = [slice_table(group, metric), replace(alignment_table(group), title="Image and text")]
+    return RunPage(
+        title=collection.title,
+        subtitle=subtitle,
+        headlines=[run_headline(group, metric)],
+        results=[run_results(group, metric), *(table for table in tables if table.rows and len(table.heads) > 1)],
+        details=detail_tables(group, metric),
+        notes=run_notes(collection, masked),
+        figures=run_figures(collection),
+        users=users,
+        models=[design.label for design in group.best_first(f"test.{metric}")],
+        preferred=group.best_first(f"valid.{metric}")[0].label,
+        facts=facts,
+        findings=findings,
+        next_steps=next_steps,
+    )
 
 
 def _facts(result: Result, split: Split) -> dict[str, str]:
     data, machine = result.metrics["data"], read_json(result.folder.environment)["machine"]
     parts = f"{data['train']:,} train, {data['valid']:,} validation, {data['test']:,} test"
     return {
-        "data": data["name"],
-        "users": f"{data['users']:,}",
-        "items": f"{data['items']:,}",
-        "interactions": f"{data['interactions']:,}",
-        "split": f"{split.method}: {parts}",
-        "split fingerprint": split.fingerprint[:12],
-        "machine": f"{machine['processor']}, {machine['threads']} threads",
+        "Data": data["name"],
+        "Users": f"{data['users']:,}",
+        "Items": f"{data['items']:,}",
+        "Interactions": f"{data['interactions']:,}",
+        "Split": f"{split.method}: {parts}",
+        "Split fingerprint": split.fingerprint[:12],
+        "Machine": f"{machine['processor']}, {machine['threads']} threads",
     }
-
-
-def _run(result: Result, label: str) -> RunView:
-    metrics, features = result.metrics, result.plan.tables.get("features")
-    alignment = metrics.get("alignment", {})
-    return RunView(
-        label=label,
-        recommender=result.plan.recommender,
-        encoder=result.plan.encoder,
-        paradigm=paradigm(features) if features else "",
-        valid=metrics["valid"],
-        test=metrics["test"],
-        slices=metrics["slices"],
-        beyond=metrics["beyond"],
-        cost=metrics["cost"] | {"epochs": metrics["chosen"]["epochs"]},
-        history=result.history,
-        best_epoch=metrics["chosen"]["epoch"],
-        seed=result.plan.tables["train"]["seed"],
-        alignment=alignment.get("after", alignment),
-        alignment_before=alignment.get("before", {}),
-    )

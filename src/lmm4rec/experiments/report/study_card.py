@@ -1,4 +1,4 @@
-"""The model card of a study: what was done with what, how it was chosen, and what it does not say."""
+"""The card of a study: data, selection, protocol, cost, and what its numbers do not show."""
 
 from __future__ import annotations
 
@@ -6,42 +6,40 @@ import statistics
 from collections.abc import Mapping
 
 from lmm4rec.core.files import read_json
-from lmm4rec.experiments.report import number_formats as words
-from lmm4rec.experiments.report.collect import Collection
-from lmm4rec.experiments.report.design_comparisons import by_validation
-from lmm4rec.experiments.report.study_tables import seeds_of
+from lmm4rec.experiments.report.finished_runs import RunCollection
+from lmm4rec.experiments.report.number_formats import first_names, megabytes, metric_name, seconds
+from lmm4rec.experiments.study.ready import SEED
 
 
-def card(collection: Collection) -> dict[str, str]:
-    """The card's entries: a name, and what is to be said."""
-    cells = collection.cells
-    environments = [read_json(cell.result.folder.environment) for cell in cells]
-    seconds = sum(cell.metrics["cost"]["seconds"] for cell in cells)
+def card_entries(collection: RunCollection) -> dict[str, str]:
+    """The entries of the card by name."""
+    runs, metric = collection.runs, collection.metric
+    environments = [read_json(run.result.folder.environment) for run in runs]
+    times = [run.metrics["cost"]["seconds"] for run in runs]
+    memory = max(run.metrics["cost"]["peak_memory_mb"] for run in runs)
+    best = [f"{group.best_first(f'valid.{metric}')[0].label} ({group.title})" for group in collection.groups]
+    protocols = sorted({f"{run.group.protocol} over {run.group.candidates} items" for run in runs})
+    seeds = sorted({run.seed for run in runs}) if SEED in collection.axes else [runs[0].seed]
     return {
-        "What": f"{len(cells)} finished runs of {len(collection.designs)} designs along {', '.join(collection.axes)}",
-        "Seeds": ", ".join(map(str, seeds_of(collection))) or str(cells[0].seed),
-        **{f"Data: {panel.title}": _data(panel.designs[0].cells[0].metrics["data"]) for panel in collection.panels},
-        "Chosen by": f"validation {words.metric_name(collection.metric)}: the epoch in every run, settings "
-        + _search(collection),
-        "Best by validation": "; ".join(
-            f"{by_validation(panel, collection.metric)[0].label} ({panel.title})" for panel in collection.panels
-        ),
-        "Protocol": "full ranking, known items masked; "
-        + ", ".join(sorted({f"{cell.panel.protocol} over {cell.panel.candidates} items" for cell in cells})),
-        "Cost": f"{words.seconds(seconds)} of runs, a median of "
-        f"{words.seconds(statistics.median(cell.metrics['cost']['seconds'] for cell in cells))} each; "
-        f"at most {words.megabytes(max(cell.metrics['cost']['peak_memory_mb'] for cell in cells))}",
-        "Machines": "; ".join(sorted({_machine(found) for found in environments})),
-        "Versions": "; ".join(sorted({_versions(found) for found in environments})),
-        "Not shown here": "what happens on other data, with other budgets, or to people who look at recommendations: "
-        "measures on held-out likes reward what was seen and liked before",
-        **({"Without a result": words.some(collection.missing)} if collection.missing else {}),
+        "What": f"{len(runs)} finished runs of {len(collection.designs)} designs along {', '.join(collection.axes)}",
+        "Seeds": ", ".join(map(str, seeds)),
+        **{f"Data: {group.title}": _data(group.designs[0].runs[0].metrics["data"]) for group in collection.groups},
+        "Chosen by": f"validation {metric_name(metric)}: the epoch in every run, settings {_search(collection)}",
+        "Best by validation": "; ".join(best),
+        "Protocol": f"full ranking, known items masked; {', '.join(protocols)}",
+        "Cost": f"{seconds(sum(times))} of runs, a median of {seconds(statistics.median(times))} each; "
+        f"at most {megabytes(memory)}",
+        "Machines": "; ".join(sorted({_machine(environment) for environment in environments})),
+        "Versions": "; ".join(sorted({_versions(environment) for environment in environments})),
+        "Not shown here": "what happens on other data, with other budgets, or to users who see recommendations: "
+        "measures on held-out interactions reward what was shown and popular before",
+        **({"Without a result": first_names(collection.missing)} if collection.missing else {}),
     }
 
 
-def as_markdown(title: str, entries: Mapping[str, str]) -> str:
+def card_markdown(title: str, entries: Mapping[str, str]) -> str:
     """The card as a Markdown file."""
-    return f"# {title}\n\n" + "\n".join(f"- **{name}**: {said}" for name, said in entries.items()) + "\n"
+    return f"# {title}\n\n" + "\n".join(f"- **{name}**: {text}" for name, text in entries.items()) + "\n"
 
 
 def _data(data: Mapping[str, object]) -> str:
@@ -51,7 +49,7 @@ def _data(data: Mapping[str, object]) -> str:
     return f"{counts}; split {data['split']}, fingerprint {str(data['split_fingerprint'])[:12]}"
 
 
-def _search(collection: Collection) -> str:
+def _search(collection: RunCollection) -> str:
     search = collection.search
     if not search:
         return "as the conf says, none searched"

@@ -1,162 +1,110 @@
-"""The whole report, written: page, tables, figures, data, card."""
+"""The report on a study or on any run folders: a page, and tables, figures, data and a card as files."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import polars as pl
+from typing import Any, ClassVar
 
 from lmm4rec.core.errors import DataError
-from lmm4rec.core.files import atomic, write_text
+from lmm4rec.core.files import write_text
 from lmm4rec.experiments.build.workbench import Workbench
-from lmm4rec.experiments.report import number_formats as words
-from lmm4rec.experiments.report.collect import Collection, Design, Panel, collect
-from lmm4rec.experiments.report.design_comparisons import Finding, against_reference, along_axes, by_validation
-from lmm4rec.experiments.report.figures import figures
-from lmm4rec.experiments.report.study_card import as_markdown, card
-from lmm4rec.experiments.report.study_page import Page, render, shown
-from lmm4rec.experiments.report.study_tables import (
-    Grid,
-    alignment_table,
-    cells_frame,
-    findings_frame,
-    findings_table,
-    histories_frame,
-    latex,
-    main_table,
-    markdown,
-    scatter_table,
-    users_frame,
+from lmm4rec.experiments.report.collect import collect
+from lmm4rec.experiments.report.design_comparisons import (
+    DesignComparison,
+    compare_along_axes,
+    compare_with_reference,
 )
-from lmm4rec.experiments.report.user_examples import people
-from lmm4rec.experiments.report.view import Person
+from lmm4rec.experiments.report.figures import study_figures
+from lmm4rec.experiments.report.finished_runs import RunCollection
+from lmm4rec.experiments.report.headlines import STUDY_NOTES, group_headline
+from lmm4rec.experiments.report.page import Page
+from lmm4rec.experiments.report.study_card import card_entries, card_markdown
+from lmm4rec.experiments.report.table_files import write_data, write_tables
+from lmm4rec.experiments.report.tables import (
+    ReportTable,
+    alignment_table,
+    comparison_table,
+    study_results,
+    variance_table,
+)
+from lmm4rec.experiments.report.user_examples import UserExample, user_examples
 
-_MOST_CSV_ROWS = 1_000_000
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPage(Page):
+    """The page on a study."""
+
+    template: ClassVar[str] = "study.html.jinja"
+
+    tests: Sequence[ReportTable] = ()
+    failures: Mapping[str, Mapping[str, Any]]
+    card: Mapping[str, str]
+    files: Sequence[str] = ()
 
 
 def write_study_report(folders: Sequence[Path], out: Path, *, reference: str = "") -> Path:
-    """Write the report on a study or on runs into a folder; returns the page.
+    """Write the report on a study or on runs into a folder; returns the path of the page.
 
     Raises:
         CheckpointError: there is no finished run.
         ConfigError: the reference is no design.
-        MissingExtraError: matplotlib is not installed.
     """
     collection = collect(folders)
     if reference:
         collection = replace(collection, reference=reference)
-    against = [against_reference(panel, collection) for panel in collection.panels]
-    along = [along_axes(panel, collection) for panel in collection.panels]
-    results = [main_table(*pair, collection) for pair in zip(collection.panels, against, strict=True)]
-    tests = _tests(collection, [*against, *along])
-    drawn, said = figures(collection), card(collection)
-    _write_tables(out / "tables", results, tests)
-    _write_data(out / "data", collection, [finding for findings in (*against, *along) for finding in findings])
-    for figure in drawn:
-        figure.save(out / "figures")
-    write_text(out / "card.md", as_markdown(collection.title, said))
-    persons, sides = _gallery(collection)
-    page = Page(
+    groups = collection.groups
+    with_reference = [compare_with_reference(group, collection) for group in groups]
+    along_axes = [compare_along_axes(group, collection) for group in groups]
+    comparisons = [compared for of_group in (*with_reference, *along_axes) for compared in of_group]
+    users, models = _users(collection)
+    page = StudyPage(
         title=collection.title,
-        subtitle=f"{len(collection.cells)} runs of {len(collection.designs)} designs",
-        headlines=[_headline(*pair, collection) for pair in zip(collection.panels, against, strict=True)],
-        results=results,
-        figures=[shown(figure) for figure in drawn],
-        tests=tests,
+        subtitle=f"{len(collection.runs)} runs of {len(collection.designs)} designs",
+        headlines=[group_headline(*pair, collection) for pair in zip(groups, with_reference, strict=True)],
+        results=[study_results(*pair, collection.metric) for pair in zip(groups, with_reference, strict=True)],
+        notes=STUDY_NOTES,
+        figures=study_figures(collection),
+        tests=_test_tables(collection, comparisons),
         failures=collection.failures,
-        card=said,
-        files=sorted(str(path.relative_to(out)) for path in out.rglob("*.*") if path.suffix != ".html"),
-        people=persons,
-        sides=sides,
+        card=card_entries(collection),
+        users=users,
+        models=models,
     )
-    write_text(out / "report.html", render(page))
+    write_tables(out / "tables", {"results": page.results, "tests": page.tests})
+    write_data(out / "data", collection, comparisons)
+    for figure in page.figures:
+        figure.save(out / "figures")
+    write_text(out / "card.md", card_markdown(page.title, page.card))
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*.*") if path.suffix != ".html")
+    write_text(out / "report.html", replace(page, files=files).html())
     return out / "report.html"
 
 
-def _tests(collection: Collection, findings: Sequence[Sequence[Finding]]) -> list[Grid]:
+def _test_tables(collection: RunCollection, comparisons: Sequence[DesignComparison]) -> list[ReportTable]:
     """A table for each family of comparisons, then seeds and users, then alignment."""
-    families: dict[str, list[Finding]] = {}
-    for finding in (finding for part in findings for finding in part):
-        families.setdefault(finding.family, []).append(finding)
-    compared = [findings_table(name, family, collection.metric) for name, family in families.items()]
-    others = [scatter_table(panel, collection.metric) for panel in collection.panels]
-    others += [alignment_table(panel) for panel in collection.panels]
-    return [*compared, *(grid for grid in others if grid.rows)]
+    families: dict[str, list[DesignComparison]] = {}
+    for compared in comparisons:
+        families.setdefault(compared.family, []).append(compared)
+    tables = [comparison_table(name, family, collection.metric) for name, family in families.items()]
+    others = [variance_table(group, collection.metric) for group in collection.groups]
+    others += [alignment_table(group) for group in collection.groups]
+    return [*tables, *(table for table in others if table.rows)]
 
 
-def _headline(panel: Panel, findings: Sequence[Finding], collection: Collection) -> str:
-    """The result in a sentence: the best by validation, and whether the runner-up differs from it."""
-    best, *others = by_validation(panel, collection.metric)
-    reached = f"{words.metric_name(collection.metric)} {best.mean(f'test.{collection.metric}'):.4f}"
-    said = f"{panel.title}: {best.label}, the best by validation, reaches {reached} on the test part"
+def _users(collection: RunCollection) -> tuple[list[UserExample], list[str]]:
+    """A few users under two designs of the first group: the best by validation, and the best of the other kind."""
+    best, *others = collection.groups[0].best_first(f"valid.{collection.metric}")
     if not others:
-        return f"{said}."
-    rival = others[0]
-    value = f"{rival.label} ({rival.mean(f'test.{collection.metric}'):.4f})"
-    found = next((f for f in findings if {f.first.label, f.second.label} == {best.label, rival.label}), None)
-    if found is None:
-        return f"{said}; the second best there is {value}."
-    differs = found.t_holm < collection.level
-    word = "which differs from it significantly" if differs else "which does not differ from it significantly"
-    return f"{said}; the second best by validation is {value}, {word} (p = {found.t_holm:.2g}, corrected)."
-
-
-def _write_tables(out: Path, results: Sequence[Grid], tests: Sequence[Grid]) -> None:
-    for kind, grids in (("results", results), ("tests", tests)):
-        write_text(out / f"{kind}.md", "\n".join(markdown(grid) for grid in grids))
-        write_text(out / f"{kind}.tex", "\n".join(latex(grid, f"{kind}-{i}") for i, grid in enumerate(grids, start=1)))
-
-
-def _write_data(out: Path, collection: Collection, findings: Sequence[Finding]) -> None:
-    frames = {
-        "cells": cells_frame(collection),
-        "comparisons": findings_frame(findings),
-        "epochs": histories_frame(collection),
-    }
-    for name, frame in frames.items():
-        _write_frame(frame, out / f"{name}.csv")
-        _write_frame(frame, out / f"{name}.parquet")
-    _write_users(out, collection)
-
-
-def _write_users(out: Path, collection: Collection) -> None:
-    """All users' values as Parquet, and as CSV where that is no giant."""
-    frame = users_frame(collection)
-    rows = int(frame.select(pl.len()).collect().item())
-    with atomic(out / "users.parquet") as beside:
-        frame.sink_parquet(beside)
-    if rows <= _MOST_CSV_ROWS:
-        with atomic(out / "users.csv") as beside:
-            frame.sink_csv(beside)
-
-
-def _write_frame(frame: pl.DataFrame, path: Path) -> None:
-    with atomic(path) as beside:
-        if path.suffix == ".csv":
-            frame.write_csv(beside)
-        else:
-            frame.write_parquet(beside)
-
-
-def _gallery(collection: Collection) -> tuple[list[Person], list[str]]:
-    """A few people under two designs of the first panel: the best by validation, and the best of another kind."""
-    panel = collection.panels[0]
-    if len(panel.designs) < 2:
         return [], []
-    best, *others = by_validation(panel, collection.metric)
-    pair = best, next((design for design in others if _uses_content(design) != _uses_content(best)), others[0])
-    labels = [design.label for design in pair]
-    cells = [design.cells[0].result for design in pair]
+    other_kind = (design for design in others if design.uses_content != best.uses_content)
+    pair = best, next(other_kind, others[0])
+    results, labels = [design.runs[0].result for design in pair], [design.label for design in pair]
     try:
-        split = Workbench().split(cells[0].plan)
-    except DataError as error:  # the report is made where the data is not: a page without images, and a word about it
-        logging.getLogger(__name__).warning("no gallery of people: %s", error)
+        split = Workbench().split(results[0].plan)
+    except DataError as error:  # the report is written on a machine without the data
+        logging.getLogger(__name__).warning("no example users: %s", error)
         return [], []
-    return people(cells, labels, split), labels
-
-
-def _uses_content(design: Design) -> bool:
-    return design.cells[0].result.plan.encoder != "none"
+    return user_examples(results, labels, split), labels

@@ -1,126 +1,243 @@
-"""Tables as columns: what each cell says, what it sorts by, and which values are the best two."""
+"""The tables of every report: rows of cells that a page, a Markdown file and a LaTeX file show alike."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
-from lmm4rec.experiments.report import number_formats as words
-from lmm4rec.experiments.report.view import Figures, RunView
+import numpy as np
+
+from lmm4rec.evaluation.significance import variance_parts
+from lmm4rec.experiments.report.design_comparisons import DesignComparison
+from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, paradigm
+from lmm4rec.experiments.report.grouping import varying_axes
+from lmm4rec.experiments.report.number_formats import (
+    companion,
+    count,
+    megabytes,
+    metric_name,
+    metric_value,
+    number,
+    p_value,
+    seconds,
+)
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell: its words, the number it sorts by (NaN: none), its rank if it is one of the best two, its bar."""
+class TableCell:
+    """A cell: its text, the number it sorts by (NaN: none), its rank and its marks."""
 
     text: str
-    value: float
-    rank: int = 0  # 1 the best, 2 the second best, 0 any other
-    share: float = 0.0  # length of the bar, 0 to 1
+    value: float = math.nan
+    rank: int = 0  # 1 the best of its column, 2 the second best, 0 any other
+    stars: str = ""
+    note: str = ""  # small print below the text, on pages only
+    bar: float = 0.0  # length of a bar below the text, 0 to 1, on pages only
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column: its head, a word under the head, and a cell for each run."""
+class ReportTable:
+    """A table: a head for each column, the first of which hold text, and its rows."""
+
+    title: str
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[TableCell]]
+    sorted_by: int = -1  # the column by which the rows are sorted, largest first; -1: none
+
+    @property
+    def text_columns(self) -> list[bool]:
+        """Whether each column holds text and no numbers."""
+        return [all(math.isnan(row[i].value) for row in self.rows) for i in range(len(self.heads))]
+
+
+class NumberColumn(NamedTuple):
+    """A column of one number of each design."""
 
     head: str
-    under: str
-    cells: Sequence[Cell]
+    key: str  # the number's dotted name
+    format: Callable[[float], str]
+    ranked: bool = False
 
 
-def results(runs: Sequence[RunView], metric: str) -> list[Column]:
-    """The main table: test and validation quality, then what it cost."""
-    other, name = words.companion(metric), words.metric_name
-    test, cost = [run.test for run in runs], [run.cost for run in runs]
-    return [
-        _column(name(metric), "test", test, metric, words.metric_value, ranked=True, bar=True),
-        _column(name(other), "test", test, other, words.metric_value, ranked=True),
-        _column(name(metric), "validation", [run.valid for run in runs], metric, words.metric_value, ranked=True),
-        _column("Time", "total", cost, "seconds", words.seconds),
-        _column("Parameters", "total", cost, "parameters", words.count),
-        _column("Memory", "peak", cost, "peak_memory_mb", words.megabytes),
+_metric_column = partial(NumberColumn, format=metric_value, ranked=True)
+
+
+def run_results(group: DesignGroup, metric: str) -> ReportTable:
+    """Quality and cost of single runs, best first by test."""
+    columns = [
+        _metric_column(f"{metric_name(metric)} test", f"test.{metric}"),
+        _metric_column(f"{metric_name(companion(metric))} test", f"test.{companion(metric)}"),
+        _metric_column(f"{metric_name(metric)} validation", f"valid.{metric}"),
+        NumberColumn("Total time", "cost.seconds", seconds),
+        NumberColumn("Parameters", "cost.parameters", count),
+        NumberColumn("Peak memory", "cost.peak_memory_mb", megabytes),
     ]
+    table = _by_design("Quality and cost", "of every model", group.best_first(f"test.{metric}"), columns)
+    top = max((row[1].value for row in table.rows), default=0.0)
+    rows = [[name, replace(best, bar=best.value / top if top > 0 else 0.0), *rest] for name, best, *rest in table.rows]
+    return replace(table, rows=rows, sorted_by=1)
 
 
-def slices(runs: Sequence[RunView], metric: str) -> list[Column]:
+def slice_table(group: DesignGroup, metric: str) -> ReportTable:
     """The test metric on each slice of the items."""
-    parts = {name: [run.slices.get(name, {}) for run in runs] for owner in runs for name in owner.slices}
-    return [
-        _column(name.capitalize(), "", part, metric, words.metric_value, ranked=True) for name, part in parts.items()
+    names = dict.fromkeys(name for d in group.designs for run in d.runs for name in run.metrics.get("slices", {}))
+    columns = [_metric_column(name.capitalize(), f"slices.{name}.{metric}") for name in names]
+    caption = f"test {metric_name(metric)} by slice of the items"
+    return _by_design("Warm and cold items", caption, group.best_first(f"test.{metric}"), columns)
+
+
+def detail_tables(group: DesignGroup, metric: str) -> list[ReportTable]:
+    """Beyond accuracy, every test metric, and cost by phase; those that have something to show."""
+    designs = group.best_first(f"test.{metric}")
+    beyond, tests = (dict.fromkeys(k for d in designs for k in d.keys(part)) for part in ("beyond.", "test."))
+    costs = [
+        NumberColumn("Training time", "cost.train_seconds", seconds),
+        NumberColumn("Feature time", "cost.features_seconds", seconds),
+        NumberColumn("Epochs", "chosen.epochs", count),
+        NumberColumn("Trainable parameters", "cost.trainable_parameters", count),
+        NumberColumn("Items encoded", "cost.items_encoded", count),
+        NumberColumn("Encodings in training", "cost.encodings", count),
+        NumberColumn("Encodings an epoch", "cost.encodings_per_epoch", count),
+        NumberColumn("Trainable in the encoder", "cost.trainable_encoder_parameters", count),
     ]
+    tables = [
+        _by_design("Beyond accuracy", "", designs, [NumberColumn(_metric_of(key), key, number) for key in beyond]),
+        _by_design("Every metric", "on the test set", designs, [_metric_column(_metric_of(key), key) for key in tests]),
+        _by_design("Cost", "by phase", designs, costs),
+    ]
+    return [table for table in tables if len(table.heads) > 1]
 
 
-def beyond(runs: Sequence[RunView]) -> list[Column]:
-    """What is not accuracy: coverage, Gini, novelty."""
-    names = dict.fromkeys(name for run in runs for name in run.beyond)
-    return [_column(words.metric_name(name), "", [run.beyond for run in runs], name, words.number) for name in names]
+def _metric_of(key: str) -> str:
+    return metric_name(key.partition(".")[2])
 
 
-def costs(runs: Sequence[RunView]) -> list[Column]:
-    """The cost by phase."""
-    shown: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
-        ("Training", "time", "train_seconds", words.seconds),
-        ("Features", "time", "features_seconds", words.seconds),
-        ("Epochs", "", "epochs", words.count),
-        ("Trainable", "parameters", "trainable_parameters", words.count),
-        ("Encoded", "items", "items_encoded", words.count),
-        ("Encodings", "in training", "encodings", words.count),
-        ("Encodings", "an epoch", "encodings_per_epoch", words.count),
-        ("Trainable", "in the encoder", "trainable_encoder_parameters", words.count),
+def _by_design(title: str, caption: str, designs: Sequence[Design], columns: Iterable[NumberColumn]) -> ReportTable:
+    """A row a design, without the columns of which no design has the number."""
+    shown = [column for column in columns if any(design.numbers(column.key) for design in designs)]
+    cells = [_number_cells(designs, column) for column in shown]
+    rows = [[TableCell(d.label, note=_encoder(d)), *row] for d, *row in zip(designs, *cells, strict=True)]
+    return ReportTable(title, caption, ["Model", *(column.head for column in shown)], rows)
+
+
+def _encoder(design: Design) -> str:
+    result = design.runs[0].result
+    if not design.uses_content:
+        return "no content"
+    features = result.plan.tables.get("features")
+    return f"{result.plan.encoder} · {paradigm(features)}" if features else result.plan.encoder
+
+
+def _number_cells(designs: Sequence[Design], column: NumberColumn) -> list[TableCell]:
+    """A cell for each design; of a ranked column with the deviation over seeds and the two best marked."""
+    values = [design.numbers(column.key) for design in designs]
+    means = [float(np.mean(of_seeds)) if of_seeds else math.nan for of_seeds in values]
+    texts = [column.format(mean) if math.isfinite(mean) else "–" for mean in means]
+    # values that read alike share a rank
+    best = sorted({round(mean, 4) for mean in means if math.isfinite(mean)}, reverse=True)[: 2 if column.ranked else 0]
+    cells = []
+    for of_seeds, mean, text in zip(values, means, texts, strict=True):
+        spread = f" ± {np.std(of_seeds, ddof=1):.4f}" if column.ranked and len(of_seeds) > 1 else ""
+        rank = best.index(round(mean, 4)) + 1 if len(best) > 1 and round(mean, 4) in best else 0
+        cells.append(TableCell(text + spread, mean, rank))
+    return cells
+
+
+def study_results(group: DesignGroup, comparisons: Sequence[DesignComparison], metric: str) -> ReportTable:
+    """Quality and cost of every design, best first by test; stars mark who differs from the reference."""
+    designs = group.best_first(f"test.{metric}")
+    axes = varying_axes([{a: value for a, value in design.axes.items() if a != "data"} for design in designs])
+    stars = {comparison.first.label: comparison.stars for comparison in comparisons}
+    columns = [
+        _metric_column(metric_name(metric), f"test.{metric}"),
+        _metric_column(metric_name(companion(metric)), f"test.{companion(metric)}"),
+        _metric_column(f"{metric_name(metric)} valid", f"valid.{metric}"),
+        _metric_column(f"{metric_name(metric)} cold", f"slices.cold.{metric}"),
+        NumberColumn("Training", "cost.train_seconds", seconds),
+        NumberColumn("Encodings an epoch", "cost.encodings_per_epoch", count),
+        NumberColumn("Memory", "cost.peak_memory_mb", megabytes),
+        NumberColumn("Parameters", "cost.parameters", count),
+        NumberColumn("Trainable", "cost.trainable_parameters", count),
+    ]
+    table = _by_design(group.title, "", designs, columns)
+    rows = []
+    for design, (_, first, *rest) in zip(designs, table.rows, strict=True):
+        names = (TableCell(design.axes.get(axis, "–")) for axis in axes)
+        seeds = TableCell(str(len(design.runs)), len(design.runs))
+        rows.append([*names, replace(first, stars=stars.get(design.label, "")), *rest, seeds])
+    caption = "Test, mean ± standard deviation over seeds"
+    if comparisons:
+        base = comparisons[0].second.label
+        caption += f"; *, **, ***: differs from {base} with p < 0.05, 0.01, 0.001 (paired t-test over users, Holm)"
+    return ReportTable(group.title, caption + ".", [*axes, *table.heads[1:], "Seeds"], rows, sorted_by=len(axes))
+
+
+def alignment_table(group: DesignGroup) -> ReportTable:
+    """How well the vectors of image and text agree in the features (of a trained encoder: after and before)."""
+    names = [key.rpartition(".")[2] for design in group.designs for key in design.keys("alignment.")]
+    measures = [name for name in dict.fromkeys(names) if name != "pairs"]
+    rows: dict[tuple[str, ...], list[TableCell]] = {}
+    for design in group.designs:
+        pairs = [(_alignment(design, "after", name), _alignment(design, "before", name)) for name in measures]
+        if any(math.isfinite(after) for after, _ in pairs):
+            axes = {axis: value for axis, value in design.axes.items() if axis != "recommender"}
+            label = " · ".join(value for axis, value in axes.items() if axis not in ("data", "protocol"))
+            cells = [TableCell(label or group.title), *(_change(*pair) for pair in pairs)]
+            rows.setdefault(tuple(axes.values()), cells)
+    heads = ["", *(metric_name(name) for name in measures)]
+    caption = "Of the features, measured on pairs of image and text of one item; in brackets: before training."
+    return ReportTable(f"Alignment, {group.title}", caption, heads, list(rows.values()))
+
+
+def _alignment(design: Design, when: str, name: str) -> float:
+    if when == "after" and design.numbers(f"alignment.{name}"):
+        return design.mean(f"alignment.{name}")
+    return design.mean(f"alignment.{when}.{name}")
+
+
+def _change(after: float, before: float) -> TableCell:
+    text = f"{after:.3f}" if math.isfinite(after) else "–"
+    return TableCell(f"{text} ({before:.3f})" if math.isfinite(before) else text, after)
+
+
+def comparison_table(title: str, comparisons: Sequence[DesignComparison], metric: str) -> ReportTable:
+    """Every comparison of a family: difference, interval, effect, adjusted p-values, users better and worse."""
+    heads = ["", "Difference", "95% interval", "d_z", "p (t)", "p (Wilcoxon)", "Better : worse"]
+    one_base = len({comparison.second.label for comparison in comparisons}) < 2  # then the caption names it
+    rows = []
+    for compared in comparisons:
+        numbers = compared.comparison
+        rows.append(
+            [
+                TableCell(compared.first.label),
+                *([] if one_base else [TableCell(compared.second.label)]),
+                TableCell(f"{numbers.difference:+.4f}", numbers.difference, stars=compared.stars),
+                TableCell(f"[{numbers.low:+.4f}, {numbers.high:+.4f}]", numbers.low),
+                TableCell(f"{numbers.effect:+.2f}", numbers.effect),
+                TableCell(p_value(compared.t_holm), compared.t_holm),
+                TableCell(p_value(compared.wilcoxon_holm), compared.wilcoxon_holm),
+                TableCell(f"{numbers.better} : {numbers.worse}", numbers.better - numbers.worse),
+            ]
+        )
+    users = comparisons[0].comparison.users if comparisons else 0
+    caption = f"{metric_name(metric)}, paired over {users:,} users; p adjusted by Holm over {len(rows)} comparisons"
+    base = f", all against {comparisons[0].second.label}" if one_base and comparisons else ""
+    return ReportTable(title, f"{caption}{base}.", heads if one_base else [heads[0], "against", *heads[1:]], rows)
+
+
+def variance_table(group: DesignGroup, metric: str) -> ReportTable:
+    """How much of the uncertainty of each mean is that of seeds, and how much that of users."""
+    rows = []
+    for design in (design for design in group.designs if len(design.runs) > 1):
+        mean, parts = design.mean(f"test.{metric}"), variance_parts(design.per_user(metric))
+        numbers = mean, parts.seed_error, parts.user_error, math.sqrt(parts.seed), math.sqrt(parts.user)
+        rows.append([TableCell(design.label), *(TableCell(metric_value(value), value) for value in numbers)])
+    heads = ["", "Mean", "Error by seeds", "Error by users", "SD of seeds", "SD of users"]
+    caption = (
+        "Standard errors of the mean if only the seeds, or only the users, were drawn anew (crossed random effects)."
     )
-    cost = [run.cost for run in runs]
-    return [
-        _column(head, under, cost, key, show) for head, under, key, show in shown if any(key in row for row in cost)
-    ]
-
-
-def alignment(runs: Sequence[RunView]) -> list[Column]:
-    """How images and words agree in the features; beside it how they did before the encoder was trained."""
-    shown: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-        ("Retrieval", "retrieval_recall@5", words.metric_value),
-        ("Alignment", "alignment", words.number),
-        ("Uniformity, images", "uniformity_image", words.number),
-        ("Uniformity, words", "uniformity_text", words.number),
-        ("Modality gap", "modality_gap", words.number),
-    )
-    now, before = [run.alignment for run in runs], [run.alignment_before for run in runs]
-    columns = []
-    for head, key, show in shown:
-        if any(key in row for row in now):
-            columns.append(_column(head, "recall@5" if key.startswith("retrieval") else "", now, key, show))
-        if any(key in row for row in before):
-            columns.append(_column("", "before training", before, key, show))
-    return columns
-
-
-def metrics(runs: Sequence[RunView]) -> list[Column]:
-    """Every test metric that any run has."""
-    names = dict.fromkeys(name for run in runs for name in run.test)
-    tests = [run.test for run in runs]
-    return [_column(words.metric_name(name), "", tests, name, words.metric_value, ranked=True) for name in names]
-
-
-def _column(
-    head: str,
-    under: str,
-    rows: Sequence[Figures],
-    key: str,
-    show: Callable[[float], str],
-    *,
-    ranked: bool = False,
-    bar: bool = False,
-) -> Column:
-    values = [float(row.get(key, math.nan)) for row in rows]
-    texts = [show(value) if math.isfinite(value) else "–" for value in values]
-    finite = {text: value for text, value in zip(texts, values, strict=True) if math.isfinite(value)}
-    # Values that read alike share a rank: a difference that nobody can see is no difference.
-    places = {text: place for place, text in enumerate(sorted(finite, key=finite.__getitem__, reverse=True), start=1)}
-    ranks = [places.get(text, 0) if ranked and len(finite) > 1 else 0 for text in texts]
-    top = max(finite.values(), default=0.0)
-    shares = [value / top if bar and top > 0 and math.isfinite(value) else 0.0 for value in values]
-    cells = [
-        Cell(text, value, rank if rank <= 2 else 0, share)
-        for text, value, rank, share in zip(texts, values, ranks, shares, strict=True)
-    ]
-    return Column(head, under, cells)
+    return ReportTable(f"Seeds and users, {group.title}", caption, heads, rows)

@@ -1,4 +1,4 @@
-"""Small images inside the page: each is embedded once, however often it is shown."""
+"""Small images inside a page, sharp at two pixels a CSS pixel; each is embedded once, however often it is shown."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from PIL import Image
 
 from lmm4rec.core.errors import ImageError
 from lmm4rec.data.images import open_for_display
-from lmm4rec.experiments.report.view import Card
+from lmm4rec.experiments.report.user_examples import ItemCard
 
-_SETTINGS = ((160, 80), (160, 65), (128, 65), (96, 60), (64, 50))  # (longer side in pixels, WebP quality), best first
-_LOSSLESS_SIDE = 72  # drawn images are small, stay crisp and cost little without loss
+LARGE, SMALL = 280, 172  # pixels of the longer side: twice the widths in CSS pixels that page.css allows at most
+_LEVELS = ((1.0, 80), (1.0, 60), (0.75, 60), (0.5, 60), (0.35, 50))  # (scale, WebP quality), the best first
+_LOSSLESS_SIDE = 72  # images this small lose much by compression and cost little without
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small image: what cards refer to, its size in pixels, and its bytes as a data URL."""
+    """A small image: the name by which cards refer to it, its size in pixels, and its bytes as a data URL."""
 
     name: str
     width: int
@@ -30,7 +31,7 @@ class Thumbnail:
 
 
 @dataclass(frozen=True)
-class Album:
+class PageImages:
     """The images of a page."""
 
     by_item: Mapping[str, Thumbnail]  # no entry where an item has no readable image
@@ -47,46 +48,48 @@ class Album:
         return "slice" if 0.8 <= ratio <= 1.25 else "meet"
 
 
-def album(cards: Iterable[Card], *, budget: int = 2_500_000) -> Album:
-    """The images of the cards, small enough to fit into `budget` characters together.
+def page_images(small: Iterable[ItemCard], large: Iterable[ItemCard], *, budget: int = 3_500_000) -> PageImages:
+    """The images of cards shown small and large, in at most `budget` characters together.
 
     An image that cannot be read is left out, and its cards show a placeholder. Equal images are kept once.
     """
+    cards = {card.id: (card.image, SMALL) for card in small}
+    cards |= {card.id: (card.image, LARGE) for card in large}
     images: dict[str, Image.Image] = {}
     digests: dict[str, str] = {}
-    unreadable: set[str] = set()
-    for card in cards:
-        if card.image is None or card.id in digests or card.id in unreadable:
+    for item, (image, side) in cards.items():
+        if image is None:
             continue
         try:
-            digest = card.image.digest()
-            if digest not in images:
-                images[digest] = _shrunk(open_for_display(card.image, _SETTINGS[0][0]), _SETTINGS[0][0])
+            digest = image.digest()
+            if digest not in images or max(images[digest].size) < side:
+                images[digest] = _shrunk(open_for_display(image, side), side)
         except ImageError:
-            unreadable.add(card.id)
             continue
-        digests[card.id] = digest
-    urls = _fitting(images, budget)
+        digests[item] = digest
+    sizes_and_urls = _encoded(images, budget)
     thumbnails = {
-        digest: Thumbnail(f"image-{i}", *image.size, urls[digest]) for i, (digest, image) in enumerate(images.items())
+        digest: Thumbnail(f"image-{i}", *size, url) for i, (digest, (size, url)) in enumerate(sizes_and_urls.items())
     }
     ratios = [image.width / image.height for image in images.values()]
     aspect = min(max(statistics.median(ratios), 2 / 3), 3 / 2) if ratios else 1.0
-    return Album({item: thumbnails[digest] for item, digest in digests.items()}, aspect)
+    return PageImages({item: thumbnails[digest] for item, digest in digests.items()}, aspect)
 
 
-def tint(item: str) -> int:
+def placeholder_hue(item: str) -> int:
     """A hue in degrees for an item's placeholder, the same in every report."""
     return zlib.crc32(item.encode()) % 360
 
 
-def _fitting(images: Mapping[str, Image.Image], budget: int) -> dict[str, str]:
-    urls: dict[str, str] = {}
-    for side, quality in _SETTINGS:
-        urls = {digest: _data_url(_shrunk(image, side), quality) for digest, image in images.items()}
-        if sum(map(len, urls.values())) <= budget:
+def _encoded(images: Mapping[str, Image.Image], budget: int) -> dict[str, tuple[tuple[int, int], str]]:
+    """Size and data URL of each image, at the best level that fits the budget (the last one where none does)."""
+    encoded: dict[str, tuple[tuple[int, int], str]] = {}
+    for scale, quality in _LEVELS:
+        shrunk = {digest: _shrunk(image, round(scale * max(image.size))) for digest, image in images.items()}
+        encoded = {digest: (image.size, _data_url(image, quality)) for digest, image in shrunk.items()}
+        if sum(len(url) for _, url in encoded.values()) <= budget:
             break
-    return urls
+    return encoded
 
 
 def _shrunk(image: Image.Image, side: int) -> Image.Image:
@@ -97,8 +100,8 @@ def _shrunk(image: Image.Image, side: int) -> Image.Image:
 
 def _data_url(image: Image.Image, quality: int) -> str:
     file = io.BytesIO()
-    if max(image.size) <= _LOSSLESS_SIDE and quality == _SETTINGS[0][1]:
+    if max(image.size) <= _LOSSLESS_SIDE and quality == _LEVELS[0][1]:
         image.save(file, "WEBP", lossless=True)
     else:
-        image.save(file, "WEBP", quality=quality)
+        image.save(file, "WEBP", quality=quality, method=2)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")

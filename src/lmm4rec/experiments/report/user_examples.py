@@ -1,74 +1,90 @@
-"""From results to the report's view: the runs' numbers, and a few users with images."""
+"""A few users as examples: their histories, what each model recommends to them, and their held-out items."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
+from lmm4rec.core.types import ItemImage
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.splits import Split
 from lmm4rec.evaluation.ranking import top_k
-from lmm4rec.experiments.report.view import Card, Person
 from lmm4rec.experiments.result import Result
 
-_PEOPLE, _TOP, _HISTORY = 6, 10, 12
+_USERS, _TOP, _SHOWN = 6, 10, 12
 
 
-def paradigm(features: Mapping[str, Any]) -> str:
-    """How the features came about, the adapter of an end-to-end training included."""
-    adapter = features["adapter"] if features["train"] == "end2end" else "none"
-    return str(features["train"] if adapter == "none" else f"{features['train']}, {adapter}")
+@dataclass(frozen=True)
+class ItemCard:
+    """One item as a page shows it."""
+
+    id: str
+    title: str
+    image: ItemImage | None
+    note: str = ""
+    hit: bool = False
 
 
-def people(results: Sequence[Result], labels: Sequence[str], split: Split) -> list[Person]:
-    """Users drawn at random among those with a history and something held out; all models are shown for the same."""
+@dataclass(frozen=True)
+class UserExample:
+    """One user: the items of the history, latest first, those that each run recommends, and those held out."""
+
+    id: str
+    facts: str
+    history: Sequence[ItemCard]
+    recommendations: dict[str, list[ItemCard]]  # the label of a run -> its best items, best first
+    held_out: Sequence[ItemCard] = ()
+
+
+def user_examples(results: Sequence[Result], labels: Sequence[str], split: Split) -> list[UserExample]:
+    """Users drawn at random among those with a history and held-out items; the same for all runs."""
     counts = split.train.user_counts(split.dataset.n_users)
-    able = np.intersect1d(np.flatnonzero(counts >= min(5, counts.max())), split.test.users)
-    rows = np.random.default_rng(0).choice(able, min(_PEOPLE, len(able)), replace=False)
-    lists = {
-        label: top_k(result.bundle().scorer, rows, _TOP, exclude=[split.train, split.valid]).items
+    eligible = np.intersect1d(np.flatnonzero(counts >= min(5, counts.max())), split.test.users)
+    users = np.random.default_rng(0).choice(eligible, min(_USERS, len(eligible)), replace=False)
+    tops = {
+        label: top_k(result.bundle().scorer, users, _TOP, exclude=[split.train, split.valid]).items
         for label, result in zip(labels, results, strict=True)
     }
     return [
-        _person(split, int(row), {label: top[index].tolist() for label, top in lists.items()})
-        for index, row in enumerate(rows)
+        _example(split, int(user), {label: top[i].tolist() for label, top in tops.items()})
+        for i, user in enumerate(users)
     ]
 
 
-def _person(split: Split, row: int, lists: dict[str, list[int]]) -> Person:
+def _example(split: Split, user: int, tops: dict[str, list[int]]) -> UserExample:
     catalog = split.dataset.catalog
-    known = [_of(log, row) for log in (split.train, split.valid)]
-    items, notes = _latest_first(known)
-    held_out = set(_of(split.test, row).items.tolist())
-    return Person(
-        id=split.dataset.users[row],
-        facts=f"{len(items)} items known, {len(held_out)} held out",
-        history=[_card(catalog, item, note) for item, note in zip(items[:_HISTORY], notes, strict=False)],
+    items, dates = _latest_first([_of_user(part, user) for part in (split.train, split.valid)])
+    held_out = sorted(set(_of_user(split.test, user).items.tolist()))
+    return UserExample(
+        id=split.dataset.users[user],
+        facts=f"{len(items)} known items, {len(held_out)} held out",
+        history=[_card(catalog, *pair) for pair in zip(items[:_SHOWN], dates, strict=False)],
         recommendations={
             label: [_card(catalog, item, hit=item in held_out) for item in top if item >= 0]
-            for label, top in lists.items()
+            for label, top in tops.items()
         },
-        held_out=[_card(catalog, item) for item in sorted(held_out)],
+        held_out=[_card(catalog, item) for item in held_out[:_SHOWN]],
     )
 
 
-def _of(log: Interactions, user: int) -> Interactions:
-    return log.take(np.flatnonzero(log.users == user))
+def _of_user(interactions: Interactions, user: int) -> Interactions:
+    return interactions.take(np.flatnonzero(interactions.users == user))
 
 
-def _latest_first(logs: Sequence[Interactions]) -> tuple[list[int], list[str]]:
-    items = np.concatenate([log.items for log in logs])
-    times = [log.timestamps for log in logs if log.timestamps is not None]
-    if len(times) < len(logs):
+def _latest_first(parts: Sequence[Interactions]) -> tuple[list[int], list[str]]:
+    """The items and the months of their interactions (empty where the data has no timestamps), the latest first."""
+    items = np.concatenate([part.items for part in parts])
+    times = [part.timestamps for part in parts if part.timestamps is not None]
+    if len(times) < len(parts):
         return items.tolist(), [""] * len(items)
-    when = np.concatenate(times)
-    order = np.argsort(-when, kind="stable")
-    return items[order].tolist(), [f"{datetime.fromtimestamp(time, UTC):%b %Y}" for time in when[order].tolist()]
+    seconds = np.concatenate(times)
+    order = np.argsort(-seconds, kind="stable")
+    return items[order].tolist(), [f"{datetime.fromtimestamp(time, UTC):%b %Y}" for time in seconds[order].tolist()]
 
 
-def _card(catalog: Catalog, row: int, note: str = "", *, hit: bool = False) -> Card:
-    return Card(catalog.ids[row], catalog.title(row), catalog.images[row], note, hit)
+def _card(catalog: Catalog, item: int, note: str = "", *, hit: bool = False) -> ItemCard:
+    return ItemCard(catalog.ids[item], catalog.title(item), catalog.images[item], note, hit)

@@ -1,0 +1,61 @@
+"""Which designs a figure shows, and how it divides them into rows, series and fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lmm4rec.experiments.report.figure_style import COLORS
+from lmm4rec.experiments.report.finished_runs import Design, RunCollection
+from lmm4rec.experiments.study.ready import HIDDEN, SEED
+
+SERIES_AXES = ("paradigm", "encoder", "modalities")
+
+
+def main_designs(designs: Sequence[Design], collection: RunCollection, keep: Sequence[str] = ()) -> list[Design]:
+    """The designs to compare: ablations (modalities, hidden shares) at their first value, but for those in `keep`."""
+    ablations = [axis for axis in collection.axes if axis == "modalities" or HIDDEN.fullmatch(axis)]
+    firsts = {axis: collection.axes[axis][0] for axis in ablations if axis not in keep}
+    return [d for d in designs if all(d.axes.get(axis, first) == first for axis, first in firsts.items())]
+
+
+def axis_values(designs: Sequence[Design], axis: str, collection: RunCollection) -> list[str]:
+    """The values of an axis that the designs have, in the study's order."""
+    present = {design.axes.get(axis) for design in designs}
+    return [value for value in collection.axes.get(axis, ()) if value in present]
+
+
+def row_axis(designs: Sequence[Design], collection: RunCollection) -> str:
+    """The axis by which designs are named: the recommender where there is such an axis, else the first."""
+    return "recommender" if "recommender" in collection.axes else next(iter(designs[0].axes))
+
+
+def other_values(design: Design, axis: str) -> str:
+    """What a design is besides its value on an axis; empty where that is all."""
+    return " · ".join(v for a, v in design.axes.items() if a not in (axis, "data", "protocol"))
+
+
+def kinds_by_label(designs: Sequence[Design], axis: str, collection: RunCollection) -> dict[str, str]:
+    """By label, what a design is besides its value on an axis; one axis of it where there are more than colors."""
+    kinds = {design.label: other_values(design, axis) for design in designs}
+    few = [a for a in SERIES_AXES if a != axis and 1 < len(axis_values(designs, a, collection)) <= len(COLORS)]
+    if len(set(kinds.values())) > len(COLORS) and few:
+        return {design.label: design.axes.get(few[0], "") for design in designs}
+    return kinds
+
+
+def fields_of(designs: Sequence[Design], used: Sequence[str], collection: RunCollection) -> dict[str, list[Design]]:
+    """The designs by their values on the axes that are not `used`; those without such values stand in every field."""
+    others = [a for a in collection.axes if a not in (*used, SEED, "data", "protocol")]
+    others = [axis for axis in others if len(axis_values(designs, axis, collection)) > 1]
+    names = [" · ".join(d.axes[axis] for axis in others if axis in d.axes) for d in designs]
+    fields: dict[str, list[Design]] = {name: [] for name in dict.fromkeys(names) if name or not any(names)}
+    for design, name in zip(designs, names, strict=True):
+        for field in [name] if name in fields else fields:
+            fields[field].append(design)
+    return fields
+
+
+def field_layout(fields: int) -> tuple[int, int]:
+    """Rows and columns for so many fields."""
+    columns = 2 if fields == 4 else min(3, fields)
+    return -(-fields // columns), columns

@@ -1,0 +1,157 @@
+"""Finished runs in a report: a design is the runs that differ in the seed only, a group the designs to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float64
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.experiments.result import Result
+
+Axes = Mapping[str, str]
+
+TOTAL = "cost.total_seconds"  # of a run, and of computing its features where an earlier run did that
+
+
+class GroupKey(NamedTuple):
+    """What runs must share to be compared."""
+
+    split: str  # its fingerprint
+    protocol: str
+    candidates: str  # the items that are ranked
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One finished run and its values on the axes of a study."""
+
+    name: str
+    axes: Axes
+    result: Result
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """The content of its metrics.json."""
+        return self.result.metrics
+
+    @property
+    def seed(self) -> int:
+        """The training seed."""
+        seed: int = self.result.plan.tables["train"]["seed"]
+        return seed
+
+    @property
+    def group(self) -> GroupKey:
+        """The key of the group whose runs it can be compared with."""
+        evaluate = self.result.plan.tables["evaluate"]
+        split = self.metrics["data"]["split_fingerprint"]
+        return GroupKey(split, evaluate["protocol"], evaluate.get("candidates", "all"))
+
+    @cached_property
+    def numbers(self) -> Mapping[str, float]:
+        """Every number of metrics.json by dotted name, such as `test.recall@20` or `cost.seconds`, and `TOTAL`."""
+        numbers = dict(_numbers(self.metrics, ""))
+        if "cost.seconds" in numbers:
+            features, encode = (numbers.get(f"cost.{name}_seconds", 0.0) for name in ("features", "encode"))
+            numbers[TOTAL] = numbers["cost.seconds"] + max(features - encode, 0.0)
+        return numbers
+
+
+def _numbers(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{key}", float(value)
+
+
+def paradigm(features: Mapping[str, Any]) -> str:
+    """The paradigm of a [features] table, with the adapter of an end-to-end training."""
+    adapter = features["adapter"] if features["train"] == "end2end" else "none"
+    return str(features["train"] if adapter == "none" else f"{features['train']}, {adapter}")
+
+
+@dataclass(frozen=True)
+class Design:
+    """The runs that differ in nothing but the seed."""
+
+    label: str
+    axes: Axes  # without the seed
+    runs: Sequence[FinishedRun]
+
+    @property
+    def uses_content(self) -> bool:
+        """Whether the recommender uses images, text or other content of the items."""
+        return self.runs[0].result.plan.encoder.strip().lower() not in {"", "none"}
+
+    def numbers(self, key: str) -> list[float]:
+        """The number `key` of each run that has it."""
+        return [run.numbers[key] for run in self.runs if key in run.numbers]
+
+    def keys(self, prefix: str) -> list[str]:
+        """The names of the numbers that begin with `prefix`."""
+        return list(dict.fromkeys(key for run in self.runs for key in run.numbers if key.startswith(prefix)))
+
+    def mean(self, key: str) -> float:
+        """The mean over seeds; NaN where no run has the number."""
+        values = self.numbers(key)
+        return float(np.mean(values)) if values else float("nan")
+
+    def per_user(self, metric: str) -> Float64[np.ndarray, "seeds users"]:
+        """The test values of all users under all seeds, users in the order of their ids.
+
+        Raises:
+            DataError: the seeds were not measured on the same users.
+        """
+        first, *others = self._test_values
+        if any(not frame["user"].equals(first["user"]) for frame in others):
+            raise DataError(f"the runs of '{self.label}' were measured on different users and cannot be averaged")
+        return np.stack([frame[metric].to_numpy() for frame in self._test_values])
+
+    @cached_property
+    def _test_values(self) -> list[pl.DataFrame]:
+        frames = (pl.read_parquet(run.result.folder.per_user) for run in self.runs)
+        return [frame.filter(pl.col("part") == "test").drop("part").sort("user") for frame in frames]
+
+
+@dataclass(frozen=True)
+class DesignGroup:
+    """The designs that can be compared: the same split, protocol and candidates."""
+
+    title: str
+    designs: Sequence[Design]
+
+    def best_first(self, key: str) -> list[Design]:
+        """The designs by the mean of a number, the largest first."""
+        return sorted(self.designs, key=lambda design: design.mean(key), reverse=True)
+
+
+@dataclass(frozen=True)
+class RunCollection:
+    """All runs of one report."""
+
+    title: str
+    axes: Mapping[str, Sequence[str]]  # axis -> its values, in order; the seed is one
+    groups: Sequence[DesignGroup]
+    metric: str = "recall@20"
+    reference: str = ""  # the label or folder name of a design; empty: the best by validation
+    level: float = 0.05
+    failures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    missing: Sequence[str] = ()  # planned runs without a result
+    search: Mapping[str, Any] | None = None
+
+    @property
+    def designs(self) -> list[Design]:
+        """The designs of all groups."""
+        return [design for group in self.groups for design in group.designs]
+
+    @property
+    def runs(self) -> list[FinishedRun]:
+        """The runs of all designs."""
+        return [run for design in self.designs for run in design.runs]

@@ -1,0 +1,84 @@
+"""The result of a report in a sentence, and the notes on how its numbers were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lmm4rec.experiments.report.design_comparisons import DesignComparison
+from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, RunCollection
+from lmm4rec.experiments.report.number_formats import metric_name, metric_value, percent
+
+_SAME = 0.01  # a relative difference up to this is called none
+
+
+def run_headline(group: DesignGroup, metric: str) -> str:
+    """How much better the best model with content is than the best one without, also where it is not.
+
+    Validation selects the two models that are compared; the numbers are those of the test set.
+    """
+    ranked = group.best_first(f"valid.{metric}")
+    content = [design for design in ranked if design.uses_content]
+    plain = [design for design in ranked if not design.uses_content]
+    if content and plain:
+        return _content_gain(content[0], plain[0], metric)
+    kind = ", the best of these models on validation," if len(ranked) > 1 else ""
+    return f"{ranked[0].label}{kind} reaches {_test_value(ranked[0], metric)} on the test set."
+
+
+def _content_gain(content: Design, plain: Design, metric: str) -> str:
+    high, low = content.mean(f"test.{metric}"), plain.mean(f"test.{metric}")
+    gain = high - low
+    relative = percent(abs(gain) / low) if low > 0 else metric_value(abs(gain))
+    reached = f"{content.label} reaches {_test_value(content, metric)} on the test set"
+    rival = f"{plain.label} ({metric_value(low)}), the best model without content"
+    if abs(gain) <= _SAME * low:
+        sentence = f"Content makes no difference here: {reached}, practically the same as {rival}."
+    elif gain > 0:
+        sentence = f"{reached}, {relative} more than {rival}."
+    else:
+        sentence = f"Content brings no gain here: {reached}, {relative} less than {rival}."
+    if gain * (content.mean(f"valid.{metric}") - plain.mean(f"valid.{metric}")) < 0:
+        sentence += " On validation it is the other way round, so take the difference with care."
+    return sentence
+
+
+def group_headline(group: DesignGroup, comparisons: Sequence[DesignComparison], collection: RunCollection) -> str:
+    """The best design by validation, and whether the second best differs from it significantly."""
+    best, *others = group.best_first(f"valid.{collection.metric}")
+    reached = _test_value(best, collection.metric)
+    sentence = f"{group.title}: {best.label}, the best by validation, reaches {reached} on the test part"
+    if not others:
+        return f"{sentence}."
+    second = others[0]
+    value = f"{second.label} ({metric_value(second.mean(f'test.{collection.metric}'))})"
+    pair = {best.label, second.label}
+    compared = next((one for one in comparisons if {one.first.label, one.second.label} == pair), None)
+    if compared is None:
+        return f"{sentence}; the second best there is {value}."
+    differs = "differs" if compared.t_holm < collection.level else "does not differ"
+    significance = f"which {differs} from it significantly (p = {compared.t_holm:.2g}, corrected)"
+    return f"{sentence}; the second best by validation is {value}, {significance}."
+
+
+def _test_value(design: Design, metric: str) -> str:
+    return f"{metric_name(metric)} {metric_value(design.mean(f'test.{metric}'))}"
+
+
+def run_notes(collection: RunCollection, masked: str) -> list[str]:
+    """How the numbers of single runs were measured: selection, ranking, masked items, seeds."""
+    seeds = sorted({run.seed for run in collection.runs})
+    one = f"One seed ({seeds[0]}): differences of a few percent can be chance."
+    return [
+        f"Models, epochs and settings were selected on validation {metric_name(collection.metric)}; "
+        "the test set was read once, after the selection.",
+        "Full ranking: every item of the catalog competes for every user; no negatives are sampled.",
+        f"Left out of the test ranking: {masked}.",
+        one if len(seeds) == 1 else f"Seeds: {', '.join(map(str, seeds))}.",
+    ]
+
+
+STUDY_NOTES = [
+    "Epochs, and settings where they were searched, were selected on the validation part; "
+    "the test part was read once in each run, after that.",
+    "Full ranking: every item competes for every user.",
+]

@@ -1,0 +1,220 @@
+"""Figures of test quality: by design, against cost, by slice, by hidden content, and its spread over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lmm4rec.evaluation.significance import bootstrap_interval, mean_over_seeds
+from lmm4rec.experiments.report.figure_series import (
+    SERIES_AXES,
+    axis_values,
+    field_layout,
+    fields_of,
+    kinds_by_label,
+    main_designs,
+    other_values,
+    row_axis,
+)
+from lmm4rec.experiments.report.figure_style import (
+    GRAY,
+    WIDE,
+    ReportFigure,
+    canvas,
+    color,
+    legend,
+    marker,
+    shortened,
+    single_canvas,
+)
+from lmm4rec.experiments.report.finished_runs import TOTAL, Design, DesignGroup, RunCollection
+from lmm4rec.experiments.report.number_formats import metric_name, metric_value, seconds
+from lmm4rec.experiments.study.ready import HIDDEN, SEED
+
+_ROW = 0.24  # inches a row of text
+_SIZE = 5.5  # points, of a marker
+_INTERVALS = "Test means over seeds; lines: 95% bootstrap intervals over users. Gray: models that use no content."
+_HIDDEN_WHEN = {"always": "in training and test", "train": "in training", "test": "at test"}
+
+
+def quality_by_axis(group: DesignGroup, collection: RunCollection) -> Iterator[ReportFigure]:
+    """The metric by recommender, a color for each value of a second axis, a field for each combination of others."""
+    main = [axis for axis in collection.axes if axis not in (SEED, *SERIES_AXES, "data", "protocol")]
+    rows = next((axis for axis in ("recommender", *main) if axis in collection.axes), None)
+    for series in SERIES_AXES:
+        designs = main_designs(group.designs, collection, keep=(series,))
+        if rows is None or len(axis_values(designs, series, collection)) < 2:
+            continue
+        figure = _intervals(fields_of(designs, (rows, series), collection), rows, series, collection)
+        yield ReportFigure(f"quality_by_{series}", f"{metric_name(collection.metric)} by {series}", _INTERVALS, figure)
+
+
+def _intervals(fields: Mapping[str, Sequence[Design]], rows: str, series: str, collection: RunCollection) -> Any:
+    every = [design for designs in fields.values() for design in designs]
+    names, kinds = axis_values(every, rows, collection), axis_values(every, series, collection)
+    down, across = field_layout(len(fields))
+    figure, axes = canvas(
+        down * (0.55 + _ROW * len(names) * max(1.0, 0.5 * len(kinds))) + 0.75, rows=down, columns=across
+    )
+    handles: dict[str, Any] = {}
+    for ax, (title, designs) in zip(axes.flat, fields.items(), strict=False):
+        ax.set_title(shortened(title, 70 // across))
+        for design in designs:
+            row, kind = float(names.index(design.axes[rows])), design.axes.get(series)
+            if kind is None:
+                _interval(ax, design, row, GRAY, "|", collection.metric)
+                continue
+            index = kinds.index(kind)
+            row += (index - (len(kinds) - 1) / 2) * 0.7 / len(kinds)
+            handles[kind] = _interval(ax, design, row, color(index), marker(index), collection.metric)
+        _name_rows(ax, names, 24)
+    for ax in lowest_fields(axes, len(fields)):
+        ax.set_xlabel(f"{metric_name(collection.metric)}, test")
+    shown = [kind for kind in kinds if kind in handles]
+    legend(figure, [handles[kind] for kind in shown], shown)
+    return figure
+
+
+def _interval(ax: Any, design: Design, row: float, shade: str, sign: str, metric: str) -> Any:
+    values = mean_over_seeds(design.per_user(metric))
+    low, high = bootstrap_interval(values)
+    ax.plot([low, high], [row, row], color=shade, linewidth=1.6, solid_capstyle="butt", alpha=0.75)
+    (point,) = ax.plot(values.mean(), row, sign, color=shade, markersize=_SIZE, linestyle="none")
+    return point
+
+
+def quality_and_cost(group: DesignGroup, collection: RunCollection, *, width: float = WIDE) -> Iterator[ReportFigure]:
+    """The metric against seconds: color by recommender, marker by what else differs (where nothing does, by both)."""
+    key, name = f"test.{collection.metric}", metric_name(collection.metric)
+    designs = [design for design in main_designs(group.designs, collection) if design.numbers(TOTAL)]
+    if len(designs) < 2:
+        return
+    axis = row_axis(designs, collection)
+    names, kind_of = axis_values(designs, axis, collection), kinds_by_label(designs, axis, collection)
+    kinds = list(dict.fromkeys(kind_of.values()))
+    labels = [
+        shortened(label, 30) for label in (names if len(kinds) < 2 else [*names, *(k or "no content" for k in kinds)])
+    ]
+    figure, ax = single_canvas(labels, width)
+    line = {"linestyle": "none", "markersize": _SIZE + 1.5, "markeredgecolor": "white"}
+    for design in designs:
+        row, kind = names.index(design.axes[axis]), kinds.index(kind_of[design.label])
+        sign = marker(kind if len(kinds) > 1 else row)
+        ax.plot(max(design.mean(TOTAL), 0.01), design.mean(key), sign, color=color(row), **line)
+    _seconds_axis(ax)
+    ax.set_ylabel(f"{name}, test")
+    ax.margins(0.08)
+    handles = [_sample(color(i), marker(i) if len(kinds) < 2 else "o") for i in range(len(names))]
+    legend(figure, [*handles, *(_sample(GRAY, marker(i)) for i in range(len(kinds)))][: len(labels)], labels)
+    means = "Means over seeds. " if any(len(design.runs) > 1 for design in designs) else ""
+    caption = (
+        f"{means}Up is better, left is cheaper; the time includes that of the features, whichever run computed them."
+    )
+    numbers = [f"{d.label}: {metric_value(d.mean(key))}, {seconds(d.mean(TOTAL))}" for d in designs]
+    yield ReportFigure("quality_and_cost", "Quality against cost", caption, figure, "; ".join(numbers))
+
+
+def _seconds_axis(ax: Any) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("seconds (logarithmic)")
+
+
+def _sample(shade: str, sign: str) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=shade, marker=sign, linestyle="none", markersize=_SIZE)
+
+
+def slices(group: DesignGroup, collection: RunCollection) -> Iterator[ReportFigure]:
+    """The metric on popular, tail and cold items."""
+    keys = {kind: f"slices.{kind}.{collection.metric}" for kind in ("popular", "tail", "cold")}
+    keys = {kind: key for kind, key in keys.items() if any(design.numbers(key) for design in group.designs)}
+    designs = _best_first(main_designs(group.designs, collection, keep=("modalities",)), collection)
+    if not keys or not designs:
+        return
+    figure, (row,) = canvas(0.9 + _ROW * len(designs), columns=len(keys))
+    for index, (ax, (kind, key)) in enumerate(zip(row, keys.items(), strict=True)):
+        values = [design.mean(key) for design in designs]
+        ax.barh(range(len(designs)), np.nan_to_num(values), height=0.6, color=color(index))
+        ax.set_title(f"{kind} items")
+        ax.set_xlabel(metric_name(collection.metric))
+    _name_rows(row[0], [design.label for design in designs])
+    caption = (
+        "Test, means over seeds. Popular: the fifth of the items with the most training interactions; cold: with none."
+    )
+    yield ReportFigure("slices", "Warm and cold items", caption, figure)
+
+
+def hidden_content(group: DesignGroup, collection: RunCollection) -> Iterator[ReportFigure]:
+    """The metric against the share of items whose content is hidden."""
+    for axis in collection.axes:
+        hidden = HIDDEN.fullmatch(axis)
+        lines: dict[str, list[Design]] = {}
+        for design in (design for design in group.designs if hidden and axis in design.axes):
+            lines.setdefault(other_values(design, axis) or group.title, []).append(design)
+        if hidden is None or max(map(len, lines.values()), default=0) < 2:
+            continue
+        figure, ((ax,),) = canvas(3.0 + 0.2 * (len(lines) > 1))
+        handles = [_hidden_line(ax, of_line, axis, i, collection.metric) for i, of_line in enumerate(lines.values())]
+        ax.set_xlabel(f"% of items whose {hidden['modality']} is hidden ({_HIDDEN_WHEN[hidden['at']]})")
+        ax.set_ylabel(f"{metric_name(collection.metric)}, test")
+        ax.set_ylim(bottom=0)
+        legend(figure, handles, [shortened(label, 40) for label in lines])
+        title = f"Missing {hidden['modality']}, {_HIDDEN_WHEN[hidden['at']]}"
+        yield ReportFigure(axis, title, "Means over seeds; bands are 95% bootstrap intervals over users.", figure)
+
+
+def _hidden_line(ax: Any, designs: Sequence[Design], axis: str, index: int, metric: str) -> Any:
+    designs = sorted(designs, key=lambda design: float(design.axes[axis]))
+    shares = [100 * float(design.axes[axis]) for design in designs]
+    values = [mean_over_seeds(design.per_user(metric)) for design in designs]
+    lows, highs = zip(*map(bootstrap_interval, values), strict=True)
+    ax.fill_between(shares, lows, highs, color=color(index), alpha=0.15, linewidth=0)
+    means = [float(of_users.mean()) for of_users in values]
+    (line,) = ax.plot(shares, means, marker=marker(index), color=color(index), markersize=_SIZE)
+    return line
+
+
+def spread_over_seeds(group: DesignGroup, collection: RunCollection) -> Iterator[ReportFigure]:
+    """The values of the seeds beside the interval over users."""
+    designs = _best_first([design for design in group.designs if len(design.runs) > 1], collection)
+    if not designs:
+        return
+    figure, ((ax,),) = canvas(0.9 + _ROW * len(designs))
+    for row, design in enumerate(designs):
+        low, high = bootstrap_interval(mean_over_seeds(design.per_user(collection.metric)))
+        ax.plot([low, high], [row, row], color="#BBBBBB", linewidth=5, solid_capstyle="butt")
+        values = design.numbers(f"test.{collection.metric}")
+        ax.plot(values, [row] * len(values), "o", color=color(0), markersize=4, alpha=0.8)
+    ax.set_xlabel(f"{metric_name(collection.metric)}, test")
+    _name_rows(ax, [design.label for design in designs])
+    caption = "Points: seeds. Gray: 95% bootstrap interval over users of the mean over seeds."
+    yield ReportFigure("seeds", "Seeds and users", caption, figure)
+
+
+def _best_first(designs: Sequence[Design], collection: RunCollection) -> list[Design]:
+    return DesignGroup("", designs).best_first(f"test.{collection.metric}")
+
+
+def _name_rows(ax: Any, names: Sequence[str], longest: int = 44) -> None:
+    """Name the rows, the first on top."""
+    ax.set_yticks(range(len(names)), [shortened(name, longest) for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+
+
+def lowest_fields(axes: Any, fields: int) -> list[Any]:
+    """The lowest field of each column, with its scale shown; axes without a field are hidden."""
+    for ax in axes.flat[fields:]:
+        ax.set_visible(False)
+    lowest = [[ax for ax in column if ax.get_visible()][-1] for column in axes.T]
+    for ax in lowest:
+        ax.tick_params(labelbottom=True)
+    return lowest
