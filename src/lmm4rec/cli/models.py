@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
-from lmm4rec.core.registry import ENCODERS, RECOMMENDERS, SOURCES, hyper_parameters
+from lmm4rec.core.registry import ENCODERS, RECOMMENDERS, SOURCES, hyper_parameters, meanings
 from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.plan import PRECOMPUTED
@@ -130,10 +130,11 @@ def _show(console: Console, entry: Entry) -> None:
     console.print(f"[bold]{entry.name}[/] · {entry.kind}\n\n{escape(entry.text)}\n")
     for label, value in entry.about.items():
         console.print(f"[bold]{label:12}[/]{escape(value)}")
-    table = Table("key", "type", "default", "allowed", box=box.SIMPLE_HEAD)
+    table = Table("key", "type", "default", "allowed", "meaning", box=box.SIMPLE_HEAD)
+    meaning = meanings(entry.component)
     for name, parameter in hyper_parameters(entry.component).items():
         kind, allowed = describe(parameter.annotation)
-        table.add_row(name, kind, escape(_default(parameter)), escape(allowed))
+        table.add_row(name, kind, escape(_default(parameter)), escape(allowed), escape(meaning[name]))
     console.print(table if table.row_count else "It has no keys.")
 
 

@@ -14,7 +14,9 @@ import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
+
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
 
@@ -142,13 +144,34 @@ SOURCES = Registry("lmm4rec.data.sources", group="lmm4rec.sources", kind="data s
 
 
 def hyper_parameters(component: Any) -> dict[str, inspect.Parameter]:
-    """The keyword-only arguments of a class or function: these ARE its hyper-parameters."""
-    signature = inspect.signature(component, eval_str=True)
+    """The keyword-only arguments of a class or function: these ARE its hyper-parameters.
+
+    Their annotations come without the `Doc` in them; `meanings` returns these.
+    """
     return {
-        name: parameter
-        for name, parameter in signature.parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        name: parameter.replace(annotation=_split(parameter.annotation)[0])
+        for name, parameter in _keyword_only(component).items()
     }
+
+
+def meanings(component: Any) -> dict[str, str]:
+    """What each hyper-parameter means: the `Doc` in its annotation; empty where it has none."""
+    return {name: _split(parameter.annotation)[1] for name, parameter in _keyword_only(component).items()}
+
+
+def _keyword_only(component: Any) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(component, eval_str=True).parameters
+    return {name: one for name, one in parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _split(annotation: Any) -> tuple[Any, str]:
+    """An annotation without its `Doc`, and the text of the latter."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, ""
+    plain, *metadata = get_args(annotation)
+    rest = tuple(one for one in metadata if not isinstance(one, Doc))
+    text = "".join(one.documentation for one in metadata if isinstance(one, Doc))
+    return (Annotated[plain, *rest] if rest else plain), text
 
 
 def _key(name: str) -> str:

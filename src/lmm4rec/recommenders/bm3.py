@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate
@@ -52,12 +54,14 @@ class BM3(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        dim: PositiveInt = 64,
-        layers: PositiveInt = 1,
-        dropout: Fraction = 0.3,
-        content_weight: NonNegativeFloat = 1.0,
-        l2_weight: NonNegativeFloat = 1e-3,
-        train_features: bool = False,
+        dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
+        layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 1,
+        dropout: Annotated[Fraction, Doc("Share of a target vector's numbers that are set to zero.")] = 0.3,
+        content_weight: Annotated[
+            NonNegativeFloat, Doc("Weight of the alignment of the modalities; the authors' code has 2.")
+        ] = 1.0,
+        l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's vectors.")] = 1e-3,
+        train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:
         super().__init__(graph)
         require_content(features, "BM3")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import Doc
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
@@ -32,9 +34,13 @@ class BPR(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        dim: PositiveInt = 64,
-        l2_weight: NonNegativeFloat = 1e-2,
-        initial_std: PositiveFloat = 0.01,
+        dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
+        l2_weight: Annotated[
+            NonNegativeFloat, Doc("Weight of the squared norms of the vectors that a batch reads.")
+        ] = 1e-2,
+        initial_std: Annotated[
+            PositiveFloat, Doc("Standard deviation of the first id vectors; small values learn popularity first.")
+        ] = 0.01,
     ) -> None:
         super().__init__(graph)
         self.l2_weight = l2_weight

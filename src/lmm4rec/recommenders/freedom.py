@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import (
@@ -61,14 +63,23 @@ class FREEDOM(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        dim: PositiveInt = 64,
-        layers: PositiveInt = 2,
-        item_layers: NonNegativeInt = 1,
-        neighbors: PositiveInt = 10,
-        modality_weights: Mapping[str, NonNegativeFloat] | None = None,
-        dropout: Fraction = 0.8,
-        content_weight: NonNegativeFloat = 1e-3,
-        train_features: bool = False,
+        dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
+        layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
+        item_layers: Annotated[NonNegativeInt, Doc("Graph convolutions over the item graph.")] = 1,
+        neighbors: Annotated[
+            PositiveInt, Doc("Edges that an item keeps in each modality's item graph, the item itself among them.")
+        ] = 10,
+        modality_weights: Annotated[
+            Mapping[str, NonNegativeFloat] | None,
+            Doc("Weights of the modalities' item graphs, such as { image = 0.1, text = 0.9 }; left out: all equal."),
+        ] = None,
+        dropout: Annotated[
+            Fraction, Doc("Share of the interactions left out in an epoch, those between popular nodes first.")
+        ] = 0.8,
+        content_weight: Annotated[
+            NonNegativeFloat, Doc("Weight of the BPR loss between users and projected features.")
+        ] = 1e-3,
+        train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:
         super().__init__(graph)
         require_content(features, "FREEDOM")

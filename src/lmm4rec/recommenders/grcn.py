@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, NonNegativeInt, PositiveInt
@@ -56,11 +58,15 @@ class GRCN(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        dim: PositiveInt = 64,
-        content_dim: PositiveInt = 64,
-        layers: PositiveInt = 2,
-        routing: NonNegativeInt = 3,
-        l2_weight: NonNegativeFloat = 1e-2,
+        dim: Annotated[PositiveInt, Doc("Width of the id vectors.")] = 64,
+        content_dim: Annotated[
+            PositiveInt, Doc("Width of the users' prototypes and of the projected features in each modality.")
+        ] = 64,
+        layers: Annotated[PositiveInt, Doc("Graph convolutions of the id vectors over the refined graph.")] = 2,
+        routing: Annotated[NonNegativeInt, Doc("Rounds in which users' prototypes move toward their items.")] = 3,
+        l2_weight: Annotated[
+            NonNegativeFloat, Doc("Weight of the squared norms of the id vectors and prototypes that a batch reads.")
+        ] = 1e-2,
     ) -> None:
         super().__init__(graph)
         if not features:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features, Neighbors, NonNegativeFloat, PositiveInt
@@ -39,9 +40,16 @@ class ItemKNN(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        similarity: Literal["interactions", "content"] = "interactions",
-        neighbors: PositiveInt = 50,
-        shrinkage: NonNegativeFloat = 0.0,
+        similarity: Annotated[
+            Literal["interactions", "content"],
+            Doc("By what items are similar: common users, or content (which needs an [encoder] table)."),
+        ] = "interactions",
+        neighbors: Annotated[
+            PositiveInt, Doc("Most similar items to which each item of a user's history gives a score.")
+        ] = 50,
+        shrinkage: Annotated[
+            NonNegativeFloat, Doc("Added to the denominator, so that similarities that few users support count less.")
+        ] = 0.0,
     ) -> None:
         super().__init__(graph)
         if similarity == "content" and not features:

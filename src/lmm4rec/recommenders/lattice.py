@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate
@@ -66,16 +67,29 @@ class LATTICE(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        dim: PositiveInt = 64,
-        content_dim: PositiveInt = 64,
-        layers: PositiveInt = 2,
-        item_layers: PositiveInt = 1,
-        neighbors: PositiveInt = 10,
-        skip: float = 0.9,
-        likes: Literal["symmetric", "row"] = "symmetric",
-        normalize_mix: bool = False,
-        l2_weight: NonNegativeFloat = 1e-4,
-        train_features: bool = False,
+        dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
+        content_dim: Annotated[
+            PositiveInt, Doc("Width of the projected features that the learned item graph compares.")
+        ] = 64,
+        layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
+        item_layers: Annotated[PositiveInt, Doc("Graph convolutions over the item graph.")] = 1,
+        neighbors: Annotated[
+            PositiveInt, Doc("Edges that an item keeps in each modality's item graph, the item itself among them.")
+        ] = 10,
+        skip: Annotated[
+            float, Doc("Share of the item graph of the features as given; the rest is the learned graph.")
+        ] = 0.9,
+        likes: Annotated[
+            Literal["symmetric", "row"],
+            Doc(
+                "Normalization of the interaction graph: symmetric, or by row with self-loops as in the authors' code."
+            ),
+        ] = "symmetric",
+        normalize_mix: Annotated[
+            bool, Doc("Normalize the modalities' learned graphs as one, as in the authors' code.")
+        ] = False,
+        l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's final vectors.")] = 1e-4,
+        train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:
         super().__init__(graph)
         require_content(features, "LATTICE")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.types import (
     Batch,
@@ -66,17 +68,26 @@ class LGMRec(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        dim: PositiveInt = 64,
-        layers: PositiveInt = 2,
-        content_layers: NonNegativeInt = 2,
-        hyper_layers: PositiveInt = 1,
-        hyperedges: PositiveInt = 4,
-        dropout: Fraction = 0.5,
-        temperature: PositiveFloat = 0.2,
-        global_weight: NonNegativeFloat = 0.3,
-        contrast_weight: NonNegativeFloat = 0.2,
-        l2_weight: NonNegativeFloat = 1e-4,
-        train_features: bool = False,
+        dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
+        layers: Annotated[PositiveInt, Doc("Graph convolutions of the id vectors over the interaction graph.")] = 2,
+        content_layers: Annotated[
+            NonNegativeInt, Doc("Graph convolutions of the projected features over the interaction graph.")
+        ] = 2,
+        hyper_layers: Annotated[PositiveInt, Doc("Rounds from items to hyperedges and back.")] = 1,
+        hyperedges: Annotated[PositiveInt, Doc("Hyperedges in each modality.")] = 4,
+        dropout: Annotated[
+            Fraction, Doc("Share of the memberships in hyperedges that are set to zero in training.")
+        ] = 0.5,
+        temperature: Annotated[
+            PositiveFloat, Doc("Temperature of the hyperedges' softmax and of the contrastive loss.")
+        ] = 0.2,
+        global_weight: Annotated[NonNegativeFloat, Doc("Weight of the hyperedges' vectors beside the graph's.")] = 0.3,
+        contrast_weight: Annotated[
+            NonNegativeFloat,
+            Doc("Weight of the contrastive loss between modalities; the authors have 1e-4 of a sum over 2,048."),
+        ] = 0.2,
+        l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's final vectors.")] = 1e-4,
+        train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:
         super().__init__(graph)
         require_content(features, "LGMRec")

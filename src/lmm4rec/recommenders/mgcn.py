@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, user_item
@@ -56,15 +58,21 @@ class MGCN(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        dim: PositiveInt = 64,
-        layers: PositiveInt = 2,
-        item_layers: PositiveInt = 1,
-        neighbors: PositiveInt = 10,
-        temperature: PositiveFloat = 0.2,
-        contrast_weight: NonNegativeFloat = 1e-2,
-        l2_weight: NonNegativeFloat = 1e-4,
-        average_shared: bool = False,
-        train_features: bool = False,
+        dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
+        layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
+        item_layers: Annotated[PositiveInt, Doc("Graph convolutions over the item graph.")] = 1,
+        neighbors: Annotated[
+            PositiveInt, Doc("Edges that an item keeps in each modality's item graph, the item itself among them.")
+        ] = 10,
+        temperature: Annotated[
+            PositiveFloat, Doc("Temperature of the contrastive loss between content and behavior.")
+        ] = 0.2,
+        contrast_weight: Annotated[NonNegativeFloat, Doc("Weight of that contrastive loss.")] = 1e-2,
+        l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's final vectors.")] = 1e-4,
+        average_shared: Annotated[
+            bool, Doc("Average the shared and the specific parts as one, as in the authors' code.")
+        ] = False,
+        train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:
         super().__init__(graph)
         require_content(features, "MGCN")

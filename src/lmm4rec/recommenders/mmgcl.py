@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -60,13 +62,18 @@ class MMGCL(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        dim: PositiveInt = 64,
-        layers: PositiveInt = 3,
-        dropout: Fraction = 0.05,
-        mask_shares: list[NonNegativeFloat] = _ALIKE,
-        ssl_weight: NonNegativeFloat = 0.4,
-        temperature: PositiveFloat = 0.2,
-        l2_weight: NonNegativeFloat = 1e-4,
+        dim: Annotated[PositiveInt, Doc("Width of the user, item and content vectors.")] = 64,
+        layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 3,
+        dropout: Annotated[Fraction, Doc("Share of the edges that the first view lacks.")] = 0.05,
+        mask_shares: Annotated[
+            list[NonNegativeFloat],
+            Doc("How often each modality is masked in the second view, such as [0.4, 0.6]; empty: all equally often."),
+        ] = _ALIKE,
+        ssl_weight: Annotated[NonNegativeFloat, Doc("Weight of the contrastive losses.")] = 0.4,
+        temperature: Annotated[PositiveFloat, Doc("Temperature of their softmax.")] = 0.2,
+        l2_weight: Annotated[
+            NonNegativeFloat, Doc("Weight of the squared norms of the id vectors that a batch reads.")
+        ] = 1e-4,
     ) -> None:
         """`mask_shares` has one number for each modality, in the features' order; empty: all are masked alike."""
         super().__init__(graph)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
@@ -55,11 +56,17 @@ class MMGCN(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        dim: PositiveInt = 64,
-        content_dim: PositiveInt = 64,
-        layers: PositiveInt = 2,
-        combination: Literal["add", "concatenate"] = "add",
-        l2_weight: NonNegativeFloat = 1e-2,
+        dim: Annotated[PositiveInt, Doc("Width of the id vectors and of each layer.")] = 64,
+        content_dim: Annotated[
+            PositiveInt, Doc("Width of the users' preferences and of the projected features in each modality.")
+        ] = 64,
+        layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
+        combination: Annotated[
+            Literal["add", "concatenate"], Doc("How a node's neighborhood and the node itself are combined.")
+        ] = "add",
+        l2_weight: Annotated[
+            NonNegativeFloat, Doc("Weight of the squared norms of the id vectors and preferences that a batch reads.")
+        ] = 1e-2,
     ) -> None:
         super().__init__(graph)
         if not features:

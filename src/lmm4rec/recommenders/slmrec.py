@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -55,13 +56,18 @@ class SLMRec(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        dim: PositiveInt = 64,
-        layers: PositiveInt = 3,
-        temperature: PositiveFloat = 0.2,
-        task: Literal["FAC", "FD", "FM", "FD+FM"] = "FAC",
-        ssl_weight: NonNegativeFloat = 0.1,
-        ssl_temperature: PositiveFloat = 0.2,
-        dropout: Fraction = 0.3,
+        dim: Annotated[PositiveInt, Doc("Width of the user, item and content vectors.")] = 64,
+        layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 3,
+        temperature: Annotated[
+            PositiveFloat, Doc("Temperature of the softmax that picks the positive item among the batch's.")
+        ] = 0.2,
+        task: Annotated[
+            Literal["FAC", "FD", "FM", "FD+FM"],
+            Doc("Self-supervised task: FAC contrasts fine and coarse spaces; FD drops numbers, FM masks modalities."),
+        ] = "FAC",
+        ssl_weight: Annotated[NonNegativeFloat, Doc("Weight of the self-supervised task.")] = 0.1,
+        ssl_temperature: Annotated[PositiveFloat, Doc("Temperature of its softmax.")] = 0.2,
+        dropout: Annotated[Fraction, Doc("Share of the numbers that FD drops after each layer.")] = 0.3,
     ) -> None:
         super().__init__(graph)
         if not features:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -49,12 +51,23 @@ class VBPR(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        dim: PositiveInt = 64,
-        content_dim: PositiveInt = 64,
-        l2_weight: NonNegativeFloat = 1e-2,
-        projection_l2_weight: NonNegativeFloat = 3e-4,
-        normalize: bool = True,
-        initial_std: PositiveFloat = 0.01,
+        dim: Annotated[PositiveInt, Doc("Width of the id vectors.")] = 64,
+        content_dim: Annotated[PositiveInt, Doc("Width of the users' tastes in each modality.")] = 64,
+        l2_weight: Annotated[
+            NonNegativeFloat, Doc("Weight of the squared norms of the vectors and biases that a batch reads.")
+        ] = 1e-2,
+        projection_l2_weight: Annotated[
+            NonNegativeFloat,
+            Doc(
+                "Weight of the squared norm of the projections from features to tastes; wide features want more (1e-3)."
+            ),
+        ] = 3e-4,
+        normalize: Annotated[
+            bool, Doc("Center the features and scale each item's to length 1; false: as they are, as in the paper.")
+        ] = True,
+        initial_std: Annotated[
+            PositiveFloat, Doc("Standard deviation of the first id vectors; small values learn popularity first.")
+        ] = 0.01,
     ) -> None:
         super().__init__(graph)
         if not features:
