@@ -64,10 +64,10 @@ class Dual(Encoder):
     ) -> None:
         """Raises ConfigError where there is no dual encoder under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()
-        transformers = transformers_library("dual")
         self.model: Any
         expected = "a folder with config.json, model.safetensors, preprocessor_config.json and the tokenizer"
         with loading(checkpoint, kind="dual encoder", expected=expected) as source:
+            transformers = transformers_library("dual")
             self.model, missing = load_model(transformers.AutoModel, source)
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source)
             self.processor: Any = transformers.AutoImageProcessor.from_pretrained(source, backend="pil")

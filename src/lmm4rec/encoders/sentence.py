@@ -39,9 +39,9 @@ class Sentence(Encoder):
     def __init__(self, *, checkpoint: str = MINILM, text: str = "{title}. {description}") -> None:
         """Raises ConfigError where there is no model under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()
-        library = optional("sentence_transformers", extra="sentence", purpose="the encoder 'sentence'")
         named = str(_packaged()) if checkpoint.removeprefix("sentence-transformers/") == MINILM else checkpoint
         with loading(named, kind="sentence encoder", expected="a sentence-transformers folder") as source:
+            library = optional("sentence_transformers", extra="sentence", purpose="the encoder 'sentence'")
             self.model: Any = library.SentenceTransformer(source, device="cpu")
         transformer = getattr(self.model[0], "model", None)
         if getattr(transformer, "pooler", None) is not None:

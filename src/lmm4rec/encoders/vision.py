@@ -39,10 +39,10 @@ class Vision(Encoder):
     def __init__(self, *, checkpoint: str) -> None:
         """Raises ConfigError where there is no vision model under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()
-        transformers = transformers_library("vision")
         self.model: Any
         expected = "a folder with config.json, model.safetensors and preprocessor_config.json"
         with loading(checkpoint, kind="vision model", expected=expected) as source:
+            transformers = transformers_library("vision")
             self.model, missing = load_model(transformers.AutoModel, source)
             self.processor: Any = transformers.AutoImageProcessor.from_pretrained(source, backend="pil")
         untrained = {name for name in missing if name.startswith("pooler.")}

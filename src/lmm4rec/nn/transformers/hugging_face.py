@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import socket
+import ssl
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import torch
 
-from lmm4rec.core.errors import ConfigError, optional
+from lmm4rec.core.errors import ConfigError, LMM4RecError, optional
 from lmm4rec.core.files import write_json
-from lmm4rec.nn.transformers.checkpoints import SETTINGS
+from lmm4rec.nn.transformers.checkpoints import SETTINGS, SUFFIXES
 
 Made = TypeVar("Made")
+_PROBE_TIMEOUT_S = 5
 
 
 def transformers_library(encoder: str) -> Any:
@@ -29,9 +30,15 @@ def loading(checkpoint: str, *, kind: str, expected: str) -> Iterator[str]:
     """The folder or hub name to load from in the block, whose errors become a ConfigError.
 
     Where the hub cannot be reached it is the folder in the local cache: the library would retry for a minute first.
+
+    Raises:
+        ConfigError: the checkpoint is neither a folder nor a hub name, the hub is out of reach, or what is there is no
+            checkpoint of this kind; `expected` says what would be.
     """
     try:
-        yield checkpoint if Path(checkpoint).exists() or _hub_is_reachable() else _cached_folder(checkpoint)
+        yield checkpoint if Path(checkpoint).is_dir() else _hub_source(checkpoint)
+    except LMM4RecError:
+        raise
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(
             f"no {kind} under checkpoint '{checkpoint}': give {expected}, or a hub name where there is a network "
@@ -60,21 +67,50 @@ def draw_from_seed(make: Callable[[], Made], seed: int) -> Made:
         return make()
 
 
-def _hub() -> Any:
-    return optional("huggingface_hub", extra="transformers", purpose="a hub name")
+def _hub_source(name: str) -> str:
+    """A hub name, or its folder in the local cache where the hub cannot be reached.
 
-
-def _hub_is_reachable() -> bool:
-    """Whether the hub's name resolves; behind a proxy that is not asked."""
-    if urllib.request.getproxies():
-        return True
-    hub = urlsplit(_hub().constants.ENDPOINT)
+    Raises:
+        OSError: it is no hub name, or it is in neither.
+    """
+    _check_name(name)
+    problem = _connection_problem()
+    if not problem:
+        return name
     try:
-        return bool(socket.getaddrinfo(hub.hostname, hub.port or 443))
-    except OSError:
-        return False
+        return str(_hub().snapshot_download(name, local_files_only=True))
+    except OSError as error:
+        raise OSError(f"it is not in the local cache, and {problem}") from error
 
 
-def _cached_folder(name: str) -> str:
-    """The folder in the local cache; an error (of value or file) where the name is none, or is not cached."""
-    return str(_hub().snapshot_download(name, local_files_only=True))
+def _check_name(name: str) -> None:
+    if Path(name).exists():
+        raise OSError("that is a file")
+    try:
+        _hub(".utils").validate_repo_id(name)
+    except ValueError as error:
+        raise OSError("there is no such folder, and a hub name reads owner/name") from error
+    if Path(name).suffix in SUFFIXES:
+        raise OSError("there is no such file")
+
+
+def _connection_problem() -> str:
+    """Why the hub cannot be reached; empty where it answers."""
+    constants = _hub(".constants")
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=_PROBE_TIMEOUT_S).close()
+    except urllib.error.HTTPError:
+        return ""
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):  # the library may know other certificates
+            return ""
+        return f"{constants.ENDPOINT} cannot be reached: {reason}"
+    return ""
+
+
+def _hub(part: str = "") -> Any:
+    return optional(f"huggingface_hub{part}", extra="transformers", purpose="a hub name")

@@ -17,19 +17,22 @@ from lmm4rec.nn.transformers.hugging_face import load_model, loading, transforme
 from lmm4rec.nn.transformers.position_tables import resize_positions
 
 MERGES = "bpe_simple_vocab_16e6.txt.gz"
+_LEAST_VOCABULARY = 256  # every byte has its token
 
 
 def open_folder(checkpoint: str) -> tuple[Any, Any, dict[str, Any]]:
     """Model, tokenizer and preprocessing of a checkpoint in the Hugging Face layout."""
-    transformers = transformers_library("clip")
     expected = (
         "a folder with config.json, model.safetensors, preprocessor_config.json and the tokenizer, a file in the "
         "original layout"
     )
     with loading(checkpoint, kind="CLIP", expected=expected) as source:
+        transformers = transformers_library("clip")
         model, missing = load_model(transformers.CLIPModel, source)
         tokenizer = transformers.CLIPTokenizer.from_pretrained(source)
         images, _ = transformers.CLIPImageProcessorPil.get_image_processor_dict(source)
+        if len(tokenizer) < _LEAST_VOCABULARY:  # a stub, in which all texts are the same
+            raise OSError("its tokenizer is missing: tokenizer.json, or vocab.json and merges.txt")
     check_weights(checkpoint, missing)
     return model, tokenizer, original_layout.preprocessing_of(checkpoint, images)
 
