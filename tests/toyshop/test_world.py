@@ -155,7 +155,7 @@ def agreement(world: World, kind: str, attribute: str) -> float:
     ("kind", "seen", "unseen"),
     [
         ("looks", ("color", "pattern"), ("material", "brand", "season", "category")),
-        ("words", ("material", "brand", "season"), ("color", "pattern")),  # materials narrow the category
+        ("text", ("material", "brand", "season"), ("color", "pattern")),  # materials narrow the category
         ("both", ("category",), ()),
     ],
 )

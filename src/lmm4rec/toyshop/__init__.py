@@ -1,1 +1,1 @@
-"""The built-in world: a shop drawn from a seed, whose truth is known."""
+"""The built-in toy shop: items with images and text, users and purchases drawn from a seed, with known tastes."""

@@ -1,4 +1,4 @@
-"""What sets the shop's things apart: three attributes can be seen, three can only be read, one of them is both."""
+"""Attributes of the items: color and pattern are seen in the image, material, brand and season are in the text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BRANDS = (
 )  # fmt: skip
 SEASONS = ("spring", "summer", "autumn", "winter", "all year")
 
-MATERIALS_OF = {  # what each category can be made of
+MATERIALS_OF = {  # the materials of each category
     "mug": ("ceramic", "glass", "steel", "bamboo"),
     "teapot": ("ceramic", "glass", "steel"),
     "vase": ("ceramic", "glass", "bamboo", "steel"),
@@ -40,5 +40,8 @@ VALUES = {
     "brand": BRANDS,
     "season": SEASONS,
 }
-LOOKS, WORDS = ("color", "pattern"), ("material", "brand", "season")
-"""What only the image shows (words seldom mention it), and what only the words say. The category is in both."""
+LOOKS = ("color", "pattern")
+"""Attributes that the image shows and the text seldom mentions. The category is in both."""
+
+TEXT_ATTRIBUTES = ("material", "brand", "season")
+"""Attributes that only the text states."""

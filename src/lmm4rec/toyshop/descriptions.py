@@ -1,4 +1,4 @@
-"""Titles and descriptions: what the shop says of a thing, in one of many ways."""
+"""Titles and descriptions of items, each statement in one of many phrasings."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SECOND_LINES = (
     "Avignon", "Bruges", "Corfu", "Dundee", "Essen", "Florence", "Ghent", "Helsinki", "Iona", "Jersey", "Kyoto",
     "Lyon", "Madrid", "Nantes", "Odense", "Parma", "Rouen", "Siena", "Turin", "Utrecht", "Verona", "Zurich",
 )  # fmt: skip
-"""Every title names its line, so that words made with the one list never equal words made with the other."""
+"""Every title names its product line, so that texts of the two lists are never equal."""
 
-_THINGS: dict[str, Sequence[str]] = {
+_NOUNS: dict[str, Sequence[str]] = {
     "mug": ("mug", "coffee mug", "tea cup"),
     "teapot": ("teapot", "tea kettle", "pot for tea"),
     "vase": ("vase", "flower vase", "table vase"),
@@ -65,7 +65,7 @@ _MATERIALS: dict[str, Sequence[str]] = {
     "leather": ("leather", "grained leather", "vegetable-tanned leather"),
     "cork": ("cork", "Portuguese cork", "natural cork"),
 }
-_MADE: Sequence[str] = (
+_MATERIAL_SENTENCES: Sequence[str] = (
     "Made of {material}.",
     "Crafted in {material} by people who take their time.",
     "We chose {material} because it ages well.",
@@ -74,7 +74,7 @@ _MADE: Sequence[str] = (
     "Honest {material}, nothing else.",
     "Worked in {material} in a small workshop.",
 )
-_BRANDED: Sequence[str] = (
+_BRAND_SENTENCES: Sequence[str] = (
     "From the {brand} workshop.",
     "A classic by {brand}.",
     "Designed by {brand}.",
@@ -142,25 +142,25 @@ _PATTERNS: dict[str, Sequence[str]] = {  # as they stand before a noun
     "ombre": ("ombre", "gradient", "dip-dyed"),
     "flowers": ("floral", "flowery", "flower-print"),
 }
-_SHOWN: Sequence[str] = (
+_LOOK_SENTENCES: Sequence[str] = (
     "Its {look} look catches the eye.",
     "The {look} design suits every room.",
     "Shown here is the {look} version.",
     "This {look} one is our favorite.",
 )
-_NICE: Sequence[str] = ("lovely", "simple", "cheerful", "handy", "sturdy", "charming", "small-batch", "well-made")
+_ADJECTIVES: Sequence[str] = ("lovely", "simple", "cheerful", "handy", "sturdy", "charming", "small-batch", "well-made")
 _TITLES: Sequence[str] = (
-    "{line} {look}{material} {thing}",
-    "{line} {nice} {look}{thing}",
-    "{nice} {look}{material} {thing} {line}",
-    "{look}{thing} {line}, {material}",
-    "{look}{thing} {line} in {material}",
+    "{line} {look}{material} {noun}",
+    "{line} {adjective} {look}{noun}",
+    "{adjective} {look}{material} {noun} {line}",
+    "{look}{noun} {line}, {material}",
+    "{look}{noun} {line} in {material}",
 )
 
 
 @dataclass(frozen=True)
-class Words:
-    """What the shop says of a thing; both are empty where it says nothing."""
+class ItemText:
+    """The text of an item; both are empty where it has none."""
 
     title: str = ""
     description: str = ""
@@ -168,39 +168,39 @@ class Words:
 
 def describe(
     values: Mapping[str, str], *, lines: Sequence[str], mention_looks: bool, rng: np.random.Generator
-) -> Words:
-    """A title and a description that name category, material, brand and season of a thing.
+) -> ItemText:
+    """A title and a description that name category, material, brand and season of an item.
 
     Args:
-        values: the thing's value of each attribute.
+        values: the item's value of each attribute.
         lines: names of product lines, one of which comes into the title.
-        mention_looks: whether to name its color, its pattern or both as well.
-        rng: chooses among the ways to say it.
+        mention_looks: whether to name color, pattern or both as well.
+        rng: chooses among the phrasings.
     """
     material, brand = values["material"], values["brand"]
     sentences = [
-        _pick(rng, _MADE).format(material=_pick(rng, _MATERIALS[material])),
+        _pick(rng, _MATERIAL_SENTENCES).format(material=_pick(rng, _MATERIALS[material])),
         _pick(rng, _SEASONS[values["season"]]),
     ]
     if rng.random() < 0.75:
         sentences.append(_pick(rng, _USES[values["category"]]))
     look = _look(values, rng) if mention_looks else ""
     if look and rng.random() < 0.5:
-        sentences.append(_pick(rng, _SHOWN).format(look=look))
+        sentences.append(_pick(rng, _LOOK_SENTENCES).format(look=look))
         look = ""
     title = _pick(rng, _TITLES).format(
         line=_pick(rng, lines),
-        nice=_pick(rng, _NICE),
+        adjective=_pick(rng, _ADJECTIVES),
         look=look and f"{look} ",
         material=material,
-        thing=_pick(rng, _THINGS[values["category"]]),
+        noun=_pick(rng, _NOUNS[values["category"]]),
     )
     if rng.random() < 0.7:
         title = f"{brand} {title}" if rng.random() < 0.6 else f"{title} by {brand}"
     else:
-        sentences.append(_pick(rng, _BRANDED).format(brand=brand))
+        sentences.append(_pick(rng, _BRAND_SENTENCES).format(brand=brand))
     rng.shuffle(sentences)
-    return Words(title[0].upper() + title[1:], " ".join(sentences))
+    return ItemText(title[0].upper() + title[1:], " ".join(sentences))
 
 
 def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
@@ -210,7 +210,7 @@ def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
 def _look(values: Mapping[str, str], rng: np.random.Generator) -> str:
     """The color, the pattern or both, as they stand before a noun."""
     color, pattern = _pick(rng, _COLORS[values["color"]]), _pick(rng, _PATTERNS[values["pattern"]])
-    told = rng.random()
-    if told < 0.6:
+    chance = rng.random()
+    if chance < 0.6:
         return f"{pattern} {color}"
-    return color if told < 0.8 else pattern
+    return color if chance < 0.8 else pattern

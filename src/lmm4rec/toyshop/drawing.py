@@ -20,7 +20,7 @@ Rgb: TypeAlias = tuple[int, int, int]
 VERSION = 1  # raise it when the same parameters give other pixels
 SIDE = 64  # pixels
 _OVERSAMPLING = 4
-_RIMMED = 4.0  # lines from this width on have a rim, as filled parts have
+_OUTLINED_WIDTH = 4.0  # lines from this width on have an outline, as filled parts have
 
 _PALETTE: dict[str, Rgb] = {
     "red": (214, 52, 50),
@@ -36,7 +36,7 @@ _PALETTE: dict[str, Rgb] = {
     "gray": (138, 144, 150),
     "cream": (243, 230, 200),
 }
-_STUFFS: dict[str, Rgb] = {
+_MATERIAL_COLORS: dict[str, Rgb] = {
     "wood": (190, 142, 96),
     "metal": (172, 178, 186),
     "white": (250, 249, 245),
@@ -51,7 +51,7 @@ _WHITE, _BLACK = (255, 255, 255), (24, 20, 34)
 
 @dataclass(frozen=True)
 class Drawing:
-    """An image of one thing on a soft background: what it shows, and by how much it differs from its like."""
+    """The parameters of an item's image: what it shows, and its variations of shape, place, shade and background."""
 
     category: str
     color: str
@@ -81,15 +81,15 @@ class Drawing:
     def draw(self, side: int) -> Image.Image:
         """The image at any size, `side` by `side` pixels."""
         drawn_side = side * (_OVERSAMPLING if side <= SIDE else _OVERSAMPLING // 2)  # large images need less of it
-        thing = _lit(_thing(self, drawn_side).resize((side, side), Image.Resampling.LANCZOS))
+        item = _with_light(_draw_item(self, drawn_side).resize((side, side), Image.Resampling.LANCZOS))
         image = _background(self, side)
-        image.paste(_BLACK, mask=_shadow(thing.getchannel("A")))
-        image.paste(thing, mask=thing)
+        image.paste(_BLACK, mask=_shadow(item.getchannel("A")))
+        image.paste(item, mask=item)
         return image
 
 
 def random_drawing(category: str, color: str, pattern: str, rng: np.random.Generator) -> Drawing:
-    """A drawing of such a thing, its position, size, angle, shades and background drawn at random."""
+    """A drawing of such an item, with position, size, angle, shades and background at random."""
     return Drawing(
         category,
         color,
@@ -114,36 +114,36 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
     return round(float(rng.uniform(low, high)), 4)
 
 
-def _thing(drawing: Drawing, side: int) -> Image.Image:
-    """The thing alone, on a transparent ground."""
+def _draw_item(drawing: Drawing, side: int) -> Image.Image:
+    """The item alone, on a transparent background."""
     matrix, shift = _placement(drawing, side)
-    paints = _paints(drawing)
-    cloth = _cloth(drawing, side, paints)
-    layer = Image.new("RGBA", (side, side), (*paints["deep"], 0))
+    colors = _colors(drawing)
+    surface = _draw_surface(drawing, side, colors)
+    layer = Image.new("RGBA", (side, side), (*colors["deep"], 0))
     pen = ImageDraw.Draw(layer)
     unit = side * drawing.size / 100
     edge = max(round(1.6 * unit), 1)
     for part in SHAPES[drawing.category][drawing.variant]:
         points = _flat(outline(part.path) @ matrix + shift)
-        paint = paints.get(part.paint, paints["base"])
-        rim = _mixed(paint, _BLACK, 0.42)
+        paint = colors.get(part.paint, colors["base"])
+        outline_color = _mix(paint, _BLACK, 0.42)
         if part.width:
-            if part.width >= _RIMMED:
-                pen.line(points, fill=rim, width=round(part.width * unit) + 2 * edge, joint="curve")
+            if part.width >= _OUTLINED_WIDTH:
+                pen.line(points, fill=outline_color, width=round(part.width * unit) + 2 * edge, joint="curve")
             pen.line(points, fill=paint, width=max(round(part.width * unit), 1), joint="curve")
             continue
         if part.paint == "body":
             mask = Image.new("L", (side, side))
             ImageDraw.Draw(mask).polygon(points, fill=255)
-            layer.paste(cloth, mask=mask)
+            layer.paste(surface, mask=mask)
         else:
             pen.polygon(points, fill=paint)
-        pen.line([*points, *points[:4]], fill=rim, width=edge, joint="curve")
+        pen.line([*points, *points[:4]], fill=outline_color, width=edge, joint="curve")
     return layer
 
 
 def _placement(drawing: Drawing, side: int) -> tuple[Float[np.ndarray, "2 2"], Float[np.ndarray, " 2"]]:
-    """What takes a shape's units to pixels: points @ matrix + shift."""
+    """The map from a shape's units to pixels: points @ matrix + shift."""
     turn = np.deg2rad(drawing.angle)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     wide = np.sqrt(drawing.stretch) * (-1 if drawing.mirrored else 1)
@@ -153,15 +153,15 @@ def _placement(drawing: Drawing, side: int) -> tuple[Float[np.ndarray, "2 2"], F
     return matrix, center - np.array([50.0, 50.0]) @ matrix
 
 
-def _paints(drawing: Drawing) -> dict[str, Rgb]:
+def _colors(drawing: Drawing) -> dict[str, Rgb]:
     base = _PALETTE[drawing.color]
     toward = _WHITE if drawing.brightness > 0 else _BLACK
-    base = _mixed(base, toward, 0.13 * abs(drawing.brightness))
+    base = _mix(base, toward, 0.13 * abs(drawing.brightness))
     light = _luminance(base)
-    pale, deep = _mixed(base, _WHITE, 0.5), _mixed(base, _BLACK, 0.32)
-    dark, bright = _mixed(base, _BLACK, 0.5), _mixed(base, _WHITE, 0.82)
+    pale, deep = _mix(base, _WHITE, 0.5), _mix(base, _BLACK, 0.32)
+    dark, bright = _mix(base, _BLACK, 0.5), _mix(base, _WHITE, 0.82)
     return {
-        **_STUFFS,
+        **_MATERIAL_COLORS,
         "base": base,
         "pale": pale,
         "deep": deep,
@@ -170,27 +170,27 @@ def _paints(drawing: Drawing) -> dict[str, Rgb]:
     }
 
 
-def _cloth(drawing: Drawing, side: int, paints: dict[str, Rgb]) -> Image.Image:
-    """The color with its pattern, over the whole canvas, turned as the thing is."""
+def _draw_surface(drawing: Drawing, side: int, colors: dict[str, Rgb]) -> Image.Image:
+    """The color with its pattern, over the whole canvas, turned as the item is."""
     if drawing.pattern == "ombre":
         ramp = Image.linear_gradient("L").rotate(-drawing.angle, Image.Resampling.BILINEAR, fillcolor=128)
-        return _blend(paints["faded"], paints["base"], ramp.resize((side, side)))
-    cloth = Image.new("RGB", (side, side), paints["base"])
-    pen = ImageDraw.Draw(cloth)
+        return _blend(colors["faded"], colors["base"], ramp.resize((side, side)))
+    surface = Image.new("RGB", (side, side), colors["base"])
+    pen = ImageDraw.Draw(surface)
     matrix, shift = _placement(drawing, side)
     for motif in motifs(drawing.pattern, size=drawing.motif_size, shift=drawing.motif_shift):
-        pen.polygon(_flat(motif @ matrix + shift), fill=paints["motif"])
-    return cloth
+        pen.polygon(_flat(motif @ matrix + shift), fill=colors["motif"])
+    return surface
 
 
-def _lit(thing: Image.Image) -> Image.Image:
-    """The thing in light that falls from the upper left."""
-    side = thing.width
+def _with_light(item: Image.Image) -> Image.Image:
+    """The item in light that falls from the upper left."""
+    side = item.width
     falling = Image.linear_gradient("L").rotate(60).resize((side, side))
-    alpha = thing.getchannel("A")
+    alpha = item.getchannel("A")
     shade = ImageChops.multiply(alpha, falling.point(lambda level: max(level - 110, 0) * 0.55))
     shine = ImageChops.multiply(alpha, falling.point(lambda level: max(120 - level, 0) * 0.5))
-    colors = thing.convert("RGB")
+    colors = item.convert("RGB")
     colors.paste(_BLACK, mask=shade)
     colors.paste(_WHITE, mask=shine)
     colors.putalpha(alpha)
@@ -208,7 +208,7 @@ def _background(drawing: Drawing, side: int) -> Image.Image:
     lower = _pastel(drawing.backdrop_hue, 0.06 + 0.09 * drawing.backdrop_warmth, 0.92)
     image = _blend(upper, lower, Image.linear_gradient("L").resize((side, side)))
     if drawing.backdrop == "floor":
-        image.paste(_mixed(lower, _BLACK, 0.1), (0, round(side * 0.72), side, side))
+        image.paste(_mix(lower, _BLACK, 0.1), (0, round(side * 0.72), side, side))
     if drawing.backdrop == "disc":
         mask = Image.new("L", (side * _OVERSAMPLING,) * 2)
         inset = side * _OVERSAMPLING * 0.06
@@ -229,7 +229,7 @@ def _pastel(hue: float, saturation: float, value: float) -> Rgb:
     return red, green, blue
 
 
-def _mixed(color: Rgb, other: Rgb, share: float) -> Rgb:
+def _mix(color: Rgb, other: Rgb, share: float) -> Rgb:
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(color, other, strict=True))
     return red, green, blue
 
@@ -239,6 +239,6 @@ def _luminance(color: Rgb) -> float:
 
 
 def _flat(points: Float[np.ndarray, "points 2"]) -> list[float]:
-    """The points as Pillow reads them fastest: x, y, x, y, ..."""
+    """The points as x, y, x, y, ..., the form that Pillow reads fastest."""
     flat: list[float] = points.ravel().tolist()
     return flat

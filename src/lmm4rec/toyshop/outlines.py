@@ -14,9 +14,9 @@ from jaxtyping import Float
 
 
 class Part(NamedTuple):
-    """A filled outline, or a line along it where `width` is given; `paint` says in what."""
+    """A filled outline, or a line along it where `width` is given; `paint` names its color."""
 
-    paint: str  # "body" has the pattern, "base", "deep" and "pale" are shades of the color, the rest are stuffs
+    paint: str  # "body" has the pattern; "base", "deep" and "pale" are shades of the color; the rest are fixed colors
     path: str
     width: float = 0.0
 
@@ -28,16 +28,16 @@ _CURVES = {"L": 1, "Q": 2, "C": 3}  # points that each command takes
 @cache
 def outline(path: str) -> Float[np.ndarray, "points 2"]:
     """The points of a path, its curves in short straight pieces."""
-    words = path.split()
-    if words[0] == "E":
-        return _ellipse(*(float(word) for word in words[1:]))
-    if words[0] == "R":
-        return _rectangle(*(float(word) for word in words[1:]))
-    points = [np.array([[float(words[1]), float(words[2])]])]
+    tokens = path.split()
+    if tokens[0] == "E":
+        return _ellipse(*(float(token) for token in tokens[1:]))
+    if tokens[0] == "R":
+        return _rectangle(*(float(token) for token in tokens[1:]))
+    points = [np.array([[float(tokens[1]), float(tokens[2])]])]
     at = 3
-    while at < len(words) and words[at] != "Z":
-        count = _CURVES[words[at]]
-        numbers = np.array([float(word) for word in words[at + 1 : at + 1 + 2 * count]]).reshape(count, 2)
+    while at < len(tokens) and tokens[at] != "Z":
+        count = _CURVES[tokens[at]]
+        numbers = np.array([float(token) for token in tokens[at + 1 : at + 1 + 2 * count]]).reshape(count, 2)
         points.append(_bezier(np.concatenate([points[-1][-1:], numbers])))
         at += 1 + 2 * count
     return np.concatenate(points)

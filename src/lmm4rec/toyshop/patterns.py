@@ -1,4 +1,4 @@
-"""The motifs that cover a thing: polygons on (and around) the square of 100 by 100 units that shapes are drawn on."""
+"""Motifs of patterns: polygons on (and around) the square of 100 by 100 units on which shapes are drawn."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from jaxtyping import Float
 
 Motifs = list[Float[np.ndarray, "points 2"]]
 
-_LOW, _HIGH = -15.0, 115.0  # a margin, since motifs are shifted
+_LOW, _HIGH = -15.0, 115.0  # the square with a margin, since motifs are shifted
 
 
 def motifs(pattern: str, *, size: float, shift: float) -> Motifs:
     """The polygons of a pattern, `size` times as large as usual, moved by `shift` (0 to 1) of their spacing.
 
-    "plain" has none, nor has "ombre", which is a change of color and no motif.
+    "plain" and "ombre" (a change of color) have none.
     """
     return _PATTERNS[pattern](size, shift) if pattern in _PATTERNS else []
 
 
 def _stripes(size: float, shift: float) -> Motifs:
     gap = 13 * size
-    return [_band(y, gap * 0.46) for y in _places(gap, shift)]
+    return [_band(y, gap * 0.46) for y in _positions(gap, shift)]
 
 
 def _checks(size: float, shift: float) -> Motifs:
     gap = 21 * size
-    columns, rows = _places(gap, shift), _places(gap, shift / 2)
+    columns, rows = _positions(gap, shift), _positions(gap, shift / 2)
     half = gap / 2
     return [
         np.array([[x, y], [x + half, y], [x + half, y + half], [x, y + half]])
@@ -43,15 +43,15 @@ def _zigzag(size: float, shift: float) -> Motifs:
     y = np.where(np.arange(len(x)) % 2, 0.0, gap * 0.5)
     upper = np.stack([x, y], axis=1)
     lower = upper[::-1] + np.array([0.0, gap * 0.42])
-    return [np.concatenate([upper, lower]) + np.array([0.0, top]) for top in _places(gap, shift)]
+    return [np.concatenate([upper, lower]) + np.array([0.0, top]) for top in _positions(gap, shift)]
 
 
 def _scattered(motif: Float[np.ndarray, "points 2"], gap: float, shift: float) -> Motifs:
     """The motif on a grid, every other row moved by half a step."""
     return [
         motif + np.array([x + (gap / 2 if row % 2 else 0.0), y])
-        for row, y in enumerate(_places(gap * 0.87, shift))
-        for x in _places(gap, shift)
+        for row, y in enumerate(_positions(gap * 0.87, shift))
+        for x in _positions(gap, shift)
     ]
 
 
@@ -82,9 +82,9 @@ def _band(top: float, height: float) -> Float[np.ndarray, "4 2"]:
     return np.array([[_LOW, top], [_HIGH, top], [_HIGH, top + height], [_LOW, top + height]])
 
 
-def _places(gap: float, shift: float) -> list[float]:
-    places: list[float] = np.arange(_LOW - gap * (1 - shift), _HIGH, gap).tolist()
-    return places
+def _positions(gap: float, shift: float) -> list[float]:
+    positions: list[float] = np.arange(_LOW - gap * (1 - shift), _HIGH, gap).tolist()
+    return positions
 
 
 _PATTERNS: dict[str, Callable[[float, float], Motifs]] = {

@@ -1,4 +1,4 @@
-"""Who bought what when: drawn from tastes, popularity and the time of year."""
+"""Purchases drawn from affinity, popularity and season."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lmm4rec.toyshop.attributes import SEASONS
 FEWEST = 5  # purchases of a user
 _TASTE_STRENGTH = 1.7
 _ZIPF_EXPONENT = 0.5
-_NEW, _NEWNESS = 0.05, 3.5  # the share of new items, and how far the newest is behind
-_TO_COME = 0.01  # the share of items that are listed and not yet on sale
+_NEW, _NEWEST = 0.05, 3.5  # the share of new items, and by how much the newest is less popular
+_UNRELEASED = 0.01  # the share of items that are in the catalog and not yet on sale
 _USER_SKEW = 0.7
 _SEASON_STRENGTH = 2.0
 
 _DAY = 86_400
 _OPENING = 1_672_531_200  # 2023-01-01
 _DAYS_OPEN = 730
-_SHORTEST_STAY = 180  # days that a customer comes for, at least
+_SHORTEST_STAY = 180  # days between a user's first and last possible purchase, at least
 _MID_SEASON = {"spring": 105, "summer": 196, "autumn": 288, "winter": 15}  # day of the year
-_OCCASIONS = 6  # moments from which the best fitting one is taken
+_CANDIDATE_TIMES = 6  # of a purchase; the one that fits the season best is taken
 
 
 class Purchases(NamedTuple):
@@ -36,13 +36,13 @@ class Purchases(NamedTuple):
 
 
 def draw_popularity(items: int, rng: np.random.Generator) -> Float64[np.ndarray, " items"]:
-    """The logarithm of each item's pull: Zipf's law in a random order; little for new items, -inf for those to come."""
-    pull = -_ZIPF_EXPONENT * np.log(1.0 + rng.permutation(items))
+    """The log-popularity of each item: Zipf's law in random order; low for new items, -inf for unreleased ones."""
+    popularity = -_ZIPF_EXPONENT * np.log(1.0 + rng.permutation(items))
     shuffled = rng.permutation(items)
-    new, to_come = max(1, round(_NEW * items)), max(1, round(_TO_COME * items))
-    pull[shuffled[:new]] = pull.min() - rng.uniform(0.5, _NEWNESS, new)
-    pull[shuffled[new : new + to_come]] = -np.inf
-    return pull
+    new, unreleased = max(1, round(_NEW * items)), max(1, round(_UNRELEASED * items))
+    popularity[shuffled[:new]] = popularity.min() - rng.uniform(0.5, _NEWEST, new)
+    popularity[shuffled[new : new + unreleased]] = -np.inf
+    return popularity
 
 
 def draw_purchases(
@@ -53,24 +53,24 @@ def draw_purchases(
     interactions: int,
     rng: np.random.Generator,
 ) -> Purchases:
-    """The log in the order of time; a user takes no item twice."""
+    """Purchases in the order of time; a user buys no item twice."""
     users, items = affinity.shape
-    counts = _counts(users, items, interactions, rng)
+    counts = _draw_counts(users, items, interactions, rng)
     utility = _TASTE_STRENGTH * affinity + popularity
     # the first k of utility plus Gumbel noise are k draws from its softmax without replacement
     ranking = np.argsort(-(utility + rng.gumbel(size=utility.shape)), axis=1)
-    who = np.repeat(np.arange(users), counts)
-    what = ranking[np.arange(items) < counts[:, None]]
-    when = _times(who, season[what], users, rng)
-    ratings = np.clip(np.rint(3.4 + 0.6 * affinity[who, what] + rng.normal(0, 0.5, len(who))), 1, 5)
-    order = np.argsort(when, kind="stable")
+    buyers = np.repeat(np.arange(users), counts)
+    bought = ranking[np.arange(items) < counts[:, None]]
+    times = _draw_times(buyers, season[bought], users, rng)
+    ratings = np.clip(np.rint(3.4 + 0.6 * affinity[buyers, bought] + rng.normal(0, 0.5, len(buyers))), 1, 5)
+    order = np.argsort(times, kind="stable")
     return Purchases(
-        who[order].astype(np.int32), what[order].astype(np.int32), ratings[order].astype(np.float32), when[order]
+        buyers[order].astype(np.int32), bought[order].astype(np.int32), ratings[order].astype(np.float32), times[order]
     )
 
 
-def _counts(users: int, items: int, total: int, rng: np.random.Generator) -> Int64[np.ndarray, " users"]:
-    """How many items each user takes: a few take many, none fewer than `FEWEST`, `total` together."""
+def _draw_counts(users: int, items: int, total: int, rng: np.random.Generator) -> Int64[np.ndarray, " users"]:
+    """The number of purchases of each user: a few have many, none fewer than `FEWEST`, `total` together."""
     most = items // 2
     if not FEWEST * users <= total <= most * users:
         raise ConfigError(
@@ -86,16 +86,16 @@ def _counts(users: int, items: int, total: int, rng: np.random.Generator) -> Int
     return counts
 
 
-def _times(
-    who: Int64[np.ndarray, " n"], season: Int64[np.ndarray, " n"], users: int, rng: np.random.Generator
+def _draw_times(
+    buyers: Int64[np.ndarray, " n"], season: Int64[np.ndarray, " n"], users: int, rng: np.random.Generator
 ) -> Int64[np.ndarray, " n"]:
-    """A moment for each purchase, within the user's stay, rather in the item's season than out of it."""
+    """A time for each purchase, within the user's active period, rather in the item's season than out of it."""
     stay = _SHORTEST_STAY + rng.random(users) * (_DAYS_OPEN - _SHORTEST_STAY)
-    arrival = rng.random(users) * (_DAYS_OPEN - stay)
-    days = arrival[who, None] + stay[who, None] * rng.random((len(who), _OCCASIONS))
+    start = rng.random(users) * (_DAYS_OPEN - stay)
+    days = start[buyers, None] + stay[buyers, None] * rng.random((len(buyers), _CANDIDATE_TIMES))
     middle = np.array([_MID_SEASON.get(name, 0) for name in SEASONS])[season]
     seasonal = np.array([name in _MID_SEASON for name in SEASONS])[season]
     closeness = seasonal[:, None] * np.cos(2 * np.pi * (days - middle[:, None]) / 365.25)
     best = np.argmax(_SEASON_STRENGTH * closeness + rng.gumbel(size=days.shape), axis=1)
-    chosen = days[np.arange(len(who)), best]
+    chosen = days[np.arange(len(buyers)), best]
     return (_OPENING + chosen * _DAY).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What the shop's things look like: the parts of each, in the language of `outlines`."""
+"""Shapes of the items: the parts of each variant of a category, as paths of `outlines`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shop's customers like: the truth that a recommender is to find."""
+"""Tastes of the users: the affinities that a recommender has to find."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from lmm4rec.toyshop.attributes import LOOKS, VALUES, WORDS
+from lmm4rec.toyshop.attributes import LOOKS, TEXT_ATTRIBUTES, VALUES
 
-CARES = {  # how much each kind of customer cares about each attribute; those not named leave them cold
+ATTRIBUTE_WEIGHTS = {  # of each kind of user; 0 for attributes that are not listed
     "looks": dict.fromkeys(LOOKS, 1.0),
-    "words": dict.fromkeys(WORDS, 1.0),
-    "both": {"category": 2.0, **dict.fromkeys(LOOKS, 0.6), **dict.fromkeys(WORDS, 0.5)},
+    "text": dict.fromkeys(TEXT_ATTRIBUTES, 1.0),
+    "both": {"category": 2.0, **dict.fromkeys(LOOKS, 0.6), **dict.fromkeys(TEXT_ATTRIBUTES, 0.5)},
 }
-_SHARES = {"looks": 0.34, "words": 0.34, "both": 0.32}
+_SHARES = {"looks": 0.34, "text": 0.34, "both": 0.32}
 _FAVORITES = {"color": 2, "pattern": 2, "category": 3, "material": 2, "brand": 2, "season": 1}
-_EVENNESS = 6.0  # of a customer's cares: small values make customers of one kind differ more
+_EVENNESS = 6.0  # of a user's weights: small values make users of one kind differ more
 
 
 def draw_kinds(users: int, rng: np.random.Generator) -> tuple[str, ...]:
-    """The kind of each customer: "looks", "words" or "both"."""
+    """The kind of each user: "looks", "text" or "both"."""
     kinds = [str(kind) for kind in rng.choice(list(_SHARES), size=users, p=list(_SHARES.values()))]
     return tuple(kinds)
 
@@ -28,27 +28,29 @@ def draw_kinds(users: int, rng: np.random.Generator) -> tuple[str, ...]:
 def draw_affinity(
     kinds: tuple[str, ...], attributes: Mapping[str, Int64[np.ndarray, " items"]], rng: np.random.Generator
 ) -> Float64[np.ndarray, "users items"]:
-    """How much each customer likes each item: a weighted sum of favorite values, of mean 0 and deviation 1 per user."""
-    cares = draw_cares(kinds, rng)
+    """The affinity of each user to each item: a weighted sum of favorite values, of mean 0 and deviation 1 per user."""
+    weights = draw_attribute_weights(kinds, rng)
     affinity = np.zeros((len(kinds), len(attributes["color"])))
     for attribute, values in attributes.items():
-        liked = _favorites(len(kinds), len(VALUES[attribute]), _FAVORITES[attribute], rng)
+        favorite = _draw_favorites(len(kinds), len(VALUES[attribute]), _FAVORITES[attribute], rng)
         share = _FAVORITES[attribute] / len(VALUES[attribute])
-        surprise = (liked - share) / np.sqrt(share * (1 - share))  # a rare match counts for more
-        affinity += cares[attribute][:, None] * surprise[:, values]
+        surprise = (favorite - share) / np.sqrt(share * (1 - share))  # a rare match counts for more
+        affinity += weights[attribute][:, None] * surprise[:, values]
     affinity -= affinity.mean(axis=1, keepdims=True)
     spread = affinity.std(axis=1, keepdims=True)
     return affinity / np.where(spread > 0, spread, 1.0)
 
 
-def draw_cares(kinds: tuple[str, ...], rng: np.random.Generator) -> dict[str, Float64[np.ndarray, " users"]]:
-    """How much each customer cares about each attribute: those of the kind, in a mixture of their own."""
-    table = np.array([[CARES[kind].get(attribute, 0.0) for attribute in VALUES] for kind in kinds])
+def draw_attribute_weights(
+    kinds: tuple[str, ...], rng: np.random.Generator
+) -> dict[str, Float64[np.ndarray, " users"]]:
+    """The weight of each attribute for each user: that of the kind, varied by user."""
+    table = np.array([[ATTRIBUTE_WEIGHTS[kind].get(attribute, 0.0) for attribute in VALUES] for kind in kinds])
     mixed = table * rng.gamma(_EVENNESS, 1 / _EVENNESS, size=table.shape)
     return dict(zip(VALUES, mixed.T, strict=True))
 
 
-def _favorites(
+def _draw_favorites(
     users: int, values: int, favorites: int, rng: np.random.Generator
 ) -> Float64[np.ndarray, "users values"]:
     """1 for each user's favorite values, else 0."""
