@@ -27,8 +27,8 @@ from lmm4rec.core import registry
 from lmm4rec.core.types import Batch, Features
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.build.adapters import make_item_vectors
 from lmm4rec.experiments.environment import Cost
+from lmm4rec.features.adapters import make_item_vectors
 from lmm4rec.features.item_vectors import ItemVectors
 from lmm4rec.features.live import Live
 from lmm4rec.features.source import FeatureSource, Frozen

@@ -17,7 +17,7 @@ from typing import Any
 
 from _logs import SHARED
 from _results import write
-from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.run import run
 
 MODELS: dict[str, dict[str, Any]] = {"bpr": {"l2_weight": 1e-2}, "lightgcn": {"l2_weight": 1e-3}}
@@ -25,7 +25,7 @@ SETTINGS = {"2,048": (2048, 2e-3), "8,192": (8192, 2e-3), "8,192 at twice the ra
 TRAIN = {"epochs": 200, "evaluate_every": 3, "patience": 6}
 
 
-def measure(name: str, data: str, batch_size: int, rate: float, seeds: int, bench: Workbench) -> dict[str, float]:
+def measure(name: str, data: str, batch_size: int, rate: float, seeds: int, cache: DataCache) -> dict[str, float]:
     values, seconds = list[float](), list[float]()
     for seed in range(seeds):
         conf = {
@@ -35,7 +35,7 @@ def measure(name: str, data: str, batch_size: int, rate: float, seeds: int, benc
             "train": {**TRAIN, "batch_size": batch_size, "learning_rate": rate, "seed": seed},
         }
         with TemporaryDirectory() as folder:
-            metrics = run(conf, out=Path(folder) / "run", workbench=bench).metrics
+            metrics = run(conf, out=Path(folder) / "run", data=cache).metrics
         values.append(metrics["test"]["recall@20"])
         seconds.append(metrics["cost"]["train_seconds"])
     found = {"mean": statistics.mean(values), "train_seconds": statistics.median(seconds)}
@@ -50,10 +50,10 @@ def main() -> None:
     if not SHARED.is_dir():
         print(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
         return
-    bench, rows = Workbench(), dict[str, dict[str, Any]]()
+    cache, rows = DataCache(), dict[str, dict[str, Any]]()
     for name in MODELS:
         for title, setting in SETTINGS.items():
-            row = rows.setdefault(name, {})[title] = measure(name, given.data, *setting, given.seeds, bench)
+            row = rows.setdefault(name, {})[title] = measure(name, given.data, *setting, given.seeds, cache)
             print(f"{name:10} {title:24} {row}", flush=True)
     write("batches", {"data": given.data, "seeds": given.seeds, "models": rows})
 

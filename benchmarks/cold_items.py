@@ -37,10 +37,11 @@ from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.splits import Split, split
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.evaluation.ranking import barred, top_k
-from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.build.features import load_features
+from lmm4rec.experiments.build.recommenders import make_graph
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import make_plan
-from lmm4rec.experiments.run import make_graph
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.answers import NewItem
@@ -85,9 +86,8 @@ class World:
 def world(name: str, seed: int) -> World:
     """The data set of that name with its new items chosen by the seed."""
     plan = make_plan(load_spec({"title": name, "recommender": {"name": "vbpr"}, **WORLDS[name]}))
-    bench = Workbench()
-    dataset = bench.dataset(plan)
-    content = bench.content(plan, dataset.catalog)
+    dataset = DataCache().dataset(plan)
+    content = load_features(plan, dataset.catalog)
     features = {m: x.float().clone() for m, x in content.features.items()}
     cold = split(dataset, "cold_items", valid=0.0, test=SHARE, seed=seed)
     new = np.unique(cold.test.items)

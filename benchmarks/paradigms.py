@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from _results import write
-from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.run import run
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -51,10 +51,10 @@ def conf(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def measured(options: argparse.Namespace, overrides: dict[str, Any], bench: Workbench, seed: int) -> dict[str, float]:
+def measured(options: argparse.Namespace, overrides: dict[str, Any], cache: DataCache, seed: int) -> dict[str, float]:
     """What one run reached and cost."""
     with tempfile.TemporaryDirectory() as folder:
-        result = run(conf(options), overrides | {"train.seed": seed}, out=Path(folder) / "run", workbench=bench)
+        result = run(conf(options), overrides | {"train.seed": seed}, out=Path(folder) / "run", data=cache)
         cost, rows = result.metrics["cost"], result.history
         data = result.metrics["data"]
         batches = math.ceil(data["train"] / options.batch_size)
@@ -87,9 +87,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--name", default="paradigms", help="of the JSON file")
     options = parser.parse_args()
-    bench, values = Workbench(), dict[str, Any]()
+    cache, values = DataCache(), dict[str, Any]()
     for variant in options.only:
-        runs = [measured(options, VARIANTS[variant], bench, seed) for seed in range(options.seeds)]
+        runs = [measured(options, VARIANTS[variant], cache, seed) for seed in range(options.seeds)]
         values[variant] = {key: statistics.fmean(one[key] for one in runs) for key in runs[0]}
         values[variant]["recall@20_by_seed"] = [one["recall@20"] for one in runs]
         print(variant, values[variant], flush=True)

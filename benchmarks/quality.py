@@ -22,11 +22,17 @@ from typing import Any
 from _logs import SHARED
 from _results import HERE, write
 from lmm4rec.core.files import read_json
-from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.build.features import load_features
+from lmm4rec.experiments.build.recommenders import make_recommender
 from lmm4rec.experiments.conf.spec import load_spec
+from lmm4rec.experiments.environment import Cost
 from lmm4rec.experiments.folder import open_folder
 from lmm4rec.experiments.plan import make_plan
-from lmm4rec.experiments.run import fit, make_recommender, run
+from lmm4rec.experiments.run import run
+from lmm4rec.experiments.train import train
+from lmm4rec.features.source import Frozen
+from lmm4rec.training.objective import Ranking
 
 SEEDS = (0, 1, 2)
 TRAIN = {"learning_rate": 2e-3, "epochs": 200, "evaluate_every": 3, "patience": 6}
@@ -197,7 +203,7 @@ def conf(world: str, model: Model, setting: Mapping[str, Any], seed: int) -> dic
     return tables | ({"encoder": encoder, "features": features} if encoder else {})
 
 
-def chosen(world: str, model: Model, bench: Workbench, folder: Path) -> int:
+def chosen(world: str, model: Model, data: DataCache, folder: Path) -> int:
     """The place of the setting with the best validation recall@20; what it learned on the way is left in `folder`.
 
     Successive halving (Jamieson and Talwalkar, AISTATS 2016): a setting that goes on does so from where it was.
@@ -206,24 +212,24 @@ def chosen(world: str, model: Model, bench: Workbench, folder: Path) -> int:
     for epochs in RUNGS:
         if len(left) == 1:
             break
-        scores = {at: validation(world, model, at, bench, folder, epochs) for at in left}
+        scores = {at: validation(world, model, at, data, folder, epochs) for at in left}
         print(f"{world:13} {model[0]:10} validation after {epochs} epochs: {scores}", flush=True)
         left = sorted(left, key=scores.__getitem__, reverse=True)[: math.ceil(len(left) / 2)]
     return left[0]
 
 
-def validation(world: str, model: Model, at: int, bench: Workbench, folder: Path, epochs: int) -> float:
+def validation(world: str, model: Model, at: int, data: DataCache, folder: Path, epochs: int) -> float:
     """The best validation recall@20 of a setting so far; the test part is not measured."""
     tables = conf(world, model, model[3][at], SEEDS[0])
     plan, cut = (make_plan(load_spec(tables, changes)) for changes in ({}, {"train.epochs": epochs}))
-    split = bench.split(plan)
-    features = bench.content(plan, split.dataset.catalog).features
+    split = data.split(plan)
+    features = load_features(plan, split.dataset.catalog).features
     recommender = make_recommender(plan, split, features)
     if not recommender.is_trained:
         return _counted(plan, recommender, split, features)
     path = folder / f"setting-{at}"
     kept = open_folder(plan, path, resume=path.exists())
-    return fit(cut, kept, recommender, split, features).best
+    return train(cut, kept, Ranking(recommender, Frozen(features)), split, Cost()).best
 
 
 def _counted(plan: Any, recommender: Any, split: Any, features: Any) -> float:
@@ -233,14 +239,14 @@ def _counted(plan: Any, recommender: Any, split: Any, features: Any) -> float:
     return report.mean["recall@20"]
 
 
-def measure(world: str, label: str, model: Model, bench: Workbench, seeds: Sequence[int]) -> dict[str, Any]:
+def measure(world: str, label: str, model: Model, data: DataCache, seeds: Sequence[int]) -> dict[str, Any]:
     tests, seconds = [], []
     with TemporaryDirectory() as folder:
-        at = chosen(world, model, bench, Path(folder))
+        at = chosen(world, model, data, Path(folder))
         for seed in seeds if model[0] not in ("popular", "itemknn") else seeds[:1]:
             out = Path(folder) / (f"setting-{at}" if seed == SEEDS[0] else f"seed-{seed}")
             tables = conf(world, model, model[3][at], seed)
-            result = run(tables, out=out, resume=out.exists(), workbench=bench)
+            result = run(tables, out=out, resume=out.exists(), data=data)
             tests.append(result.metrics["test"])
             seconds.append(result.metrics["cost"]["train_seconds"])
             print(f"{world:13} {label:34} seed {seed}: {tests[-1]['recall@20']:.4f}", flush=True)
@@ -264,10 +270,10 @@ def main(world: str, only: str = "", *, seeds: Sequence[int] = SEEDS) -> None:
     if not SHARED.is_dir():
         print(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
         return
-    bench, models = Workbench(), WORLDS[world][3]
+    cache, models = DataCache(), WORLDS[world][3]
     path = HERE / "results" / f"quality_{world}.json"
     for label in [only] if only else models:
-        row = measure(world, label, models[label], bench, seeds)
+        row = measure(world, label, models[label], cache, seeds)
         rows = (read_json(path)["values"] if path.exists() else {}) | {label: row}  # another process may have written
         write(f"quality_{world}", {name: rows[name] for name in models if name in rows})
 

@@ -16,8 +16,9 @@ from lmm4rec.core.types import Inputs, Item
 from lmm4rec.data.sources.toyshop import pretraining_catalog
 from lmm4rec.encoders.beit3 import Beit3
 from lmm4rec.encoders.vlmo import Vlmo
+from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.conf.spec import Spec
-from lmm4rec.experiments.plan import make_encoder, make_plan
+from lmm4rec.experiments.plan import make_plan
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
 from lmm4rec.training.finetuning import fit_pairs
@@ -199,5 +200,5 @@ def test_a_conf_file_names_it(folders: dict[str, str], name: str) -> None:
         "recommender": {"name": "vbpr"},
     }
     plan = make_plan(Spec(name, name, tables))
-    encoder = make_encoder(plan.tables["encoder"], catalog)
+    encoder = make_encoder(plan.encoder.table, catalog)
     assert encoder.modalities == ("image", "text", "fused")

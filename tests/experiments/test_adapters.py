@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 
 from layered import build, catalog, complete_inputs
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.experiments.build.adapters import make_item_vectors
+from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.end2end import save_item_vectors
-from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.conf.spec import load_spec
-from lmm4rec.experiments.estimate.dry_run import estimate_run
-from lmm4rec.experiments.estimate.end2end import encodings, looks
+from lmm4rec.experiments.estimate.end2end import forward_passes, items_per_epoch
+from lmm4rec.experiments.estimate.run import estimate_run
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.run import run
+from lmm4rec.features.adapters import make_item_vectors
 from lmm4rec.features.side_files import SavedSide
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.content_encoder import ContentEncoder
@@ -67,7 +67,7 @@ def test_a_run_with_an_adapter_changes_what_ranks_and_says_what_it_took(
 
 def _takes_new_items_like_the_run(result: Result, folder: Path) -> None:
     """The bundle's encoder gives the features that rank; they are kept in half precision, within 5e-4 below 1."""
-    bundle, items = result.bundle(), Workbench().dataset(result.plan).catalog
+    bundle, items = result.bundle(), DataCache().dataset(result.plan).catalog
     assert bundle.encoder is not None
     encoder = ContentEncoder(bundle.encoder.build(lambda: items[:]))
     kept = load_file(next((folder / "run" / "bundle").glob("features-*.safetensors")))
@@ -111,8 +111,8 @@ def test_a_dry_run_tells_passes_time_memory_and_disk_and_does_nothing(adapter: s
     assert estimate.seconds > 0
     assert estimate.items_per_s > 0
     assert 0 < estimate.trainable <= estimate.parameters
-    assert estimate.encodes == (adapter != "side")
     facts = estimate.facts()
+    assert ("training the side network end to end" in facts) == (adapter == "side")
     assert ("disk" in facts) == (adapter != "none")
     assert "MB" in facts["memory"]
     assert not list(tmp_path.iterdir())
@@ -120,8 +120,8 @@ def test_a_dry_run_tells_passes_time_memory_and_disk_and_does_nothing(adapter: s
 
 def test_a_dry_run_without_training_an_encoder_counts_the_items_to_encode() -> None:
     estimate = estimate_run(conf("none") | {"features": {"train": "frozen"}})
-    assert (estimate.before, estimate.encodings) == (40, 0)
-    assert estimate_run({"data": CONF["data"], "recommender": {"name": "bpr"}}).before == 0
+    assert (estimate.forward_passes, estimate.passes) == (40, 0)
+    assert estimate_run({"data": CONF["data"], "recommender": {"name": "bpr"}}).forward_passes == 0
 
 
 def test_encodings_are_counted_as_live_features_take_them() -> None:
@@ -133,14 +133,14 @@ def test_encodings_are_counted_as_live_features_take_them() -> None:
         for batch in sampler.epoch(torch.Generator().manual_seed(0))
     ]
     live = {"every": 1, "max_items": 0}
-    assert encodings(sampler, live) == sum(map(len, met))
-    assert encodings(sampler, live | {"max_items": 2}) == 8
-    assert encodings(sampler, live | {"every": 2}) == len(met[0] | met[1]) + len(met[2] | met[3])
-    assert encodings(sampler, live | {"every": "epoch"}) == len(set().union(*met))
+    assert items_per_epoch(sampler, live) == sum(map(len, met))
+    assert items_per_epoch(sampler, live | {"max_items": 2}) == 8
+    assert items_per_epoch(sampler, live | {"every": 2}) == len(met[0] | met[1]) + len(met[2] | met[3])
+    assert items_per_epoch(sampler, live | {"every": "epoch"}) == len(set().union(*met))
     once = {"warm_start": 0, "refresh_every": 0, "validate_on": "table"}
-    assert looks(100, 10, 1, once) == 100
-    assert looks(100, 10, 2, once | {"validate_on": "fresh"}) == 600
-    assert looks(100, 10, 2, once | {"warm_start": 4, "refresh_every": 1}) == 700
+    assert forward_passes(100, 10, 1, once) == 100
+    assert forward_passes(100, 10, 2, once | {"validate_on": "fresh"}) == 600
+    assert forward_passes(100, 10, 2, once | {"warm_start": 4, "refresh_every": 1}) == 700
 
 
 @pytest.mark.parametrize(

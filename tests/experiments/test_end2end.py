@@ -15,10 +15,12 @@ from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.encoders.clip import Clip
-from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.build.features import load_features
+from lmm4rec.experiments.build.recommenders import make_recommender
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import make_plan
-from lmm4rec.experiments.run import make_recommender, run
+from lmm4rec.experiments.run import run
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
 from lmm4rec.training import state
@@ -51,12 +53,12 @@ def best_weights(folder: Path) -> dict[str, Tensor]:
 def test_what_is_ranked_and_what_is_saved_are_of_the_final_weights(tmp_path: Path) -> None:
     given = conf(end2end={"max_items": 16, "validate_on": "table"})
     result = run(given, out=tmp_path / "run")
-    plan, bench = make_plan(load_spec(given)), Workbench()
-    split = bench.split(plan)
+    plan = make_plan(load_spec(given))
+    split = DataCache().split(plan)
     trained = Clip.from_pretrained(tmp_path / "run" / "encoder")
     store = FeatureStore(tmp_path / "store")
     features = extract(trained, split.dataset.catalog, store=store, precision="float32").features
-    before = bench.content(plan, split.dataset.catalog).features
+    before = load_features(plan, split.dataset.catalog).features
     assert all((features[modality] - before[modality]).abs().max() > 1e-3 for modality in ("image", "text"))
     recommender = make_recommender(plan, split, features)
     recommender.load_state_dict(best_weights(tmp_path / "run"))

@@ -20,9 +20,11 @@ from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.dual import Dual
 from lmm4rec.encoders.vlmo import Vlmo
 from lmm4rec.experiments.build import own_encoders
+from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.conf.spec import load_spec
-from lmm4rec.experiments.estimate.finetuning import Estimate, estimate_tuning, readable
-from lmm4rec.experiments.plan import make_encoder, make_plan
+from lmm4rec.experiments.estimate.estimate import Estimate, readable
+from lmm4rec.experiments.estimate.fine_tuning import estimate_fine_tuning
+from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.run import run
 from lmm4rec.training.finetuning import fit_pairs
 
@@ -53,7 +55,7 @@ def test_a_tuned_folder_is_a_checkpoint(name: str, catalog: Catalog) -> None:
     """Named in a conf it gives the vectors of the encoder that was tuned, with the conf's other keys as they were."""
     encoder = make(name, catalog, text_len=20)
     untouched = encoder.fingerprint()
-    folder = own_encoders.tuned_folder(encoder, catalog, OPTIONS)
+    folder = own_encoders.fine_tune(encoder, catalog, OPTIONS)
     again = make(name, catalog, checkpoint=str(folder), text_len=20)
     assert again.fingerprint() == encoder.fingerprint() != untouched
     inputs = encoder.prepare(catalog[:5])
@@ -114,36 +116,37 @@ def test_the_estimate_counts_what_training_does(catalog: Catalog, monkeypatch: p
     options = OPTIONS | {"epochs": 3, "batch_size": 8, "valid": 0.25, "patience": 0}
     encoder = make("clip", catalog)
     fingerprint = encoder.fingerprint()
-    estimate = estimate_tuning(encoder, catalog, options)
+    estimate = estimate_fine_tuning(encoder, catalog, options)
     assert encoder.fingerprint() == fingerprint
     held_out = round(0.25 * len(whole))
     rest = len(whole) - held_out
-    assert estimate.items == rest
-    assert estimate.steps == 3 * (rest // 8 + (rest % 8 >= 2))
+    steps = 3 * (rest // 8 + (rest % 8 >= 2))
+    assert estimate.details == f"{rest} items, {steps} steps"
     assert estimate.passes == 3 * rest
-    assert estimate.looks == (3 + 2) * held_out + 2 * len(catalog)
+    assert estimate.forward_passes == (3 + 2) * held_out + 2 * len(catalog)
     assert estimate.disk_mb == pytest.approx(sum(weight.nbytes for weight in encoder.parameters()) / 2**20)
     passed = []
     encoder.register_forward_hook(lambda *_: passed.append(torch.is_grad_enabled()))
     fit_pairs(encoder, catalog[:], None, **options)
-    assert sum(passed) == estimate.steps
+    assert sum(passed) == steps
 
 
 def test_the_estimate_of_memory_follows_batch_and_chunk(catalog: Catalog) -> None:
     encoder = make("clip", catalog)
     small, large, chunked = (
-        estimate_tuning(encoder, catalog, OPTIONS | {"batch_size": size, "chunk": chunk}).memory_mb
+        estimate_fine_tuning(encoder, catalog, OPTIONS | {"batch_size": size, "chunk": chunk}).memory_mb
         for size, chunk in ((4, 0), (32, 0), (32, 4))
     )
     assert small < chunked < large
 
 
 def test_an_estimate_reads_well() -> None:
-    estimate = Estimate("tuning", 900, 160, 18000, 2000, 12.5, 5400.0, 812.4, 570.0)
+    estimate = Estimate("fine-tuning Clip", 5400.0, 812.4, 18000, 2000, 12.5, details="900 items, 160 steps")
     assert str(estimate) == (
-        "tuning: 900 items, at most 160 steps and 18,000 encoder passes with gradient; 1.5 h at 12.5 items/s, 812 MB"
+        "fine-tuning Clip: 900 items, 160 steps; 18,000 items with gradient, 2,000 items without gradient; 1.5 h, "
+        "812 MB, at most"
     )
-    assert estimate.hours == 1.5
+    assert estimate.facts()["time"] == "1.5 h (1.50 h), at most"
     assert [readable(seconds) for seconds in (3.2, 100, 7200)] == ["3.2 s", "1.7 min", "2.0 h"]
 
 
@@ -151,7 +154,7 @@ def test_an_estimate_of_what_cannot_be_is_the_error_of_training(catalog: Catalog
     words = pretraining_catalog(seed=5, items=6)
     bare = Catalog(words.ids, words.fields, (None,) * 6, words.source_rows, words.source_size)
     with pytest.raises(TrainingError, match="0 have an image and 6 have words"):
-        estimate_tuning(make("clip", catalog), bare, {})
+        estimate_fine_tuning(make("clip", catalog), bare, {})
 
 
 CONF: dict[str, Any] = {

@@ -12,12 +12,12 @@ from layered import build, catalog
 from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.core.types import Embeddings
-from lmm4rec.experiments.build.adapters import make_item_vectors
 from lmm4rec.experiments.build.bundle import encoder_record, lost_without
+from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.end2end import save_item_vectors
-from lmm4rec.experiments.build.workbench import Workbench
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import make_plan
+from lmm4rec.features.adapters import make_item_vectors
 from worlds import camp_features, camps
 
 SHOP = {"name": "toyshop", "users": 30, "items": 40, "interactions": 300}
@@ -81,12 +81,12 @@ def test_paths_of_checkpoints_are_found_from_elsewhere(tmp_path: Path, monkeypat
     Path("models").mkdir()
     encoder = {"name": "paired", "image": {"name": "vision", "checkpoint": "models"}, "text": {"name": "words"}}
     plan = make_plan(load_spec({"title": "t", "data": SHOP, "recommender": {"name": "vbpr"}, "encoder": encoder}))
-    record = encoder_record(plan, Workbench().dataset(plan).catalog, tmp_path / "encoder")
+    record = encoder_record(plan, DataCache().dataset(plan).catalog, tmp_path / "encoder")
     assert record is not None
     assert record.arguments["image"].arguments["checkpoint"] == str(tmp_path / "models")
     encoder["image"] = {"name": "vision", "checkpoint": "hub/name"}
     plan = make_plan(load_spec({"title": "t", "data": SHOP, "recommender": {"name": "vbpr"}, "encoder": encoder}))
-    record = encoder_record(plan, Workbench().dataset(plan).catalog, tmp_path / "encoder")
+    record = encoder_record(plan, DataCache().dataset(plan).catalog, tmp_path / "encoder")
     assert record is not None
     assert record.arguments["image"].arguments["checkpoint"] == "hub/name"
 

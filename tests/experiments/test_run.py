@@ -75,14 +75,14 @@ def test_the_test_part_is_read_after_the_choice_is_on_record(
     """Whatever touches the test part before `metrics.json` has the choice fails this test."""
     folder = tmp_path / "run"
     read: list[bool] = []
-    original = run_module._measure
+    original = run_module.measure
 
     def measure(*arguments: Any) -> Any:
         if arguments[-1] == "test":
             read.append("chosen" in json.loads((folder / "metrics.json").read_text()))
         return original(*arguments)
 
-    monkeypatch.setattr(run_module, "_measure", measure)
+    monkeypatch.setattr(run_module, "measure", measure)
     run(conf, {"train.epochs": 3}, out=folder)
     assert read == [True]
 
@@ -90,14 +90,14 @@ def test_the_test_part_is_read_after_the_choice_is_on_record(
 def test_validation_never_sees_the_test_part(conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the test part emptied of meaning the training history is the same to the last digit."""
     expected = run(conf, {"train.epochs": 3}, out=tmp_path / "a").history
-    original: Callable[..., Split] = run_module.Workbench.split
+    original: Callable[..., Split] = run_module.DataCache.split
 
     def scrambled(self: Any, plan: Any) -> Split:
         split = original(self, plan)
         items = (split.test.items + 7) % split.dataset.n_items
         return type(split)(**{**vars(split), "test": type(split.test)(split.test.users, items.astype(np.int32))})
 
-    monkeypatch.setattr(run_module.Workbench, "split", scrambled)
+    monkeypatch.setattr(run_module.DataCache, "split", scrambled)
     changed = run(conf, {"train.epochs": 3}, out=tmp_path / "b")
     assert changed.history == expected
     assert changed.metrics["test"]["recall@5"] < 0.5

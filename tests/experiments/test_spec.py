@@ -56,7 +56,7 @@ def test_wrong_confs_say_what_is_wrong(tables: dict[str, Any], message: str) -> 
 
 
 def test_names_are_found_in_upper_and_lower_case() -> None:
-    assert plan(recommender={"name": "LightGCN"}).recommender == "LightGCN"
+    assert plan(recommender={"name": "LightGCN"}).recommender.label == "LightGCN"
 
 
 def test_every_default_is_filled_in() -> None:
@@ -68,7 +68,7 @@ def test_every_default_is_filled_in() -> None:
 
 
 def test_an_integer_may_stand_for_a_float() -> None:
-    assert plan(train={"learning_rate": 1}).tables["train"]["learning_rate"] == 1.0
+    assert plan(train={"learning_rate": 1}).train.table["learning_rate"] == 1.0
 
 
 def test_overrides_reach_nested_tables_and_leave_the_callers_conf_alone() -> None:

@@ -17,10 +17,12 @@ import polars as pl
 import pytest
 import torch
 
-import lmm4rec.experiments.study.stages as stages_module
+import lmm4rec.experiments.study.tasks as tasks_module
 from lmm4rec.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from lmm4rec.core.files import read_json
 from lmm4rec.evaluation.significance import compare, mean_over_seeds
+from lmm4rec.experiments.estimate.estimate import Estimate
+from lmm4rec.experiments.estimate.study import StudyEstimates
 from lmm4rec.experiments.report.collect import collect
 from lmm4rec.experiments.report.design_comparisons import compare_along_axes, compare_with_reference
 from lmm4rec.experiments.report.finished_runs import FinishedRun
@@ -29,8 +31,8 @@ from lmm4rec.experiments.report.study_report import write_study_report
 from lmm4rec.experiments.reproduce import reproduce
 from lmm4rec.experiments.study.cells import make_cells
 from lmm4rec.experiments.study.folder import StudyFolder
+from lmm4rec.experiments.study.progress import seconds_by_design, study_progress
 from lmm4rec.experiments.study.spec import load_study
-from lmm4rec.experiments.study.status import Estimates, states
 from lmm4rec.experiments.study.study import StudyResult, study
 from lmm4rec.serving.bundle import Bundle
 from worlds import write_camps
@@ -104,7 +106,7 @@ def test_a_failed_cell_is_recorded_the_rest_goes_on_and_a_resumed_study_tries_ag
     conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = conf | {"axes": {"recommender": {"Popular": {**POPULAR, "without": ["encoder"]}, "VBPR": VBPR}}}
-    original = stages_module.run
+    original = tasks_module.run
 
     def failing(cell: Any, *arguments: Any, **named: Any) -> Any:
         if cell["recommender"]["name"] == "vbpr":
@@ -112,13 +114,13 @@ def test_a_failed_cell_is_recorded_the_rest_goes_on_and_a_resumed_study_tries_ag
         return original(cell, *arguments, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages_module, "run", failing)
+        patch.setattr(tasks_module, "run", failing)
         result = study(small, out=tmp_path / "study", workers=0)
     assert (result.done, result.failed) == (["popular"], ["vbpr"])
     failure = result.folder.failures()["cell-vbpr"]
     assert (failure["error"], failure["message"]) == ("TrainingError", "the loss is not finite")
     spec = load_study(small)
-    assert [state.state for state in states(spec, make_cells(spec), result.folder)] == ["done", "failed"]
+    assert [state.state for state in study_progress(spec, make_cells(spec), result.folder)] == ["done", "failed"]
     assert collect([result.folder.path]).missing == ["vbpr"]
     mended = study(small, out=tmp_path / "study", resume=True, workers=0)
     assert mended.failed == []
@@ -130,19 +132,21 @@ def test_content_that_cannot_be_made_fails_all_cells_that_need_it_once(
 ) -> None:
     calls: list[int] = []
 
-    original = stages_module.Workbench.content
+    original = tasks_module.load_features
 
-    def broken(self: Any, plan: Any, *arguments: Any, **named: Any) -> Any:
-        if "encoder" not in plan.tables:
-            return original(self, plan, *arguments, **named)
+    def broken(plan: Any, *arguments: Any, **named: Any) -> Any:
+        if plan.encoder is None:
+            return original(plan, *arguments, **named)
         calls.append(1)
         raise DataError("the disk is full")
 
-    monkeypatch.setattr(stages_module.Workbench, "content", broken)
+    monkeypatch.setattr(tasks_module, "load_features", broken)
     result = study(conf, out=tmp_path / "study", workers=0)
     assert len(calls) == 1
     spec = load_study(conf)
-    found = {state.cell.name: (state.state, state.said) for state in states(spec, make_cells(spec), result.folder)}
+    found = {
+        state.cell.name: (state.state, state.message) for state in study_progress(spec, make_cells(spec), result.folder)
+    }
     assert {state for name, (state, _) in found.items() if name.endswith("vbpr")} == {"failed"}
     assert found["seed-1_both_vbpr"][1] == "DataError: the disk is full"
 
@@ -153,7 +157,7 @@ def test_an_error_that_nobody_foresaw_is_recorded_before_it_ends_the_process(
     def broken(*arguments: Any, **named: Any) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(stages_module, "run", broken)
+    monkeypatch.setattr(tasks_module, "run", broken)
     one = {"data": conf["data"], "split": conf["split"], "axes": {"recommender": ["popular"]}}
     with pytest.raises(ZeroDivisionError):
         study(one, out=tmp_path / "study", workers=0)
@@ -191,28 +195,27 @@ def test_a_searched_design_runs_under_all_seeds_with_what_the_first_found(conf: 
 def test_estimates_are_of_done_cells_where_there_are_some_and_probed_elsewhere(conf: Conf, done: StudyResult) -> None:
     spec = load_study(conf)
     cells = make_cells(spec)
-    measured = Estimates(spec, states(spec, cells, done.folder))
-    seconds, sure = measured.cell(cells[1])
-    assert sure
-    assert seconds == pytest.approx(
+    measured = StudyEstimates(spec, seconds_by_design(study_progress(spec, cells, done.folder)))
+    assert measured.is_measured(cells[1])
+    assert measured.cell(cells[1]).seconds == pytest.approx(
         np.mean([read_json(done.folder.cell(f"seed-{s}_both_vbpr").metrics)["cost"]["seconds"] for s in (0, 1)])
     )
-    guessed, sure = Estimates(spec, []).cell(cells[1])
-    assert not sure
-    assert 1 < guessed < 60
+    trials = StudyEstimates(spec, {})
+    assert not trials.is_measured(cells[1])
+    assert 1 < trials.cell(cells[1]).seconds < 60
 
 
 def test_a_probe_computes_with_the_threads_of_a_run(conf: Conf, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine more threads than a run has took 11 minutes for what takes 20 seconds."""
     before, seen = torch.get_num_threads(), list[int]()
 
-    def probe(*_: object) -> tuple[float, float]:
+    def trial(*_: object) -> Estimate:
         seen.append(torch.get_num_threads())
-        return 0.0, 0.0
+        return Estimate("training")
 
-    monkeypatch.setattr("lmm4rec.experiments.study.status._probe", probe)
+    monkeypatch.setattr("lmm4rec.experiments.estimate.study.estimate_training", trial)
     spec = load_study(conf | {"study": {"metric": "recall@5", "threads": before + 1}})
-    Estimates(spec, []).cell(make_cells(spec)[1])
+    StudyEstimates(spec, {}).cell(make_cells(spec)[1])
     assert (seen, torch.get_num_threads()) == ([before + 1], before)
 
 
@@ -272,7 +275,7 @@ def test_groups_are_named_by_what_tells_them_apart() -> None:
     """Warm and cold items have different splits, so they are never compared; cold ones compete among themselves."""
 
     def finished(items: str, recommender: str, candidates: str) -> FinishedRun:
-        plan = SimpleNamespace(tables={"evaluate": {"protocol": "strict", "candidates": candidates}})
+        plan = SimpleNamespace(evaluate=SimpleNamespace(protocol="strict", candidates=candidates))
         result: Any = SimpleNamespace(metrics={"data": {"name": "shop", "split_fingerprint": items}}, plan=plan)
         return FinishedRun("x", {"items": items, "recommender": recommender}, result)
 
@@ -350,9 +353,9 @@ def _kill_when(script: Path, conf: dict[str, Any], folder: Path, mode: str, read
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 30  # the workers see that their parent is gone
-    while StudyFolder(folder).claims.owners() and time.monotonic() < deadline:
+    while StudyFolder(folder).locks.owners() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not StudyFolder(folder).claims.owners()
+    assert not StudyFolder(folder).locks.owners()
 
 
 def _numbers_of(page: Path) -> list[list[dict[str, Any]]]:
@@ -377,7 +380,7 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_did_is_recorded(conf: C
     deadline = time.monotonic() + 100
     while not folder.cell("seed-0_bpr").history_rows() and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.kill(folder.claims.owners()["cell-seed-0_bpr"]["pid"], signal.SIGKILL)
+    os.kill(folder.locks.owners()["cell-seed-0_bpr"]["pid"], signal.SIGKILL)
     assert process.wait() == 0
     assert not folder.cell("seed-0_bpr").is_finished
     assert folder.cell("seed-1_bpr").is_finished

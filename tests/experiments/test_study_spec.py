@@ -9,8 +9,8 @@ import pytest
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.registry import SOURCES, hyper_parameters
-from lmm4rec.experiments.build.features import catalog_features
 from lmm4rec.experiments.conf.spec import load_spec, read_conf
+from lmm4rec.experiments.plan import FeatureOptions
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.spec import load_study
 
@@ -36,8 +36,8 @@ def test_every_combination_is_a_cell_once() -> None:
     ]  # fmt: skip
     assert dict(found[1].axes) == {"seed": "0", "modalities": "image", "recommender": "VBPR"}
     assert found[1].design_name == found[4].design_name == "image_vbpr"
-    assert found[4].plan.tables["train"]["seed"] == 7
-    assert found[4].plan.tables["features"]["modalities"] == ["image"]
+    assert found[4].plan.train.seed == 7
+    assert found[4].plan.features.modalities == ["image"]
     assert found[5].plan.tables["features"]["ablate"] == {"image": "shuffle", "text": "shuffle"}
 
 
@@ -45,7 +45,7 @@ def test_a_cell_is_an_ordinary_conf_and_tables_it_does_without_are_gone() -> Non
     bpr, _ = cells(axes={"recommender": {"BPR": {**BPR, "without": ["encoder"]}, "VBPR": VBPR}})
     assert set(bpr.conf) == {"title", "data", "recommender"}
     assert load_spec(bpr.conf).title == "BPR"
-    assert bpr.plan.encoder == "none"
+    assert bpr.plan.encoder_label == "none"
 
 
 def test_the_name_of_a_component_is_set_before_its_keys() -> None:
@@ -65,7 +65,7 @@ def test_skipped_combinations_are_not_there() -> None:
     assert [cell.name for cell in found] == ["seed-0_bpr", "seed-0_vbpr", "seed-1_bpr", "seed-2_bpr"]
 
 
-def test_shares_of_hidden_content_are_ready_values() -> None:
+def test_shares_of_hidden_content_are_presets() -> None:
     none, some = cells(recommender={"name": "vbpr"}, axes={"hide_image_test": [0, 0.3]})
     assert "hide" not in none.plan.tables["features"]
     assert some.plan.tables["features"]["hide"] == {"image": 0.3}
@@ -98,7 +98,7 @@ AXES = {"recommender": {"BPR": BPR, "VBPR": VBPR}, "modalities": ["both"]}
         ({"axes": AXES, "study": {"worker": 2}}, r"\[study\] has no parameter 'worker'. Did you mean 'workers'\?"),
         ({"axes": {"seed": ["a"]}}, "axes.seed lists whole numbers from 0; got 'a'"),
         ({"axes": {"seed": []}}, "axes.seed lists no value"),
-        ({"axes": {"modalities": ["bth"]}}, "no ready value 'bth'. Did you mean 'both'?"),
+        ({"axes": {"modalities": ["bth"]}}, "no preset 'bth'. Did you mean 'both'?"),
         ({"axes": {"hide_text_test": [1.0]}}, "lists shares from 0 to below 1; got 1.0"),
         ({"axes": {"encoder": ["clip"]}}, r"write a table \[axes.encoder\]|Write a table \[axes.encoder\]"),
         ({"axes": {"recommender": {"BPR": {"recommender": "bpr"}}}}, "sets 'recommender'; expected TABLE.KEY in"),
@@ -154,14 +154,14 @@ def test_the_shipped_studies_fit(path: Path) -> None:
 
 
 def _leave_out_what_this_checkout_lacks(conf: dict[str, Any]) -> None:
-    parameters = hyper_parameters(catalog_features)
+    parameters = hyper_parameters(FeatureOptions)
     adapters = ("none", *(get_args(parameters["adapter"].annotation) if "adapter" in parameters else ()))
     if isinstance(named := conf["axes"].get("paradigm"), dict):
         conf["axes"]["paradigm"] = {n: v for n, v in named.items() if v.get("features.adapter", "none") in adapters}
     if "amazon" not in SOURCES.names():
         conf["data"] = {"name": "toyshop"}
         conf["axes"].pop("data", None)
-    if "end2end" not in get_args(hyper_parameters(catalog_features)["train"].annotation):
+    if "end2end" not in get_args(hyper_parameters(FeatureOptions)["train"].annotation):
         paradigms = conf["axes"].get("paradigm", [])
         kept = [name for name in paradigms if not name.startswith("end2end")]
         if kept:

@@ -13,11 +13,11 @@ from rich.table import Table
 
 from lmm4rec.cli.models import show_models
 from lmm4rec.data.doctor import describe, examine
-from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.compare import Entry, compare
 from lmm4rec.experiments.conf.spec import load_spec, parse_override
 from lmm4rec.experiments.demo import demo, next_steps, program
-from lmm4rec.experiments.estimate.dry_run import estimate_run
+from lmm4rec.experiments.estimate.run import estimate_run
 from lmm4rec.experiments.example_shop import write_example
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.result import Result
@@ -32,7 +32,7 @@ def run_conf(conf: Path, settings: Sequence[str], out: Path | None, resume: bool
     result = run(conf, overrides(settings), out=out, resume=resume)
     if os.environ.get("RANK", "0") != "0":  # one of several processes; the first one talks
         return
-    console.print(results_table([result], [result.plan.recommender], result.plan.title))
+    console.print(results_table([result], [result.plan.recommender.label], result.plan.title))
     console.print(f"report   {result.folder.path / 'report.html'}")
     console.print(f"try      {program()} recommend {result.folder.path} {result.bundle().users[0]}", soft_wrap=True)
     console.print(f"look     {program()} serve {result.folder.path}", soft_wrap=True)
@@ -67,13 +67,13 @@ def run_demo(out: Path) -> None:
 def examine_data(conf: Path, settings: Sequence[str]) -> None:
     """`lmm4rec doctor`."""
     plan = make_plan(load_spec(conf, overrides(settings)))
-    bench = Workbench()
-    dataset = bench.dataset(plan)
+    data = DataCache()
+    dataset = data.dataset(plan)
     facts = Table(title=f"{dataset.name}", show_header=False, title_justify="left")
     for name, value in describe(dataset).items():
         facts.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
     console.print(facts)
-    findings = (*examine(dataset), *bench.split(plan).findings)
+    findings = (*examine(dataset), *data.split(plan).findings)
     colors = {"error": "red", "warning": "yellow", "note": "dim"}
     for finding in sorted(findings, key=lambda finding: list(colors).index(finding.level)):
         console.print(f"[{colors[finding.level]}]{finding.level:8}[/]{finding.message.replace('[', chr(92) + '[')}")
@@ -104,19 +104,21 @@ def results_table(results: Sequence[Result], labels: Sequence[str], title: str) 
     table = Table("model", "features", title=title, title_justify="left")
     for column in ("Recall@20", "NDCG@20", "valid Recall@20", "epochs", "seconds", "peak MB", "parameters"):
         table.add_column(column, justify="right")
-    best = {name: max(result.metrics["test"][name] for result in results) for name in ("recall@20", "ndcg@20")}
+    best = {name: max(result.measured.test[name] for result in results) for name in ("recall@20", "ndcg@20")}
     for label, result in zip(labels, results, strict=True):
-        test, cost = result.metrics["test"], result.metrics["cost"]
-        quality = [_bold(test[name], best[name] if len(results) > 1 else -1) for name in ("recall@20", "ndcg@20")]
+        metrics = result.measured
+        quality = [
+            _bold(metrics.test[name], best[name] if len(results) > 1 else -1) for name in ("recall@20", "ndcg@20")
+        ]
         table.add_row(
             label,
-            result.plan.encoder,
+            result.plan.encoder_label,
             *quality,
-            f"{result.metrics['valid']['recall@20']:.4f}",
-            str(result.metrics["chosen"]["epochs"]),
-            f"{cost['seconds']:.1f}",
-            f"{cost['peak_memory_mb']:,.0f}",
-            f"{cost['parameters']:,}",
+            f"{metrics.valid['recall@20']:.4f}",
+            str(metrics.chosen.epochs),
+            f"{metrics.cost['seconds']:.1f}",
+            f"{metrics.cost['peak_memory_mb']:,.0f}",
+            f"{metrics.cost['parameters']:,}",
         )
     return table
 

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from lmm4rec.cli.commands import console, overrides
 from lmm4rec.core.errors import CheckpointError, ConfigError
-from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.build.features import load_features
 from lmm4rec.experiments.conf.spec import load_spec
-from lmm4rec.experiments.plan import PRECOMPUTED, make_plan
+from lmm4rec.experiments.plan import make_plan
 from lmm4rec.features.state_files import states_folder
 from lmm4rec.features.store import FeatureStore
 from lmm4rec.features.store_inventory import Held, held, held_states, pick
@@ -26,14 +27,13 @@ _LISTED = 20  # broken images
 def encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool = False) -> None:
     """`lmm4rec encode CONF`."""
     plan = make_plan(load_spec(conf, overrides(settings) | ({"features.strict": True} if strict else {})))
-    if plan.tables.get("encoder", {"name": PRECOMPUTED})["name"] == PRECOMPUTED:
+    if plan.encoder is None or plan.encoder.is_precomputed:
         raise ConfigError(f"{conf} names no encoder: add an [encoder] table, or -s encoder.name=NAME (lmm4rec models)")
-    bench = Workbench()
-    content = bench.content(plan, bench.dataset(plan).catalog)
+    content = load_features(plan, DataCache().dataset(plan).catalog)
     for modality, rows in content.features.items():
         missing = int((~rows.any(dim=1)).sum())
         console.print(f"{modality}: {rows.shape[0]:,} items × {rows.shape[1]}, {missing:,} without {modality}")
-    cost, broken = content.cost, content.made["broken_images"]
+    cost, broken = content.cost, content.encoding["broken_images"]
     console.print(f"{cost['items_encoded']:,} items encoded, {cost['items_reused']:,} reused")
     if broken:
         more = f" and {len(broken) - _LISTED:,} more" if len(broken) > _LISTED else ""

@@ -13,12 +13,15 @@ from lmm4rec.cli.commands import console, overrides
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import read_json
 from lmm4rec.distributed import process_group
-from lmm4rec.experiments.build.own_encoders import TRAINING, tuned_folder
-from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.build.encoders import make_encoder
+from lmm4rec.experiments.build.features import load_features
+from lmm4rec.experiments.build.own_encoders import TRAINING, fine_tune, fine_tuned_folder
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.demo import program
-from lmm4rec.experiments.estimate.finetuning import estimate_tuning
-from lmm4rec.experiments.plan import PRECOMPUTED, make_encoder, make_plan
+from lmm4rec.experiments.estimate.estimate import log_estimate
+from lmm4rec.experiments.estimate.fine_tuning import estimate_fine_tuning
+from lmm4rec.experiments.plan import make_plan
 
 _Gain: TypeAlias = Mapping[str, Mapping[str, float]]  # "before" and "after" -> measures
 
@@ -26,26 +29,29 @@ _Gain: TypeAlias = Mapping[str, Mapping[str, float]]  # "before" and "after" -> 
 def finetune_conf(conf: Path, settings: Sequence[str], out: Path | None, *, dry_run: bool) -> None:
     """`lmm4rec finetune CONF`."""
     plan = make_plan(load_spec(conf, overrides(settings) | {"features.train": "finetuned"}))
-    if plan.tables["encoder"]["name"] == PRECOMPUTED:
+    if plan.encoder is None or plan.encoder.is_precomputed:
         raise ConfigError(f"{conf} takes features from files: name an encoder to tune, -s encoder.name=NAME")
     if out is not None and out.exists():
         raise ConfigError(f"{out} is there already: name a folder that is not, or remove it")
-    bench, options = Workbench(), plan.tables["features"]["finetune"]
-    catalog = bench.dataset(plan).catalog
+    options, catalog = plan.features.finetune, DataCache().dataset(plan).catalog
     with process_group.initialized():
         talks = process_group.is_first()
         with process_group.first_process_first():
-            encoder = make_encoder(plan.tables["encoder"], catalog)
+            encoder = make_encoder(plan.encoder.table, catalog)
         if dry_run:
             if talks:
-                _print_facts(estimate_tuning(encoder, catalog, options).facts(), f"Fine-tuning {plan.encoder}")
+                _print_facts(
+                    estimate_fine_tuning(encoder, catalog, options).facts(), f"Fine-tuning {plan.encoder.label}"
+                )
             return
-        folder = tuned_folder(encoder, catalog, options)
+        if not fine_tuned_folder(encoder, catalog, options).exists():
+            log_estimate(lambda: estimate_fine_tuning(encoder, catalog, options))
+        folder = fine_tune(encoder, catalog, options)
     if not talks:
         return
     with process_group.single_process():
-        content = bench.content(plan, catalog)
-    _print_gain(read_json(folder / TRAINING), content.alignment, plan.encoder)
+        content = load_features(plan, catalog)
+    _print_gain(read_json(folder / TRAINING), content.alignment, plan.encoder.label)
     if out is not None:
         beside = out.with_name(f".{out.name}.part")
         shutil.copytree(folder, beside, dirs_exist_ok=True)

@@ -11,14 +11,15 @@ from rich.table import Table
 from lmm4rec.cli.commands import console, overrides
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.demo import program
+from lmm4rec.experiments.estimate.study import StudyEstimates
 from lmm4rec.experiments.report.number_formats import metric_name, seconds
 from lmm4rec.experiments.report.study_report import write_study_report
 from lmm4rec.experiments.reproduce import reproduce
 from lmm4rec.experiments.search.tune import split_conf, tune
 from lmm4rec.experiments.study.cells import make_cells
 from lmm4rec.experiments.study.folder import StudyFolder
+from lmm4rec.experiments.study.progress import CellProgress, seconds_by_design, study_progress
 from lmm4rec.experiments.study.spec import load_study
-from lmm4rec.experiments.study.status import Estimates, State, states
 from lmm4rec.experiments.study.study import study, worker_count
 
 _COLORS = {"done": "green", "failed": "red", "running": "yellow", "waiting": "dim"}
@@ -42,7 +43,7 @@ def run_study(conf: Path, settings: Sequence[str], out: Path | None, *, resume: 
 def show_status(conf: Path, settings: Sequence[str], out: Path | None) -> None:
     """`lmm4rec study --status`."""
     spec = load_study(conf, overrides(settings))
-    found = states(spec, make_cells(spec), StudyFolder(out or Path("runs") / spec.name))
+    found = study_progress(spec, make_cells(spec), StudyFolder(out or Path("runs") / spec.name))
     table = Table(
         "cell", "", metric_name(spec.options.metric) + ", valid", "time", "", title=spec.title, title_justify="left"
     )
@@ -52,7 +53,7 @@ def show_status(conf: Path, settings: Sequence[str], out: Path | None) -> None:
             f"[{_COLORS[state.state]}]{state.state}[/]",
             "" if state.value is None else f"{state.value:.4f}",
             seconds(state.seconds) if state.seconds else "",
-            _plain(state.said),
+            _plain(state.message),
         )
     console.print(table)
     console.print(", ".join(f"{sum(s.state == name for s in found)} {name}" for name in _COLORS))
@@ -62,8 +63,9 @@ def dry_run(conf: Path, settings: Sequence[str], out: Path | None, workers: int 
     """`lmm4rec study --dry-run`."""
     spec = load_study(conf, overrides(settings))
     cells = make_cells(spec)
-    found = states(spec, cells, StudyFolder(out or Path("runs") / spec.name))
-    estimates, count = Estimates(spec, found), worker_count(spec, cells) if workers is None else max(1, workers)
+    found = study_progress(spec, cells, StudyFolder(out or Path("runs") / spec.name))
+    estimates = StudyEstimates(spec, seconds_by_design(found))
+    count = worker_count(spec, cells) if workers is None else max(1, workers)
     table = Table("cell", "", "run", "search", title=spec.title, title_justify="left")
     total, searched = 0.0, set[str]()
     for state in found:
@@ -80,18 +82,18 @@ def dry_run(conf: Path, settings: Sequence[str], out: Path | None, workers: int 
     )
 
 
-def _sign(state: State) -> str:
+def _sign(state: CellProgress) -> str:
     """What is known of an estimate: an upper bound, but for the passes of an encoder in training."""
-    return ">" if state.cell.plan.tables.get("features", {}).get("train") == "end2end" else "≤"
+    return ">" if state.cell.plan.features.train == "end2end" else "≤"
 
 
-def _expected(state: State, estimates: Estimates, searched: set[str]) -> tuple[float, float, bool]:
+def _expected(state: CellProgress, estimates: StudyEstimates, searched: set[str]) -> tuple[float, float, bool]:
     """Seconds of the cell's run, of its design's search (for its first cell), and whether the first were measured."""
     if state.state == "done":
         searched.add(state.cell.design_name)
         return 0.0, 0.0, True
-    run_s, measured = estimates.cell(state.cell)
-    search_s = 0.0 if state.cell.design_name in searched else estimates.search(state.cell)
+    run_s, measured = estimates.cell(state.cell).seconds, estimates.is_measured(state.cell)
+    search_s = 0.0 if state.cell.design_name in searched else estimates.search(state.cell).seconds
     searched.add(state.cell.design_name)
     return run_s, search_s, measured
 

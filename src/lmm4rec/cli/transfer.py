@@ -15,7 +15,8 @@ from lmm4rec.data.filters import prepare
 from lmm4rec.data.sources.amazon.editions import EDITIONS, EditionName
 from lmm4rec.data.sources.amazon.fetching import DownloadOptions, fetch_files, fetch_images
 from lmm4rec.data.sources.amazon.source import load
-from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.build.features import load_features
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import make_plan
 
@@ -38,9 +39,9 @@ def of_conf(conf: Path, settings: Sequence[str]) -> Wanted:
         ConfigError: its data is not of this kind.
     """
     plan = make_plan(load_spec(conf, overrides(settings)))
-    data = plan.tables["data"]
-    if data["name"] != "amazon":
-        raise ConfigError(f"{conf} reads data of '{data['name']}'; what can be fetched is that of 'amazon'")
+    data = plan.data.table
+    if plan.data.name != "amazon":
+        raise ConfigError(f"{conf} reads data of '{plan.data.name}'; what can be fetched is that of 'amazon'")
     if "reviews" in data or "metadata" in data:
         raise ConfigError(
             f"{conf} names files of its own in [data] (reviews, metadata); only published ones are fetched"
@@ -50,7 +51,7 @@ def of_conf(conf: Path, settings: Sequence[str]) -> Wanted:
         data["edition"],
         Path(data["path"]),
         data["images"],
-        lambda: Workbench().dataset(plan).catalog,
+        lambda: DataCache().dataset(plan).catalog,
     )
 
 
@@ -105,9 +106,8 @@ def fetch(
 def export(conf: Path, settings: Sequence[str], folder: Path, name: str | None) -> None:
     """`lmm4rec data export`."""
     plan = make_plan(load_spec(conf, overrides(settings)))
-    bench = Workbench()
-    split = bench.split(plan)
-    features = bench.content(plan, split.dataset.catalog).features
+    split = DataCache().split(plan)
+    features = load_features(plan, split.dataset.catalog).features
     rows = {modality: matrix.cpu().numpy() for modality, matrix in features.items()}
     findings = write_mmrec(split, rows, folder, name=name or folder.resolve().name)
     parts = ", ".join(f"{len(getattr(split, part)):,} {part}" for part in ("train", "valid", "test"))

@@ -1,4 +1,4 @@
-"""Who hears of each finished epoch."""
+"""Callbacks of a run: what is written after each epoch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from lmm4rec.core.errors import optional
 from lmm4rec.core.files import write_text
 
 Row = Mapping[str, float | int]
-Listener = Callable[[Row], None]
+Callback = Callable[[Row], None]
 
 
-def history_writer(path: Path) -> Listener:
-    """Writes `history.jsonl` anew: rows of earlier sittings come to it first, so a line cut by a kill is mended."""
+def history_writer(path: Path) -> Callback:
+    """The callback that writes `history.jsonl`, from the first epoch on.
+
+    A resumed training passes the rows of earlier sittings first, so a line that was cut by a kill is mended.
+    """
     write_text(path, "")
 
     def write(row: Row) -> None:
@@ -24,8 +27,8 @@ def history_writer(path: Path) -> Listener:
     return write
 
 
-def curves(folder: Path, *, tensorboard: bool = False) -> list[Listener]:
-    """The listeners that a run asks for beside its history.
+def tensorboard_writer(folder: Path, *, tensorboard: bool = False) -> list[Callback]:
+    """The callback that writes TensorBoard curves, where they are asked for.
 
     Raises:
         MissingExtraError: TensorBoard was asked for and is not installed.

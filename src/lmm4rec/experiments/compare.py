@@ -1,4 +1,4 @@
-"""Several runs on the same data, side by side."""
+"""Comparison of several runs on the same data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.conf.spec import Table
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.report.run_report import write_run_report
@@ -25,22 +25,21 @@ class Entry:
 
 
 def compare(entries: Sequence[Entry], out: Path, *, title: str, next_steps: Sequence[str] = ()) -> list[Result]:
-    """Run all entries, each in a folder of its own under `out`, and write `report.html` about them together.
+    """The results of all entries, each run in a folder of its own under `out`, with one `report.html` about them.
 
-    What is already there is not run again, so an interrupted comparison goes on when it is called again.
+    Finished runs are read, and interrupted ones resumed.
     """
-    bench = Workbench()
+    data = DataCache()
     results = []
     for entry in entries:
         folder = out / _slug(entry.label)
         begun = RunFolder(folder).experiment.exists()
-        results.append(run(entry.conf, entry.overrides, out=folder, resume=begun, workbench=bench))
+        results.append(run(entry.conf, entry.overrides, out=folder, resume=begun, data=data))
     labels = [entry.label for entry in entries]
-    split = bench.split(results[0].plan)
+    split = data.split(results[0].plan)
     write_run_report(out / "report.html", results, labels, split, title=title, next_steps=next_steps)
     return results
 
 
 def _slug(label: str) -> str:
-    words = "".join(letter if letter.isalnum() else " " for letter in label.lower()).split()
-    return "-".join(words)
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in label.lower()).split())

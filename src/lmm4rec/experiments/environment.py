@@ -1,4 +1,4 @@
-"""What a run ran on, and what it cost."""
+"""Environment and cost of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine, commit and command line."""
+    """Versions, machine, commit and command line, as `environment.json` holds them."""
     return {
         "command": sys.argv,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -64,7 +64,7 @@ def _commit() -> str:
 
 
 class Cost:
-    """Seconds by phase and the peak memory of what runs between its making and its reading."""
+    """Seconds by phase and peak memory, from the creation of the object to its `summary`."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -87,7 +87,7 @@ class Cost:
 
 
 def _reset_peak() -> None:
-    """Start the process's peak anew where the system can (Linux), so that a run's peak is its own."""
+    """Reset the process's peak where the system can (Linux), so that a run's peak is its own."""
     control = Path("/proc/self/clear_refs")
     if control.exists() and os.access(control, os.W_OK):
         control.write_text("5")

@@ -1,4 +1,4 @@
-"""The run folder: where a run's files lie, and whether it is new, unfinished or done."""
+"""Run folder: the paths of a run's files, and whether it is new, unfinished or finished."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """The page for people."""
+        """The HTML report."""
         return self.path / "report.html"
 
     @property
     def state(self) -> Path:
-        """What training goes on from."""
+        """The training state, from which an interrupted training goes on."""
         return self.path / "checkpoint" / "state.safetensors"
 
     @property
     def bundle(self) -> Path:
-        """What recommends."""
+        """The bundle: the trained model, ready to serve."""
         return self.path / "bundle"
 
     @property
@@ -69,7 +69,7 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the test metrics are there: the last thing a run writes."""
+        """Whether the test metrics are there, which a run writes last."""
         return self.metrics.exists() and "test" in read_json(self.metrics)
 
     def history_rows(self) -> list[dict[str, float]]:

@@ -1,34 +1,175 @@
-"""A conf file checked and completed before any work: which component each table names, and with what values."""
+"""Plan of a run: a conf file with every key checked and every default filled in, a typed section for each table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, TypeAlias
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.registry import ENCODERS, RECOMMENDERS, SOURCES, hyper_parameters
-from lmm4rec.data.catalog import Catalog
+from lmm4rec.core.types import NonNegativeInt, PositiveInt
 from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.data.filters import prepare
 from lmm4rec.data.splits import split
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoding.sizing import Precision
 from lmm4rec.evaluation.evaluator import Evaluator
-from lmm4rec.experiments.build.end2end import options_of
-from lmm4rec.experiments.build.features import catalog_features
-from lmm4rec.experiments.build.masking import masked
-from lmm4rec.experiments.build.own_encoders import HasTiny, local_checkpoint
-from lmm4rec.experiments.callbacks import curves
+from lmm4rec.evaluation.masking import masked
+from lmm4rec.experiments.callbacks import tensorboard_writer
 from lmm4rec.experiments.conf.signature import resolve
 from lmm4rec.experiments.conf.spec import Spec, Table
 from lmm4rec.features.ablation import altered
+from lmm4rec.features.adapters import ADAPTERS, Adapter
+from lmm4rec.features.live import Live
 from lmm4rec.training.finetuning import fit_pairs
+from lmm4rec.training.lr_schedule import LearningRateSchedule
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
 PRECOMPUTED = "precomputed"
 
 Component = Callable[..., Any]
+Paradigm: TypeAlias = Literal["frozen", "finetuned", "end2end"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the conf file with every default filled in; subclasses name the keys that the package itself reads."""
+
+    table: Table  # as `experiment.toml` holds it
+
+    @classmethod
+    def of(cls, table: Table) -> Self:
+        """The section of a complete table."""
+        names = [field.name for field in fields(cls) if field.name != "table"]
+        return cls(table, **{name: table[name] for name in names})
+
+    def arguments(self, component: Component) -> dict[str, Any]:
+        """The keyword arguments that the table holds for a component."""
+        keys = hyper_parameters(component)
+        return {key: value for key, value in self.table.items() if key in keys}
+
+
+@dataclass(frozen=True)
+class DataSection(Section):
+    """[data]: the source of the data set, and the filters."""
+
+    name: str
+
+    @property
+    def source(self) -> Component:
+        """The data source."""
+        source: Component = SOURCES.get(self.name)
+        return source
+
+
+@dataclass(frozen=True)
+class SplitSection(Section):
+    """[split]: how interactions are divided into train, valid and test."""
+
+    method: str
+
+
+@dataclass(frozen=True)
+class EncoderSection(Section):
+    """[encoder]: the encoder, or the files that features are read from."""
+
+    name: str
+
+    @property
+    def is_precomputed(self) -> bool:
+        """Whether features are read from files."""
+        return self.name == PRECOMPUTED
+
+    @property
+    def label(self) -> str:
+        """The name for reports; an encoder made of others goes by their names: "color+words"."""
+        inner = [value["name"] for value in self.table.values() if isinstance(value, Mapping) and "name" in value]
+        return "+".join(inner) if inner else self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions:
+    """The keys of [features] beside those of `altered`; from `batch_size` on they are those of `extract`."""
+
+    train: Paradigm = "frozen"
+    finetune: Mapping[str, Any] | None = None
+    adapter: Adapter = "none"
+    end2end: Mapping[str, Any] | None = None
+    modalities: Sequence[str] = ()
+    batch_size: PositiveInt | Literal["auto"] = "auto"
+    memory_mb: PositiveInt = 1024
+    workers: NonNegativeInt | Literal["auto"] = "auto"
+    precision: Precision = "auto"
+    device: str = "auto"
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class FeaturesSection(Section):
+    """[features]: how the encoder's vectors are computed, and what of the encoder trains."""
+
+    train: Paradigm
+    adapter: Adapter
+    modalities: Sequence[str]  # those used; empty: all that the encoder gives
+    device: str
+
+    @property
+    def finetune(self) -> dict[str, Any]:
+        """[features.finetune]: the arguments of `fit_pairs`."""
+        return dict(self.table.get("finetune", {}))
+
+    @property
+    def end2end(self) -> Section:
+        """[features.end2end]: the arguments of `end2end_components`."""
+        return Section(self.table.get("end2end", {}))
+
+    @property
+    def label(self) -> str:
+        """The paradigm for reports, with the adapter of end-to-end training."""
+        return self.train if self.adapter == "none" else f"{self.train}, {self.adapter}"
+
+
+@dataclass(frozen=True)
+class RecommenderSection(Section):
+    """[recommender]: the model."""
+
+    name: str
+
+    @property
+    def component(self) -> Any:
+        """The model's class."""
+        return RECOMMENDERS.get(self.name)
+
+    @property
+    def label(self) -> str:
+        """The paper's name of the model."""
+        return str(self.component.__name__)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model has weights to train."""
+        return bool(self.component.is_trained)
+
+
+@dataclass(frozen=True)
+class TrainSection(Section):
+    """[train]: trainer, sampler and callbacks."""
+
+    epochs: int
+    evaluate_every: int
+    metric: str
+    seed: int
+    device: str
+
+
+@dataclass(frozen=True)
+class EvaluateSection(Section):
+    """[evaluate]: evaluator, and which known interactions are masked."""
+
+    protocol: Literal["strict", "mmrec"]
+    candidates: Literal["all", "cold"]
 
 
 @dataclass(frozen=True)
@@ -37,31 +178,28 @@ class Plan:
 
     name: str
     title: str
-    tables: Mapping[str, dict[str, Any]]
-
-    def arguments(self, table: str, component: Component) -> dict[str, Any]:
-        """The keyword arguments that a table (such as "train" or "features.end2end") holds for a component."""
-        keys, holder = hyper_parameters(component), self.tables
-        for name in table.split("."):
-            holder = holder.get(name, {})
-        return {key: value for key, value in holder.items() if key in keys}
-
-    @property
-    def recommender(self) -> str:
-        """The paper's name of the model."""
-        name: str = RECOMMENDERS.get(self.tables["recommender"]["name"]).__name__
-        return name
+    data: DataSection
+    split: SplitSection
+    encoder: EncoderSection | None
+    features: FeaturesSection  # of no use without an encoder
+    recommender: RecommenderSection
+    train: TrainSection
+    evaluate: EvaluateSection
 
     @property
-    def is_trained(self) -> bool:
-        """Whether the model has weights to train."""
-        trained: bool = RECOMMENDERS.get(self.tables["recommender"]["name"]).is_trained
-        return trained
+    def tables(self) -> dict[str, Table]:
+        """The tables as a conf file holds them."""
+        sections = {
+            "data": self.data, "split": self.split, "encoder": self.encoder,
+            "features": self.features if self.encoder else None,
+            "recommender": self.recommender, "train": self.train, "evaluate": self.evaluate,
+        }  # fmt: skip
+        return {name: section.table for name, section in sections.items() if section is not None}
 
     @property
-    def encoder(self) -> str:
-        """What the features come from, in a word or two; "none" where the model sees no content."""
-        return _describe(self.tables["encoder"]) if "encoder" in self.tables else "none"
+    def encoder_label(self) -> str:
+        """The name of the encoder for reports; "none" where the model gets no features."""
+        return self.encoder.label if self.encoder else "none"
 
 
 def make_plan(spec: Spec) -> Plan:
@@ -72,44 +210,42 @@ def make_plan(spec: Spec) -> Plan:
     """
     source = SOURCES.get(_name(spec.table("data"), "data"))
     recommender = RECOMMENDERS.get(_name(spec.table("recommender"), "recommender"))
-    tables = {
-        "data": _complete(spec.table("data"), "data", source, prepare),
-        "split": _complete({"method": "random", **spec.table("split")}, "split", split, named="method"),
-    }
+    data = _complete(spec.table("data"), "data", source, prepare)
+    division = _complete({"method": "random", **spec.table("split")}, "split", split, named="method")
+    encoder = None
     if "encoder" in spec.tables:
-        tables["encoder"] = _encoder(spec.table("encoder"), "encoder")
-        tables["features"] = _features(spec.table("features"), tables["encoder"])
+        encoder = EncoderSection.of(_encoder(spec.table("encoder"), "encoder"))
     elif "features" in spec.tables:
         raise ConfigError("[features] needs an [encoder] table that says where the features come from")
     elif recommender.uses_content:
         raise ConfigError(f"{recommender.__name__} needs features: give the conf an [encoder] table")
-    tables["recommender"] = _complete(spec.table("recommender"), "recommender", recommender)
-    tables["train"] = _complete(spec.table("train"), "train", Trainer, TripleSampler, curves)
-    tables["evaluate"] = _complete(spec.table("evaluate"), "evaluate", Evaluator, masked)
-    return Plan(spec.name, spec.title, tables)
+    features = _features(spec.table("features"), encoder)
+    model = _complete(spec.table("recommender"), "recommender", recommender)
+    train = _complete(spec.table("train"), "train", Trainer, TripleSampler, tensorboard_writer)
+    evaluate = _complete(spec.table("evaluate"), "evaluate", Evaluator, masked)
+    return Plan(
+        spec.name,
+        spec.title,
+        data=DataSection.of(data),
+        split=SplitSection.of(division),
+        encoder=encoder,
+        features=FeaturesSection.of(features),
+        recommender=RecommenderSection.of(model),
+        train=TrainSection.of(train),
+        evaluate=EvaluateSection.of(evaluate),
+    )
 
 
-def make_encoder(table: Mapping[str, Any], catalog: Catalog) -> Encoder:
-    """The encoder of a completed [encoder] table, encoders inside it included.
-
-    The catalog is what a checkpoint that lmm4rec makes itself is made for.
-    """
-    arguments = {key: value for key, value in table.items() if key != "name"}
-    component = ENCODERS.get(table["name"])
-    for key, parameter in hyper_parameters(component).items():
-        if parameter.annotation is Encoder:
-            arguments[key] = make_encoder(arguments[key], catalog)
-    if isinstance(component, HasTiny):
-        arguments["checkpoint"] = local_checkpoint(component, arguments["checkpoint"], catalog, text=arguments["text"])
-    encoder: Encoder = component(**arguments)
-    return encoder
+def end2end_components(adapter: Adapter) -> tuple[Component, ...]:
+    """The components whose keyword arguments are the keys of [features.end2end]."""
+    return (LearningRateSchedule, Live, ADAPTERS[adapter])
 
 
 def _complete(table: Table, where: str, *components: Component, named: str = "name") -> dict[str, Any]:
-    rest = {key: value for key, value in table.items() if key != named}
-    nested = {Encoder: _encoder}
+    """The table with the defaults of its components filled in."""
+    keys = {key: value for key, value in table.items() if key != named}
     complete: dict[str, Any] = {named: table[named]} if named in table else {}
-    for arguments in resolve(rest, where, *components, nested=nested):
+    for arguments in resolve(keys, where, *components, nested={Encoder: _encoder}):
         complete |= arguments
     return complete
 
@@ -122,19 +258,18 @@ def _encoder(table: Any, where: str) -> dict[str, Any]:
     return _complete(table, where, component)
 
 
-def _features(table: Table, encoder: Table) -> dict[str, Any]:
-    complete = _complete(table, "features", catalog_features, altered)
+def _features(table: Table, encoder: EncoderSection | None) -> dict[str, Any]:
+    complete = _complete(table, "features", FeatureOptions, altered)
     if complete["train"] == "end2end":
-        if encoder["name"] == PRECOMPUTED:
+        if encoder and encoder.is_precomputed:
             raise ConfigError(
                 'features.train = "end2end" needs an encoder to train, and precomputed features come without one: name '
                 'an encoder in [encoder], or take train = "frozen"'
             )
         if {"ablate", "hide"} & set(complete):
-            raise ConfigError('features.ablate and features.hide need vectors that stand still: not "end2end"')
-        complete["end2end"] = _complete(
-            complete.get("end2end", {}), "features.end2end", *options_of(complete["adapter"])
-        )
+            raise ConfigError('features.ablate and features.hide need vectors that do not change: not "end2end"')
+        components = end2end_components(complete["adapter"])
+        complete["end2end"] = _complete(complete.get("end2end", {}), "features.end2end", *components)
     elif complete["adapter"] != "none":
         raise ConfigError(
             f'features.adapter = "{complete["adapter"]}" is for train = "end2end", but train is "{complete["train"]}"'
@@ -150,8 +285,3 @@ def _name(table: Table, where: str) -> str:
         registry = {"data": SOURCES, "recommender": RECOMMENDERS}.get(where, ENCODERS)
         raise ConfigError(f"[{where}] needs a name, one of: {', '.join(registry.names())}; got {name!r}")
     return name
-
-
-def _describe(table: Mapping[str, Any]) -> str:
-    inner = [value["name"] for value in table.values() if isinstance(value, Mapping) and "name" in value]
-    return "+".join(inner) if inner else str(table["name"])

@@ -1,4 +1,4 @@
-"""A run made again, and compared with what it said: numbers, data, environment."""
+"""Reproduction of a run: run again, and compared in metrics, data and environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.experiments.environment import environment
-from lmm4rec.experiments.report.collect import read_result
+from lmm4rec.experiments.result import RunMetrics, read_result
 from lmm4rec.experiments.run import run
 
 TOLERANCE = 1e-6  # of metrics, all of which lie between 0 and 1
@@ -19,7 +19,7 @@ TOLERANCE = 1e-6  # of metrics, all of which lie between 0 and 1
 
 @dataclass(frozen=True)
 class Difference:
-    """A number that came out otherwise."""
+    """A metric of both runs."""
 
     name: str
     before: float
@@ -27,13 +27,13 @@ class Difference:
 
     @property
     def size(self) -> float:
-        """By how much."""
+        """The absolute difference."""
         return abs(self.now - self.before)
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What a run said, and what it says today."""
+    """The outcome of a reproduction."""
 
     out: Path
     compared: int  # metrics
@@ -41,7 +41,7 @@ class Reproduction:
     largest: float  # of all
     tolerance: float
     same_split: bool
-    changed: Mapping[str, tuple[str, str]]  # what of the environment is another: then, now
+    changed: Mapping[str, tuple[str, str]]  # of the environment: before, now
 
     @property
     def succeeded(self) -> bool:
@@ -64,11 +64,7 @@ def reproduce(folder: Path, *, out: Path | None = None, tolerance: float = TOLER
     place = out or folder.with_name(f"{folder.name}-again")
     conf = {"title": first.plan.title, **first.plan.tables}
     again = run(conf, out=place, resume=(place / "experiment.toml").exists())
-    pairs = [
-        Difference(f"{part}.{name}", float(value), float(again.metrics[part].get(name, math.nan)))
-        for part in ("valid", "test")
-        for name, value in first.metrics[part].items()
-    ]
+    pairs = _differences(first.measured, again.measured)
     beyond = [pair for pair in pairs if not pair.size <= tolerance]  # what is missing now is NaN, and beyond as well
     found = Reproduction(
         out=place,
@@ -76,11 +72,20 @@ def reproduce(folder: Path, *, out: Path | None = None, tolerance: float = TOLER
         differences=sorted(beyond, key=lambda pair: pair.size, reverse=True),
         largest=max(pair.size for pair in pairs),
         tolerance=tolerance,
-        same_split=first.metrics["data"]["split_fingerprint"] == again.metrics["data"]["split_fingerprint"],
+        same_split=first.measured.data.split_fingerprint == again.measured.data.split_fingerprint,
         changed=_changed(read_json(first.folder.environment), environment()),
     )
     write_json(place / "reproduction.json", {"of": str(folder), **_plain(found)})
     return found
+
+
+def _differences(first: RunMetrics, again: RunMetrics) -> list[Difference]:
+    parts = {"valid": (first.valid, again.valid), "test": (first.test, again.test)}
+    return [
+        Difference(f"{part}.{name}", float(value), float(now.get(name, math.nan)))
+        for part, (before, now) in parts.items()
+        for name, value in before.items()
+    ]
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

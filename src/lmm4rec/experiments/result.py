@@ -1,29 +1,123 @@
-"""What a finished run leaves behind."""
+"""Result of a finished run: its folder, its plan and its metrics, as types and as `metrics.json` holds them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeAlias
 
+from lmm4rec.core.errors import CheckpointError
+from lmm4rec.core.files import read_json, write_json
+from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.folder import RunFolder
-from lmm4rec.experiments.plan import Plan
+from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.serving.bundle import Bundle
+
+Values: TypeAlias = Mapping[str, float]  # by name of the metric, such as "recall@20"
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The data set and the sizes of its parts."""
+
+    name: str
+    users: int
+    items: int
+    interactions: int
+    train: int
+    valid: int
+    test: int
+    split: str  # the method
+    split_fingerprint: str
+    findings: Sequence[str]
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """The epoch whose weights are kept, by validation."""
+
+    metric: str
+    epoch: int
+    epochs: int  # trained in all
+
+
+@dataclass(frozen=True)
+class RunMetrics:
+    """The measurements of a run: what `metrics.json` holds. Before the test the last five are empty."""
+
+    data: DataFacts
+    features: Mapping[str, Any]  # "precision" and "broken_images"; empty where nothing was encoded
+    chosen: ChosenModel
+    valid: Values
+    slices: Mapping[str, Values] = field(default_factory=dict)  # test metrics by "cold", "tail", "head" items
+    beyond: Values = field(default_factory=dict)  # "coverage@20", "gini@20", "novelty@20"
+    alignment: Mapping[str, Any] = field(default_factory=dict)  # of image and text vectors; see `alignment_after`
+    cost: Values = field(default_factory=dict)  # "seconds", "peak_memory_mb", "parameters", ...
+    test: Values = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The metrics in a file."""
+        content = read_json(path)
+        data, chosen = DataFacts(**content.pop("data")), ChosenModel(**content.pop("chosen"))
+        return cls(data=data, chosen=chosen, **{"features": {}, **content})
+
+    def write(self, path: Path) -> None:
+        """Write them as JSON."""
+        write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The mapping that the file holds; what is not measured yet, or cannot be, is left out."""
+        optional = ("slices", "beyond", "alignment", "cost", "test")
+        return {name: value for name, value in asdict(self).items() if value or name not in optional}
+
+    @property
+    def alignment_after(self) -> Values:
+        """Alignment of the features in use; empty where these are not image and text in one space."""
+        return self.alignment.get("after", self.alignment)
+
+    @property
+    def alignment_before(self) -> Values:
+        """Alignment before the encoder was trained; empty where it was not."""
+        return self.alignment.get("before", {})
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its folder, its plan and what was measured."""
+    """A finished run."""
 
     folder: RunFolder
     plan: Plan
-    metrics: Mapping[str, Any]  # as in metrics.json
+    measured: RunMetrics
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """The metrics as in `metrics.json`: `metrics["test"]["recall@20"]`."""
+        return self.measured.to_json()
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """One row an epoch; empty for a model that only counts."""
+        """One row an epoch; empty for a model without training."""
         return self.folder.history_rows()
 
     def bundle(self) -> Bundle:
         """The trained model, ready to recommend."""
         return Bundle.load(self.folder.path)
+
+
+def read_result(folder: Path) -> Result:
+    """The finished run in a folder.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    place = RunFolder(folder)
+    if not place.experiment.exists() or not place.is_finished:
+        raise CheckpointError(
+            f"there is no finished run in {folder}: expected experiment.toml and metrics.json with test"
+        )
+    content = tomllib.loads(place.experiment.read_text(encoding="utf-8"))
+    content.pop("name", None)
+    return Result(place, make_plan(load_spec(content)), RunMetrics.read(place.metrics))

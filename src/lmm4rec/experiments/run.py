@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
+from torch import Tensor
 
-from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.files import atomic, read_json, write_json
-from lmm4rec.core.registry import RECOMMENDERS
-from lmm4rec.core.types import Features, Scorer
+from lmm4rec.core.files import atomic, write_json
+from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
 from lmm4rec.distributed import process_group
 from lmm4rec.evaluation.alignment import measure_alignment
-from lmm4rec.evaluation.evaluator import Evaluator, Report
+from lmm4rec.evaluation.evaluator import Report
 from lmm4rec.experiments.build.bundle import pack
-from lmm4rec.experiments.build.end2end import make_live, save_item_vectors
-from lmm4rec.experiments.build.masking import masked
-from lmm4rec.experiments.build.workbench import Content, Workbench
-from lmm4rec.experiments.callbacks import Listener, curves, history_writer
+from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.build.encoders import make_encoder
+from lmm4rec.experiments.build.end2end import save_item_vectors
+from lmm4rec.experiments.build.features import RunFeatures, load_features
+from lmm4rec.experiments.build.own_encoders import fine_tuned_folder
+from lmm4rec.experiments.build.recommenders import make_objective, make_recommender, make_sampler
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.environment import Cost, environment
-from lmm4rec.experiments.estimate.end2end import estimate_training
+from lmm4rec.experiments.estimate.end2end import estimate_end2end
+from lmm4rec.experiments.estimate.estimate import log_estimate
+from lmm4rec.experiments.estimate.fine_tuning import estimate_fine_tuning
 from lmm4rec.experiments.folder import RunFolder, open_folder
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.report.run_report import write_run_report
-from lmm4rec.experiments.result import Result
+from lmm4rec.experiments.result import ChosenModel, DataFacts, Result, RunMetrics
+from lmm4rec.experiments.train import measure, train
 from lmm4rec.features.live import Live
-from lmm4rec.features.source import FeatureSource, Frozen
-from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.recommenders.base import Recommender
+from lmm4rec.features.source import FeatureSource
 from lmm4rec.training.objective import Ranking
-from lmm4rec.training.sampler import TripleSampler
-from lmm4rec.training.trainer import History, Trainer
+from lmm4rec.training.trainer import History
 
 
 def run(
@@ -46,221 +46,145 @@ def run(
     *,
     out: str | Path | None = None,
     resume: bool = False,
-    workbench: Workbench | None = None,
+    data: DataCache | None = None,
 ) -> Result:
-    """Train and measure what a conf file describes.
+    """Train and measure the model of a conf file.
 
     `overrides` are dotted keys (`{"train.epochs": 5}`); `out` is the run folder (default `runs/NAME`); with `resume`
-    an unfinished run goes on and a finished one is read. Runs that share a `workbench` share data and features.
+    an unfinished run goes on and a finished one is read. Runs that share `data` load what they have in common once.
 
     Raises:
         ConfigError: before any work, where the conf is wrong or the folder taken.
     """
-    plan = make_plan(load_spec(conf, overrides))
-    bench = workbench or Workbench()
+    plan, data = make_plan(load_spec(conf, overrides)), data or DataCache()
     with process_group.initialized():
         first = process_group.is_first()
         path = open_folder(plan, Path(out) if out else None, resume=resume).path if first else None
         folder = RunFolder(process_group.broadcast(path))
         if not process_group.broadcast(folder.is_finished):
-            _carry_out(plan, folder, bench)
-        result = Result(folder, plan, read_json(folder.metrics))
+            _train_and_measure(plan, folder, data)
+        result = Result(folder, plan, RunMetrics.read(folder.metrics))
         if first and not folder.report.exists():
-            write_run_report(folder.report, [result], [plan.recommender], bench.split(plan), title=plan.title)
+            labels = [plan.recommender.label]
+            write_run_report(folder.report, [result], labels, data.split(plan), title=plan.title)
     return result
 
 
-def _carry_out(plan: Plan, folder: RunFolder, bench: Workbench) -> None:
+def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache) -> None:
     cost = Cost()
     with cost.phase("data"):
-        split = bench.split(plan)
-    with cost.phase("encode"), process_group.first_process_first():  # the others then find the features in the store
-        content = bench.content(plan, split.dataset.catalog)
+        split = data.split(plan)
+    with (
+        cost.phase("encode"),
+        process_group.first_process_first(),
+    ):  # the other processes then find the features in the store
+        features = _load_features(plan, split.dataset.catalog)
     if process_group.is_first():
         write_json(folder.environment, environment())
-    recommender = make_recommender(plan, split, content.features)
+    recommender = make_recommender(plan, split, features.features)
     with cost.phase("encode"):
-        objective = make_objective(plan, split, content, recommender)
-    content = replace(content, encoder=None)  # a side network needs it no longer
+        objective = make_objective(plan, split, features, recommender)
+        _log_end2end(plan, split, objective)
+    features = replace(features, encoder=None)  # a side network needs it no longer
     with cost.phase("train"):
         history = train(plan, folder, objective, split, cost)
     if process_group.is_first():
-        _conclude(plan, folder, bench, content, objective, history, cost)
+        _measure_and_save(plan, folder, data, features, objective, history, cost)
     process_group.barrier()
 
 
-def _conclude(
-    plan: Plan, folder: RunFolder, bench: Workbench, content: Content, objective: Ranking, history: History, cost: Cost
+def _load_features(plan: Plan, catalog: Catalog) -> RunFeatures:
+    """The plan's features; where the encoder has to be fine-tuned for them, the estimate is logged first."""
+    if plan.encoder is None or plan.encoder.is_precomputed or plan.features.train != "finetuned":
+        return load_features(plan, catalog)
+    encoder, options = make_encoder(plan.encoder.table, catalog), plan.features.finetune
+    if not fine_tuned_folder(encoder, catalog, options).exists():
+        log_estimate(lambda: estimate_fine_tuning(encoder, catalog, options))
+    return load_features(plan, catalog, encoder)
+
+
+def _log_end2end(plan: Plan, split: Split, objective: Ranking) -> None:
+    source = objective.source
+    if isinstance(source, Live):
+        log_estimate(lambda: estimate_end2end(plan, source.vectors, make_sampler(plan, split)))
+
+
+def _measure_and_save(
+    plan: Plan,
+    folder: RunFolder,
+    data: DataCache,
+    features: RunFeatures,
+    objective: Ranking,
+    history: History,
+    cost: Cost,
 ) -> None:
-    """Measure the trained model, and write what a run leaves behind."""
-    split, recommender, source = bench.split(plan), objective.recommender, objective.source
-    content = replace(content, features=source())  # of the final weights
-    evaluator = Evaluator(**plan.arguments("evaluate", Evaluator))
+    """Measure the trained model, and write metrics, bundle and encoder."""
+    split, recommender, source = data.split(plan), objective.recommender, objective.source
+    features = replace(features, features=source())  # of the final weights
     with cost.phase("evaluate"), torch.inference_mode():
-        scorer = recommender.embed(content.features)
-        valid = _measure(plan, evaluator, scorer, split, "valid")
+        scorer = recommender.embed(features.features)
+        valid = measure(plan.evaluate, scorer, split, "valid")
         # the choice of model is on record before the test part is read, and it is read once
-        chosen = {"metric": plan.tables["train"]["metric"], "epoch": history.best_epoch, "epochs": len(history.rows)}
-        record: dict[str, Any] = {"data": _facts(split, content), "features": content.made}
-        record |= {"chosen": chosen, "valid": valid.mean}
-        write_json(folder.metrics, record)
-        if content.tested is not None:
-            scorer = recommender.embed(content.tested)
-        test = _measure(plan, evaluator, scorer, split, "test")
+        chosen = ChosenModel(plan.train.metric, history.best_epoch, len(history.rows))
+        metrics = RunMetrics(_data_facts(split, features), features.encoding, chosen, valid.mean)
+        metrics.write(folder.metrics)
+        if features.at_test is not None:
+            scorer = recommender.embed(features.at_test)
+        test = measure(plan.evaluate, scorer, split, "test")
     _write_per_user(folder, split, valid, test)
     if isinstance(source, Live):
         save_item_vectors(source.vectors, folder.encoder)
-    record |= {"slices": test.slices, "beyond": test.beyond}
-    record |= _alignment(content, source)
-    record["cost"] = cost.summary() | content.cost | _sizes(objective) | _encodings(source, history)
-    card = _card(plan, record | {"test": test.mean})
-    thumbnails = bench.thumbnails(plan)
-    pack(plan, recommender, scorer, split, content, thumbnails, card, folder.encoder).save(folder.bundle)
-    write_json(folder.metrics, record | {"test": test.mean})
+    metrics = replace(
+        metrics,
+        slices=test.slices,
+        beyond=test.beyond,
+        alignment=_alignment(features, source),
+        cost={**cost.summary(), **features.cost, **_parameters(objective), **_encodings(source, history)},
+        test=test.mean,
+    )
+    bundle = pack(plan, recommender, scorer, split, features, data.thumbnails(plan), metrics, folder.encoder)
+    bundle.save(folder.bundle)
+    metrics.write(folder.metrics)  # last: it marks the run as finished
 
 
-def make_objective(plan: Plan, split: Split, content: Content, recommender: Recommender) -> Ranking:
-    """The recommender on the features that the plan asks for, frozen or in training.
-
-    Raises:
-        ConfigError: an encoder is to be trained with a model that only counts.
-    """
-    if content.encoder is None:
-        return Ranking(recommender, Frozen(content.features))
-    if not recommender.is_trained:
-        raise ConfigError(
-            f'{plan.recommender} has nothing to train, so no encoder can be trained with it: take train = "frozen"'
-        )
-    live, rates = make_live(content.encoder, split.dataset.catalog, content.features, plan)
-    sampler = make_sampler(plan, split)
-    if process_group.is_first():
-        _tell_estimate(plan, live, sampler)
-    return Ranking(recommender, live, batches=len(sampler), encoder_schedule=rates)
-
-
-def _tell_estimate(plan: Plan, live: Live, sampler: TripleSampler) -> None:
-    epochs, every = (plan.tables["train"][key] for key in ("epochs", "evaluate_every"))
-    options = plan.arguments("features.end2end", Live)
-    estimate = estimate_training(
-        f"{plan.recommender} on {plan.encoder}, end to end", live.vectors, sampler, options, epochs=epochs,
-        evaluate_every=every,
-    )  # fmt: skip
-    logging.getLogger(__name__).info("%s", estimate)
-
-
-def make_recommender(plan: Plan, split: Split, features: Features) -> Recommender:
-    """The plan's model on the split's training part, its first weights drawn from the training seed."""
-    component = RECOMMENDERS.get(plan.tables["recommender"]["name"])
-    graph = make_graph(split)
-    generator = torch.Generator().manual_seed(plan.tables["train"]["seed"])
-    recommender: Recommender = component(graph, features, generator, **plan.arguments("recommender", component))
-    return recommender
-
-
-def make_graph(split: Split) -> InteractionGraph:
-    """The graph of the training part."""
-    users, items = (torch.from_numpy(column).long() for column in (split.train.users, split.train.items))
-    return InteractionGraph(users, items, split.dataset.n_users, split.dataset.n_items)
-
-
-def fit(plan: Plan, folder: RunFolder, recommender: Recommender, split: Split, features: Features) -> History:
-    """Train the plan's model on features that stay, the best epoch by validation left in it; the test part is shut."""
-    return train(plan, folder, Ranking(recommender, Frozen(features)), split, Cost())
-
-
-def train(
-    plan: Plan,
-    folder: RunFolder,
-    objective: Ranking,
-    split: Split,
-    cost: Cost,
-    *,
-    listeners: Sequence[Listener] = (),
-) -> History:
-    """Train an objective; the best epoch by validation is left in it, with its features, the test part not touched.
-
-    The `listeners` hear of each epoch after the run's own.
-    """
-    recommender, source = objective.recommender, objective.source
-    if not recommender.is_trained:
-        return History()
-    evaluator = Evaluator(**plan.arguments("evaluate", Evaluator))
-    trainer = Trainer(**plan.arguments("train", Trainer))
-
-    def validate() -> Mapping[str, float]:
-        with cost.phase("validate"):
-            source.settle()
-            with torch.inference_mode():
-                means = None
-                if process_group.is_first():
-                    means = _measure(plan, evaluator, recommender.embed(source()), split, "valid").mean
-            return process_group.broadcast(means)
-
-    wanted = plan.arguments("train", curves)
-    own: list[Listener] = []
-    if process_group.is_first():
-        own = [history_writer(folder.history), *curves(folder.path / "tensorboard", **wanted)]
-    history = trainer.fit(
-        objective, make_sampler(plan, split), validate, state_file=folder.state, listeners=[*own, *listeners],
-        description=plan.title,
-    )  # fmt: skip
-    source.settle(final=True)
-    objective.cpu()
-    return history
-
-
-def make_sampler(plan: Plan, split: Split) -> TripleSampler:
-    """The training part's triples."""
-    users, items = torch.from_numpy(split.train.users), torch.from_numpy(split.train.items)
-    return TripleSampler(users, items, split.dataset.n_items, **plan.arguments("train", TripleSampler))
-
-
-def _measure(plan: Plan, evaluator: Evaluator, scorer: Scorer, split: Split, part: Any) -> Report:
-    exclude = masked(split, part, **plan.arguments("evaluate", masked))
-    truth = split.valid if part == "valid" else split.test
-    return evaluator.evaluate(scorer, truth, exclude, train=split.train)
-
-
-def _facts(split: Split, content: Content) -> dict[str, Any]:
+def _data_facts(split: Split, features: RunFeatures) -> DataFacts:
     dataset = split.dataset
-    return {
-        "name": dataset.name,
-        "users": dataset.n_users,
-        "items": dataset.n_items,
-        "interactions": len(dataset.interactions),
-        "train": len(split.train),
-        "valid": len(split.valid),
-        "test": len(split.test),
-        "split": split.method,
-        "split_fingerprint": split.fingerprint,
-        "findings": [str(finding) for finding in (*dataset.findings, *split.findings, *content.findings)],
-    }
+    return DataFacts(
+        name=dataset.name,
+        users=dataset.n_users,
+        items=dataset.n_items,
+        interactions=len(dataset.interactions),
+        train=len(split.train),
+        valid=len(split.valid),
+        test=len(split.test),
+        split=split.method,
+        split_fingerprint=split.fingerprint,
+        findings=[str(finding) for finding in (*dataset.findings, *split.findings, *features.findings)],
+    )
 
 
-def _sizes(objective: Ranking) -> dict[str, int]:
-    weights = list(objective.parameters())
-    sizes = {
-        "parameters": sum(weight.numel() for weight in weights),
-        "trainable_parameters": sum(weight.numel() for weight in weights if weight.requires_grad),
-    }
+def _parameters(objective: Ranking) -> dict[str, int]:
+    counts = _counts(objective.parameters(), "parameters")
     encoder = list(objective.source.parameters())
-    if encoder:
-        sizes["encoder_parameters"] = sum(weight.numel() for weight in encoder)
-        sizes["trainable_encoder_parameters"] = sum(weight.numel() for weight in encoder if weight.requires_grad)
-    return sizes
+    return counts | (_counts(encoder, "encoder_parameters") if encoder else {})
 
 
-def _alignment(content: Content, source: FeatureSource) -> dict[str, Any]:
-    """How images and words lie to each other; before and after where the encoder was in training."""
-    measured = content.alignment
-    if measured and isinstance(source, Live):
-        measured = {"before": measured, "after": measure_alignment(source())}
-    return {"alignment": measured} if measured else {}
+def _counts(weights: Iterable[Tensor], name: str) -> dict[str, int]:
+    sizes = [(weight.numel(), weight.requires_grad) for weight in weights]
+    trainable = sum(size for size, trains in sizes if trains)
+    return {name: sum(size for size, _ in sizes), f"trainable_{name}": trainable}
+
+
+def _alignment(features: RunFeatures, source: FeatureSource) -> Mapping[str, Any]:
+    """Alignment of image and text; before and after where the encoder was trained end to end."""
+    if features.alignment and isinstance(source, Live):
+        return {"before": features.alignment, "after": measure_alignment(source())}
+    return features.alignment
 
 
 def _encodings(source: FeatureSource, history: History) -> dict[str, float]:
-    """How many items went through the encoder in training and after it, and in how many passes."""
-    counts = dict(source.facts())  # of what came after the last epoch
+    """How many items passed through the encoder in training and after it, and in how many passes."""
+    counts = dict(source.facts())  # since the last epoch
     if not counts:
         return {}
     for row in history.rows:
@@ -277,14 +201,3 @@ def _write_per_user(folder: RunFolder, split: Split, valid: Report, test: Report
     ]
     with atomic(folder.per_user) as beside:
         pl.concat(frames).write_parquet(beside)
-
-
-def _card(plan: Plan, record: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "model": plan.recommender,
-        "encoder": plan.encoder,
-        "title": plan.title,
-        "data": record["data"],
-        "test": record["test"],
-        "cost": record["cost"],
-    }

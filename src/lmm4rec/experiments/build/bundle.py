@@ -1,4 +1,4 @@
-"""From a finished run to its bundle: what search and new items need comes along."""
+"""Bundles of runs: the trained model with what search and new items need."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, NonNeg
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.build.own_encoders import HasTiny, local_checkpoint, tuned_folder
-from lmm4rec.experiments.build.workbench import Content, Workbench, popular_thumbnails
+from lmm4rec.experiments.build.data import DataCache, popular_thumbnails
+from lmm4rec.experiments.build.encoders import make_encoder
+from lmm4rec.experiments.build.features import RunFeatures
+from lmm4rec.experiments.build.own_encoders import HasTiny, fine_tune, local_checkpoint
 from lmm4rec.experiments.conf.spec import load_spec
-from lmm4rec.experiments.plan import PRECOMPUTED, Plan, make_encoder, make_plan
+from lmm4rec.experiments.plan import Plan, make_plan
+from lmm4rec.experiments.result import RunMetrics
 from lmm4rec.features.side_files import SavedSide
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.bundle_files import FACTS
 from lmm4rec.serving.encoder_record import EncoderRecord
 
-_ABLATED_ITEMS = 20_000  # up to which vectors are made once more for each modality: item graphs take a while
-_FILES = {"checkpoint", "tokenizer"}  # arguments of encoders that may be paths, which are found from elsewhere too
+_ABLATED_ITEMS = 20_000  # up to which vectors are computed once more for each modality: item graphs take a while
+_FILES = {"checkpoint", "tokenizer"}  # arguments of encoders that may be paths; they are made absolute
 
 
 def pack(
@@ -38,17 +41,17 @@ def pack(
     recommender: Recommender,
     scorer: Scorer,
     split: Split,
-    content: Content,
+    run_features: RunFeatures,
     thumbnails: Mapping[int, bytes],
-    card: Mapping[str, Any],
+    metrics: RunMetrics,
     trained: Path,
 ) -> Bundle:
-    """The bundle of a trained model; `trained` is where an encoder lies that was in training with it.
+    """The bundle of a trained model; `trained` is the folder of an encoder that was trained with it end to end.
 
-    It holds features only where something looks at them: a search, which takes an encoder, or new items of a model
+    It holds features only where something reads them: a search, which takes an encoder, or new items of a model
     without vectors.
     """
-    dataset, features = split.dataset, content.features
+    dataset, features = split.dataset, run_features.features
     encoder = encoder_record(plan, dataset.catalog, trained)
     content_to_vectors = (
         fit_content_to_vectors(scorer, features, split.train, recommender.content_projections()) if features else None
@@ -56,7 +59,7 @@ def pack(
     return Bundle.of(
         scorer,
         dataset,
-        card,
+        _card(plan, metrics),
         thumbnails=thumbnails,
         features=features if encoder or isinstance(scorer, Neighbors) else {},
         content_to_vectors=content_to_vectors,
@@ -66,10 +69,10 @@ def pack(
 
 
 def lost_without(recommender: Recommender, scorer: Scorer, features: Features) -> dict[Modality, Tensor]:
-    """For a model that mixes its parts in all columns: what the item vectors lose without each modality.
+    """The difference of the item vectors without each modality, for a model that mixes its parts in all columns.
 
-    The model makes its vectors once more while all items lack the modality. Empty where the columns tell the parts
-    apart, where there is one modality or none, for large catalogs, and for a model that cannot do without it.
+    The vectors are computed once more while all items lack the modality. Empty where each part has its own columns,
+    where there is one modality or none, for large catalogs, and for a model that cannot do without it.
     """
     wanted = isinstance(scorer, Embeddings) and not scorer.parts and len(features) > 1
     if not wanted or scorer.n_items > _ABLATED_ITEMS:
@@ -86,9 +89,9 @@ def lost_without(recommender: Recommender, scorer: Scorer, features: Features) -
 
 
 def export(run: Path, out: Path, *, copy_encoder: bool = True, thumbnails: NonNegativeInt = 5000) -> Bundle:
-    """Write the bundle of a finished run to a folder of its own; the most liked items get `thumbnails`.
+    """Write the bundle of a finished run to a folder of its own; the most popular items get `thumbnails`.
 
-    These are read from the run's data, which must still be there; a bundle without its run keeps what it has. With
+    They are read from the run's data, which must still be there; a bundle without its run keeps those it has. With
     `copy_encoder` the encoder's weights come along, so that nothing else is needed to search and to add items.
 
     Raises:
@@ -102,7 +105,7 @@ def export(run: Path, out: Path, *, copy_encoder: bool = True, thumbnails: NonNe
     if conf.exists():
         tables = {key: value for key, value in tomllib.loads(conf.read_text(encoding="utf-8")).items() if key != "name"}
         plan = make_plan(load_spec(tables))
-        dataset = Workbench().dataset(plan)
+        dataset = DataCache().dataset(plan)
         if list(dataset.items) != list(bundle.items):
             raise CheckpointError(f"the data of {run} has other items than when it ran; run it again")
         bundle.set_thumbnails(popular_thumbnails(dataset, limit=thumbnails))
@@ -111,24 +114,30 @@ def export(run: Path, out: Path, *, copy_encoder: bool = True, thumbnails: NonNe
 
 
 def encoder_record(plan: Plan, catalog: Catalog, trained: Path) -> EncoderRecord | None:
-    """How the plan's encoder is found again; None where there is none, or none that gives the features by itself."""
-    table = plan.tables.get("encoder")
-    if table is None or table["name"] == PRECOMPUTED:
+    """The record from which a bundle loads the plan's encoder; None where features were read from files or not used."""
+    if plan.encoder is None or plan.encoder.is_precomputed:
         return None
-    features = plan.tables["features"]
-    if features["train"] == "finetuned":
+    table, features = plan.encoder.table, plan.features
+    if features.train == "finetuned":
         with quiet():
             encoder = make_encoder(table, catalog)
-            return EncoderRecord(table["name"], {}, tuned_folder(encoder, catalog, features["finetune"]))
-    if features["train"] == "end2end":
-        if features["adapter"] == "side":  # the encoder is as it was
+            return EncoderRecord(plan.encoder.name, {}, fine_tune(encoder, catalog, features.finetune))
+    if features.train == "end2end":
+        if features.adapter == "side":  # the encoder has not changed
             return replace(_record(table, catalog), side=SavedSide.read(trained))
         return _record(table, catalog, trained)
     return _record(table, catalog)
 
 
+def _card(plan: Plan, metrics: RunMetrics) -> dict[str, Any]:
+    """The facts of the model card."""
+    record = metrics.to_json()
+    facts = {"model": plan.recommender.label, "encoder": plan.encoder_label, "title": plan.title}
+    return facts | {name: record[name] for name in ("data", "test", "cost")}
+
+
 def _record(table: Mapping[str, Any], catalog: Catalog, trained: Path | None = None) -> EncoderRecord:
-    """The record of an [encoder] table; what of it was in training is in `trained`, its sides by their names."""
+    """The record of an [encoder] table; trained weights are in `trained`, those of a paired encoder by their names."""
     component = ENCODERS.get(table["name"])
     sides = [key for key, parameter in hyper_parameters(component).items() if parameter.annotation is Encoder]
     if trained and not sides and trained.is_dir():

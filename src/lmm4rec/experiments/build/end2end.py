@@ -1,10 +1,10 @@
-"""End-to-end training as a conf file asks for it: what computes items' vectors, the source around it, what is kept."""
+"""End-to-end training of plans: the source of live features, and the trained encoder on disk."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.build.adapters import ADAPTERS, Adapter, as_plain, make_item_vectors, save_adapter
+from lmm4rec.experiments.plan import FeaturesSection, end2end_components
+from lmm4rec.features.adapters import as_plain, make_item_vectors, save_adapter
 from lmm4rec.features.cached import TopBlocks
 from lmm4rec.features.item_vectors import ItemVectors
 from lmm4rec.features.live import Live
@@ -21,30 +22,28 @@ from lmm4rec.features.whole_encoder import EncodedItems
 from lmm4rec.training.lr_schedule import LearningRateSchedule
 
 
-def options_of(adapter: Adapter) -> tuple[Callable[..., Any], ...]:
-    """The components whose keyword arguments are the keys of [features.end2end]."""
-    return (LearningRateSchedule, Live, ADAPTERS[adapter])
-
-
-def make_live(encoder: Encoder, catalog: Catalog, features: Features, plan: Any) -> tuple[Live, LearningRateSchedule]:
-    """The live source of a plan, which begins at the given features, and the rates at which it trains.
+def make_live(
+    encoder: Encoder, catalog: Catalog, features: Features, section: FeaturesSection
+) -> tuple[Live, LearningRateSchedule]:
+    """The source of live features, which begins with the given ones, and the learning rates of what trains in it.
 
     Raises:
-        ConfigError: the encoder cannot be trained, or not be saved, so that what it learns would be lost.
+        ConfigError: the encoder cannot be trained, or not be saved, so that its trained weights would be lost.
     """
-    adapter = plan.tables["features"]["adapter"]
-    if adapter != "side":
-        _check_saving(encoder)
-    rates, live, own = (plan.arguments("features.end2end", component) for component in options_of(adapter))
-    encoding = plan.arguments("features", StatesCache)
-    vectors = make_item_vectors(encoder, catalog, adapter, encoding, **own)
-    return Live(vectors, features, **live), LearningRateSchedule(**rates)
+    if section.adapter != "side":
+        _check_savable(encoder)
+    schedule, live, adapter = (
+        section.end2end.arguments(component) for component in end2end_components(section.adapter)
+    )
+    vectors = make_item_vectors(encoder, catalog, section.adapter, section.arguments(StatesCache), **adapter)
+    return Live(vectors, features, **live), LearningRateSchedule(**schedule)
 
 
 def save_item_vectors(vectors: ItemVectors, folder: Path) -> None:
-    """Write the trained encoder, and what an adapter has learned, into a folder that is whole or not there.
+    """Write the trained encoder, and the adapter's weights, into a folder that is complete or absent.
 
-    With LoRA the encoder has the updates in its weights; a side network comes without the encoder, which is as it was.
+    With LoRA the encoder has the updates in its weights; a side network is saved without the encoder, which has not
+    changed.
     """
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(beside, ignore_errors=True)
@@ -61,7 +60,7 @@ def save_item_vectors(vectors: ItemVectors, folder: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _check_saving(encoder: Encoder) -> None:
+def _check_savable(encoder: Encoder) -> None:
     kept = {id(weight) for part in _savable(encoder).values() for weight in part.parameters()}
     if any(weight.requires_grad and id(weight) not in kept for weight in encoder.parameters()):
         raise ConfigError(
@@ -71,7 +70,7 @@ def _check_saving(encoder: Encoder) -> None:
 
 
 def _savable(encoder: Encoder) -> Mapping[str, Any]:
-    """The encoder under ".", or the sides of one that is made of others, by their names in its [encoder] table."""
+    """The encoder under ".", or the parts of a paired one, by their names in its [encoder] table."""
     if hasattr(encoder, "save_pretrained"):
         return {".": encoder}
     return {name: part for name, part in encoder.sides().items() if hasattr(part, "save_pretrained")}

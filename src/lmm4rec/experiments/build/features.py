@@ -1,73 +1,123 @@
-"""The features that a conf file asks for: read from files, or extracted, where asked for after tuning the encoder."""
+"""Features of plans: read from files, or encoded, where asked for after the encoder is fine-tuned."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import ConfigError, did_you_mean
-from lmm4rec.core.types import Features, NonNegativeInt, PositiveInt
+from lmm4rec.core.types import Features
 from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding.sizing import Precision
-from lmm4rec.experiments.build.adapters import Adapter
+from lmm4rec.evaluation.alignment import measure_alignment
+from lmm4rec.experiments.build.data import log_findings
+from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.build.own_encoders import fine_tuned
+from lmm4rec.experiments.plan import EncoderSection, FeaturesSection, Plan
+from lmm4rec.features.ablation import altered, differs_at_test
 from lmm4rec.features.extract import Extracted, extract
 from lmm4rec.features.store import FeatureStore
 
 
-def catalog_features(
-    catalog: Catalog,
+@dataclass(frozen=True)
+class RunFeatures:
+    """The features of a run, with their cost and findings."""
+
+    features: Features
+    at_test: Features | None = None  # those of the test, where they differ ([features] hide_at)
+    encoder: Encoder | None = None  # to be trained end to end
+    cost: Mapping[str, float | int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    encoding: Mapping[str, Any] = field(default_factory=dict)  # "precision", "broken_images"; empty if not encoded
+    alignment: Mapping[str, Any] = field(default_factory=dict)  # "before" and "after" where the encoder was fine-tuned
+
+
+def load_features(plan: Plan, catalog: Catalog, encoder: Encoder | None = None) -> RunFeatures:
+    """The plan's features; none without an [encoder] table. `encoder` is the plan's, if it is loaded already.
+
+    Raises:
+        ConfigError: a modality is named that the encoder does not give.
+    """
+    if plan.encoder is None:
+        return RunFeatures({})
+    if plan.encoder.is_precomputed:
+        return _read(plan.encoder, plan.features, catalog)
+    encoder = encoder or make_encoder(plan.encoder.table, catalog)
+    if plan.features.train == "end2end":
+        return _encoded(plan.features, encoder, catalog, to_train=encoder)
+    if plan.features.train == "frozen":
+        return _encoded(plan.features, encoder, catalog)
+    before = measure_alignment(_extract(plan.features, encoder, catalog).features)
+    tuned, seconds = fine_tuned(encoder, catalog, plan.features.finetune)
+    return _encoded(plan.features, tuned, catalog, before=before, fine_tuning_s=seconds)
+
+
+def _read(encoder: EncoderSection, section: FeaturesSection, catalog: Catalog) -> RunFeatures:
+    shipped = read_shipped(catalog, **encoder.arguments(read_shipped))
+    features = {modality: torch.from_numpy(rows) for modality, rows in shipped.items()}
+    train, at_test = _altered(section, _selected(features, section.modalities))
+    return RunFeatures(train, at_test, alignment=measure_alignment(features))
+
+
+def _encoded(
+    section: FeaturesSection,
     encoder: Encoder,
+    catalog: Catalog,
     *,
-    train: Literal["frozen", "finetuned", "end2end"] = "frozen",
-    finetune: Mapping[str, Any] | None = None,
-    adapter: Adapter = "none",
-    end2end: Mapping[str, Any] | None = None,
-    modalities: Sequence[str] = (),
-    batch_size: PositiveInt | Literal["auto"] = "auto",
-    memory_mb: PositiveInt = 1024,
-    workers: NonNegativeInt | Literal["auto"] = "auto",
-    precision: Precision = "auto",
-    device: str = "auto",
-    strict: bool = False,
-) -> Extracted:
-    """The features of a catalog from the feature store, encoded where they are not there yet.
-
-    `train = "finetuned"` first tunes the encoder on the catalog's own pairs of image and words (`finetune` holds
-    the arguments of `fit_pairs`). "end2end" begins at the encoder's features as they are; `adapter` says what of it
-    trains, and `end2end` holds the arguments of `end2end.options_of`. The other options are those of `extract`.
-    """
-    tuning_seconds = 0.0
-    if train == "finetuned":
-        encoder, tuning_seconds = fine_tuned(encoder, catalog, finetune or {})
-    extracted = extract(
-        encoder,
-        catalog,
-        store=FeatureStore(),
-        batch_size=batch_size,
-        memory_mb=memory_mb,
-        workers=workers,
-        precision=precision,
-        device=str(choose_device(device)),
-        strict=strict,
+    to_train: Encoder | None = None,
+    before: Mapping[str, float] | None = None,
+    fine_tuning_s: float = 0.0,
+) -> RunFeatures:
+    extracted = _extract(section, encoder, catalog)
+    findings = _broken_images(extracted, len(catalog))
+    log_findings(findings)
+    measured = measure_alignment(extracted.features)
+    train, at_test = _altered(section, _selected(extracted.features, section.modalities))
+    return RunFeatures(
+        train,
+        at_test,
+        to_train,
+        cost={
+            "items_encoded": extracted.encoded,
+            "items_reused": extracted.reused,
+            "features_seconds": round(extracted.made_seconds + fine_tuning_s, 3),
+        },
+        findings=findings,
+        encoding={"precision": extracted.precision, "broken_images": list(extracted.broken)},
+        alignment={"before": before, "after": measured} if before and measured else measured,
     )
-    return replace(extracted, made_seconds=extracted.made_seconds + tuning_seconds)
 
 
-def untuned(catalog: Catalog, encoder: Encoder, *, train: str, **options: Any) -> Features:
-    """The features before the encoder is tuned, to compare with those after it; empty where it is not tuned.
-
-    They are in the feature store where the same encoder is used frozen in another run.
-    """
-    return catalog_features(catalog, encoder, **options).features if train == "finetuned" else {}
+def _extract(section: FeaturesSection, encoder: Encoder, catalog: Catalog) -> Extracted:
+    options = section.arguments(extract) | {"device": str(choose_device(section.device))}
+    return extract(encoder, catalog, store=FeatureStore(), **options)
 
 
-def broken_images(extracted: Extracted, items: int) -> tuple[Finding, ...]:
-    """A finding on the images that could not be read, where there are any."""
+def _altered(section: FeaturesSection, features: Features) -> tuple[Features, Features | None]:
+    """The features of training and, where they differ, of the test, as `ablate` and `hide` ask for."""
+    options = section.arguments(altered)
+    differs = differs_at_test(options.get("hide"), options["hide_at"])
+    return altered(features, "train", **options), altered(features, "test", **options) if differs else None
+
+
+def _selected(features: Features, modalities: Sequence[str]) -> Features:
+    """The named modalities of the features; all where none is named."""
+    for modality in modalities:
+        if modality not in features:
+            raise ConfigError(
+                f"features.modalities names '{modality}', the encoder gives: {', '.join(features)}."
+                f"{did_you_mean(modality, features)}"
+            )
+    return {modality: features[modality] for modality in modalities or features}
+
+
+def _broken_images(extracted: Extracted, items: int) -> tuple[Finding, ...]:
     broken = extracted.broken
     if not broken:
         return ()
@@ -76,18 +126,3 @@ def broken_images(extracted: Extracted, items: int) -> tuple[Finding, ...]:
         "made; treated as having no image"
     )
     return (Finding("broken-image", "warning", len(broken), message, tuple(f"item {id_}" for id_ in broken[:10])),)
-
-
-def chosen(features: Features, modalities: Sequence[str]) -> Features:
-    """The named modalities of the features; all where none is named.
-
-    Raises:
-        ConfigError: a modality is not there.
-    """
-    for modality in modalities:
-        if modality not in features:
-            raise ConfigError(
-                f"features.modalities names '{modality}', the encoder gives: {', '.join(features)}."
-                f"{did_you_mean(modality, features)}"
-            )
-    return {modality: features[modality] for modality in modalities or features}

@@ -1,4 +1,4 @@
-"""Encoders that lmm4rec makes itself, kept in the user's cache: made once, found again by what determines them."""
+"""Checkpoints that lmm4rec creates itself in the user's cache: small ones for a catalog, and fine-tuned ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.sources.toyshop import pretraining_catalog
 from lmm4rec.distributed import process_group
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.estimate.finetuning import estimate_tuning
 from lmm4rec.nn.text import render
 from lmm4rec.training.finetuning import fit_pairs, resolve_precision
 
@@ -68,34 +67,28 @@ def toyshop_encoder(component: HasTiny) -> Path:
     text = "{title}. {description}"
     catalog = pretraining_catalog(seed=1, items=_TOYSHOP_ITEMS)
     encoder = component(checkpoint=str(tiny_encoder(component, catalog, text=text)), text=text)
-    return tuned_folder(encoder, catalog, _TOYSHOP_TRAINING)
+    return fine_tune(encoder, catalog, _TOYSHOP_TRAINING)
 
 
 def fine_tuned(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> tuple[Encoder, float]:
-    """The encoder after fine-tuning on the catalog's pairs of image and words (see `fit_pairs`).
+    """The encoder after fine-tuning on the catalog's pairs of image and text (see `fit_pairs`).
 
-    Beside it the seconds that tuning took in all its sittings, now or in an earlier run.
+    Beside it the seconds that fine-tuning took, now or in an earlier run.
     """
-    folder = tuned_folder(encoder, catalog, options)
+    folder = fine_tune(encoder, catalog, options)
     tuned: Encoder = type(encoder).from_pretrained(folder)  # type: ignore[attr-defined]
     return tuned, read_json(folder / TRAINING).get("seconds", 0.0)
 
 
-def tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Path:
-    """The folder of the fine-tuned encoder; where tuning was killed it goes on, where it was done it is found.
+def fine_tune(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Path:
+    """The folder of the encoder after fine-tuning; an interrupted one is continued, a finished one not repeated.
 
     Raises:
-        ConfigError: the encoder cannot be saved, so its tuned weights would be lost.
+        ConfigError: the encoder cannot be saved, so its fine-tuned weights would be lost.
     """
-    if not hasattr(encoder, "save_pretrained"):
-        raise ConfigError(f"{type(encoder).__name__} cannot be fine-tuned; take an encoder that can, such as 'clip'")
-    wanted = options.get("precision", "auto"), options.get("device", "auto")
-    options = {**options, "precision": resolve_precision(*wanted)}  # what comes out depends on it
-    folder = _folder("tuned", encoder.fingerprint(), [encoder.content(item) for item in catalog], options)
+    options, folder = _resolved(options), fine_tuned_folder(encoder, catalog, options)
 
     def make(beside: Path) -> None:
-        if not is_quiet():
-            logging.getLogger(__name__).info("%s", estimate_tuning(encoder, catalog, options))
         state = folder.with_suffix(".state.safetensors")
         tuned = fit_pairs(encoder, catalog[:], state, **options)
         if not process_group.is_first():
@@ -110,8 +103,26 @@ def tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any])
         made = _made(folder, make, kept=process_group.is_first())
         process_group.barrier()
     if not is_quiet():
-        logging.getLogger(__name__).info("the tuned encoder is in %s", made)
+        logging.getLogger(__name__).info("the fine-tuned encoder is in %s", made)
     return made
+
+
+def fine_tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Path:
+    """The folder of the encoder after fine-tuning with these arguments of `fit_pairs`; it may not be there yet.
+
+    Raises:
+        ConfigError: the encoder cannot be saved, so its fine-tuned weights would be lost.
+    """
+    if not hasattr(encoder, "save_pretrained"):
+        raise ConfigError(f"{type(encoder).__name__} cannot be fine-tuned; take an encoder that can, such as 'clip'")
+    contents = [encoder.content(item) for item in catalog]
+    return _folder("tuned", encoder.fingerprint(), contents, _resolved(options))
+
+
+def _resolved(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the precision that "auto" means here: the fine-tuned weights depend on it."""
+    wanted = options.get("precision", "auto"), options.get("device", "auto")
+    return {**options, "precision": resolve_precision(*wanted)}
 
 
 def _folder(kind: str, *parts: object) -> Path:

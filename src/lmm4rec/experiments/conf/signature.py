@@ -1,4 +1,4 @@
-"""From a table to keyword arguments: the signature says which keys there are, their types, ranges and defaults."""
+"""Keyword arguments from a table: the signature gives the keys, their types, ranges and defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 def resolve(
     table: Mapping[str, Any], where: str, *components: Component, nested: Mapping[Any, Component] | None = None
 ) -> list[dict[str, Any]]:
-    """The checked keyword arguments of each component, defaults filled in; the table's keys go to whoever has them.
+    """The checked keyword arguments of each component, defaults filled in; each key goes to the component that has it.
 
     `nested` maps a parameter's type to the function that resolves its table (an encoder inside an encoder).
 

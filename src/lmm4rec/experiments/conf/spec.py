@@ -1,4 +1,4 @@
-"""Conf files: read, overridden key by key, checked table by table."""
+"""Spec: a conf file as it is written, with dotted keys overridden; its tables are checked, their keys not yet."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Table = Mapping[str, Any]
 
 TABLES = ("data", "split", "encoder", "features", "recommender", "train", "evaluate")
 REQUIRED = ("data", "recommender")
-STUDIES = ("study", "axes", "search")  # tables of confs that are more than one run
+STUDIES = ("study", "axes", "search")  # tables of confs that describe several runs
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a conf file says, before any default is filled in."""
+    """A conf file, before any default is filled in."""
 
     name: str  # the file's stem
     title: str

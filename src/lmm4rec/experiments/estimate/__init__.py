@@ -1,1 +1,1 @@
-"""What an experiment will take: time, memory and disk."""
+"""Estimates: what encoding, fine-tuning, training and studies take, measured on a few items and batches."""

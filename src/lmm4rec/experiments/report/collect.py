@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from lmm4rec.core.errors import CheckpointError, DataError
 from lmm4rec.core.files import read_json
-from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.folder import RunFolder
-from lmm4rec.experiments.plan import make_plan
-from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, FinishedRun, RunCollection, paradigm
+from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, FinishedRun, RunCollection
 from lmm4rec.experiments.report.grouping import comparable_groups
-from lmm4rec.experiments.result import Result
+from lmm4rec.experiments.result import Result, read_result
+from lmm4rec.experiments.study.axis_presets import SEED
 from lmm4rec.experiments.study.folder import StudyFolder
-from lmm4rec.experiments.study.ready import SEED
-
-
-def read_result(folder: Path) -> Result:
-    """A finished run, read from its folder.
-
-    Raises:
-        CheckpointError: there is no finished run.
-    """
-    place = RunFolder(folder)
-    if not place.experiment.exists() or not place.is_finished:
-        raise CheckpointError(
-            f"there is no finished run in {folder}: expected experiment.toml and metrics.json with test"
-        )
-    content = tomllib.loads(place.experiment.read_text(encoding="utf-8"))
-    content.pop("name", None)
-    return Result(place, make_plan(load_spec(content)), read_json(place.metrics))
 
 
 def labelled_runs(title: str, results: Sequence[Result], labels: Sequence[str]) -> RunCollection:
@@ -113,13 +94,13 @@ def _of_runs(folders: Sequence[Path]) -> RunCollection:
 
 
 def _derived_axes(result: Result) -> dict[str, str]:
-    features = result.plan.tables.get("features", {})
+    plan = result.plan
     return {
         "data": result.metrics["data"]["name"],
-        "recommender": result.plan.recommender,
-        "encoder": result.plan.encoder,
-        "paradigm": paradigm(features) if features else "none",
-        "modalities": "+".join(features.get("modalities", [])) or "all",
-        "protocol": result.plan.tables["evaluate"]["protocol"],
-        SEED: str(result.plan.tables["train"]["seed"]),
+        "recommender": plan.recommender.label,
+        "encoder": plan.encoder_label,
+        "paradigm": plan.features.label if plan.encoder else "none",
+        "modalities": "+".join(plan.features.modalities) or "all",
+        "protocol": plan.evaluate.protocol,
+        SEED: str(plan.train.seed),
     }

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.evaluation.significance import Comparison, compare, holm, mean_over_seeds
 from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, RunCollection
+from lmm4rec.experiments.study.axis_presets import SEED
 from lmm4rec.experiments.study.cells import cell_name
-from lmm4rec.experiments.study.ready import SEED
 
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lmm4rec.experiments.report.figure_style import COLORS
 from lmm4rec.experiments.report.finished_runs import Design, RunCollection
-from lmm4rec.experiments.study.ready import HIDDEN, SEED
+from lmm4rec.experiments.study.axis_presets import HIDDEN, SEED
 
 SERIES_AXES = ("paradigm", "encoder", "modalities")
 

@@ -43,15 +43,13 @@ class FinishedRun:
     @property
     def seed(self) -> int:
         """The training seed."""
-        seed: int = self.result.plan.tables["train"]["seed"]
-        return seed
+        return self.result.plan.train.seed
 
     @property
     def group(self) -> GroupKey:
         """The key of the group whose runs it can be compared with."""
-        evaluate = self.result.plan.tables["evaluate"]
-        split = self.metrics["data"]["split_fingerprint"]
-        return GroupKey(split, evaluate["protocol"], evaluate.get("candidates", "all"))
+        evaluate = self.result.plan.evaluate
+        return GroupKey(self.metrics["data"]["split_fingerprint"], evaluate.protocol, evaluate.candidates)
 
     @cached_property
     def numbers(self) -> Mapping[str, float]:
@@ -71,12 +69,6 @@ def _numbers(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, floa
             yield f"{prefix}{key}", float(value)
 
 
-def paradigm(features: Mapping[str, Any]) -> str:
-    """The paradigm of a [features] table, with the adapter of an end-to-end training."""
-    adapter = features["adapter"] if features["train"] == "end2end" else "none"
-    return str(features["train"] if adapter == "none" else f"{features['train']}, {adapter}")
-
-
 @dataclass(frozen=True)
 class Design:
     """The runs that differ in nothing but the seed."""
@@ -88,7 +80,7 @@ class Design:
     @property
     def uses_content(self) -> bool:
         """Whether the recommender uses images, text or other content of the items."""
-        return self.runs[0].result.plan.encoder.strip().lower() not in {"", "none"}
+        return self.runs[0].result.plan.encoder is not None
 
     def numbers(self, key: str) -> list[float]:
         """The number `key` of each run that has it."""

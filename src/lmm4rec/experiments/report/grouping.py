@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lmm4rec.experiments.report.finished_runs import Axes, Design, DesignGroup, FinishedRun, GroupKey
-from lmm4rec.experiments.study.ready import SEED
+from lmm4rec.experiments.study.axis_presets import SEED
 
 
 def comparable_groups(runs: Sequence[FinishedRun]) -> list[DesignGroup]:

@@ -31,7 +31,7 @@ from lmm4rec.experiments.report.figure_style import (
 )
 from lmm4rec.experiments.report.finished_runs import TOTAL, Design, DesignGroup, RunCollection
 from lmm4rec.experiments.report.number_formats import metric_name, metric_value, seconds
-from lmm4rec.experiments.study.ready import HIDDEN, SEED
+from lmm4rec.experiments.study.axis_presets import HIDDEN, SEED
 
 _ROW = 0.24  # inches a row of text
 _SIZE = 5.5  # points, of a marker

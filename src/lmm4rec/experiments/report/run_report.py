@@ -52,7 +52,7 @@ def write_run_report(
     Raises:
         DataError: two runs share a label, or one lacks the metric of the first.
     """
-    data, mmrec = split.dataset, results[0].plan.tables["evaluate"]["protocol"] == "mmrec"
+    data, mmrec = split.dataset, results[0].plan.evaluate.protocol == "mmrec"
     interactions = f"{len(data.interactions):,} interactions of '{data.name}'"
     page = run_page(
         labelled_runs(title, results, labels),

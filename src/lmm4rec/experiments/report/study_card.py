@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from lmm4rec.core.files import read_json
 from lmm4rec.experiments.report.finished_runs import RunCollection
 from lmm4rec.experiments.report.number_formats import first_names, megabytes, metric_name, seconds
-from lmm4rec.experiments.study.ready import SEED
+from lmm4rec.experiments.study.axis_presets import SEED
 
 
 def card_entries(collection: RunCollection) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.files import write_text
-from lmm4rec.experiments.build.workbench import Workbench
+from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.report.collect import collect
 from lmm4rec.experiments.report.design_comparisons import (
     DesignComparison,
@@ -103,7 +103,7 @@ def _users(collection: RunCollection) -> tuple[list[UserExample], list[str]]:
     pair = best, next(other_kind, others[0])
     results, labels = [design.runs[0].result for design in pair], [design.label for design in pair]
     try:
-        split = Workbench().split(results[0].plan)
+        split = DataCache().split(results[0].plan)
     except DataError as error:  # the report is written on a machine without the data
         logging.getLogger(__name__).warning("no example users: %s", error)
         return [], []

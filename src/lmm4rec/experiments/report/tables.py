@@ -12,7 +12,7 @@ import numpy as np
 
 from lmm4rec.evaluation.significance import variance_parts
 from lmm4rec.experiments.report.design_comparisons import DesignComparison
-from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, paradigm
+from lmm4rec.experiments.report.finished_runs import Design, DesignGroup
 from lmm4rec.experiments.report.grouping import varying_axes
 from lmm4rec.experiments.report.number_formats import (
     companion,
@@ -125,11 +125,8 @@ def _by_design(title: str, caption: str, designs: Sequence[Design], columns: Ite
 
 
 def _encoder(design: Design) -> str:
-    result = design.runs[0].result
-    if not design.uses_content:
-        return "no content"
-    features = result.plan.tables.get("features")
-    return f"{result.plan.encoder} · {paradigm(features)}" if features else result.plan.encoder
+    plan = design.runs[0].result.plan
+    return f"{plan.encoder_label} · {plan.features.label}" if design.uses_content else "no content"
 
 
 def _number_cells(designs: Sequence[Design], column: NumberColumn) -> list[TableCell]:

@@ -1,4 +1,4 @@
-"""The [search] table: how settings are tried, and how many."""
+"""Options of a search: the keys of [search]."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lmm4rec.experiments.conf.spec import TABLES, Table
 class SearchOptions:
     """The keys of [search]; those with a dot in them are the space."""
 
-    budget: PositiveInt = 20  # settings tried, the same for every cell; the pruned and the failed ones count
+    budget: PositiveInt = 20  # trials, the same for every cell; pruned and failed ones count
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     pruner: Literal["median", "none"] = "median"
-    startup: NonNegativeInt = 5  # settings that are drawn at random before TPE learns, and that no pruner touches
-    warmup: NonNegativeInt = 5  # epochs before a setting can be pruned
+    startup: NonNegativeInt = 5  # trials at random before TPE learns, none of which is pruned
+    warmup: NonNegativeInt = 5  # epochs before a trial can be pruned
     storage: str = ""  # a database URL, such as "postgresql://..."; empty: an SQLite file in the search's folder
     seed: NonNegativeInt = 0  # of the sampler
     space: Table  # dotted key -> list, or { low, high, log, step }

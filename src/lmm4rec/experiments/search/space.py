@@ -1,4 +1,4 @@
-"""The search space: for each dotted key the values that are tried."""
+"""Search space: for each dotted key the values that are tried."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _suggest(trial: Any, key: str, wanted: Any) -> Any:
             trial.suggest_categorical(key, list(range(len(wanted))))
         ]  # by position: any TOML value can be listed
     low, high, log, step = wanted["low"], wanted["high"], wanted.get("log", False), wanted.get("step")
-    if _is_whole(wanted):
+    if _is_integer(wanted):
         return trial.suggest_int(key, low, high, step=step or 1, log=log)
     return trial.suggest_float(key, float(low), float(high), step=step, log=log)
 
@@ -74,7 +74,7 @@ def _ends(key: str, wanted: Any) -> list[Any]:
 
 
 def _points(key: str, wanted: Any) -> list[Any]:
-    """What a grid search gives to the trial: positions in a list, or the numbers of a stepped range."""
+    """The values that a grid search enqueues: positions in a list, or the numbers of a stepped range."""
     if isinstance(wanted, list):
         return list(range(len(wanted)))
     if "step" not in wanted:
@@ -83,7 +83,7 @@ def _points(key: str, wanted: Any) -> list[Any]:
     return [wanted["low"] + index * wanted["step"] for index in range(count)]
 
 
-def _is_whole(wanted: Mapping[str, Any]) -> bool:
+def _is_integer(wanted: Mapping[str, Any]) -> bool:
     return all(isinstance(wanted[key], int) for key in ("low", "high", "step") if key in wanted)
 
 

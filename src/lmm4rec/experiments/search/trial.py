@@ -1,4 +1,4 @@
-"""One setting, trained and judged by the validation part; whoever works here has no test part."""
+"""Trial of a search: a setting, trained and validated without the test part."""
 
 from __future__ import annotations
 
@@ -9,36 +9,31 @@ import torch
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.core.progress import quiet
-from lmm4rec.evaluation.evaluator import Evaluator
-from lmm4rec.experiments.build.masking import masked
-from lmm4rec.experiments.build.workbench import Workbench
-from lmm4rec.experiments.callbacks import Listener
+from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.build.features import load_features
+from lmm4rec.experiments.build.recommenders import make_objective, make_recommender
+from lmm4rec.experiments.callbacks import Callback
 from lmm4rec.experiments.environment import Cost
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import Plan
-from lmm4rec.experiments.run import make_objective, make_recommender, train
+from lmm4rec.experiments.train import measure, train
 
 
-def judge(plan: Plan, folder: Path, bench: Workbench, listeners: Sequence[Listener] = ()) -> float:
-    """The best validation value of a plan's metric.
+def validate_setting(plan: Plan, folder: Path, data: DataCache, callbacks: Sequence[Callback] = ()) -> float:
+    """The best validation value of the plan's metric; an interrupted training in `folder` is continued.
 
-    The split that everything here works on is sealed (`Split.without_test`): no call below can reach a test
-    interaction. What a kill left in `folder` is gone on with.
+    The split is sealed (`Split.without_test`): nothing below can read a test interaction.
     """
     with quiet():
-        split = bench.split(plan).without_test()
-        content = bench.content(plan, split.dataset.catalog)
-        recommender = make_recommender(plan, split, content.features)
+        split = data.split(plan).without_test()
+        features = load_features(plan, split.dataset.catalog)
+        recommender = make_recommender(plan, split, features.features)
         if recommender.is_trained:
-            objective = make_objective(plan, split, content, recommender)
-            return train(plan, RunFolder(folder), objective, split, Cost(), listeners=listeners).best
-        evaluator = Evaluator(**plan.arguments("evaluate", Evaluator))
-        exclude = masked(split, "valid", **plan.arguments("evaluate", masked))
+            objective = make_objective(plan, split, features, recommender)
+            return train(plan, RunFolder(folder), objective, split, Cost(), callbacks=callbacks).best
         with torch.inference_mode():
-            values = evaluator.evaluate(
-                recommender.embed(content.features), split.valid, exclude, train=split.train
-            ).mean
-        metric = plan.tables["train"]["metric"]
+            values = measure(plan.evaluate, recommender.embed(features.features), split, "valid").mean
+        metric = plan.train.metric
         if metric not in values:
             raise ConfigError(
                 f"there is no '{metric}' to choose by.{did_you_mean(metric, values)} There are: {', '.join(values)}"

@@ -1,8 +1,7 @@
-"""The search: Optuna proposes settings, validation judges them, the best one becomes a conf file.
+"""Hyper-parameter search: Optuna proposes settings, validation ranks them, the best one becomes a conf file.
 
-A search that was killed ends with the settings that it would have tried anyway: each proposal depends on the seed and
-on the settings judged before it, and on nothing that a process remembers. The setting that was being tried goes on
-where it stood.
+A search that was killed and started again tries the settings that it would have tried anyway: each proposal depends on
+the seed and on the finished trials alone. The trial that was interrupted is continued.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from lmm4rec.core.errors import ConfigError, TrainingError, optional
 from lmm4rec.core.files import read_json, write_json, write_text
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.progress import is_quiet
-from lmm4rec.experiments.build.workbench import Workbench
-from lmm4rec.experiments.callbacks import Listener
+from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.callbacks import Callback
 from lmm4rec.experiments.conf.spec import Table, load_spec, read_conf
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.search.space import check_space, draw, grid
-from lmm4rec.experiments.search.trial import judge
+from lmm4rec.experiments.search.trial import validate_setting
 
-_ERROR = "error"  # the attribute of a trial whose training failed, so that it counts; one that was killed has none
+_ERROR = "error"  # attribute of a trial whose training failed, so that it counts; an interrupted one has none
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search found."""
+    """The outcome of a search."""
 
     folder: Path
     best: Mapping[str, Any]  # dotted key -> value
@@ -64,8 +63,8 @@ def split_conf(conf: str | Path | Table) -> tuple[str, dict[str, Any], SearchOpt
     return name, content, options
 
 
-def tune(conf: Table, options: SearchOptions, folder: Path, *, workbench: Workbench | None = None) -> Tuned:
-    """Search the space of an ordinary conf for the setting that validates best; what is done is not done again.
+def tune(conf: Table, options: SearchOptions, folder: Path, *, data: DataCache | None = None) -> Tuned:
+    """Search the space of an ordinary conf for the setting that validates best; finished trials are not repeated.
 
     Raises:
         ConfigError: the conf or the space is wrong, or the folder holds another search.
@@ -80,22 +79,22 @@ def tune(conf: Table, options: SearchOptions, folder: Path, *, workbench: Workbe
         raise ConfigError(
             f"the grid has {len(points)} settings, the budget is {options.budget}: shrink one, raise the other"
         )
-    _claim(folder, conf, options)
+    _check_folder(folder, conf, options)
     study = _open(optuna, folder, options, fingerprint(conf, dict(options.space)))
-    bench = workbench or Workbench()
+    data = data or DataCache()
     wanted = min(options.budget, len(points)) if points else options.budget
-    while (done := _judged(optuna, study)) < wanted:
+    while (done := _finished_trials(optuna, study)) < wanted:
         study.sampler = _sampler(optuna, options, done)
         if points and not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
-            study.enqueue_trial(points[done])  # one that a kill left waiting is this very point
+            study.enqueue_trial(points[done])  # one that an interruption left waiting is this very point
         trial = study.ask()
-        _carry_out(optuna, study, trial, conf, options, folder, bench)
-        _tell(study, trial, done + 1, wanted)
+        _run_trial(optuna, study, trial, conf, options, folder, data)
+        _log_trial(study, trial, done + 1, wanted)
     return _finish(optuna, study, conf, options, folder)
 
 
-def _claim(folder: Path, conf: Table, options: SearchOptions) -> None:
-    """Write down what is searched, or see that it is what was begun here."""
+def _check_folder(folder: Path, conf: Table, options: SearchOptions) -> None:
+    """Record what is searched, or check that it is what the folder holds."""
     wanted = {
         "conf": dict(conf),
         "search": {"sampler": options.sampler, "seed": options.seed, "space": dict(options.space)},
@@ -109,7 +108,7 @@ def _claim(folder: Path, conf: Table, options: SearchOptions) -> None:
 
 
 def _open(optuna: Any, folder: Path, options: SearchOptions, name: str) -> Any:
-    """The study, in the folder's SQLite file or in the database asked for; trials of a killed sitting are closed."""
+    """The Optuna study, in the folder's SQLite file or another database; interrupted trials are closed."""
     url = options.storage or f"sqlite:///{(folder / 'search.db').resolve()}"
     storage = optuna.storages.RDBStorage(url)
     study = optuna.create_study(
@@ -127,33 +126,33 @@ def _pruner(optuna: Any, options: SearchOptions) -> Any:
 
 
 def _sampler(optuna: Any, options: SearchOptions, done: int) -> Any:
-    """A sampler for the next setting, seeded by how many there are already: nothing is remembered between them."""
+    """A sampler for the next setting, seeded by the number of finished trials: it keeps no state between them."""
     seed = int(fingerprint(options.seed, done)[:8], 16)
     if options.sampler == "tpe":
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=options.startup)
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def _judged(optuna: Any, study: Any) -> int:
+def _finished_trials(optuna: Any, study: Any) -> int:
     states = optuna.trial.TrialState
     trials = study.get_trials(deepcopy=False)
     return sum(t.state in (states.COMPLETE, states.PRUNED) or _ERROR in t.user_attrs for t in trials)
 
 
-def _carry_out(
-    optuna: Any, study: Any, trial: Any, conf: Table, options: SearchOptions, folder: Path, bench: Workbench
+def _run_trial(
+    optuna: Any, study: Any, trial: Any, conf: Table, options: SearchOptions, folder: Path, data: DataCache
 ) -> None:
     setting = draw(trial, options.space)
     plan = make_plan(load_spec(conf, setting))
     place = folder / "trials" / fingerprint(setting)
-    listener = _reporter(optuna, trial, plan.tables["train"]["metric"])
+    callback = _reporter(optuna, trial, plan.train.metric)
     began = time.monotonic()
     trial.set_user_attr("setting", setting)
     try:
-        value = judge(plan, place, bench, [listener])
+        value = validate_setting(plan, place, data, [callback])
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    except TrainingError as error:  # a setting that diverges is a result
+    except TrainingError as error:  # a setting that diverges counts as tried
         trial.set_user_attr(_ERROR, str(error))
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
     else:
@@ -162,7 +161,7 @@ def _carry_out(
     shutil.rmtree(place, ignore_errors=True)
 
 
-def _reporter(optuna: Any, trial: Any, metric: str) -> Listener:
+def _reporter(optuna: Any, trial: Any, metric: str) -> Callback:
     reported: set[int] = set()
 
     def report(row: Mapping[str, float | int]) -> None:
@@ -177,7 +176,7 @@ def _reporter(optuna: Any, trial: Any, metric: str) -> Listener:
     return report
 
 
-def _tell(study: Any, trial: Any, number: int, wanted: int) -> None:
+def _log_trial(study: Any, trial: Any, number: int, wanted: int) -> None:
     if is_quiet():
         return
     record = study.trials[trial.number]
@@ -196,7 +195,7 @@ def _finish(optuna: Any, study: Any, conf: Table, options: SearchOptions, folder
     if not complete:
         errors = [trial.user_attrs[_ERROR] for trial in study.trials if _ERROR in trial.user_attrs]
         raise TrainingError(
-            f"none of {len(study.trials)} settings could be judged; the last one: {(errors or ['-'])[-1]}"
+            f"none of {len(study.trials)} settings could be validated; the last one: {(errors or ['-'])[-1]}"
         )
     best = max(complete, key=lambda trial: (trial.value, -trial.number))  # of equals the first
     setting = dict(best.user_attrs["setting"])
@@ -224,7 +223,7 @@ def _conf_text(title: str, tables: dict[str, Any], value: float, trials: int) ->
 
 
 def read_tuned(folder: Path) -> Tuned | None:
-    """What the search in a folder found; None where it is not done."""
+    """The outcome of the search in a folder; None where it is not finished."""
     path = folder / "tuned.json"
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""The cells of a study: every combination of the axes' values that there is, each an ordinary conf."""
+"""Cells of a study: one for each combination of the axes' values, each an ordinary conf."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.experiments.conf.spec import TABLES, Table, load_spec
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.search.space import check_space
-from lmm4rec.experiments.study.ready import SEED
+from lmm4rec.experiments.study.axis_presets import SEED
 from lmm4rec.experiments.study.spec import StudySpec, Value
 
 
@@ -21,19 +21,19 @@ class Cell:
     """One run of a study."""
 
     name: str  # its folder's
-    axes: Mapping[str, str]  # axis -> name of the value; an axis that it has nothing to do with is not there
+    axes: Mapping[str, str]  # axis -> name of the value; an axis that does not apply is not there
     conf: Table
     space: Table  # hyper-parameters that are searched before it runs; empty: none
     plan: Plan  # of the conf before any search
 
     @property
     def design(self) -> Mapping[str, str]:
-        """What the cell is, its seed aside."""
+        """The axes without the seed."""
         return {axis: value for axis, value in self.axes.items() if axis != SEED}
 
     @property
     def design_name(self) -> str:
-        """The design as a folder's name."""
+        """The folder name of the design."""
         return cell_name(self.design)
 
 
@@ -49,7 +49,7 @@ def make_cells(spec: StudySpec) -> list[Cell]:
         axes = {axis: value.name for axis, value in chosen.items()}
         name = cell_name(axes)
         if name in cells and cells[name].axes == axes:
-            continue  # an axis that a value has nothing to do with
+            continue  # it differs only in an axis that does not apply
         if name in cells:
             raise ConfigError(f"{axes} and {dict(cells[name].axes)} are both named '{name}'; rename a value")
         cells[name] = _cell(spec, name, axes, list(chosen.values()))
@@ -60,7 +60,7 @@ def make_cells(spec: StudySpec) -> list[Cell]:
 
 
 def cell_name(axes: Mapping[str, str]) -> str:
-    """A folder's name for a combination: `vbpr_clip_frozen_seed-0`."""
+    """The folder name of a combination: `vbpr_clip_frozen_seed-0`."""
     parts = [f"{axis}-{value}" if _is_number(value) else value for axis, value in axes.items()]
     return "_".join(_slug(part) for part in parts)
 
@@ -68,10 +68,10 @@ def cell_name(axes: Mapping[str, str]) -> str:
 def _combinations(spec: StudySpec) -> Iterator[dict[str, Value]]:
     for combination in itertools.product(*spec.axes.values()):
         chosen = dict(zip(spec.axes, combination, strict=True))
-        left_out: set[str] = set()
+        excluded: set[str] = set()
         for axis, value in chosen.items():
-            left_out |= value.without if axis not in left_out else set()
-        kept = {axis: value for axis, value in chosen.items() if axis not in left_out}
+            excluded |= value.without if axis not in excluded else set()
+        kept = {axis: value for axis, value in chosen.items() if axis not in excluded}
         if not any(_matches(rule, kept) for rule in spec.options.skip):
             yield kept
 
@@ -103,7 +103,7 @@ def _cell(spec: StudySpec, name: str, axes: Mapping[str, str], values: Sequence[
         loaded = load_spec({"title": title, **fixed}, overrides)
         conf = {"title": title} | {table: loaded.tables[table] for table in TABLES if table in loaded.tables}
         plan = make_plan(load_spec(conf))
-        tables = {*plan.tables} - ({"train"} if not plan.is_trained else set())
+        tables = {*plan.tables} - (set() if plan.recommender.is_trained else {"train"})
         space = {key: wanted for key, wanted in searched.items() if key.split(".")[0] in tables}
     except ConfigError as error:
         raise ConfigError(f"cell '{name}': {error}") from None

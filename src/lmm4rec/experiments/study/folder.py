@@ -1,4 +1,4 @@
-"""The study folder: where its files lie, what is done, what failed."""
+"""Study folder: the paths of a study's files, and the failures of its tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lmm4rec.core.errors import CheckpointError, ConfigError, LMM4RecError
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.study.cells import Cell
-from lmm4rec.experiments.study.claims import Claims
+from lmm4rec.experiments.study.locks import Locks
 from lmm4rec.experiments.study.spec import StudySpec
 
 
@@ -26,18 +26,18 @@ class StudyFolder:
 
     @property
     def record(self) -> Path:
-        """What the study is: its options, its cells and their axes; what the report reads."""
+        """The study's options, its cells and their axes, which the report reads."""
         return self.path / "study.json"
 
     @property
     def report(self) -> Path:
-        """The folder of page, tables and figures."""
+        """The folder of the report: page, tables and figures."""
         return self.path / "report"
 
     @property
-    def claims(self) -> Claims:
-        """Who is at what."""
-        return Claims(self.path / "claims")
+    def locks(self) -> Locks:
+        """The locks on tasks."""
+        return Locks(self.path / "claims")
 
     def cell(self, name: str) -> RunFolder:
         """The run folder of a cell."""
@@ -47,36 +47,36 @@ class StudyFolder:
         """The folder of a design's hyper-parameter search."""
         return self.path / "searches" / design
 
-    def made(self, content: str) -> Path:
-        """The mark that features are in the store."""
-        return self.path / "content" / f"{content}.json"
+    def features_mark(self, key: str) -> Path:
+        """The file that says that features are in the store."""
+        return self.path / "content" / f"{key}.json"
 
-    def failure(self, stage: str) -> Path:
-        """What went wrong with a stage."""
-        return self.path / "failures" / f"{stage}.json"
+    def failure(self, task: str) -> Path:
+        """The record of a task's failure."""
+        return self.path / "failures" / f"{task}.json"
 
     def failures(self) -> dict[str, Mapping[str, Any]]:
-        """All that went wrong and has not gone right since, by stage."""
+        """The failures of tasks that have not succeeded since, by task."""
         return {path.stem: read_json(path) for path in sorted((self.path / "failures").glob("*.json"))}
 
     @contextmanager
-    def recording(self, stage: str) -> Iterator[None]:
-        """Write down an error in the block. One that a user can mend ends here, any other ends the process."""
+    def recording(self, task: str) -> Iterator[None]:
+        """Record an error in the block. An LMM4RecError ends here, any other ends the process."""
         try:
             yield
         except LMM4RecError as error:
-            self.write_failure(stage, type(error).__name__, str(error), traceback.format_exc())
+            self.write_failure(task, type(error).__name__, str(error), traceback.format_exc())
         except BaseException as error:
             if not isinstance(error, KeyboardInterrupt | SystemExit):
-                self.write_failure(stage, type(error).__name__, str(error), traceback.format_exc())
+                self.write_failure(task, type(error).__name__, str(error), traceback.format_exc())
             raise
         else:
-            self.failure(stage).unlink(missing_ok=True)
+            self.failure(task).unlink(missing_ok=True)
 
-    def write_failure(self, stage: str, kind: str, message: str, trace: str = "", *, pid: int = 0) -> None:
-        """Record what went wrong, and in which process (0: this one)."""
-        facts = {"error": kind, "message": message, "when": self.claims.now(), "pid": pid or os.getpid()}
-        write_json(self.failure(stage), {**facts, "traceback": trace})
+    def write_failure(self, task: str, kind: str, message: str, trace: str = "", *, pid: int = 0) -> None:
+        """Record a failure, and in which process it was (0: this one)."""
+        facts = {"error": kind, "message": message, "when": self.locks.now(), "pid": pid or os.getpid()}
+        write_json(self.failure(task), {**facts, "traceback": trace})
 
 
 def open_study(spec: StudySpec, cells: Sequence[Cell], out: Path | None, *, resume: bool) -> StudyFolder:

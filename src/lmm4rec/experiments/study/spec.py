@@ -1,4 +1,4 @@
-"""Study confs: what is fixed, the axes along which cells differ, and how the study is carried out."""
+"""Spec of a study: what all cells share, the axes along which they differ, and the options of the study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveInt
 from lmm4rec.experiments.conf.signature import resolve
 from lmm4rec.experiments.conf.spec import TABLES, Table, read_conf
 from lmm4rec.experiments.search.options import SearchOptions
-from lmm4rec.experiments.study.ready import ready_values
+from lmm4rec.experiments.study.axis_presets import preset_values
 
 OWN_TABLES = ("study", "axes", "search")
 
@@ -23,8 +23,8 @@ class StudyOptions:
 
     metric: str = "recall@20"  # by which the report compares
     workers: NonNegativeInt = 0  # processes; 0: one a core
-    threads: PositiveInt = 1  # of each process; it is part of what makes a number repeat to the last digit
-    skip: Sequence[Mapping[str, str | list[str]]] = ()  # combinations that there are not
+    threads: PositiveInt = 1  # of each process; numbers repeat to the last digit only with the same
+    skip: Sequence[Mapping[str, str | list[str]]] = ()  # combinations that are left out
     reference: str = ""  # the cell design that the others are compared with; empty: the best by validation
     level: Fraction = 0.05  # of significance, over a family
 
@@ -36,17 +36,17 @@ class Value:
     name: str
     overrides: Table
     space: Table  # hyper-parameters to search for cells of this value
-    without: frozenset[str]  # axes and tables that it has nothing to do with
+    without: frozenset[str]  # axes and tables that do not apply to it
 
 
 @dataclass(frozen=True)
 class StudySpec:
-    """A study conf, read and checked as far as that goes without looking at cells."""
+    """A study conf, checked but for its cells."""
 
     name: str
     title: str
     options: StudyOptions
-    fixed: Table  # an ordinary conf, where the axes leave it one
+    fixed: Table  # the tables of an ordinary conf
     axes: Mapping[str, Sequence[Value]]
     search: SearchOptions | None
 
@@ -83,7 +83,7 @@ def load_study(conf: str | Path | Table, overrides: Table | None = None) -> Stud
 
 def _values(axis: str, given: Any) -> list[Value]:
     if isinstance(given, list):
-        given = ready_values(axis, given)
+        given = preset_values(axis, given)
     if not isinstance(given, Mapping) or not given:
         raise ConfigError(
             f"axes.{axis} must list its values or be a table with a table for each, such as "

@@ -1,4 +1,4 @@
-"""A study from conf to report."""
+"""Study: every combination of its axes' values, run by several workers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lmm4rec.experiments.conf.spec import Table, read_conf
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.folder import StudyFolder, open_study
 from lmm4rec.experiments.study.spec import StudySpec, load_study
-from lmm4rec.experiments.study.work import carry_out, run_workers
+from lmm4rec.experiments.study.workers import do_tasks, run_workers
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study left behind."""
+    """The outcome of a study."""
 
     folder: StudyFolder
     done: Sequence[str]  # names of cells
@@ -32,7 +32,7 @@ def study(
     resume: bool = False,
     workers: int | None = None,
 ) -> StudyResult:
-    """Carry out a study conf: every cell that is not done yet, several at a time.
+    """Run every cell of a study conf that is not finished yet, several at a time.
 
     `overrides` are dotted keys (`{"axes.seed": [0], "train.epochs": 5}`).
     `out` is the study folder (default `runs/NAME`). `workers` are processes on this machine (default: those of [study],
@@ -44,22 +44,18 @@ def study(
     spec = load_study(conf, overrides)
     cells = make_cells(spec)
     folder = open_study(spec, cells, Path(out) if out else None, resume=resume)
-    since = folder.claims.now()
+    since = folder.locks.now()
     count = worker_count(spec, cells) if workers is None else workers
     if count:
         name, tables = read_conf(conf, overrides)
         run_workers({"title": name, **tables}, folder, count, since)
     else:
-        _here(spec, cells, folder, since)
+        with threads(spec.options.threads):
+            do_tasks(cells, folder, spec.search, since)
     done = [cell.name for cell in cells if folder.cell(cell.name).is_finished]
     return StudyResult(folder, done, [cell.name for cell in cells if cell.name not in done])
 
 
 def worker_count(spec: StudySpec, cells: Sequence[Cell]) -> int:
-    """How many workers a study has where nobody says: as [study] says, or one a core."""
+    """The default number of workers: that of [study], or one a core."""
     return min(spec.options.workers or max(1, (os.cpu_count() or 1) // spec.options.threads), len(cells))
-
-
-def _here(spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder, since: float) -> None:
-    with threads(spec.options.threads):
-        carry_out(cells, folder, spec.search, since)

@@ -1,0 +1,55 @@
+"""Recommenders of plans: the model, its training batches and its objective."""
+
+from __future__ import annotations
+
+import torch
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.types import Features
+from lmm4rec.data.splits import Split
+from lmm4rec.experiments.build.end2end import make_live
+from lmm4rec.experiments.build.features import RunFeatures
+from lmm4rec.experiments.plan import Plan
+from lmm4rec.features.source import Frozen
+from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.recommenders.base import Recommender
+from lmm4rec.training.objective import Ranking
+from lmm4rec.training.sampler import TripleSampler
+
+
+def make_recommender(plan: Plan, split: Split, features: Features) -> Recommender:
+    """The plan's model on the split's training part, its initial weights drawn with the training seed."""
+    generator = torch.Generator().manual_seed(plan.train.seed)
+    component = plan.recommender.component
+    arguments = plan.recommender.arguments(component)
+    recommender: Recommender = component(make_graph(split), features, generator, **arguments)
+    return recommender
+
+
+def make_graph(split: Split) -> InteractionGraph:
+    """The graph of the training part."""
+    users, items = (torch.from_numpy(column).long() for column in (split.train.users, split.train.items))
+    return InteractionGraph(users, items, split.dataset.n_users, split.dataset.n_items)
+
+
+def make_sampler(plan: Plan, split: Split) -> TripleSampler:
+    """The training part's triples."""
+    users, items = torch.from_numpy(split.train.users), torch.from_numpy(split.train.items)
+    return TripleSampler(users, items, split.dataset.n_items, **plan.train.arguments(TripleSampler))
+
+
+def make_objective(plan: Plan, split: Split, features: RunFeatures, recommender: Recommender) -> Ranking:
+    """The recommender on its features, frozen or of an encoder in training.
+
+    Raises:
+        ConfigError: an encoder is to be trained with a model that has no loss.
+    """
+    if features.encoder is None:
+        return Ranking(recommender, Frozen(features.features))
+    if not recommender.is_trained:
+        raise ConfigError(
+            f"{plan.recommender.label} has nothing to train, so no encoder can be trained with it: take "
+            'train = "frozen"'
+        )
+    live, schedule = make_live(features.encoder, split.dataset.catalog, features.features, plan.features)
+    return Ranking(recommender, live, batches=len(make_sampler(plan, split)), encoder_schedule=schedule)

@@ -1,0 +1,101 @@
+"""Tasks of a study, in each cell's order: encode its features, search its hyper-parameters, run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lmm4rec.core.files import write_json
+from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.build.features import load_features
+from lmm4rec.experiments.plan import FeaturesSection, Plan
+from lmm4rec.experiments.run import run
+from lmm4rec.experiments.search.options import SearchOptions
+from lmm4rec.experiments.search.tune import read_tuned, tune
+from lmm4rec.experiments.study.cells import Cell
+from lmm4rec.experiments.study.folder import StudyFolder
+
+_PER_CELL = ("modalities", "ablate", "hide", "hide_at", "alter_seed", "batch_size", "workers", "memory_mb", "strict")
+_PARADIGM = ("train", "finetune", "adapter", "end2end")  # end-to-end training begins at the frozen encoder's features
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work that one worker does; several cells may share it."""
+
+    name: str
+    is_done: Callable[[], bool]
+    work: Callable[[DataCache], None]
+
+
+def study_tasks(cells: Sequence[Cell], folder: StudyFolder, search: SearchOptions | None) -> list[list[Task]]:
+    """The tasks of every cell, in the cells' order."""
+    firsts: dict[str, Cell] = {}
+    for cell in cells:
+        firsts.setdefault(cell.design_name, cell)
+    return [_cell_tasks(cell, firsts[cell.design_name], folder, search) for cell in cells]
+
+
+def task_names(cell: Cell) -> list[str]:
+    """The names of the tasks that a cell can have, its run first."""
+    names = [f"cell-{cell.name}", f"search-{cell.design_name}"]
+    return [*names, f"content-{features_key(cell.plan)}"] if cell.plan.encoder else names
+
+
+def features_key(plan: Plan) -> str:
+    """What identifies the features of a plan: data, encoder, and how it is fine-tuned."""
+    left_out = _PER_CELL if plan.features.train == "finetuned" else (*_PER_CELL, *_PARADIGM)
+    features = {key: value for key, value in plan.features.table.items() if key not in left_out}
+    encoder = plan.encoder.table if plan.encoder else {}
+    return fingerprint(plan.data.table, encoder, features)[:16]
+
+
+def _cell_tasks(cell: Cell, first: Cell, folder: StudyFolder, search: SearchOptions | None) -> list[Task]:
+    """The tasks of a cell; `first` is the first cell of its design, with whose seed hyper-parameters are searched."""
+    tasks = [_run_task(cell, folder)]
+    if cell.space and search:
+        tasks.insert(0, _search_task(cell, first, folder, replace(search, space=cell.space)))
+    if cell.plan.encoder:
+        tasks.insert(0, _features_task(cell, folder))
+    return tasks
+
+
+def _features_task(cell: Cell, folder: StudyFolder) -> Task:
+    key = features_key(cell.plan)
+    mark = folder.features_mark(key)
+
+    def work(data: DataCache) -> None:
+        plan = _with_all_features(cell.plan)
+        loaded = load_features(plan, data.dataset(plan).catalog)
+        shapes = {name: list(x.shape) for name, x in loaded.features.items()}
+        write_json(mark, {"modalities": shapes, **loaded.cost})
+
+    return Task(f"content-{key}", mark.exists, work)
+
+
+def _with_all_features(plan: Plan) -> Plan:
+    """The plan with all modalities of the encoder, unaltered."""
+    table = {key: value for key, value in plan.features.table.items() if key not in ("ablate", "hide")}
+    return replace(plan, features=FeaturesSection.of({**table, "modalities": []}))
+
+
+def _search_task(cell: Cell, first: Cell, folder: StudyFolder, options: SearchOptions) -> Task:
+    place = folder.search(cell.design_name)
+
+    def work(data: DataCache) -> None:
+        tune(first.conf, options, place, data=data)
+
+    return Task(f"search-{cell.design_name}", lambda: read_tuned(place) is not None, work)
+
+
+def _run_task(cell: Cell, folder: StudyFolder) -> Task:
+    place = folder.cell(cell.name)
+
+    def work(data: DataCache) -> None:
+        tuned = read_tuned(folder.search(cell.design_name)) if cell.space else None
+        settings: dict[str, Any] = dict(tuned.best) if tuned else {}
+        run(cell.conf, settings, out=place.path, resume=place.experiment.exists(), data=data)
+
+    return Task(f"cell-{cell.name}", lambda: place.is_finished, work)

@@ -1,0 +1,62 @@
+"""Training of a run's objective, and its measurement on a part of the split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+
+from lmm4rec.core.types import Scorer
+from lmm4rec.data.splits import Split
+from lmm4rec.distributed import process_group
+from lmm4rec.evaluation.evaluator import Evaluator, Report
+from lmm4rec.evaluation.masking import masked
+from lmm4rec.experiments.build.recommenders import make_sampler
+from lmm4rec.experiments.callbacks import Callback, history_writer, tensorboard_writer
+from lmm4rec.experiments.environment import Cost
+from lmm4rec.experiments.folder import RunFolder
+from lmm4rec.experiments.plan import EvaluateSection, Plan
+from lmm4rec.training.objective import Ranking
+from lmm4rec.training.trainer import History, Trainer
+
+
+def train(
+    plan: Plan, folder: RunFolder, objective: Ranking, split: Split, cost: Cost, *, callbacks: Sequence[Callback] = ()
+) -> History:
+    """Train an objective; the weights of the best epoch by validation are left in it. The test part is not read.
+
+    The `callbacks` are called after those of the run itself.
+    """
+    recommender, source = objective.recommender, objective.source
+    if not recommender.is_trained:
+        return History()
+
+    def validate() -> Mapping[str, float]:
+        with cost.phase("validate"):
+            source.settle()
+            with torch.inference_mode():
+                means = None
+                if process_group.is_first():
+                    means = measure(plan.evaluate, recommender.embed(source()), split, "valid").mean
+            return process_group.broadcast(means)
+
+    own: list[Callback] = []
+    if process_group.is_first():
+        curves = tensorboard_writer(folder.path / "tensorboard", **plan.train.arguments(tensorboard_writer))
+        own = [history_writer(folder.history), *curves]
+    history = Trainer(**plan.train.arguments(Trainer)).fit(
+        objective, make_sampler(plan, split), validate, state_file=folder.state, listeners=[*own, *callbacks],
+        description=plan.title,
+    )  # fmt: skip
+    source.settle(final=True)
+    objective.cpu()
+    return history
+
+
+def measure(section: EvaluateSection, scorer: Scorer, split: Split, part: Literal["valid", "test"]) -> Report:
+    """The ranking of all items by a scorer, measured on a part of the split."""
+    exclude = masked(split, part, **section.arguments(masked))
+    truth = split.valid if part == "valid" else split.test
+    evaluator = Evaluator(**section.arguments(Evaluator))
+    return evaluator.evaluate(scorer, truth, exclude, train=split.train)
