@@ -135,10 +135,10 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Neighbors:
-    """A scorer without dense vectors: what a user has seen, times how alike items are (both sparse CSR)."""
+    """A scorer without item vectors: the users' histories times an item-item matrix."""
 
-    seen: Tensor  # [users, items], 1 where the user has the item
-    similarity: Tensor  # [candidate items, seen items]
+    seen: Tensor  # [users, items], sparse CSR: 1 where the user has interacted with the item
+    similarity: Tensor  # [candidate items, seen items], sparse CSR or dense
 
     @property
     def n_users(self) -> int:
@@ -151,7 +151,7 @@ class Neighbors:
         return self.similarity.shape[0]
 
     def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
-        """The summed similarity of every item to what each of the given users has seen."""
+        """The summed similarity of every item to the items of each given user's history."""
         start, columns = self.seen.crow_indices().long(), self.seen.col_indices().long()
         counts = start[users + 1] - start[users]
         rows = torch.repeat_interleave(counts)

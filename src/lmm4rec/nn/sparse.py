@@ -48,7 +48,9 @@ def _entries_of(
 
 
 def dense_rows(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen columns"]:
-    """Some rows of a CSR matrix as a dense matrix."""
+    """Some rows of a matrix, CSR or dense, as a dense matrix."""
+    if matrix.layout == torch.strided:
+        return matrix[rows]
     new, entries = _entries_of(matrix, rows)
     dense = matrix.values().new_zeros(len(rows), matrix.shape[1])
     dense[new, matrix.col_indices()[entries].long()] = matrix.values()[entries]

@@ -200,7 +200,7 @@ def _tensors(scorer: Scorer) -> tuple[dict[str, Tensor], str]:
     if isinstance(scorer, Embeddings):
         return {"users": scorer.users.contiguous(), "items": scorer.items.contiguous()}, "embeddings"
     if isinstance(scorer, Neighbors):
-        return _csr_parts("seen", scorer.seen) | _csr_parts("similarity", scorer.similarity), "neighbors"
+        return _matrix_parts("seen", scorer.seen) | _matrix_parts("similarity", scorer.similarity), "neighbors"
     raise LMM4RecError(f"cannot save a {type(scorer).__name__}: a bundle holds embeddings or neighbors")
 
 
@@ -214,15 +214,21 @@ def _scorer(
             raise ValueError(f"{len(users)} and {len(items)} vectors for {n_users} users and {n_items} items")
         return Embeddings(users, items, parts=parts)
     shapes = {"seen": (n_users, n_catalog), "similarity": (n_items, n_catalog)}
-    return Neighbors(**{name: _csr(tensors, name, shape) for name, shape in shapes.items()})
+    return Neighbors(**{name: _matrix(tensors, name, shape) for name, shape in shapes.items()})
 
 
-def _csr_parts(name: str, matrix: Tensor) -> dict[str, Tensor]:
+def _matrix_parts(name: str, matrix: Tensor) -> dict[str, Tensor]:
+    if matrix.layout == torch.strided:
+        return {name: matrix.contiguous()}
     parts = {"crow": matrix.crow_indices(), "columns": matrix.col_indices(), "values": matrix.values()}
     return {f"{name}.{part}": tensor.contiguous() for part, tensor in parts.items()}
 
 
-def _csr(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, int]) -> Tensor:
+def _matrix(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, int]) -> Tensor:
+    if name in tensors:
+        if tensors[name].shape != shape:
+            raise ValueError(f"the matrix '{name}' is {tuple(tensors[name].shape)}, expected {shape}")
+        return tensors[name]
     crow, columns, values = (tensors[f"{name}.{part}"] for part in ("crow", "columns", "values"))
     return torch.sparse_csr_tensor(crow, columns, values, shape, check_invariants=True)
 

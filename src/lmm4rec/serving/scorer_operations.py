@@ -70,7 +70,9 @@ def similarity_columns(similarity: Tensor, at: Int[Tensor, " chosen"]) -> Float[
 
 
 def _concatenated(above: Tensor, below: Tensor) -> Tensor:
-    """Two CSR matrices, one above the other."""
+    """Two matrices, one above the other, in the layout of the first: CSR or dense."""
+    if above.layout == torch.strided:
+        return torch.cat([above, below])
     below = below if below.layout == torch.sparse_csr else below.to_sparse_csr()
     crow = torch.cat([above.crow_indices(), below.crow_indices()[1:] + above.crow_indices()[-1]])
     columns = torch.cat([above.col_indices(), below.col_indices()])
