@@ -17,7 +17,7 @@ from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.features.state_files import states_folder
 from lmm4rec.features.store import FeatureStore
-from lmm4rec.features.store_inventory import Held, held, held_states, pick
+from lmm4rec.features.store_inventory import StoredFolder, select_folders, stored_features, stored_states
 
 _DAY_S = 24 * 3600.0
 _DIGITS = 12  # of a key that are shown
@@ -43,7 +43,7 @@ def encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool = False)
 def list_store() -> None:
     """`lmm4rec encode --list`."""
     store = FeatureStore()
-    found = held(store) + held_states(states_folder())
+    found = stored_features(store) + stored_states(states_folder())
     if not found:
         console.print(f"the feature store {store.root} is empty")
         return
@@ -51,7 +51,7 @@ def list_store() -> None:
     for column in ("items", "vectors", "precision", "on disk", "age", "state"):
         table.add_column(column, justify="right")
     for one in found:
-        made = one.made
+        identity = one.identity
         table.add_row(
             one.key[:_DIGITS],
             made.encoder if made else "?",
@@ -69,7 +69,7 @@ def list_store() -> None:
 def verify_store(prefix: str) -> None:
     """`lmm4rec encode --verify`; the exit status is 1 where an entry is damaged."""
     store, damaged = FeatureStore(), 0
-    for one in _chosen(pick(held(store), prefix=prefix), prefix):
+    for one in _chosen(select_folders(stored_features(store), prefix=prefix), prefix):
         if not one.finished and one.parts:
             continue
         try:
@@ -86,8 +86,8 @@ def verify_store(prefix: str) -> None:
 def prune_store(prefix: str, *, older_than_days: float, unfinished: bool, sure: bool) -> None:
     """`lmm4rec encode --prune`."""
     store, states = FeatureStore(), states_folder()
-    found = held(store) + held_states(states)
-    found = pick(found, prefix=prefix, older_than_s=older_than_days * _DAY_S, unfinished=unfinished)
+    found = stored_features(store) + stored_states(states)
+    found = select_folders(found, prefix=prefix, older_than_s=older_than_days * _DAY_S, unfinished=unfinished)
     found = _chosen(found, prefix)
     if not found:
         console.print("nothing to remove")
@@ -99,11 +99,11 @@ def prune_store(prefix: str, *, older_than_days: float, unfinished: bool, sure: 
     for root in (store.root, states):  # keys are digests: none is in both
         FeatureStore(root).prune(one.key for one in found)
     for one in found:
-        console.print(f"{one.key[:_DIGITS]}  {one.made.encoder if one.made else '?'}, {one.items:,} items")
+        console.print(f"{one.key[:_DIGITS]}  {one.identity.encoder if one.identity else '?'}, {one.items:,} items")
     console.print(f"removed {what}")
 
 
-def _chosen(found: list[Held], prefix: str) -> list[Held]:
+def _chosen(found: list[StoredFolder], prefix: str) -> list[StoredFolder]:
     if prefix and not found:
         raise ConfigError(
             f"no entry of the feature store has a key that begins with '{prefix}' (lmm4rec encode --list)"

@@ -1,12 +1,12 @@
-"""The few types that every layer speaks in.
+"""The types that every layer shares.
 
-Items come in as images and words (`Item`), an encoder turns them into vectors (`Inputs` -> `Features`), a
-recommender joins the vectors with who-liked-what (`Batch`), and out come two matrices that rank (`Embeddings`).
+Items come in as images and text (`Item`), an encoder turns them into vectors (`Inputs` -> `Features`), a
+recommender joins the vectors with interactions (`Batch`), and out come two matrices that rank (`Embeddings`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -56,7 +56,7 @@ class DrawnImage(Protocol):
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that can be recommended: what it is called, its words, its image."""
+    """An item that can be recommended: its id, its text fields, its image."""
 
     id: str
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -64,9 +64,9 @@ class Item:
 
 
 class Inputs(NamedTuple):
-    """A batch of items as numbers: one convention for every encoder, which turns it into its own.
+    """A batch of prepared items: one convention for every encoder, which turns it into its own.
 
-    A row without an image has `has_image` False and zero pixels; a row without words has an all-False `text_mask`.
+    A row without an image has `has_image` False and zero pixels; a row without text has an all-False `text_mask`.
     """
 
     pixels: Float[Tensor, "batch channels height width"] | None = None
@@ -74,9 +74,24 @@ class Inputs(NamedTuple):
     text_mask: Bool[Tensor, "batch length"] | None = None  # True marks a real token
     has_image: Bool[Tensor, " batch"] | None = None  # None: every row has its image
 
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Inputs:
+        """The same inputs on a device."""
+        return self._map(lambda values: values.to(device, non_blocking=non_blocking))
+
+    def rows(self, index: Int[Tensor, " chosen"] | Bool[Tensor, " batch"]) -> Inputs:
+        """The inputs of the rows that an index or a mask selects."""
+        return self._map(lambda values: values[index])
+
+    def slice(self, start: int, stop: int) -> Inputs:
+        """The inputs of the rows from `start` up to `stop`, as views."""
+        return self._map(lambda values: values[start:stop])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        return Inputs(*(None if values is None else change(values) for values in self))
+
 
 class Batch(NamedTuple):
-    """Training triples: each user with one item that they liked and items that they did not."""
+    """Training triples: each user with one positive item and sampled negative items."""
 
     users: Int[Tensor, " batch"]
     positives: Int[Tensor, " batch"]
@@ -85,16 +100,16 @@ class Batch(NamedTuple):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Anything that scores every item for a user; ranking, export and serving know only this."""
+    """A scorer of every item for a user; ranking, export and serving know only this."""
 
     @property
     def n_users(self) -> int:
-        """How many users it knows."""
+        """The number of users."""
         ...
 
     @property
     def n_items(self) -> int:
-        """How many items it knows."""
+        """The number of items."""
         ...
 
     def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
@@ -107,7 +122,7 @@ class Embeddings:
     """The two matrices that a recommender ends in: score = users · itemsᵀ (a bias is one more column).
 
     Where the columns belong to parts of the model ("id", "bias", a modality), `parts` names each part's columns, none
-    twice and none left out: a score is then the sum of what its parts give. Empty: the parts cannot be told apart.
+    twice and none left out: a score is then the sum of the parts' scores. Empty: the parts share their columns.
     """
 
     users: Float[Tensor, "users dim"]
@@ -116,12 +131,12 @@ class Embeddings:
 
     @property
     def n_users(self) -> int:
-        """Rows of the user matrix."""
+        """The rows of the user matrix."""
         return self.users.shape[0]
 
     @property
     def n_items(self) -> int:
-        """Rows of the item matrix."""
+        """The rows of the item matrix."""
         return self.items.shape[0]
 
     def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
@@ -142,12 +157,12 @@ class Neighbors:
 
     @property
     def n_users(self) -> int:
-        """Rows of the history matrix."""
+        """The rows of the interaction matrix."""
         return self.seen.shape[0]
 
     @property
     def n_items(self) -> int:
-        """Rows of the similarity matrix."""
+        """The rows of the similarity matrix."""
         return self.similarity.shape[0]
 
     def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:

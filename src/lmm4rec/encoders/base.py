@@ -1,4 +1,4 @@
-"""What every encoder is: a module that turns a batch of items into one vector per item and modality."""
+"""The base class of encoders: modules that turn a batch of items into one vector per item and modality."""
 
 from __future__ import annotations
 
@@ -12,108 +12,127 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
-from lmm4rec.core.errors import ConfigError, ImageError
+from lmm4rec.core.errors import ConfigError, ImageError, did_you_mean
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.nn.text import render
 from lmm4rec.nn.transformers.towers import Tower
 
 FUSED: Modality = "fused"
-"""One vector of an item's image and words together."""
+"""One vector of an item's image and text together."""
 
 
 class Encoder(nn.Module, ABC):
-    """Turns items into vectors.
+    """A module that turns items into vectors.
 
     `prepare` is the CPU work (decode, resize, tokenize) and may run in worker processes; `forward` is differentiable.
     """
 
     dims: Mapping[Modality, int]
-    """The width of each modality's vector; its keys are the modalities that come out, in a fixed order."""
+    """The width of each modality's vector; its keys are the modalities of the vectors, in a fixed order."""
 
     text: str = ""
-    """The template of what is read of an item; empty where the encoder reads no words."""
+    """The template of the text that is read of an item; empty where the encoder reads no text."""
 
     outputs: str = ""
-    """The modalities that come out, joined by "+", where that is a parameter of the encoder."""
+    """The modalities of the vectors, joined by "+", where that is a parameter of the encoder."""
 
     separable: ClassVar[bool] = False
-    """Whether `prepare` and `forward` follow `dims`, each modality in a pass of its own; `parts` uses that."""
+    """Whether `prepare` and `forward` follow `dims`, each modality in a pass of its own; `narrowed` relies on it."""
 
     joint: bool = False
-    """Whether its vectors of images and of words lie in one space, so that words find images."""
+    """Whether its image and text vectors lie in one space, so that a text query finds images."""
 
-    _weights: str = ""  # a digest of the weights where it is known
+    _weights: str = ""  # a digest of the weights, where it is already computed
 
     about: ClassVar[Mapping[str, str]] = {}
-    """What `lmm4rec models` tells beside the docstring: what the encoder gives, the weights it takes, its sizes."""
+    """What `lmm4rec models` prints beside the docstring: the vectors, the weights that can be loaded, the sizes."""
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """The modalities that come out."""
+        """The modalities of the vectors."""
         return tuple(self.dims)
 
     @abstractmethod
     def prepare(self, items: Sequence[Item]) -> Inputs:
-        """The items as numbers; a missing or unreadable image and missing words are masked, never dropped."""
+        """The inputs of the items; a missing or unreadable image and missing text are masked, never dropped."""
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
-        """One vector per row and modality; L2-normalized where the encoder's paper does so."""
+        """The vectors, one per row and modality; L2-normalized where the encoder's paper does so."""
 
     @abstractmethod
     def settings(self) -> dict[str, object]:
         """The plain values beside the weights that determine the vectors: preprocessing, text template, outputs."""
 
     def reads(self, modality: Modality) -> bool:
-        """Whether any vector that comes out depends on the items' "image" or "text"; a fused one depends on both."""
+        """Whether any of the vectors depends on the items' "image" or "text"; a fused one depends on both."""
         return modality in self.dims or FUSED in self.dims
 
     def fingerprint(self) -> str:
         """A digest of all that determines the vectors: weights and settings."""
         return fingerprint(type(self).__name__, self.settings(), self._weights or fingerprint(self.state_dict()))
 
-    def parts(self) -> tuple[Encoder, ...]:
-        """Encoders that give the same vectors between them, each from less of an item; the encoder itself if none do.
+    def narrowed(self, modalities: Sequence[Modality]) -> Encoder:
+        """An encoder of the same weights whose vectors are of these modalities alone; others are neither read nor run.
 
-        Extraction takes them one after the other, so that an image under two texts is encoded once. They share the
-        weights, and are for use before these change.
+        No modality named means all. An encoder that is not `separable` is returned as it is.
+
+        Raises:
+            ConfigError: the encoder has no vectors of a modality.
+        """
+        for modality in modalities:
+            if modality not in self.dims:
+                raise ConfigError(
+                    f"{type(self).__name__} has no '{modality}' vectors, it gives: {', '.join(self.dims)}."
+                    f"{did_you_mean(modality, self.dims)}"
+                )
+        kept = {modality: dim for modality, dim in self.dims.items() if modality in modalities}
+        if not self.separable or len(kept) in (0, len(self.dims)):
+            return self
+        part = copy.copy(self)
+        part.dims = kept
+        if self.outputs:
+            part.outputs = "+".join(kept)
+        return part
+
+    def parts(self) -> tuple[Encoder, ...]:
+        """Encoders of one modality each, with the same vectors between them; the encoder itself if not `separable`.
+
+        Extraction runs one after the other, so that an image under two texts is encoded once. They share the weights,
+        and are for use before these change.
         """
         if not self.separable or len(self.dims) == 1:
             return (self,)
+        parts = tuple(self.narrowed([modality]) for modality in self.dims)
         weights = fingerprint(self.state_dict())
-        return tuple(self._narrowed(modality, weights) for modality in self.dims)
+        for part in parts:
+            part._weights = weights
+        return parts
 
     def sides(self) -> Mapping[str, Encoder]:
-        """The encoders of which it is made, by the names of the arguments that take them."""
+        """The encoders that it consists of, by the names of its arguments."""
         return {}
 
     def towers(self) -> Mapping[Modality, Tower]:
-        """The paths of its modalities as stacks of blocks; without those that are none, as most encoders' are."""
+        """The path of each modality as a stack of blocks; without modalities whose path is no such stack."""
         return {}
 
-    def _narrowed(self, modality: Modality, weights: str) -> Encoder:
-        part = copy.copy(self)
-        part.dims, part._weights = {modality: self.dims[modality]}, weights
-        if self.outputs:
-            part.outputs = modality
-        return part
-
     def content(self, item: Item) -> str:
-        """A digest of all that the encoder takes from one item."""
+        """A digest of all that the encoder reads of one item."""
         image = item.image.digest() if item.image and self.reads("image") else ""
         return fingerprint(self.read(item) if self.reads("text") else "", image)
 
     def read(self, item: Item) -> str:
-        """The words of an item as the encoder reads them; empty where there are none."""
+        """The text of an item as the encoder reads it; empty where there is none."""
         return render(self.text, item.fields) if self.text and item.fields else ""
 
     def present(self, inputs: Inputs) -> dict[Modality, Bool[Tensor, " batch"]]:
-        """Which rows really have each modality that comes out; a fused vector takes both image and words."""
+        """The rows that have each modality of the vectors; a fused vector needs both image and text."""
         rows: dict[Modality, Tensor] = {}
         if inputs.pixels is not None:
-            everyone = torch.ones(len(inputs.pixels), dtype=torch.bool, device=inputs.pixels.device)
-            rows["image"] = everyone if inputs.has_image is None else inputs.has_image
+            every_row = torch.ones(len(inputs.pixels), dtype=torch.bool, device=inputs.pixels.device)
+            rows["image"] = every_row if inputs.has_image is None else inputs.has_image
         if inputs.text_mask is not None:
             rows["text"] = inputs.text_mask.any(dim=1)
         if len(rows) == 2:
@@ -121,7 +140,7 @@ class Encoder(nn.Module, ABC):
         return {modality: rows[modality] for modality in self.dims if modality in rows}
 
     def computable(self, inputs: Inputs) -> list[Modality]:
-        """Which of the modalities that come out the inputs are enough for.
+        """The modalities whose vectors can be computed from the inputs.
 
         Raises:
             ConfigError: there is none.
@@ -130,15 +149,15 @@ class Encoder(nn.Module, ABC):
         has[FUSED] = all(has.values())
         found = [modality for modality in self.dims if has.get(modality)]
         if not found:
-            given = [name for name, values in inputs._asdict().items() if values is not None]
+            names = [name for name, values in inputs._asdict().items() if values is not None]
             raise ConfigError(
                 f"{type(self).__name__} gives {', '.join(self.dims)}, for which the inputs have too little: "
-                f"{', '.join(given) or 'nothing'}; an image is pixels, words are text_ids and text_mask"
+                f"{', '.join(names) or 'nothing'}; an image is pixels, a text is text_ids and text_mask"
             )
         return found
 
     def learn_catalog(self, items: Sequence[Item]) -> None:
-        """Take from the whole catalog what the encoder needs before encoding, such as word frequencies."""
+        """Learn from the whole catalog what the encoder needs before encoding, such as word frequencies."""
 
 
 def stack_pixels(

@@ -43,6 +43,12 @@ class Paired(Encoder):
         self.image.learn_catalog(items)
         self.words.learn_catalog(items)
 
+    def narrowed(self, modalities: Sequence[Modality]) -> Encoder:
+        """One of the two sides, or both."""
+        super().narrowed(modalities)  # refuses a modality that is none of theirs
+        sides = {"image": self.image, "text": self.words}
+        return sides[modalities[0]] if len(set(modalities)) == 1 else self
+
     def parts(self) -> tuple[Encoder, ...]:
         """The two sides."""
         return (*self.image.parts(), *self.words.parts())

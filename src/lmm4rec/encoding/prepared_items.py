@@ -1,9 +1,12 @@
-"""What an encoder takes of each item, prepared once and kept small: decoded and tokenized once, not once a step."""
+"""The prepared inputs of a catalog's items: decoded and tokenized once, not once a step."""
 
 from __future__ import annotations
 
-import logging
+import math
+import shutil
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -11,109 +14,114 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from lmm4rec.core.errors import DataError
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoding.sizing import MB
 
 __all__ = ["Levels", "PreparedItems"]
 
-_BLOCK = 128
+_BLOCK = 256
 _LEVELS = 256
-_MB = 2**20
+_SHORTEST = 2  # tokens: a text's start and end, which an encoder may need where there is no text between them
 
 
 class PreparedItems:
-    """The inputs of a catalog's items: in memory where they fit, else prepared whenever they are asked for.
+    """The inputs of a catalog's items, for training from them step after step.
 
-    Pixels are kept as one byte each where a channel has no more than 256 different values, as those of images have
-    after any scaling of theirs; what comes out is the same to the last bit.
+    A pixel value takes one byte where its channel has no more than 256 different values, as in images of 8 bits
+    whatever their scaling; the inputs come back the same to the last bit. Pixels beyond `memory_mb` lie in a nameless
+    temporary file, of which the system reads what is needed.
     """
 
     def __init__(self, encoder: Encoder, items: Sequence[Item], *, memory_mb: int) -> None:
-        self.encoder, self.items = encoder, items
+        """Raises DataError where the pixels fit neither in memory nor in the folder of temporary files."""
+        self._memory_mb = memory_mb
         self._levels: Levels | None = Levels()
         self._pixels: Tensor | None = None
-        self._has_image: Tensor | None = None
-        self._text: tuple[Tensor, Tensor] | None = None
-        first = encoder.prepare(items[:_BLOCK])
-        self.needed_mb = len(items) / min(len(items), _BLOCK) * self._bytes(first) / _MB
-        self.in_memory = self.needed_mb <= memory_mb
-        if self.in_memory:
-            self._keep(first)
-        else:
-            logging.getLogger(__name__).warning(
-                "the prepared inputs of %s items need %.0f MiB, more than inputs_mb = %d: they are prepared anew for "
-                "every step, which is slow",
-                f"{len(items):,}",
-                self.needed_mb,
-                memory_mb,
-            )
+        has_image, ids, masks = [], [], []
+        bar = progress(total=len(items), description="preparing items", unit="item", after_s=2.0)
+        for start in range(0, len(items), _BLOCK):
+            block = encoder.prepare(items[start : start + _BLOCK])
+            if block.pixels is not None:
+                self._keep_pixels(block.pixels, start, len(items))
+                has_image.append(torch.ones(len(block.pixels)).bool() if block.has_image is None else block.has_image)
+            if block.text_ids is not None and block.text_mask is not None:
+                ids.append(block.text_ids.int())
+                masks.append(block.text_mask)
+            bar.update(min(_BLOCK, len(items) - start))
+        bar.close()
+        self._has_image = torch.cat(has_image) if has_image else None
+        self._text = (_stack(ids), _stack(masks)) if ids else None
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all inputs as they are kept."""
+        tensors = (self._pixels, *(self._text or ()))
+        return sum(one.nbytes for one in tensors if one is not None)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the pixels are in memory, not in a file."""
+        return self._pixels is None or not self._pixels.untyped_storage().filename
+
+    def whole(self) -> Int[Tensor, " rows"]:
+        """The rows of the items that lack neither the image nor the text that the encoder reads."""
+        parts = [self._has_image, None if self._text is None else self._text[1].any(dim=1)]
+        return torch.stack([part for part in parts if part is not None]).all(dim=0).nonzero().flatten()
 
     def of(self, rows: Int[Tensor, " chosen"]) -> Inputs:
         """The inputs of the given rows, on the device of `rows`; texts are cut to the longest among them."""
         device, rows = rows.device, rows.cpu()
-        if self.in_memory:
-            inputs = self._kept(rows)
-        else:
-            inputs = self.encoder.prepare([self.items[row] for row in rows.tolist()])
-        return Inputs(*(None if values is None else values.to(device) for values in inputs))
-
-    def _kept(self, rows: Int[Tensor, " chosen"]) -> Inputs:
-        inputs = Inputs()
-        if self._pixels is not None:
-            pixels = self._pixels[rows]
-            pixels = pixels if self._levels is None else self._levels.decode(pixels)
-            inputs = inputs._replace(pixels=pixels)
-        if self._has_image is not None:
-            inputs = inputs._replace(has_image=self._has_image[rows])
+        pixels = has_image = ids = mask = None
+        if self._pixels is not None and self._has_image is not None:
+            pixels, has_image = self._decoded(self._pixels[rows]), self._has_image[rows]
         if self._text is not None:
             ids, mask = (column[rows] for column in self._text)
-            width = max(1, int((mask * torch.arange(1, mask.shape[1] + 1)).max()))
-            # tokens behind the mask are kept: an encoder may want an end token where there are no words
-            width = max(width, int(((ids != 0) * torch.arange(1, ids.shape[1] + 1)).max()))
-            inputs = inputs._replace(text_ids=ids[:, :width].long(), text_mask=mask[:, :width])
-        return inputs
+            width = max(_SHORTEST, int((mask * torch.arange(1, mask.shape[1] + 1)).amax()))
+            ids, mask = ids[:, :width].long(), mask[:, :width]
+        return Inputs(pixels, ids, mask, has_image).to(device)
 
-    def _keep(self, first: Inputs) -> None:
-        pixels: list[Tensor] = []
-        has_image, ids, masks = [], [], []
-        total = len(self.items)
-        bar = progress(total=total, description="preparing items", unit="item", after_s=2.0)
-        for start in range(0, total, _BLOCK):
-            block = self.encoder.prepare(self.items[start : start + _BLOCK]) if start else first
-            if block.pixels is not None:
-                pixels.append(self._compact(block.pixels, pixels))
-            if block.has_image is not None:
-                has_image.append(block.has_image)
-            if block.text_ids is not None and block.text_mask is not None:
-                ids.append(block.text_ids.int())
-                masks.append(block.text_mask)
-            bar.update(min(_BLOCK, total - start))
-        bar.close()
-        self._pixels = torch.cat(pixels) if pixels else None
-        self._has_image = torch.cat(has_image) if has_image else None
-        self._text = (_stack(ids), _stack(masks)) if ids else None
+    def _decoded(self, pixels: Tensor) -> Tensor:
+        return pixels if self._levels is None else self._levels.decode(pixels)
 
-    def _compact(self, block: Tensor, before: list[Tensor]) -> Tensor:
-        """The block as it is kept; where it has too many levels, all blocks are kept as they came from here on."""
-        if self._levels is None:
-            return block
-        codes = self._levels.encode(block)
+    def _keep_pixels(self, block: Float[Tensor, "block channels height width"], start: int, items: int) -> None:
+        shape, end = (items, *block.shape[1:]), start + len(block)
+        codes = None if self._levels is None else self._levels.encode(block)
         if codes is not None:
-            return codes
-        before[:] = [self._levels.decode(one) for one in before]
-        self._levels = None
-        return block
+            if self._pixels is None:
+                self._pixels = _allocate(shape, torch.uint8, self._memory_mb)
+            self._pixels[start:end] = codes
+            return
+        if self._levels is not None:  # too many values for a byte: all pixels are kept as they are
+            floats = _allocate(shape, block.dtype, self._memory_mb)
+            for first in range(0, start, _BLOCK):
+                last = min(first + _BLOCK, start)
+                floats[first:last] = self._decoded(cast(Tensor, self._pixels)[first:last])
+            self._pixels, self._levels = floats, None
+        cast(Tensor, self._pixels)[start:end] = block
 
-    def _bytes(self, block: Inputs) -> int:
-        text = 0 if block.text_ids is None else 5 * block.text_ids.numel()
-        if block.pixels is None:
-            return text
-        return text + block.pixels.numel() * (4 if Levels().encode(block.pixels) is None else 1)
+
+def _allocate(shape: tuple[int, ...], dtype: torch.dtype, memory_mb: int) -> Tensor:
+    """An empty tensor, in memory or in a file that is gone when nothing uses it any more."""
+    count = math.prod(shape)
+    needed = count * dtype.itemsize
+    if needed <= memory_mb * MB:
+        return torch.empty(shape, dtype=dtype)
+    with tempfile.TemporaryDirectory(prefix="lmm4rec-pixels-") as folder:
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise DataError(
+                f"the prepared images of {shape[0]:,} items need {needed / MB:,.0f} MiB, more than the {memory_mb:,} "
+                f"MiB of memory that they may take and the {free / MB:,.0f} MiB that are free in "
+                f"{Path(folder).parent}: raise inputs_mb (memory_mb in fine-tuning), or name a larger disk in TMPDIR"
+            )
+        return torch.from_file(str(Path(folder) / "pixels"), shared=True, size=count, dtype=dtype).view(shape)
 
 
 class Levels:
-    """Which values the numbers of each channel take, in the order in which they were first met."""
+    """The distinct values of each channel, in the order of their first occurrence."""
 
     def __init__(self) -> None:
         self._values: list[Tensor] = []
@@ -132,7 +140,7 @@ class Levels:
             unknown = values[wrong]
             if not len(unknown):
                 return codes
-            new = torch.unique(unknown[:: max(1, len(unknown) // 65536)])  # those it misses are met in the next round
+            new = torch.unique(unknown[:: max(1, len(unknown) // 65536)])  # those it misses come in the next round
             if len(self._values[channel]) + len(new) > _LEVELS:
                 return None
             self._values[channel] = torch.cat([self._values[channel], new])
@@ -147,7 +155,7 @@ class Levels:
 def _find(
     known: Float[Tensor, " levels"], values: Float[Tensor, "*shape"]
 ) -> tuple[UInt8[Tensor, "*shape"], Bool[Tensor, "*shape"]]:
-    """For each value its number among the known ones, and whether it is none of them."""
+    """The number of each value among the known ones, and whether it is none of them."""
     if not len(known):
         return torch.zeros_like(values, dtype=torch.uint8), torch.ones_like(values, dtype=torch.bool)
     ordered, places = known.sort()

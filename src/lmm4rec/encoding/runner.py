@@ -1,4 +1,4 @@
-"""How an encoder is run in training: in which precision, in what chunks, and with which noise."""
+"""How an encoder is run, for all uses: modes, precision, chunks, memory, activation checkpointing and seeded noise."""
 
 from __future__ import annotations
 
@@ -7,50 +7,60 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lmm4rec.core.errors import TrainingError
-from lmm4rec.core.types import Inputs
+from lmm4rec.core.types import Inputs, Modality
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoding.sizing import MB, Resolved, kept_bytes
 from lmm4rec.nn.transformers.multiway import Multiway
 
-Function: TypeAlias = Callable[[Inputs], tuple[Tensor, ...]]
+__all__ = ["EncoderRunner", "autocast", "evaluating", "in_mode", "masked_vectors", "train_mode"]
+
+Function: TypeAlias = Callable[..., tuple[Tensor, ...]]
+"""A function of tensors that are all cut into the same rows (None where one is absent); its results have such rows."""
 
 
-class Passes:
-    """Passes of an encoder whose noise (dropout, stochastic depth) follows from a seed.
+class EncoderRunner:
+    """Passes through a module (an encoder, or one around an encoder) whose noise follows from a seed.
 
-    With `chunk` no more than that many rows are in a pass and none of their activations stays: the backward pass
-    computes each chunk again, with the same noise. A batch beyond memory so has the gradient of the whole batch
-    (GradCache, Gao et al. 2021, arXiv 2101.06983), for one forward pass more.
+    With `chunk`, the activations of no more than that many rows are kept: where there are more, they pass chunk by
+    chunk, and the backward pass computes each chunk again with the same noise. The gradient is that of all rows
+    together (GradCache, Gao et al. 2021, arXiv 2101.06983), for one forward pass more. `pass_rows` bounds the rows of
+    one pass also where all activations are kept.
     """
 
-    def __init__(self, encoder: Encoder, *, precision: str = "float32", chunk: int = 0) -> None:
-        self.encoder, self.precision, self.chunk = encoder, precision, chunk
+    def __init__(self, module: nn.Module, *, precision: Resolved, chunk: int = 0, pass_rows: int = 0) -> None:
+        """0 is no bound, for `chunk` as for `pass_rows`."""
+        self.module, self.precision, self.chunk, self.pass_rows = module, precision, chunk, pass_rows
         self.noise = torch.Generator()  # of stochastic depth
 
     @contextmanager
-    def attached(self, *, checkpointing: bool) -> Iterator[None]:
-        """The encoder draws from this noise, and with `checkpointing` keeps only the states between its blocks.
+    def checkpointed(self, *, enabled: bool) -> Iterator[None]:
+        """Activation checkpointing inside the encoder, where enabled: only the states between blocks are kept.
 
         Raises:
             TrainingError: the encoder has no blocks that could be computed again.
         """
-        stacks = [module for module in self.encoder.modules() if isinstance(module, Multiway)]
-        before = [(stack.generator, stack.checkpointing) for stack in stacks]
-        library = _checkpointed_by_library(self.encoder) if checkpointing and not stacks else []
-        if checkpointing and not stacks and not library:
-            raise TrainingError(f"{type(self.encoder).__name__} cannot be checkpointed; set checkpointing = false")
+        if not enabled:
+            yield
+            return
+        stacks = self._stacks()
+        library = [] if stacks else _checkpointed_by_library(self.module)
+        if not stacks and not library:
+            raise TrainingError(f"{type(self.module).__name__} cannot be checkpointed; set checkpointing = false")
+        before = [stack.checkpointing for stack in stacks]
         for stack in stacks:
-            stack.generator, stack.checkpointing = self.noise, stack.checkpointing or checkpointing
+            stack.checkpointing = True
         for model in library:
             _switch(model, "enable", {"use_reentrant": False})
         try:
             yield
         finally:
-            for stack, (generator, was) in zip(stacks, before, strict=True):
-                stack.generator, stack.checkpointing = generator, was
+            for stack, was in zip(stacks, before, strict=True):
+                stack.checkpointing = was
             for model in library:
                 _switch(model, "disable")
 
@@ -62,34 +72,123 @@ class Passes:
             torch.manual_seed(seed)
             yield
 
-    def __call__(self, function: Function, inputs: Inputs) -> tuple[Tensor, ...]:
-        """What a function of the encoder gives for the inputs."""
-        rows = max(len(values) for values in inputs if values is not None)
-        if not self.chunk or rows <= self.chunk or not torch.is_grad_enabled():
-            return self._run(function, inputs)
-        parts = [self._again(function, _cut(inputs, start, self.chunk)) for start in range(0, rows, self.chunk)]
-        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+    def __call__(self, function: Function, *columns: Tensor | None) -> tuple[Tensor, ...]:
+        """The function's results for all rows, with gradient."""
+        rows = _rows(columns)
+        pieces = _pieces(columns, self._piece_rows(rows))
+        if self._keeps(rows):
+            with autocast(self._device, self.precision):  # around all pieces: weights are cast once
+                parts = [self._run(function, *piece) for piece in pieces]
+        else:
+            parts = [self._run_again_in_backward(function, *piece) for piece in pieces]
+        return _joined(parts)
 
-    def _again(self, function: Function, inputs: Inputs) -> tuple[Tensor, ...]:
-        """A pass of which nothing but inputs and outputs is kept for the backward pass."""
+    def encode(self, function: Callable[[Inputs], tuple[Tensor, ...]], inputs: Inputs) -> tuple[Tensor, ...]:
+        """The results of a function of inputs, with gradient."""
+        return self(lambda *columns: function(Inputs(*columns)), *inputs)
+
+    def evaluate(self, function: Function, rows: Int[Tensor, " rows"], *, pass_rows: int) -> tuple[Tensor, ...]:
+        """The function's results for all rows, in evaluation mode and without gradient."""
+        with evaluating(self.module, self._device, self.precision):
+            return _joined([function(piece) for piece in torch.split(rows, pass_rows)])
+
+    def passes(self, rows: int) -> int:
+        """The number of passes that so many rows take."""
+        return -(-rows // max(self._piece_rows(rows), 1))
+
+    def fit_memory(self, function: Function, few: Int[Tensor, " few"], memory_mb: int) -> None:
+        """Set `chunk` to the rows whose activations fit `memory_mb`, measured in training mode on a few rows."""
+        with in_mode(self.module, training=True), self.seeded(0, self._device), torch.enable_grad():
+            kept = kept_bytes(self.module, lambda: self._run(function, few)) // len(few)
+        self.chunk = max(1, memory_mb * MB // max(kept, 1))
+
+    def _keeps(self, rows: int) -> bool:
+        return not self.chunk or rows <= self.chunk or not torch.is_grad_enabled()
+
+    def _piece_rows(self, rows: int) -> int:
+        bounds = [bound for bound in (self.pass_rows, 0 if self._keeps(rows) else self.chunk) if bound]
+        return min(bounds, default=max(rows, 1))
+
+    def _run_again_in_backward(self, function: Function, *columns: Tensor | None) -> tuple[Tensor, ...]:
+        """A pass of which only inputs and outputs are kept for the backward pass."""
 
         def contexts() -> tuple[Any, Any]:
             return nullcontext(), _rewound(self.noise, self.noise.get_state())
 
-        out: tuple[Tensor, ...] = checkpoint(
-            lambda *values: self._run(function, Inputs(*values)), *inputs, use_reentrant=False, context_fn=contexts
+        results: tuple[Tensor, ...] = checkpoint(
+            lambda *values: self._run(function, *values), *columns, use_reentrant=False, context_fn=contexts
         )
-        return out
+        return results
 
-    def _run(self, function: Function, inputs: Inputs) -> tuple[Tensor, ...]:
-        device = next(self.encoder.parameters()).device
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-            return function(inputs)
+    def _run(self, function: Function, *columns: Tensor | None) -> tuple[Tensor, ...]:
+        with _drawing_from(self.noise, self._stacks()), autocast(self._device, self.precision):
+            return function(*columns)
+
+    def _stacks(self) -> list[Multiway]:
+        return [module for module in self.module.modules() if isinstance(module, Multiway)]
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+
+def masked_vectors(encoder: Encoder, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
+    """The encoder's vectors as float32; zeros where an item lacks the modality."""
+    vectors, present = encoder(inputs), encoder.present(inputs)
+    return {
+        modality: torch.where(present[modality][:, None], vectors[modality].float(), 0.0) for modality in encoder.dims
+    }
+
+
+def autocast(device: torch.device, precision: Resolved) -> torch.autocast:
+    """The precision of the operations in a block."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def evaluating(module: nn.Module, device: torch.device, precision: Resolved) -> Iterator[None]:
+    """Evaluation mode without gradient, in the precision; afterwards every module is in the mode in which it was."""
+    # not inference_mode: only without it does autocast keep the weights that it has cast for the next batch
+    with in_mode(module, training=False), torch.no_grad(), autocast(device, precision):
+        yield
+
+
+@contextmanager
+def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """Training or evaluation mode; afterwards every module is in the mode in which it was."""
+    before = {one: one.training for one in module.modules()}
+    train_mode(module, training)
+    try:
+        yield
+    finally:
+        for one, was_training in before.items():
+            one.training = was_training
+
+
+def train_mode(module: nn.Module, mode: bool) -> None:
+    """Set training or evaluation mode; batch norms keep their statistics in both."""
+    module.train(mode)
+    for one in module.modules():
+        if isinstance(one, nn.modules.batchnorm._BatchNorm):
+            one.eval()
+
+
+@contextmanager
+def _drawing_from(noise: torch.Generator, stacks: list[Multiway]) -> Iterator[None]:
+    """The stacks draw their stochastic depth from the generator."""
+    before = [stack.generator for stack in stacks]
+    for stack in stacks:
+        stack.generator = noise
+    try:
+        yield
+    finally:
+        for stack, generator in zip(stacks, before, strict=True):
+            stack.generator = generator
 
 
 @contextmanager
 def _rewound(generator: torch.Generator, state: Tensor) -> Iterator[None]:
-    """The generator as it was at `state`, and after the block where it is now."""
+    """The generator as it was at `state`, and after the block as it is now."""
     now = generator.get_state()
     generator.set_state(state)
     try:
@@ -98,8 +197,17 @@ def _rewound(generator: torch.Generator, state: Tensor) -> Iterator[None]:
         generator.set_state(now)
 
 
-def _cut(inputs: Inputs, start: int, size: int) -> Inputs:
-    return Inputs(*(None if values is None else values[start : start + size] for values in inputs))
+def _rows(columns: tuple[Tensor | None, ...]) -> int:
+    return max(len(values) for values in columns if values is not None)
+
+
+def _pieces(columns: tuple[Tensor | None, ...], size: int) -> list[tuple[Tensor | None, ...]]:
+    starts = range(0, max(_rows(columns), 1), size)
+    return [tuple(None if one is None else one[start : start + size] for one in columns) for start in starts]
+
+
+def _joined(parts: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
 def _switch(model: Any, way: str, *arguments: Any) -> None:
@@ -108,8 +216,8 @@ def _switch(model: Any, way: str, *arguments: Any) -> None:
     getattr(model, f"{kind}_checkpointing_{way}")(*arguments)
 
 
-def _checkpointed_by_library(encoder: Encoder) -> list[Any]:
-    """The models of transformers in the encoder that can compute their blocks again, outermost ones alone."""
+def _checkpointed_by_library(encoder: nn.Module) -> list[Any]:
+    """The model of transformers in the encoder, where it can compute its blocks again and does not do so yet."""
     model: Any = getattr(encoder, "model", None)
     able = getattr(model, "supports_gradient_checkpointing", False)
     on = model.modules() if able else ()

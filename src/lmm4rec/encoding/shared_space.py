@@ -1,9 +1,10 @@
-"""What an encoder offers to train on pairs: its joint spaces, and whether it can tell if a pair belongs together."""
+"""The spaces that an encoder's image and text vectors share, each with its learned temperature."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
 import torch
@@ -11,27 +12,22 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
 
-LARGEST_SCALE = 100.0  # CLIP's bound on the inverse temperature (arXiv 2103.00020, sec. 2.5)
+__all__ = ["LARGEST_LOG_SCALE", "ManySpaces", "SharedSpace", "shared_spaces"]
 
-
-@runtime_checkable
-class DualEncoder(Protocol):
-    """An encoder whose image and text vectors live in one space, with a learned log inverse temperature."""
-
-    logit_scale: Tensor
+LARGEST_LOG_SCALE = math.log(100.0)
+"""CLIP's bound on the learned log of the inverse temperature (arXiv 2103.00020, sec. 2.5)."""
 
 
 @runtime_checkable
 class ManySpaces(Protocol):
-    """An encoder with several joint spaces, or with a head that tells whether image and words belong together."""
+    """An encoder with several shared spaces, or with a head that classifies whether image and text match."""
 
     @property
     def spaces(self) -> Sequence[str]:
-        """The names of the joint spaces that it has heads for, the one that its vectors come from first."""
+        """The names of the shared spaces that it has heads for, that of its `forward` first."""
         ...
 
     @property
@@ -40,7 +36,7 @@ class ManySpaces(Protocol):
         ...
 
     def aligned(self, inputs: Inputs, space: str) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-        """The vectors of images and words in a space."""
+        """The image and text vectors in a space."""
         ...
 
     def log_scale(self, space: str) -> Float[Tensor, ""]:
@@ -48,50 +44,51 @@ class ManySpaces(Protocol):
         ...
 
     def match(self, inputs: Inputs) -> Float[Tensor, "batch 2"]:
-        """Logits of "does not belong together" and "does"."""
+        """The logits of "does not match" and "matches"."""
         ...
 
 
-def spaces_of(encoder: Encoder) -> Sequence[str]:
-    """The names of an encoder's joint spaces, its main one first.
+@dataclass(frozen=True)
+class SharedSpace:
+    """A space that an encoder's image and text vectors share."""
 
-    Raises:
-        TrainingError: it has none.
-    """
+    encoder: Encoder
+    name: str
+
+    def vectors(self, inputs: Inputs) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        """The unit vectors of images and texts, in float32."""
+        if isinstance(self.encoder, ManySpaces):
+            image, text = self.encoder.aligned(inputs, self.name)
+        else:
+            vectors = self.encoder(inputs)
+            image, text = vectors["image"], vectors["text"]
+        return F.normalize(image.float(), dim=1), F.normalize(text.float(), dim=1)
+
+    def scale(self) -> Float[Tensor, ""]:
+        """The learned inverse temperature.
+
+        Its bound is no part of the computation, where it would take away the gradient of a scale beyond it: see
+        `bound_scale`.
+        """
+        return self._log_scale.exp()
+
+    @torch.no_grad()
+    def bound_scale(self) -> None:
+        """Put the learned scale within CLIP's bound of 100; called before training and after each optimizer step."""
+        self._log_scale.clamp_(max=LARGEST_LOG_SCALE)
+
+    @property
+    def _log_scale(self) -> Tensor:
+        if isinstance(self.encoder, ManySpaces):
+            return self.encoder.log_scale(self.name)
+        return cast(Tensor, self.encoder.logit_scale)
+
+
+def shared_spaces(encoder: Encoder) -> tuple[SharedSpace, ...]:
+    """The shared spaces of an encoder, that of its `forward` first; none where image and text share no space."""
     if isinstance(encoder, ManySpaces) and encoder.reads("image") and encoder.reads("text"):
-        found = encoder.spaces
+        names = tuple(encoder.spaces)
     else:
-        joint = isinstance(getattr(encoder, "logit_scale", None), Tensor) and {"image", "text"} <= set(encoder.dims)
-        found = ("contrastive",) if joint else ()
-    if not found:
-        could = isinstance(getattr(encoder, "logit_scale", None), Tensor)
-        advice = 'set outputs = "image+text"' if could else "take an encoder that has both in one space, such as 'clip'"
-        raise TrainingError(
-            f"{type(encoder).__name__} gives {', '.join(encoder.dims)} and cannot be tuned on pairs of image and text: "
-            f"{advice}"
-        )
-    return found
-
-
-def vectors_of(encoder: Encoder, inputs: Inputs, spaces: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
-    """The unit vectors of images and words in each of the spaces, in float32."""
-    if isinstance(encoder, ManySpaces):
-        found = {space: encoder.aligned(inputs, space) for space in spaces}
-    else:
-        out = encoder(inputs)
-        found = {spaces[0]: (out["image"], out["text"])}
-    return {
-        space: (F.normalize(image.float(), dim=1), F.normalize(text.float(), dim=1))
-        for space, (image, text) in found.items()
-    }
-
-
-def scale_of(encoder: Encoder, space: str) -> Float[Tensor, ""]:
-    """The inverse temperature of a space, with CLIP's bound put on what is learned.
-
-    A bound on its use alone would leave it without gradient, and so held, once it is beyond.
-    """
-    log_scale = encoder.log_scale(space) if isinstance(encoder, ManySpaces) else cast(DualEncoder, encoder).logit_scale
-    with torch.no_grad():
-        log_scale.clamp_(max=math.log(LARGEST_SCALE))
-    return log_scale.exp()
+        learned = isinstance(getattr(encoder, "logit_scale", None), Tensor)
+        names = ("contrastive",) if learned and {"image", "text"} <= set(encoder.dims) else ()
+    return tuple(SharedSpace(encoder, name) for name in names)

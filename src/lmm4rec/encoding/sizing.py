@@ -1,10 +1,10 @@
-"""How extraction uses the machine where it isn't told: precision, batch size and worker processes."""
+"""What "auto" means on a machine: precision, batch size and worker processes, measured where that is needed."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -17,7 +17,17 @@ from lmm4rec.core.device import has_bfloat16
 from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
 
-__all__ = ["PREFETCH", "Precision", "Resolved", "batch_size", "kept_bytes", "precision", "workers"]
+__all__ = [
+    "MB",
+    "PREFETCH",
+    "Precision",
+    "Resolved",
+    "batch_size",
+    "input_bytes",
+    "kept_bytes",
+    "resolve_precision",
+    "worker_count",
+]
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 Resolved: TypeAlias = Literal["float32", "bfloat16"]
@@ -26,22 +36,22 @@ PREFETCH = 2  # batches that each worker prepares ahead
 _LARGEST_BATCH = 256
 _WORTH_WORKERS_S = 2.0  # less work than this is done before processes have started and warmed up
 _MOST_WORKERS = 16
-_LIVE = 2  # what is alive at once, in units of the largest operation's own tensors: a residual, a norm, an activation
-_MB = 2**20
+_HELD = 2  # what is held at once, in units of the largest operation's own tensors: a residual, a norm, an activation
+MB = 2**20
 
 
-def precision(wanted: Precision, encoder: nn.Module, device: torch.device) -> Resolved:
-    """The precision that "auto" means: bfloat16 where the device has it, float32 else and without trained weights."""
+def resolve_precision(wanted: Precision, encoder: nn.Module, device: torch.device) -> Resolved:
+    """The precision that is wanted; "auto" is bfloat16 where the device has it and the encoder has weights."""
     if wanted != "auto":
         return wanted
     has_weights = next(encoder.parameters(), None) is not None
     return "bfloat16" if has_weights and has_bfloat16(device) else "float32"
 
 
-def workers(preparing_s: float, batch_bytes: int) -> int:
-    """How many processes prepare batches beside the one that computes: all other cores, none where it is little work.
+def worker_count(preparing_s: float, batch_bytes: int) -> int:
+    """The number of processes that prepare batches ahead: all cores but one, none where preparing takes little time.
 
-    What they prepare ahead lies in shared memory, of which a container may have little.
+    Batches prepared ahead lie in shared memory, of which a container may have little.
     """
     if preparing_s < _WORTH_WORKERS_S:
         return 0
@@ -54,17 +64,17 @@ def workers(preparing_s: float, batch_bytes: int) -> int:
 def batch_size(encoder: Encoder, inputs: Inputs, memory_mb: int) -> int:
     """The largest power of two of items whose activations fit `memory_mb`, 256 at most.
 
-    `inputs` is one item, the one with the longest text. What its pass needs is counted in float32 from the sizes of
-    tensors, so that the answer, and with it the rounding of vectors, is the same in every sitting.
+    `inputs` is one item, the one with the longest text. Its activations are counted in float32 from the sizes of
+    tensors, so that the answer, and with it the rounding of vectors, is the same each time.
     """
     with torch.inference_mode(), _LargestOperation(encoder) as largest:
         encoder(inputs)
-    fitting = memory_mb * _MB // max(_LIVE * largest.bytes + input_bytes(inputs), 1)
+    fitting = memory_mb * MB // max(_HELD * largest.bytes + input_bytes(inputs), 1)
     return min(_LARGEST_BATCH, 2 ** (max(fitting, 1).bit_length() - 1))
 
 
-def kept_bytes(module: nn.Module, *inputs: Any) -> int:
-    """The bytes that autograd keeps of a pass for its backward pass, the module's own weights left out."""
+def kept_bytes(module: nn.Module, compute: Callable[[], object]) -> int:
+    """The bytes that autograd keeps of a computation for its backward pass, the module's own weights left out."""
     own = {_address(tensor) for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, int] = {}
 
@@ -74,9 +84,9 @@ def kept_bytes(module: nn.Module, *inputs: Any) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        held = module(*inputs)  # until the sum is made, so that no address is used twice
+        result = compute()  # held until the sum is taken, so that no address is used twice
         total = sum(kept.values())
-    del held
+    del result
     return total
 
 
@@ -86,7 +96,7 @@ def input_bytes(inputs: Inputs) -> int:
 
 
 class _LargestOperation(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the largest sum of bytes that one operation reads and writes, the module's own weights left out."""
+    """Records the largest sum of bytes that one operation reads and writes, the module's own weights left out."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

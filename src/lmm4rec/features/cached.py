@@ -1,15 +1,17 @@
-"""Item vectors from cached states: the top blocks train, or a side network does."""
+"""Item vectors from cached states, where the top blocks of an encoder or a side network train."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmm4rec.core.types import Inputs, Modality, NonNegativeInt, PositiveInt
+from lmm4rec.core.types import Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoding.shared_space import LARGEST_LOG_SCALE, shared_spaces
 from lmm4rec.features.item_vectors import ItemVectors
 from lmm4rec.features.side_files import SavedSide
 from lmm4rec.features.state_cache import StatesCache
@@ -21,10 +23,10 @@ __all__ = ["SideVectors", "TopBlocks"]
 
 
 class TopBlocks(ItemVectors):
-    """The top blocks of an encoder, and what follows them, on the cached states below.
+    """The top blocks of an encoder and the layers above them, on the cached states below.
 
-    These train; the lower blocks are frozen and never run. What both parts read, such as one table of biases for all
-    blocks, is frozen, too: the cached states would no longer be its own.
+    These train; the lower blocks are frozen and never run. Parameters that both parts read, such as one table of
+    biases for all blocks, are frozen, too: else the cached states would no longer be theirs.
     """
 
     def __init__(self, encoder: Encoder, cache: StatesCache) -> None:
@@ -33,8 +35,9 @@ class TopBlocks(ItemVectors):
         top = cache.top
         assert top is not None
         self.encoder, self.states, self.top = encoder, cache.fill(), top
-        self.dims, self.n_items = dict(encoder.dims), self.states.n_items
-        self._towers = cache.towers  # no modules: they only look at the encoder's
+        self.dims, self.n_items = dict(cache.encoder.dims), self.states.n_items
+        self.spaces = shared_spaces(cache.encoder)
+        self._towers = cache.towers  # no modules of their own, but references to the encoder's
         upper = {id(one) for one in upper_parameters(encoder, self._towers, cache.sample(1), top)}
         for parameter in encoder.parameters():
             parameter.requires_grad_(id(parameter) in upper)
@@ -44,27 +47,23 @@ class TopBlocks(ItemVectors):
         items, device = items.cpu(), next(self.encoder.parameters()).device
         return {modality: self._vectors(modality, items, device) for modality in self.dims}
 
-    def scale(self) -> Float[Tensor, ""] | None:
-        """The inverse temperature that the encoder has learned before, where image and text share a space."""
-        return _scale(self.encoder)
-
     def _vectors(self, modality: Modality, items: Tensor, device: torch.device) -> Tensor:
         rows = self.states.present(modality, items).nonzero().flatten()
         vectors = torch.zeros(len(items), self.dims[modality], device=device)
         if not len(rows):
             return vectors
         tower, chosen = self._towers[modality], items[rows]
-        rest = _to(self.states.inputs(chosen), device)
-        kept = tower.kept(rest)
-        taken = self.states.take(modality, chosen).to(device)
-        states = taken.new_zeros(*kept.shape, taken.shape[1], dtype=torch.float32)
-        states[kept] = taken.float()
-        made = tower.upper(states, rest, tower.depth - self.top)
-        return vectors.index_copy(0, rows.to(device), made.float())
+        inputs = self.states.inputs(chosen).to(device)
+        kept = tower.kept(inputs)
+        stored = self.states.read(modality, chosen).to(device)
+        states = stored.new_zeros(*kept.shape, stored.shape[1], dtype=torch.float32)
+        states[kept] = stored.float()
+        upper = tower.upper(states, inputs, tower.depth - self.top)
+        return vectors.index_copy(0, rows.to(device), upper.float())
 
 
 class SideVectors(ItemVectors):
-    """A side network on one cached vector a state; the encoder is not needed any more.
+    """A side network on one cached vector a state; the encoder itself is no longer needed.
 
     It starts as the frozen encoder: see `SideNetwork`, which also says what `dim` and `stride` are.
     """
@@ -83,8 +82,9 @@ class SideVectors(ItemVectors):
         shapes = {modality: self.states.shape(modality) for modality in self.dims}
         states = {modality: (shape[0], shape[1]) for modality, shape in shapes.items()}
         self.side = SideNetwork(states, self.dims, torch.Generator().manual_seed(seed), dim=dim, stride=stride)
-        scale = _scale(cache.encoder)
-        self.register_buffer("temperature", None if scale is None else scale.detach().clone(), persistent=False)
+        scales = [space.scale().detach().clone() for space in shared_spaces(cache.encoder)[:1]]
+        bounded = scales[0].clamp(max=math.exp(LARGEST_LOG_SCALE)) if scales else None
+        self.register_buffer("temperature", bounded, persistent=False)
         shape = {"states": states, "dims": self.dims, "dim": dim, "stride": stride}
         self.facts = {**shape, "stored": cache.stored, "encoder": cache.encoder.fingerprint()}
 
@@ -97,7 +97,7 @@ class SideVectors(ItemVectors):
         return self.side(states, own, {modality: rows.to(device) for modality, rows in present.items()})
 
     def scale(self) -> Float[Tensor, ""] | None:
-        """The inverse temperature that the encoder has learned before, where image and text share a space."""
+        """The inverse temperature that the frozen encoder has learned, where image and text share a space."""
         return self.temperature
 
     def save(self, folder: Path) -> None:
@@ -107,18 +107,9 @@ class SideVectors(ItemVectors):
 
     def _rows(self, modality: Modality, items: Tensor, present: Tensor, tensor: str = STATES) -> Tensor:
         """One row an item, zeros where it lacks the modality."""
-        taken = self.states.take(modality, items[present], tensor)
-        if len(taken) == len(items):
-            return taken
-        rows = taken.new_zeros(len(items), *taken.shape[1:])
-        rows[present] = taken
+        stored = self.states.read(modality, items[present], tensor)
+        if len(stored) == len(items):
+            return stored
+        rows = stored.new_zeros(len(items), *stored.shape[1:])
+        rows[present] = stored
         return rows
-
-
-def _scale(encoder: Encoder) -> Tensor | None:
-    learned = getattr(encoder, "logit_scale", None)
-    return learned.exp() if isinstance(learned, Tensor) and {"image", "text"} <= set(encoder.dims) else None
-
-
-def _to(inputs: Inputs, device: torch.device) -> Inputs:
-    return Inputs(*(None if values is None else values.to(device) for values in inputs))

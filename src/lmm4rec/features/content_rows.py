@@ -1,4 +1,4 @@
-"""The vectors of a catalog while they are gathered: each distinct content has one row."""
+"""The vectors of a catalog during extraction: each distinct content has one row."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from lmm4rec.core.types import Item, Modality
-from lmm4rec.features.store import Rows
+from lmm4rec.features.store import StoredRows
 
-__all__ = ["Table"]
+__all__ = ["ContentRows"]
 
 
-class Table:
-    """Rows of a catalog's distinct contents, filled from the store and from the encoder until none is missing."""
+class ContentRows:
+    """The rows of a catalog's distinct contents, filled from the store and from the encoder until none is missing."""
 
     def __init__(self, items: Sequence[Item], contents: Sequence[str], dims: Mapping[Modality, int]) -> None:
-        """`contents` are the digests of what is encoded of each item."""
+        """`contents` are the digests of what the encoder reads of each item."""
         self.contents = contents
         self.first: dict[str, Item] = {}  # of the items that share a content
         for item, content in zip(items, contents, strict=True):
@@ -26,7 +26,7 @@ class Table:
         self._features = {modality: torch.zeros(len(self.first), dim) for modality, dim in dims.items()}
         self._broken = torch.zeros(len(self.first), dtype=torch.bool)
 
-    def fill(self, known: Rows) -> None:
+    def fill(self, known: StoredRows) -> None:
         """Copy the rows that are missing here."""
         found = {content: row for row, content in enumerate(known.contents) if content in self.missing}
         source = torch.tensor(list(found.values()), dtype=torch.int64)
@@ -35,19 +35,19 @@ class Table:
             vectors[target] = known.features[modality][source]
         self._broken[target] = known.broken[source]
 
-    def rows(self) -> Rows:
+    def whole(self) -> StoredRows:
         """The vectors of all items, in the catalog's order."""
         if len(self.contents) == len(self._row_of):
-            return Rows.of(self.contents, self._features, self._broken)
-        rows = self._rows()
+            return StoredRows.of(self.contents, self._features, self._broken)
+        rows = self._content_rows()
         features = {modality: vectors[rows] for modality, vectors in self._features.items()}
-        return Rows.of(self.contents, features, self._broken[rows])
+        return StoredRows.of(self.contents, features, self._broken[rows])
 
     def broken(self) -> list[int]:
-        """The catalog rows of items whose image is known to be unreadable."""
+        """The catalog rows of items whose image could not be read."""
         if not self._broken.any():
             return []
-        return self._broken[self._rows()].nonzero().flatten().tolist()
+        return self._broken[self._content_rows()].nonzero().flatten().tolist()
 
-    def _rows(self) -> torch.Tensor:
+    def _content_rows(self) -> torch.Tensor:
         return torch.tensor([self._row_of[content] for content in self.contents], dtype=torch.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -14,45 +14,40 @@ import torch
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.progress import progress
-from lmm4rec.core.types import Features, Inputs, Item, NonNegativeInt, PositiveInt
+from lmm4rec.core.types import Features, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding import sizing
-from lmm4rec.encoding.loop import Manner, computing, encode_blocks
-from lmm4rec.encoding.sizing import Precision, Resolved
-from lmm4rec.features.content_rows import Table
-from lmm4rec.features.store import FeatureStore, Made, Rows
+from lmm4rec.encoding.batches import EncodingOptions, RequestedOptions, encode_blocks
+from lmm4rec.encoding.runner import evaluating
+from lmm4rec.encoding.sizing import Precision, Resolved, resolve_precision
+from lmm4rec.features.content_rows import ContentRows
+from lmm4rec.features.store import FeatureStore, StoredRows, EncoderIdentity
 
-__all__ = ["Extracted", "contents_of", "encode", "extract"]
+__all__ = ["Extracted", "contents_of", "encode", "extract", "longest_text_first"]
 
 _READERS = 8  # threads that read images for their digests
-_CHUNK = 64  # items that one of them takes at a time
+_CHUNK = 64  # items that a thread reads at a time
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """The vectors of a catalog (memory-mapped float32) and what it took to get them."""
+    """The vectors of a catalog (memory-mapped float32) and the cost of encoding it."""
 
     features: Features
     broken: tuple[str, ...]  # ids of items whose image cannot be read
-    encoded: int  # items that went through the encoder, or through a part of it
+    encoded: int  # items that passed through the encoder, or through a part of it
     reused: int  # items whose vectors were in the store, or are those of another item with the same content
     seconds: float  # of this call
-    made_seconds: float  # that the vectors took to make, now or in an earlier run: what a study counts
+    encoding_seconds: float  # of encoding all items, now or in an earlier run: what a study counts
     precision: Resolved
 
 
 @dataclass(frozen=True)
-class _Options:
-    """What `extract` was asked for."""
+class _Request:
+    """The options of `extract`."""
 
-    batch_size: int | Literal["auto"]
-    memory_mb: int
-    workers: int | Literal["auto"]
-    device: torch.device
-    precision: Resolved
+    encoding: RequestedOptions
     strict: bool
-    block_size: int
 
 
 def encode(
@@ -67,7 +62,7 @@ def encode(
     precision: Precision = "auto",
     strict: bool = False,
 ) -> Features:
-    """The vectors of a catalog, row i for item i; from the feature store where they are there already.
+    """The vectors of a catalog, row i for item i; read from the feature store where they are already in it.
 
     Images that cannot be read are logged, and such an item counts as having none; with `strict` they are an error.
     The other options are those of `extract`.
@@ -105,135 +100,126 @@ def extract(
     precision: Precision = "auto",
     strict: bool = False,
     block_size: PositiveInt = 512,
+    modalities: Sequence[Modality] = (),
 ) -> Extracted:
     """The vectors of a catalog, and how many items had to be encoded.
 
-    They are taken from the store where the same encoder has encoded the same catalog in this precision. Else rows of
+    They are read from the store where the same encoder has encoded the same catalog in this precision. Else rows of
     contents that it has encoded in another catalog are copied, and the others are encoded, identical ones once: for an
-    encoder in `parts`, images apart from words. Long texts come first, so that a batch has texts of about one length.
+    encoder in `parts`, images apart from texts. Long texts come first, so that a batch has texts of about one length.
     Every `block_size` items are stored when they are done: after a kill, the same call goes on there and ends with the
     same bytes. The encoder learns the catalog and is left on `device`.
 
     Args:
-        encoder: gives the vectors; its weights and settings are part of what an entry of the store is found by.
+        encoder: its weights and settings are part of the key of an entry of the store.
         catalog: the items.
-        store: where vectors are kept.
-        batch_size: items in a pass; "auto" takes what fits `memory_mb`.
-        memory_mb: how much the activations of an "auto" batch may need, in MiB, weights not counted.
-        workers: processes that prepare batches ahead; "auto" takes all cores but one, and none for few items.
+        store: where vectors are stored.
+        batch_size: items in a pass; "auto": as many as fit `memory_mb`.
+        memory_mb: bound on the activations of an "auto" batch, in MiB, weights not counted.
+        workers: processes that prepare batches ahead; "auto": all cores but one, and none for few items.
         device: where the encoder computes.
-        precision: "auto" takes bfloat16 where the device computes it natively and the encoder has weights.
+        precision: "auto": bfloat16 where the device computes it natively and the encoder has weights.
         strict: stop at the first block that holds an image that cannot be read, instead of masking it.
         block_size: items between two writes to the store.
+        modalities: those to encode, all where none is named; see `Encoder.narrowed`.
 
     Raises:
+        ConfigError: the encoder has no vectors of a modality.
         DataError: the encoder gives a vector that is not finite, or with `strict`, an image cannot be read.
     """
     started, items, where = time.perf_counter(), catalog[:], torch.device(device)
     encoder.learn_catalog(items)
     encoder.to(where)
-    resolved = sizing.precision(precision, encoder, where)
-    options = _Options(batch_size, memory_mb, workers, where, resolved, strict, block_size)
+    encoder = encoder.narrowed(modalities)
+    resolved = resolve_precision(precision, encoder, where)
+    request = _Request(RequestedOptions(where, resolved, batch_size, memory_mb, workers, block_size), strict)
     features: dict[str, torch.Tensor] = {}
-    broken, encoded, made_seconds = set[int](), set[str](), 0.0
+    broken, encoded, encoding_seconds = set[int](), set[str](), 0.0
     for part in encoder.parts():
-        rows, ids, seconds = _extract_part(part, items, store, options)
+        rows, ids, seconds = _extract_part(part, items, store, request)
         features |= rows.features
         broken |= set(rows.broken.nonzero().flatten().tolist())
         encoded |= ids
-        made_seconds += seconds
+        encoding_seconds += seconds
     return Extracted(
-        features={modality: features[modality] for modality in encoder.dims},
+        features={modality: features[modality] for modality in modalities or encoder.dims},
         broken=tuple(items[row].id for row in sorted(broken)),
         encoded=len(encoded),
         reused=len(items) - len(encoded),
         seconds=time.perf_counter() - started,
-        made_seconds=made_seconds,
+        encoding_seconds=encoding_seconds,
         precision=resolved,
     )
 
 
 def _extract_part(
-    encoder: Encoder, items: Sequence[Item], store: FeatureStore, options: _Options
-) -> tuple[Rows, set[str], float]:
-    """The vectors of one part of an encoder, the ids of the items that went through it, and what they took to make."""
+    encoder: Encoder, items: Sequence[Item], store: FeatureStore, request: _Request
+) -> tuple[StoredRows, set[str], float]:
+    """The vectors of one part of an encoder, the ids of the items that passed through it, and the seconds for all."""
     contents = contents_of(encoder, items)
-    made = Made(type(encoder).__name__, encoder.fingerprint(), options.precision, dict(encoder.dims))
-    identity = [made.encoder_fingerprint, made.precision, list(made.dims.items())]
-    key = fingerprint("features", identity, [item.id for item in items], contents)
-    rows = store.read(key)
-    if rows is not None:
-        if options.strict:
-            _refuse_broken(items, rows.broken.nonzero().flatten().tolist())
-        return rows, set(), store.seconds(key)
-    table = Table(items, contents, encoder.dims)
-    for known in store.known(key, made):
-        table.fill(known)
-        if not table.missing:
+    precision = request.encoding.precision
+    identity = EncoderIdentity(type(encoder).__name__, encoder.fingerprint(), precision, dict(encoder.dims))
+    determines = [identity.encoder_fingerprint, identity.precision, list(identity.dims.items())]
+    key = fingerprint("features", determines, [item.id for item in items], contents)
+    stored = store.read(key)
+    if stored is not None:
+        if request.strict:
+            _refuse_broken(items, stored.broken.nonzero().flatten().tolist())
+        return stored, set(), store.seconds(key)
+    rows = ContentRows(items, contents, encoder.dims)
+    for known in store.known(key, identity):
+        rows.fill(known)
+        if not rows.missing:
             break
-    encoded = {table.first[content].id for content in table.missing}
-    seconds = _encode_missing(encoder, items, table, store, key, made, options)
-    rows = table.rows()
-    store.write(key, rows, made, broken=[items[row].id for row in table.broken()], seconds=seconds)
-    return store.read(key) or rows, encoded, seconds  # memory-mapped from here on
+    encoded = {rows.first[content].id for content in rows.missing}
+    seconds = _encode_missing(encoder, items, rows, store, key, identity, request)
+    whole = rows.whole()
+    store.write(key, whole, identity, broken=[items[row].id for row in rows.broken()], seconds=seconds)
+    return store.read(key) or whole, encoded, seconds  # memory-mapped from here on
 
 
 def _encode_missing(
     encoder: Encoder,
     items: Sequence[Item],
-    table: Table,
+    rows: ContentRows,
     store: FeatureStore,
     key: str,
-    made: Made,
-    options: _Options,
+    identity: EncoderIdentity,
+    request: _Request,
 ) -> float:
-    """Fill the table from the encoder, and the store with the parts that are done.
+    """Fill the rows from the encoder, and the store with the finished parts.
 
-    Returns the seconds that all of the table's contents take at the pace of those that were missing.
+    Returns the seconds for all distinct contents, at the pace of those that were missing.
     """
-    if options.strict:
-        _refuse_broken(items, table.broken())
-    if not table.missing:
+    if request.strict:
+        _refuse_broken(items, rows.broken())
+    if not rows.missing:
         return 0.0
-    lengths = {
-        content: len(encoder.read(item)) if encoder.reads("text") else 0 for content, item in table.first.items()
-    }
-    by_length = sorted(table.first, key=lambda content: -lengths[content])  # stable: the same in every sitting
-    missing = {content: table.first[content] for content in by_length if content in table.missing}
-    manner = _manner(encoder, table.first[by_length[0]], len(missing), options)
+    by_length = longest_text_first(encoder, rows.first)
+    missing = [content for content in by_length if content in rows.missing]
+    options = request.encoding.resolve(encoder, rows.first[by_length[0]], len(missing))
     started, name = time.perf_counter(), "+".join(encoder.dims)
     bar = progress(total=len(missing), description=f"encoding {name}", unit="item")
-    with bar, computing(encoder, manner):
-        for rows in encode_blocks(encoder, missing, manner, bar):
-            store.write_part(key, rows, made)
-            table.fill(rows)
-            if options.strict:
-                _refuse_broken(items, table.broken())
+    with bar, evaluating(encoder, options.device, options.precision):
+        for block in encode_blocks(encoder, [rows.first[content] for content in missing], options, bar):
+            some = StoredRows.of(missing[block.rows.start : block.rows.stop], block.features, block.broken)
+            store.write_part(key, some, identity)
+            rows.fill(some)
+            if request.strict:
+                _refuse_broken(items, rows.broken())
     seconds = time.perf_counter() - started
-    _tell(name, len(missing), len(items), manner, seconds)
-    return seconds * len(table.first) / len(missing)
+    _log_summary(name, len(missing), len(items), options, seconds)
+    return seconds * len(rows.first) / len(missing)
 
 
-def _manner(encoder: Encoder, longest: Item, missing: int, options: _Options) -> Manner:
-    """How to encode; what is "auto" is found by trying one item, which must not depend on what is still missing."""
-    size, workers = options.batch_size, options.workers
-    if size != "auto" and workers != "auto":
-        return Manner(options.device, options.precision, size, workers, options.block_size)
-    encoder.prepare([longest])  # the first time is slower
-    began = time.perf_counter()
-    inputs = encoder.prepare([longest])
-    preparing_s = missing * (time.perf_counter() - began)
-    if size == "auto":
-        there = Inputs(*(None if values is None else values.to(options.device) for values in inputs))
-        with computing(encoder, Manner(options.device, "float32", 1, 0, 1)):
-            size = sizing.batch_size(encoder, there, options.memory_mb)
-    if workers == "auto":
-        workers = sizing.workers(preparing_s, size * sizing.input_bytes(inputs))
-    return Manner(options.device, options.precision, size, workers, options.block_size)
+def longest_text_first(encoder: Encoder, first: Mapping[str, Item]) -> list[str]:
+    """The contents by the length of their text, so that a batch has texts of about one length; always in one order."""
+    lengths = {content: len(encoder.read(item)) if encoder.reads("text") else 0 for content, item in first.items()}
+    return sorted(first, key=lambda content: -lengths[content])  # stable
 
 
 def contents_of(encoder: Encoder, items: Sequence[Item]) -> list[str]:
-    """What each item's vectors are found by; images are read by several threads."""
+    """The digests of what the encoder reads of each item; images are read by several threads."""
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     contents: list[str] = []
     bar = progress(total=len(items), description="reading items", unit="item", after_s=2.0)
@@ -247,7 +233,7 @@ def contents_of(encoder: Encoder, items: Sequence[Item]) -> list[str]:
 def _refuse_broken(items: Sequence[Item], rows: Sequence[int]) -> None:
     if rows:
         raise DataError(
-            f"{len(rows)} of the items that were looked at so far have an image that cannot be read: "
+            f"{len(rows)} of the items that were read so far have an image that cannot be read: "
             f"{_some([items[row].id for row in rows])}; mend these files (`lmm4rec doctor` lists all of a catalog), or "
             "without `strict` let such items count as having no image"
         )
@@ -257,7 +243,7 @@ def _some(ids: Sequence[str]) -> str:
     return ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else "")
 
 
-def _tell(name: str, encoded: int, items: int, manner: Manner, seconds: float) -> None:
+def _log_summary(name: str, encoded: int, items: int, options: EncodingOptions, seconds: float) -> None:
     logging.getLogger(__name__).info(
         "%s: encoded %s of %s items in %.1f s, %.1f items/s (%s on %s, batches of %d, %d worker%s)",
         name,
@@ -265,9 +251,9 @@ def _tell(name: str, encoded: int, items: int, manner: Manner, seconds: float) -
         f"{items:,}",
         seconds,
         encoded / max(seconds, 1e-9),
-        manner.precision,
-        manner.device,
-        manner.batch_size,
-        manner.workers,
-        "" if manner.workers == 1 else "s",
+        options.precision,
+        options.device,
+        options.batch_size,
+        options.workers,
+        "" if options.workers == 1 else "s",
     )

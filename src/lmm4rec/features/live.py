@@ -1,4 +1,4 @@
-"""Features from an encoder that is in training: the batch's items carry gradient, the others wait their turn."""
+"""Features of an encoder in training: the batch's items carry gradient, the rows of others are deferred."""
 
 from __future__ import annotations
 
@@ -9,45 +9,43 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from lmm4rec.core.errors import ConfigError, TrainingError
 from lmm4rec.core.types import Features, Modality, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lmm4rec.distributed import process_group
-from lmm4rec.encoding import sizing
-from lmm4rec.encoding.modes import Renewed, in_mode, seeded, train_mode
-from lmm4rec.encoding.sizing import Precision
+from lmm4rec.encoding.runner import EncoderRunner, train_mode
+from lmm4rec.encoding.sizing import Precision, resolve_precision
 from lmm4rec.features.item_vectors import ItemVectors
 from lmm4rec.features.source import FeatureSource
 from lmm4rec.nn.losses import contrastive
 
 __all__ = ["Live"]
 
-_LARGEST_SCALE = 100.0  # CLIP's bound on the inverse temperature (arXiv 2103.00020, sec. 2.5)
-_CPU_PIECE = 64  # items at once on a CPU: larger ones are no faster, and their activations leave the cache
+_CPU_PASS = 64  # items in a pass on a CPU: larger ones are no faster, and their activations leave the cache
+_PROBE = 8  # items on which the memory of a pass is measured
 
 
 class Live(FeatureSource):
     """The features of an encoder that trains with the recommender. This is an approximation of full training:
 
     - A table holds every item's latest vectors. The distinct items of a batch pass through the encoder, their vectors
-      take their rows of the table, with gradient, and the whole table goes to the recommender. All other rows are as
-      old as the last time that their item was met, or the last refresh, and get no gradient, also where a graph of
-      items would send them some.
-    - `max_items`: at most so many items go through the encoder in a pass, drawn from those met; the others count as
-      outside the batch. 0: no limit.
-    - `every` = k: the recommender takes k - 1 steps on the table as it stands, while the gradient of the loss with
-      respect to the rows of each step's items adds up. The k-th step is live as above, but for all items met since
-      the last pass, which also receive the gradient that has added up for them: it was taken at the vectors, and with
-      the encoder, of before. "epoch": one pass at the end of an epoch, where each pass ends at the latest.
-    - `refresh_every` epochs all items are encoded again, without gradient and in evaluation mode (0: never). So is
-      done before each validation (`validate_on = "table"`: not there), and at the end for what is ranked.
-    - `warm_start`: the first epochs leave the encoder alone; the features are those that were given.
+      are written into their rows of the table, with gradient, and the whole table goes to the recommender. All other
+      rows are as old as the last batch that had their item, or the last refresh, and get no gradient, also where an
+      item graph would send them some.
+    - `max_items`: at most so many items go through the encoder in a pass, drawn from those of the batch; the others
+      count as outside the batch. 0: no limit.
+    - `every` = k: the recommender takes k - 1 steps on the table as it is, while the gradient of the loss with respect
+      to the rows of each step's items accumulates. The k-th step is live as above, but for all items since the last
+      pass, which also receive their accumulated gradient: it was computed at the vectors, and with the encoder, of
+      before. "epoch": one pass at the end of an epoch, where each pass ends at the latest.
+    - `refresh_every` epochs all items are encoded again, without gradient and in evaluation mode (0: never), and also
+      before each validation (`validate_on = "table"`: not there), and at the end for the ranking.
+    - `warm_start`: the first epochs leave the encoder as it is; the features are those at the start.
     """
 
     epoch: Tensor
     stale: Tensor
-    _met: Tensor
+    _pending: Tensor
 
     def __init__(
         self,
@@ -63,14 +61,14 @@ class Live(FeatureSource):
         precision: Precision = "auto",
         memory_mb: PositiveInt = 2048,
     ) -> None:
-        """`features` are the vectors to begin with; their modalities are those that are given.
+        """`features` are the vectors to begin with; their modalities are those of the source.
 
         `alignment_weight` is that of a contrastive loss between the image and text vectors of the items in a pass;
-        `precision` that of a pass (the table, losses and similarities are float32); `memory_mb` bounds what a pass
-        keeps for its backward pass: where more items are met, they are taken in turn and computed anew in it.
+        `precision` that of a pass (the table, losses and similarities are float32); `memory_mb` bounds the activations
+        that a pass keeps for its backward pass: with more items they pass in chunks that are computed again in it.
 
         Raises:
-            ConfigError: there is a modality that the encoder does not give, or no shared space to align.
+            ConfigError: the encoder lacks one of the modalities, or there is no shared space to align.
         """
         super().__init__()
         self.vectors, self.modalities = vectors, tuple(features)
@@ -90,14 +88,14 @@ class Live(FeatureSource):
         self.validate_on, self.warm_start, self.alignment_weight = validate_on, warm_start, alignment_weight
         self.precision, self.memory_mb = precision, memory_mb
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("stale", torch.zeros((), dtype=torch.bool))  # the encoder has moved since all were encoded
-        self.register_buffer("_met", torch.zeros(vectors.n_items, dtype=torch.bool), persistent=False)
-        self._owed: dict[Modality, Tensor] = {}  # the gradient that has added up, a row an item
-        self._left = self._since = 0  # batches to come in the epoch, batches since the last pass
+        self.register_buffer("stale", torch.zeros((), dtype=torch.bool))  # weights have changed since the last refresh
+        self.register_buffer("_pending", torch.zeros(vectors.n_items, dtype=torch.bool), persistent=False)
+        self._accumulated: dict[Modality, Tensor] = {}  # gradient of the rows of pending items
+        self._batches_left = self._batches_since_pass = 0
         self._warming_up = False
-        self._fitting = 0  # items that are encoded at once; 0: not known yet
+        self._runner: EncoderRunner | None = None
         self._losses: dict[str, Tensor] = {}
-        self._reached = False  # whether any gradient has come back to the table
+        self._has_gradient = False  # whether any gradient has arrived at the table
         self._counts = {"encoded": 0, "refreshed": 0, "encoder_passes": 0}
 
     def train(self, mode: bool = True) -> Live:
@@ -107,13 +105,14 @@ class Live(FeatureSource):
         return self
 
     def begin_epoch(self, batches: int) -> None:
-        """Encode all items anew where it is time."""
+        """Encode all items anew where `refresh_every` says so."""
         self.epoch += 1
-        self._left, self._since = batches, 0
+        self._batches_left, self._batches_since_pass = batches, 0
         trained = int(self.epoch) - 1 - self.warm_start
         self._warming_up = trained < 0
+        self.after_step()  # a scale may begin beyond its bound
         if self.refresh_every and trained > 0 and trained % self.refresh_every == 0:
-            self._refresh()
+            self._encode_all()
 
     def forward(self, items: Int[Tensor, " batch"] | None = None, generator: torch.Generator | None = None) -> Features:
         """The table. With `items` it is that of the next step: see the class.
@@ -124,36 +123,41 @@ class Live(FeatureSource):
         self._losses = {}
         if items is None or self._warming_up:
             return self._table()
-        if generator is None or self._left < 1:
+        if generator is None or self._batches_left < 1:
             raise TrainingError("a step on live features needs a generator, and begin_epoch with the number of batches")
-        self._left, self._since = self._left - 1, self._since + 1
-        if self._left and self._since != self.every:
+        self._batches_left, self._batches_since_pass = self._batches_left - 1, self._batches_since_pass + 1
+        if self._batches_left and self._batches_since_pass != self.every:
             distinct = torch.unique(items)
-            self._met[distinct] = True
-            return self._noted(distinct)
-        self._since = 0
-        self._met[items] = True
-        met = self._met.nonzero().flatten()
-        self._met.zero_()
-        return self._live(met, generator)
+            self._pending[distinct] = True
+            return self._accumulating_table(distinct)
+        self._batches_since_pass = 0
+        self._pending[items] = True
+        pending = self._pending.nonzero().flatten()
+        self._pending.zero_()
+        return self._live_table(pending, generator)
 
     def losses(self) -> dict[str, Float[Tensor, ""]]:
-        """`alignment`, and what brings the encoder the gradient of earlier steps: `deferred`, whose value is 0."""
+        """`alignment`, and `deferred` of value 0, whose gradient is the one accumulated in earlier steps."""
         return self._losses
 
-    def settle(self, *, final: bool = False) -> None:
-        """Encode all items where the encoder has moved since that was done last."""
+    def after_step(self) -> None:
+        """Put the temperature of the alignment within its bound."""
+        if self.alignment_weight and not self._warming_up:
+            self.vectors.bound_scale()
+
+    def refresh(self, *, final: bool = False) -> None:
+        """Encode all items where the encoder has changed since that was last done."""
         if final or self.validate_on == "fresh":
-            self._refresh()
+            self._encode_all()
 
     def facts(self) -> dict[str, int]:
-        """`encoded` items with gradient, `refreshed` ones without, and `encoder_passes`, since it was last asked.
+        """`encoded` items with gradient, `refreshed` ones without, and `encoder_passes`, since the last call.
 
         Raises:
-            TrainingError: nothing of what was encoded had any effect on the loss.
+            TrainingError: none of the encoded items had any effect on the loss.
         """
         counts, self._counts = self._counts, dict.fromkeys(self._counts, 0)
-        if counts["encoded"] and not self._reached:
+        if counts["encoded"] and not self._has_gradient:
             raise TrainingError(
                 "no gradient has come back to the features in a whole epoch: the recommender does not look at them, "
                 'so there is nothing to train the encoder on. Take train = "frozen", or a recommender that uses content'
@@ -163,104 +167,118 @@ class Live(FeatureSource):
     def _table(self) -> dict[Modality, Tensor]:
         return {modality: self.get_buffer(f"rows_{modality}") for modality in self.modalities}
 
-    def _noted(self, rows: Int[Tensor, " met"]) -> Features:
-        """The table as it stands; what gradient arrives at the given rows is added to what is owed to the encoder."""
-        noted = {}
+    def _accumulating_table(self, rows: Int[Tensor, " distinct"]) -> Features:
+        """The table as it is; the gradient of the given rows is accumulated for the next pass."""
+        leaves = {}
         for modality, table in self._table().items():
-            if modality not in self._owed:
-                self._owed[modality] = torch.zeros_like(table)
-            noted[modality] = table.detach().requires_grad_()
-            noted[modality].register_hook(partial(self._owe, self._owed[modality], rows))  # type: ignore[no-untyped-call]
-        return noted
+            if modality not in self._accumulated:
+                self._accumulated[modality] = torch.zeros_like(table)
+            leaf = leaves[modality] = table.detach().requires_grad_()
+            leaf.register_hook(partial(self._accumulate, self._accumulated[modality], rows))  # type: ignore[no-untyped-call]
+        return leaves
 
-    def _owe(self, owed: Tensor, rows: Tensor, gradient: Tensor) -> None:
-        owed.index_add_(0, rows, gradient.index_select(0, rows))
-        self._reached = True
+    def _accumulate(self, accumulated: Tensor, rows: Tensor, gradient: Tensor) -> None:
+        accumulated.index_add_(0, rows, gradient.index_select(0, rows))
+        self._has_gradient = True
 
-    def _live(self, met: Int[Tensor, " met"], generator: torch.Generator) -> Features:
-        """The table with new vectors of the items met, which carry gradient; what is owed is paid with it."""
-        chosen = met
-        if 0 < self.max_items < len(met):
-            order = torch.randperm(len(met), generator=generator)[: self.max_items]
-            chosen = met[order.sort().values.to(met.device)]
-        made = self._encode(chosen, generator)
+    def _live_table(self, pending: Int[Tensor, " pending"], generator: torch.Generator) -> Features:
+        """The table with new vectors of the pending items, which carry gradient and receive the accumulated one."""
+        chosen = pending
+        if 0 < self.max_items < len(pending):
+            order = torch.randperm(len(pending), generator=generator)[: self.max_items]
+            chosen = pending[order.sort().values.to(pending.device)]
+        vectors = self._encode(chosen, generator)
         self.stale.fill_(value=True)
-        self._losses = self._own_losses(made, chosen)
+        self._losses = self._own_losses(vectors, chosen)
         live = {}
         for modality, table in self._table().items():
-            live[modality] = cast(Tensor, Renewed.apply(made[modality], table, chosen))  # type: ignore[no-untyped-call]
+            live[modality] = cast(Tensor, _WrittenRows.apply(vectors[modality], table, chosen))  # type: ignore[no-untyped-call]
             if live[modality].requires_grad:  # not where that modality's side of the encoder has no weights
-                live[modality].register_hook(self._note_reached)  # type: ignore[no-untyped-call]
-            if modality in self._owed:
-                self._owed[modality][met] = 0.0
+                live[modality].register_hook(self._record_gradient)  # type: ignore[no-untyped-call]
+            if modality in self._accumulated:
+                self._accumulated[modality][pending] = 0.0
         return live
 
-    def _own_losses(self, made: dict[Modality, Tensor], chosen: Int[Tensor, " chosen"]) -> dict[str, Tensor]:
+    def _own_losses(self, vectors: dict[Modality, Tensor], chosen: Int[Tensor, " chosen"]) -> dict[str, Tensor]:
         losses = {}
-        if self._owed:
-            # 0, but its gradient with respect to the vectors is the one that has added up
-            owed = [(made[m] - made[m].detach()).mul(rows[chosen]).sum() for m, rows in self._owed.items()]
-            losses["deferred"] = torch.stack(owed).sum()
+        if self._accumulated:
+            # 0, but its gradient with respect to the vectors is the accumulated one
+            deferred = [(vectors[m] - vectors[m].detach()).mul(g[chosen]).sum() for m, g in self._accumulated.items()]
+            losses["deferred"] = torch.stack(deferred).sum()
         if self.alignment_weight:
-            both = (made["image"].detach().any(1) & made["text"].detach().any(1)).nonzero().flatten()
-            image, text = (F.normalize(made[modality][both], dim=1) for modality in ("image", "text"))
-            scale = cast(Tensor, self.vectors.scale()).clamp(max=_LARGEST_SCALE)
+            both = (vectors["image"].detach().any(1) & vectors["text"].detach().any(1)).nonzero().flatten()
+            image, text = (F.normalize(vectors[modality][both], dim=1) for modality in ("image", "text"))
             if len(both) > 1:
-                losses["alignment"] = self.alignment_weight * contrastive(image, text, scale)
+                losses["alignment"] = self.alignment_weight * contrastive(image, text, cast(Tensor, self.vectors.scale()))
         return losses
 
-    def _note_reached(self, gradient: Tensor) -> None:
-        self._reached = True
+    def _record_gradient(self, gradient: Tensor) -> None:
+        self._has_gradient = True
 
     def _encode(self, rows: Int[Tensor, " chosen"], generator: torch.Generator) -> dict[Modality, Tensor]:
-        """The rows' vectors, each process encoding its share of them; dropout draws from the generator."""
+        """The rows' vectors, each process encoding its share of them; noise follows from the generator."""
         shared = len(rows) >= process_group.world_size()  # else each process encodes all of them
         own = process_group.local_rows(rows) if shared else rows
         seed = int(torch.randint(2**62, (), generator=generator)) + (process_group.rank() if shared else 0)
-        fitting = self._chunk()
-        pieces = torch.split(own, fitting if own.is_cuda else min(fitting, _CPU_PIECE))
-        with seeded(rows.device, seed), self._autocast():
-            if len(own) > fitting:
-                parts = [cast(Any, checkpoint)(self.vectors, piece, use_reentrant=False) for piece in pieces]
-            else:
-                parts = [self.vectors(piece) for piece in pieces]
-        self._count("encoded", len(rows), len(pieces))
-        return {m: self._joined(parts, m, len(rows) if shared else 0) for m in self.modalities}
+        runner = self._sized_runner()
+        with runner.seeded(seed, rows.device):
+            columns = runner(self._columns, own)
+        self._count("encoded", len(rows), runner.passes(len(own)))
+        return self._gathered(columns, len(rows) if shared else 0)
 
-    def _joined(self, parts: list[dict[Modality, Tensor]], modality: Modality, shared: int) -> Tensor:
-        """One modality of the pieces; where `shared` rows are over all processes, that of all of these."""
-        own = torch.cat([part[modality].float() for part in parts])
-        return process_group.all_gather(own, shared) if shared else own
-
-    def _refresh(self) -> None:
+    def _encode_all(self) -> None:
         """Encode all items, each process its share, without gradient and in evaluation mode."""
         if not self.stale:
             return
-        size, items = min(256, 4 * self._chunk()), self.vectors.n_items
-        own = process_group.local_rows(torch.arange(items, device=self.stale.device))
-        with in_mode(self.vectors, training=False), torch.no_grad(), self._autocast():
-            pieces = torch.split(own, size)
-            parts = [self.vectors(piece) for piece in pieces]
-            for modality, table in self._table().items():
-                table.copy_(self._joined(parts, modality, items))
+        runner, items = self._sized_runner(), self.vectors.n_items
+        own, size = process_group.local_rows(torch.arange(items, device=self.stale.device)), min(256, 4 * runner.chunk)
+        vectors = self._gathered(runner.evaluate(self._columns, own, pass_rows=size), items)
+        for modality, table in self._table().items():
+            table.copy_(vectors[modality])
         self.stale.fill_(value=False)
-        self._count("refreshed", items, len(pieces))
+        self._count("refreshed", items, -(-len(own) // size))
+
+    def _columns(self, rows: Int[Tensor, " rows"]) -> tuple[Tensor, ...]:
+        vectors = self.vectors(rows)
+        return tuple(vectors[modality].float() for modality in self.modalities)
+
+    def _gathered(self, columns: tuple[Tensor, ...], shared: int) -> dict[Modality, Tensor]:
+        """The vectors by modality; where `shared` rows are spread over the processes, those of all processes."""
+        gathered = [process_group.all_gather(own, shared) if shared else own for own in columns]
+        return dict(zip(self.modalities, gathered, strict=True))
 
     def _count(self, what: str, items: int, passes: int) -> None:
         self._counts[what] += items
         self._counts["encoder_passes"] += passes * self.vectors.encodes
 
-    def _autocast(self) -> torch.autocast:
-        device = self.stale.device
-        low = sizing.precision(self.precision, self.vectors, device) == "bfloat16"
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=low)
-
-    def _chunk(self) -> int:
-        """How many items' activations fit the memory, by what autograd keeps of a few in training."""
-        if not self._fitting:
+    def _sized_runner(self) -> EncoderRunner:
+        """The runner of passes, of as many items as fit the memory; measured once, in the first pass."""
+        if self._runner is None:
             device, items = self.stale.device, self.vectors.n_items
-            some = torch.linspace(0, items - 1, min(8, items), device=device).long()
-            with in_mode(self.vectors, training=True), seeded(device, 0), self._autocast(), torch.enable_grad():
-                each = sizing.kept_bytes(self.vectors, some) // len(some)
-            self._fitting = max(1, self.memory_mb * 2**20 // max(each, 1))
-        return self._fitting
+            precision = resolve_precision(self.precision, self.vectors, device)
+            self._runner = EncoderRunner(
+                self.vectors, precision=precision, pass_rows=0 if device.type == "cuda" else _CPU_PASS
+            )
+            few = torch.linspace(0, items - 1, min(_PROBE, items), device=device).long()
+            self._runner.fit_memory(self._columns, few, self.memory_mb)
+        return self._runner
+
+
+class _WrittenRows(torch.autograd.Function):
+    """A table with vectors written into some rows, in place; its gradient goes to the vectors alone.
+
+    Neither pass copies the table.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, table: Tensor, rows: Tensor) -> Tensor:
+        """The table with `vectors` in the given rows."""
+        ctx.save_for_backward(rows)
+        table.index_copy_(0, rows, vectors.detach())
+        return table.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of the rows."""
+        (rows,) = ctx.saved_tensors
+        return gradients[0].index_select(0, rows), None, None

@@ -1,4 +1,4 @@
-"""A trained side network on disk, and the encoder that it makes together with the frozen one."""
+"""A trained side network on disk, and the encoder that consists of it and the frozen one."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _WEIGHTS, _FACTS = "side.safetensors", "side.json"
 class SavedSide:
     """A side network as plain values and tensors.
 
-    The facts are the arguments that make a network of its shape, the precision in which the states were `stored`, and
-    the fingerprint of the `encoder` beside which it was trained.
+    The facts are the arguments of a network of its shape, the precision in which the states were `stored`, and the
+    fingerprint of the `encoder` beside which it was trained.
     """
 
     facts: Mapping[str, Any]
@@ -41,7 +41,7 @@ class SavedSide:
 
     @classmethod
     def read(cls, folder: Path) -> SavedSide:
-        """What `write` left in a folder.
+        """The side network that `write` saved in a folder.
 
         Raises:
             CheckpointError: a file is missing or damaged.
@@ -70,25 +70,26 @@ class SavedSide:
             side = SideNetwork(states, facts["dims"], torch.Generator(), dim=facts["dim"], stride=facts["stride"])
             side.load_state_dict(dict(self.weights))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            said = " ".join(str(error).split())
-            raise CheckpointError(f"the side network is damaged ({said}); run the experiment again") from None
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"the side network is damaged ({reason}); run the experiment again") from None
         return side
 
     @property
     def stored(self) -> Resolved:
-        """The precision of the states that it was trained on; what was saved before it was noted had the default."""
+        """The precision of the states that it was trained on; the default where older files do not record it."""
         return "float32" if self.facts.get("stored") == "float32" else "bfloat16"
 
 
 class SideEncoder(Encoder):
-    """A frozen encoder and the side network that was trained beside it: any item gets the vectors that a run gives it.
+    """A frozen encoder and the side network that was trained beside it, for items of any catalog.
 
-    Its modalities come from one pass, since each depends on which others an item has.
+    Its modalities are those of the side network and come from one pass, since each depends on which others an item has.
     """
 
     def __init__(self, encoder: Encoder, saved: SavedSide) -> None:
         """Raises CheckpointError where the side network was trained beside another encoder."""
         super().__init__()
+        encoder = encoder.narrowed(tuple(saved.facts.get("dims", ())))
         if encoder.fingerprint() != saved.facts.get("encoder"):
             raise CheckpointError(
                 f"the side network was trained beside an encoder with other weights or settings than this "
@@ -98,11 +99,11 @@ class SideEncoder(Encoder):
         self.encoder, self.side, self.stored = encoder, saved.network(), saved.stored
         self.dims, self.text, self.joint = dict(encoder.dims), encoder.text, encoder.joint
         self._states = {modality: tuple(shape) for modality, shape in saved.facts["states"].items()}
-        self._towers = towers_of(encoder, 0)  # no modules: they only look at the encoder's
-        self._looking = threading.Lock()  # towers hang hooks on the encoder's blocks while they look
+        self._towers = towers_of(encoder, 0)  # no modules of their own, but references to the encoder's
+        self._observing = threading.Lock()  # towers hang hooks on the encoder's blocks meanwhile
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
-        """As the encoder does."""
+        """The inputs of the encoder."""
         return self.encoder.prepare(items)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
@@ -114,14 +115,14 @@ class SideEncoder(Encoder):
             own[modality] = torch.zeros(len(rows), self.dims[modality], device=rows.device)
             if not rows.any():
                 continue
-            having = Inputs(*(None if values is None else values[rows] for values in inputs))
-            with self._looking:
-                seen = summaries(self.encoder, tower, having, self.stored)
-            states[modality][rows] = seen[STATES].float()
-            own[modality][rows] = seen[VECTORS]
-        made: dict[Modality, Tensor] = self.side(states, own, present)
-        return made
+            having = inputs.rows(rows)
+            with self._observing:
+                summary = summaries(self.encoder, tower, having, self.stored)
+            states[modality][rows] = summary[STATES].float()
+            own[modality][rows] = summary[VECTORS]
+        vectors: dict[Modality, Tensor] = self.side(states, own, present)
+        return vectors
 
     def settings(self) -> dict[str, object]:
-        """Those of the encoder, and the precision of its states."""
+        """The encoder's settings, and the precision of its states."""
         return {"encoder": type(self.encoder).__name__, **self.encoder.settings(), "stored": self.stored}

@@ -1,4 +1,4 @@
-"""Where a recommender's features come from, training or not."""
+"""The sources of a recommender's features, frozen or in training."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ from lmm4rec.core.types import Features
 
 
 class FeatureSource(nn.Module, ABC):
-    """Gives the features of all items."""
+    """A source of the features of all items."""
 
     warm_start: int = 0
-    """Epochs in which nothing of it trains yet."""
+    """The epochs before it begins to train."""
 
     def begin_epoch(self, batches: int) -> None:
-        """What is done once before an epoch of so many batches."""
+        """The preparation of an epoch of so many batches."""
 
     @abstractmethod
     def forward(self, items: Int[Tensor, " batch"] | None = None, generator: torch.Generator | None = None) -> Features:
-        """The whole table; the rows of `items` carry gradient where an encoder is in training."""
+        """The features of all items; the rows of `items` carry gradient where an encoder is in training."""
 
     def losses(self) -> dict[str, Float[Tensor, ""]]:
-        """What a source in training has to minimize by itself in the step whose features it has just given."""
+        """The losses of a source in training for the step of the last `forward`, beside the recommender's."""
         return {}
 
-    def settle(self, *, final: bool = False) -> None:
-        """Make ready to rank; `final`: with exactly the vectors of the weights as they are."""
+    def after_step(self) -> None:
+        """A change to its parameters after an optimizer step, such as a bound on a learned temperature."""
+
+    def refresh(self, *, final: bool = False) -> None:
+        """Encode items anew where that is needed to rank; `final`: with exactly the present weights."""
 
     def facts(self) -> dict[str, int]:
-        """What it has done since it was last asked, for the history."""
+        """The counts of items encoded since the last call, for the history."""
         return {}
 
 
@@ -46,5 +49,5 @@ class Frozen(FeatureSource):
             self.register_buffer(f"rows_{modality}", rows, persistent=False)
 
     def forward(self, items: Int[Tensor, " batch"] | None = None, generator: torch.Generator | None = None) -> Features:
-        """The table as it was given."""
+        """The features, always the same."""
         return {modality: self.get_buffer(f"rows_{modality}") for modality in self.modalities}

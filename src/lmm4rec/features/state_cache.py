@@ -1,11 +1,12 @@
-"""Caching the states of an encoder's blocks for a whole catalog, each content once in all runs."""
+"""The cache of the states of an encoder's blocks for a whole catalog, each content computed once in all runs."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,34 +20,34 @@ from lmm4rec.core.progress import is_quiet, progress
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding import sizing
-from lmm4rec.encoding.loop import Manner, computing, cut, prepared
-from lmm4rec.encoding.sizing import Precision, Resolved
-from lmm4rec.features.extract import contents_of
+from lmm4rec.encoding.batches import RequestedOptions, cut, prepared_batches
+from lmm4rec.encoding.runner import evaluating
+from lmm4rec.encoding.sizing import Precision, Resolved, resolve_precision
+from lmm4rec.features.extract import contents_of, longest_text_first
 from lmm4rec.features.state_files import IDS, LENGTHS, STATES, VECTORS, WORDS, Shards, StoredStates, states_folder
 from lmm4rec.nn.transformers.towers import Tower
 
 __all__ = ["CacheEstimate", "StatesCache", "summaries", "towers_of"]
 
-_SAMPLE = 8  # items from which size and time are told
+_SAMPLE = 8  # items on which size and time are measured
 _MARGIN = 1.1
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class CacheEstimate:
-    """What it takes to fill a cache, told before it is filled."""
+    """The size and time of filling a cache, estimated before it is filled."""
 
     items: int  # distinct contents of the whole catalog
-    missing: int  # those that are not there yet
-    bytes: int  # on disk, of those that are missing
+    missing: int  # contents that are not cached yet
+    bytes: int  # on disk, of the missing ones
     free: int  # bytes on that disk
-    seconds: float  # of encoding those that are missing
-    items_per_s: float  # as measured on a handful
+    seconds: float  # of encoding the missing ones
+    items_per_s: float  # measured on a few
     folder: Path
 
     def check(self) -> None:
-        """Raises DataError where the disk has too little room, with the numbers."""
+        """Raises DataError, with the numbers, where the disk has too little room."""
         if self.bytes > self.free:
             raise DataError(
                 f"the cache of states of {self.missing:,} items needs about {self.bytes / 1e9:.2f} GB in "
@@ -59,9 +60,9 @@ class CacheEstimate:
 class StatesCache:
     """The states of one catalog below the `top` blocks of an encoder, or one vector of every state for a side network.
 
-    It is found by all that determines its bytes: the encoder's weights and settings, the number of blocks, both
-    precisions, and what is encoded of each item. Items of the same content share one row. Every `block_size` items are
-    on disk when they are done: after a kill, the same call goes on there and ends with the same bytes.
+    Its key is of all that determines its bytes: the encoder's weights and settings, the number of blocks, both
+    precisions, and the encoded content of each item. Items of the same content share one row. Every `block_size` items
+    are on disk when they are done: after a kill, the same call goes on there and ends with the same bytes.
     """
 
     def __init__(
@@ -78,27 +79,29 @@ class StatesCache:
         device: str = "cpu",
         precision: Precision = "auto",
         block_size: PositiveInt = 256,
+        modalities: Sequence[Modality] = (),
     ) -> None:
         """`top` None keeps of every state one vector, and the encoder's own; `stored` is the precision on disk.
 
-        The other options are those of `extract`. The encoder is left on `device`.
+        The other options are those of `extract`. The encoder is left on `device`; `self.encoder` is the one that is
+        narrowed to the `modalities`.
 
         Raises:
-            ConfigError: the encoder has no stack of so many blocks for each of its modalities.
+            ConfigError: the encoder has no stack of so many blocks for each of the modalities.
         """
-        items = catalog[:]
+        items, where = catalog[:], torch.device(device)
         encoder.learn_catalog(items)
-        encoder.to(torch.device(device))
+        encoder.to(where)
+        encoder = encoder.narrowed(modalities)
         self.encoder, self.top, self.stored = encoder, top, stored
         self.towers = towers_of(encoder, top or 0)
-        self._options = (batch_size, memory_mb, workers, torch.device(device), block_size)
-        self.precision = sizing.precision(precision, encoder, torch.device(device))
+        self.precision = resolve_precision(precision, encoder, where)
+        self._request = RequestedOptions(where, self.precision, batch_size, memory_mb, workers, block_size)
         self._contents = contents_of(encoder, items)
         first: dict[str, Item] = {}
         for item, content in zip(items, self._contents, strict=True):
             first.setdefault(content, item)
-        lengths = {content: len(encoder.read(item)) if encoder.reads("text") else 0 for content, item in first.items()}
-        self._order = sorted(first, key=lambda content: -lengths[content])  # texts of about one length go together
+        self._order = longest_text_first(encoder, first)
         self._items = [first[content] for content in self._order]
         identity = (type(encoder).__name__, encoder.fingerprint(), list(encoder.dims.items()))
         self.key = fingerprint("states", identity, top, stored, self.precision, block_size, self._order)
@@ -107,22 +110,22 @@ class StatesCache:
         self._shards = Shards(folder, len(self._blocks))
 
     def estimate(self) -> CacheEstimate:
-        """What is still to be done and what it takes, from a handful of items."""
+        """The missing items and the size and time of encoding them, measured on a few."""
         missing = [] if self._shards.read() is not None else self._shards.missing()
         count = sum(len(self._blocks[number]) for number in missing)
         folder, size, rate = self._shards.folder, 0.0, float("inf")
         if count:
-            size, rate = self._try(self._spread(_SAMPLE))
+            size, rate = self._measure(self._spread(_SAMPLE))
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(existing).free
         needs = int(_MARGIN * size * count)
         return CacheEstimate(len(self._items), count, needs, free, count / rate, rate, folder)
 
     def fill(self) -> StoredStates:
-        """The states of the whole catalog, computed where they are not there yet.
+        """The states of the whole catalog, computed where they are not cached yet.
 
         Raises:
-            DataError: the disk has too little room (told before anything is computed), or a state is not finite.
+            DataError: the disk has too little room (raised before anything is computed), or a state is not finite.
         """
         shards = self._shards.read()
         if shards is None:
@@ -141,40 +144,42 @@ class StatesCache:
 
     def sample(self, items: int) -> Inputs:
         """The inputs of so many items, spread over short and long texts, on the encoder's device."""
-        return self._there(self.encoder.prepare(self._spread(items)))
+        return self._prepare(self._spread(items))
 
     def _spread(self, items: int) -> list[Item]:
         return self._items[:: max(1, len(self._items) // items)][:items]
 
     def _compute(self, missing: list[int]) -> None:
-        manner = self._manner()
-        batches = {number: cut(self._blocks[number], manner.batch_size) for number in missing}
-        inputs = prepared(self.encoder, self._items, [batch for one in batches.values() for batch in one], manner)
+        options = self._request.resolve(self.encoder, self._items[0], len(self._items))
+        batches = {number: cut(self._blocks[number], options.batch_size) for number in missing}
+        inputs = prepared_batches(self.encoder, self._items, [batch for one in batches.values() for batch in one], options)
         started = time.perf_counter()
         count = sum(len(self._blocks[number]) for number in missing)
         bar = progress(total=count, description="encoding states", unit="item")
-        with bar, computing(self.encoder, manner):
+        with bar, self._evaluating():
             for number, some in batches.items():
-                done = []
+                parts = []
                 for batch in some:
-                    done.append(self._tensors(self._there(next(inputs))))
+                    parts.append(self._tensors(next(inputs).to(options.device, non_blocking=True)))
                     bar.update(len(batch))
-                whole = {name: torch.cat([one[name] for one in done]).contiguous() for name in done[0]}
+                whole = {name: torch.cat([one[name] for one in parts]).contiguous() for name in parts[0]}
                 self._check_finite(whole, number)
                 self._shards.write(number, whole)
-        seconds = time.perf_counter() - started
         if is_quiet():
             return
         logging.getLogger(__name__).info(
-            "states: encoded %s items in %.1f s, %s MB on disk", f"{count:,}", seconds, self._shards.size() // 10**6
+            "states: encoded %s items in %.1f s, %s MB on disk",
+            f"{count:,}",
+            time.perf_counter() - started,
+            self._shards.size() // 10**6,
         )
 
     def _tensors(self, inputs: Inputs) -> dict[str, Tensor]:
-        """What is kept of a batch."""
+        """The tensors that are stored of a batch."""
         present, tensors = self.encoder.present(inputs), dict[str, Tensor]()
         for modality, tower in self.towers.items():
             rows = present[modality]
-            chosen = Inputs(*(None if values is None else values[rows] for values in inputs))
+            chosen = inputs.rows(rows)
             some = (
                 summaries(self.encoder, tower, chosen, self.stored)
                 if self.top is None
@@ -197,38 +202,25 @@ class StatesCache:
         kept = tower.kept(inputs)
         return {STATES: states[kept].to(_DTYPES[self.stored]), LENGTHS: kept.sum(dim=1)}
 
-    def _try(self, items: list[Item]) -> tuple[float, float]:
+    def _measure(self, items: list[Item]) -> tuple[float, float]:
         """Bytes an item and items a second."""
-        manner = Manner(self._options[3], self.precision, len(items), 0, len(items))
-        with computing(self.encoder, manner):
-            self._tensors(self._there(self.encoder.prepare(items)))  # the first time is slower
+        with self._evaluating():
+            self._tensors(self._prepare(items))  # the first time is slower
             began = time.perf_counter()
-            tensors = self._tensors(self._there(self.encoder.prepare(items)))
+            tensors = self._tensors(self._prepare(items))
             seconds = time.perf_counter() - began
         return sum(values.nbytes for values in tensors.values()) / len(items), len(items) / seconds
 
-    def _manner(self) -> Manner:
-        batch_size, memory_mb, workers, device, block_size = self._options
-        longest = self._items[:1]
-        inputs = self.encoder.prepare(longest)
-        if batch_size == "auto":
-            with computing(self.encoder, Manner(device, "float32", 1, 0, 1)):
-                batch_size = sizing.batch_size(self.encoder, self._there(inputs), memory_mb)
-        if workers == "auto":
-            began = time.perf_counter()
-            self.encoder.prepare(longest)
-            seconds = len(self._items) * (time.perf_counter() - began)
-            workers = sizing.workers(seconds, batch_size * sizing.input_bytes(inputs))
-        return Manner(device, self.precision, batch_size, workers, block_size)
+    def _prepare(self, items: list[Item]) -> Inputs:
+        return self.encoder.prepare(items).to(self._request.device)
 
-    def _there(self, inputs: Inputs) -> Inputs:
-        device = self._options[3]
-        return Inputs(*(None if values is None else values.to(device, non_blocking=True) for values in inputs))
+    def _evaluating(self) -> AbstractContextManager[None]:
+        return evaluating(self.encoder, self._request.device, self.precision)
 
     def _widths(self) -> dict[str, int]:
-        """What is kept and how wide it is, for people."""
+        """The width of the states of each modality, by a readable description."""
         inputs, widths = self.sample(1), {}
-        with computing(self.encoder, Manner(self._options[3], self.precision, 1, 0, 1)):
+        with self._evaluating():
             for modality, tower in self.towers.items():
                 number = 0 if self.top is None else tower.depth - self.top
                 what = "all states of" if self.top is None else f"states below {self.top} blocks of"
@@ -246,7 +238,7 @@ class StatesCache:
 
 
 def summaries(encoder: Encoder, tower: Tower, inputs: Inputs, stored: Resolved) -> dict[str, Tensor]:
-    """What a side network takes of items that all have the modality: one vector a state, and the encoder's own.
+    """The input of a side network for items that all have the modality: one vector a state, and the encoder's own.
 
     Raises:
         ConfigError: the states are of several widths.
@@ -263,7 +255,7 @@ def summaries(encoder: Encoder, tower: Tower, inputs: Inputs, stored: Resolved) 
 
 
 def towers_of(encoder: Encoder, top: int) -> Mapping[Modality, Tower]:
-    """The towers of all that comes out.
+    """The towers of an encoder's modalities.
 
     Raises:
         ConfigError: a modality has none, or one with fewer blocks than `top`.
@@ -288,5 +280,5 @@ def _check_layout(encoder: Encoder, mask: Tensor) -> None:
     behind = torch.arange(mask.shape[1], device=mask.device) < mask.sum(dim=1, keepdim=True)
     if not torch.equal(mask, behind):
         raise ConfigError(
-            f"the tokenizer of {type(encoder).__name__} puts padding before the words; set its padding_side to right"
+            f"the tokenizer of {type(encoder).__name__} puts padding before the text; set its padding_side to right"
         )

@@ -1,4 +1,4 @@
-"""States of an encoder's blocks on disk: what a catalog's items are above the blocks that no longer change."""
+"""States of an encoder's blocks on disk: a catalog's items as they leave the frozen lower blocks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lmm4rec.core.types import Inputs, Modality
 __all__ = ["IDS", "INDEX", "LENGTHS", "STATES", "VECTORS", "WORDS", "Shards", "StoredStates", "states_folder"]
 
 STATES, LENGTHS, VECTORS = "states", "lengths", "vectors"
-"""The tensors of a modality: rows of all items that have it, how many each item has, and the encoder's own vectors."""
+"""The tensors of a modality: rows of all items that have it, their number for each item, the encoder's own vectors."""
 
 WORDS, IDS = "words", "ids"
-"""Token ids of all texts, one after the other; `LENGTHS` says how many each item has."""
+"""Token ids of all texts, one after the other; `LENGTHS` holds their number for each item."""
 
 INDEX = "states.json"
-"""Its presence says that a folder of states is whole."""
+"""The index of a folder of states; where it is present, the folder is whole."""
 _NOTE = "lmm4rec"
 
 Tensors = Mapping[str, Tensor]
@@ -42,43 +42,43 @@ class _Shard:
 
 
 class Shards:
-    """One folder of states: `shard-NUMBER-CHECKSUM.safetensors` each of so many items, and an index, written last."""
+    """A folder of states: files `shard-NUMBER-CHECKSUM.safetensors` of so many items each, and an index written last."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder, self.count = folder, count
 
     def missing(self) -> list[int]:
-        """The numbers of those that are not there; what is damaged is logged and removed."""
+        """The numbers of the shards that are absent; damaged ones are logged and removed."""
         found = {number for number, path in self._paths() if self._whole(path)}
         return [number for number in range(self.count) if number not in found]
 
     def size(self) -> int:
-        """The bytes of those that are there."""
+        """The bytes of the shards on disk."""
         return sum(path.stat().st_size for _, path in self._paths())
 
     def write(self, number: int, tensors: Tensors) -> None:
-        """Keep one of them; it is there whole or not at all."""
+        """Write one shard, which is then on disk whole or not at all."""
         path = self.folder / f"shard-{number:05d}-{fingerprint(tensors)}.safetensors"
         with atomic(path) as beside:
             save_file(dict(tensors), beside, metadata={_NOTE: str(number)})
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Write the index over all of them, which makes the folder whole."""
+        """Write the index of all shards, which makes the folder whole."""
         paths = [path for _, path in sorted(self._paths())]
         shards = [_Shard(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         write_json(self.folder / INDEX, {**facts, "shards": [asdict(shard) for shard in shards]})
 
     def read(self) -> list[Tensors] | None:
-        """All of them, memory-mapped; None where the folder is not whole.
+        """All shards, memory-mapped; None where the folder is not whole.
 
-        As in the feature store, a file whose size or time of change is not what was noted is read and compared with
-        its checksum; a damaged one is logged and removed, and has to be computed anew.
+        As in the feature store, a file whose size or time of change is not as recorded is read and compared with its
+        checksum; a damaged one is logged and removed, and has to be computed anew.
         """
         if not (self.folder / INDEX).exists():
             return None
-        noted = [_Shard(**one) for one in read_json(self.folder / INDEX)["shards"]]
+        recorded = [_Shard(**one) for one in read_json(self.folder / INDEX)["shards"]]
         try:
-            return [self._read(shard) for shard in noted]
+            return [self._read(shard) for shard in recorded]
         except CheckpointError as error:
             logging.getLogger(__name__).warning("%s; it is computed anew", error)
             (self.folder / INDEX).unlink(missing_ok=True)
@@ -112,7 +112,7 @@ class Shards:
 
 
 class StoredStates:
-    """The states of a catalog's items, memory-mapped; nothing but what is asked for is read."""
+    """The states of a catalog's items, memory-mapped: only the rows that are requested are read."""
 
     def __init__(
         self, shards: Sequence[Tensors], row_of: Int[Tensor, " items"], modalities: Sequence[Modality]
@@ -128,7 +128,7 @@ class StoredStates:
 
     @property
     def n_items(self) -> int:
-        """How many items the catalog has."""
+        """The number of items in the catalog."""
         return len(self.row_of)
 
     def shape(self, modality: Modality, tensor: str = STATES) -> tuple[int, ...]:
@@ -136,36 +136,36 @@ class StoredStates:
         return tuple(self.shards[0][f"{modality}.{tensor}"].shape[1:])
 
     def present(self, modality: Modality, items: Int[Tensor, " chosen"]) -> Bool[Tensor, " chosen"]:
-        """Which of the items have the modality."""
+        """The items, as a mask, that have the modality."""
         return self.lengths[modality][self.row_of[items]] > 0
 
-    def take(self, modality: Modality, items: Int[Tensor, " chosen"], tensor: str = STATES) -> Tensor:
+    def read(self, modality: Modality, items: Int[Tensor, " chosen"], tensor: str = STATES) -> Tensor:
         """All rows of the items, one item after the other."""
         rows = self.row_of[items]
         lengths, starts, shard_of = self.lengths[modality][rows], self._starts[modality][rows], self._shard_of[rows]
         name = f"{modality}.{tensor}"
-        taken = self.shards[0][name].new_empty(int(lengths.sum()), *self.shards[0][name].shape[1:])
+        states = self.shards[0][name].new_empty(int(lengths.sum()), *self.shards[0][name].shape[1:])
         targets = _starts(lengths)
         for shard in torch.unique(shard_of).tolist():
             there = (shard_of == shard).nonzero().flatten()
             source = _ranges(starts[there], lengths[there])
-            taken[_ranges(targets[there], lengths[there])] = self.shards[shard][name][source]
-        return taken
+            states[_ranges(targets[there], lengths[there])] = self.shards[shard][name][source]
+        return states
 
     def inputs(self, items: Int[Tensor, " chosen"]) -> Inputs:
-        """What a tower needs beside the states: words where the encoder reads any, no pixels."""
-        everyone = torch.ones(len(items), dtype=torch.bool)
+        """The inputs that a tower needs beside the states: text where the encoder reads it, no pixels."""
+        every_row = torch.ones(len(items), dtype=torch.bool)
         if WORDS not in self.lengths:
-            return Inputs(has_image=everyone)
+            return Inputs(has_image=every_row)
         lengths = self.lengths[WORDS][self.row_of[items]]
         mask = torch.arange(max(int(lengths.max()), 1)) < lengths[:, None]
         ids = torch.zeros(mask.shape, dtype=torch.int64)
-        ids[mask] = self.take(WORDS, items, IDS).long()
-        return Inputs(text_ids=ids, text_mask=mask, has_image=everyone)
+        ids[mask] = self.read(WORDS, items, IDS).long()
+        return Inputs(text_ids=ids, text_mask=mask, has_image=every_row)
 
 
 def states_folder() -> Path:
-    """Where states are cached: `states` in the cache folder, beside the feature store."""
+    """The folder of cached states: `states` in the cache folder, beside the feature store."""
     return cache_folder() / "states"
 
 

@@ -1,4 +1,4 @@
-"""The feature store: vectors on disk, found by all that determines them, whole or not there."""
+"""The feature store: vectors on disk under a key of all that determines them, each entry whole or absent."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ _DIGITS = 32  # of a fingerprint
 _NOTE = (
     "lmm4rec"  # one key only: the library writes several in any order, and the same vectors are to be the same bytes
 )
-_ABANDONED_S = 24 * 3600.0  # a half-written file of this age has nobody who still writes it
+_ABANDONED_S = 24 * 3600.0  # a half-written file of this age is no longer being written
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Vectors of some items, and of each item a digest (`fingerprint`) of what they were made from."""
+class StoredRows:
+    """The vectors of some items, and of each item a digest (`fingerprint`) of the content that was encoded."""
 
     digests: UInt8[Tensor, "items 16"]
     features: Features
     broken: Bool[Tensor, " items"]  # the item names an image that cannot be read
 
     @classmethod
-    def of(cls, contents: Sequence[str], features: Features, broken: Bool[Tensor, " items"]) -> Rows:
-        """Rows whose digests are given as text."""
+    def of(cls, contents: Sequence[str], features: Features, broken: Bool[Tensor, " items"]) -> StoredRows:
+        """The rows whose digests are given as text."""
         digests = np.frombuffer(bytearray.fromhex("".join(contents)), dtype=np.uint8)
         return cls(torch.from_numpy(digests).reshape(len(contents), _DIGITS // 2), features, broken)
 
     @cached_property
     def contents(self) -> tuple[str, ...]:
-        """The digests as text; made only where it is asked for, since a large catalog has many."""
+        """The digests as text; computed on first use, since a large catalog has many."""
         digits = self.digests.numpy().tobytes().hex()
         return tuple(digits[start : start + _DIGITS] for start in range(0, len(digits), _DIGITS))
 
 
 @dataclass(frozen=True)
-class Made:
-    """What determines an entry's vectors, beside the items."""
+class EncoderIdentity:
+    """The encoder, precision and modalities of an entry: all that determines its vectors beside the items."""
 
     encoder: str  # its class
     encoder_fingerprint: str
@@ -66,8 +66,8 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Entry(Made):
-    """What `entry.json` says of one catalog's vectors."""
+class StoredFeatures(EncoderIdentity):
+    """One catalog's vectors, as `entry.json` describes them."""
 
     key: str
     items: int
@@ -75,11 +75,11 @@ class Entry(Made):
     checksum: str  # of the vectors; the name of their file
     size: int  # bytes
     modified_ns: int
-    seconds: float = 0.0  # that encoding all of its items takes, at the pace it went; 0: all were copied
+    seconds: float = 0.0  # of encoding all of its items, at the measured pace; 0: all were copied
 
-    def is_by(self, made: Made) -> bool:
-        """Whether the same encoder made the same modalities in the same precision."""
-        ours, theirs = ((one.encoder_fingerprint, one.precision, list(one.dims.items())) for one in (self, made))
+    def is_by(self, identity: EncoderIdentity) -> bool:
+        """Whether the vectors are of the same encoder, modalities and precision."""
+        ours, theirs = ((one.encoder_fingerprint, one.precision, list(one.dims.items())) for one in (self, identity))
         return ours == theirs
 
 
@@ -89,16 +89,16 @@ class FeatureStore:
     `<key>/<checksum>.safetensors` holds the vectors, `<key>/entry.json` describes them and is written last: a folder
     that has it is whole. `<key>/part-*.safetensors` are the finished parts of an extraction that is under way.
 
-    Vectors are memory-mapped. On every read the file's size and time of change are compared with what was noted when
+    Vectors are memory-mapped. On every read the file's size and time of change are compared with those recorded when
     it was written; only where the time differs (altered, or copied from elsewhere) the whole checksum is computed.
-    Damage to the disk that leaves both as they were is noticed by `verify` alone, which reads everything.
+    Damage to the disk that changes neither is found by `verify` alone, which reads everything.
     """
 
     def __init__(self, root: Path | None = None) -> None:
         """`root` is `features` in the cache folder unless given."""
         self.root = cache_folder() / "features" if root is None else root
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[StoredFeatures]:
         """All whole entries, by key; an unreadable one is logged and left out."""
         found = []
         for path in sorted(self.root.glob(f"*/{_ENTRY}")):
@@ -124,7 +124,7 @@ class FeatureStore:
         entry = _read_entry(self.root / key / _ENTRY)
         _check(self._rows(entry), entry.checksum, self._vectors(key, entry.checksum))
 
-    def read(self, key: str) -> Rows | None:
+    def read(self, key: str) -> StoredRows | None:
         """The vectors of an entry; None where it is not there, or (with a logged warning) is damaged."""
         path = self.root / key / _ENTRY
         if not path.exists():
@@ -135,10 +135,10 @@ class FeatureStore:
             _warn(error)
             return None
 
-    def known(self, key: str, made: Made) -> Iterator[Rows]:
-        """Rows from which an entry that is not there can be filled: its finished parts, then other catalogs' entries.
+    def known(self, key: str, identity: EncoderIdentity) -> Iterator[StoredRows]:
+        """Rows from which a missing entry can be filled: its finished parts, then other catalogs' entries.
 
-        All were made by the same encoder in the same precision. Damaged ones are logged and left out.
+        All are of the same encoder and precision. Damaged ones are logged and left out.
         """
         for path in sorted((self.root / key).glob("part-*.safetensors")):
             try:
@@ -148,39 +148,39 @@ class FeatureStore:
             except CheckpointError as error:
                 _warn(error)
         for entry in self.entries():
-            if entry.is_by(made) and entry.key != key:
+            if entry.is_by(identity) and entry.key != key:
                 try:
                     yield self._rows(entry)
                 except CheckpointError as error:
                     _warn(error)
 
-    def parts(self, key: str) -> list[tuple[Made, int]]:
-        """Of each finished part of an entry that is under way: by whom it was made, and its items."""
+    def parts(self, key: str) -> list[tuple[EncoderIdentity, int]]:
+        """The finished parts of an entry that is under way: of each its encoder and the number of its items."""
         found = []
         for path in sorted((self.root / key).glob("part-*.safetensors")):
             # a damaged one is left out here and encoded anew by the next run
             with suppress(SafetensorError, OSError, KeyError, TypeError), safe_open(path, framework="pt") as file:
                 (items,) = file.get_slice(_BROKEN).get_shape()
-                found.append((Made(**json.loads(file.metadata()[_NOTE])), items))
+                found.append((EncoderIdentity(**json.loads(file.metadata()[_NOTE])), items))
         return found
 
-    def write_part(self, key: str, rows: Rows, made: Made) -> None:
-        """Keep a finished part of an entry that is under way."""
-        _save(self.root / key / f"part-{_checksum(rows)}.safetensors", rows, made)
+    def write_part(self, key: str, rows: StoredRows, identity: EncoderIdentity) -> None:
+        """Write a finished part of an entry that is under way."""
+        _save(self.root / key / f"part-{_checksum(rows)}.safetensors", rows, identity)
 
     def seconds(self, key: str) -> float:
-        """What an entry took to make, whenever that was; 0 where it is not there or nobody noted it."""
+        """The seconds of encoding an entry, whenever that was; 0 where it is absent or they were not recorded."""
         path = self.root / key / _ENTRY
         return _read_entry(path).seconds if path.exists() else 0.0
 
-    def write(self, key: str, rows: Rows, made: Made, *, broken: list[str], seconds: float = 0.0) -> None:
-        """Write a whole entry (`broken`: item ids; `seconds`: see `Entry`), then remove its parts."""
+    def write(self, key: str, rows: StoredRows, identity: EncoderIdentity, *, broken: list[str], seconds: float = 0.0) -> None:
+        """Write a whole entry (`broken`: item ids; `seconds`: see `StoredFeatures`), then remove its parts."""
         checksum = _checksum(rows)
         path = self._vectors(key, checksum)
-        _save(path, rows, made)
+        _save(path, rows, identity)
         status = path.stat()
-        entry = Entry(
-            **_plain(made),
+        entry = StoredFeatures(
+            **_plain(identity),
             key=key,
             items=len(rows.digests),
             broken=broken,
@@ -193,7 +193,7 @@ class FeatureStore:
         self.remove_parts(key)
 
     def remove_parts(self, key: str) -> None:
-        """Remove the parts of an entry that is whole, and what a killed process left half-written."""
+        """Remove the parts of a whole entry, and files that a killed process left half-written."""
         folder = self.root / key
         for part in folder.glob("part-*.safetensors"):
             part.unlink(missing_ok=True)  # another process may be faster
@@ -204,7 +204,7 @@ class FeatureStore:
     def _vectors(self, key: str, checksum: str) -> Path:
         return self.root / key / f"{checksum}.safetensors"
 
-    def _rows(self, entry: Entry) -> Rows:
+    def _rows(self, entry: StoredFeatures) -> StoredRows:
         path = self._vectors(entry.key, entry.checksum)
         try:
             status = path.stat()
@@ -217,12 +217,12 @@ class FeatureStore:
             _check(rows, entry.checksum, path)
             with suppress(OSError):  # a store that may only be read is checked each time
                 write_json(self.root / entry.key / _ENTRY, asdict(replace(entry, modified_ns=status.st_mtime_ns)))
-        return Rows(rows.digests, {modality: rows.features[modality] for modality in entry.dims}, rows.broken)
+        return StoredRows(rows.digests, {modality: rows.features[modality] for modality in entry.dims}, rows.broken)
 
 
-def _read_entry(path: Path) -> Entry:
+def _read_entry(path: Path) -> StoredFeatures:
     try:
-        entry = Entry(**read_json(path))
+        entry = StoredFeatures(**read_json(path))
     except TypeError as error:
         raise CheckpointError(f"{path} is not an entry of the feature store: {error}") from None
     if entry.key != path.parent.name:
@@ -230,8 +230,8 @@ def _read_entry(path: Path) -> Entry:
     return entry
 
 
-def _plain(made: Made) -> dict[str, Any]:
-    return {field.name: getattr(made, field.name) for field in fields(Made)} | {"dims": dict(made.dims)}
+def _plain(identity: EncoderIdentity) -> dict[str, Any]:
+    return {field.name: getattr(identity, field.name) for field in fields(EncoderIdentity)} | {"dims": dict(identity.dims)}
 
 
 def _age_s(path: Path) -> float:
@@ -241,30 +241,30 @@ def _age_s(path: Path) -> float:
         return 0.0
 
 
-def _tensors(rows: Rows) -> dict[str, Tensor]:
+def _tensors(rows: StoredRows) -> dict[str, Tensor]:
     return {**rows.features, _CONTENT: rows.digests, _BROKEN: rows.broken}
 
 
-def _save(path: Path, rows: Rows, made: Made) -> None:
+def _save(path: Path, rows: StoredRows, identity: EncoderIdentity) -> None:
     with atomic(path) as beside:
-        save_file(_tensors(rows), beside, metadata={_NOTE: json.dumps(_plain(made))})
+        save_file(_tensors(rows), beside, metadata={_NOTE: json.dumps(_plain(identity))})
 
 
-def _load(path: Path) -> Rows:
+def _load(path: Path) -> StoredRows:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         digests, broken = tensors.pop(_CONTENT), tensors.pop(_BROKEN)
     except (SafetensorError, OSError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
-    return Rows(digests, tensors, broken)
+    return StoredRows(digests, tensors, broken)
 
 
-def _checksum(rows: Rows) -> str:
+def _checksum(rows: StoredRows) -> str:
     return fingerprint(_tensors(rows))
 
 
-def _check(rows: Rows, checksum: str, path: Path) -> None:
+def _check(rows: StoredRows, checksum: str, path: Path) -> None:
     if _checksum(rows) != checksum:
         raise CheckpointError(f"{path} was altered: its checksum is not {checksum}")
 

@@ -1,4 +1,4 @@
-"""The objective of tuning: images and words of the same item find each other, and are told from look-alikes."""
+"""The objective of fine-tuning: image and text of an item find each other, and are told from hard negatives."""
 
 from __future__ import annotations
 
@@ -12,93 +12,100 @@ from torch import Tensor
 from lmm4rec.core.types import Inputs
 from lmm4rec.distributed import process_group
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding.runner import Passes
-from lmm4rec.encoding.shared_space import ManySpaces, scale_of, vectors_of
+from lmm4rec.encoding.prepared_items import PreparedItems
+from lmm4rec.encoding.runner import EncoderRunner
+from lmm4rec.encoding.shared_space import ManySpaces, shared_spaces
 from lmm4rec.nn.losses import contrastive, matching
-from lmm4rec.training.image_text_pairs import Augment, PairInputs
+from lmm4rec.training.augmentation import Augmentation
 from lmm4rec.training.objective import Objective
 
 
 class Contrastive(Objective):
-    """Each image finds its words among the batch's and the other way round (CLIP, arXiv 2103.00020, fig. 3).
+    """Contrastive learning on pairs: each image finds its text in the batch and each text its image.
 
-    `weights` names the joint spaces in which it does, the encoder's main one first. With `matching_weight` the encoder
-    also tells pairs from their hardest look-alikes: for each image words, and for each words an image of another
-    pair, drawn by similarity in the main space (ALBEF, Li et al. 2021, arXiv 2107.07651, sec. 3.2, as in VLMo). Of
-    several processes each draws these from its own share of the batch; the contrastive losses are over all of it.
+    As in CLIP (arXiv 2103.00020, fig. 3), in each of the shared spaces that `weights` names, the encoder's main one
+    first. With `matching_weight` the encoder also classifies whether an image and a text match, on the pairs and on
+    hard negatives: for each image a text, and for each text an image of another pair, drawn by similarity in the main
+    space (ALBEF, Li et al. 2021, arXiv 2107.07651, sec. 3.2, as in VLMo). Each process draws its hard negatives from
+    its own share of the batch; the contrastive losses are over all of it.
     """
 
     def __init__(
         self,
         encoder: Encoder,
-        pairs: PairInputs,
-        passes: Passes,
-        augment: Augment | None = None,
+        pairs: PreparedItems,
+        runner: EncoderRunner,
+        augmentation: Augmentation | None = None,
         *,
         weights: Mapping[str, float],
         matching_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self.encoder, self.pairs, self.passes = encoder, pairs, passes
-        self.augment = augment or Augment()
+        self.encoder, self.pairs, self.runner = encoder, pairs, runner
+        self.augmentation = augmentation or Augmentation()
         self.weights, self.matching_weight = weights, matching_weight
+        by_name = {space.name: space for space in shared_spaces(encoder)}
+        self.spaces = [by_name[name] for name in weights]
         self.noise = torch.Generator()
 
     def begin_epoch(self, generator: torch.Generator) -> None:
-        """All noise of an epoch follows from the state in which the generator begins it, and takes nothing from it."""
-        peeked = torch.Generator()
-        peeked.set_state(generator.get_state())
-        self.noise.manual_seed(_seed(peeked))
+        """All noise of an epoch follows from the generator's state at its beginning, which stays as it is."""
+        copy = torch.Generator()
+        copy.set_state(generator.get_state())
+        self.noise.manual_seed(_seed(copy))
+        self.after_step()  # a scale may begin beyond its bound
+
+    def after_step(self) -> None:
+        """Put the learned temperatures within their bound."""
+        for space in self.spaces:
+            space.bound_scale()
 
     def losses(self, batch: Int[Tensor, " batch"], generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
-        """`contrastive`, `contrastive_SPACE` for each further joint space, `matching`."""
-        # changes are drawn for the whole batch, so that any number of processes sees the same
+        """`contrastive`, `contrastive_SPACE` for each further shared space, `matching`."""
         device = next(self.parameters()).device
-        inputs = self._own(self.augment(self.pairs.of(batch, torch.device("cpu")), self.noise), device)
-        with self.passes.seeded(_seed(self.noise) + process_group.rank(), device):
+        # changes are drawn for the whole batch, so that they are the same for any number of processes
+        inputs = self.augmentation(self.pairs.of(batch), self.noise)
+        inputs = inputs.rows(process_group.local_rows(torch.arange(len(batch)))).to(device)
+        with self.runner.seeded(_seed(self.noise) + process_group.rank(), device):
             vectors = self._vectors(inputs)
             terms = {}
-            for index, (space, weight) in enumerate(self.weights.items()):
-                image, text = (process_group.all_gather(side, len(batch)) for side in vectors[space])
-                name = f"contrastive_{space}" if index else "contrastive"
-                terms[name] = weight * contrastive(image, text, scale_of(self.encoder, space))
+            for index, (space, weight) in enumerate(zip(self.spaces, self.weights.values(), strict=True)):
+                image, text = (process_group.all_gather(side, len(batch)) for side in vectors[space.name])
+                name = f"contrastive_{space.name}" if index else "contrastive"
+                terms[name] = weight * contrastive(image, text, space.scale())
             if self.matching_weight:
                 terms["matching"] = self.matching_weight * self._matching(inputs, vectors)
         return terms
 
     def vectors(self, rows: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
-        """The unit vectors of the rows' images and words in the main space."""
-        main = next(iter(self.weights))
-        inputs = self.pairs.of(rows, next(self.parameters()).device)
-        image, text = self.passes(lambda part: vectors_of(self.encoder, part, [main])[main], inputs)
+        """The unit vectors of the rows' images and texts in the main space."""
+        inputs = self.pairs.of(rows).to(next(self.parameters()).device)
+        image, text = self.runner.encode(self.spaces[0].vectors, inputs)
         return image, text
 
-    def _own(self, inputs: Inputs, device: torch.device) -> Inputs:
-        return Inputs(*(None if values is None else process_group.local_rows(values).to(device) for values in inputs))
-
     def _vectors(self, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:
-        def flat(part: Inputs) -> tuple[Tensor, ...]:
-            return tuple(side for pair in vectors_of(self.encoder, part, list(self.weights)).values() for side in pair)
+        def all_spaces(part: Inputs) -> tuple[Tensor, ...]:
+            return tuple(side for space in self.spaces for side in space.vectors(part))
 
-        columns = self.passes(flat, inputs)
+        columns = self.runner.encode(all_spaces, inputs)
         return dict(zip(self.weights, zip(columns[::2], columns[1::2], strict=True), strict=True))
 
     def _matching(self, inputs: Inputs, vectors: Mapping[str, tuple[Tensor, Tensor]]) -> Float[Tensor, ""]:
-        main = next(iter(self.weights))
-        image, text = (side.detach() for side in vectors[main])
-        alike = (scale_of(self.encoder, main).detach() * image @ text.T).cpu()
-        tried = [inputs]
-        if len(alike) > 1:
-            words, images = (_other(scores, self.passes.noise) for scores in (alike, alike.T))
+        main = self.spaces[0]
+        image, text = (side.detach() for side in vectors[main.name])
+        similarity = (main.scale().detach() * image @ text.T).cpu()
+        candidates = [inputs]
+        if len(similarity) > 1:
+            texts, images = (_hard_negatives(scores, self.runner.noise) for scores in (similarity, similarity.T))
             pixels, ids, mask = inputs.pixels, cast(Tensor, inputs.text_ids), cast(Tensor, inputs.text_mask)
-            tried.append(inputs._replace(pixels=cast(Tensor, pixels)[images.to(ids.device)]))
-            tried.append(inputs._replace(text_ids=ids[words.to(ids.device)], text_mask=mask[words.to(ids.device)]))
+            candidates.append(inputs._replace(pixels=cast(Tensor, pixels)[images.to(ids.device)]))
+            candidates.append(inputs._replace(text_ids=ids[texts.to(ids.device)], text_mask=mask[texts.to(ids.device)]))
         encoder = cast(ManySpaces, self.encoder)
-        logits = [self.passes(lambda part: (encoder.match(part).float(),), one)[0] for one in tried]
+        logits = [self.runner.encode(lambda part: (encoder.match(part).float(),), one)[0] for one in candidates]
         return matching(logits[0], torch.cat(logits[1:]) if len(logits) > 1 else logits[0][:0])
 
 
-def _other(scores: Float[Tensor, "rows columns"], generator: torch.Generator) -> Int[Tensor, " rows"]:
+def _hard_negatives(scores: Float[Tensor, "rows columns"], generator: torch.Generator) -> Int[Tensor, " rows"]:
     """A column for each row, never its own, drawn by the softmax of the scores."""
     own = torch.eye(len(scores), dtype=torch.bool)
     chances = scores.masked_fill(own, -torch.inf).softmax(dim=1)

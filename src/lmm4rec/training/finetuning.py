@@ -1,4 +1,4 @@
-"""Fine-tuning: an encoder is trained on a catalog's own pairs of image and words."""
+"""Fine-tuning of an encoder on a catalog's own pairs of image and text."""
 
 from __future__ import annotations
 
@@ -9,31 +9,34 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
-from lmm4rec.core.device import choose_device, has_bfloat16
+from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Fraction, Item, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lmm4rec.distributed import process_group
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding.runner import Passes
-from lmm4rec.encoding.shared_space import ManySpaces, spaces_of
+from lmm4rec.encoding.prepared_items import PreparedItems
+from lmm4rec.encoding.runner import EncoderRunner
+from lmm4rec.encoding.shared_space import ManySpaces, shared_spaces
+from lmm4rec.encoding.sizing import Precision, Resolved, resolve_precision
 from lmm4rec.evaluation.alignment import retrieval_recall
+from lmm4rec.training.augmentation import Augmentation
 from lmm4rec.training.contrastive import Contrastive
-from lmm4rec.training.image_text_pairs import Augment, PairInputs
 from lmm4rec.training.sampler import RowSampler
 from lmm4rec.training.trainer import History, Trainer
 
 Weight: TypeAlias = NonNegativeFloat | Literal["auto"]
 
 _METRIC = "retrieval_recall@5"
-_LOOK = 256  # pairs in a pass without gradient, at most
-_FEWEST = 4  # pairs: two to learn from, two to look at
+_EVALUATED = 256  # pairs in a pass without gradient, at most
+_FEWEST = 4  # pairs: two to train on, two held out
 
 
 @dataclass
-class Tuned(History):
-    """What tuning did: its history, and how held-out pairs find each other before it and after."""
+class FinetuningHistory(History):
+    """The history of fine-tuning, with the retrieval recall of held-out pairs before and after."""
 
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
@@ -58,23 +61,23 @@ def fit_pairs(
     matching_weight: Weight = "auto",
     chunk: NonNegativeInt = 0,
     checkpointing: bool = False,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    precision: Precision = "auto",
     memory_mb: PositiveInt = 4096,
     seed: NonNegativeInt = 0,
     device: str = "auto",
-) -> Tuned:
-    """Fine-tune an encoder on pairs of image and words; its best weights by held-out image-text retrieval stay in it.
+) -> FinetuningHistory:
+    """Fine-tune an encoder on pairs of image and text; its best weights by held-out image-text retrieval stay in it.
 
     Symmetric contrastive loss with learned temperature, AdamW, linear warm-up and cosine decay. `valid` is the share
     of pairs held out to choose the epoch by retrieval_recall@5; `patience` counts epochs.
 
     Args:
-        encoder: what is tuned.
-        items: those without image or words are left out.
-        state_file: where the state of training is kept, and found after a kill.
+        encoder: the encoder to train.
+        items: those without image or text are left out.
+        state_file: where the state of training is saved, from which it resumes.
         epochs: passes over the pairs, at most.
         batch_size: pairs in a step, each the others' negative.
-        learning_rate: at its height.
+        learning_rate: at its peak.
         weight_decay: of the optimizer.
         warmup: share of all steps in which the learning rate rises.
         patience: epochs without a new best before training stops; 0: never.
@@ -82,8 +85,8 @@ def fit_pairs(
         crop: largest share of an image's area that is cut away at random.
         flip: mirror half of the images.
         mask: chance of each token to be left out.
-        vl_weight: of the contrastive loss in an encoder's second joint space (VLMo's); "auto": 1 where there is one.
-        matching_weight: of telling pairs from look-alikes; "auto": 1 where the encoder has a head for it.
+        vl_weight: of the contrastive loss in an encoder's second shared space (VLMo's); "auto": 1 where there is one.
+        matching_weight: of the matching loss with hard negatives; "auto": 1 where the encoder has a head for it.
         chunk: pairs in a pass of the encoder, for batches beyond memory; 0: the whole batch.
         checkpointing: keep only the states between blocks, for less memory and more time.
         precision: of the encoder's passes; "auto": bfloat16 where the hardware has it.
@@ -92,18 +95,18 @@ def fit_pairs(
         device: where to train.
 
     Raises:
-        TrainingError: the encoder has no joint space, or there are too few whole pairs.
+        TrainingError: the encoder has no shared space, or there are too few whole pairs.
     """
-    pairs = PairInputs(encoder, whole_pairs(encoder, items), memory_mb=memory_mb)
-    held_out, rest = _parts(pairs, len(items), valid=valid, seed=seed)
+    pairs = PreparedItems(encoder, whole_pairs(encoder, items), memory_mb=memory_mb)
+    held_out, training = _split_pairs(pairs.whole(), len(items), valid=valid, seed=seed)
     objective = make_objective(
-        encoder, pairs, Augment(crop, flip, mask), vl_weight=vl_weight, matching_weight=matching_weight, chunk=chunk,
-        precision=resolve_precision(precision, device),
+        encoder, pairs, Augmentation(crop, flip, mask), vl_weight=vl_weight, matching_weight=matching_weight,
+        chunk=chunk, precision=resolve_precision(precision, encoder, choose_device(device)),
     )  # fmt: skip
 
     def validate() -> Mapping[str, float]:
         with torch.inference_mode():
-            blocks = [objective.vectors(rows) for rows in torch.split(held_out, min(chunk or _LOOK, _LOOK))]
+            blocks = [objective.vectors(rows) for rows in torch.split(held_out, min(chunk or _EVALUATED, _EVALUATED))]
         image, text = (torch.cat(side) for side in zip(*blocks, strict=True))
         return process_group.broadcast(retrieval_recall(image, text))
 
@@ -111,114 +114,123 @@ def fit_pairs(
         epochs=epochs, optimizer="adamw", learning_rate=learning_rate, weight_decay=weight_decay, schedule="cosine",
         warmup=warmup, clip_norm=1.0, metric=_METRIC, patience=patience, seed=seed, device=device,
     )  # fmt: skip
-    batches = RowSampler(rest, batch_size=batch_size)
+    batches = RowSampler(training, batch_size=batch_size)
     objective.to(trainer.device).eval()
     before = validate()
-    with objective.passes.attached(checkpointing=checkpointing):
-        history = trainer.fit(objective, batches, validate, state_file=state_file, description="tuning the encoder")
-    tuned = Tuned(**vars(history), before=before, after=validate())
+    with objective.runner.checkpointed(enabled=checkpointing):
+        history = trainer.fit(objective, batches, validate, state_file=state_file, description="fine-tuning the encoder")
+    finetuned = FinetuningHistory(**vars(history), before=before, after=validate())
     if process_group.is_first():
-        _tell(tuned)
-    return tuned
+        _log_summary(finetuned)
+    return finetuned
 
 
 def make_objective(
     encoder: Encoder,
-    pairs: PairInputs,
-    augment: Augment,
+    pairs: PreparedItems,
+    augmentation: Augmentation,
     *,
     vl_weight: Weight,
     matching_weight: Weight,
     chunk: int,
-    precision: Literal["float32", "bfloat16"],
+    precision: Resolved,
 ) -> Contrastive:
-    """What `fit_pairs` minimizes.
+    """The objective of `fit_pairs`.
 
     Raises:
-        TrainingError: the encoder has not the heads for a weight that was asked for.
+        TrainingError: the encoder lacks the heads for a requested weight.
     """
     weights = loss_weights(encoder, vl_weight=vl_weight, matching_weight=matching_weight)
     matching = weights.pop("matching", 0.0)
-    passes = Passes(encoder, precision=precision, chunk=chunk)
-    return Contrastive(encoder, pairs, passes, augment, weights=weights, matching_weight=matching)
+    runner = EncoderRunner(encoder, precision=precision, chunk=chunk)
+    return Contrastive(encoder, pairs, runner, augmentation, weights=weights, matching_weight=matching)
 
 
 def whole_pairs(encoder: Encoder, items: Sequence[Item]) -> list[Item]:
-    """The items that have an image and words for the encoder to read.
+    """The items that have an image and a text for the encoder to read.
 
     Raises:
-        TrainingError: the encoder has no joint space, or there are too few such items.
+        TrainingError: the encoder has no shared space, or there are too few such items.
     """
-    spaces_of(encoder)
+    _space_names(encoder)
     with_image = [item for item in items if item.image is not None]
     whole = [item for item in with_image if encoder.read(item)]
     if len(whole) < _FEWEST:
-        worded = sum(bool(encoder.read(item)) for item in items)
+        with_text = sum(bool(encoder.read(item)) for item in items)
         raise TrainingError(
-            f"{_too_few(len(whole), len(items))}; {len(with_image)} have an image and {worded} have words in "
+            f"{_too_few(len(whole), len(items))}; {len(with_image)} have an image and {with_text} have text in "
             f"'{encoder.text}'"
         )
     return whole
 
 
 def loss_weights(encoder: Encoder, *, vl_weight: Weight = "auto", matching_weight: Weight = "auto") -> dict[str, float]:
-    """The weight of each loss: of every joint space, the main one's first, and of "matching".
+    """The weight of each loss: of every shared space, the main one's first, and of "matching".
 
     Raises:
-        TrainingError: the encoder has no joint space, or not the heads for a weight that was asked for.
+        TrainingError: the encoder has no shared space, or lacks the heads for a requested weight.
     """
-    main, *others = spaces_of(encoder)
+    main, *others = _space_names(encoder)
     weights = {main: 1.0}
     name = type(encoder).__name__
     if not others and vl_weight not in ("auto", 0):
         raise TrainingError(
-            f"vl_weight = {vl_weight}, but {name} has no second joint space; VLMo has where the checkpoint holds both "
-            'pairs of heads. Set vl_weight = 0.0 or "auto"'
+            f"vl_weight = {vl_weight}, but {name} has no second shared space; VLMo has one where the checkpoint holds "
+            'both pairs of heads. Set vl_weight = 0.0 or "auto"'
         )
     for space in others if vl_weight else ():
         weights[space] = 1.0 if vl_weight == "auto" else vl_weight
     can_match = isinstance(encoder, ManySpaces) and encoder.matches
     if not can_match and matching_weight not in ("auto", 0):
         raise TrainingError(
-            f"matching_weight = {matching_weight}, but this {name} has no head that tells whether image and words "
-            'belong together; pre-trained VLMo has. Set matching_weight = 0.0 or "auto"'
+            f"matching_weight = {matching_weight}, but this {name} has no head that classifies whether image and "
+            'text match; pre-trained VLMo has one. Set matching_weight = 0.0 or "auto"'
         )
     if can_match and matching_weight:
         weights["matching"] = 1.0 if matching_weight == "auto" else matching_weight
     return weights
 
 
-def resolve_precision(wanted: str, device: str) -> Literal["float32", "bfloat16"]:
-    """What "auto" means on a device."""
-    if wanted == "auto":
-        return "bfloat16" if has_bfloat16(choose_device(device)) else "float32"
-    return "bfloat16" if wanted == "bfloat16" else "float32"
+def _space_names(encoder: Encoder) -> list[str]:
+    names = [space.name for space in shared_spaces(encoder)]
+    if not names:
+        learned = isinstance(getattr(encoder, "logit_scale", None), Tensor)
+        advice = (
+            'set outputs = "image+text"' if learned else "take an encoder that has both in one space, such as 'clip'"
+        )
+        raise TrainingError(
+            f"{type(encoder).__name__} gives {', '.join(encoder.dims)} and cannot be fine-tuned on pairs of image and "
+            f"text: {advice}"
+        )
+    return names
 
 
-def _parts(pairs: PairInputs, items: int, *, valid: float, seed: int) -> tuple[Tensor, Tensor]:
-    """The rows held out and the rows to train on."""
-    order = pairs.rows[torch.randperm(len(pairs.rows), generator=torch.Generator().manual_seed(seed))]
-    held_out = held_out_pairs(len(order), valid)
+def _split_pairs(
+    pairs: Int[Tensor, " pairs"], items: int, *, valid: float, seed: int
+) -> tuple[Int[Tensor, " held_out"], Int[Tensor, " training"]]:
+    """The rows of the held-out pairs and of those to train on."""
+    order = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))]
     if len(order) < _FEWEST:
         raise TrainingError(f"{_too_few(len(order), items)}; the images of others cannot be read")
+    held_out = held_out_pairs(len(order), valid)
     return order[:held_out], order[held_out:]
 
 
 def held_out_pairs(pairs: int, valid: float) -> int:
-    """How many of the pairs are held out: the share, but two on either side."""
+    """The number of held-out pairs: the share, but at least two on either side."""
     return min(max(round(valid * pairs), 2), pairs - 2)
 
 
 def _too_few(whole: int, items: int) -> str:
-    return f"fine-tuning needs at least {_FEWEST} items with image and words, got {whole} of {items}"
+    return f"fine-tuning needs at least {_FEWEST} items with image and text, got {whole} of {items}"
 
 
-def _tell(tuned: Tuned) -> None:
-    before, after = tuned.before[_METRIC], tuned.after[_METRIC]
+def _log_summary(history: FinetuningHistory) -> None:
+    before, after = history.before[_METRIC], history.after[_METRIC]
     worse = after < before
     logging.getLogger(__name__).log(
         logging.WARNING if worse else logging.INFO,
-        "tuned for %d epochs; held-out image-text retrieval recall@5 %.4f before, %.4f after%s",
-        len(tuned.rows), before, after,
-        ": tuning made it worse; try a lower learning_rate or take the encoder as it is" if worse else "",
+        "fine-tuned for %d epochs; held-out image-text retrieval recall@5 %.4f before, %.4f after%s",
+        len(history.rows), before, after,
+        ": fine-tuning made it worse; try a lower learning_rate or take the encoder as it is" if worse else "",
     )  # fmt: skip

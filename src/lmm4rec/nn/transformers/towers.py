@@ -102,9 +102,8 @@ class Entrance:
     def _give_tuples(self, inputs: Inputs) -> bool:
         forms: list[type] = []
         hook = self.blocks[0].register_forward_hook(lambda _module, _given, out: forms.append(type(out)))
-        one = Inputs(*(None if values is None else values[:1] for values in inputs))
         with torch.no_grad():
-            self.whole(one)
+            self.whole(inputs.slice(0, 1))
         hook.remove()
         return issubclass(forms[0], tuple)
 

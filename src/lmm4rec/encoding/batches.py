@@ -1,0 +1,139 @@
+"""Encoding items without gradient: batches are prepared ahead of the encoder, vectors come out block by block."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from jaxtyping import Bool
+from torch.utils.data import DataLoader
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.core.types import Features, Inputs, Item
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoding import sizing
+from lmm4rec.encoding.runner import evaluating, masked_vectors
+from lmm4rec.encoding.sizing import PREFETCH, Resolved
+
+__all__ = ["EncodedBlock", "EncodingOptions", "RequestedOptions", "cut", "encode_blocks", "prepared_batches"]
+
+
+@dataclass(frozen=True)
+class EncodingOptions:
+    """How to encode. Only the precision changes the vectors (batch sizes change their rounding)."""
+
+    device: torch.device
+    precision: Resolved
+    batch_size: int
+    workers: int
+    block_size: int
+
+
+@dataclass(frozen=True)
+class RequestedOptions:
+    """How to encode, with the values that may be left to be measured."""
+
+    device: torch.device
+    precision: Resolved
+    batch_size: int | Literal["auto"]
+    memory_mb: int
+    workers: int | Literal["auto"]
+    block_size: int
+
+    def resolve(self, encoder: Encoder, longest: Item, items: int) -> EncodingOptions:
+        """The options for so many items; "auto" is measured on the item with the longest text.
+
+        The batch size must not depend on how many items are still to be encoded: it determines the rounding.
+        """
+        size, workers = self.batch_size, self.workers
+        if size == "auto" or workers == "auto":
+            encoder.prepare([longest])  # the first time is slower
+            began = time.perf_counter()
+            inputs = encoder.prepare([longest])
+            preparing_s = items * (time.perf_counter() - began)
+            if size == "auto":
+                with evaluating(encoder, self.device, "float32"):
+                    size = sizing.batch_size(encoder, inputs.to(self.device), self.memory_mb)
+            if workers == "auto":
+                workers = sizing.worker_count(preparing_s, size * sizing.input_bytes(inputs))
+        return EncodingOptions(self.device, self.precision, size, workers, self.block_size)
+
+
+class EncodedBlock(NamedTuple):
+    """The vectors of a run of items."""
+
+    rows: range
+    features: Features
+    broken: Bool[torch.Tensor, " items"]  # the item names an image that cannot be read
+
+
+def encode_blocks(
+    encoder: Encoder, items: Sequence[Item], options: EncodingOptions, bar: Any
+) -> Iterator[EncodedBlock]:
+    """The vectors of the items, block by block; to be used within `evaluating`.
+
+    No batch reaches over the end of a block, so that a restart after any block has the same batches. Nothing waits
+    for the device within a block.
+
+    Raises:
+        DataError: a vector is not finite.
+    """
+    blocks = [cut(block, options.batch_size) for block in cut(range(len(items)), options.block_size)]
+    batches = prepared_batches(encoder, items, [batch for block in blocks for batch in block], options)
+    for block in blocks:
+        vectors, unseen = [], []
+        for batch in block:
+            inputs = next(batches)
+            vectors.append(masked_vectors(encoder, inputs.to(options.device, non_blocking=True)))
+            unseen.append(_without_image(inputs, len(batch)))
+            bar.update(len(batch))
+        rows = range(block[0].start, block[-1].stop)
+        features = {modality: torch.cat([one[modality] for one in vectors]).cpu() for modality in encoder.dims}
+        _check_finite(encoder, features, items[rows.start : rows.stop], options)
+        named = torch.tensor([items[row].image is not None for row in rows], dtype=torch.bool)
+        yield EncodedBlock(rows, features, named & torch.cat(unseen))
+
+
+def prepared_batches(
+    encoder: Encoder, items: Sequence[Item], batches: Sequence[range], options: EncodingOptions
+) -> Iterator[Inputs]:
+    """The inputs of the batches, prepared by `workers` processes ahead of their use."""
+    loader: DataLoader[Any] = DataLoader(
+        cast(Any, items),
+        batch_sampler=cast(Any, batches),
+        collate_fn=encoder.prepare,
+        num_workers=options.workers,
+        prefetch_factor=PREFETCH if options.workers else None,
+        pin_memory=options.device.type == "cuda",
+        worker_init_fn=_ignore_interrupt if options.workers else None,
+        generator=torch.Generator(),  # else it draws from the global one
+    )
+    return iter(loader)
+
+
+def _ignore_interrupt(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the workers, without a traceback of each
+
+
+def cut(rows: range, size: int) -> list[range]:
+    """The rows in pieces of that size, the last one of the remainder."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _without_image(inputs: Inputs, size: int) -> Bool[torch.Tensor, " items"]:
+    """The rows of a batch that have no readable image; none where the encoder reads no images."""
+    return torch.zeros(size, dtype=torch.bool) if inputs.has_image is None else ~inputs.has_image
+
+
+def _check_finite(encoder: Encoder, features: Features, items: Sequence[Item], options: EncodingOptions) -> None:
+    for modality, rows in features.items():
+        wrong = (~rows.isfinite().all(dim=1)).nonzero().flatten().tolist()
+        if wrong:
+            raise DataError(
+                f"{type(encoder).__name__} gives item '{items[wrong[0]].id}' a {modality} vector that is not finite "
+                f"({options.precision} on {options.device}); look at its weights"
+            )
