@@ -136,7 +136,7 @@ def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> d
     peak = cost.summary()["peak_memory_mb"]
     facts = history.rows[0]
     before = time.perf_counter()
-    source.settle(final=True)
+    source.refresh(final=True)
     refresh = time.perf_counter() - before
     step = clocked.median()
     result: dict[str, Any] = {

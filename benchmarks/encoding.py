@@ -33,7 +33,7 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.images import ImageFile
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.clip import Clip
-from lmm4rec.encoding.loop import Manner, computing
+from lmm4rec.encoding.runner import evaluating
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
 
@@ -106,13 +106,13 @@ def whole(encoder: Encoder, catalog: Catalog, options: dict[str, Any]) -> tuple[
     return seconds, passes
 
 
-def bare(encoder: Encoder, passes: Sequence[Pass], manner: Manner) -> float:
+def bare(encoder: Encoder, passes: Sequence[Pass], device: torch.device, precision: Precision) -> float:
     """Seconds of the same passes and nothing else."""
-    with computing(encoder, manner):
+    with evaluating(encoder, device, precision):
         began = time.perf_counter()
         for part, inputs in passes:
             part(inputs)
-        if manner.device.type == "cuda":
+        if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - began
 
@@ -123,16 +123,15 @@ def measure(encoder: Encoder, catalog: Catalog, precision: Precision, arguments:
     options = {"batch_size": arguments.batch, "precision": precision, "device": str(device)}
     if arguments.workers >= 0:
         options["workers"] = arguments.workers
-    manner = Manner(device, precision, arguments.batch, 0, 512)
     _, passes = whole(encoder, catalog, options)  # warms up, too
     rates: dict[str, list[float]] = {"bare": [], "whole": []}
     for _ in range(arguments.rounds):
-        rates["bare"].append(len(catalog) / bare(encoder, passes, manner))
+        rates["bare"].append(len(catalog) / bare(encoder, passes, device, precision))
         rates["whole"].append(len(catalog) / whole(encoder, catalog, options)[0])
     medians = {name: statistics.median(values) for name, values in rates.items()}
     ratio = medians["whole"] / medians["bare"]
     with FlopCounterMode(display=False) as counter:
-        bare(encoder, passes, manner)
+        bare(encoder, passes, device, precision)
     tflops = counter.get_total_flops() / len(catalog) * medians["bare"] / 1e12
     result = {f"{name}_items_per_s": round(value, 2) for name, value in medians.items()}
     result |= {"items": len(catalog), "batch": arguments.batch, "rounds": arguments.rounds}

@@ -29,7 +29,7 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.features.extract import extract
-from lmm4rec.features.store import FeatureStore, Made, Rows
+from lmm4rec.features.store import EncoderIdentity, FeatureStore, StoredRows
 
 TARGET_S = 1.0
 
@@ -59,9 +59,11 @@ class Length(Encoder):
 def fill(store: FeatureStore, items: int, dim: int) -> tuple[str, float]:
     """The key of an entry of random vectors, and the seconds of writing it."""
     vectors = torch.randn(items, dim, generator=torch.Generator().manual_seed(0))
-    rows = Rows.of([fingerprint(row) for row in range(items)], {"image": vectors}, torch.zeros(items, dtype=torch.bool))
+    rows = StoredRows.of(
+        [fingerprint(row) for row in range(items)], {"image": vectors}, torch.zeros(items, dtype=torch.bool)
+    )
     key, began = fingerprint("benchmark"), time.perf_counter()
-    store.write(key, rows, Made("Random", fingerprint(0), "float32", {"image": dim}), broken=[])
+    store.write(key, rows, EncoderIdentity("Random", fingerprint(0), "float32", {"image": dim}), broken=[])
     return key, time.perf_counter() - began
 
 

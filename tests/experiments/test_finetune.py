@@ -153,7 +153,7 @@ def test_an_estimate_reads_well() -> None:
 def test_an_estimate_of_what_cannot_be_is_the_error_of_training(catalog: Catalog) -> None:
     words = pretraining_catalog(seed=5, items=6)
     bare = Catalog(words.ids, words.fields, (None,) * 6, words.source_rows, words.source_size)
-    with pytest.raises(TrainingError, match="0 have an image and 6 have words"):
+    with pytest.raises(TrainingError, match="0 have an image and 6 have text"):
         estimate_fine_tuning(make("clip", catalog), bare, {})
 
 

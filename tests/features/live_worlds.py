@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lmm4rec.core.types import Batch
+from lmm4rec.encoding.shared_space import LARGEST_LOG_SCALE
 from lmm4rec.features.item_vectors import ItemVectors
 from lmm4rec.features.live import Live
 from lmm4rec.nn.graph import InteractionGraph
@@ -55,6 +56,10 @@ class Scaled(TinyVectors):
 
     def scale(self) -> Tensor:
         return self.log.exp()
+
+    def bound_scale(self) -> None:
+        with torch.no_grad():
+            self.log.clamp_(max=LARGEST_LOG_SCALE)
 
 
 def start(vectors: ItemVectors) -> dict[str, Tensor]:

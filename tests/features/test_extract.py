@@ -202,10 +202,10 @@ def test_what_vectors_took_is_known_later_and_for_the_whole_catalog(
     catalog, encoder = many(), Plainly()
     monkeypatch.setattr("lmm4rec.features.extract.time", SimpleNamespace(perf_counter=lambda: float(sum(encoder.seen))))
     first, again = (run(encoder, catalog, tmp_path) for _ in range(2))
-    assert (first.seconds, first.made_seconds) == (20, 20)
-    assert (again.seconds, again.made_seconds) == (0, 20)
+    assert (first.seconds, first.encoding_seconds) == (20, 20)
+    assert (again.seconds, again.encoding_seconds) == (0, 20)
     changed = run(encoder, replace(catalog, images=(Plain(99), *catalog.images[1:])), tmp_path)
-    assert (changed.seconds, changed.made_seconds) == (1, 20)
+    assert (changed.seconds, changed.encoding_seconds) == (1, 20)
 
 
 def test_identical_items_are_encoded_once(tmp_path: Path) -> None:

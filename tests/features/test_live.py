@@ -11,7 +11,7 @@ import torch
 from live_worlds import Scaled, TinyVectors, batches, generator, live, sampler, world
 from torch import Tensor
 
-import lmm4rec.features.live as live_module
+import lmm4rec.encoding.runner as runner_module
 from lmm4rec.core.errors import ConfigError, TrainingError
 from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.core.types import Batch
@@ -143,7 +143,7 @@ def fit(
     scores: list[float] = []
 
     def validate() -> dict[str, float]:
-        objective.source.settle()
+        objective.source.refresh()
         with torch.inference_mode():
             values = recommender.embed(objective.source()).scores(torch.arange(3))
         scores.append(float(values.std()))
@@ -197,7 +197,7 @@ def test_no_pass_without_gradient_is_in_training_mode_and_the_modes_come_back() 
     assert all(training == grad for _, training, grad in vectors.passes)
     objective.train()
     objective.source.stale.fill_(value=True)
-    objective.source.settle(final=True)
+    objective.source.refresh(final=True)
     assert vectors.training
     assert vectors.dropout.training
 
@@ -207,7 +207,7 @@ def test_what_is_ranked_in_the_end_is_of_the_best_weights(validate_on: str) -> N
     vectors = TinyVectors()
     history, objective = fit(vectors, validate_on=validate_on, max_items=5)
     assert history.best_epoch < 3
-    objective.source.settle(final=True)
+    objective.source.refresh(final=True)
     for modality, rows in vectors.all().items():
         torch.testing.assert_close(objective.source()[modality], rows.detach())
     with torch.inference_mode():
@@ -256,9 +256,9 @@ def test_taken_in_turn_the_gradient_is_the_same(dropout: float, monkeypatch: pyt
         vectors = TinyVectors(dropout=dropout)
         recommender, graph = world(RECOMMENDERS.get("vbpr"), vectors)
         source = live(vectors)
-        source._fitting = 4
+        source._sized_runner().chunk = 4
         if kept:
-            monkeypatch.setattr(live_module, "checkpoint", lambda module, items, use_reentrant: module(items))
+            monkeypatch.setattr(runner_module, "checkpoint", lambda function, *values, **_: function(*values))
         source.begin_epoch(1)
         objective = Ranking(recommender, source, batches=1).train()
         seen = len(vectors.passes)
@@ -272,8 +272,7 @@ def test_taken_in_turn_the_gradient_is_the_same(dropout: float, monkeypatch: pyt
 def test_what_a_pass_keeps_sets_how_many_items_it_takes() -> None:
     """tanh keeps its result, the product its inputs: 2 (8 + 11) floats an item."""
     source = live(TinyVectors(), memory_mb=1)
-    source._chunk()
-    assert source._fitting == pytest.approx(2**20 / (4 * 2 * 19), rel=0.5)
+    assert source._sized_runner().chunk == pytest.approx(2**20 / (4 * 2 * 19), rel=0.5)
 
 
 def test_images_and_words_of_a_pass_are_drawn_together() -> None:

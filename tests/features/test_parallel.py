@@ -41,7 +41,7 @@ def rows_of(name: str, options: dict[str, Any] | None) -> list[dict[str, float]]
     )
 
     def validate() -> dict[str, float]:
-        source.settle()
+        source.refresh()
         with torch.inference_mode():
             spread = float(recommender.embed(source()).scores(torch.arange(5)).std())
         return {"score": process_group.broadcast(spread)}

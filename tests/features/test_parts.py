@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from towers import Gray, Towers, catalog_of
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Inputs
@@ -21,6 +20,7 @@ from lmm4rec.encoders.words import Words
 from lmm4rec.encoding import sizing
 from lmm4rec.features.extract import Extracted, encode, extract
 from lmm4rec.features.store import FeatureStore
+from towers import Gray, Towers, catalog_of
 
 
 def run(encoder: Towers | Paired, catalog: Catalog, folder: Path, **options: object) -> Extracted:
@@ -82,7 +82,7 @@ def test_precision_auto_is_what_the_hardware_has(tmp_path: Path, monkeypatch: py
     expected = "bfloat16" if native else "float32"
     assert run(Towers(), catalog_of([1], ["a"]), tmp_path, precision="auto").precision == expected
     assert {entry.precision for entry in FeatureStore(tmp_path).entries()} == {expected}
-    assert sizing.precision("auto", Color(), torch.device("cpu")) == "float32"  # it has no weights to multiply
+    assert sizing.resolve_precision("auto", Color(), torch.device("cpu")) == "float32"  # it has no weights to multiply
 
 
 class Wide(Towers):
@@ -124,9 +124,9 @@ def test_workers_need_work_cores_and_shared_memory(monkeypatch: pytest.MonkeyPat
     room = 2**30
     monkeypatch.setattr(sizing.os, "sched_getaffinity", lambda _process: set(range(4)), raising=False)
     monkeypatch.setattr(sizing.shutil, "disk_usage", lambda _path: type("Usage", (), {"free": room}))
-    assert sizing.workers(preparing_s=0.1, batch_bytes=1000) == 0
-    assert sizing.workers(preparing_s=60.0, batch_bytes=1000) == 3
-    assert sizing.workers(preparing_s=60.0, batch_bytes=room // 8) == 2  # half the room, two batches each
+    assert sizing.worker_count(preparing_s=0.1, batch_bytes=1000) == 0
+    assert sizing.worker_count(preparing_s=60.0, batch_bytes=1000) == 3
+    assert sizing.worker_count(preparing_s=60.0, batch_bytes=room // 8) == 2  # half the room, two batches each
 
 
 def test_strict_stops_and_names_the_items(tmp_path: Path) -> None:

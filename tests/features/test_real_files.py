@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from lmm4rec.features.store import FeatureStore
-from lmm4rec.features.store_inventory import held
+from lmm4rec.features.store_inventory import stored_features
 
 ITEMS = 1500
 CONF = """
@@ -77,7 +77,7 @@ def test_killed_with_sigkill_it_goes_on_and_ends_with_the_same_bytes(shop: Path)
     assert process.poll() is None, "it ended before it could be killed"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    (unfinished,) = held(FeatureStore(shop / "cut" / "features"))
+    (unfinished,) = stored_features(FeatureStore(shop / "cut" / "features"))
     assert (unfinished.finished, unfinished.items % 512) == (False, 0)
     assert 512 <= unfinished.items < ITEMS
     assert start(shop, "cut").wait() == 0

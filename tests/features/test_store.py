@@ -12,25 +12,25 @@ import torch
 from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.features import store as store_module
-from lmm4rec.features.store import FeatureStore, Made, Rows
-from lmm4rec.features.store_inventory import held, pick
+from lmm4rec.features.store import EncoderIdentity, FeatureStore, StoredRows
+from lmm4rec.features.store_inventory import select_folders, stored_features
 
-MADE = Made("Plain", "f" * 32, "float32", {"image": 3})
+IDENTITY = EncoderIdentity("Plain", "f" * 32, "float32", {"image": 3})
 
 
-def rows(items: int = 5) -> Rows:
+def rows(items: int = 5) -> StoredRows:
     vectors = torch.arange(items * 3.0).reshape(items, 3)
     contents = [fingerprint(row) for row in range(items)]
-    return Rows.of(contents, {"image": vectors}, torch.zeros(items, dtype=torch.bool))
+    return StoredRows.of(contents, {"image": vectors}, torch.zeros(items, dtype=torch.bool))
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> FeatureStore:
     """One whole entry, 'a...', and one that was never finished, 'b...'."""
     store = FeatureStore(tmp_path / "features")
-    store.write("a" * 32, rows(), MADE, broken=[])
-    store.write_part("b" * 32, rows(2), MADE)
-    store.write_part("b" * 32, rows(4), MADE)
+    store.write("a" * 32, rows(), IDENTITY, broken=[])
+    store.write_part("b" * 32, rows(2), IDENTITY)
+    store.write_part("b" * 32, rows(4), IDENTITY)
     return store
 
 
@@ -72,27 +72,32 @@ def test_all_that_is_held_is_listed(store: FeatureStore) -> None:
     (store.root / "c").mkdir()
     os.utime(vector_file(store), (time.time() - 7200,) * 2)
     os.utime(store.root / ("a" * 32) / "entry.json", (time.time() - 3600,) * 2)
-    by_key = {one.key[0]: one for one in held(store)}
+    by_key = {one.key[0]: one for one in stored_features(store)}
     whole, unfinished, empty = by_key["a"], by_key["b"], by_key["c"]
-    assert (whole.items, whole.parts, whole.finished, whole.made and whole.made.encoder) == (5, 0, True, "Plain")
+    assert (whole.items, whole.parts, whole.finished, whole.identity and whole.identity.encoder) == (
+        5,
+        0,
+        True,
+        "Plain",
+    )
     assert whole.size == sum(path.stat().st_size for path in (store.root / ("a" * 32)).iterdir())
     assert 3590 < whole.age_s < 3700
-    assert (unfinished.items, unfinished.parts, unfinished.finished, unfinished.made) == (6, 2, False, MADE)
-    assert (empty.items, empty.finished, empty.made, empty.size) == (0, False, None, 0)
-    assert held(FeatureStore(store.root / "nowhere")) == []
+    assert (unfinished.items, unfinished.parts, unfinished.finished, unfinished.identity) == (6, 2, False, IDENTITY)
+    assert (empty.items, empty.finished, empty.identity, empty.size) == (0, False, None, 0)
+    assert stored_features(FeatureStore(store.root / "nowhere")) == []
 
 
 def test_picking_by_key_age_and_state(store: FeatureStore) -> None:
     for path in (store.root / ("b" * 32)).iterdir():
         os.utime(path, (0, 0))
-    everything = held(store)
+    everything = stored_features(store)
     assert [one.key[0] for one in everything] == ["b", "a"]  # the oldest first
-    assert [one.key[0] for one in pick(everything, prefix="aa")] == ["a"]
-    assert [one.key[0] for one in pick(everything, older_than_s=3600.0)] == ["b"]
-    assert [one.key[0] for one in pick(everything, unfinished=True)] == ["b"]
-    assert pick(everything, prefix="a", unfinished=True) == []
-    store.prune(one.key for one in pick(everything, unfinished=True))
-    assert [one.key[0] for one in held(store)] == ["a"]
+    assert [one.key[0] for one in select_folders(everything, prefix="aa")] == ["a"]
+    assert [one.key[0] for one in select_folders(everything, older_than_s=3600.0)] == ["b"]
+    assert [one.key[0] for one in select_folders(everything, unfinished=True)] == ["b"]
+    assert select_folders(everything, prefix="a", unfinished=True) == []
+    store.prune(one.key for one in select_folders(everything, unfinished=True))
+    assert [one.key[0] for one in stored_features(store)] == ["a"]
 
 
 def test_what_a_killed_process_left_half_written_goes_when_it_is_old(store: FeatureStore) -> None:
@@ -101,7 +106,7 @@ def test_what_a_killed_process_left_half_written_goes_when_it_is_old(store: Feat
     for path in (fresh, abandoned):
         path.write_bytes(b"half")
     os.utime(abandoned, (0, 0))
-    store.write("b" * 32, rows(), MADE, broken=[])
+    store.write("b" * 32, rows(), IDENTITY, broken=[])
     assert fresh.exists()  # another process may be writing it
     assert not abandoned.exists()
     assert store.parts("b" * 32) == []
@@ -110,5 +115,5 @@ def test_what_a_killed_process_left_half_written_goes_when_it_is_old(store: Feat
 def test_the_same_vectors_are_the_same_bytes(store: FeatureStore, tmp_path: Path) -> None:
     for name in ("other", "third"):
         again = FeatureStore(tmp_path / name)
-        again.write("a" * 32, rows(), MADE, broken=[])
+        again.write("a" * 32, rows(), IDENTITY, broken=[])
         assert vector_file(again).read_bytes() == vector_file(store).read_bytes()

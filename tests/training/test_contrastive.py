@@ -16,27 +16,37 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from toys import LARGEST, Toy, toy_items
 
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Inputs
 from lmm4rec.distributed import process_group
-from lmm4rec.encoding import runner as passes_module
-from lmm4rec.encoding.runner import Passes
-from lmm4rec.encoding.shared_space import scale_of
+from lmm4rec.encoding import runner as runner_module
+from lmm4rec.encoding.prepared_items import PreparedItems
+from lmm4rec.encoding.runner import EncoderRunner
+from lmm4rec.encoding.shared_space import shared_spaces
+from lmm4rec.encoding.sizing import Resolved
 from lmm4rec.nn.losses import contrastive, matching
 from lmm4rec.training import contrastive as contrastive_module
+from lmm4rec.training.augmentation import Augmentation
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.finetuning import fit_pairs, loss_weights
-from lmm4rec.training.image_text_pairs import Augment, PairInputs
+from toys import LARGEST, Toy, toy_items
 
 ITEMS = toy_items(24)
 ROWS = torch.arange(24)
 
 
-def objective(encoder: Toy, *, augment: Augment | None = None, **passes: Any) -> Contrastive:
-    pairs = PairInputs(encoder, ITEMS)
-    made = Contrastive(encoder, pairs, Passes(encoder, **passes), augment, weights={"contrastive": 1.0})
+def objective(
+    encoder: Toy, *, augmentation: Augmentation | None = None, precision: Resolved = "float32", chunk: int = 0
+) -> Contrastive:
+    pairs = PreparedItems(encoder, ITEMS, memory_mb=64)
+    made = Contrastive(
+        encoder,
+        pairs,
+        EncoderRunner(encoder, precision=precision, chunk=chunk),
+        augmentation,
+        weights={"contrastive": 1.0},
+    )
     made.begin_epoch(torch.Generator().manual_seed(7))
     return made.train()
 
@@ -44,7 +54,7 @@ def objective(encoder: Toy, *, augment: Augment | None = None, **passes: Any) ->
 def step(made: Contrastive, *, checkpointing: bool = False) -> tuple[float, dict[str, Tensor]]:
     """The loss of all pairs and its gradient."""
     weights = dict(made.encoder.named_parameters())
-    with made.passes.attached(checkpointing=checkpointing):
+    with made.runner.checkpointed(enabled=checkpointing):
         loss = sum(made.losses(ROWS, torch.Generator()).values(), torch.zeros(()))
         grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
     found = zip(weights, grads, strict=True)
@@ -59,9 +69,9 @@ def assert_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 5, 8, 23])
 def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int) -> None:
-    augment = Augment(crop=0.3, flip=True, mask=0.2)  # drawn for the whole batch, whatever the chunk
-    loss, grads = step(objective(Toy(), augment=augment))
-    chunked_loss, chunked = step(objective(Toy(), augment=augment, chunk=chunk))
+    augmentation = Augmentation(crop=0.3, flip=True, mask=0.2)  # drawn for the whole batch, whatever the chunk
+    loss, grads = step(objective(Toy(), augmentation=augmentation))
+    chunked_loss, chunked = step(objective(Toy(), augmentation=augmentation, chunk=chunk))
     assert chunked_loss == pytest.approx(loss, rel=1e-5)
     assert_same(grads, chunked)
 
@@ -69,7 +79,7 @@ def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int) -> None:
 def test_a_chunk_is_computed_again_with_the_noise_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the same chunks whose activations are all kept, with dropout and stochastic depth."""
     again, again_grads = step(objective(Toy(dropout=0.3, drop_path=0.5), chunk=5))
-    monkeypatch.setattr(passes_module, "checkpoint", lambda function, *values, **_: function(*values))
+    monkeypatch.setattr(runner_module, "checkpoint", lambda function, *values, **_: function(*values))
     kept, kept_grads = step(objective(Toy(dropout=0.3, drop_path=0.5), chunk=5))
     assert again == kept
     assert_same(again_grads, kept_grads)
@@ -105,10 +115,10 @@ def test_checkpointing_gives_the_same_gradient_and_leaves_the_encoder_as_it_was(
 
 def test_an_encoder_without_blocks_cannot_be_checkpointed() -> None:
     encoder = Toy()
-    passes = Passes(encoder)
+    runner = EncoderRunner(encoder, precision="float32")
     encoder.model = nn.Identity()  # type: ignore[assignment]
     with pytest.raises(TrainingError, match="Toy cannot be checkpointed; set checkpointing = false"):
-        passes.attached(checkpointing=True).__enter__()
+        runner.checkpointed(enabled=True).__enter__()
 
 
 def test_bfloat16_stays_near_float32() -> None:
@@ -124,7 +134,7 @@ def test_bfloat16_stays_near_float32() -> None:
 
 def test_noise_follows_from_the_seed_and_takes_nothing_from_the_global_generator() -> None:
     def loss(epoch_seed: int) -> float:
-        made = objective(Toy(dropout=0.3, drop_path=0.5), augment=Augment(0.3, True, 0.3))
+        made = objective(Toy(dropout=0.3, drop_path=0.5), augmentation=Augmentation(0.3, True, 0.3))
         generator = torch.Generator().manual_seed(epoch_seed)
         made.begin_epoch(generator)
         assert torch.equal(generator.get_state(), torch.Generator().manual_seed(epoch_seed).get_state())
@@ -150,7 +160,7 @@ def test_a_scale_beyond_its_bound_is_put_there_and_still_learns() -> None:
         encoder.logit_scale.fill_(LARGEST + 1)
     _, grads = step(objective(encoder))
     assert encoder.logit_scale.item() == pytest.approx(LARGEST)
-    assert float(scale_of(encoder, "contrastive").detach()) == pytest.approx(100, rel=1e-5)
+    assert float(shared_spaces(encoder)[0].scale().detach()) == pytest.approx(100, rel=1e-5)
     assert grads["model.logit_scale"] != 0
 
 
@@ -232,13 +242,19 @@ class Spaces(Toy):
 
 def test_each_space_has_its_loss_and_its_scale() -> None:
     encoder = Spaces()
-    pairs = PairInputs(encoder, ITEMS)
+    pairs = PreparedItems(encoder, ITEMS, memory_mb=64)
     weights = loss_weights(encoder, vl_weight=0.5, matching_weight=2.0)
     assert weights == {"own": 1.0, "turned": 0.5, "matching": 2.0}
-    made = Contrastive(encoder, pairs, Passes(encoder), weights={"own": 1.0, "turned": 0.5}, matching_weight=2.0)
+    made = Contrastive(
+        encoder,
+        pairs,
+        EncoderRunner(encoder, precision="float32"),
+        weights={"own": 1.0, "turned": 0.5},
+        matching_weight=2.0,
+    )
     made.begin_epoch(torch.Generator())
     terms = made.eval().losses(ROWS, torch.Generator())
-    out = encoder(pairs.of(ROWS, torch.device("cpu")))
+    out = encoder(pairs.of(ROWS))
     image, text = out["image"], out["text"]
     torch.testing.assert_close(terms["contrastive"], contrastive(image, text, encoder.logit_scale.exp()))
     turned = 0.5 * contrastive(image.flip(1), -text, torch.tensor(1.0).exp())
@@ -248,14 +264,16 @@ def test_each_space_has_its_loss_and_its_scale() -> None:
 
 def test_matching_sees_each_pair_and_two_of_its_look_alikes() -> None:
     encoder = Spaces()
-    pairs = PairInputs(encoder, ITEMS)
-    made = Contrastive(encoder, pairs, Passes(encoder), weights={"own": 1.0}, matching_weight=1.0)
+    pairs = PreparedItems(encoder, ITEMS, memory_mb=64)
+    made = Contrastive(
+        encoder, pairs, EncoderRunner(encoder, precision="float32"), weights={"own": 1.0}, matching_weight=1.0
+    )
     made.begin_epoch(torch.Generator())
     term = made.eval().losses(ROWS, torch.Generator())["matching"]
     real, images, words = encoder.seen
     assert real.pixels is not None
     assert real.text_ids is not None
-    whole = pairs.of(ROWS, torch.device("cpu"))
+    whole = pairs.of(ROWS)
     assert torch.equal(real.pixels, whole.pixels)
     assert torch.equal(images.text_ids, real.text_ids)
     assert torch.equal(words.pixels, real.pixels)
@@ -275,7 +293,7 @@ def test_look_alikes_are_drawn_by_similarity_and_are_never_the_item_itself() -> 
     """Softmax over the others: scores log 1, log 3 beside the row's own."""
     scores = torch.tensor([[9.0, 1.0, 3.0], [1.0, 99.0, 3.0], [3.0, 1.0, 50.0]]).log()
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.stack([contrastive_module._other(scores, generator) for _ in range(4000)])
+    drawn = torch.stack([contrastive_module._hard_negatives(scores, generator) for _ in range(4000)])
     assert not (drawn == torch.arange(3)).any()
     shares = [float((drawn[:, row] == column).float().mean()) for row, column in ((0, 2), (1, 2), (2, 0))]
     assert shares == pytest.approx([0.75] * 3, abs=0.03)
@@ -284,7 +302,7 @@ def test_look_alikes_are_drawn_by_similarity_and_are_never_the_item_itself() -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vl_weight": 1.0}, "vl_weight = 1.0, but Toy has no second joint space"),
+        ({"vl_weight": 1.0}, "vl_weight = 1.0, but Toy has no second shared space"),
         ({"matching_weight": 0.5}, "matching_weight = 0.5, but this Toy has no head"),
     ],
 )

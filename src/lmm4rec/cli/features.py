@@ -54,10 +54,10 @@ def list_store() -> None:
         identity = one.identity
         table.add_row(
             one.key[:_DIGITS],
-            made.encoder if made else "?",
+            identity.encoder if identity else "?",
             f"{one.items:,}",
-            ", ".join(f"{modality} {dim}" for modality, dim in made.dims.items()) if made else "?",
-            made.precision if made else "?",
+            ", ".join(f"{modality} {dim}" for modality, dim in identity.dims.items()) if identity else "?",
+            identity.precision if identity else "?",
             size(one.size),
             age(one.age_s),
             "whole" if one.finished else f"unfinished, {one.parts} parts" if one.parts else "nothing to read",

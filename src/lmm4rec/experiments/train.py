@@ -34,7 +34,7 @@ def train(
 
     def validate() -> Mapping[str, float]:
         with cost.phase("validate"):
-            source.settle()
+            source.refresh()
             with torch.inference_mode():
                 means = None
                 if process_group.is_first():
@@ -49,7 +49,7 @@ def train(
         objective, make_sampler(plan, split), validate, state_file=folder.state, listeners=[*own, *callbacks],
         description=plan.title,
     )  # fmt: skip
-    source.settle(final=True)
+    source.refresh(final=True)
     objective.cpu()
     return history
 

@@ -25,15 +25,15 @@ Encoding = Mapping[str, Any]
 """How states are encoded: the keys that [features] shares with `StatesCache`."""
 
 
-def whole(encoder: Encoder, catalog: Catalog, _encoding: Encoding, *, inputs_mb: PositiveInt = 4096) -> ItemVectors:
+def whole(encoder: Encoder, catalog: Catalog, encoding: Encoding, *, inputs_mb: PositiveInt = 4096) -> ItemVectors:
     """All weights of the encoder train."""
-    return EncodedItems(encoder, catalog[:], inputs_mb=inputs_mb)
+    return EncodedItems(encoder, catalog[:], inputs_mb=inputs_mb, modalities=encoding.get("modalities", ()))
 
 
 def lora(
     encoder: Encoder,
     catalog: Catalog,
-    _encoding: Encoding,
+    encoding: Encoding,
     *,
     rank: PositiveInt = 8,
     alpha: PositiveFloat = 16.0,
@@ -44,7 +44,7 @@ def lora(
 ) -> ItemVectors:
     """Low-rank updates of the encoder's linear layers train (see `add_lora`)."""
     add_lora(encoder, rank=rank, alpha=alpha, dropout=dropout, targets=targets, seed=adapter_seed)
-    return EncodedItems(encoder, catalog[:], inputs_mb=inputs_mb)
+    return EncodedItems(encoder, catalog[:], inputs_mb=inputs_mb, modalities=encoding.get("modalities", ()))
 
 
 def last(

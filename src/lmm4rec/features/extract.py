@@ -21,7 +21,7 @@ from lmm4rec.encoding.batches import EncodingOptions, RequestedOptions, encode_b
 from lmm4rec.encoding.runner import evaluating
 from lmm4rec.encoding.sizing import Precision, Resolved, resolve_precision
 from lmm4rec.features.content_rows import ContentRows
-from lmm4rec.features.store import FeatureStore, StoredRows, EncoderIdentity
+from lmm4rec.features.store import EncoderIdentity, FeatureStore, StoredRows
 
 __all__ = ["Extracted", "contents_of", "encode", "extract", "longest_text_first"]
 

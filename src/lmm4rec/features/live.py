@@ -209,7 +209,9 @@ class Live(FeatureSource):
             both = (vectors["image"].detach().any(1) & vectors["text"].detach().any(1)).nonzero().flatten()
             image, text = (F.normalize(vectors[modality][both], dim=1) for modality in ("image", "text"))
             if len(both) > 1:
-                losses["alignment"] = self.alignment_weight * contrastive(image, text, cast(Tensor, self.vectors.scale()))
+                losses["alignment"] = self.alignment_weight * contrastive(
+                    image, text, cast(Tensor, self.vectors.scale())
+                )
         return losses
 
     def _record_gradient(self, gradient: Tensor) -> None:

@@ -152,7 +152,9 @@ class StatesCache:
     def _compute(self, missing: list[int]) -> None:
         options = self._request.resolve(self.encoder, self._items[0], len(self._items))
         batches = {number: cut(self._blocks[number], options.batch_size) for number in missing}
-        inputs = prepared_batches(self.encoder, self._items, [batch for one in batches.values() for batch in one], options)
+        inputs = prepared_batches(
+            self.encoder, self._items, [batch for one in batches.values() for batch in one], options
+        )
         started = time.perf_counter()
         count = sum(len(self._blocks[number]) for number in missing)
         bar = progress(total=count, description="encoding states", unit="item")

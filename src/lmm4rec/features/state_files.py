@@ -42,7 +42,7 @@ class _Shard:
 
 
 class Shards:
-    """A folder of states: files `shard-NUMBER-CHECKSUM.safetensors` of so many items each, and an index written last."""
+    """A folder of states: `shard-NUMBER-CHECKSUM.safetensors` files, and an index that is written last."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder, self.count = folder, count

@@ -173,7 +173,9 @@ class FeatureStore:
         path = self.root / key / _ENTRY
         return _read_entry(path).seconds if path.exists() else 0.0
 
-    def write(self, key: str, rows: StoredRows, identity: EncoderIdentity, *, broken: list[str], seconds: float = 0.0) -> None:
+    def write(
+        self, key: str, rows: StoredRows, identity: EncoderIdentity, *, broken: list[str], seconds: float = 0.0
+    ) -> None:
         """Write a whole entry (`broken`: item ids; `seconds`: see `StoredFeatures`), then remove its parts."""
         checksum = _checksum(rows)
         path = self._vectors(key, checksum)
@@ -231,7 +233,9 @@ def _read_entry(path: Path) -> StoredFeatures:
 
 
 def _plain(identity: EncoderIdentity) -> dict[str, Any]:
-    return {field.name: getattr(identity, field.name) for field in fields(EncoderIdentity)} | {"dims": dict(identity.dims)}
+    return {field.name: getattr(identity, field.name) for field in fields(EncoderIdentity)} | {
+        "dims": dict(identity.dims)
+    }
 
 
 def _age_s(path: Path) -> float:

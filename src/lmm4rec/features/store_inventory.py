@@ -10,7 +10,7 @@ from pathlib import Path
 from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.files import read_json
 from lmm4rec.features.state_files import INDEX
-from lmm4rec.features.store import FeatureStore, EncoderIdentity
+from lmm4rec.features.store import EncoderIdentity, FeatureStore
 
 __all__ = ["StoredFolder", "select_folders", "stored_features", "stored_states"]
 

@@ -16,14 +16,14 @@ from lmm4rec.core.errors import CheckpointError, DataError, LMM4RecError
 from lmm4rec.core.progress import progress, quiet
 from lmm4rec.core.types import Features, Item, ItemImage, Modality
 from lmm4rec.encoders.base import FUSED, Encoder
-from lmm4rec.encoding.loop import Manner, encode_blocks
+from lmm4rec.encoding.batches import EncodingOptions, encode_blocks
 from lmm4rec.features.side_files import SideEncoder
 from lmm4rec.serving.catalog_view import CatalogView
 from lmm4rec.serving.encoder_record import EncoderRecord
 
 _LEAST_COSINE = 0.95  # of one text's vectors by the same encoder, with another precision or hardware
 _COMPARED_ITEMS = 4  # whose texts an opened encoder must encode as before
-_MANNER = Manner(torch.device("cpu"), "float32", 32, 0, 512)
+_OPTIONS = EncodingOptions(torch.device("cpu"), "float32", batch_size=32, workers=0, block_size=512)
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,8 @@ class ContentEncoder:
         """
         found: dict[Modality, Tensor] = {}
         for part in dict.fromkeys(self.parts.values()):
-            contents = {f"{row:032x}": item for row, item in enumerate(items)}
             with quiet(), progress(total=len(items), description="", unit="item") as bar:
-                blocks = list(encode_blocks(part, contents, _MANNER, bar))
+                blocks = list(encode_blocks(part, items, _OPTIONS, bar))
             for block in blocks:
                 _raise_if_broken(items, block.broken)
             found |= {m: torch.cat([block.features[m] for block in blocks]) for m in part.dims}

@@ -107,6 +107,10 @@ class Ranking(Objective):
             terms = {name: weight * term for name, term in terms.items()}
         return {**terms, **self.source.losses()}
 
+    def after_step(self) -> None:
+        """Let the source bound its parameters."""
+        self.source.after_step()
+
     def facts(self) -> Mapping[str, int]:
         """Those of the source."""
         return self.source.facts()

@@ -78,7 +78,7 @@ def _encoded(
     findings = _broken_images(extracted, len(catalog))
     log_findings(findings)
     measured = measure_alignment(extracted.features)
-    train, at_test = _altered(section, _selected(extracted.features, section.modalities))
+    train, at_test = _altered(section, extracted.features)
     return RunFeatures(
         train,
         at_test,
@@ -86,7 +86,7 @@ def _encoded(
         cost={
             "items_encoded": extracted.encoded,
             "items_reused": extracted.reused,
-            "features_seconds": round(extracted.made_seconds + fine_tuning_s, 3),
+            "features_seconds": round(extracted.encoding_seconds + fine_tuning_s, 3),
         },
         findings=findings,
         encoding={"precision": extracted.precision, "broken_images": list(extracted.broken)},

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import cache_folder, read_json, write_json
 from lmm4rec.core.fingerprint import fingerprint
@@ -17,8 +18,9 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.sources.toyshop import pretraining_catalog
 from lmm4rec.distributed import process_group
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoding.sizing import resolve_precision
 from lmm4rec.nn.text import render
-from lmm4rec.training.finetuning import fit_pairs, resolve_precision
+from lmm4rec.training.finetuning import fit_pairs
 
 TINY, TOYSHOP = "tiny", "toyshop"
 TRAINING = "training.json"  # beside a tuned encoder: how it was tuned, and what came of it
@@ -86,7 +88,7 @@ def fine_tune(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) ->
     Raises:
         ConfigError: the encoder cannot be saved, so its fine-tuned weights would be lost.
     """
-    options, folder = _resolved(options), fine_tuned_folder(encoder, catalog, options)
+    options, folder = _resolved(encoder, options), fine_tuned_folder(encoder, catalog, options)
 
     def make(beside: Path) -> None:
         state = folder.with_suffix(".state.safetensors")
@@ -116,13 +118,13 @@ def fine_tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, 
     if not hasattr(encoder, "save_pretrained"):
         raise ConfigError(f"{type(encoder).__name__} cannot be fine-tuned; take an encoder that can, such as 'clip'")
     contents = [encoder.content(item) for item in catalog]
-    return _folder("tuned", encoder.fingerprint(), contents, _resolved(options))
+    return _folder("tuned", encoder.fingerprint(), contents, _resolved(encoder, options))
 
 
-def _resolved(options: Mapping[str, Any]) -> dict[str, Any]:
+def _resolved(encoder: Encoder, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options with the precision that "auto" means here: the fine-tuned weights depend on it."""
-    wanted = options.get("precision", "auto"), options.get("device", "auto")
-    return {**options, "precision": resolve_precision(*wanted)}
+    device = choose_device(options.get("device", "auto"))
+    return {**options, "precision": resolve_precision(options.get("precision", "auto"), encoder, device)}
 
 
 def _folder(kind: str, *parts: object) -> Path:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmm4rec.encoding import sizing
+from lmm4rec.encoding.runner import autocast
+from lmm4rec.encoding.sizing import Precision, kept_bytes, resolve_precision
 from lmm4rec.experiments.estimate.estimate import MB, Estimate, parameter_counts, seconds_of, weights_bytes
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.features.item_vectors import ItemVectors
@@ -27,11 +28,11 @@ def estimate_end2end(plan: Plan, vectors: ItemVectors, sampler: TripleSampler, *
     """
     live = plan.features.end2end.arguments(Live)
     epochs = max(plan.train.epochs - live["warm_start"], 0)
-    train_s, forward_s, kept_bytes = _item_cost(vectors, live["precision"])
+    train_s, forward_s, item_bytes = _item_cost(vectors, live["precision"])
     each = items_per_epoch(sampler, live)
     forward = forward_passes(sampler.n_items, plan.train.epochs, plan.train.evaluate_every, live)
     rows = 3 * 4 * sampler.n_items * sum(vectors.dims.values())  # the table of vectors, its gradient, the best so far
-    a_pass = min(each / _passes_per_epoch(sampler, live) * kept_bytes / MB, live["memory_mb"])
+    a_pass = min(each / _passes_per_epoch(sampler, live) * item_bytes / MB, live["memory_mb"])
     parameters, trainable = parameter_counts(vectors)
     return Estimate(
         f"training {'the encoder' if vectors.encodes else 'the side network'} end to end",
@@ -67,19 +68,18 @@ def forward_passes(n_items: int, epochs: int, evaluate_every: int, live: Mapping
     return n_items * (max(refreshes, validations) + 1)  # one encoding serves a refresh and a validation
 
 
-def _item_cost(vectors: ItemVectors, precision: sizing.Precision) -> tuple[float, float, int]:
+def _item_cost(vectors: ItemVectors, precision: Precision) -> tuple[float, float, int]:
     """Seconds of an item forward and backward, seconds forward alone, and the bytes kept for the backward pass.
 
     Modes, gradients and generators are left as they were.
     """
     device = next(vectors.parameters()).device
     rows = torch.linspace(0, vectors.n_items - 1, min(_ITEMS, vectors.n_items), device=device).long()
-    low = sizing.precision(precision, vectors, device) == "bfloat16"
     seeded = torch.random.fork_rng([device] if device.type == "cuda" else [])
-    with seeded, torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
+    with seeded, autocast(device, resolve_precision(precision, vectors, device)):
         forward_s = seconds_of(lambda: _forward(vectors, rows), device)
         train_s = seconds_of(lambda: _backward(vectors, rows), device)
-        kept = sizing.kept_bytes(vectors, rows)
+        kept = kept_bytes(vectors, lambda: vectors(rows))
     return train_s / len(rows), forward_s / len(rows), kept // len(rows)
 
 

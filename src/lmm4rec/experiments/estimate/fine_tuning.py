@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.progress import quiet
@@ -19,10 +18,12 @@ from lmm4rec.core.types import Item
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.distributed import process_group
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoding.prepared_items import PreparedItems
+from lmm4rec.encoding.sizing import kept_bytes, resolve_precision
 from lmm4rec.experiments.estimate.estimate import MB, Estimate, parameter_counts, seconds_of, weights_bytes
+from lmm4rec.training.augmentation import Augmentation
 from lmm4rec.training.contrastive import Contrastive
-from lmm4rec.training.finetuning import fit_pairs, held_out_pairs, make_objective, resolve_precision, whole_pairs
-from lmm4rec.training.image_text_pairs import Augment, PairInputs
+from lmm4rec.training.finetuning import fit_pairs, held_out_pairs, make_objective, whole_pairs
 
 _PAIRS = 16  # in a trial, at most
 _TRIES = 3
@@ -36,7 +37,8 @@ class _PairCost:
     prepare_s: float
     train_s: float  # forward and backward, with all losses
     forward_s: float  # in evaluation
-    pixel_bytes: int
+    prepared_bytes: int  # of its inputs, as they are kept for training
+    pixel_bytes: int  # of its pixels in a batch
     kept_bytes: int  # what a training pass keeps for its backward pass
     fixed_bytes: int  # what it keeps whatever the number of pairs
 
@@ -74,7 +76,7 @@ def _memory(encoder: Encoder, cost: _PairCost, options: Mapping[str, Any]) -> fl
     """Bytes: weights and optimizer state, prepared images, one pass, and a batch's similarities."""
     batch = min(options["batch_size"], cost.pairs)
     rows = min(batch, options["chunk"] or batch)
-    images = min(cost.pairs * cost.pixel_bytes, options["memory_mb"] * MB) + 2 * batch * cost.pixel_bytes
+    images = min(cost.pairs * cost.prepared_bytes, options["memory_mb"] * MB) + 2 * batch * cost.pixel_bytes
     similarities = 6 * 4 * math.pow(batch, 2)
     weights = weights_bytes(encoder, training=True)
     return weights + images + rows * cost.kept_bytes + cost.fixed_bytes + similarities
@@ -87,18 +89,18 @@ def _measure(encoder: Encoder, items: Sequence[Item], options: Mapping[str, Any]
     few = _spread(whole, max(2, min(options["batch_size"], options["chunk"] or _PAIRS, _PAIRS)))
     began = time.perf_counter()
     with quiet():
-        pairs = PairInputs(encoder, few)
+        pairs = PreparedItems(encoder, few, memory_mb=options["memory_mb"])
     prepare_s = (time.perf_counter() - began) / len(few)
     objective = make_objective(
-        encoder, pairs, Augment(options["crop"], options["flip"], options["mask"]), vl_weight=options["vl_weight"],
+        encoder, pairs, Augmentation(options["crop"], options["flip"], options["mask"]), vl_weight=options["vl_weight"],
         matching_weight=options["matching_weight"], chunk=options["chunk"],
-        precision=resolve_precision(options["precision"], options["device"]),
+        precision=resolve_precision(options["precision"], encoder, device),
     )  # fmt: skip
     objective.to(device)
     rows = torch.arange(len(few))
-    with _single_numbers_kept(encoder), process_group.single_process():
+    with process_group.single_process():
         objective.train()
-        with objective.passes.attached(checkpointing=options["checkpointing"]):
+        with objective.runner.checkpointed(enabled=options["checkpointing"]):
             train_s = seconds_of(lambda: _step(objective, rows), device, tries=_TRIES)
             whole_bytes, half_bytes = (_kept_bytes(objective, part) for part in (rows, rows[: len(rows) // 2]))
         objective.eval()
@@ -110,7 +112,8 @@ def _measure(encoder: Encoder, items: Sequence[Item], options: Mapping[str, Any]
         prepare_s=prepare_s,
         train_s=train_s / len(rows),
         forward_s=forward_s / len(rows),
-        pixel_bytes=pairs.pixels[0].nbytes,
+        prepared_bytes=pairs.nbytes // len(few),
+        pixel_bytes=cast(Tensor, pairs.of(rows[:1]).pixels).nbytes,
         kept_bytes=kept,
         fixed_bytes=max(whole_bytes - kept * len(rows), 0),
     )
@@ -131,29 +134,4 @@ def _step(objective: Contrastive, rows: Tensor) -> None:
 
 
 def _kept_bytes(objective: Contrastive, rows: Tensor) -> int:
-    """The bytes that a pass keeps for its backward pass, each piece of memory once, the weights left out."""
-    weights = {one.untyped_storage().data_ptr() for one in objective.parameters()}
-    kept: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        _loss(objective, rows)
-    return sum(kept.values())
-
-
-@contextmanager
-def _single_numbers_kept(encoder: nn.Module) -> Iterator[None]:
-    """Restore single numbers afterwards: a pass moves a learned scale back within its bound."""
-    numbers = [weight for weight in encoder.parameters() if weight.numel() == 1]
-    before = [number.detach().clone() for number in numbers]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for number, value in zip(numbers, before, strict=True):
-                number.copy_(value)
+    return kept_bytes(objective, lambda: _loss(objective, rows))

@@ -12,7 +12,7 @@ import torch
 
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.progress import quiet
-from lmm4rec.core.types import Features, Inputs
+from lmm4rec.core.types import Features
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.build.data import DataCache
@@ -76,7 +76,7 @@ def random_features(dims: Mapping[str, int], items: int) -> Features:
 
 def _encoder_parts(plan: Plan, encoder: Encoder, catalog: Catalog, sampler: TripleSampler) -> Iterator[Estimate]:
     """What a run does with its encoder, in turn."""
-    yield estimate_encoding(encoder, catalog)
+    yield estimate_encoding(encoder.narrowed(plan.features.modalities), catalog)
     if plan.features.train == "finetuned":
         yield estimate_fine_tuning(encoder, catalog, plan.features.finetune)
     if plan.features.train == "end2end":
@@ -91,7 +91,7 @@ def estimate_encoding(encoder: Encoder, catalog: Catalog) -> Estimate:
     def encode() -> None:
         prepared = encoder.prepare(items)
         with torch.no_grad():
-            encoder(Inputs(*(None if values is None else values.to(device) for values in prepared)))
+            encoder(prepared.to(device))
 
     item_s = seconds_of(encode, device) / len(items)
     return Estimate(
@@ -115,7 +115,7 @@ def _end2end_parts(plan: Plan, encoder: Encoder, catalog: Catalog, sampler: Trip
         with quiet():
             vectors = make_item_vectors(encoder, few, adapter, {**encoding, "root": Path(folder)}, **options)
         vectors.to(choose_device(plan.train.device))
-        inputs_mb = vectors.inputs.needed_mb * len(catalog) / len(few) if isinstance(vectors, EncodedItems) else 0.0
+        inputs_mb = vectors.inputs.nbytes / MB * len(catalog) / len(few) if isinstance(vectors, EncodedItems) else 0.0
         yield estimate_end2end(plan, vectors, sampler, inputs_mb=min(inputs_mb, options.get("inputs_mb", 0)))
 
 

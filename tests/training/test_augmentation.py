@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional as F
-from toys import Toy, toy_items
 
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Inputs
-from lmm4rec.training import image_text_pairs as pairs_module
-from lmm4rec.training.image_text_pairs import Augment, PairInputs, windows
+from lmm4rec.training.augmentation import Augmentation, windows
+from toys import Toy, toy_items
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -27,13 +26,13 @@ def ramp(batch: int = 64, size: int = 16) -> torch.Tensor:
 def test_nothing_asked_for_changes_and_draws_nothing() -> None:
     inputs = Toy().prepare(toy_items(6))
     random = generator()
-    assert Augment()(inputs, random) is inputs
+    assert Augmentation()(inputs, random) is inputs
     assert torch.equal(random.get_state(), generator().get_state())
 
 
 def test_flip_mirrors_about_half_and_leaves_the_rest() -> None:
     pixels = torch.randn(200, 3, 6, 6, generator=generator(1))
-    out = Augment(flip=True)(Inputs(pixels), generator()).pixels
+    out = Augmentation(flip=True)(Inputs(pixels), generator()).pixels
     assert out is not None
     same = (out - pixels).abs().amax((1, 2, 3)) < 1e-5
     mirrored = (out - pixels.flip(3)).abs().amax((1, 2, 3)) < 1e-5
@@ -44,7 +43,7 @@ def test_flip_mirrors_about_half_and_leaves_the_rest() -> None:
 def test_a_crop_is_a_window_of_the_image_of_at_least_the_area_left() -> None:
     """On a ramp a crop is a ramp again: its slope is the window's width, its ends are where the window lies."""
     size = 16
-    out = Augment(crop=0.6)(Inputs(ramp(size=size)), generator()).pixels
+    out = Augmentation(crop=0.6)(Inputs(ramp(size=size)), generator()).pixels
     assert out is not None
     inner = slice(4, size - 4)  # away from the edges, where the ramp ends
     widths = (out[:, 0, inner, size - 5] - out[:, 0, inner, 4]).mean(1) / (size - 9)
@@ -73,7 +72,7 @@ def test_a_window_is_stretched_as_torch_resizes_it() -> None:
 
 def test_images_that_are_no_plain_pixels_are_refused() -> None:
     with pytest.raises(TrainingError, match=r"set crop = 0\.0 and flip = false"):
-        Augment(flip=True)(Inputs(torch.zeros(2, 1, 9, 5)), generator())
+        Augmentation(flip=True)(Inputs(torch.zeros(2, 1, 9, 5)), generator())
 
 
 def words(length: int, batch: int, width: int = 14) -> Inputs:
@@ -84,7 +83,7 @@ def words(length: int, batch: int, width: int = 14) -> Inputs:
 
 def test_masking_leaves_tokens_out_and_keeps_order_and_ends() -> None:
     inputs = words(12, 2000)
-    out = Augment(mask=0.3)(inputs, generator())
+    out = Augmentation(mask=0.3)(inputs, generator())
     assert out.text_ids is not None
     assert out.text_mask is not None
     lengths = out.text_mask.sum(1)
@@ -101,27 +100,13 @@ def test_masking_leaves_tokens_out_and_keeps_order_and_ends() -> None:
 @pytest.mark.parametrize("length", [0, 1, 2, 3])
 def test_masking_leaves_at_least_one_word(length: int) -> None:
     inputs = words(length, 50)
-    out = Augment(mask=0.99)(inputs, generator())
+    out = Augmentation(mask=0.99)(inputs, generator())
     assert inputs.text_ids is not None
     assert out.text_ids is not None
     assert torch.equal(out.text_ids, inputs.text_ids)
 
 
 def test_of_many_words_one_stays_even_where_all_would_go() -> None:
-    out = Augment(mask=0.999)(words(12, 300), generator())
+    out = Augmentation(mask=0.999)(words(12, 300), generator())
     assert out.text_mask is not None
     assert int(out.text_mask.sum(1).min()) == 3
-
-
-def test_pairs_beyond_memory_lie_in_a_file_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs_module, "_BLOCK", 7)
-    encoder, items = Toy(), toy_items(20)
-    monkeypatch.setattr(pairs_module, "_MB", 1)
-    mapped = PairInputs(encoder, items, memory_mb=100)  # of bytes, here
-    monkeypatch.setattr(pairs_module, "_MB", 2**20)
-    kept = PairInputs(encoder, items)
-    assert mapped.pixels.untyped_storage().filename
-    assert not kept.pixels.untyped_storage().filename
-    rows = torch.tensor([3, 19, 0])
-    for one, other in zip(mapped.of(rows, torch.device("cpu")), kept.of(rows, torch.device("cpu")), strict=True):
-        assert one is other is None or torch.equal(one, other)

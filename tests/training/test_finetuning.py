@@ -17,7 +17,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from toys import Dots, Toy, toy_items
 
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Inputs, Item
@@ -27,7 +26,8 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.dual import Dual
-from lmm4rec.encoding.runner import Passes
+from lmm4rec.encoding.prepared_items import PreparedItems
+from lmm4rec.encoding.runner import EncoderRunner
 from lmm4rec.evaluation.alignment import retrieval_recall
 from lmm4rec.experiments.build import own_encoders
 from lmm4rec.experiments.build.encoders import make_encoder
@@ -36,7 +36,7 @@ from lmm4rec.training import finetuning as tuning
 from lmm4rec.training import state as checkpoint
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.finetuning import fit_pairs
-from lmm4rec.training.image_text_pairs import PairInputs
+from toys import Dots, Toy, toy_items
 
 OPTIONS: dict[str, Any] = {
     "epochs": 6, "batch_size": 32, "learning_rate": 1e-3, "patience": 0, "precision": "float32",
@@ -176,11 +176,11 @@ def test_tuning_that_makes_it_worse_says_so(caplog: pytest.LogCaptureFixture) ->
     caplog.set_level("INFO")
     encoder = Toy()
     good = fit_pairs(encoder, toy_items(40), None, **TOY | {"epochs": 15, "valid": 0.0})
-    assert "tuned for 15 epochs; held-out image-text retrieval recall@5" in caplog.text
+    assert "fine-tuned for 15 epochs; held-out image-text retrieval recall@5" in caplog.text
     assert "made it worse" not in caplog.text
     worse = fit_pairs(encoder, toy_items(40), None, **TOY | {"learning_rate": 10.0, "epochs": 1, "valid": 0.5})
     assert worse.after["retrieval_recall@5"] < worse.before["retrieval_recall@5"]
-    assert "tuning made it worse; try a lower learning_rate" in caplog.text
+    assert "fine-tuning made it worse; try a lower learning_rate" in caplog.text
     assert good.rows[-1]["loss"] < good.rows[0]["loss"]
 
 
@@ -195,11 +195,11 @@ def test_checkpointing_and_bfloat16_tune_too() -> None:
 
 def test_clip_is_checkpointed_by_its_library(clip: Clip, catalog: Catalog) -> None:
     items = [item for item in catalog if item.image is not None][:8]
-    pairs = PairInputs(clip, items)
-    objective = Contrastive(clip, pairs, Passes(clip), weights={"contrastive": 1.0}).train()
+    pairs = PreparedItems(clip, items, memory_mb=64)
+    objective = Contrastive(clip, pairs, EncoderRunner(clip, precision="float32"), weights={"contrastive": 1.0}).train()
     grads = []
     for checkpointing in (False, True):
-        with objective.passes.attached(checkpointing=checkpointing):
+        with objective.runner.checkpointed(enabled=checkpointing):
             assert clip.model.vision_model.encoder.gradient_checkpointing == checkpointing
             loss = objective.losses(torch.arange(8), torch.Generator())["contrastive"]
             grads.append(torch.autograd.grad(loss, clip.logit_scale)[0])
@@ -210,9 +210,9 @@ def test_clip_is_checkpointed_by_its_library(clip: Clip, catalog: Catalog) -> No
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([replace(item, image=None) for item in toy_items(9)], "got 0 of 9; 0 have an image and 9 have words"),
+        ([replace(item, image=None) for item in toy_items(9)], "got 0 of 9; 0 have an image and 9 have text"),
         ([replace(item, fields={"title": ""}) for item in toy_items(9)], "got 0 of 9; 9 have an image and 0 have"),
-        (toy_items(1), "needs at least 4 items with image and words, got 1 of 1; 1 have an image and 1 have words"),
+        (toy_items(1), "needs at least 4 items with image and text, got 1 of 1; 1 have an image and 1 have text"),
         ([], "got 0 of 0"),
         (
             [replace(item, image=Dots(-1)) if row > 2 else item for row, item in enumerate(toy_items(9))],
@@ -230,13 +230,15 @@ def test_four_pairs_are_enough() -> None:
 
 
 def test_an_encoder_without_a_joint_space_is_refused(catalog: Catalog) -> None:
-    with pytest.raises(TrainingError, match="Color gives image and cannot be tuned"):
+    with pytest.raises(TrainingError, match="Color gives image and cannot be fine-tuned"):
         fit_pairs(Color(), list(catalog), None)
 
 
 def test_an_encoder_that_is_told_to_give_one_side_says_what_to_change(clip: Clip, catalog: Catalog) -> None:
     one = Clip(checkpoint=clip.checkpoint, outputs="image")
-    with pytest.raises(TrainingError, match=r'Clip gives image and cannot be tuned .* set outputs = "image\+text"'):
+    with pytest.raises(
+        TrainingError, match=r'Clip gives image and cannot be fine-tuned .* set outputs = "image\+text"'
+    ):
         fit_pairs(one, list(catalog), None)
 
 

@@ -16,7 +16,7 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.features.state_cache import StatesCache
-from lmm4rec.features.store_inventory import held_states
+from lmm4rec.features.store_inventory import stored_states
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -44,7 +44,7 @@ def test_states_are_those_of_the_encoder_and_only_of_tokens_that_are_there(encod
             chosen = torch.tensor([row])
             if stored.present(modality, chosen):
                 (states,) = tower.observe(inputs, [2])[0].values()
-                torch.testing.assert_close(stored.take(modality, chosen), states[0], atol=1e-6, rtol=1e-5)
+                torch.testing.assert_close(stored.read(modality, chosen), states[0], atol=1e-6, rtol=1e-5)
             assert stored.present(modality, chosen).item() == encoder.present(inputs)[modality].item()
     assert stored.inputs(torch.tensor([1, 0])).text_mask.sum(1).tolist() == [  # type: ignore[union-attr]
         int(encoder.prepare([items[row]]).text_mask.sum())  # type: ignore[union-attr]
@@ -62,7 +62,7 @@ def test_what_is_cached_is_not_computed_again(
     assert again.estimate().missing == again.estimate().bytes == 0
     everyone = torch.arange(len(WORDS))
     for modality in encoder.dims:
-        assert torch.equal(again.fill().take(modality, everyone), first.take(modality, everyone))
+        assert torch.equal(again.fill().read(modality, everyone), first.read(modality, everyone))
     assert contents(tmp_path) == before
 
 
@@ -98,7 +98,7 @@ def test_a_killed_filling_goes_on_and_ends_with_the_same_bytes(
         cache(encoder, tmp_path / "killed").fill()
     assert 0 < len(contents(tmp_path / "killed")) < len(contents(tmp_path / "whole"))
     assert not list((tmp_path / "killed").glob("*/states.json"))
-    assert [one.finished for one in held_states(tmp_path / "killed")] == [False]
+    assert [one.finished for one in stored_states(tmp_path / "killed")] == [False]
     left = cache(encoder, tmp_path / "killed").estimate()
     assert 0 < left.missing < left.items
     cache(encoder, tmp_path / "killed").fill()
@@ -129,9 +129,9 @@ def test_the_size_is_told_before_and_too_little_disk_is_refused(
     assert contents(tmp_path) == {}
     monkeypatch.undo()
     cache(encoder, tmp_path).fill()
-    (listed,) = held_states(tmp_path)
+    (listed,) = stored_states(tmp_path)
     assert (listed.items, listed.finished, listed.parts) == (6, True, 3)
-    assert dict(listed.made.dims) == {"states below 1 blocks of image": 32, "states below 1 blocks of text": 32}  # type: ignore[union-attr]
+    assert dict(listed.identity.dims) == {"states below 1 blocks of image": 32, "states below 1 blocks of text": 32}  # type: ignore[union-attr]
     on_disk = sum(len(content) for content in contents(tmp_path).values())
     assert 0.9 < estimate.bytes / on_disk < 1.3
     with pytest.raises(DataError, match=r"2.00 GB in .*, where 1.00 GB are free"):
@@ -148,4 +148,4 @@ def test_items_of_the_same_content_share_a_row(encoder: Encoder, tmp_path: Path)
     stored = StatesCache(encoder, doubled, top=1, root=tmp_path, precision="float32").fill()
     assert stored.n_items == 6
     assert len(stored.lengths["image"]) == 4
-    assert torch.equal(stored.take("text", torch.tensor([0, 1])), stored.take("text", torch.tensor([2, 3])))
+    assert torch.equal(stored.read("text", torch.tensor([0, 1])), stored.read("text", torch.tensor([2, 3])))

@@ -1,0 +1,88 @@
+"""Prepared inputs: as small as bytes, in a file where they are large, and the same to the last bit."""
+
+from __future__ import annotations
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.core.types import Inputs, Item
+from lmm4rec.encoding import prepared_items as prepared_items_module
+from lmm4rec.encoding.prepared_items import Levels, PreparedItems
+from towers import Gray, Towers
+
+
+def test_pixels_of_256_levels_come_back_to_the_last_bit() -> None:
+    """As CLIP scales them, block by block, with values that only a later block has."""
+    levels, generator = Levels(), torch.Generator().manual_seed(0)
+    mean, std = torch.tensor([0.4, 0.5, 0.6])[:, None, None], torch.tensor([0.26, 0.27, 0.28])[:, None, None]
+    blocks = [torch.randint(low, high, (4, 3, 8, 9), generator=generator) for low, high in ((90, 120), (0, 256))]
+    pixels = [(block / 255 - mean) / std for block in blocks]
+    codes = [levels.encode(block) for block in pixels]
+    for block, code in zip(pixels, codes, strict=True):
+        assert code is not None
+        assert code.dtype == torch.uint8
+        assert torch.equal(levels.decode(code), block)
+
+
+def test_more_than_256_levels_are_no_bytes() -> None:
+    assert Levels().encode(torch.linspace(0, 1, 257).view(1, 1, 1, 257)) is None
+
+
+def item(row: int) -> Item:
+    words = {"title": "abcdefgh"[: row % 5]}
+    return Item(str(row), words, None if row % 7 == 3 else Gray(row))
+
+
+class Fractions(Towers):
+    """The same with noise in the pixels of later items, which then take far more than 256 values."""
+
+    def prepare(self, items: list[Item]) -> Inputs:
+        inputs = super().prepare(items)
+        numbers = torch.tensor([float(one.id) for one in items])
+        return inputs._replace(pixels=inputs.pixels + (numbers * (numbers > 90)).sin()[:, None, None, None])
+
+
+@pytest.mark.parametrize("encoder", [Towers(), Fractions()])
+@pytest.mark.parametrize("memory_mb", [1, 0])
+def test_inputs_are_those_that_the_encoder_prepares(
+    encoder: Towers, memory_mb: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory and in a file; with noise the first block is kept as bytes until the second comes."""
+    monkeypatch.setattr(prepared_items_module, "_BLOCK", 80)
+    items = [item(row) for row in range(280)]
+    prepared = PreparedItems(encoder, items, memory_mb=memory_mb)
+    assert prepared.in_memory == bool(memory_mb)
+    for chosen in ([279, 3, 130, 131], [1, 79, 80, 95, 200]):
+        inputs, expected = prepared.of(torch.tensor(chosen)), encoder.prepare([items[row] for row in chosen])
+        for one, other in zip(inputs, expected, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_images_take_a_byte_a_number() -> None:
+    """12 pixels and up to 4 tokens of 5 bytes."""
+    assert PreparedItems(Towers(), [item(row) for row in range(128)], memory_mb=1).nbytes == 128 * (12 + 4 * 5)
+
+
+def test_whole_items_have_an_image_that_can_be_read_and_text() -> None:
+    items = [item(0), item(3), item(4), Item("broken", {"title": "a"}, Gray(-1)), item(6)]  # no text, no image, ...
+    assert PreparedItems(Towers(), items, memory_mb=1).whole().tolist() == [2, 4]
+
+
+def test_modalities_that_are_not_used_are_not_prepared() -> None:
+    items = [item(row) for row in range(9)]
+    assert PreparedItems(Towers().narrowed(["text"]), items, memory_mb=1).of(torch.arange(9)).pixels is None
+    inputs = PreparedItems(Towers().narrowed(["image"]), items, memory_mb=1).of(torch.arange(9))
+    assert inputs.text_ids is inputs.text_mask is None
+    assert inputs.pixels is not None
+
+
+def test_a_full_disk_is_named_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=2**10))
+    with pytest.raises(
+        DataError, match=r"of 280 items need 0 MiB, more than the 0 MiB .* name a larger disk in TMPDIR"
+    ):
+        PreparedItems(Towers(), [item(row) for row in range(280)], memory_mb=0)
