@@ -69,7 +69,7 @@ def test_everything_is_found_and_counted(sick: Dataset) -> None:
         "no-text": ("warning", 2),
         "empty-text": ("note", 2),
         "duplicate-text": ("note", 2),
-        "untouched-item": ("note", 13),
+        "no-interaction-item": ("note", 13),
         "rare-item": ("note", 1),
         "rare-user": ("note", 1),
         "broken-features": ("error", 1),
@@ -80,11 +80,11 @@ def test_everything_is_found_and_counted(sick: Dataset) -> None:
     assert findings["gray-image"].examples == ("item 7: gray.png, 64 × 64",)
     assert findings["broken-features"].examples == ("item 3",)
     assert "14 rows; expected 15" in findings["unusable-features"].message
-    assert len(findings["untouched-item"].examples) == 10
+    assert len(findings["no-interaction-item"].examples) == 10
 
 
 def test_earlier_findings_are_passed_on(sick: Dataset) -> None:
-    noted = sick.noting(Finding("k-core", "note", 3, "the 5-core removed 3 users"))
+    noted = sick.with_findings(Finding("k-core", "note", 3, "the 5-core removed 3 users"))
     assert "k-core" in {finding.kind for finding in examine(noted)}
 
 
@@ -97,7 +97,7 @@ def test_description(sick: Dataset) -> None:
         "median per user": 3.0,
         "median per item": 0.0,
         "items with an image": 13,
-        "items with words": 13,
+        "items with text": 13,
         "feature files": "image, text",
         "first": "1970-01-01",
         "last": "1970-01-02",

@@ -71,7 +71,7 @@ def test_items_beyond_the_log_are_told(tmp_path: Path, log: pl.DataFrame) -> Non
     items = pl.DataFrame({"item_id": [*log["item_id"].unique(maintain_order=True), "new", "newer"]})
     data = split(table.load(interactions=log, items=items), "random")
     (finding,) = write_mmrec(data, {}, tmp_path, name="toys")
-    assert (finding.kind, finding.count, finding.examples) == ("untouched-item", 2, ("item new", "item newer"))
+    assert (finding.kind, finding.count, finding.examples) == ("no-interaction-item", 2, ("item new", "item newer"))
 
 
 @pytest.mark.parametrize("name", ["", "a/b", ".."])

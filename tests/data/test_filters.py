@@ -116,7 +116,7 @@ def test_moments() -> None:
     expected = 1_580_428_800  # `date -u -d 2020-01-31 +%s`
     for moment in ("2020-01-31", "2020-01-31T00:00:00Z", "2020-01-31T01:00+01:00", "1580428800", 1_580_428_800):
         assert unix_seconds(moment) == expected
-    with pytest.raises(ConfigError, match="'last summer' is no moment"):
+    with pytest.raises(ConfigError, match="'last summer' is not a date or time"):
         unix_seconds("last summer")
 
 

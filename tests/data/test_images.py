@@ -66,14 +66,14 @@ def test_a_camera_turned_on_its_side_is_turned_back(tmp_path: Path) -> None:
     opened = ImageFile(tmp_path / "a.png").open()
     assert opened.size == (1, 2)
     assert [opened.getpixel((0, 0)), opened.getpixel((0, 1))] == [RED, BLUE]
-    assert ImageFile(tmp_path / "a.png").oddities() == ("rotated",)
+    assert ImageFile(tmp_path / "a.png").conversions() == ("rotated",)
 
 
 def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (2, 2), color) for color in (GREEN, RED)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert colors(tmp_path / "a.gif") == [GREEN] * 4
-    assert "animated" in ImageFile(tmp_path / "a.gif").oddities()
+    assert "animated" in ImageFile(tmp_path / "a.gif").conversions()
 
 
 def test_missing_is_said(tmp_path: Path) -> None:

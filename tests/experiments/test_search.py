@@ -14,7 +14,7 @@ import pytest
 import lmm4rec.experiments.search as search_package
 from lmm4rec.core.errors import ConfigError, DataError, TrainingError
 from lmm4rec.core.files import read_json
-from lmm4rec.data.sealed_part import Sealed
+from lmm4rec.data.sealed_part import SealedPart
 from lmm4rec.data.splits import Split
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.plan import Plan
@@ -69,7 +69,7 @@ def test_the_test_part_is_sealed_wherever_settings_are_judged(tmp_path: Path, mo
     monkeypatch.setattr(trial_module, "train", train)
     tune(CONF, options(budget=1), tmp_path / "a")
     assert len(seen) == 1
-    assert all(type(split.test) is Sealed for split in seen)
+    assert all(type(split.test) is SealedPart for split in seen)
     with pytest.raises(DataError, match="the test part is sealed"):
         _ = seen[0].test.users
     whole = DataCache.split

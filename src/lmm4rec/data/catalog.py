@@ -1,4 +1,4 @@
-"""The items: ids, words, images and shipped features, row by row."""
+"""The catalog: ids, texts, images and shipped features of the items, row by row."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from lmm4rec.core.vocabulary import Vocabulary
 class Catalog(Sequence[Item]):
     """All items of a data set. Row i here is row i of every feature and of every item matrix.
 
-    `source_rows[i]` is the row that item i has in the file it came from (`source_size` rows), so that feature files
-    made for that file keep their alignment whatever was filtered.
+    `source_rows[i]` is the row of item i in the file that it was read from (of `source_size` rows), so that feature
+    files for that file stay aligned after filtering.
     """
 
     ids: Vocabulary
@@ -30,7 +30,7 @@ class Catalog(Sequence[Item]):
     source_rows: Int64[np.ndarray, " items"]
     source_size: int
     shipped: Mapping[Modality, Path] = field(default_factory=dict)  # feature files that came with the data
-    image_urls: tuple[str, ...] = ()  # where each image can be fetched, "" where that is not known; empty: nowhere
+    image_urls: tuple[str, ...] = ()  # the URL of each image, "" where it is unknown; empty: no image has one
 
     def __post_init__(self) -> None:
         sizes = {len(self.ids), len(self.images), len(self.source_rows)}
@@ -66,9 +66,9 @@ class Catalog(Sequence[Item]):
         return np.array([image is not None for image in self.images], dtype=bool)
 
     def title(self, row: int) -> str:
-        """What people call the item: its title, or else its id."""
-        words = str(self.fields["title"][row]) if "title" in self.fields.columns else ""
-        return words or self.ids[row]
+        """The item's title, or else its id."""
+        title = str(self.fields["title"][row]) if "title" in self.fields.columns else ""
+        return title or self.ids[row]
 
     def select(self, rows: Int64[np.ndarray, " chosen"]) -> Catalog:
         """The catalog of the given rows, renumbered in the given order."""

@@ -1,4 +1,4 @@
-"""A catalog and a log that fit each other, and what was noticed about them."""
+"""A data set: users, catalog, interactions, and the findings of reading and filtering them."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Dataset:
 
     @property
     def n_items(self) -> int:
-        """How many items there are, those nobody has touched included."""
+        """How many items there are, those without interactions included."""
         return len(self.catalog)
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the ids and the interactions (not of texts and images, which features answer for)."""
+        """A digest of the ids and the interactions, not of texts and images, on which only features depend."""
         return fingerprint(self.users.fingerprint, self.items.fingerprint, self.interactions.fingerprint)
 
-    def noting(self, *findings: Finding) -> Dataset:
+    def with_findings(self, *findings: Finding) -> Dataset:
         """The same data with more findings."""
         return replace(self, findings=(*self.findings, *findings))
 
@@ -53,7 +53,7 @@ class Dataset:
         """The data set of the chosen users and items, with all interactions between them, renumbered.
 
         Raises:
-            DataError: nobody or nothing is left.
+            DataError: no user or no item is left.
         """
         if not users.any() or not items.any():
             raise DataError(f"nothing is left of '{self.name}': {users.sum()} users and {items.sum()} items")

@@ -1,4 +1,4 @@
-"""All that can be said about a data set without training on it: what is odd, what is broken, and how much there is."""
+"""The examination of a data set before training: what is damaged, missing or unusual, and how large it is."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from lmm4rec.data.feature_files import broken_mask, read_rows
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.images import HugeImageError, ImageFile, MissingImageError, NotAnImageError
 
-FEW = 5  # fewer interactions than this say little about a user or an item
-TINY = 32  # pixels of the shorter side, below which little can be seen
+FEW = 5  # a user or an item with fewer interactions is rare
+TINY = 32  # an image with a shorter side of fewer pixels is tiny
 
 
-class _Kind(NamedTuple):
+class _ItemFinding(NamedTuple):
     level: str
-    text: str  # what is said of so many items
+    message: str  # follows the number of items
 
 
-_KINDS: Mapping[str, _Kind] = {
-    "missing-image": _Kind("warning", "name an image file that is missing; treated as having no image"),
-    "not-an-image": _Kind("warning", "name a file that is no image; treated as having no image"),
-    "huge-image": _Kind("warning", "have an image with too many pixels; treated as having no image"),
-    "broken-image": _Kind("warning", "have a damaged image; treated as having no image"),
-    "tiny-image": _Kind("note", f"have an image with a side of less than {TINY} pixels"),
-    "animated-image": _Kind("note", "have an animated image; its first frame is used"),
-    "rotated-image": _Kind("note", "have an image that its camera calls rotated; it is turned upright"),
-    "alpha-image": _Kind("note", "have an image with transparency; it is laid on white"),
-    "cmyk-image": _Kind("note", "have a CMYK image; it is converted to RGB"),
-    "gray-image": _Kind("note", "have a gray image; it is converted to RGB"),
-    "deep-image": _Kind("note", "have an image of 16 bits or more; it is converted to 8 bits"),
-    "duplicate-image": _Kind("note", "share their image, byte for byte, with another item"),
-    "no-image": _Kind("note", "have no image"),
-    "no-text": _Kind("warning", "have no words at all"),
-    "duplicate-text": _Kind("note", "share all their words with another item"),
-    "untouched-item": _Kind("note", "have no interaction"),
-    "rare-item": _Kind("note", f"have from 1 to {FEW - 1} interactions"),
+_ITEM_FINDINGS: Mapping[str, _ItemFinding] = {
+    "missing-image": _ItemFinding("warning", "name an image file that is missing; treated as having no image"),
+    "not-an-image": _ItemFinding("warning", "name a file that is no image; treated as having no image"),
+    "huge-image": _ItemFinding("warning", "have an image with too many pixels; treated as having no image"),
+    "broken-image": _ItemFinding("warning", "have a damaged image; treated as having no image"),
+    "tiny-image": _ItemFinding("note", f"have an image with a side of less than {TINY} pixels"),
+    "animated-image": _ItemFinding("note", "have an animated image; its first frame is used"),
+    "rotated-image": _ItemFinding("note", "have an image with a rotation in its EXIF data; it is turned upright"),
+    "alpha-image": _ItemFinding("note", "have an image with transparency; its background becomes white"),
+    "cmyk-image": _ItemFinding("note", "have a CMYK image; it is converted to RGB"),
+    "gray-image": _ItemFinding("note", "have a gray image; it is converted to RGB"),
+    "deep-image": _ItemFinding("note", "have an image of 16 bits or more; it is converted to 8 bits"),
+    "duplicate-image": _ItemFinding("note", "have the same image file, byte for byte, as another item"),
+    "no-image": _ItemFinding("note", "have no image"),
+    "no-text": _ItemFinding("warning", "have no text"),
+    "duplicate-text": _ItemFinding("note", "have the same text as another item"),
+    "no-interaction-item": _ItemFinding("note", "have no interaction"),
+    "rare-item": _ItemFinding("note", f"have from 1 to {FEW - 1} interactions"),
 }
 _FAILURES: Mapping[type[ImageError], str] = {
     MissingImageError: "missing-image",
@@ -58,20 +58,20 @@ _FAILURES: Mapping[type[ImageError], str] = {
 
 
 def examine(dataset: Dataset) -> tuple[Finding, ...]:
-    """All findings: those of reading and filtering, then on images (each is opened), texts, log and feature files."""
-    noticed = [
+    """All findings: of reading and filtering, then on images (each is opened), texts, log and feature files."""
+    found = [
         *_examine_images(dataset.catalog),
         *_examine_texts(dataset.catalog),
         *_examine_log(dataset),
         *_examine_features(dataset.catalog),
     ]
-    closer = {finding.kind for finding in noticed}  # opening the images finds again what was missing when reading
-    known = [finding for finding in dataset.findings if finding.kind not in closer]
-    return (*known, *noticed)
+    repeated = {finding.kind for finding in found}  # opening images finds missing files that reading found too
+    known = [finding for finding in dataset.findings if finding.kind not in repeated]
+    return (*known, *found)
 
 
 def describe(dataset: Dataset) -> dict[str, int | float | str]:
-    """The size and shape of a data set in a few named numbers."""
+    """The sizes of a data set, by name."""
     log, catalog = dataset.interactions, dataset.catalog
     facts: dict[str, int | float | str] = {
         "users": dataset.n_users,
@@ -81,7 +81,7 @@ def describe(dataset: Dataset) -> dict[str, int | float | str]:
         "median per user": _median(log.user_counts(dataset.n_users)),
         "median per item": _median(log.item_counts(dataset.n_items)),
         "items with an image": int(catalog.has_image.sum()),
-        "items with words": int(_has_text(catalog).sum()),
+        "items with text": int(_has_text(catalog).sum()),
     }
     if catalog.shipped:
         facts["feature files"] = ", ".join(catalog.shipped)
@@ -98,18 +98,18 @@ def _day(moment: int) -> str:
     return str(np.datetime64(moment, "s").astype("datetime64[D]"))
 
 
-def _finding(kind: str, catalog: Catalog, rows: Sequence[int], words: Mapping[int, str] | None = None) -> Finding:
-    """A finding on the items of these rows; `words` adds to an example."""
-    level, text = _KINDS[kind]
+def _finding(kind: str, catalog: Catalog, rows: Sequence[int], details: Mapping[int, str] | None = None) -> Finding:
+    """A finding on the items of these rows; `details` are added to examples."""
+    level, message = _ITEM_FINDINGS[kind]
     named = {row: f"item {catalog.ids[row]}" for row in rows[:10]}
-    examples = tuple(f"{name}: {words[row]}" if words and row in words else name for row, name in named.items())
-    return Finding(kind, level, len(rows), f"{counted(len(rows), 'item')} {text}", examples)
+    examples = tuple(f"{name}: {details[row]}" if details and row in details else name for row, name in named.items())
+    return Finding(kind, level, len(rows), f"{counted(len(rows), 'item')} {message}", examples)
 
 
-class _Sight(NamedTuple):
-    kinds: tuple[str, ...]  # what is odd about the image
+class _ExaminedImage(NamedTuple):
+    kinds: tuple[str, ...]  # of findings on it
     digest: str
-    words: str  # the file and what is wrong with it
+    detail: str  # the file, and its size or error
 
 
 def _examine_images(catalog: Catalog) -> list[Finding]:
@@ -117,33 +117,33 @@ def _examine_images(catalog: Catalog) -> list[Finding]:
     images = [catalog.images[row] for row in rows]
     found: dict[str, list[int]] = defaultdict(list)
     digests: dict[str, list[int]] = defaultdict(list)
-    words: dict[int, str] = {}
+    details: dict[int, str] = {}
     bar = progress(total=len(rows), description="images", unit="image")
     with bar, ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for row, sight in zip(rows, pool.map(_look, images), strict=True):
+        for row, examined in zip(rows, pool.map(_examine_image, images), strict=True):
             bar.update()
-            words[row] = sight.words
-            digests[sight.digest].append(row)
-            for kind in sight.kinds:
+            details[row] = examined.detail
+            digests[examined.digest].append(row)
+            for kind in examined.kinds:
                 found[kind].append(row)
-    found["duplicate-image"] = sorted(row for twins in digests.values() if len(twins) > 1 for row in twins)
+    found["duplicate-image"] = sorted(row for same in digests.values() if len(same) > 1 for row in same)
     if rows:
         found["no-image"] = np.flatnonzero(~catalog.has_image).tolist()
-    return [_finding(kind, catalog, found[kind], words) for kind in _KINDS if found[kind]]
+    return [_finding(kind, catalog, found[kind], details) for kind in _ITEM_FINDINGS if found[kind]]
 
 
-def _look(image: ItemImage) -> _Sight:
+def _examine_image(image: ItemImage) -> _ExaminedImage:
     digest = image.digest()
-    name = str(image) if isinstance(image, ImageFile) else "a drawn image"
+    file = str(image) if isinstance(image, ImageFile) else "a drawn image"
     try:
         opened = image.open()
-        oddities = image.oddities() if isinstance(image, ImageFile) else ()
+        conversions = image.conversions() if isinstance(image, ImageFile) else ()
     except ImageError as error:
-        return _Sight((_FAILURES.get(type(error), "broken-image"),), digest, str(error))
-    kinds = [f"{oddity}-image" for oddity in oddities]
+        return _ExaminedImage((_FAILURES.get(type(error), "broken-image"),), digest, str(error))
+    kinds = [f"{name}-image" for name in conversions]
     if min(opened.size) < TINY:
         kinds.append("tiny-image")
-    return _Sight(tuple(kinds), digest, f"{name}, {opened.width} × {opened.height}")
+    return _ExaminedImage(tuple(kinds), digest, f"{file}, {opened.width} × {opened.height}")
 
 
 def _has_text(catalog: Catalog) -> Bool[np.ndarray, " items"]:
@@ -157,9 +157,9 @@ def _examine_texts(catalog: Catalog) -> list[Finding]:
     if not catalog.fields.width:
         return []
     has_text = _has_text(catalog)
-    twins = catalog.fields.is_duplicated().to_numpy() & has_text
+    same = catalog.fields.is_duplicated().to_numpy() & has_text
     findings = []
-    for kind, mask in (("no-text", ~has_text), ("duplicate-text", twins)):
+    for kind, mask in (("no-text", ~has_text), ("duplicate-text", same)):
         if mask.any():
             rows = np.flatnonzero(mask).tolist()
             findings.append(_finding(kind, catalog, rows, {row: catalog.title(row) for row in rows[:10]}))
@@ -176,7 +176,7 @@ def _examine_log(dataset: Dataset) -> list[Finding]:
     items = dataset.interactions.item_counts(dataset.n_items)
     findings = [
         _finding(kind, dataset.catalog, np.flatnonzero(mask).tolist())
-        for kind, mask in (("untouched-item", items == 0), ("rare-item", (items > 0) & (items < FEW)))
+        for kind, mask in (("no-interaction-item", items == 0), ("rare-item", (items > 0) & (items < FEW)))
         if mask.any()
     ]
     few = np.flatnonzero(users < FEW)
@@ -203,9 +203,15 @@ def _examine_features(catalog: Catalog) -> Iterable[Finding]:
 
 
 def _feature_rows(
-    kind: str, level: str, catalog: Catalog, modality: Modality, path: Path, mask: Bool[np.ndarray, " items"], what: str
+    kind: str,
+    level: str,
+    catalog: Catalog,
+    modality: Modality,
+    path: Path,
+    mask: Bool[np.ndarray, " items"],
+    problem: str,
 ) -> Iterable[Finding]:
     rows = np.flatnonzero(mask)
     if len(rows):
-        message = f"{counted(len(rows), 'row')} of the {modality} features in {path.name} {what}"
+        message = f"{counted(len(rows), 'row')} of the {modality} features in {path.name} {problem}"
         yield Finding(kind, level, len(rows), message, tuple(f"item {catalog.ids[row]}" for row in rows[:10]))

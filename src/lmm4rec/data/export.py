@@ -1,4 +1,4 @@
-"""A split data set and its features written for the MMRec toolbox (arXiv 2302.03497), and read back by `mmrec`."""
+"""Export of a split data set and its features for the MMRec toolbox (arXiv 2302.03497); the source `mmrec` reads it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def write_mmrec(
     Args:
         split: the data set in three parts.
         features: one row for each item.
-        folder: where to; files of the same names are replaced.
-        name: what the log is called.
+        folder: the folder to write to; files of the same names are replaced.
+        name: the name of the log.
 
     Returns:
-        What MMRec would see otherwise than it is here.
+        Findings on what MMRec would read differently.
 
     Raises:
-        ConfigError: the name is no name of a file.
+        ConfigError: the name is not the name of a file.
     """
     if name in ("", ".", "..") or Path(name).name != name:
         raise ConfigError(f"name = {name!r} must be the name of a file, without folders")
@@ -48,7 +48,7 @@ def write_mmrec(
     for modality, rows in features.items():
         with atomic(folder / f"{modality}_feat.npy") as beside, beside.open("wb") as file:
             np.save(file, rows.astype(np.float32), allow_pickle=False)
-    return _noticed(split)
+    return _check_ids(split)
 
 
 def _log(split: Split) -> pl.DataFrame:
@@ -77,8 +77,8 @@ def _write_csv(frame: pl.DataFrame, path: Path, separator: str = ",") -> None:
         frame.write_csv(beside, separator=separator)
 
 
-def _noticed(split: Split) -> tuple[Finding, ...]:
-    """MMRec counts users and items by the largest id in the log, so that feature rows beyond it don't fit there."""
+def _check_ids(split: Split) -> tuple[Finding, ...]:
+    """Findings on ids beyond those of the log: MMRec counts users and items by the largest id in the log."""
     parts = (split.train, split.valid, split.test)
     seen = {
         "user": (max(int(part.users.max(initial=0)) for part in parts), split.dataset.users),
@@ -93,5 +93,5 @@ def _noticed(split: Split) -> tuple[Finding, ...]:
                 f"by the largest {kind}ID of the log and would miss them (k_core = 1 or more leaves them out)"
             )
             examples = tuple(f"{kind} {id_}" for id_ in beyond[:10])
-            findings.append(Finding(f"untouched-{kind}", "warning", len(beyond), message, examples))
+            findings.append(Finding(f"no-interaction-{kind}", "warning", len(beyond), message, examples))
     return tuple(findings)

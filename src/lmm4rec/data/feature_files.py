@@ -1,4 +1,4 @@
-"""Feature files: one row an item, made elsewhere, checked before they are believed."""
+"""Feature files: one row per item, computed elsewhere, checked before they are used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_shipped(
 
     Args:
         catalog: the items; their `source_rows` say which rows of the files are theirs.
-        files: modality = path of a `.npy` or `.safetensors` file with a row for each item of the source; not given: the
+        files: modality = path of a `.npy` or `.safetensors` file with a row for each item of the source; None: the
             files that came with the data.
         broken_rows: what to do where an item's row holds NaN or infinity: stop with an "error", or take it as an item
             that lacks this modality ("zero").
@@ -44,8 +44,8 @@ def read_shipped(
         if broken.any() and broken_rows == "error":
             ids = ", ".join(catalog.ids[row] for row in np.flatnonzero(broken)[:10])
             raise DataError(
-                f"{file} holds NaN or infinity in {counted(int(broken.sum()), 'row')}, of the items {ids}; mend it, or "
-                f'take these items as lacking {modality} with broken_rows = "zero"'
+                f"{file} holds NaN or infinity in {counted(int(broken.sum()), 'row')}, of the items {ids}; repair it, "
+                f'or take these items as lacking {modality} with broken_rows = "zero"'
             )
         rows[broken] = 0.0
         features[modality] = rows

@@ -1,4 +1,4 @@
-"""What to keep of a data set. Each filter returns a new data set whose findings say what it removed."""
+"""Filters of a data set; each returns a new one whose findings state what was removed."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def prepare(
     """The data set after the filters, which are applied in the order of the arguments.
 
     Args:
-        dataset: what to filter.
+        dataset: the data set to filter.
         rating_at_least: keep interactions with this rating or a higher one.
-        since: keep interactions from this moment on: an ISO date or time (in UTC where it says nothing else), or unix
+        since: keep interactions from this time on: an ISO date or time (in UTC unless it names another zone), or unix
             seconds.
-        until: keep interactions before this moment.
-        duplicates: of several interactions of one user with one item keep the "last" (by time, else by place in the
-            file), or "keep" them all.
-        k_core: keep users and items with at least so many interactions with each other; 0 keeps untouched items too.
+        until: keep interactions before this time.
+        duplicates: of several interactions of one user with one item keep the "last" (by time, else by position in
+            the file), or "keep" them all.
+        k_core: keep users and items with at least so many interactions with each other; 0 keeps items without any too.
 
     Raises:
         DataError: a filter needs ratings or timestamps that the data lacks, or leaves nothing.
-        ConfigError: `since` or `until` is no moment.
+        ConfigError: `since` or `until` is not a date or time.
     """
     if rating_at_least is not None:
         dataset = keep_ratings(dataset, rating_at_least)
@@ -66,16 +66,16 @@ def date_range(dataset: Dataset, since: str | int | None = None, until: str | in
 
     Raises:
         DataError: there are no timestamps, or none is in the range.
-        ConfigError: a bound is no moment.
+        ConfigError: a bound is not a date or time.
     """
-    moments = dataset.interactions.timestamps
-    if moments is None:
+    times = dataset.interactions.timestamps
+    if times is None:
         raise DataError(f"a date range needs timestamps, which '{dataset.name}' doesn't have")
-    inside = np.ones(len(moments), dtype=bool)
+    inside = np.ones(len(times), dtype=bool)
     if since is not None:
-        inside &= moments >= unix_seconds(since)
+        inside &= times >= unix_seconds(since)
     if until is not None:
-        inside &= moments < unix_seconds(until)
+        inside &= times < unix_seconds(until)
     return _keep(dataset, inside, "out-of-range", f"not from {since or 'the start'} until {until or 'the end'}")
 
 
@@ -119,27 +119,27 @@ def k_core(dataset: Dataset, k_users: NonNegativeInt, k_items: NonNegativeInt) -
         f"the {_core_name(k_users, k_items)} removed {counted(lost_users, 'user')}, {counted(lost_items, 'item')} and "
         f"{counted(lost, 'interaction')}"
     )
-    return kept.noting(Finding("k-core", "note", lost, message))
+    return kept.with_findings(Finding("k-core", "note", lost, message))
 
 
 _k_core = k_core  # `prepare` has an argument of that name
 
 
-def unix_seconds(moment: str | int) -> int:
-    """The unix time of an ISO date or time (UTC where it says nothing else), or of a number of seconds.
+def unix_seconds(time: str | int) -> int:
+    """The unix time of an ISO date or time (in UTC unless it names another zone), or of a number of seconds.
 
     Raises:
         ConfigError: it is neither.
     """
     try:
-        return int(moment)
+        return int(time)
     except ValueError:
         pass
     try:
-        parsed = datetime.fromisoformat(str(moment))
+        parsed = datetime.fromisoformat(str(time))
     except ValueError:
         raise ConfigError(
-            f"'{moment}' is no moment; expected one such as 2020-01-31, 2020-01-31T12:00 or 1580428800"
+            f"'{time}' is not a date or time; expected one such as 2020-01-31, 2020-01-31T12:00 or 1580428800"
         ) from None
     return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
 
@@ -151,16 +151,16 @@ def _keep(dataset: Dataset, chosen: Bool[np.ndarray, " n"], kind: str, why: str)
     if not chosen.any():
         raise _nothing_left(dataset, f"the filter '{kind}' ({why})")
     log = dataset.interactions
-    gone = np.flatnonzero(~chosen)
-    examples = tuple(f"user {dataset.users[log.users[at]]}, item {dataset.items[log.items[at]]}" for at in gone[:10])
+    removed = np.flatnonzero(~chosen)
+    examples = tuple(f"user {dataset.users[log.users[at]]}, item {dataset.items[log.items[at]]}" for at in removed[:10])
     log = log.take(chosen)
     active = log.user_counts(dataset.n_users) > 0
     lost_users = int((~active).sum())
     also = f", and with them {counted(lost_users, 'user')}" if lost_users else ""
-    message = f"{counted(len(gone), 'interaction')} removed{also}: {why}"
+    message = f"{counted(len(removed), 'interaction')} removed{also}: {why}"
     everything = np.ones(dataset.n_items, dtype=bool)
     kept = replace(dataset, interactions=log).keep(active, everything)
-    return kept.noting(Finding(kind, "note", len(gone), message, examples))
+    return kept.with_findings(Finding(kind, "note", len(removed), message, examples))
 
 
 def _core_name(k_users: int, k_items: int) -> str:

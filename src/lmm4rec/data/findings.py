@@ -1,4 +1,4 @@
-"""What was noticed about a data set: counted, with examples, so that nothing is dropped in silence."""
+"""Findings about a data set: counted, with examples, so that nothing is dropped silently."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing noticed: how often, what was done about it, and a few examples.
+    """One kind of problem or change: how often it occurs, what was done about it, and a few examples.
 
-    `level` is "note" (a filter did what it was asked to), "warning" (something is odd or was set aside) or
-    "error" (the data cannot be used as it is).
+    `level` is "note" (nothing is wrong, such as the effect of a filter), "warning" (something is unusual or was set
+    aside) or "error" (the data cannot be used as it is).
     """
 
     kind: str  # a short stable name: "duplicate-interactions", "broken-image", ...
     level: str
     count: int
-    message: str  # one sentence: what it is and what was done
+    message: str  # one sentence: what was found and what was done about it
     examples: tuple[str, ...] = ()  # at most ten, each naming its row, file or id
 
     def __str__(self) -> str:

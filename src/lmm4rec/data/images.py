@@ -1,4 +1,4 @@
-"""Images in files and in memory: read when needed, whatever the mode, never from outside the catalog's folder."""
+"""Images in files and in memory: read when needed, in any mode, never from outside the catalog's folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NotAnImageError(ImageError):
 
 
 class HugeImageError(ImageError):
-    """The image has more pixels than a catalog image can mean."""
+    """The image has too many pixels."""
 
 
 def open_for_display(image: ItemImage, side: int) -> Image.Image:
@@ -78,8 +78,8 @@ class ImageFile:
             content = b"no file: " + str(self).encode()
         return hashlib.sha256(content).hexdigest()
 
-    def oddities(self) -> tuple[str, ...]:
-        """What has to be converted: any of "animated", "rotated", "alpha", "cmyk", "gray", "deep" (16 bits or more).
+    def conversions(self) -> tuple[str, ...]:
+        """What `open` converts: any of "animated", "rotated", "alpha", "cmyk", "gray", "deep" (16 bits or more).
 
         Raises:
             ImageError: as `open` does, though only the header is read.
@@ -106,7 +106,7 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class ImageBytes:
-    """An image in memory, such as an upload: refused like a file, and read with the named formats' decoders only."""
+    """An image in memory, such as an upload: checked like a file, and read with the decoders of the formats alone."""
 
     content: bytes = field(repr=False)
     name: str = "the image"
@@ -133,7 +133,7 @@ class ImageBytes:
 def _opened(
     source: Path | io.BytesIO, name: str, max_pixels: int, formats: tuple[str, ...] | None = None
 ) -> Image.Image:
-    """The image's header read and its size found bearable."""
+    """The image with its header read, of an acceptable size."""
     try:
         image = Image.open(source, formats=formats)
     except FileNotFoundError:
@@ -161,8 +161,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return _from_deep(image).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        paper = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(paper, layer).convert("RGB")
+        background = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(background, layer).convert("RGB")
     return image.convert("RGB")
 
 
@@ -176,25 +176,25 @@ def _from_deep(image: Image.Image) -> Image.Image:
 def locate(
     names: Sequence[str | None], folder: Path, ids: Sequence[str]
 ) -> tuple[tuple[ImageFile | None, ...], list[Finding]]:
-    """The image of each name inside `folder`, and findings on names that lead out of it or to no file.
+    """The image of each name inside `folder`, and findings on names outside it or without a file.
 
-    A name that leads out (an absolute path, `..`, a symbolic link) is refused: that item has no image. A missing file
-    keeps its place, so that it is found once it is there. The items' `ids` stand in the findings' examples.
+    A name outside the folder (an absolute path, `..`, a symbolic link) is refused: that item has no image. A missing
+    file keeps its path, so that it is read once it is there. The items' `ids` stand in the findings' examples.
     """
-    finder = _Finder(folder)
+    resolver = _PathResolver(folder)
     images: list[ImageFile | None] = []
     outside: list[str] = []
     missing: list[str] = []
     for name, id_ in zip(names, ids, strict=True):
-        path = finder.path(name) if name else None
+        path = resolver.path(name) if name else None
         if name and path is None:
             outside.append(f"item {id_}: {name}")
-        elif path is not None and not finder.exists(path):
+        elif path is not None and not resolver.exists(path):
             missing.append(f"item {id_}: {name}")
-        images.append(None if path is None else ImageFile(path, finder.root))
+        images.append(None if path is None else ImageFile(path, resolver.root))
     findings = []
     if outside:
-        message = f"{counted(len(outside), 'image path')} lead out of {folder} or nowhere; these items have no image"
+        message = f"{counted(len(outside), 'image path')} are outside {folder} or invalid; these items have no image"
         findings.append(Finding("image-outside-folder", "warning", len(outside), message, tuple(outside[:10])))
     if missing:
         message = (
@@ -204,15 +204,15 @@ def locate(
     return tuple(images), findings
 
 
-class _Finder:
-    """Resolves names inside one folder; each parent folder is resolved once, since a catalog has few of them."""
+class _PathResolver:
+    """Paths of names inside one folder; each parent folder is resolved once, since a catalog has few of them."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder.resolve()
         self._parents: dict[str, Path] = {}
 
     def path(self, name: str) -> Path | None:
-        """Where the name leads, or None where that is outside the folder or no path at all."""
+        """The path of a name, or None where it is outside the folder or invalid."""
         if "\0" in name:
             return None
         parent, base = os.path.split(name)

@@ -1,4 +1,4 @@
-"""The log: who liked what, when, how much."""
+"""The log of interactions: pairs of user and item, with ratings, timestamps and labels where there are any."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Interactions:
         return np.bincount(self.users, minlength=n_users).astype(np.int64)
 
     def pairs(self, n_items: int) -> Int64[np.ndarray, " n"]:
-        """One number for each pair of user and item: equal where both are."""
+        """One number for each interaction, equal for equal pairs of user and item."""
         return self.users.astype(np.int64) * n_items + self.items
 
     def repeated(self, n_items: int) -> Int64[np.ndarray, " m"]:
@@ -57,5 +57,5 @@ class Interactions:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of who and what, in order."""
+        """A digest of the pairs of user and item, in order."""
         return fingerprint(self.users, self.items)

@@ -1,4 +1,4 @@
-"""A part of a split that cannot be read."""
+"""The test part of a split while a model is chosen: it cannot be read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.data.interactions import Interactions
 
 
-class Sealed(Interactions):
-    """Stands where the test part stands, holds nothing of it, and raises whatever is asked of it."""
+class SealedPart(Interactions):
+    """A placeholder of the test part that holds none of it; any access raises DataError."""
 
     def __init__(self) -> None:
         """It has no columns."""
@@ -21,11 +21,11 @@ class Sealed(Interactions):
         raise _error()
 
     def __repr__(self) -> str:
-        return "Sealed()"
+        return "SealedPart()"
 
 
 def _error() -> DataError:
     return DataError(
-        "the test part is sealed: whoever chooses a model, an epoch or a setting chooses by the validation part; "
-        "the test part is read by a run, once, after the choice"
+        "the test part is sealed: a model, an epoch or a setting is chosen by the validation part; "
+        "a run reads the test part once, after the choice"
     )

@@ -1,4 +1,4 @@
-"""A data set in three parts: to learn from, to choose by, to report on. No pair of user and item is in two of them."""
+"""Splits of a data set into training, validation and test parts; no pair of user and item is in two of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lmm4rec.core.types import Fraction, NonNegativeInt
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.data.sealed_part import Sealed
+from lmm4rec.data.sealed_part import SealedPart
 
 TRAIN, VALID, TEST, SET_ASIDE = 0, 1, 2, -1
 
@@ -25,7 +25,7 @@ Parts: TypeAlias = Int8[np.ndarray, " n"]  # the part of each interaction: TRAIN
 
 @dataclass(frozen=True)
 class Split:
-    """Three parts of a data set's interactions; a user with something held out also has something to train on."""
+    """Three parts of a data set's interactions; every user of a held-out interaction has training interactions."""
 
     dataset: Dataset
     train: Interactions
@@ -37,19 +37,19 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the ids and of what lies in which part."""
+        """A digest of the ids and of the parts."""
         parts = [part.fingerprint for part in (self.train, self.valid, self.test)]
         return fingerprint(self.dataset.users.fingerprint, self.dataset.items.fingerprint, parts)
 
     def without_test(self) -> Split:
-        """The split for those who choose: its test part is sealed, its data set's log has nothing of it either."""
+        """The split for the choice of a model: its test part is sealed and missing in its data set's log."""
         known = Interactions(
             *(
                 np.concatenate([getattr(part, column) for part in (self.train, self.valid)])
                 for column in ("users", "items")
             )
         )
-        return replace(self, dataset=replace(self.dataset, interactions=known), test=Sealed())
+        return replace(self, dataset=replace(self.dataset, interactions=known), test=SealedPart())
 
 
 def split(
@@ -63,11 +63,11 @@ def split(
     """The data set in three parts.
 
     Args:
-        dataset: what to split.
+        dataset: the data set to split.
         method: one of `METHODS`: "random" (each user's interactions at random), "user_time" (each user's latest are
-            held out), "global_time" (all that happened after a moment is held out), "leave_last_out" (each user's last
-            one is for test, the one before for validation), "cold_items" (whole items are held out), "labels" (as the
-            file says).
+            held out), "global_time" (all interactions after a point in time are held out), "leave_last_out" (each
+            user's last one is for test, the one before for validation), "cold_items" (whole items are held out),
+            "labels" (as the file says).
         valid: the share for validation: of each user's interactions, of all interactions (global_time) or of the items
             (cold_items). leave_last_out asks only whether it is 0, labels not at all.
         test: the share for test, in the same way.
@@ -105,7 +105,7 @@ class _Shares:
     rng: np.random.Generator
 
     def counts(self, total: Int64[np.ndarray, " groups"]) -> tuple[np.ndarray, np.ndarray]:
-        """How many of each total go to validation and to test; from three on at least one each, and one stays."""
+        """The numbers for validation and test of each total; from three on at least one each, and one to train on."""
         least_valid = ((total >= 3) & (self.valid > 0)).astype(np.int64)
         least_test = ((total >= 3) & (self.test > 0)).astype(np.int64)
         test = np.clip(_round(total * self.test), least_test, np.maximum(total - 1 - least_valid, 0))
@@ -136,23 +136,23 @@ def _leave_last_out(dataset: Dataset, shares: _Shares) -> Parts:
 
 
 def _global_time(dataset: Dataset, shares: _Shares) -> Parts:
-    """Cuts between moments, never inside one: what shares the moment of a held-out interaction is held out too."""
-    moments = _timestamps(dataset, "global_time")
-    ordered = np.sort(moments)
-    n_test = math.floor(len(moments) * shares.test + 0.5)
-    n_held = n_test + math.floor(len(moments) * shares.valid + 0.5)
-    parts = np.full(len(moments), TRAIN, dtype=np.int8)
+    """Parts by time; interactions of the same time are in the same part."""
+    times = _timestamps(dataset, "global_time")
+    ordered = np.sort(times)
+    n_test = math.floor(len(times) * shares.test + 0.5)
+    n_held = n_test + math.floor(len(times) * shares.valid + 0.5)
+    parts = np.full(len(times), TRAIN, dtype=np.int8)
     if n_held:
-        parts[moments >= ordered[-n_held]] = VALID
+        parts[times >= ordered[-n_held]] = VALID
     if n_test:
-        parts[moments >= ordered[-n_test]] = TEST
+        parts[times >= ordered[-n_test]] = TEST
     return parts
 
 
 def _cold_items(dataset: Dataset, shares: _Shares) -> Parts:
-    touched = np.flatnonzero(dataset.interactions.item_counts(dataset.n_items))
-    valid, test = (int(counts[0]) for counts in shares.counts(np.array([len(touched)])))
-    drawn = shares.rng.permutation(touched)
+    candidates = np.flatnonzero(dataset.interactions.item_counts(dataset.n_items))
+    valid, test = (int(counts[0]) for counts in shares.counts(np.array([len(candidates)])))
+    drawn = shares.rng.permutation(candidates)
     part_of_item = np.full(dataset.n_items, TRAIN, dtype=np.int8)
     part_of_item[drawn[:test]] = TEST
     part_of_item[drawn[test : test + valid]] = VALID
@@ -176,7 +176,7 @@ METHODS: Mapping[str, Callable[[Dataset, _Shares], Parts]] = {
     "cold_items": _cold_items,
     "labels": _labels,
 }
-"""The ways to split, by name: each says the part of every interaction; a new way is a function and a line here."""
+"""The methods by name: each gives the part of every interaction."""
 
 
 def _timestamps(dataset: Dataset, method: str) -> Int64[np.ndarray, " n"]:
@@ -205,7 +205,7 @@ def _latest_of_each_user(
 
 
 def _without_leaks(dataset: Dataset, parts: Parts) -> tuple[Parts, tuple[Finding, ...]]:
-    """Sets aside what would leak (pairs that are in an earlier part too) and what has no use (untrained users)."""
+    """The parts without held-out pairs that are in an earlier part too (leaks), and without untrained users."""
     log = dataset.interactions
     parts = parts.copy()
     findings = []
@@ -227,7 +227,7 @@ def _without_leaks(dataset: Dataset, parts: Parts) -> tuple[Parts, tuple[Finding
 
 
 def _repeated(dataset: Dataset, parts: Parts) -> Bool[np.ndarray, " n"]:
-    """Which held-out interactions are of a pair that is in an earlier part."""
+    """A mask of the held-out interactions whose pair is in an earlier part."""
     log = dataset.interactions
     at = log.repeated(dataset.n_items)
     pairs, here = log.pairs(dataset.n_items)[at], parts[at]

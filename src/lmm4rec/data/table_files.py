@@ -1,4 +1,4 @@
-"""Tables as they come (CSV, TSV, Parquet, JSON lines, a frame), the rows that cannot be read set aside and counted."""
+"""Tables in CSV, TSV, Parquet, JSON lines or frames; rows that cannot be read are set aside and counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lmm4rec.data.findings import Finding, counted
 
 @runtime_checkable
 class PandasFrame(Protocol):
-    """What is used of a pandas DataFrame, so that pandas itself is never imported."""
+    """The part of a pandas DataFrame that is used, so that pandas itself is never imported."""
 
     columns: Any
 
@@ -37,12 +37,12 @@ TableLike: TypeAlias = str | Path | pl.DataFrame | PandasFrame
 
 @dataclass(frozen=True)
 class Table:
-    """The readable rows of a table, and where each stood."""
+    """The readable rows of a table, and their places in the file."""
 
-    label: str  # what messages call it: the file's name
+    label: str  # its name in messages: the file's name
     frame: pl.DataFrame
     rows: Int32[np.ndarray, " rows"]  # each row's number as an editor or a spreadsheet shows it
-    records: Int32[np.ndarray, " rows"]  # each row's place among the file's records, from 0, blank lines not counted
+    records: Int32[np.ndarray, " rows"]  # each row's position among the file's records, from 0, without blank lines
     size: int  # how many records the file holds, unreadable ones included
     findings: tuple[Finding, ...] = ()
 
@@ -80,7 +80,7 @@ class Table:
         return self
 
     def set_aside(self, bad: Bool[np.ndarray, " rows"], kind: str, why: str, shown: Callable[[int], str]) -> Table:
-        """The table without the bad rows, and a finding that counts them and shows ten; `shown` words one position."""
+        """The table without the bad rows, with a finding that counts them and shows ten; `shown` describes one."""
         if not bad.any():
             return self
         positions = np.flatnonzero(bad)
@@ -97,7 +97,7 @@ class Table:
 
 
 def read_table(source: TableLike, label: str) -> Table:
-    """The table in a file or a frame; `label` is what messages call a frame.
+    """The table in a file or a frame; `label` is the name of a frame in messages.
 
     The text cells of CSV, TSV and JSON lines stay text, so that ids keep their leading zeros.
 
@@ -154,13 +154,13 @@ def _scan_delimited(path: Path, separator: str) -> tuple[pl.DataFrame, bool]:
     read = partial(pl.read_csv, path, separator=separator, infer_schema=False)
     try:
         frame = read()
-    except pl.exceptions.ComputeError:  # too many cells, or something worse that fails again
+    except pl.exceptions.ComputeError:  # too many cells, or another error that is raised again
         return read(truncate_ragged_lines=True), True
     return frame, frame.height > 0 and frame.to_series(-1).has_nulls()  # the missing cells of a short row become null
 
 
 def _without_ragged(table: Table, path: Path, separator: str) -> Table:
-    """Polars cuts long rows and fills short ones in silence; the csv module knows which they were."""
+    """The table without rows of too many or too few cells: Polars cuts or fills them, the csv module finds them."""
     try:
         with _open_text(path) as file:
             widths = np.fromiter((len(row) for row in csv.reader(file, delimiter=separator)), np.int32)
@@ -262,4 +262,4 @@ READERS: Mapping[str, Callable[[Path], Table]] = {
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
 }
-"""How each kind of table file is read, by its ending."""
+"""Readers of table files, by ending."""

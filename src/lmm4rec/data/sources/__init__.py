@@ -1,1 +1,1 @@
-"""Where data sets come from: one module a source, found by its name."""
+"""Sources of data sets: one module each, found by its name."""

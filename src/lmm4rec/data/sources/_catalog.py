@@ -1,4 +1,4 @@
-"""A table of items turned into a catalog."""
+"""Catalogs read from tables of items."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.images import locate
-from lmm4rec.data.sources._columns import as_ids, as_text, as_words, is_numeric, parse_column
+from lmm4rec.data.sources._columns import as_ids, as_item_text, as_text, is_numeric, parse_column
 from lmm4rec.data.table_files import Table
 
 
@@ -27,7 +27,7 @@ def read_catalog(
     text_columns: Sequence[str] | None,
     list_separator: str,
 ) -> tuple[Catalog, tuple[Finding, ...]]:
-    """The catalog in a table of items and what was noticed; of rows with the same id the first is kept.
+    """The catalog in a table of items, and findings; of rows with the same id the first is kept.
 
     Raises:
         DataError: a column is missing, or no row has an id.
@@ -40,20 +40,20 @@ def read_catalog(
     frame = table.frame
     ids = frame[item_column].to_list()
     names = as_text(frame[image_column]).to_list() if image_column in columns else [None] * len(ids)
-    images, noticed = locate(names, image_folder, ids)
+    images, on_images = locate(names, image_folder, ids)
     catalog = Catalog(
         ids=Vocabulary(ids),
-        fields=pl.DataFrame({column: as_words(frame[column], list_separator) for column in texts}),
+        fields=pl.DataFrame({column: as_item_text(frame[column], list_separator) for column in texts}),
         images=images,
         source_rows=table.records.astype(np.int64),
         source_size=table.size,
     )
-    return catalog, (*table.findings, *findings, *noticed)
+    return catalog, (*table.findings, *findings, *on_images)
 
 
 def catalog_of_ids(ids: Sequence[str]) -> tuple[Catalog, tuple[Finding, ...]]:
-    """A catalog that knows nothing but ids, for a log without a table of items."""
-    message = f"there is no table of items: {counted(len(ids), 'item')} of the log have neither words nor images"
+    """A catalog of ids alone, for a log without a table of items."""
+    message = f"there is no table of items: {counted(len(ids), 'item')} of the log have neither text nor images"
     catalog = Catalog(Vocabulary(ids), pl.DataFrame(), (None,) * len(ids), np.arange(len(ids)), len(ids))
     return catalog, (Finding("no-items-table", "note", len(ids), message),)
 
@@ -64,7 +64,7 @@ def shipped_features(folder: Path) -> dict[Modality, Path]:
 
 
 def with_shipped(catalog: Catalog, *folders: Path) -> Catalog:
-    """The catalog with the feature files of the folders; a later folder's win."""
+    """The catalog with the feature files of the folders; those of later folders take precedence."""
     shipped: dict[Modality, Path] = {}
     for folder in folders:
         shipped |= shipped_features(folder)
@@ -85,20 +85,20 @@ def _image_column(table: Table, named: str | None) -> str:
 def _text_columns(
     table: Table, named: Sequence[str] | None, taken: set[str]
 ) -> tuple[Sequence[str], tuple[Finding, ...]]:
-    """The columns of words, and a note on columns that are neither named nor words."""
+    """The columns of text, and a finding on the others."""
     if named is not None:
         return [table.require(column, "texts") for column in named], ()
     rest = [column for column in table.frame.columns if column not in taken]
-    words = [column for column in rest if _holds_words(table.frame[column])]
-    others = [column for column in rest if column not in words]
+    text_columns = [column for column in rest if _holds_text(table.frame[column])]
+    others = [column for column in rest if column not in text_columns]
     if not others:
-        return words, ()
+        return text_columns, ()
     message = (
         f"{counted(len(others), 'column')} of {table.label} not used as text; name them in text_columns to use them"
     )
-    return words, (Finding("unused-column", "note", len(others), message, tuple(others[:10])),)
+    return text_columns, (Finding("unused-column", "note", len(others), message, tuple(others[:10])),)
 
 
-def _holds_words(column: pl.Series) -> bool:
+def _holds_text(column: pl.Series) -> bool:
     kinds = pl.String | pl.Categorical | pl.Enum | pl.List | pl.Array | pl.Object
     return isinstance(column.dtype, kinds) and not is_numeric(column)

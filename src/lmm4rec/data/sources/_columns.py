@@ -1,4 +1,4 @@
-"""Columns as they come, turned into ids, numbers, moments and words; what cannot be turned becomes null."""
+"""Columns parsed as ids, numbers, times and texts; cells that cannot be parsed become null."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SUBSECONDS = (
     (10**9, 1e17),
     (10**6, 1e14),
     (10**3, 1e11),
-)  # how many make a second, and from which size on they are meant
+)  # units in a second, and the smallest value that is read in this unit
 
 
 def parse_column(table: Table, column: str, parse: Callable[[pl.Series], pl.Series], why: str) -> Table:
@@ -27,7 +27,7 @@ def parse_column(table: Table, column: str, parse: Callable[[pl.Series], pl.Seri
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """The values as text: 1 and 1.0 become "1", lists "A, B", text is untouched, NaN is null."""
+    """The values as text: 1 and 1.0 become "1", lists "A, B", text stays, NaN is null."""
     if column.dtype == pl.Object:
         column = from_objects(column.to_list())
     if column.dtype.is_float():
@@ -61,10 +61,10 @@ def as_rows(column: pl.Series) -> pl.Series:
 
 
 def as_seconds(column: pl.Series) -> pl.Series:
-    """Unix seconds; null where the cell is no moment.
+    """Unix seconds; null where the cell is not a date or time.
 
     Numbers are seconds, milliseconds, microseconds or nanoseconds, judged by the size of their median (seconds up to
-    the year 5138); texts are such numbers or ISO 8601 dates, in UTC where they don't say otherwise.
+    the year 5138); texts are such numbers or ISO 8601 dates, in UTC unless they name another zone.
     """
     if column.dtype in (pl.Date, pl.Datetime):
         return _epoch(column)
@@ -82,8 +82,8 @@ def _parse_dates(column: pl.Series) -> pl.Series:
     return _epoch(column.to_frame("text").select(pl.coalesce(parsed)).to_series())
 
 
-def _epoch(moments: pl.Series) -> pl.Series:
-    return moments.dt.epoch("s").cast(pl.Int64)
+def _epoch(times: pl.Series) -> pl.Series:
+    return times.dt.epoch("s").cast(pl.Int64)
 
 
 def is_numeric(column: pl.Series) -> bool:
@@ -94,7 +94,7 @@ def is_numeric(column: pl.Series) -> bool:
     return len(filled) > 0 and filled.cast(pl.Float64, strict=False).null_count() == 0
 
 
-def as_words(column: pl.Series, list_separator: str) -> pl.Series:
+def as_item_text(column: pl.Series, list_separator: str) -> pl.Series:
     """Texts, "" where there is none; a list such as "A|B|C" becomes "A, B, C"."""
     texts = as_text(column).fill_null("")
     if not list_separator or not texts.str.contains(list_separator, literal=True).any():

@@ -1,4 +1,4 @@
-"""A table of interactions cleaned, and joined with a catalog."""
+"""Interactions cleaned and joined with a catalog."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def clean_log(table: Table, user: str, item: str, rating: str | None, timestamp:
     if "rating" in names:
         table = parse_column(table, "rating", as_numbers, "their rating is not a number")
     if "timestamp" in names:
-        table = parse_column(table, "timestamp", as_seconds, "their timestamp is no moment")
+        table = parse_column(table, "timestamp", as_seconds, "their timestamp is not a date or time")
     return table.filled()
 
 
-def join(name: str, log: Table, catalog: Catalog, noticed: tuple[Finding, ...]) -> Dataset:
+def join(name: str, log: Table, catalog: Catalog, findings: tuple[Finding, ...]) -> Dataset:
     """The data set of a cleaned log and a catalog; interactions of unknown items are set aside.
 
     Raises:
@@ -65,12 +65,12 @@ def join(name: str, log: Table, catalog: Catalog, noticed: tuple[Finding, ...]) 
             timestamps=frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None,
             labels=frame["label"].to_numpy().astype(np.int8) if "label" in frame.columns else None,
         ),
-        findings=(*log.findings, *noticed),
+        findings=(*log.findings, *findings),
     )
 
 
 def _rows(ids: pl.Series, known: pl.Series) -> pl.Series:
-    """The place of each id among the known ones; null where it isn't one."""
-    places = known.to_frame("id").with_row_index("row")
-    joined = ids.to_frame("id").join(places, on="id", how="left", maintain_order="left")
+    """The position of each id among the known ones; null where it is unknown."""
+    positions = known.to_frame("id").with_row_index("row")
+    joined = ids.to_frame("id").join(positions, on="id", how="left", maintain_order="left")
     return joined["row"].cast(pl.Int32)

@@ -26,8 +26,8 @@ def load(*, path: str | Path) -> Dataset:
     """The data set in a folder with `NAME.inter` (tab-separated `userID itemID [rating timestamp] x_label`).
 
     Row i of each `<modality>_feat.npy` is item i; `item_ids.csv` (itemID, item_id) and `user_ids.csv` (userID,
-    user_id), where they are, give the external ids, else MMRec's own `i_id_mapping.csv` (tab-separated asin, itemID)
-    and `u_id_mapping.csv` (user_id, userID). The file's own split (x_label: 0 train, 1 validation, 2 test) goes along.
+    user_id), where they are, hold the external ids, else MMRec's own `i_id_mapping.csv` (tab-separated asin, itemID)
+    and `u_id_mapping.csv` (user_id, userID). The file's own split (x_label: 0 train, 1 validation, 2 test) is read too.
 
     Args:
         path: the folder, or the `.inter` file where a folder holds several.

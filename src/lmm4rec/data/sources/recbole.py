@@ -36,18 +36,18 @@ def load(
     """The data set in a folder of RecBole's atomic files, tab-separated, a header such as `user_id:token`.
 
     `NAME.inter` is the log; `NAME.train.inter`, `NAME.valid.inter` and `NAME.test.inter` in its place are the file's
-    own split (`[split] method = "labels"`). `NAME.item` gives the words of items; the columns of `NAME.user` have no
-    use here, and a note says so.
+    own split (`[split] method = "labels"`). `NAME.item` holds the text of items; the columns of `NAME.user` are
+    not used, and a finding says so.
 
     Args:
         path: the folder, or the `.inter` file where a folder holds several.
         user_field: the name of the column of user ids, without its type.
         item_field: the column of item ids in both files.
         rating_field: the log's column of ratings, where there is one.
-        time_field: the log's column of moments, where there is one.
-        text_fields: the items' columns of words; not given: all of type token or token_seq that hold words.
+        time_field: the log's column of timestamps, where there is one.
+        text_fields: the items' columns of text; None: all of type token or token_seq that hold text.
         image_field: the items' column of image paths, where there is one.
-        image_folder: what these are relative to; not given: the folder of the files.
+        image_folder: the folder of these paths; None: that of the files.
 
     Raises:
         DataError: a file or column is missing or unreadable, or a header has no type.
@@ -56,13 +56,13 @@ def load(
     folder, name = logs[0].parent, logs[0].name.split(".inter")[0]
     if _part(logs[0]) is not None:
         name = name.rpartition(".")[0]
-    log = _joined([_read_log(file, user_field, item_field, rating_field, time_field) for file in logs])
+    log = _concatenate([_read_log(file, user_field, item_field, rating_field, time_field) for file in logs])
     listed = folder / f"{name}.item"
     if listed.is_file():
         table, types = _read(listed)
-        words = [column for column, type_ in types.items() if type_.startswith("token")]
-        wanted = {item_field, image_field, *words, *(text_fields or [])}
-        catalog, noticed = read_catalog(
+        textual = [column for column, type_ in types.items() if type_.startswith("token")]
+        wanted = {item_field, image_field, *textual, *(text_fields or [])}
+        catalog, findings = read_catalog(
             replace(table, frame=table.frame.select(column for column in table.frame.columns if column in wanted)),
             item_column=item_field,
             image_column=image_field if image_field in types else None,
@@ -71,8 +71,8 @@ def load(
             list_separator="",
         )
     else:
-        catalog, noticed = catalog_of_ids(log.frame["item"].unique(maintain_order=True).to_list())
-    return join(name, log, catalog, (*noticed, *_about_users(folder / f"{name}.user", user_field)))
+        catalog, findings = catalog_of_ids(log.frame["item"].unique(maintain_order=True).to_list())
+    return join(name, log, catalog, (*findings, *_unused_user_columns(folder / f"{name}.user", user_field)))
 
 
 def _find_logs(path: Path) -> list[Path]:
@@ -114,15 +114,15 @@ def _read(file: Path) -> tuple[Table, dict[str, str]]:
     return replace(table, frame=table.frame.rename(lambda column: column.rpartition(":")[0])), types
 
 
-def _read_log(file: Path, user: str, item: str, rating: str, moment: str) -> Table:
+def _read_log(file: Path, user: str, item: str, rating: str, time: str) -> Table:
     table, types = _read(file)
-    log = clean_log(table, user, item, rating if rating in types else None, moment if moment in types else None)
+    log = clean_log(table, user, item, rating if rating in types else None, time if time in types else None)
     label = _part(file)
     return log if label is None else log.with_column("label", pl.Series(np.full(len(log), label, dtype=np.int8)))
 
 
-def _joined(parts: Sequence[Table]) -> Table:
-    """The parts of a log as one table; positions are those in each part's own file."""
+def _concatenate(parts: Sequence[Table]) -> Table:
+    """The parts of a log as one table; positions are those in the file of each part."""
     if len(parts) == 1:
         return replace(parts[0], frame=parts[0].frame.drop("label", strict=False))
     return Table(
@@ -135,10 +135,10 @@ def _joined(parts: Sequence[Table]) -> Table:
     )
 
 
-def _about_users(file: Path, user_field: str) -> tuple[Finding, ...]:
+def _unused_user_columns(file: Path, user_field: str) -> tuple[Finding, ...]:
     if not file.is_file():
         return ()
     _, types = _read(file)
     unused = [column for column in types if column != user_field]
-    message = f"{counted(len(unused), 'column')} of {file.name} not used: what is known of users is their interactions"
+    message = f"{counted(len(unused), 'column')} of {file.name} not used: users are known by their interactions alone"
     return (Finding("unused-column", "note", len(unused), message, tuple(unused[:10])),) if unused else ()

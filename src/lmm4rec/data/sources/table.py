@@ -1,4 +1,4 @@
-"""One's own tables: interactions and items in CSV, TSV, Parquet or JSON lines, or in pandas or polars frames."""
+"""Tables of interactions and items in CSV, TSV, Parquet or JSON lines, or in pandas or polars frames."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def load(
     rating_at_least: float | None = None,
     title: str | None = None,
 ) -> Dataset:
-    """The data set in one's own tables. Ids may be of any type; they become text.
+    """The data set in the user's own tables. Ids may be of any type; they become text.
 
-    Without a table of items the catalog is made of the log's ids. Feature files `<modality>_feat.npy` in `path` (or
-    `path/features`) come along; their rows are the rows of the table of items.
+    Without a table of items the catalog consists of the log's ids. Feature files `<modality>_feat.npy` in `path` (or
+    `path/features`) belong to the data set; their rows are the rows of the table of items.
 
     Args:
         path: a folder that holds `interactions.*` and `items.*`; the other paths are relative to it.
-        interactions: the log, where it isn't the file of that name in `path`: a file or a frame.
+        interactions: the log, as a file or a frame, where it is not the file of that name in `path`.
         items: the table of items, in the same way.
         user_column: the log's column of user ids.
         item_column: the column of item ids in both tables.
-        rating_column: the log's column of ratings; not given: "rating" where there is one.
-        timestamp_column: the log's column of moments (unix seconds to nanoseconds, or ISO dates); not given:
+        rating_column: the log's column of ratings; None: "rating" where there is one.
+        timestamp_column: the log's column of timestamps (unix seconds to nanoseconds, or ISO dates); None:
             "timestamp" where there is one.
-        image_column: the items' column of image paths; not given: "image" where there is one.
-        image_folder: what these paths are relative to; not given: the folder of the table of items.
-        text_columns: the items' columns of words; not given: all that hold text.
-        list_separator: what separates the entries of a list in a text ("A|B" becomes "A, B"); "" for none.
+        image_column: the items' column of image paths; None: "image" where there is one.
+        image_folder: the folder of these paths; None: that of the table of items.
+        text_columns: the items' columns of text; None: all that hold text.
+        list_separator: the separator of the entries of a list in a text ("A|B" becomes "A, B"); "" for none.
         rating_at_least: keep only interactions with this rating or a higher one.
-        title: what the data set is called; not given: the name of the folder or file.
+        title: the name of the data set; None: that of the folder or file.
 
     Raises:
         ConfigError: neither `path` nor `interactions` is given.
@@ -57,21 +57,21 @@ def load(
     """
     folder = None if path is None else _folder(Path(path))
     log = clean_log(_read_log(interactions, folder), user_column, item_column, rating_column, timestamp_column)
-    listed = _named(items, folder, "items")
-    if listed is None:
-        catalog, noticed = catalog_of_ids(log.frame["item"].unique(maintain_order=True).to_list())
+    item_table = _named(items, folder, "items")
+    if item_table is None:
+        catalog, findings = catalog_of_ids(log.frame["item"].unique(maintain_order=True).to_list())
     else:
-        home = Path(listed).parent if isinstance(listed, str | Path) else folder or Path()
-        catalog, noticed = read_catalog(
-            read_table(listed, "items"),
+        beside = Path(item_table).parent if isinstance(item_table, str | Path) else folder or Path()
+        catalog, findings = read_catalog(
+            read_table(item_table, "items"),
             item_column=item_column,
             image_column=image_column,
-            image_folder=home if image_folder is None else (folder or Path()) / image_folder,
+            image_folder=beside if image_folder is None else (folder or Path()) / image_folder,
             text_columns=text_columns,
             list_separator=list_separator,
         )
         catalog = catalog if folder is None else with_shipped(catalog, folder / "features", folder)
-    dataset = join(title or _title(folder, interactions), log, catalog, noticed)
+    dataset = join(title or _title(folder, interactions), log, catalog, findings)
     return dataset if rating_at_least is None else keep_ratings(dataset, rating_at_least)
 
 

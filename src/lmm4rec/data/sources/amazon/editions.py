@@ -1,4 +1,4 @@
-"""The three editions of the Amazon review data: what their files and fields are called, and where they are published.
+"""The three editions of the Amazon review data: names of files and fields, and URLs.
 
 2014: He and McAuley, WWW 2016 (arXiv 1602.01585); 2018: Ni et al., EMNLP 2019; 2023: Hou et al., 2024 (arXiv
 2403.03952).
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from lmm4rec.core.errors import DataError
 
@@ -21,13 +21,13 @@ class Edition:
     """One edition: names of files (`{}` is the category) and of fields."""
 
     name: EditionName
-    review_stems: tuple[str, ...]  # the first that is there is read
+    review_stems: tuple[str, ...]  # the first file found is read
     ending: str  # of the published files
     user: str
     item: str
     rating: str
-    moment: str
-    per_second: int  # how many of its units of time make a second
+    timestamp: str
+    per_second: int  # units of its timestamps in a second
     reviews_url: str
     meta_url: str
 
@@ -55,39 +55,33 @@ class Edition:
         return _find(folder, [self.meta_stem.format(category), f"raw_meta_{category}"], self.ending)
 
 
+_OLD_FIELDS: dict[str, Any] = {
+    "ending": ".json.gz", "user": "reviewerID", "item": "asin", "rating": "overall", "timestamp": "unixReviewTime",
+    "per_second": 1,
+}  # fmt: skip
 EDITIONS: Mapping[str, Edition] = {
     "2014": Edition(
         name="2014",
         review_stems=("reviews_{}_5", "reviews_{}"),
-        ending=".json.gz",
-        user="reviewerID",
-        item="asin",
-        rating="overall",
-        moment="unixReviewTime",
-        per_second=1,
         reviews_url="https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/",
         meta_url="https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/",
+        **_OLD_FIELDS,
     ),
     "2018": Edition(
         name="2018",
         review_stems=("{}_5", "{}"),
-        ending=".json.gz",
-        user="reviewerID",
-        item="asin",
-        rating="overall",
-        moment="unixReviewTime",
-        per_second=1,
         reviews_url="https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/categoryFilesSmall/",
         meta_url="https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/metaFiles2/",
+        **_OLD_FIELDS,
     ),
     "2023": Edition(
         name="2023",
         review_stems=("{}", "raw_review_{}"),
         ending=".jsonl.gz",
         user="user_id",
-        item="parent_asin",  # what the metadata is about; `asin` is one color or size of it
+        item="parent_asin",  # the item of the metadata; `asin` is one color or size of it
         rating="rating",
-        moment="timestamp",
+        timestamp="timestamp",
         per_second=1000,
         reviews_url="https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw/review_categories/",
         meta_url="https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw/meta_categories/",

@@ -1,4 +1,4 @@
-"""Images in a folder, each called by its item's id: where they are, and which items have none."""
+"""Images in a folder, each named by its item's id."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ ENDINGS = (".jpg", ".png", ".gif", ".webp", ".jpeg", ".bmp")
 
 
 def image_stem(id_: str) -> str:
-    """What the file of an item's image is called, without its ending: the id, safe as the name of a file."""
+    """The name of an item's image file without its ending: the id, encoded to be safe in file names."""
     return quote(id_, safe=" ()'!,;@+=")
 
 
 def find_images(
     folder: Path, ids: Sequence[str], urls: Sequence[str]
 ) -> tuple[tuple[ImageFile | None, ...], list[Finding]]:
-    """The image of each item, and findings on items that have none: not yet fetched, or never had an address."""
+    """The image of each item, and findings on items without one: not yet downloaded, or without a URL."""
     files = _files(folder)
     root = folder.resolve()
     names = [files.get(image_stem(id_)) for id_ in ids]
     images = tuple(None if name is None else ImageFile(root / name, root) for name in names)
     lacking = [(id_, url) for id_, url, name in zip(ids, urls, names, strict=True) if name is None]
     absent = [f"item {id_}: {url}" for id_, url in lacking if url]
-    nowhere = [f"item {id_}" for id_, url in lacking if not url]
+    without_url = [f"item {id_}" for id_, url in lacking if not url]
     findings = []
     if absent:
         message = (
-            f"{counted(len(absent), 'item')} with the address of an image but no file in {folder}; treated as having "
+            f"{counted(len(absent), 'item')} with the URL of an image but no file in {folder}; treated as having "
             "no image, `lmm4rec data download` fetches them"
         )
         findings.append(Finding("image-not-fetched", "warning", len(absent), message, tuple(absent[:10])))
-    if nowhere:
-        message = f"{counted(len(nowhere), 'item')} have neither an image nor the address of one"
-        findings.append(Finding("no-image-address", "warning", len(nowhere), message, tuple(nowhere[:10])))
+    if without_url:
+        message = f"{counted(len(without_url), 'item')} have neither an image nor the URL of one"
+        findings.append(Finding("no-image-address", "warning", len(without_url), message, tuple(without_url[:10])))
     return images, findings
 
 

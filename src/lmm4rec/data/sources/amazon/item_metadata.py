@@ -1,4 +1,4 @@
-"""Metadata of the wanted items, read as a stream: words, and the address of an image."""
+"""Metadata of the reviewed items, read block by block: texts, and the URL of an image."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import polars as pl
 from lmm4rec.core.errors import DataError
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.sources.amazon.editions import Edition
-from lmm4rec.data.sources.amazon.line_blocks import Tally, blocks
+from lmm4rec.data.sources.amazon.line_blocks import SkipCounts, blocks
 from lmm4rec.data.sources.amazon.text_cleaning import Meta, is_script, strings, text_fields
 
 ROWS = 20_000  # of a Parquet file at a time
 ImageSize: TypeAlias = Literal["thumb", "large", "hi_res"]
 
 _ID = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["']([^"']+)["']""")
-_READ = (  # what is used of an item, whatever the edition calls it
+_USED = (  # fields of an item, in any edition
     "title", "brand", "store", "categories", "category", "main_category", "description", "features", "feature",
     "imUrl", "images", "image", "imageURL", "imageURLHighRes",
 )  # fmt: skip
@@ -36,7 +36,7 @@ _WHY = {
 
 @dataclass(frozen=True)
 class ItemTable:
-    """What is known of the wanted items, in their order; empty texts where nothing is."""
+    """Texts and image URLs of the items, in their order; empty where unknown."""
 
     fields: pl.DataFrame
     image_urls: tuple[str, ...]
@@ -44,38 +44,38 @@ class ItemTable:
 
 
 def read_items(files: Sequence[Path], edition: Edition, ids: Sequence[str], image_size: ImageSize) -> ItemTable:
-    """The words and the image's address of each of the items `ids`, from the files of an edition.
+    """The texts and the image URL of each of the items `ids`, from the files of an edition.
 
     Raises:
         DataError: a file is damaged or lacks the ids, or it knows none of the items.
     """
-    tally = Tally(files[0].name if len(files) == 1 else files[0].parent.name)
+    skipped = SkipCounts(files[0].name if len(files) == 1 else files[0].parent.name)
     rows = {id_: row for row, id_ in enumerate(ids)}
-    texts = _Texts(len(ids), () if edition.name == "2014" else ("features",))
+    texts = _TextColumns(len(ids), () if edition.name == "2014" else ("features",))
     urls = [""] * len(ids)
     scripted = 0
-    for place, meta in _metas(files, edition, rows, tally):
+    for place, meta in _metas(files, edition, rows, skipped):
         row = rows.get(_id(meta, edition))
         if row is None:
             continue
         if texts.known[row]:
-            tally.add("duplicate-item", f"{place}: item {ids[row]}")
+            skipped.add("duplicate-item", f"{place}: item {ids[row]}")
             continue
-        words = text_fields(meta)
+        fields = text_fields(meta)
         scripted += is_script(meta.get("title"))
-        texts.put(row, words)
+        texts.put(row, fields)
         urls[row] = image_url(meta, image_size)
     if not texts.known.any():
         raise DataError(
-            f"{tally.label} knows none of the reviewed items, such as '{ids[0]}'; is it of the same edition?"
+            f"{skipped.label} knows none of the reviewed items, such as '{ids[0]}'; is it of the same edition?"
         )
     unknown = [ids[row] for row in np.flatnonzero(~texts.known).tolist()]
-    findings = (*tally.findings(noun="line", why=_WHY), *_noticed(tally.label, unknown, scripted))
+    findings = (*skipped.findings(noun="line", why=_WHY), *_findings(skipped.label, unknown, scripted))
     return ItemTable(texts.table(), tuple(urls), findings)
 
 
-class _Texts:
-    """The texts of items as they come, soon in columns: as Python's they would take twice the room."""
+class _TextColumns:
+    """The texts of items, moved into columns every few rows: Python strings would take twice the memory."""
 
     def __init__(self, size: int, more: tuple[str, ...]) -> None:
         self.known = np.zeros(size, dtype=bool)
@@ -84,31 +84,31 @@ class _Texts:
         self._schema = {_PLACE: pl.Int64} | dict.fromkeys(self._names, pl.String)
         self._columns: list[pl.DataFrame] = [pl.DataFrame(schema=self._schema)]
 
-    def put(self, row: int, words: Mapping[str, str]) -> None:
-        """Take the words of the item in a row."""
+    def put(self, row: int, fields: Mapping[str, str]) -> None:
+        """Set the texts of the item in a row."""
         self.known[row] = True
-        self._rows.append((row, *(words[name] for name in self._names)))
+        self._rows.append((row, *(fields[name] for name in self._names)))
         if len(self._rows) == ROWS:
-            self._turn()
+            self._flush()
 
     def table(self) -> pl.DataFrame:
-        """The words of all items, row by row."""
-        self._turn()
+        """The texts of all items, row by row."""
+        self._flush()
         every = pl.DataFrame({_PLACE: pl.int_range(len(self.known), eager=True)})
         found = pl.concat(self._columns)
         return every.join(found, on=_PLACE, how="left", maintain_order="left").drop(_PLACE).fill_null("")
 
-    def _turn(self) -> None:
+    def _flush(self) -> None:
         self._columns.append(pl.DataFrame(self._rows, schema=self._schema, orient="row"))
         self._rows = []
 
 
-def _noticed(label: str, unknown: Sequence[str], scripted: int) -> Iterator[Finding]:
+def _findings(label: str, unknown: Sequence[str], scripted: int) -> Iterator[Finding]:
     if unknown:
-        message = f"{counted(len(unknown), 'item')} without metadata in {label}; kept without words and image"
+        message = f"{counted(len(unknown), 'item')} without metadata in {label}; kept without text and image"
         yield Finding("no-metadata", "warning", len(unknown), message, tuple(f"item {id_}" for id_ in unknown[:10]))
     if scripted:
-        message = f"{counted(scripted, 'title')} of {label} hold a page's script instead of words; emptied"
+        message = f"{counted(scripted, 'title')} of {label} hold a page's script instead of a title; left empty"
         yield Finding("script-title", "warning", scripted, message)
 
 
@@ -153,9 +153,9 @@ def _images(meta: Meta) -> list[Meta]:
 
 
 def _metas(
-    files: Sequence[Path], edition: Edition, wanted: Mapping[str, int], tally: Tally
+    files: Sequence[Path], edition: Edition, wanted: Mapping[str, int], skipped: SkipCounts
 ) -> Iterator[tuple[str, Meta]]:
-    """The items that may be wanted, each with its place in the file."""
+    """The metadata of items that may be among the wanted ones, each with its place in the file."""
     names = {id_.encode() for id_ in wanted}
     for file in files:
         if file.suffix == ".parquet":
@@ -163,17 +163,17 @@ def _metas(
             continue
         for first, lines in blocks(file):
             for number, line in enumerate(lines.split(b"\n"), start=first):
-                if not line.strip() or _elsewhere(line, names):
+                if not line.strip() or _is_of_others(line, names):
                     continue
                 meta = parse(line)
                 if meta is None or not _id(meta, edition):
-                    tally.add("broken-meta", f"line {number}: {line[:60].decode(errors='replace')}")
+                    skipped.add("broken-meta", f"line {number}: {line[:60].decode(errors='replace')}")
                 else:
                     yield f"line {number}", meta
 
 
-def _elsewhere(line: bytes, names: set[bytes]) -> bool:
-    """Whether a whole line is surely about other items: reading it as an object takes a hundred times as long."""
+def _is_of_others(line: bytes, names: set[bytes]) -> bool:
+    """Whether a line is surely about other items: parsing it would take a hundred times as long."""
     found = _ID.findall(line)
     return bool(found) and line.strip().endswith(b"}") and names.isdisjoint(found)
 
@@ -184,7 +184,7 @@ def _parquet_metas(file: Path, edition: Edition, wanted: Mapping[str, int]) -> I
         if edition.item not in table.collect_schema().names():
             raise DataError(f"{file} has no column {edition.item}")
         size = table.select(pl.len()).collect().item()
-        columns = [column for column in table.collect_schema().names() if column in (edition.item, *_READ)]
+        columns = [column for column in table.collect_schema().names() if column in (edition.item, *_USED)]
         names = pl.DataFrame({edition.item: list(wanted)})
         for at in range(0, size, ROWS):
             frame = table.select(columns).slice(at, ROWS).collect().with_row_index(_PLACE, offset=at + 1)

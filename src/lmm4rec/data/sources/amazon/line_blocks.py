@@ -1,4 +1,4 @@
-"""Large files of lines, plain or gzip, a bounded block at a time; and what was wrong with lines, counted."""
+"""Blocks of lines of large files, plain or gzip, and counts of the lines that were set aside."""
 
 from __future__ import annotations
 
@@ -54,24 +54,24 @@ def _bar(path: Path) -> Any:
     return bar
 
 
-class Tally:
-    """Counts of what was set aside, with ten examples of each kind."""
+class SkipCounts:
+    """Counts of lines that were set aside, with ten examples of each kind."""
 
     def __init__(self, label: str) -> None:
-        """`label` is what messages call the file."""
+        """`label` is the name of the file in messages."""
         self.label = label
         self.counts: dict[str, int] = {}
         self.examples: dict[str, list[str]] = {}
 
     def add(self, kind: str, example: str) -> None:
-        """One more of a kind."""
+        """Count one more of a kind."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         shown = self.examples.setdefault(kind, [])
         if len(shown) < 10:
             shown.append(f"{self.label} {example}")
 
     def findings(self, *, noun: str, why: dict[str, str], level: str = "warning") -> tuple[Finding, ...]:
-        """A finding for each kind; `why` says of each why they were set aside."""
+        """A finding for each kind; `why` gives the reason for each."""
         return tuple(
             Finding(
                 kind,

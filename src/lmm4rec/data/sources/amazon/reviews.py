@@ -1,4 +1,4 @@
-"""Reviews read as a stream: ids become integer codes block by block, so that memory holds no text of a review."""
+"""Reviews read block by block: ids become integer codes, and no text of a review is kept in memory."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from jaxtyping import Bool, Float32, Int32, Int64
 from lmm4rec.core.errors import DataError
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.sources.amazon.editions import Edition
-from lmm4rec.data.sources.amazon.line_blocks import Tally, blocks
+from lmm4rec.data.sources.amazon.line_blocks import SkipCounts, blocks
 
 ROWS = 200_000  # of a Parquet file at a time
 
-_COLUMNS = ("user", "item", "rating", "moment")
+_COLUMNS = ("user", "item", "rating", "timestamp")
 _KINDS = (pl.String, pl.String, pl.Float64, pl.Int64)
 _WHY = {
     "broken-line": "they hold no JSON object",
     "unreadable-user": "they have no user id",
     "unreadable-item": "they have no item id",
     "unreadable-rating": "their rating is not a number",
-    "unreadable-timestamp": "their timestamp is no moment",
+    "unreadable-timestamp": "their timestamp is not a number",
 }
 
 
@@ -64,35 +64,35 @@ def read_reviews(files: Sequence[Path], edition: Edition, rating_at_least: float
     Raises:
         DataError: a file is damaged, lacks a column, or no review is left.
     """
-    tally = Tally(files[0].name if len(files) == 1 else files[0].parent.name)
-    users, items = _Coder(), _Coder()
+    skipped = SkipCounts(files[0].name if len(files) == 1 else files[0].parent.name)
+    users, items = _IdCodes(), _IdCodes()
     parts: dict[str, list[np.ndarray]] = {"users": [], "items": [], "ratings": [], "timestamps": []}
     low = 0
     for file in files:
-        for frame in _frames(file, edition, tally):
+        for frame in _frames(file, edition, skipped):
             rated = frame["rating"].to_numpy()
             kept = np.ones(len(rated), dtype=bool) if rating_at_least is None else rated >= rating_at_least
             low += int((~kept).sum())
             parts["users"].append(users.codes(frame["user"])[kept])
             parts["items"].append(items.codes(frame["item"])[kept])
             parts["ratings"].append(rated[kept].astype(np.float32))
-            parts["timestamps"].append(frame["moment"].to_numpy()[kept] // edition.per_second)
-    findings = tally.findings(noun="line", why=_WHY)
+            parts["timestamps"].append(frame["timestamp"].to_numpy()[kept] // edition.per_second)
+    findings = skipped.findings(noun="line", why=_WHY)
     if low:
         message = f"{counted(low, 'interaction')} removed: rating below {rating_at_least:g}"
         findings = (*findings, Finding("low-rating", "note", low, message))
-    user_codes, user_ids = users.in_order(_joined(parts["users"], np.int32))
-    item_codes, item_ids = items.in_order(_joined(parts["items"], np.int32))
-    ratings, timestamps = _joined(parts["ratings"], np.float32), _joined(parts["timestamps"], np.int64)
+    user_codes, user_ids = users.in_order(_concatenate(parts["users"], np.int32))
+    item_codes, item_ids = items.in_order(_concatenate(parts["items"], np.int32))
+    ratings, timestamps = _concatenate(parts["ratings"], np.float32), _concatenate(parts["timestamps"], np.int64)
     log = Reviews(user_codes, item_codes, ratings, timestamps, user_ids, item_ids, findings)
     if not len(log):
         noticed = "; ".join(str(finding) for finding in findings) or "it is empty"
-        raise DataError(f"{tally.label} has no usable review ({noticed})")
+        raise DataError(f"{skipped.label} has no usable review ({noticed})")
     return log
 
 
 def early_core(reviews: Reviews, k: int) -> Reviews:
-    """The reviews that a k-core could hold: of users and items that have k reviews with each other.
+    """The reviews of users and items that have k reviews with each other.
 
     Filters that only remove reviews, and `k_core` after them, give the same with or without this: a k-core of a part
     lies in the k-core of the whole.
@@ -121,13 +121,13 @@ def compact(codes: Int32[np.ndarray, " n"], ids: pl.Series) -> tuple[Int32[np.nd
     return (np.cumsum(used, dtype=np.int32) - 1)[codes], ids.filter(pl.Series(used)).to_list()
 
 
-class _Coder:
-    """Gives each text a number. Polars holds the texts once, without a Python object for each."""
+class _IdCodes:
+    """Integer codes of texts. Polars holds the texts once, without a Python object for each."""
 
     def __init__(self) -> None:
         self._categories = pl.Categories.random(physical=pl.UInt32)
         self._type = pl.Categorical(self._categories)
-        self._held = pl.Series([], dtype=self._type)  # Polars forgets the numbers with the last column that has them
+        self._kept = pl.Series([], dtype=self._type)  # Polars forgets the numbers with the last column that has them
         self._known = 0
         self._appeared: list[np.ndarray] = []  # numbers in the order of their first appearance
 
@@ -147,44 +147,44 @@ class _Coder:
         return ranks[codes], self._categories.to_series().gather(order)
 
 
-def _joined(parts: list[np.ndarray], kind: type) -> np.ndarray:
+def _concatenate(parts: list[np.ndarray], kind: type) -> np.ndarray:
     joined = np.concatenate(parts) if parts else np.empty(0, dtype=kind)
-    parts.clear()  # the next column needs the room
+    parts.clear()  # frees memory for the next column
     return joined
 
 
-def _frames(file: Path, edition: Edition, tally: Tally) -> Iterator[pl.DataFrame]:
-    """Blocks of readable reviews, with the columns user, item, rating and moment."""
+def _frames(file: Path, edition: Edition, skipped: SkipCounts) -> Iterator[pl.DataFrame]:
+    """Blocks of readable reviews, with the columns user, item, rating and timestamp."""
     if file.suffix == ".parquet":
-        yield from _parquet_frames(file, edition, tally)
+        yield from _parquet_frames(file, edition, skipped)
         return
     for first, lines in blocks(file):
-        frame = _at_once(lines, edition)
-        yield _line_by_line(first, lines, edition, tally) if frame is None else frame
+        frame = _parse_block(lines, edition)
+        yield _parse_lines(first, lines, edition, skipped) if frame is None else frame
 
 
-def _at_once(lines: bytes, edition: Edition) -> pl.DataFrame | None:
-    """The reviews of a block without a flaw; None where any line has one."""
-    schema = dict(zip((edition.user, edition.item, edition.rating, edition.moment), _KINDS, strict=True))
+def _parse_block(lines: bytes, edition: Edition) -> pl.DataFrame | None:
+    """The reviews of a block; None where any line is invalid."""
+    schema = dict(zip((edition.user, edition.item, edition.rating, edition.timestamp), _KINDS, strict=True))
     try:
         frame = pl.read_ndjson(io.BytesIO(lines), schema=schema)
     except pl.exceptions.PolarsError:
         return None
     frame.columns = _COLUMNS
     whole = frame.height == lines.count(b"\n") + (not lines.endswith(b"\n"))
-    return frame if whole and _good(frame).all() else None
+    return frame if whole and _is_valid(frame).all() else None
 
 
-def _good(frame: pl.DataFrame) -> pl.Series:
+def _is_valid(frame: pl.DataFrame) -> pl.Series:
     ids = [
         (pl.col(name) != "") & ~pl.col(name).str.starts_with("[") & ~pl.col(name).str.starts_with("{")
         for name in ("user", "item")  # Polars takes a list for its text
     ]
-    checks = (*ids, pl.col("rating").is_finite(), pl.col("moment").is_not_null())
+    checks = (*ids, pl.col("rating").is_finite(), pl.col("timestamp").is_not_null())
     return frame.select(pl.all_horizontal(check.fill_null(False) for check in checks)).to_series()
 
 
-def _line_by_line(first: int, lines: bytes, edition: Edition, tally: Tally) -> pl.DataFrame:
+def _parse_lines(first: int, lines: bytes, edition: Edition, skipped: SkipCounts) -> pl.DataFrame:
     rows = []
     for number, line in enumerate(lines.split(b"\n"), start=first):
         if not line.strip():
@@ -194,27 +194,27 @@ def _line_by_line(first: int, lines: bytes, edition: Edition, tally: Tally) -> p
         except (ValueError, RecursionError):
             review = None
         if not isinstance(review, dict):
-            tally.add("broken-line", f"line {number}: {line[:60].decode(errors='replace')}")
+            skipped.add("broken-line", f"line {number}: {line[:60].decode(errors='replace')}")
             continue
-        row = _row([review.get(name) for name in (edition.user, edition.item, edition.rating, edition.moment)])
+        row = _row([review.get(name) for name in (edition.user, edition.item, edition.rating, edition.timestamp)])
         if isinstance(row, str):
-            tally.add(row, f"line {number}: {line[:60].decode(errors='replace')}")
+            skipped.add(row, f"line {number}: {line[:60].decode(errors='replace')}")
         else:
             rows.append(row)
     return pl.DataFrame(rows, schema=dict(zip(_COLUMNS, _KINDS, strict=True)), orient="row")
 
 
 def _row(cells: Sequence[Any]) -> tuple[str, str, float, int] | str:
-    """The cells as user, item, rating and moment, or the kind of what is wrong."""
+    """The cells as user, item, rating and timestamp, or the kind of the error."""
     user, item = (str(cell) if isinstance(cell, str | int) else "" for cell in cells[:2])
-    rating, moment = (_number(cell) for cell in cells[2:])
+    rating, timestamp = (_number(cell) for cell in cells[2:])
     if not user or not item:
         return "unreadable-item" if user else "unreadable-user"
     if rating is None:
         return "unreadable-rating"
-    if moment is None:
+    if timestamp is None:
         return "unreadable-timestamp"
-    return user, item, rating, int(moment)
+    return user, item, rating, int(timestamp)
 
 
 def _number(cell: Any) -> float | None:
@@ -227,8 +227,8 @@ def _number(cell: Any) -> float | None:
     return number if math.isfinite(number) and abs(number) < 2**62 else None
 
 
-def _parquet_frames(file: Path, edition: Edition, tally: Tally) -> Iterator[pl.DataFrame]:
-    names = (edition.user, edition.item, edition.rating, edition.moment)
+def _parquet_frames(file: Path, edition: Edition, skipped: SkipCounts) -> Iterator[pl.DataFrame]:
+    names = (edition.user, edition.item, edition.rating, edition.timestamp)
     try:
         table = pl.scan_parquet(file)
         missing = set(names) - set(table.collect_schema().names())
@@ -241,10 +241,10 @@ def _parquet_frames(file: Path, edition: Edition, tally: Tally) -> Iterator[pl.D
         ]
         for at in range(0, size, ROWS):
             frame = table.slice(at, ROWS).select(columns).collect()
-            good = _good(frame)
+            good = _is_valid(frame)
             for row in np.flatnonzero(~good.to_numpy()):
-                flaw = _row(frame.row(int(row)))
-                tally.add(str(flaw), f"row {at + row + 1}: {frame.row(int(row))}")
+                error_kind = _row(frame.row(int(row)))
+                skipped.add(str(error_kind), f"row {at + row + 1}: {frame.row(int(row))}")
             yield frame.filter(good)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{file} is not readable Parquet: {str(error).splitlines()[0]}") from None

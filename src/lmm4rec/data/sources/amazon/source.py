@@ -1,4 +1,4 @@
-"""The Amazon review data of 2014, 2018 and 2023, from its files as published: reviews, words and images of items."""
+"""The Amazon review data of 2014, 2018 and 2023, from its files as published: reviews, texts and images of items."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def load(
         category: the category as the files spell it.
         edition: "2014", "2018" or "2023". Items of 2023 are those of `parent_asin`, as in its metadata.
         images: the folder of the images, relative to `path`; each file is called by its item's id.
-        image_size: which of the addresses of an item's image is kept for the download: "thumb", "large" or "hi_res";
-            the nearest where it has not this one. 2014 has one size.
+        image_size: the size of an item's image whose URL is kept for the download: "thumb", "large" or "hi_res";
+            the nearest where it lacks this one. 2014 has one size.
         rating_at_least: leave out reviews with a lower rating while reading.
-        early_core: leave out, while reading, what no k-core of this size could hold. What `k_core` keeps is the same
-            with it, in the same order, in less memory and time; use the same number.
-        reviews: the file of reviews, relative to `path`, where it has another name.
-        metadata: the file of metadata, in the same way.
+        early_core: leave out, while reading, what is in no k-core of this size. `k_core` then keeps the same
+            users and items in the same order, in less memory and time; use the same number.
+        reviews: the file of reviews, relative to `path`, if its name differs.
+        metadata: the file of metadata, likewise.
 
     Raises:
         DataError: a file is missing or damaged, or nothing is left.
@@ -65,7 +65,7 @@ def load(
     users, user_ids = compact(log.users, log.user_ids)
     items, item_ids = compact(log.items, log.item_ids)
     table = read_items(meta_files, layout, item_ids, image_size)
-    found_images, noticed = find_images(folder / images, item_ids, table.image_urls)
+    found_images, on_images = find_images(folder / images, item_ids, table.image_urls)
     catalog = Catalog(
         ids=Vocabulary(item_ids),
         fields=table.fields,
@@ -79,7 +79,7 @@ def load(
         users=Vocabulary(user_ids, kind="user"),
         catalog=catalog,
         interactions=Interactions(users, items, ratings=log.ratings, timestamps=log.timestamps),
-        findings=(*log.findings, *table.findings, *noticed),
+        findings=(*log.findings, *table.findings, *on_images),
     )
 
 

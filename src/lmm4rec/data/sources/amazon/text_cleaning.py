@@ -1,4 +1,4 @@
-"""The words of an item as published, cleaned of the pages that they were taken from."""
+"""Texts of items, cleaned of the markup of the pages that they were taken from."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def text_fields(meta: Meta) -> dict[str, str]:
 
 
 def is_script(title: Any) -> bool:
-    """Whether the page's script was taken for a title, as happened in 2018."""
+    """Whether a title is in fact the page's script, as in some items of 2018."""
     return isinstance(title, str) and ("getTime(" in title or "var aPageStart" in title)
 
 
 def _categories(meta: Meta) -> list[str]:
-    """Each category once; in 2014 an item has several paths of them, in 2018 some lists end in a page's markup."""
+    """Each category once; in 2014 an item has several paths, in 2018 some lists end in the markup of a page."""
     found: dict[str, None] = {}
     paths = meta.get("categories") or meta.get("category") or meta.get("main_category") or []
     for path in paths if isinstance(paths, list | tuple) else [paths]:
@@ -51,7 +51,7 @@ def strings(value: Any) -> list[str]:
 
 
 def _clean(text: Any) -> str:
-    """Words without markup, entities and repeated space."""
+    """Text without markup, entities and repeated space."""
     if not isinstance(text, str):
         return ""
     if "&" in text:
