@@ -101,7 +101,6 @@ class PageReader(HTMLParser):
 
 
 def make_result(
-    recommender: str,
     recall: float,
     *,
     valid: float | None = None,
@@ -110,7 +109,12 @@ def make_result(
     **metrics: Any,
 ) -> Any:
     """What a finished run leaves behind: its plan, its metrics and its history."""
-    tables = {"train": {"seed": 0}, **({} if encoder == "none" else {"features": {"train": "frozen"}})}
+    plan = SimpleNamespace(
+        encoder=None if encoder == "none" else SimpleNamespace(name=encoder),
+        encoder_label=encoder,
+        features=SimpleNamespace(label="frozen"),
+        train=SimpleNamespace(seed=0),
+    )
     measured = {
         "chosen": {"metric": "recall@20", "epoch": epochs, "epochs": epochs},
         "valid": {"recall@20": recall if valid is None else valid},
@@ -120,7 +124,7 @@ def make_result(
         "cost": {"seconds": 125.0, "parameters": 83_200, "peak_memory_mb": 1500.0},
     }
     return SimpleNamespace(
-        plan=SimpleNamespace(recommender=recommender, encoder=encoder, tables=tables),
+        plan=plan,
         metrics=measured | metrics,
         history=[{"epoch": e, "loss": 1.0 / e, "recall@20": recall * e / epochs} for e in range(1, epochs + 1)],
     )
@@ -129,9 +133,9 @@ def make_result(
 def three_results() -> dict[str, Any]:
     """Three results by label."""
     return {
-        "Popular": make_result("popular", 0.0613),
-        "BPR": make_result("bpr", 0.0978, epochs=5),
-        "VBPR": make_result("vbpr", 0.1224, encoder="clip", epochs=4),
+        "Popular": make_result(0.0613),
+        "BPR": make_result(0.0978, epochs=5),
+        "VBPR": make_result(0.1224, encoder="clip", epochs=4),
     }
 
 

@@ -55,7 +55,7 @@ def test_the_policy_of_the_page_allows_its_own_script_and_no_other(page: PageRea
 
 def test_hostile_text_stays_text() -> None:
     hostile = ItemCard(HOSTILE, HOSTILE, None, note=HOSTILE)
-    result = make_result("x", 0.1, encoder=HOSTILE, epochs=3, slices={HOSTILE: {"recall@20": 0.1}})
+    result = make_result(0.1, encoder=HOSTILE, epochs=3, slices={HOSTILE: {"recall@20": 0.1}})
     user = UserExample(HOSTILE, HOSTILE, [hostile], {HOSTILE: [hostile]}, [hostile])
     page = PageReader(
         make_page(
@@ -95,7 +95,7 @@ def test_hits_carry_a_word_and_not_only_a_color(page: PageReader) -> None:
 @pytest.mark.parametrize("image", [None, Broken()])
 def test_an_item_without_a_readable_image_shows_its_initials(image: Plain | None) -> None:
     user = UserExample("p", "", [ItemCard("x", "oak Table, round", image)], {})
-    page = PageReader(make_page({"BPR": make_result("bpr", 0.1)}, users=[user]).html())
+    page = PageReader(make_page({"BPR": make_result(0.1)}, users=[user]).html())
     assert not page.all("use")
     assert ("span", "OT") in page.texts
     (placeholder,) = page.all("span", class_="placeholder")
@@ -114,8 +114,8 @@ def test_the_table_holds_the_numbers_best_first_with_the_best_two_marked(source:
 
 
 def test_values_that_read_alike_share_a_rank_and_missing_values_are_dashes() -> None:
-    last = make_result("c", 0.05, test={"recall@20": 0.05})
-    results = {"A": make_result("a", 0.10001), "B": make_result("b", 0.10002), "C": last}
+    last = make_result(0.05, test={"recall@20": 0.05})
+    results = {"A": make_result(0.10001), "B": make_result(0.10002), "C": last}
     source = make_page(results, users=[]).html()
     table = source[source.index("<table") : source.index("</table")]
     assert len(re.findall("<strong>0.1000</strong>", table)) == 4  # A and B, in test and validation recall
@@ -133,7 +133,7 @@ def test_tables_and_images_speak_to_screen_readers(page: PageReader) -> None:
 
 
 def test_one_model_is_selected_from_the_start_and_it_is_the_one_that_validation_prefers() -> None:
-    results = {"A": make_result("a", 0.3, valid=0.1), "B": make_result("b", 0.2, valid=0.2)}
+    results = {"A": make_result(0.3, valid=0.1), "B": make_result(0.2, valid=0.2)}
     user = UserExample("p", "", [], {label: [ItemCard(label, label, None)] for label in results})
     page = PageReader(make_page(results, users=[user]).html())
     radios = page.all("input", type_="radio")
@@ -158,9 +158,9 @@ def test_one_model_is_selected_from_the_start_and_it_is_the_one_that_validation_
 )
 def test_the_headline_is_honest(bare: float, rich: float, expected: str) -> None:
     results = {
-        "Popular": make_result("popular", 0.0),
-        "BPR": make_result("bpr", bare, valid=bare + 0.001),
-        "VBPR": make_result("vbpr", rich, encoder="clip"),
+        "Popular": make_result(0.0),
+        "BPR": make_result(bare, valid=bare + 0.001),
+        "VBPR": make_result(rich, encoder="clip"),
     }
     assert headline(results).startswith(expected)
 
@@ -172,9 +172,9 @@ def headline(results: dict[str, Any]) -> str:
 
 def test_the_headline_compares_what_validation_selected_and_says_when_test_disagrees() -> None:
     results = {
-        "BPR": make_result("bpr", 0.10, valid=0.10),
-        "Lucky": make_result("lucky", 0.50, valid=0.05, encoder="clip"),
-        "VBPR": make_result("vbpr", 0.12, valid=0.09, encoder="clip"),
+        "BPR": make_result(0.10, valid=0.10),
+        "Lucky": make_result(0.50, valid=0.05, encoder="clip"),
+        "VBPR": make_result(0.12, valid=0.09, encoder="clip"),
     }
     sentence = headline(results)
     assert sentence.startswith("VBPR reaches Recall@20 0.1200 on the test set, 20% more than BPR")
@@ -182,9 +182,9 @@ def test_the_headline_compares_what_validation_selected_and_says_when_test_disag
 
 
 def test_without_a_rival_the_headline_names_the_best() -> None:
-    one = {"BPR": make_result("bpr", 0.1)}
+    one = {"BPR": make_result(0.1)}
     assert headline(one) == "BPR reaches Recall@20 0.1000 on the test set."
-    two = headline(one | {"Popular": make_result("popular", 0.05)})
+    two = headline(one | {"Popular": make_result(0.05)})
     assert two == "BPR, the best of these models on validation, reaches Recall@20 0.1000 on the test set."
 
 
@@ -201,7 +201,7 @@ def test_the_notes_state_the_protocol() -> None:
 
 
 def test_a_report_without_curves_users_or_costs_is_a_page_still() -> None:
-    result = make_result("popular", 0.1, slices={}, beyond={}, cost={})
+    result = make_result(0.1, slices={}, beyond={}, cost={})
     page = PageReader(make_page({"Popular": result}, users=[], facts={}).html())
     assert not page.open_tags
     assert not page.all("figure")
@@ -211,7 +211,7 @@ def test_a_report_without_curves_users_or_costs_is_a_page_still() -> None:
 def test_results_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(DataError, match="needs at least one run"):
         make_page({})
-    other = make_result("b", 0.1, valid=0.1)
+    other = make_result(0.1, valid=0.1)
     other.metrics["valid"] = {"recall@10": 0.1}
     with pytest.raises(DataError, match=r"run 'B' has no valid 'recall@20'.*it has: recall@10"):
         make_page(three_results() | {"B": other})

@@ -28,7 +28,7 @@ def figures_of(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_curves_mark_the_selected_epoch_and_skip_what_cannot_be_drawn() -> None:
-    result = make_result("bpr", 0.1, epochs=6)
+    result = make_result(0.1, epochs=6)
     result.history[0] = {"epoch": 1, "loss": math.nan}
     result.history[4:] = [{"epoch": 5, "loss": 0.2}]
     result.metrics["chosen"]["epoch"] = 3
@@ -52,16 +52,16 @@ def test_a_model_has_the_same_color_and_marker_in_every_figure() -> None:
 
 
 def test_losses_of_different_magnitudes_stand_on_a_logarithmic_scale() -> None:
-    results = {"BPR": make_result("bpr", 0.1, epochs=30)}
+    results = {"BPR": make_result(0.1, epochs=30)}
     assert "Logarithmic" in figures_of(results)["training_losses"].caption
-    assert "Logarithmic" not in figures_of({"BPR": make_result("bpr", 0.1, epochs=5)})["training_losses"].caption
+    assert "Logarithmic" not in figures_of({"BPR": make_result(0.1, epochs=5)})["training_losses"].caption
 
 
 def test_all_that_is_drawn_lies_inside_its_figure() -> None:
     """Narrow figures have fixed margins: labels and legends must fit them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    results = {f"A model with a long name, {i}": make_result("m", 1e-4 * (i + 1), epochs=3) for i in range(7)}
+    results = {f"A model with a long name, {i}": make_result(1e-4 * (i + 1), epochs=3) for i in range(7)}
     for name, figure in figures_of(results).items():
         with figure_style.figure_settings():
             FigureCanvasAgg(figure.figure).draw()

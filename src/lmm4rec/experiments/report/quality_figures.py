@@ -145,6 +145,7 @@ def slices(group: DesignGroup, collection: RunCollection) -> Iterator[ReportFigu
         ax.barh(range(len(designs)), np.nan_to_num(values), height=0.6, color=color(index))
         ax.set_title(f"{kind} items")
         ax.set_xlabel(metric_name(collection.metric))
+        ax.grid(axis="y", visible=False)
     _name_rows(row[0], [design.label for design in designs])
     caption = (
         "Test, means over seeds. Popular: the fifth of the items with the most training interactions; cold: with none."
