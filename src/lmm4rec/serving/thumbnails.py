@@ -1,4 +1,4 @@
-"""Small images to show beside a title."""
+"""Thumbnails: small images of items for the web page."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lmm4rec.core.types import ItemImage
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.images import open_for_display
 
-SIDE = 192  # pixels of the longer side
+SIDE = 320  # pixels of the longer side; the page shows up to 208 CSS pixels, on dense screens of two pixels each
 _QUALITY = 75
 
 
 def thumbnail(image: ItemImage, *, side: int = SIDE) -> bytes:
-    """An image as a small WebP.
+    """The thumbnail of an image, as WebP.
 
     Raises:
         ImageError: it cannot be read.
@@ -35,9 +35,9 @@ def catalog_thumbnails(
 ) -> dict[int, bytes]:
     """The thumbnails of the first `limit` of the catalog rows that have an image, while they fit `budget_mb` MiB.
 
-    An image that cannot be read is passed over.
+    Images that cannot be read are left out.
     """
-    found: dict[int, bytes] = {}
+    thumbnails: dict[int, bytes] = {}
     used = 0
     images = ((row, image) for row in rows if (image := catalog.images[row]) is not None)
     for row, image in islice(images, limit):
@@ -48,5 +48,5 @@ def catalog_thumbnails(
         used += len(small)
         if used > budget_mb * 2**20:
             break
-        found[row] = small
-    return found
+        thumbnails[row] = small
+    return thumbnails
