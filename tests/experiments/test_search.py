@@ -167,7 +167,7 @@ def test_the_median_rule_ends_what_lags_and_it_counts(tmp_path: Path, objective:
         for epoch in range(1, 6):
             epochs[-1] = epoch
             for callback in callbacks:
-                callback({"epoch": epoch, "recall@20": value})
+                callback.on_epoch_end({"epoch": epoch, "recall@20": value})
         return value
 
     objective(slow)

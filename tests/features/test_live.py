@@ -12,14 +12,16 @@ from live_worlds import Scaled, TinyVectors, batches, generator, live, sampler, 
 from torch import Tensor
 
 import lmm4rec.encoding.runner as runner_module
+from fit_callbacks import KillAfter, KilledError
 from lmm4rec.core.errors import ConfigError, TrainingError
 from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.core.types import Batch
 from lmm4rec.features.live import Live
 from lmm4rec.nn.losses import contrastive
+from lmm4rec.training.history import History
 from lmm4rec.training.lr_schedule import LearningRateSchedule
 from lmm4rec.training.objective import Ranking
-from lmm4rec.training.trainer import History, Trainer
+from lmm4rec.training.trainer import Trainer
 
 CONTENT = [name for name in RECOMMENDERS.names() if RECOMMENDERS.get(name).uses_content]
 
@@ -130,7 +132,7 @@ def test_passes_now_and_then_are_what_autograd_gives_by_hand(every: int) -> None
 
 
 def fit(
-    vectors: TinyVectors, *, epochs: int = 3, state: Path | None = None, listeners: Any = (), **options: Any
+    vectors: TinyVectors, *, epochs: int = 3, state: Path | None = None, callbacks: Any = (), **options: Any
 ) -> tuple[History, Ranking]:
     recommender, graph = world(RECOMMENDERS.get("vbpr"), vectors)
     batches_ = sampler(graph)
@@ -150,7 +152,7 @@ def fit(
         return {"score": -abs(float(values.std()) - 1e-3)}  # an early epoch is the best
 
     trainer = Trainer(epochs=epochs, learning_rate=0.02, metric="score", checkpoint_every_s=0.0, device="cpu")
-    history = trainer.fit(objective, batches_, validate, state_file=state, listeners=listeners)
+    history = trainer.fit(objective, batches_, validate, state_file=state, callbacks=callbacks)
     return history, objective
 
 
@@ -216,10 +218,6 @@ def test_what_is_ranked_in_the_end_is_of_the_best_weights(validate_on: str) -> N
         assert -abs(float(scores.std()) - 1e-3) == pytest.approx(history.best, rel=1e-5)
 
 
-class KilledError(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     ("options", "killed_after"),
     [
@@ -235,13 +233,9 @@ def test_killed_and_resumed_it_ends_with_the_same_numbers(
 ) -> None:
     expected, whole = fit(TinyVectors(dropout=0.3), epochs=5, **options)
 
-    def kill(row: Any) -> None:
-        if row["epoch"] == killed_after + 1:
-            raise KilledError
-
     state = tmp_path / "state.safetensors"
     with pytest.raises(KilledError):
-        fit(TinyVectors(dropout=0.3), epochs=5, state=state, listeners=[kill], **options)
+        fit(TinyVectors(dropout=0.3), epochs=5, state=state, callbacks=[KillAfter(killed_after)], **options)
     history, resumed = fit(TinyVectors(dropout=0.3), epochs=5, state=state, **options)
     assert history.rows == expected.rows
     for name, tensor in whole.state_dict().items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import lmm4rec.training.trainer
+from fit_callbacks import KillAfter, KilledError
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Batch
 from lmm4rec.features.source import Frozen
@@ -23,10 +24,12 @@ from lmm4rec.nn.tables import Table
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.recommenders.bpr import BPR
 from lmm4rec.recommenders.vbpr import VBPR
+from lmm4rec.training.callbacks import Callback
+from lmm4rec.training.history import History
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.optim.adam import Adam
 from lmm4rec.training.sampler import TripleSampler
-from lmm4rec.training.trainer import History, Trainer
+from lmm4rec.training.trainer import Trainer
 
 ROWS, DIM = 400, 3
 
@@ -302,19 +305,15 @@ def log(users: int = 3000, items: int = 2000) -> tuple[BPR, TripleSampler]:
     return bpr, TripleSampler(*pairs, items, batch_size=50)
 
 
-def fit(state: Path | None = None, *, killed_after: int = 0, **options: Any) -> tuple[BPR, History]:
+def fit(state: Path | None = None, *, callbacks: Sequence[Callback] = (), **options: Any) -> tuple[BPR, History]:
     """Six epochs of eight batches; validation looks at the whole tables."""
     bpr, sampler = log()
-
-    def kill(row: Mapping[str, float | int]) -> None:
-        if row["epoch"] == killed_after + 1 and killed_after:
-            raise KeyboardInterrupt
 
     def validate() -> dict[str, float]:
         return {"size": float(bpr.users.detach().norm() + bpr.items.detach().norm())}
 
     trainer = Trainer(epochs=6, metric="size", checkpoint_every_s=0.0, device="cpu", learning_rate=0.01, **options)
-    history = trainer.fit(Ranking(bpr, Frozen({})), sampler, validate, state_file=state, listeners=[kill])
+    history = trainer.fit(Ranking(bpr, Frozen({})), sampler, validate, state_file=state, callbacks=callbacks)
     return bpr, history
 
 
@@ -347,8 +346,8 @@ class Peer(Adam):
 
 def test_a_kill_between_epochs_changes_nothing(tmp_path: Path) -> None:
     whole, expected = fit()
-    with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "state.safetensors", killed_after=2)
+    with pytest.raises(KilledError):
+        fit(tmp_path / "state.safetensors", callbacks=[KillAfter(2)])
     resumed, history = fit(tmp_path / "state.safetensors")
     assert history.rows == expected.rows
     assert all(map(torch.equal, resumed.parameters(), whole.parameters()))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import doctest
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
+import lmm4rec.training.callbacks as callbacks_module
+from fit_callbacks import KillAfter, KilledError, Recorder
 from lmm4rec.core.errors import CheckpointError, TrainingError
-from lmm4rec.training.lr_schedule import LearningRateSchedule
-from lmm4rec.training.objective import Objective, ParameterGroup
-from lmm4rec.training.trainer import History, Trainer
+from lmm4rec.training.callbacks import Callback
+from lmm4rec.training.history import History, Row
+from lmm4rec.training.lr_schedule import LearningRateSchedule, ParameterGroup
+from lmm4rec.training.objective import Objective
+from lmm4rec.training.trainer import Trainer
 
 
 class Line(Objective):
@@ -79,29 +86,21 @@ def test_patience_counts_evaluations_without_improvement_strictly() -> None:
     assert history.best_epoch == 4
 
 
-class KilledError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("killed_after", [1, 7, 29])
 def test_resuming_after_a_kill_ends_with_the_same_numbers(tmp_path: Path, killed_after: int) -> None:
     whole = Line()
     expected = fit(whole)
     state = tmp_path / "state.safetensors"
 
-    def kill(row: Mapping[str, float | int]) -> None:
-        if row["epoch"] == killed_after + 1:
-            raise KilledError
-
     broken = Line()
     with pytest.raises(KilledError):
-        trainer(checkpoint_every_s=0.0).fit(broken, Points(), score(broken), state_file=state, listeners=[kill])
+        trainer(checkpoint_every_s=0.0).fit(
+            broken, Points(), score(broken), state_file=state, callbacks=[KillAfter(killed_after)]
+        )
     resumed = Line()
-    seen: list[Mapping[str, float | int]] = []
-    history = trainer(checkpoint_every_s=0.0).fit(
-        resumed, Points(), score(resumed), state_file=state, listeners=[seen.append]
-    )
-    assert history.rows == expected.rows == seen
+    seen = Recorder()
+    history = trainer(checkpoint_every_s=0.0).fit(resumed, Points(), score(resumed), state_file=state, callbacks=[seen])
+    assert history.rows == expected.rows == seen.rows
     assert torch.equal(resumed.slope, whole.slope)
     assert history.best_epoch == expected.best_epoch
 
@@ -151,9 +150,7 @@ def test_a_gradient_that_is_not_finite_stops_and_names_what_is_left(tmp_path: Pa
     with pytest.raises(TrainingError, match=r"the gradient is not finite in epoch 1, step 2: .*root = 0\. No state"):
         fit(Cliff(2), state=state, clip_norm=clip_norm)
     line = Cliff(9)
-    with pytest.raises(
-        TrainingError, match=r"in epoch 3, step 9: .*root = 0\. The last good state, that after epoch 2, is"
-    ):
+    with pytest.raises(TrainingError, match=r"in epoch 3, step 9: .*root = 0\. The last good state, after epoch 2, is"):
         fit(line, state=state, clip_norm=clip_norm, checkpoint_every_s=0.0)
     assert line.slope.isfinite()
     healthy = Line()
@@ -215,14 +212,10 @@ def test_a_resumed_group_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = Apart()
     expected = fit(whole, epochs=4)
 
-    def kill(row: Mapping[str, float | int]) -> None:
-        if row["epoch"] == 2:
-            raise KilledError
-
     broken = Apart()
     with pytest.raises(KilledError):
         trainer(epochs=4, checkpoint_every_s=0.0).fit(
-            broken, Points(), score(broken), state_file=state, listeners=[kill]
+            broken, Points(), score(broken), state_file=state, callbacks=[KillAfter(1)]
         )
     resumed = Apart()
     resumed.steps = 4
@@ -245,3 +238,38 @@ def test_what_does_not_train_is_in_no_checkpoint(tmp_path: Path) -> None:
     resumed = Fixed()
     fit(resumed, state=state, epochs=3)
     assert torch.equal(resumed.fixed, torch.full((100_000,), 2.0))
+
+
+def test_a_state_file_holds_the_tensors_and_facts_that_later_versions_read(tmp_path: Path) -> None:
+    state = tmp_path / "state.safetensors"
+    history = fit(Line(), state=state, epochs=2)
+    with safe_open(state, framework="pt") as file:
+        names, facts = set(file.keys()), json.loads(file.metadata()["facts"])
+    moments = {f"optimizer.{number}.{name}" for number in (0, 1) for name in ("step", "exp_avg", "exp_avg_sq")}
+    weights = {f"{part}.{name}" for part in ("weights", "best") for name in ("slope", "offset")}
+    assert names == weights | moments | {"generator"}
+    assert facts["history"].keys() == {"rows", "best_epoch", "best", "seconds"}
+    assert facts["history"]["rows"] == history.rows
+    assert facts["stopping"].keys() == {"metric", "patience", "best", "best_epoch", "waited"}
+    assert facts["optimizer"].keys() == {"groups", "plain"}
+    assert facts["optimizer"]["groups"][0].keys() == {"params", "lr", "weight_decay"}
+
+
+def test_callbacks_are_called_in_turn_and_their_examples_hold() -> None:
+    assert doctest.testmod(callbacks_module).failed == 0
+    calls: list[str] = []
+
+    class Spy(Callback):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_train_begin(self, history: History) -> None:
+            calls.append(f"{self.name} begin {len(history.rows)}")
+
+        def on_epoch_end(self, row: Row) -> None:
+            calls.append(f"{self.name} epoch {row['epoch']} {'score' in row}")
+
+    line = Line()
+    spies = [Spy("a"), Callback(), Spy("b")]
+    trainer(epochs=2, evaluate_every=2).fit(line, Points(), score(line), callbacks=spies)
+    assert calls == ["a begin 0", "b begin 0", "a epoch 1 False", "b epoch 1 False", "a epoch 2 True", "b epoch 2 True"]

@@ -1,48 +1,58 @@
-"""Callbacks of a run: what is written after each epoch."""
+"""Callbacks of a run: its history file and TensorBoard."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lmm4rec.core.errors import optional
 from lmm4rec.core.files import write_text
+from lmm4rec.training.callbacks import Callback
+from lmm4rec.training.history import History, Row
 
-Row = Mapping[str, float | int]
-Callback = Callable[[Row], None]
 
+class HistoryWriter(Callback):
+    """Writes `history.jsonl`, a line for each epoch."""
 
-def history_writer(path: Path) -> Callback:
-    """The callback that writes `history.jsonl`, from the first epoch on.
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-    A resumed training passes the rows of earlier sittings first, so a line that was cut by a kill is mended.
-    """
-    write_text(path, "")
+    def on_train_begin(self, history: History) -> None:
+        """Write the earlier epochs anew: a kill may have cut the last line."""
+        write_text(self.path, "".join(f"{json.dumps(row)}\n" for row in history.rows))
 
-    def write(row: Row) -> None:
-        with path.open("a", encoding="utf-8") as file:
+    def on_epoch_end(self, row: Row) -> None:
+        """Append a line."""
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    return write
+
+class TensorBoard(Callback):
+    """Writes every number of an epoch as a TensorBoard scalar."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises MissingExtraError where TensorBoard is not installed."""
+        optional("tensorboard", extra="tensorboard", purpose="train.tensorboard = true")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder))
+
+    def on_train_begin(self, history: History) -> None:
+        """Write the earlier epochs."""
+        for row in history.rows:
+            self.on_epoch_end(row)
+
+    def on_epoch_end(self, row: Row) -> None:
+        """Write the epoch's numbers."""
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, int(row["epoch"]))
+        self.writer.flush()
 
 
 def tensorboard_writer(folder: Path, *, tensorboard: bool = False) -> list[Callback]:
-    """The callback that writes TensorBoard curves, where they are asked for.
+    """The callbacks that a conf can ask for.
 
     Raises:
-        MissingExtraError: TensorBoard was asked for and is not installed.
+        MissingExtraError: `tensorboard` is True and TensorBoard is not installed.
     """
-    if not tensorboard:
-        return []
-    optional("tensorboard", extra="tensorboard", purpose="train.tensorboard = true")
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(str(folder))
-
-    def write(row: Row) -> None:
-        for name, value in row.items():
-            writer.add_scalar(name, value, int(row["epoch"]))
-        writer.flush()
-
-    return [write]
+    return [TensorBoard(folder)] if tensorboard else []

@@ -36,8 +36,8 @@ from lmm4rec.experiments.result import ChosenModel, DataFacts, Result, RunMetric
 from lmm4rec.experiments.train import measure, train
 from lmm4rec.features.live import Live
 from lmm4rec.features.source import FeatureSource
+from lmm4rec.training.history import History
 from lmm4rec.training.objective import Ranking
-from lmm4rec.training.trainer import History
 
 
 def run(

@@ -13,12 +13,14 @@ from lmm4rec.distributed import process_group
 from lmm4rec.evaluation.evaluator import Evaluator, Report
 from lmm4rec.evaluation.masking import masked
 from lmm4rec.experiments.build.recommenders import make_sampler
-from lmm4rec.experiments.callbacks import Callback, history_writer, tensorboard_writer
+from lmm4rec.experiments.callbacks import HistoryWriter, tensorboard_writer
 from lmm4rec.experiments.environment import Cost
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import EvaluateSection, Plan
+from lmm4rec.training.callbacks import Callback
+from lmm4rec.training.history import History
 from lmm4rec.training.objective import Ranking
-from lmm4rec.training.trainer import History, Trainer
+from lmm4rec.training.trainer import Trainer
 
 
 def train(
@@ -44,9 +46,9 @@ def train(
     own: list[Callback] = []
     if process_group.is_first():
         curves = tensorboard_writer(folder.path / "tensorboard", **plan.train.arguments(tensorboard_writer))
-        own = [history_writer(folder.history), *curves]
+        own = [HistoryWriter(folder.history), *curves]
     history = Trainer(**plan.train.arguments(Trainer)).fit(
-        objective, make_sampler(plan, split), validate, state_file=folder.state, listeners=[*own, *callbacks],
+        objective, make_sampler(plan, split), validate, state_file=folder.state, callbacks=[*own, *callbacks],
         description=plan.title,
     )  # fmt: skip
     source.refresh(final=True)

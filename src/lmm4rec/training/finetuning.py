@@ -24,8 +24,9 @@ from lmm4rec.encoding.sizing import Precision, Resolved, resolve_precision
 from lmm4rec.evaluation.alignment import retrieval_recall
 from lmm4rec.training.augmentation import Augmentation
 from lmm4rec.training.contrastive import Contrastive
+from lmm4rec.training.history import History
 from lmm4rec.training.sampler import RowSampler
-from lmm4rec.training.trainer import History, Trainer
+from lmm4rec.training.trainer import Trainer
 
 Weight: TypeAlias = NonNegativeFloat | Literal["auto"]
 

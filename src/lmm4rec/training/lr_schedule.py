@@ -1,17 +1,22 @@
-"""How fast weights learn, step by step."""
+"""Learning rates: their schedule over the steps of a training, for each group of parameters."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from torch import nn
+
+from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Fraction, NonNegativeFloat, PositiveFloat
+from lmm4rec.training.optim.adam import Adam
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRateSchedule:
-    """The learning rate at its height, its warm-up (a share of all steps) and its schedule, and the decay."""
+    """The highest learning rate, its schedule with warm-up (a share of all steps), and the weight decay."""
 
     learning_rate: PositiveFloat = 1e-5
     weight_decay: NonNegativeFloat = 0.0
@@ -19,10 +24,59 @@ class LearningRateSchedule:
     warmup: Fraction = 0.0
 
     def at(self, step: int, steps: int) -> float:
-        """The learning rate at a step of so many: linear warm-up, then the schedule down to 0."""
+        """The learning rate at one of `steps` steps: linear warm-up, then the schedule down to 0."""
         warm = self.warmup * steps
         if step < warm:
             return self.learning_rate * ((step + 1) / max(warm, 1.0))
         done = (step - warm) / max(steps - warm, 1.0)
         curves = {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2}
         return self.learning_rate * curves[self.schedule]
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters with a learning-rate schedule of their own, trained from the epoch after `warm_start` epochs on."""
+
+    name: str
+    parameters: tuple[nn.Parameter, ...]
+    schedule: LearningRateSchedule
+    warm_start: int = 0
+
+    def options(self) -> dict[str, Any]:
+        """The group as an optimizer takes it."""
+        lr, weight_decay = self.schedule.learning_rate, self.schedule.weight_decay
+        return {"params": list(self.parameters), "lr": lr, "weight_decay": weight_decay}
+
+
+def parameter_groups(
+    parameters: Iterable[nn.Parameter], special: Iterable[ParameterGroup], schedule: LearningRateSchedule
+) -> list[ParameterGroup]:
+    """The groups of all trained parameters: those of no `special` group, named "", then the special groups.
+
+    Raises:
+        TrainingError: no parameter is trained.
+    """
+    special = [group for group in special if group.parameters]
+    grouped = {id(weight) for group in special for weight in group.parameters}
+    others = tuple(weight for weight in parameters if weight.requires_grad and id(weight) not in grouped)
+    groups = [ParameterGroup("", others, schedule), *special] if others else special
+    if not groups:
+        raise TrainingError("the objective has no parameter to train")
+    return groups
+
+
+class LearningRates:
+    """The learning rates of an optimizer's parameter groups over `epochs` epochs of `batches` steps."""
+
+    def __init__(self, optimizer: Adam, groups: Sequence[ParameterGroup], *, epochs: int, batches: int) -> None:
+        self.optimizer, self.groups, self.epochs, self.batches = optimizer, groups, epochs, batches
+
+    def set(self, step: int) -> dict[str, float]:
+        """Set all learning rates for a step; returns them as "learning_rate" and "learning_rate.GROUP"."""
+        rates = {}
+        for group, options in zip(self.groups, self.optimizer.param_groups, strict=True):
+            waited = group.warm_start * self.batches
+            steps = self.epochs * self.batches - waited
+            options["lr"] = 0.0 if step < waited else group.schedule.at(step - waited, steps)
+            rates[f"learning_rate.{group.name}".removesuffix(".")] = options["lr"]
+        return rates

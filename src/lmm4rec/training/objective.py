@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -15,17 +14,7 @@ from lmm4rec.core.types import Batch
 from lmm4rec.distributed import process_group
 from lmm4rec.features.source import FeatureSource
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.training.lr_schedule import LearningRateSchedule
-
-
-@dataclass(frozen=True)
-class ParameterGroup:
-    """Weights that learn at rates of their own, from some epoch on."""
-
-    name: str
-    parameters: tuple[nn.Parameter, ...]
-    schedule: LearningRateSchedule
-    warm_start: int = 0  # epochs before the first step
+from lmm4rec.training.lr_schedule import LearningRateSchedule, ParameterGroup
 
 
 @runtime_checkable

@@ -1,10 +1,11 @@
-"""The state of a training run in one safetensors file: whole or not there, and never a pickle."""
+"""The state of a training in one safetensors file, which is complete or absent, and never a pickle."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,67 +16,111 @@ from torch import Tensor
 
 from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.files import atomic
+from lmm4rec.training.early_stopping import EarlyStopping
+from lmm4rec.training.history import History, Row
+from lmm4rec.training.objective import Objective
+from lmm4rec.training.optim.adam import Adam
 
 
-@dataclass(frozen=True)
-class State:
-    """All that a run needs to go on as if it had never stopped."""
+@dataclass
+class TrainingState:
+    """All that a training needs to resume as if it had never stopped."""
 
-    weights: Mapping[str, Tensor]
-    best: Mapping[str, Tensor]  # weights of the best evaluation so far; empty before the first
-    optimizer: Mapping[str, Any]  # as torch.optim.Optimizer.state_dict
-    generator: Tensor
-    facts: Mapping[str, Any]  # epoch, history, stopping: plain values
+    objective: Objective
+    optimizer: Adam
+    generator: torch.Generator
+    stopping: EarlyStopping
+    history: History = field(default_factory=History)
+    best: dict[str, Tensor] = field(default_factory=dict)  # weights at the best evaluation; empty before the first
+
+    def __post_init__(self) -> None:
+        self._row_added = time.monotonic()
+
+    @property
+    def epoch(self) -> int:
+        """The number of finished epochs."""
+        return len(self.history.rows)
+
+    def remaining_epochs(self, epochs: int) -> Iterator[int]:
+        """The numbers of the next epochs, up to `epochs`, until early stopping."""
+        while self.epoch < epochs and not self.stopping.exhausted:
+            yield self.epoch + 1
+
+    def end_epoch(self, row: Row) -> None:
+        """Add the row of a finished epoch to the history, and the time since the one before."""
+        now = time.monotonic()
+        self.history.rows.append(row)
+        self.history.seconds += now - self._row_added
+        self._row_added = now
+
+    def keep_best(self) -> None:
+        """Keep a copy of the objective's weights as the best so far."""
+        self.best = {name: tensor.detach().clone() for name, tensor in self._weights().items()}
+
+    def restore_best(self) -> None:
+        """Load the best weights, if there are any, into the objective."""
+        if self.best:
+            self._load_weights(self.best)
+        self.history.best_epoch, self.history.best = self.stopping.best_epoch, self.stopping.best
+
+    def save(self, path: Path) -> None:
+        """Write the state; a kill leaves the previous file or the new one."""
+        optimizer = self.optimizer.state_dict()
+        tensors = {f"weights.{name}": tensor for name, tensor in self._weights().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        tensors["generator"] = self.generator.get_state()
+        for number, moments in optimizer["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": moment for name, moment in moments.items()}
+        facts = {"history": asdict(self.history), "stopping": asdict(self.stopping)}
+        facts["optimizer"] = {"groups": optimizer["param_groups"], "plain": {}}
+        with atomic(path) as beside:
+            # clones: weights and best may share storage, which the format refuses
+            clones = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+            save_file(clones, beside, {"facts": json.dumps(facts)})
+
+    def load(self, path: Path) -> None:
+        """Resume from the state in a file.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or of another model.
+        """
+        tensors, facts = _read(path)
+        moments: dict[int, dict[str, Any]] = {}
+        for name, tensor in _under("optimizer.", tensors).items():
+            number, key = name.split(".", 1)
+            moments.setdefault(int(number), {})[key] = tensor
+        try:
+            self._load_weights(_under("weights.", tensors))
+            self.optimizer.load_state_dict({"state": moments, "param_groups": facts["optimizer"]["groups"]})
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} belongs to another model ({error}); delete it to train from the start"
+            ) from error
+        self.best = _under("best.", tensors)
+        self.generator.set_state(tensors["generator"].to(torch.uint8))
+        for target, values in ((self.stopping, facts["stopping"]), (self.history, facts["history"])):
+            for name, value in values.items():
+                setattr(target, name, value)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The objective's state without frozen parameters, which whoever built the objective has."""
+        frozen = {name for name, weight in self.objective.named_parameters() if not weight.requires_grad}
+        return {name: tensor for name, tensor in self.objective.state_dict().items() if name not in frozen}
+
+    def _load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Raises RuntimeError where they belong to another objective."""
+        frozen = {name: weight for name, weight in self.objective.named_parameters() if not weight.requires_grad}
+        self.objective.load_state_dict({**frozen, **weights})
 
 
-def save(path: Path, state: State) -> None:
-    """Write the state; a kill leaves the file before or the file after."""
-    tensors = {f"weights.{name}": tensor for name, tensor in state.weights.items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
-    tensors["generator"] = state.generator
-    plain: dict[str, dict[str, Any]] = {}
-    for index, values in state.optimizer["state"].items():
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{name}"] = value
-            else:
-                plain.setdefault(str(index), {})[name] = value
-    facts = {**state.facts, "optimizer": {"groups": state.optimizer["param_groups"], "plain": plain}}
-    with atomic(path) as beside:
-        # clones: weights and best may share storage, which the format refuses
-        save_file({name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}, beside, _text(facts))
-
-
-def _text(facts: Mapping[str, Any]) -> dict[str, str]:
-    return {"facts": json.dumps(facts)}
-
-
-def load(path: Path) -> State:
-    """The saved state.
-
-    Raises:
-        CheckpointError: the file is missing or damaged.
-    """
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            facts = json.loads(file.metadata()["facts"])
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["facts"])  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); delete it to train from the start") from error
-    optimizer = facts.pop("optimizer")
-    states: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in optimizer["plain"].items()}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            states.setdefault(int(index), {})[key] = tensor
-    return State(
-        weights=_part(tensors, "weights."),
-        best=_part(tensors, "best."),
-        optimizer={"state": states, "param_groups": optimizer["groups"]},
-        generator=tensors["generator"].to(torch.uint8),
-        facts=facts,
-    )
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, under the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

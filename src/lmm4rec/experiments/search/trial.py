@@ -12,11 +12,11 @@ from lmm4rec.core.progress import quiet
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.features import load_features
 from lmm4rec.experiments.build.recommenders import make_objective, make_recommender
-from lmm4rec.experiments.callbacks import Callback
 from lmm4rec.experiments.environment import Cost
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.train import measure, train
+from lmm4rec.training.callbacks import Callback
 
 
 def validate_setting(plan: Plan, folder: Path, data: DataCache, callbacks: Sequence[Callback] = ()) -> float:

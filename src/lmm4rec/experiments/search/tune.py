@@ -21,12 +21,13 @@ from lmm4rec.core.files import read_json, write_json, write_text
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.progress import is_quiet
 from lmm4rec.experiments.build.data import DataCache
-from lmm4rec.experiments.callbacks import Callback
 from lmm4rec.experiments.conf.spec import Table, load_spec, read_conf
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.search.space import check_space, draw, grid
 from lmm4rec.experiments.search.trial import validate_setting
+from lmm4rec.training.callbacks import Callback
+from lmm4rec.training.history import History, Row
 
 _ERROR = "error"  # attribute of a trial whose training failed, so that it counts; an interrupted one has none
 
@@ -145,7 +146,7 @@ def _run_trial(
     setting = draw(trial, options.space)
     plan = make_plan(load_spec(conf, setting))
     place = folder / "trials" / fingerprint(setting)
-    callback = _reporter(optuna, trial, plan.train.metric)
+    callback = _Pruning(optuna, trial, plan.train.metric)
     began = time.monotonic()
     trial.set_user_attr("setting", setting)
     try:
@@ -161,19 +162,27 @@ def _run_trial(
     shutil.rmtree(place, ignore_errors=True)
 
 
-def _reporter(optuna: Any, trial: Any, metric: str) -> Callback:
-    reported: set[int] = set()
+class _Pruning(Callback):
+    """Reports the metric of each evaluated epoch to a trial, and ends the training where Optuna prunes the trial."""
 
-    def report(row: Mapping[str, float | int]) -> None:
+    def __init__(self, optuna: Any, trial: Any, metric: str) -> None:
+        self.optuna, self.trial, self.metric = optuna, trial, metric
+        self.reported: set[int] = set()
+
+    def on_train_begin(self, history: History) -> None:
+        """Report the earlier epochs of a resumed training."""
+        for row in history.rows:
+            self.on_epoch_end(row)
+
+    def on_epoch_end(self, row: Row) -> None:
+        """Raises optuna.TrialPruned where the trial is to end."""
         epoch = int(row["epoch"])
-        if metric not in row or epoch in reported:
+        if self.metric not in row or epoch in self.reported:
             return
-        reported.add(epoch)
-        trial.report(row[metric], epoch)
-        if trial.should_prune():
-            raise optuna.TrialPruned
-
-    return report
+        self.reported.add(epoch)
+        self.trial.report(row[self.metric], epoch)
+        if self.trial.should_prune():
+            raise self.optuna.TrialPruned
 
 
 def _log_trial(study: Any, trial: Any, number: int, wanted: int) -> None:
