@@ -2,21 +2,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-.PHONY: demo test check format bench setup clean
+.PHONY: demo test check docs format bench setup clean
 
-demo: setup           ## the main job on the built-in world: six models, one table, one page of pictures
+demo: setup           ## six models on the built-in toy shop: one table, one page of images
 	$(BIN)/lmm4rec demo
 
 test: setup           ## the fast test suite
 	$(BIN)/python -m pytest -n 2 -q
 
-check: setup          ## format, lint, types, import layers, tests: run it before each commit
+check: setup          ## format, lint, types, import layers, documentation, tests: run it before each commit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(DOCS)
 	$(BIN)/python -m pytest -n 2 -q
+
+docs: setup           ## the documentation site, in site/; a broken link or an unknown reference fails
+	$(DOCS)
 
 format: setup         ## format, and mend what lint can mend
 	$(BIN)/ruff format .
@@ -33,5 +38,5 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	touch $(READY)
 
-clean:                ## the virtual environment and the runs
-	rm -rf .venv runs
+clean:                ## the virtual environment, the runs and the built site
+	rm -rf .venv runs site

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
+import lmm4rec
 
 SRC = Path(__file__).parents[2] / "src"
 PUBLIC = "lmm4rec.api"  # what `import lmm4rec` offers
@@ -20,8 +21,12 @@ ELSEWHERE = {"cli"}  # documented as commands
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """The configuration with every generated page in the navigation."""
-    pages = [{"lmm4rec": "reference/lmm4rec.md"}, *({name: _page(name)} for name in _packages())]
-    pages += [{"Commands": "reference/commands.md"}, {"HTTP endpoints": "reference/http.md"}]
+    pages = [
+        {"Commands": "reference/commands.md"},
+        {"HTTP endpoints": "reference/http.md"},
+        {"lmm4rec": "reference/lmm4rec.md"},
+        *({name: _page(name)} for name in _packages()),
+    ]
     section = next(entry["Reference"] for entry in config.nav or [] if "Reference" in entry)
     section.extend(pages)
     return config
@@ -45,7 +50,7 @@ def _packages() -> list[str]:
 
 
 def _rank(name: str) -> tuple[int, str]:
-    room = name.split(".")[0]
+    room = name.split(".", maxsplit=1)[0]
     return ORDER.index(room) if room in ORDER else len(ORDER), name
 
 
@@ -62,19 +67,19 @@ def _public() -> str:
         "# lmm4rec\n\nWhat `import lmm4rec` offers. Everything else is imported from its module, as the guide to\n"
         "[training from Python](../guide/python.md) does.\n"
     )
-    names = ast.parse((SRC / "lmm4rec" / "api.py").read_text(encoding="utf-8"))
-    listed = next(node.value for node in names.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__")  # type: ignore[attr-defined]
-    for name in ast.literal_eval(listed):
-        text += f"\n::: {PUBLIC}.{name}\n    options:\n      heading_level: 2\n"
-    return text
+    return text + "".join(_documented(f"{PUBLIC}.{name}", heading_level=2) for name in lmm4rec.__all__)
 
 
 def _modules(package: str) -> str:
     folder = SRC / "lmm4rec" / Path(*package.split("."))
-    text = f"# {package}\n\n::: lmm4rec.{package}\n    options:\n      members: false\n      show_root_heading: false\n"
-    for path in _sources(folder):
-        text += f"\n::: lmm4rec.{package}.{path.stem}\n    options:\n      heading_level: 2\n"
-    return text
+    name = f"lmm4rec.{package}"
+    text = f"# {package}\n" + _documented(name, members="false", show_root_heading="false", show_root_toc_entry="false")
+    return text + "".join(_documented(f"{name}.{path.stem}", heading_level=2) for path in _sources(folder))
+
+
+def _documented(name: str, **options: object) -> str:
+    lines = "".join(f"      {key}: {value}\n" for key, value in options.items())
+    return f"\n::: {name}\n    options:\n{lines}"
 
 
 def _commands() -> str:

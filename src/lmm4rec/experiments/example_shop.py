@@ -39,7 +39,7 @@ patience = 8
 """
 
 
-def write_example(folder: Path) -> Path:
+def write_example(folder: Path, *, image_side: int = _SIDE) -> Path:
     """Write the toy shop as `items.csv`, `interactions.csv` and `images/`, and beside it a conf; returns the conf.
 
     Raises:
@@ -48,7 +48,7 @@ def write_example(folder: Path) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; name a folder that is not there yet")
     dataset = toyshop.load()
-    _write_images(dataset, folder)
+    _write_images(dataset, folder, image_side)
     _write_frame(_items(dataset), folder / "items.csv")
     _write_frame(_interactions(dataset), folder / "interactions.csv")
     conf = folder.with_suffix(".conf")
@@ -56,12 +56,12 @@ def write_example(folder: Path) -> Path:
     return conf
 
 
-def _write_images(dataset: Dataset, folder: Path) -> None:
+def _write_images(dataset: Dataset, folder: Path, side: int) -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     bar = progress(total=dataset.n_items, description="drawing", unit="image")
     for id_, image in zip(dataset.items, dataset.catalog.images, strict=True):
         if image is not None:
-            open_for_display(image, _SIDE).save(folder / "images" / f"{id_}.png")
+            open_for_display(image, side).save(folder / "images" / f"{id_}.png")
         bar.update()
     bar.close()
 
