@@ -10,7 +10,7 @@ from typing import Any
 from _paradigm_tables import adapters, cold_items, encodings, processes
 from _quality_figure import draw
 from _results import HERE
-from _tables import table
+from _tables import table, wrapped
 from lmm4rec.core.files import read_json, write_text
 
 PAGE = HERE.parent / "docs" / "results.md"
@@ -23,8 +23,9 @@ WORLDS = {
 SPEEDS = {"baby": "Amazon Baby", "sports": "Amazon Sports", "clothing": "Amazon Clothing", "large": "Synthetic large"}
 HEAD = """# Results
 
-This page is written by `python benchmarks/page.py` from the files in `benchmarks/results`, which hold machine, commit
-and all figures. Validation chooses each setting from a small grid under one seed; the test part is read once in a run.
+This page is written by `python benchmarks/page.py` from the files in `benchmarks/results`, which
+hold machine, commit and all figures. Validation chooses each setting from a small grid under one
+seed; the test part is read once in a run.
 """
 
 
@@ -123,7 +124,7 @@ def peers(data: str, values: Mapping[str, Any]) -> str:
 
 
 def growth(values: Mapping[str, Any]) -> str:
-    head = ["model", "s an epoch", "at ten times the likes", "times", "times, batch 2,048 in both"]
+    head = ["model", "s an epoch", "at ten times the interactions", "times", "times, batch 2,048 in both"]
     rows = [
         [
             name,
@@ -134,8 +135,9 @@ def growth(values: Mapping[str, Any]) -> str:
     ]
     one, ten = values["interactions"]
     words = (
-        f"An epoch of {one:,} and of {ten:,} drawn likes, users and items alike, with batches as the trainer makes "
-        "them (docs/decisions/0009), and last with 2,048 triples throughout (`python benchmarks/speed.py --growth`)."
+        f"An epoch of {one:,} and of {ten:,} synthetic interactions, with ten times the users and items as well, in "
+        "batches of the default size ([decision 9](decisions/0009-batches-grow.md)), and last with 2,048 triples "
+        "throughout (`python benchmarks/speed.py --growth`)."
     )
     return f"{words}\n\n{table(head, rows)}"
 
@@ -231,7 +233,7 @@ def data_scale(values: Mapping[str, Any]) -> str:
 def amazon_scale(values: Mapping[str, Any]) -> str:
     early, packed = values["early"], values["files"]["reviews_mb"]
     return (
-        f"{values['rows']:,} drawn reviews in the layout of Amazon 2023 ({packed:,.0f} MB of gzip), read as a stream, "
+        f"{values['rows']:,} synthetic reviews in the layout of Amazon 2023 ({packed:,.0f} MB of gzip), read as a stream, "
         f"5-cored on the way: {early['seconds']['total']:.0f} s, at most {early['peak_memory_mb']:,.0f} MB; "
         f"{early['after']['interactions']:,} interactions are left (`python benchmarks/amazon_scale.py`)."
     )
@@ -247,7 +249,7 @@ def image() -> str:
     films, tiktok, speeds = (read_json(path)["values"] for path in files)
     milliseconds = {name: row["milliseconds_a_batch"] for name, row in speeds["models"].items()}
     draw({"Films": films, "TikTok": tiktok}, milliseconds, PAGE.parent / "images" / "quality.png")
-    words = "Recall of every model on films and TikTok, and what a batch costs; gray: models that see no content"
+    words = "Recall of every model on films and TikTok, and what a batch costs; gray: models that use no content"
     return f"\n![{words}](images/quality.png)\n"
 
 
@@ -274,7 +276,7 @@ def main() -> None:
             continue
         text += f"\n## {title}\n" if title != section else ""
         section = title
-        text += "\n" + write(read_json(path)["values"]) + "\n"
+        text += "\n" + wrapped(write(read_json(path)["values"])) + "\n"
     write_text(PAGE, text)
 
 
