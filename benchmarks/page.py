@@ -233,8 +233,8 @@ def data_scale(values: Mapping[str, Any]) -> str:
 def amazon_scale(values: Mapping[str, Any]) -> str:
     early, packed = values["early"], values["files"]["reviews_mb"]
     return (
-        f"{values['rows']:,} synthetic reviews in the layout of Amazon 2023 ({packed:,.0f} MB of gzip), read as a stream, "
-        f"5-cored on the way: {early['seconds']['total']:.0f} s, at most {early['peak_memory_mb']:,.0f} MB; "
+        f"{values['rows']:,} synthetic reviews in the layout of Amazon 2023 ({packed:,.0f} MB of gzip), read as a "
+        f"stream, 5-cored on the way: {early['seconds']['total']:.0f} s, at most {early['peak_memory_mb']:,.0f} MB; "
         f"{early['after']['interactions']:,} interactions are left (`python benchmarks/amazon_scale.py`)."
     )
 

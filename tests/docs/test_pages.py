@@ -44,7 +44,7 @@ def test_the_python_of_a_page_runs(page: str, shop: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", SLOW)
-def test_the_python_of_a_page_with_slow_blocks_runs(page: str, shop: Path) -> None:
+def test_the_python_of_a_page_with_slow_blocks_runs(page: str, trained_shop: Path) -> None:
     _execute(PYTHON[page])
 
 

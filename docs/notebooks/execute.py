@@ -1,0 +1,44 @@
+"""Executes the notebooks in a temporary folder and stores their outputs: `python docs/notebooks/execute.py`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
+
+
+def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
+    """The notebook with the outputs of a run in a folder; raises CellExecutionError where a cell fails."""
+    notebook = nbformat.read(path, as_version=4)
+    environment = {**os.environ, "LMM4REC_CACHE": str(folder / "cache")}
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client.execute(env=environment)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if _is_kept(output)]
+    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return notebook
+
+
+def _is_kept(output: Any) -> bool:
+    """Progress and warnings on the error stream belong to the machine, not to the notebook."""
+    return not (output.output_type == "stream" and output.name == "stderr")
+
+
+def main(paths: Sequence[Path] = NOTEBOOKS) -> None:
+    """Execute the notebooks and write them back."""
+    for path in paths:
+        with tempfile.TemporaryDirectory() as folder:
+            nbformat.write(execute(path, Path(folder)), path)
+
+
+if __name__ == "__main__":
+    main()
