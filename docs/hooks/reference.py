@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import lmm4rec
+from lmm4rec.core.registry import hyper_parameters, meanings
 
 SRC = Path(__file__).parents[2] / "src"
 PUBLIC = "lmm4rec.api"  # what `import lmm4rec` offers
@@ -23,6 +26,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """The configuration with every generated page in the navigation."""
     pages = [
         {"Commands": "reference/commands.md"},
+        {"Configuration keys": "reference/keys.md"},
         {"HTTP endpoints": "reference/http.md"},
         {"lmm4rec": "reference/lmm4rec.md"},
         *({name: _page(name)} for name in _packages()),
@@ -34,7 +38,12 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The files of the site with the generated ones."""
-    pages = {"reference/lmm4rec.md": _public(), "reference/commands.md": _commands(), "reference/http.md": _http()}
+    pages = {
+        "reference/lmm4rec.md": _public(),
+        "reference/commands.md": _commands(),
+        "reference/keys.md": _keys(),
+        "reference/http.md": _http(),
+    }
     pages |= {_page(name): _modules(name) for name in _packages()}
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
@@ -123,6 +132,64 @@ def _default(parameter: Any) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", r"\|").replace("\\\\[", "[")
+
+
+def _keys() -> str:
+    """Every key of a conf file, read from the signatures of what the tables are passed to."""
+    from lmm4rec.cli.models import entries
+    from lmm4rec.data.filters import prepare
+    from lmm4rec.data.splits import split
+    from lmm4rec.evaluation.evaluator import Evaluator
+    from lmm4rec.evaluation.masking import masked
+    from lmm4rec.experiments.callbacks import tensorboard_writer
+    from lmm4rec.experiments.plan import FeatureOptions, end2end_components
+    from lmm4rec.features.ablation import altered
+    from lmm4rec.features.adapters import ADAPTERS
+    from lmm4rec.training.finetuning import fit_pairs
+    from lmm4rec.training.sampler import TripleSampler
+    from lmm4rec.training.trainer import Trainer
+
+    text = (
+        "# Configuration keys\n\nThe tables of a conf file, generated from the code. `lmm4rec models NAME` shows the\n"
+        "keys of one component in a terminal. A key that is not listed stops the run.\n"
+    )
+    for title, *components in (
+        ("[data]: filters, beside the keys of the source", prepare),
+        ("[split]", split),
+        ("[features]", FeatureOptions, altered),
+        ("[features.finetune]", fit_pairs),
+        *((f'[features.end2end] with adapter = "{name}"', *end2end_components(name)) for name in ADAPTERS),
+        ("[train]", Trainer, TripleSampler, tensorboard_writer),
+        ("[evaluate]", Evaluator, masked),
+    ):
+        text += f"\n## {title}\n\n{_key_table(*components)}"
+    for entry in entries():
+        text += f"\n## {entry.kind} `{entry.name}`\n\n{entry.what}\n\n{_key_table(entry.component)}"
+    return text
+
+
+def _key_table(*components: Any) -> str:
+    rows = "".join(_key(name, parameter, meaning) for name, parameter, meaning in _parameters(*components))
+    return (
+        f"| key | type | default | allowed | meaning |\n|---|---|---|---|---|\n{rows}" if rows else "It has no keys.\n"
+    )
+
+
+def _parameters(*components: Any) -> Iterator[tuple[str, inspect.Parameter, str]]:
+    for component in components:
+        meaning = meanings(component)
+        for name, parameter in hyper_parameters(component).items():
+            yield name, parameter, meaning[name]
+
+
+def _key(name: str, parameter: inspect.Parameter, meaning: str) -> str:
+    from lmm4rec.cli.models import describe
+
+    kind, allowed = describe(parameter.annotation)
+    has_default = parameter.default not in (inspect.Parameter.empty, None)
+    default = f"`{json.dumps(parameter.default, default=str)}`" if has_default else ""
+    needed = "required" if parameter.default is inspect.Parameter.empty else default
+    return f"| `{name}` | {kind} | {_cell(needed)} | {_cell(allowed)} | {_cell(meaning)} |\n"
 
 
 def _http() -> str:
