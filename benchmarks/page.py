@@ -21,7 +21,12 @@ WORLDS = {
     "mmrec-tiktok": "TikTok in the MMRec layout, split and features given, protocol `mmrec`",
 }
 SPEEDS = {"baby": "Amazon Baby", "sports": "Amazon Sports", "clothing": "Amazon Clothing", "large": "Synthetic large"}
-HEAD = """# Results
+HEAD = """---
+hide:
+  - navigation
+---
+
+# Results
 
 This page is written by `python benchmarks/page.py` from the files in `benchmarks/results`, which
 hold machine, commit and all figures. Validation chooses each setting from a small grid under one

@@ -169,27 +169,30 @@ def _keys() -> str:
 
 
 def _key_table(*components: Any) -> str:
-    rows = "".join(_key(name, parameter, meaning) for name, parameter, meaning in _parameters(*components))
-    return (
-        f"| key | type | default | allowed | meaning |\n|---|---|---|---|---|\n{rows}" if rows else "It has no keys.\n"
-    )
+    """The keys of some components; a column that has nothing to say is left out."""
+    rows = [_key(*key) for component in components for key in _parameters(component)]
+    if not rows:
+        return "It has no keys.\n"
+    shown = [column for column in rows[0] if any(row[column] for row in rows)]
+    lines = [shown, ["---"] * len(shown), *([row[column] for column in shown] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _parameters(*components: Any) -> Iterator[tuple[str, inspect.Parameter, str]]:
-    for component in components:
-        meaning = meanings(component)
-        for name, parameter in hyper_parameters(component).items():
-            yield name, parameter, meaning[name]
+def _parameters(component: Any) -> Iterator[tuple[str, inspect.Parameter, str]]:
+    meaning = meanings(component)
+    for name, parameter in hyper_parameters(component).items():
+        yield name, parameter, meaning[name]
 
 
-def _key(name: str, parameter: inspect.Parameter, meaning: str) -> str:
+def _key(name: str, parameter: inspect.Parameter, meaning: str) -> dict[str, str]:
     from lmm4rec.cli.models import describe
 
     kind, allowed = describe(parameter.annotation)
-    has_default = parameter.default not in (inspect.Parameter.empty, None)
-    default = f"`{json.dumps(parameter.default, default=str)}`" if has_default else ""
-    needed = "required" if parameter.default is inspect.Parameter.empty else default
-    return f"| `{name}` | {kind} | {_cell(needed)} | {_cell(allowed)} | {_cell(meaning)} |\n"
+    default = "" if parameter.default is None else f"`{json.dumps(parameter.default, default=str)}`"
+    if parameter.default is inspect.Parameter.empty:
+        default = "required"
+    cells = {"key": f"`{name}`", "type": kind, "default": default, "allowed": allowed, "meaning": meaning}
+    return {column: _cell(text) for column, text in cells.items()}
 
 
 def _http() -> str:
