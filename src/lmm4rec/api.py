@@ -11,6 +11,7 @@ from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.filters import prepare
 from lmm4rec.data.splits import Split, split
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.conf.signature import check_names
 from lmm4rec.experiments.run import run
 from lmm4rec.features.extract import encode
@@ -50,13 +51,15 @@ def load_dataset(name: str, **options: Any) -> Dataset:
     return dataset
 
 
-def load_encoder(name: str, **options: Any) -> Encoder:
-    """An encoder by name: `load_encoder("clip", checkpoint="folder or hub name")`, `load_encoder("words")`.
+def load_encoder(name: str, *, catalog: Catalog | None = None, **options: Any) -> Encoder:
+    """An encoder by name, with the keys of a conf's [encoder]: `load_encoder("clip", checkpoint="folder or hub name")`.
+
+    `load_encoder("clip", checkpoint="toyshop")` is one that lmm4rec pre-trains itself, `checkpoint="tiny"` an untrained
+    one with the vocabulary of the `catalog`. An encoder inside another is a mapping, as in a conf, or an encoder:
+    `load_encoder("paired", image={"name": "color"}, text={"name": "words"})`.
 
     Raises:
         ConfigError: the encoder or an option is unknown, or there is nothing under the checkpoint.
     """
-    component = ENCODERS.get(name)
-    check_names(options, "encoder", component)
-    encoder: Encoder = component(**options)
-    return encoder
+    check_names(options, "encoder", ENCODERS.get(name))
+    return make_encoder({"name": name, **options}, catalog)

@@ -29,7 +29,12 @@ class Installed:
 
     name: str
     path: str  # "package.module:Class"; without a class, the first name in the module's `__all__`
-    distribution: str  # "lmm4rec", or name and version of another distribution
+    distribution: str  # "lmm4rec", or name and version of another distribution; empty where that is unknown
+
+    @property
+    def plugin(self) -> str:
+        """The distribution, where it is not this one."""
+        return "" if self.distribution == _HOUSE else self.distribution
 
 
 class Registry:
@@ -141,6 +146,12 @@ RECOMMENDERS = Registry(
 )
 ENCODERS = Registry("lmm4rec.encoders", group="lmm4rec.encoders", kind="encoder", base="lmm4rec.encoders.base:Encoder")
 SOURCES = Registry("lmm4rec.data.sources", group="lmm4rec.sources", kind="data source")
+
+
+def plugins() -> dict[str, str]:
+    """Names and versions of the installed distributions that announce components."""
+    entries = [entry for registry in (RECOMMENDERS, ENCODERS, SOURCES) for entry in entry_points(group=registry.group)]
+    return {entry.dist.name: entry.dist.version for entry in entries if entry.dist}
 
 
 def hyper_parameters(component: Any) -> dict[str, inspect.Parameter]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,6 +21,9 @@ from lmm4rec.nn.transformers.towers import Tower
 
 FUSED: Modality = "fused"
 """One vector of an item's image and text together."""
+
+DEFAULT_TEXT = "{title}. {description}"
+"""The template of what encoders read of an item, where none is given."""
 
 
 class Encoder(nn.Module, ABC):
@@ -43,6 +47,9 @@ class Encoder(nn.Module, ABC):
     joint: bool = False
     """Whether its image and text vectors lie in one space, so that a text query finds images."""
 
+    has_weights: bool = True
+    """Whether it has weights that can be trained."""
+
     _weights: str = ""  # a digest of the weights, where it is already computed
 
     about: ClassVar[Mapping[str, str]] = {}
@@ -52,6 +59,30 @@ class Encoder(nn.Module, ABC):
     def modalities(self) -> tuple[Modality, ...]:
         """The modalities of the vectors."""
         return tuple(self.dims)
+
+    @classmethod
+    def has_tiny(cls) -> bool:
+        """Whether `write_tiny` is its own, so that it takes checkpoint = "tiny"."""
+        return any("write_tiny" in vars(kind) for kind in cls.__mro__ if kind is not Encoder)
+
+    @classmethod
+    def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: int = 0) -> None:
+        """Write a small untrained encoder of this kind as a checkpoint, its vocabulary learned from `texts`.
+
+        Encoders that take a `checkpoint` define it, for tests and for catalogs to train on from the first weights.
+        """
+        raise NotImplementedError(f"{cls.__name__} writes no checkpoint")
+
+    @classmethod
+    def tiny(cls, folder: Path, items: Sequence[Item], **options: Any) -> Encoder:
+        """A small encoder without training, fitted to `items`; its checkpoint, where it has one, goes into `folder`."""
+        if cls.has_tiny():
+            if not any(folder.iterdir()):
+                cls.write_tiny(folder, [render(options.get("text", DEFAULT_TEXT), item.fields) for item in items])
+            options = {"checkpoint": str(folder), **options}
+        encoder = cls(**options)
+        encoder.learn_catalog(items)
+        return encoder
 
     @abstractmethod
     def prepare(self, items: Sequence[Item]) -> Inputs:

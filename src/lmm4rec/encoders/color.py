@@ -30,6 +30,7 @@ class Color(Encoder):
     bins, as in Dalal and Triggs 2005) at two scales. Square roots of the bins, L2-normalized (Hellinger kernel).
     """
 
+    has_weights = False
     about: ClassVar = {
         "gives": "image; 294-d",
         "weights": "none",

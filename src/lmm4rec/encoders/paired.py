@@ -36,6 +36,7 @@ class Paired(Encoder):
                 )
         self.image, self.words = image, text
         self.text = text.text
+        self.has_weights = image.has_weights or text.has_weights
         self.dims = {"image": image.dims["image"], "text": text.dims["text"]}
 
     def learn_catalog(self, items: Sequence[Item]) -> None:

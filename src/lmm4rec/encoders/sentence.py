@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import optional
-from lmm4rec.core.types import Inputs, Item, Modality
+from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.nn.inputs import mask_empty_rows, text_of
 from lmm4rec.nn.transformers.checkpoints import saved_options
-from lmm4rec.nn.transformers.hugging_face import loading, save_parts
+from lmm4rec.nn.transformers.hugging_face import draw_from_seed, loading, save_parts, transformers_library
+from lmm4rec.nn.transformers.tokenizers import learn_word_pieces
 from lmm4rec.nn.transformers.towers import Tower, mean_token, stack_of, text_tower
 
 __all__ = ["Sentence"]
@@ -32,7 +33,7 @@ class Sentence(Encoder):
 
     about: ClassVar = {
         "gives": "text; all-MiniLM-L6-v2 384-d",
-        "weights": "a sentence-transformers folder or hub name; all-MiniLM-L6-v2 from the extra minilm",
+        "weights": 'a sentence-transformers folder or hub name; all-MiniLM-L6-v2 from the extra minilm; "tiny"',
         "parameters": "all-MiniLM-L6-v2 22,565,376",
     }
 
@@ -89,6 +90,19 @@ class Sentence(Encoder):
     def from_pretrained(cls, folder: str | Path) -> Sentence:
         """The encoder in a folder written by `save_pretrained`."""
         return cls(checkpoint=str(folder), **saved_options(folder, ("text",)))
+
+    @classmethod
+    def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: NonNegativeInt = 0) -> None:
+        """Write a small untrained BERT in the Hugging Face layout, its word pieces learned from `texts`."""
+        transformers = transformers_library("sentence")
+        pieces = Path(folder) / "vocab.txt"
+        learn_word_pieces(texts, pieces, size=2000, purpose="the encoder 'sentence'")
+        tokenizer = transformers.BertTokenizer(str(pieces), model_max_length=48)
+        config = transformers.BertConfig(
+            hidden_size=96, num_hidden_layers=2, num_attention_heads=3, intermediate_size=384,
+            vocab_size=len(tokenizer), max_position_embeddings=48,
+        )  # fmt: skip
+        save_parts(folder, (draw_from_seed(lambda: transformers.BertModel(config), seed), tokenizer))
 
 
 def _packaged() -> Path:

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.types import Inputs, Item, Modality
+from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt
 from lmm4rec.encoders.base import Encoder, stack_pixels
 from lmm4rec.nn.transformers.checkpoints import check_weights
-from lmm4rec.nn.transformers.hugging_face import load_model, loading, save_parts, transformers_library
+from lmm4rec.nn.transformers.hugging_face import draw_from_seed, load_model, loading, save_parts, transformers_library
 from lmm4rec.nn.transformers.towers import Tower, image_tower, stack_of
 
 __all__ = ["Vision"]
@@ -32,7 +32,7 @@ class Vision(Encoder):
 
     about: ClassVar = {
         "gives": "image; ResNet-50 2048-d, ViT-B and DINOv2 base 768-d",
-        "weights": "a Hugging Face folder or hub name",
+        "weights": 'a Hugging Face folder or hub name; "tiny"',
         "parameters": "ResNet-50 23,508,032; ViT-B/16 86,389,248; DINOv2 base 86,580,480",
     }
 
@@ -86,6 +86,17 @@ class Vision(Encoder):
     def from_pretrained(cls, folder: str | Path) -> Vision:
         """The encoder in a folder written by `save_pretrained`."""
         return cls(checkpoint=str(folder))
+
+    @classmethod
+    def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: NonNegativeInt = 0) -> None:
+        """Write a small untrained ViT in the Hugging Face layout; it reads no texts."""
+        transformers = transformers_library("vision")
+        config = transformers.ViTConfig(
+            hidden_size=96, num_hidden_layers=2, num_attention_heads=3, intermediate_size=384, image_size=64,
+            patch_size=16,
+        )  # fmt: skip
+        processor = transformers.ViTImageProcessorPil(size={"height": 64, "width": 64})
+        save_parts(folder, (draw_from_seed(lambda: transformers.ViTModel(config), seed), processor))
 
     def _to_pixels(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
         return torch.from_numpy(np.asarray(self.processor(images=image, return_tensors="np")["pixel_values"][0]))

@@ -33,6 +33,7 @@ class Words(Encoder):
     L2-normalized again. The catalog's frequencies and directions are learned by `learn_catalog`, from texts alone.
     """
 
+    has_weights = False
     about: ClassVar = {
         "gives": "text; as wide as dim",
         "weights": "none: it counts the words of the catalog",

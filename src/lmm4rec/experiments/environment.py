@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from lmm4rec.core.registry import plugins
+
 _PACKAGES = (
     "lmm4rec", "torch", "numpy", "scipy", "polars", "pillow", "safetensors", "transformers", "sentence-transformers",
 )  # fmt: skip
@@ -28,6 +30,7 @@ def environment() -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "plugins": plugins(),
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),

@@ -13,7 +13,9 @@ import tomli_w
 
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.files import read_json, write_text
-from lmm4rec.experiments.plan import Plan
+from lmm4rec.core.registry import plugins
+from lmm4rec.experiments.conf.spec import load_spec
+from lmm4rec.experiments.plan import Plan, make_plan
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,22 @@ class RunFolder:
     def is_finished(self) -> bool:
         """Whether the test metrics are there, which a run writes last."""
         return self.metrics.exists() and "test" in read_json(self.metrics)
+
+    def plan(self) -> Plan:
+        """The plan of the run.
+
+        Raises:
+            ConfigError: a component that it names cannot be had; it says which plugins the run was made with.
+        """
+        tables = tomllib.loads(self.experiment.read_text(encoding="utf-8"))
+        tables.pop("name", None)
+        try:
+            return make_plan(load_spec(tables))
+        except ConfigError as error:
+            used = read_json(self.environment).get("plugins", {}) if self.environment.exists() else {}
+            if gone := [f"{name}=={version}" for name, version in used.items() if plugins().get(name) != version]:
+                raise ConfigError(f"{error}. The run was made with {', '.join(gone)}: pip install it") from error
+            raise
 
     def history_rows(self) -> list[dict[str, float]]:
         """The epochs of the run so far."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Any, Self, TypeAlias
 
 from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.files import read_json, write_json
-from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.folder import RunFolder
-from lmm4rec.experiments.plan import Plan, make_plan
+from lmm4rec.experiments.plan import Plan
 from lmm4rec.serving.bundle import Bundle
 
 Values: TypeAlias = Mapping[str, float]  # by name of the metric, such as "recall@20"
@@ -118,6 +116,4 @@ def read_result(folder: Path) -> Result:
         raise CheckpointError(
             f"there is no finished run in {folder}: expected experiment.toml and metrics.json with test"
         )
-    content = tomllib.loads(place.experiment.read_text(encoding="utf-8"))
-    content.pop("name", None)
-    return Result(place, make_plan(load_spec(content)), RunMetrics.read(place.metrics))
+    return Result(place, place.plan(), RunMetrics.read(place.metrics))

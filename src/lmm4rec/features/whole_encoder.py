@@ -35,7 +35,7 @@ class EncodedItems(ItemVectors):
             ConfigError: the encoder has no weights to train, or no vectors of a modality.
         """
         super().__init__()
-        if not any(parameter.requires_grad for parameter in encoder.parameters()):
+        if not encoder.has_weights:
             raise ConfigError(
                 f"{type(encoder).__name__} has no weights to train, so it cannot be trained end to end: take "
                 'another encoder, or train = "frozen"'

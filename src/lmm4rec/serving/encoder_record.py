@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.registry import ENCODERS
 from lmm4rec.core.types import Item
 from lmm4rec.encoders.base import Encoder
@@ -26,6 +27,7 @@ class EncoderRecord:
     saved: Path | None = None
     held: bool = False  # the bundle's folder holds the weights, so copies of the bundle get them, too
     side: SavedSide | None = None  # always held by the bundle
+    distribution: str = ""  # the plugin that brings the encoder; empty for those of lmm4rec
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], *, inside: Path) -> EncoderRecord:
@@ -34,7 +36,8 @@ class EncoderRecord:
             key: cls.from_json(value, inside=inside) if isinstance(value, Mapping) and "encoder" in value else value
             for key, value in values["arguments"].items()
         }
-        return cls(values["encoder"], arguments, inside / values["saved"] if "saved" in values else None)
+        saved = inside / values["saved"] if "saved" in values else None
+        return cls(values["encoder"], arguments, saved, distribution=values.get("distribution", ""))
 
     def to_json(self, inside: Path) -> dict[str, Any]:
         """The record as JSON can hold it; folders that lie `inside` one are written relative to it."""
@@ -43,6 +46,8 @@ class EncoderRecord:
             for key, value in self.arguments.items()
         }
         values: dict[str, Any] = {"encoder": self.name, "arguments": arguments}
+        if distribution := self.distribution or ENCODERS.find(self.name).plugin:
+            values["distribution"] = distribution
         if self.saved:
             here = self.saved.is_relative_to(inside)
             values["saved"] = str(self.saved.relative_to(inside) if here else self.saved.absolute())
@@ -73,7 +78,13 @@ class EncoderRecord:
         return replace(self, saved=folder)
 
     def _build_alone(self) -> Encoder:
-        component = ENCODERS.get(self.name)
+        try:
+            component = ENCODERS.get(self.name)
+        except ConfigError as error:
+            raise CheckpointError(
+                f"the encoder '{self.name}' of this bundle cannot be had: install {self.distribution or 'lmm4rec'}, "
+                f"which it came with, to search and to add items ({error})"
+            ) from error
         if self.saved:
             saved: Encoder = component.from_pretrained(self.saved)
             return saved

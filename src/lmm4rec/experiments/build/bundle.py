@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +21,9 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.build.data import DataCache, popular_thumbnails
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.build.features import RunFeatures
-from lmm4rec.experiments.build.own_encoders import HasTiny, fine_tune, local_checkpoint
-from lmm4rec.experiments.conf.spec import load_spec
-from lmm4rec.experiments.plan import Plan, make_plan
+from lmm4rec.experiments.build.own_encoders import fine_tune, local_checkpoint
+from lmm4rec.experiments.folder import RunFolder
+from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.result import RunMetrics
 from lmm4rec.features.side_files import SavedSide
 from lmm4rec.recommenders.base import Recommender
@@ -101,11 +100,8 @@ def export(run: Path, out: Path, *, copy_encoder: bool = True, thumbnails: NonNe
     if out.exists() and any(out.iterdir()) and not (out / FACTS).exists():
         raise ConfigError(f"{out} is not empty and holds no bundle; name another folder")
     bundle = Bundle.load(run)
-    conf = run / "experiment.toml"
-    if conf.exists():
-        tables = {key: value for key, value in tomllib.loads(conf.read_text(encoding="utf-8")).items() if key != "name"}
-        plan = make_plan(load_spec(tables))
-        dataset = DataCache().dataset(plan)
+    if RunFolder(run).experiment.exists():
+        dataset = DataCache().dataset(RunFolder(run).plan())
         if list(dataset.items) != list(bundle.items):
             raise CheckpointError(f"the data of {run} has other items than when it ran; run it again")
         bundle.set_thumbnails(popular_thumbnails(dataset, limit=thumbnails))
@@ -145,11 +141,8 @@ def _record(table: Mapping[str, Any], catalog: Catalog, trained: Path | None = N
     arguments = {key: value for key, value in table.items() if key != "name" and value is not None}
     for key in sides:
         arguments[key] = _record(table[key], catalog, trained / key if trained else None)
-    if isinstance(component, HasTiny):
-        with quiet():
-            arguments["checkpoint"] = local_checkpoint(
-                component, arguments["checkpoint"], catalog, text=arguments["text"]
-            )
+    with quiet():
+        arguments |= local_checkpoint(component, arguments, catalog)
     for key in _FILES & arguments.keys():  # a hub name stays as it is
         path = Path(arguments[key])
         arguments[key] = str(path.absolute()) if path.exists() else arguments[key]

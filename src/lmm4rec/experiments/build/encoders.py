@@ -1,4 +1,4 @@
-"""Encoders of plans."""
+"""Encoders of [encoder] tables."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from typing import Any
 from lmm4rec.core.registry import ENCODERS, hyper_parameters
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.build.own_encoders import HasTiny, local_checkpoint
+from lmm4rec.experiments.build.own_encoders import local_checkpoint
 
 
-def make_encoder(table: Mapping[str, Any], catalog: Catalog) -> Encoder:
-    """The encoder of a complete [encoder] table, the encoders inside it included.
+def make_encoder(table: Mapping[str, Any], catalog: Catalog | None) -> Encoder:
+    """The encoder of an [encoder] table, the encoders inside it included.
 
     The catalog gives the vocabulary of a checkpoint that lmm4rec creates itself.
     """
     arguments = {key: value for key, value in table.items() if key != "name"}
     component = ENCODERS.get(table["name"])
     for key, parameter in hyper_parameters(component).items():
-        if parameter.annotation is Encoder:
+        if parameter.annotation is Encoder and isinstance(arguments.get(key), Mapping):
             arguments[key] = make_encoder(arguments[key], catalog)
-    if isinstance(component, HasTiny):
-        arguments["checkpoint"] = local_checkpoint(component, arguments["checkpoint"], catalog, text=arguments["text"])
-    encoder: Encoder = component(**arguments)
+    encoder: Encoder = component(**arguments | local_checkpoint(component, arguments, catalog))
     return encoder

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import ConfigError
@@ -17,7 +17,7 @@ from lmm4rec.core.progress import is_quiet
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.sources.toyshop import pretraining_catalog
 from lmm4rec.distributed import process_group
-from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.base import DEFAULT_TEXT, Encoder
 from lmm4rec.encoding.sizing import resolve_precision
 from lmm4rec.nn.text import render
 from lmm4rec.training.finetuning import fit_pairs
@@ -31,44 +31,39 @@ _TOYSHOP_TRAINING = {
 }  # fmt: skip
 
 
-@runtime_checkable
-class HasTiny(Protocol):
-    """An encoder class that can write a small untrained model of its kind, its vocabulary learned from texts."""
-
-    __name__: str
-
-    def write_tiny(self, folder: str | Path, texts: Sequence[str], *, seed: int = 0) -> None:
-        """Write it in the layout that the class reads as `checkpoint`."""
-        ...
-
-    def __call__(self, *, checkpoint: str, text: str) -> Encoder:
-        """The encoder of a checkpoint."""
-        ...
-
-
-def local_checkpoint(component: HasTiny, name: str, catalog: Catalog, *, text: str) -> str:
-    """The folder of a checkpoint that lmm4rec makes itself; any other name as it is.
+def local_checkpoint(component: type[Encoder], arguments: Mapping[str, Any], catalog: Catalog | None) -> dict[str, str]:
+    """The argument `checkpoint` of an encoder whose checkpoint lmm4rec creates itself; empty for any other.
 
     "tiny": a small untrained model whose vocabulary is learned from the catalog, to be fine-tuned on it.
     "toyshop": the same, pre-trained on the toy shop's second catalog, which shares no item with the shop's.
+
+    Raises:
+        ConfigError: the encoder has no tiny version, or there is no catalog to learn a vocabulary from.
     """
+    name = arguments.get("checkpoint")
+    if name not in (TINY, TOYSHOP):
+        return {}
+    if not component.has_tiny():
+        raise ConfigError(f"{component.__name__} has no checkpoint '{name}': name a folder, a file or a hub name")
     if name == TOYSHOP:
-        return str(toyshop_encoder(component))
-    return str(tiny_encoder(component, catalog, text=text)) if name == TINY else name
+        return {"checkpoint": str(toyshop_encoder(component))}
+    if catalog is None:
+        raise ConfigError("the vocabulary of checkpoint 'tiny' is learned from a catalog: pass catalog=dataset.catalog")
+    return {"checkpoint": str(tiny_encoder(component, catalog, text=arguments.get("text", DEFAULT_TEXT)))}
 
 
-def tiny_encoder(component: HasTiny, catalog: Catalog, *, text: str, seed: int = 0) -> Path:
+def tiny_encoder(component: type[Encoder], catalog: Catalog, *, text: str, seed: int = 0) -> Path:
     """The folder of a small untrained encoder with the catalog's vocabulary."""
     texts = [render(text, item.fields) for item in catalog]
     folder = _folder(f"tiny-{component.__name__.lower()}", texts, seed)
     return _made(folder, lambda beside: component.write_tiny(beside, texts, seed=seed))
 
 
-def toyshop_encoder(component: HasTiny) -> Path:
+def toyshop_encoder(component: type[Encoder]) -> Path:
     """The folder of the small encoder that is pre-trained on the toy shop's second catalog."""
-    text = "{title}. {description}"
     catalog = pretraining_catalog(seed=1, items=_TOYSHOP_ITEMS)
-    encoder = component(checkpoint=str(tiny_encoder(component, catalog, text=text)), text=text)
+    folder = tiny_encoder(component, catalog, text=DEFAULT_TEXT)
+    encoder = component(checkpoint=str(folder))
     return fine_tune(encoder, catalog, _TOYSHOP_TRAINING)
 
 
