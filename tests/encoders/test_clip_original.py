@@ -287,8 +287,8 @@ def test_what_is_missing_is_listed_and_what_is_extra_is_said(tmp_path: Path, cap
     torch.save(state | {"decoder.weight": torch.ones(2)}, tmp_path / "more.pt")
     with caplog.at_level(logging.INFO):
         Clip(checkpoint=str(tmp_path / "more.pt"))
-    said = [record.getMessage() for record in caplog.records if "left unread" in record.getMessage()]
-    assert said == ["more.pt: left unread 1 weights beside CLIP's: decoder.weight"]
+    said = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
+    assert said == ["more.pt: ignored 1 weights that CLIP does not use: decoder.weight"]
     lost = ("text_projection", "transformer.resblocks.1.mlp.c_fc.bias", "visual.ln_pre.weight", "logit_scale")
     torch.save({name: value for name, value in state.items() if name not in lost}, tmp_path / "less.pt")
     with pytest.raises(ConfigError, match="lacks 4 of the encoder's weights") as error:
@@ -305,7 +305,7 @@ def test_what_is_missing_is_listed_and_what_is_extra_is_said(tmp_path: Path, cap
         ({}, {"text_len": 13}, r"text_len = 13, but .* 12 positions"),
         ({}, {"image_size": 7}, "less than one patch"),
         ({}, {"tokenizer": "nowhere.txt.gz"}, r"no tokenizer nowhere\.txt\.gz"),
-        ({"visual.positional_embedding": torch.ones(13, 64)}, {}, "make no square"),
+        ({"visual.positional_embedding": torch.ones(13, 64)}, {}, "not a square"),
         ({"visual.ln_pre.weight": torch.ones(3)}, {}, "do not fit together"),
     ],
 )

@@ -123,7 +123,7 @@ def test_other_heads_are_ignored_and_said_so(tmp_path: Path, caplog: pytest.LogC
     with caplog.at_level(logging.INFO):
         encoder = Vlmo(checkpoint=save(tmp_path, state | extra))
     (message,) = caplog.messages
-    assert "ignored what VLMo has no use for, 2 tensors: mlm_score.bias, relative_position_index" in message
+    assert "ignored 2 tensors that VLMo does not use: mlm_score.bias, relative_position_index" in message
     assert same(vectors(encoder), vectors(Vlmo(checkpoint=save(tmp_path, state, "plain.pt"))))
 
 
@@ -164,15 +164,15 @@ def test_what_is_no_checkpoint_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "says"),
     [
-        ("beit3", {}, "give heads: the weights, which are 20 wide, do not tell"),
+        ("beit3", {}, "give heads: the number of attention heads does not follow from the weights, which are 20 wide"),
         ("beit3", {"heads": 3}, "3 attention heads do not divide the checkpoint's width of 20"),
         ("beit3", {"heads": 5, "patch": 8}, "patch = 8, but the checkpoint's patches are 4 x 4 pixels"),
-        ("beit3", {"heads": 5, "image_size": 18}, "image_size = 18 is no multiple of the checkpoint's patches of 4"),
+        ("beit3", {"heads": 5, "image_size": 18}, "image_size = 18 is not a multiple of the checkpoint's patches of 4"),
         ("beit3", {"heads": 5, "text_len": 18}, "text_len = 18, but the checkpoint is for texts of 2 to 17 tokens"),
         ("beit3", {"heads": 5, "tokenizer": "no.spm"}, "there is no vocabulary at 'no.spm': give the path of"),
         ("vlmo", {"heads": 4}, "heads = 4, but the checkpoint's relative position biases are for 5 heads"),
         ("vlmo", {"patch": 8}, "patch = 8, but the checkpoint's patches are 4 x 4 pixels"),
-        ("vlmo", {"image_size": 18}, "image_size = 18 is no multiple"),
+        ("vlmo", {"image_size": 18}, "image_size = 18 is not a multiple"),
         ("vlmo", {"reach": 100}, "bias table of 446 rows fits no image size with reach = 100"),
         ("vlmo", {"text_len": 197}, "text_len = 197, but the checkpoint is for texts of 2 to 196 tokens"),
     ],

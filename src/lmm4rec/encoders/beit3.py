@@ -1,4 +1,4 @@
-"""BEiT-3: images and words through one transformer whose weights depend on the kind of token."""
+"""BEiT-3: images and text through one transformer with separate weights for both."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Beit3(Encoder):
     """BEiT-3 (Wang et al. 2022, arXiv 2208.10442), as its official code computes it.
 
     `checkpoint` is an official file (such as beit3_base_itc_patch16_224.pth) or a folder written by `save_pretrained`.
-    Its shapes tell the sizes; `heads` (one for each 64 of the width), `image_size`, `patch` and `text_len` (64 tokens,
-    both ends included) say the rest, and positions are interpolated to another `image_size`. `tokenizer` is the path of
-    beit3.spm, looked for beside the checkpoint; only `prepare` needs it.
+    Sizes follow from its shapes; `heads` (one for each 64 of the width), `image_size`, `patch` and `text_len` (64
+    tokens, both ends included) are the rest, and positions are interpolated to another `image_size`. `tokenizer` is the
+    path of beit3.spm, by default the one beside the checkpoint; only `prepare` needs it.
 
     "image" and "text" are the retrieval heads' projections of the first token's last state, L2-normalized, each from a
-    pass of its own. "fused" is the first token's last states of image and text side by side, after attention over
-    the pair: what the official code gives to its classifier of pairs. It is not normalized, as there, and an item that
-    lacks image or words has none.
+    separate pass. "fused" is the first token's last states of image and text side by side, after attention over
+    the pair: the input of the official code's classifier of pairs. It is not normalized, as there, and an item without
+    image or text has none.
 
     `drop_path` (the last block's rate of stochastic depth) and `checkpointing` (less memory, more time) are for
     training alone.
@@ -97,7 +97,7 @@ class Beit3(Encoder):
 
     @property
     def logit_scale(self) -> Tensor:
-        """The learned log of the inverse temperature; there is none without retrieval heads."""
+        """The learned log of the inverse temperature; missing without retrieval heads."""
         scale: Tensor = self.model.logit_scale
         return scale
 
@@ -118,7 +118,7 @@ class Beit3(Encoder):
         )
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
-        """The vectors for which the inputs have what it takes; ConfigError where there are none."""
+        """The vectors that the inputs suffice for; ConfigError where there are none."""
         return {modality: self.model.vectors(inputs, modality) for modality in self.computable(inputs)}
 
     def towers(self) -> Mapping[Modality, Tower]:
@@ -126,7 +126,7 @@ class Beit3(Encoder):
         return {modality: self.model.tower(modality) for modality in self.dims}
 
     def settings(self) -> dict[str, object]:
-        """Template, outputs, sizes that the weights do not tell, and the vocabulary."""
+        """Template, outputs, sizes that do not follow from the weights, and the vocabulary."""
         return {
             **self._settings(),
             "image_size": self.model.shape.image_size,

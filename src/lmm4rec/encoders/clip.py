@@ -1,4 +1,4 @@
-"""CLIP: images and words in one space, from two streams."""
+"""CLIP: images and text in one space, from two towers."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Clip(Encoder):
     file in the original layout (a TorchScript archive, a state dict, safetensors). Vectors are the projections of both
     towers, L2-normalized (fig. 3). Text is cut by tokens, its end token kept.
 
-    Only for a file: sizes are read from its shapes; `heads` (of both towers, or of the images' where `text_heads`
-    says otherwise; 64 wide where not given) and `activation` (the released weights' is quick_gelu) cannot be;
+    Only for a file: sizes follow from its shapes, but `heads` (of both towers, or of the image tower where `text_heads`
+    is given too; default: heads of width 64) and `activation` (quick_gelu in the released weights) do not;
     `tokenizer` is the original bpe_simple_vocab_16e6.txt.gz, by default the one beside the checkpoint. `patch` is
-    checked against the checkpoint. `image_size` other than the checkpoint's: positions are interpolated (bicubic).
+    only checked against the checkpoint. `image_size` other than the checkpoint's: positions are interpolated (bicubic).
     `text_len` cuts texts shorter than the checkpoint's length.
     """
 
@@ -100,7 +100,7 @@ class Clip(Encoder):
         return stack_items(self, items, self._to_pixels, self._tokenize)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
-        """Unit vectors of the images and the words."""
+        """Unit vectors of the images and texts."""
         for modality, given in (("image", inputs.pixels), ("text", inputs.text_ids)):
             if modality in self.dims and given is None:
                 raise ConfigError(f"the outputs '{self.outputs}' of 'clip' need {modality}, the inputs have none")
@@ -108,19 +108,19 @@ class Clip(Encoder):
         return {modality: make[modality](inputs) for modality in self.dims}
 
     def towers(self) -> Mapping[Modality, Tower]:
-        """The two streams; a text is read at its end token."""
+        """The two towers; a text is read at its end token."""
         config, found = self.model.config, {}
         blank = torch.zeros(1, 3, *self.preprocessing["crop"])
         images = stack_of(self.model.vision_model, config.vision_config.num_hidden_layers)
-        words = stack_of(self.model.text_model, config.text_config.num_hidden_layers)
+        texts = stack_of(self.model.text_model, config.text_config.num_hidden_layers)
         if images is not None:
             found["image"] = image_tower(images, self._image, blank, class_token=True)
-        if words is not None:
-            found["text"] = text_tower(words, self._text, last_token)
+        if texts is not None:
+            found["text"] = text_tower(texts, self._text, last_token)
         return {modality: found[modality] for modality in self.dims if modality in found}
 
     def settings(self) -> dict[str, object]:
-        """Template, outputs, preprocessing, vocabulary, and what the weights' shapes do not tell."""
+        """Template, outputs, preprocessing, vocabulary, and what does not follow from the weights."""
         towers = (self.model.config.vision_config, self.model.config.text_config)
         return {
             "text": self.text,
@@ -186,7 +186,7 @@ class Clip(Encoder):
         return F.normalize(self.model.get_image_features(pixel_values=inputs.pixels).pooler_output, dim=1)
 
     def _text(self, inputs: Inputs) -> Tensor:
-        # what stands behind the end token cannot be seen from it (the attention is causal): no mask is needed
+        # the attention is causal: the end token does not see the padding behind it, so no mask is needed
         return F.normalize(self.model.get_text_features(input_ids=inputs.text_ids).pooler_output, dim=1)
 
     def _to_pixels(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
@@ -203,11 +203,11 @@ class Clip(Encoder):
         if self.tokenizer is None:
             raise ConfigError(
                 f"checkpoint '{self.checkpoint}' came without its tokenizer: give tokenizer = the path of the original "
-                f"{clip_checkpoint.MERGES}, or lay that file beside the checkpoint"
+                f"{clip_checkpoint.MERGES}, or put that file beside the checkpoint"
             )
 
 
 def _clean(text: str) -> str:
-    """What the original tokenizer does first: mend broken Unicode and curly quotes, resolve HTML entities."""
+    """The text as the original tokenizer cleans it: Unicode and curly quotes repaired, HTML entities resolved."""
     fix = optional("ftfy", extra="transformers", purpose="the encoder 'clip'").fix_text
     return html.unescape(html.unescape(fix(text))).strip()

@@ -1,4 +1,4 @@
-"""Color and texture: an image's vector without any weights."""
+"""Color and texture: image vectors without any weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HUES, _CELLS, _ANGLES = 12, 3, 8
 
 
 class Color(Encoder):
-    """Color and texture statistics: the dependable baseline that any machine has.
+    """Color and texture statistics: an image baseline without any weights.
 
     On a 64 px version of the image, in the middle and in each of 3 x 3 cells: a histogram of hue (12 soft bins,
     weighted by saturation) with dark, gray and bright; and in each cell a histogram of gradient directions (8 soft

@@ -1,4 +1,4 @@
-"""Dual: SigLIP, AltCLIP, Chinese-CLIP, MetaCLIP 2 and whatever in transformers has a tower for either modality."""
+"""Dual: SigLIP, AltCLIP, Chinese-CLIP, MetaCLIP 2 and other models of transformers with two towers."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from lmm4rec.nn.transformers.towers import Tower, image_tower, mean_token, stack
 
 __all__ = ["Dual"]
 
-_SIGLIP = ("siglip", "siglip2")  # trained on texts of one length: padding is attended to, and the last token is taken
+_SIGLIP = ("siglip", "siglip2")  # trained on texts of one length: padding is attended to, and the last token is read
 _NAFLEX = "siglip2"  # takes patches of images of any shape
 
 
 class Dual(Encoder):
-    """SigLIP (Zhai et al. 2023, arXiv 2303.15343), SigLIP 2, AltCLIP, Chinese-CLIP, MetaCLIP 2 and their like.
+    """SigLIP (Zhai et al. 2023, arXiv 2303.15343), SigLIP 2, AltCLIP, Chinese-CLIP, MetaCLIP 2 and similar models.
 
-    `checkpoint` is a local folder in the Hugging Face layout or a hub name. Vectors are what transformers calls image
-    and text features, L2-normalized. Images and words are prepared by the checkpoint's own preprocessor and
-    tokenizer; SigLIP 2's words are in lower case, as in its training. `text_len` cuts texts shorter than the
-    checkpoint does. Tuning on pairs is contrastive (softmax) for all, so SigLIP's sigmoid bias stays as it is.
+    `checkpoint` is a local folder in the Hugging Face layout or a hub name. Vectors are transformers' image
+    and text features, L2-normalized. Images and texts are prepared by the checkpoint's preprocessor and tokenizer;
+    SigLIP 2's texts are in lower case, as in its training. `text_len` cuts texts shorter than the checkpoint does.
+    Fine-tuning on pairs is contrastive (softmax) for all, so SigLIP's sigmoid bias is not trained.
 
     SigLIP 2 of flexible shape (NaFlex): `pixels` holds [patches, values] of an image as one channel, two more columns
     with the number of its rows and columns of patches.
@@ -75,7 +75,7 @@ class Dual(Encoder):
         if not all(hasattr(self.model, f"get_{modality}_features") for modality in ("image", "text")):
             raise ConfigError(
                 f"the {kind} under checkpoint '{checkpoint}' is no dual encoder: it gives no vector for an image and "
-                "for words; take the encoder 'vision' for a vision model, 'sentence' for a text model"
+                "for a text; use the encoder 'vision' for a vision model, 'sentence' for a text model"
             )
         check_weights(checkpoint, missing)
         self.text, self.outputs = text, outputs
@@ -90,25 +90,25 @@ class Dual(Encoder):
         return scale.reshape(())
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
-        """Pixels as the checkpoint's preprocessor makes them, and token ids, the real ones first."""
+        """Pixels from the checkpoint's preprocessor, and token ids, the real ones first."""
         return stack_items(self, items, self._to_pixels, self._tokenize)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
-        """Unit vectors of the images and the words."""
+        """Unit vectors of the images and texts."""
         make = {"image": self._image, "text": self._text}
         return {modality: make[modality](inputs) for modality in self.dims}
 
     def towers(self) -> Mapping[Modality, Tower]:
-        """The two streams, but none for images of any shape."""
+        """The two towers, but none for images of any shape."""
         model, found = self.model, {}
         images = stack_of(model.vision_model, model.config.vision_config.num_hidden_layers)
-        words = stack_of(model.text_model, model.config.text_config.num_hidden_layers)
+        texts = stack_of(model.text_model, model.config.text_config.num_hidden_layers)
         if images is not None and self.kind != _NAFLEX:
             blank = torch.zeros_like(self._to_pixels(Image.new("RGB", (64, 64)))[None])
             found["image"] = image_tower(images, self._image, blank, class_token=self.kind not in _SIGLIP)
-        if words is not None:
+        if texts is not None:
             tokens = model.config.text_config.max_position_embeddings if self.kind in _SIGLIP else None
-            found["text"] = text_tower(words, self._text, mean_token, tokens=tokens)
+            found["text"] = text_tower(texts, self._text, mean_token, tokens=tokens)
         return {modality: found[modality] for modality in self.dims if modality in found}
 
     def settings(self) -> dict[str, object]:
@@ -154,9 +154,10 @@ class Dual(Encoder):
         shared = {"hidden_size": dim, "intermediate_size": 4 * dim, "num_hidden_layers": layers}
         shared["num_attention_heads"] = dim // 32
         special = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-        words = {"vocab_size": len(tokenizer), "max_position_embeddings": text_len, **special}
+        vocabulary_sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": text_len, **special}
         config = transformers.SiglipConfig(
-            text_config={**shared, **words}, vision_config={**shared, "image_size": image_size, "patch_size": patch}
+            text_config={**shared, **vocabulary_sizes},
+            vision_config={**shared, "image_size": image_size, "patch_size": patch},
         )
         model = draw_from_seed(lambda: transformers.SiglipModel(config), seed)
         torch.nn.init.constant_(model.logit_scale, float(np.log(1 / 0.07)))  # CLIP's first temperature
@@ -170,7 +171,7 @@ class Dual(Encoder):
         return F.normalize(self._text_features(*text_of(inputs)), dim=1)
 
     def _image_features(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "rows dim"]:
-        # a tower that is entered above has more rows than the one blank image that it is given
+        # entered at an upper block it returns more rows than the one blank image
         if self.kind != _NAFLEX:
             return self.model.get_image_features(pixel_values=pixels).pooler_output
         patches, shapes = pixels[:, 0, :, :-2], pixels[:, 0, 0, -2:].long().clamp(min=1)  # at least one: no image
@@ -197,11 +198,11 @@ class Dual(Encoder):
         return self.model.get_text_features(input_ids=ids, attention_mask=mask_empty_rows(mask).long()).pooler_output
 
     def _to_pixels(self, image: Image.Image) -> Float[Tensor, "channels height width"]:
-        made = self.processor(images=image, return_tensors="np")
-        pixels = torch.from_numpy(np.asarray(made["pixel_values"][0], dtype=np.float32))
+        prepared = self.processor(images=image, return_tensors="np")
+        pixels = torch.from_numpy(np.asarray(prepared["pixel_values"][0], dtype=np.float32))
         if self.kind != _NAFLEX:
             return pixels
-        shape = torch.from_numpy(np.asarray(made["spatial_shapes"][0])).float()
+        shape = torch.from_numpy(np.asarray(prepared["spatial_shapes"][0])).float()
         return torch.cat([pixels, shape.expand(len(pixels), 2)], dim=1)[None]
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -211,7 +212,7 @@ class Dual(Encoder):
         return pad_tokens(encoded, self.tokenizer.pad_token_id, texts)
 
     def _longest_text(self, checkpoint: str, given: int | None) -> int:
-        """The tokens of the longest text: what is asked for, or else what tokenizer and positions allow."""
+        """The number of tokens of the longest text: as given, else as tokenizer and positions allow."""
         config = self.model.config.text_config
         positions = config.max_position_embeddings
         if self.kind == "altclip":  # as in RoBERTa, positions start behind that of the padding
@@ -221,7 +222,7 @@ class Dual(Encoder):
         return given or min(self.tokenizer.model_max_length, positions)
 
     def _width(self, checkpoint: str) -> int:
-        """The width of the vectors, by trial: architectures have no common name for it."""
+        """The width of the vectors, by a trial: architectures have no common name for it."""
         try:
             with torch.no_grad():
                 image = self._image_features(self._to_pixels(Image.new("RGB", (64, 64)))[None])
@@ -229,12 +230,12 @@ class Dual(Encoder):
         except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
             raise ConfigError(
                 f"the {type(self.model).__name__} under checkpoint '{checkpoint}' gives no vector for an image alone "
-                f"or for words alone ({str(error).splitlines()[0]})"
+                f"or for a text alone ({str(error).splitlines()[0]})"
             ) from error
         if image.shape[1] != text.shape[1]:
             raise ConfigError(
-                f"checkpoint '{checkpoint}' gives {image.shape[1]} numbers for an image and {text.shape[1]} for words:"
-                " they are in no common space"
+                f"checkpoint '{checkpoint}' gives {image.shape[1]} numbers for an image and {text.shape[1]} for a "
+                "text: they are in no common space"
             )
         return image.shape[1]
 

@@ -1,4 +1,4 @@
-"""Paired: one encoder for the images, another for the words."""
+"""Paired: one encoder for images, another for text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Paired"]
 
 
 class Paired(Encoder):
-    """Two modality-specific encoders side by side, as the paper's baselines use them: no space is shared."""
+    """Two modality-specific encoders side by side, as in the paper's baselines: no space is shared."""
 
     about: ClassVar = {
         "gives": "image of one, text of the other",
@@ -25,7 +25,7 @@ class Paired(Encoder):
     }
 
     def __init__(self, *, image: Encoder, text: Encoder) -> None:
-        """Raises ConfigError where an encoder gives anything but the modality that it is taken for."""
+        """Raises ConfigError where an encoder gives more or less than its side's modality."""
         super().__init__()
         for modality, encoder in (("image", image), ("text", text)):
             if encoder.modalities != (modality,):
@@ -40,7 +40,7 @@ class Paired(Encoder):
         self.dims = {"image": image.dims["image"], "text": text.dims["text"]}
 
     def learn_catalog(self, items: Sequence[Item]) -> None:
-        """Let both sides learn."""
+        """Let both sides learn from the catalog."""
         self.image.learn_catalog(items)
         self.words.learn_catalog(items)
 
@@ -59,16 +59,16 @@ class Paired(Encoder):
         return {"image": self.image, "text": self.words}
 
     def towers(self) -> Mapping[Modality, Tower]:
-        """Those of the two sides."""
+        """The towers of the two sides."""
         return {**self.image.towers(), **self.words.towers()}
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
-        """The pixels of one side, the words of the other."""
+        """The pixels of one side, the token ids of the other."""
         image, text = self.image.prepare(items), self.words.prepare(items)
         return Inputs(image.pixels, text.text_ids, text.text_mask, image.has_image)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
-        """Each side's own vectors."""
+        """The vectors of each side."""
         image = self.image(Inputs(pixels=inputs.pixels, has_image=inputs.has_image))
         text = self.words(Inputs(text_ids=inputs.text_ids, text_mask=inputs.text_mask))
         return {"image": image["image"], "text": text["text"]}

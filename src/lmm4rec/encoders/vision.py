@@ -47,12 +47,12 @@ class Vision(Encoder):
             self.processor: Any = transformers.AutoImageProcessor.from_pretrained(source, backend="pil")
         untrained = {name for name in missing if name.startswith("pooler.")}
         check_weights(checkpoint, missing - untrained)
-        if untrained:  # a classifier's checkpoint: its pooler would be drawn at random
+        if untrained:  # the checkpoint of a classifier: its pooler would be drawn at random
             self.model.pooler = None
         self.dims = {"image": self._width(checkpoint)}
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
-        """Pixels, as the checkpoint's preprocessor makes them."""
+        """Pixels from the checkpoint's preprocessor."""
         pixels, has_image = stack_pixels(items, self._to_pixels)
         return Inputs(pixels=pixels, has_image=has_image)
 
@@ -102,21 +102,21 @@ class Vision(Encoder):
         return torch.from_numpy(np.asarray(self.processor(images=image, return_tensors="np")["pixel_values"][0]))
 
     def _width(self, checkpoint: str) -> int:
-        """The width of the vectors, by trial: architectures have no common name for it."""
+        """The width of the vectors, by a trial: architectures have no common name for it."""
         trial = Inputs(pixels=self._to_pixels(Image.new("RGB", (64, 64)))[None])
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 before = torch.get_rng_state()
                 vectors = self(trial)["image"]
-                drew = not torch.equal(before, torch.get_rng_state())
+                is_random = not torch.equal(before, torch.get_rng_state())
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"the {type(self.model).__name__} under checkpoint '{checkpoint}' gives no vector for an image alone "
-                f"({error}); take a vision model, or the encoder 'clip' for a CLIP"
+                f"({error}); use a vision model, or the encoder 'clip' for a CLIP"
             ) from error
-        if drew:  # such as masked autoencoders, which hide patches: an image would have another vector each time
+        if is_random:  # such as masked autoencoders, which hide random patches
             raise ConfigError(
                 f"the {type(self.model).__name__} under checkpoint '{checkpoint}' draws at random even in evaluation; "
-                "take a model that gives an image the same vector each time"
+                "use a model that gives an image the same vector each time"
             )
         return vectors.shape[1]

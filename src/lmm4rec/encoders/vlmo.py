@@ -1,4 +1,4 @@
-"""VLMo: images and words through one transformer, with a feed-forward expert for each and one for both."""
+"""VLMo: images and text through one transformer, with feed-forward experts for images, text and both."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class Vlmo(Encoder):
     """VLMo (Bao et al. 2022, arXiv 2111.02358), as its official code computes it.
 
     `checkpoint` is an official file (such as vlmo_base_plus_patch16_224.pt) or a folder written by `save_pretrained`.
-    Its shapes tell the sizes, the blocks with an expert for both, and whether positions are relative or absolute;
-    `heads` (one for each 64 of the width; 16 of 544), `image_size`, `patch` and `text_len` (40 tokens, both ends
-    included) say the rest, and positions are interpolated to another `image_size`. `reach` is the text length that a
-    relative bias table was made for, 196 in all official checkpoints. `vocabulary` is the path of
+    Sizes, the blocks with a VL expert, and whether positions are relative or absolute follow from its shapes; `heads`
+    (one for each 64 of the width; 16 of 544), `image_size`, `patch` and `text_len` (40 tokens, both ends included) are
+    the rest, and positions are interpolated to another `image_size`. `reach` is the text length of a relative bias
+    table, 196 in all official checkpoints. `vocabulary` is the path of
     bert-base-uncased's vocab.txt, looked for beside the checkpoint; only `prepare` needs it.
 
-    "image" and "text" are projections of the first token's last state, L2-normalized, each from a pass of its own:
-    with `variant` "itc" through its own experts alone, with "vl" through the experts for both from the first block that
-    has them. "fused" is the pooler's tanh of the text's first token after attention over the pair; it is not
-    normalized, as in the official code, and an item that lacks image or words has none.
+    "image" and "text" are projections of the first token's last state, L2-normalized, each from a separate pass: with
+    `variant` "itc" through the modality's experts alone, with "vl" through the VL experts of the blocks that have them.
+    "fused" is the pooler's tanh of the text's first token after attention over the pair; it is not normalized, as in
+    the official code, and an item without image or text has none.
 
     `drop_path` (the last block's rate of stochastic depth) and `checkpointing` (less memory, more time) are for
     training alone. Differs from the authors' code: no dropout on text embeddings in training.
@@ -107,7 +107,7 @@ class Vlmo(Encoder):
 
     @property
     def logit_scale(self) -> Tensor:
-        """The learned log of the inverse temperature of the variant; there is none without its projections."""
+        """The learned log of the inverse temperature of the variant; missing without its projections."""
         return self.log_scale(self.variant)
 
     @property
@@ -118,7 +118,7 @@ class Vlmo(Encoder):
 
     @property
     def matches(self) -> bool:
-        """Whether the checkpoint has the head that tells whether image and words belong together."""
+        """Whether the checkpoint has the head for image-text matching."""
         return self.model.shape.itm and self.model.shape.pooler is not None
 
     def log_scale(self, space: str) -> Float[Tensor, ""]:
@@ -131,7 +131,7 @@ class Vlmo(Encoder):
         return self.model.vectors(inputs, "image", space=space), self.model.vectors(inputs, "text", space=space)
 
     def match(self, inputs: Inputs) -> Float[Tensor, "batch 2"]:
-        """Logits of "image and text do not belong together" and "they do" for each row."""
+        """Logits of "image and text do not match" and "they match" for each row."""
         logits: Tensor = self.model.itm(self.model.vectors(inputs, FUSED))
         return logits
 
@@ -152,7 +152,7 @@ class Vlmo(Encoder):
         )
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
-        """The vectors for which the inputs have what it takes; ConfigError where there are none."""
+        """The vectors that the inputs suffice for; ConfigError where there are none."""
         found = self.computable(inputs)
         return {modality: self.model.vectors(inputs, modality, space=self.variant) for modality in found}
 
@@ -161,7 +161,7 @@ class Vlmo(Encoder):
         return {modality: self.model.tower(modality, self.variant) for modality in self.dims}
 
     def settings(self) -> dict[str, object]:
-        """Template, outputs, sizes that the weights do not tell, and the vocabulary."""
+        """Template, outputs, sizes that do not follow from the weights, and the vocabulary."""
         return {
             **self._settings(),
             "image_size": self.model.shape.image_size,
@@ -186,7 +186,7 @@ class Vlmo(Encoder):
         """
         pieces = Path(folder) / _PIECES
         learn_word_pieces(texts, pieces, size=2000, purpose=_PURPOSE)
-        shape = VlmoShape(  # of the kind of base_plus, which learns from scratch without small layer scales
+        shape = VlmoShape(  # like base_plus, which learns from scratch without small layer scales
             dim=96, layers=2, heads=3, ffn=384, vl_start=1, reach=None, absolute=True, layer_scale=False, itc=64, vl=64,
             pooler=96, vocabulary=WordPieces(pieces, purpose=_PURPOSE).size, image_size=64, patch=16, text_rows=48,
             itm=True,

@@ -1,4 +1,4 @@
-"""Words: a text's vector from the catalog's own word counts."""
+"""Words: text vectors from the word counts of the catalog."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Words(Encoder):
 
     has_weights = False
     about: ClassVar = {
-        "gives": "text; as wide as dim",
+        "gives": "text; dim wide",
         "weights": "none: it counts the words of the catalog",
     }
 
@@ -79,7 +79,7 @@ class Words(Encoder):
         ids, mask = text_of(inputs)
         if not self.weights.any():
             raise ConfigError(
-                "the encoder 'words' knows no words yet: call learn_catalog with the catalog's items first"
+                "the encoder 'words' has no vocabulary yet: call learn_catalog with the catalog's items first"
             )
         counts = torch.zeros(len(ids), self.buckets, device=self.weights.device)
         counts.scatter_add_(1, ids, mask.float())
@@ -97,7 +97,9 @@ class Words(Encoder):
 
     def _strongest(self, table: sp.csr_array) -> Float[Tensor, "buckets dim"]:
         """The right singular vectors of the largest singular values; columns of zeros where there are fewer."""
-        used = np.flatnonzero(np.bincount(table.indices, minlength=self.buckets) >= 2)  # one item's word joins nobody
+        used = np.flatnonzero(
+            np.bincount(table.indices, minlength=self.buckets) >= 2
+        )  # a word of one item relates no items
         dim = self.dims["text"]
         rank = min(dim, table.shape[0], len(used))
         if rank < 1:

@@ -77,20 +77,20 @@ def by_hand(side: SideNetwork, item: int, kept: dict[str, list[int]]) -> dict[st
 @pytest.mark.parametrize("item", range(ITEMS))
 def test_both_modalities_follow_the_equations_whatever_an_item_lacks(item: int) -> None:
     side = network(stride=2)
-    assert side.kept == {"image": [0, 4], "text": [1, 3]}  # as many of the deeper tower, evenly spread
+    assert side.used == {"image": [0, 4], "text": [1, 3]}  # as many of the deeper tower, evenly spread
     made = side(*inputs())
-    for m, expected in by_hand(side, item, side.kept).items():
+    for m, expected in by_hand(side, item, side.used).items():
         np.testing.assert_allclose(made[m][item].detach().numpy(), expected, atol=1e-5)
 
 
 def test_one_modality_has_nothing_between() -> None:
     states = {"image": STATES["image"]}
     side = network(states, stride=1)
-    assert side.kept == {"image": [0, 1, 2, 3, 4]}
+    assert side.used == {"image": [0, 1, 2, 3, 4]}
     made = side(*inputs(states))
     for item in range(ITEMS):
         np.testing.assert_allclose(
-            made["image"][item].detach().numpy(), by_hand(side, item, side.kept)["image"], atol=1e-5
+            made["image"][item].detach().numpy(), by_hand(side, item, side.used)["image"], atol=1e-5
         )
 
 

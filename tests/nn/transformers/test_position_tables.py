@@ -35,7 +35,7 @@ def test_positions_are_stretched_over_the_larger_square() -> None:
 
 
 def test_positions_that_are_no_square_are_refused() -> None:
-    with pytest.raises(ValueError, match="15 positions are no square"):
+    with pytest.raises(ValueError, match="15 positions are not a square"):
         resize_positions(torch.zeros(18, 2), extra=3, side=4)
 
 

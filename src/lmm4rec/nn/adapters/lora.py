@@ -1,4 +1,4 @@
-"""LoRA: low-rank updates of an encoder's linear layers, by peft."""
+"""LoRA: low-rank updates of an encoder's linear layers, through peft."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveFloat, Positive
 
 __all__ = ["add_lora", "load_lora", "lora_weights", "merged", "save_lora"]
 
-_MARK = ".lora_"  # in the names of what peft adds
+_LORA = ".lora_"  # in the names of the weights that peft adds
 
 
 def add_lora(
@@ -31,37 +31,37 @@ def add_lora(
     targets: Sequence[str] = (),
     seed: NonNegativeInt = 0,
 ) -> list[str]:
-    """Put LoRA (Hu et al. 2021, arXiv 2106.09685, eq. 3) into an encoder; returns the names of the layers that have it.
+    """Add LoRA (Hu et al. 2021, arXiv 2106.09685, eq. 3) to an encoder; returns the names of the adapted layers.
 
     A layer W x becomes W x + (alpha / rank) B A x. B starts as zeros, so at first the vectors are the encoder's own; A
-    and B train, all else is frozen. `targets` are words in the names of the layers meant (such as "q_proj", "fc1",
-    "attention"); without any, all linear layers are. `dropout` is that of x on its way to A. `seed` is that of A.
+    and B are trained, all else is frozen. `targets` are parts of the names of the layers to adapt (such as "q_proj",
+    "fc1", "attention"); without any, all linear layers are. `dropout` is applied to the input of A, `seed` draws A.
 
     Raises:
-        ConfigError: the encoder has no linear layers, or none of a target's name.
+        ConfigError: the encoder has no linear layers, or none with a target in its name.
         MissingExtraError: peft is not installed.
     """
     peft = _peft()
-    names = _chosen(encoder, targets)
+    names = _target_layers(encoder, targets)
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, bias="none")
     with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(config, encoder)
     for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(_MARK in name)
+        parameter.requires_grad_(_LORA in name)
     return names
 
 
 @contextmanager
 def merged(encoder: nn.Module) -> Iterator[None]:
-    """Within it the encoder is of the kind that it was before LoRA, with the updates added to its weights.
+    """A context in which the encoder is without LoRA, the updates added to its weights.
 
-    It can be saved then like any other. Afterwards it has LoRA beside the very weights that it had.
+    It can be saved then like any other. Afterwards it has LoRA and its earlier weights again.
     """
     adapted = list(_adapted(encoder))
     for name, layer in adapted:
         parent, _, attribute = name.rpartition(".")
-        setattr(encoder.get_submodule(parent), attribute, _plain(layer))
+        setattr(encoder.get_submodule(parent), attribute, _merged_layer(layer))
     try:
         yield
     finally:
@@ -71,8 +71,8 @@ def merged(encoder: nn.Module) -> Iterator[None]:
 
 
 def lora_weights(encoder: nn.Module) -> dict[str, Tensor]:
-    """What LoRA has added, by name."""
-    return {name: parameter for name, parameter in encoder.named_parameters() if _MARK in name}
+    """The weights of LoRA, by name."""
+    return {name: parameter for name, parameter in encoder.named_parameters() if _LORA in name}
 
 
 def save_lora(encoder: nn.Module, path: Path) -> None:
@@ -83,18 +83,18 @@ def save_lora(encoder: nn.Module, path: Path) -> None:
 
 
 def load_lora(encoder: nn.Module, path: Path) -> None:
-    """Fill the LoRA weights of an encoder from a file of `save_lora`; `add_lora` comes first, with the same arguments.
+    """Load the LoRA weights of an encoder from a file of `save_lora`, after `add_lora` with the same arguments.
 
     Raises:
-        CheckpointError: the file cannot be read, or is of LoRA in other layers or of another rank.
+        CheckpointError: the file cannot be read, or is of other layers or another rank.
     """
     weights = lora_weights(encoder)
     try:
         with safe_open(path, framework="pt") as file:
-            given = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            loaded = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
-    shapes = ({name: tuple(tensor.shape) for name, tensor in one.items()} for one in (weights, given))
+    shapes = ({name: tuple(tensor.shape) for name, tensor in one.items()} for one in (weights, loaded))
     own, others = shapes
     wrong = sorted(name for name in own.keys() | others.keys() if own.get(name) != others.get(name))
     if wrong:
@@ -104,22 +104,22 @@ def load_lora(encoder: nn.Module, path: Path) -> None:
         )
     with torch.no_grad():
         for name, parameter in weights.items():
-            parameter.copy_(given[name])
+            parameter.copy_(loaded[name])
 
 
-def _chosen(encoder: nn.Module, targets: Sequence[str]) -> list[str]:
+def _target_layers(encoder: nn.Module, targets: Sequence[str]) -> list[str]:
     names = list(_linears(encoder))
     if not names:
         raise ConfigError(
-            f"{type(encoder).__name__} has no linear layer for LoRA: take an encoder of transformer blocks or another "
+            f"{type(encoder).__name__} has no linear layer for LoRA: use an encoder of transformer blocks or another "
             'adapter ("none" trains all its weights)'
         )
-    words = {word for name in names for word in name.split(".") if not word.isdigit()}
+    known = {part for name in names for part in name.split(".") if not part.isdigit()}
     for target in targets:
-        if target not in words:
+        if target not in known:
             raise ConfigError(
                 f"no linear layer of {type(encoder).__name__} has '{target}' in its name."
-                f"{did_you_mean(target, words)} Words in their names are: {', '.join(sorted(words))}"
+                f"{did_you_mean(target, known)} Parts of their names are: {', '.join(sorted(known))}"
             )
     return [name for name in names if not targets or set(targets) & set(name.split("."))]
 
@@ -134,15 +134,15 @@ def _linears(encoder: nn.Module) -> Iterator[str]:
             yield name
 
 
-def _plain(layer: Any) -> nn.Module:
-    """The layer below LoRA, but with the sum of both as its weight."""
+def _merged_layer(layer: Any) -> nn.Module:
+    """The layer without LoRA, the update added to its weight."""
     base: nn.Linear = layer.get_base_layer()
-    plain = copy.copy(base)
-    plain._parameters = dict(base._parameters)  # a shallow copy shares them
+    merged_layer = copy.copy(base)
+    merged_layer._parameters = dict(base._parameters)  # a shallow copy shares them
     with torch.no_grad():
         updates = [layer.get_delta_weight(name) for name in layer.active_adapters]
-        plain.weight = nn.Parameter(base.weight + torch.stack(updates).sum(dim=0), requires_grad=False)
-    return plain
+        merged_layer.weight = nn.Parameter(base.weight + torch.stack(updates).sum(dim=0), requires_grad=False)
+    return merged_layer
 
 
 def _adapted(encoder: nn.Module) -> Iterator[tuple[str, Any]]:

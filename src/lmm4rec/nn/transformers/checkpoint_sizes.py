@@ -1,4 +1,4 @@
-"""Sizes of a vision-language transformer, read from the shapes of its weights and from what the user says."""
+"""Sizes of a vision-language transformer, from the shapes of its weights and from the user's parameters."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _OTHER_HEADS = {544: 16}  # VLMo base plus
 
 
 def head_count(dim: int, given: int | None, known: int | None = None) -> int:
-    """How many attention heads: what is known from the weights, else what is given, else one for each 64 of `dim`.
+    """The number of attention heads: known from the weights, else given, else one for each 64 of `dim`.
 
     Raises:
-        ConfigError: the heads given contradict the weights, or do not divide `dim`.
+        ConfigError: the given heads contradict the weights, or do not divide `dim`.
     """
     if known is not None and given not in (None, known):
         raise ConfigError(f"heads = {given}, but the checkpoint's relative position biases are for {known} heads")
     heads = known or given or _OTHER_HEADS.get(dim) or (dim // _HEAD if dim % _HEAD == 0 else 0)
     if not heads:
         raise ConfigError(
-            f"give heads: the weights, which are {dim} wide, do not tell how many attention heads there are"
+            f"give heads: the number of attention heads does not follow from the weights, which are {dim} wide"
         )
     if dim % heads:
         raise ConfigError(f"{heads} attention heads do not divide the checkpoint's width of {dim}")
@@ -33,27 +33,27 @@ def square_patch(kernel: Tensor, given: int | None) -> int:
     """The side of a patch, from the kernel [dim, 3, patch, patch] that embeds it.
 
     Raises:
-        ConfigError: patches are not square, or the one given is another.
+        ConfigError: patches are not square, or the given patch is another.
     """
     *_, height, width = kernel.shape
     if height != width or given not in (None, height):
         raise ConfigError(
             f"patch = {given}, but the checkpoint's patches are {height} x {width} pixels, which cannot be changed"
             if given
-            else f"the checkpoint's patches are {height} x {width} pixels; only squares are read"
+            else f"the checkpoint's patches are {height} x {width} pixels; they must be square"
         )
     return int(height)
 
 
 def grid_side(positions: int) -> int:
-    """The side of the square of patches that a table of positions is for.
+    """The side of the square of patches of a table of positions.
 
     Raises:
-        ConfigError: it is no square.
+        ConfigError: it is not a square.
     """
     side = square_side(positions)
     if side is None:
-        raise ConfigError(f"the checkpoint has positions for {positions} patches, which are no square")
+        raise ConfigError(f"the checkpoint has positions for {positions} patches, which are not a square")
     return side
 
 
@@ -61,16 +61,16 @@ def image_size(given: int | None, patch: int, default: int) -> int:
     """The side of the images in pixels.
 
     Raises:
-        ConfigError: it is no multiple of the patch.
+        ConfigError: it is not a multiple of the patch.
     """
     size = given or default
     if size % patch:
-        raise ConfigError(f"image_size = {size} is no multiple of the checkpoint's patches of {patch} pixels")
+        raise ConfigError(f"image_size = {size} is not a multiple of the checkpoint's patches of {patch} pixels")
     return size
 
 
 def text_length(given: int | None, default: int, at_most: int) -> int:
-    """How many tokens of a text are read, both ends included.
+    """The number of tokens that are read of a text, both ends included.
 
     Raises:
         ConfigError: there are fewer positions, or no room for both ends.

@@ -1,4 +1,4 @@
-"""Official checkpoints: weights found, read without running any code in them, and fitted to a module."""
+"""Checkpoint files: found, read without running code in them, loaded into modules, and written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Model = TypeVar("Model", bound=nn.Module)
 State: TypeAlias = dict[str, Tensor]
 
 Renames: TypeAlias = Sequence[tuple[str, str]]
-"""Patterns and what each is replaced with, one after the other: from a name here to the official name."""
+"""Patterns and their replacements, applied in order: from a name here to the official name."""
 
 WEIGHTS, SETTINGS = "model.safetensors", "lmm4rec.json"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -35,7 +35,7 @@ _LISTED = 60
 
 
 def weights_file(checkpoint: str, *, kind: str) -> Path:
-    """The file of weights that `checkpoint` names: itself, or the one in a folder.
+    """The file of weights of a checkpoint: the file itself, or the one in a folder.
 
     Raises:
         ConfigError: there is none, or a folder has several.
@@ -55,7 +55,7 @@ def weights_file(checkpoint: str, *, kind: str) -> Path:
 
 
 def read_state(path: Path) -> State:
-    """The tensors in a file by name; wrappers around them and a leading "module." are taken off, floats are float32.
+    """The tensors in a file by name; without wrappers and a leading "module.", floats as float32.
 
     Raises:
         ConfigError: the file cannot be read, or holds no tensors.
@@ -77,16 +77,16 @@ def _open(path: Path) -> Mapping[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # training scripts keep their parsed arguments beside the weights: a plain holder of values
+        # training scripts keep their parsed arguments, a plain Namespace, beside the weights
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConfigError(
-            f"checkpoint '{path}' holds more than weights, or is no torch file; it is not read, since that could run "
-            "code. Save its state dict alone, best as .safetensors"
+            f"checkpoint '{path}' holds more than weights, or is not a torch file; it is not read, since that "
+            "could run code. Save its state dict alone, best as .safetensors"
         ) from error
     except (OSError, RuntimeError, EOFError, LookupError, ValueError, SafetensorError) as error:
-        raise ConfigError(f"checkpoint '{path}' is damaged or no file of weights ({error})") from error
+        raise ConfigError(f"checkpoint '{path}' is damaged or not a file of weights ({error})") from error
     if not isinstance(content, Mapping):
         raise ConfigError(f"checkpoint '{path}' holds {type(content).__name__}, expected a mapping from name to tensor")
     return content
@@ -104,7 +104,7 @@ def official_names(module: nn.Module, renames: Renames) -> dict[str, str]:
 
 
 def count_layers(state: Iterable[str], pattern: str) -> int:
-    """One more than the highest number that the pattern's group finds in the names."""
+    """The number of layers: one more than the highest number in the names, the pattern's group."""
     found = (re.match(pattern, name) for name in state)
     return max((int(match[1]) + 1 for match in found if match), default=0)
 
@@ -115,7 +115,7 @@ def check_names(
     """Refuse a checkpoint that lacks weights.
 
     Raises:
-        ConfigError: it lists all that are missing.
+        ConfigError: weights are missing; the message lists them.
     """
     missing = sorted(set(expected) - state.keys())
     if missing:
@@ -129,7 +129,7 @@ def check_names(
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], renames: Renames, *, checkpoint: str, kind: str) -> None:
-    """Put the tensors in the module, which may be on the meta device; those that it has no place for are logged.
+    """Load the tensors into the module, which may be on the meta device; unused ones are logged.
 
     Raises:
         ConfigError: weights are missing, or their shapes differ from those of the module.
@@ -149,14 +149,14 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], renames: Renames,
     extra = {name: tensor for name, tensor in state.items() if name not in set(names.values())}
     if extra:
         logging.getLogger(__name__).warning(
-            "checkpoint '%s': ignored what %s has no use for, %d tensors: %s",
-            checkpoint, kind, len(extra), _summary(extra),
+            "checkpoint '%s': ignored %d tensors that %s does not use: %s",
+            checkpoint, len(extra), kind, _summary(extra),
         )  # fmt: skip
     module.load_state_dict({name: state[official].contiguous() for name, official in names.items()}, assign=True)
 
 
 def _summary(state: Iterable[str]) -> str:
-    """The names; where they are many, their first parts with how many there are of each."""
+    """The names; where they are many, their first parts with the count of each."""
     names = sorted(state)
     if len(names) > 12:
         names = [f"{part}.* ({count})" for part, count in Counter(name.split(".")[0] for name in names).items()]
@@ -164,7 +164,7 @@ def _summary(state: Iterable[str]) -> str:
 
 
 def read_settings(weights: Path) -> dict[str, Any]:
-    """What `save_folder` wrote beside the weights; nothing where they are not its own."""
+    """The settings that `save_folder` wrote beside the weights; empty where it did not write them."""
     file = weights.with_name(SETTINGS)
     return read_json(file) if weights.name == WEIGHTS and file.exists() else {}
 
@@ -204,7 +204,7 @@ def save_state(module: nn.Module, renames: Renames, folder: Path) -> None:
 
 
 def draw_model(make: Callable[[], Model], seed: int) -> Model:
-    """A module made without memory for its weights, then filled with first weights of the seed."""
+    """A new module with initial weights drawn from the seed."""
     with torch.device("meta"):
         model = make()
     draw_weights(model, torch.Generator().manual_seed(seed))
@@ -212,10 +212,10 @@ def draw_model(make: Callable[[], Model], seed: int) -> Model:
 
 
 def draw_weights(module: nn.Module, generator: torch.Generator) -> None:
-    """Fill a module that is on the meta device with first weights on the CPU.
+    """Draw the initial weights, on the CPU, of a module on the meta device.
 
-    Maps are Xavier-normal, tables and tokens normal with variance 1 / dim, norms 1, layer scales 0.1, biases 0, and a
-    log inverse temperature is log(1 / 0.07).
+    Linear maps are Xavier-normal, tables and tokens normal with variance 1 / dim, norms 1, layer scales 0.1, biases 0,
+    and a log inverse temperature is log(1 / 0.07).
     """
     for part in module.modules():
         for name, weight in list(part.named_parameters(recurse=False)):
@@ -235,7 +235,7 @@ def draw_weights(module: nn.Module, generator: torch.Generator) -> None:
 
 
 def check_weights(checkpoint: str, missing: Collection[str]) -> None:
-    """Refuse a checkpoint that lacks weights, which its library would draw at random with no more than a warning.
+    """Refuse a checkpoint that lacks weights, which its library would draw at random with only a warning.
 
     Raises:
         ConfigError: a weight is missing.

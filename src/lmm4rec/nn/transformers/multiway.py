@@ -1,4 +1,4 @@
-"""The transformer that BEiT-3 and VLMo share: one attention over all tokens, weights by the kind of token."""
+"""Blocks of a multiway transformer: one attention over all tokens, other weights by the kind of token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ States: TypeAlias = Float[Tensor, "batch tokens _dim"]
 
 
 class Experts(nn.ModuleDict):
-    """One module for each kind of token (VLMo, arXiv 2111.02358, sec. 3.1); an expert named "any" takes all tokens."""
+    """One module for each kind of token (VLMo, arXiv 2111.02358, sec. 3.1); an expert named "any" serves all tokens."""
 
     def __init__(self, kinds: Iterable[str], make: Callable[[], nn.Module]) -> None:
         super().__init__({kind: make() for kind in kinds})
@@ -48,12 +48,12 @@ class FeedForward(nn.Module):
         self.fc2 = nn.Linear(width, dim)
 
     def forward(self, x: States) -> States:
-        """The new part of the states, of the same shape."""
+        """The update of the states, of the same shape."""
         return cast(Tensor, self.fc2(self.norm(F.gelu(self.fc1(x)))))
 
 
 class SeparateProjections(nn.Module):
-    """Query, key and value by linear maps of each kind of token's own."""
+    """Query, key and value by separate linear maps for each kind of token."""
 
     def __init__(self, dim: int, kinds: Sequence[str]) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class SeparateProjections(nn.Module):
 class JointProjection(nn.Linear):
     """Query, key and value by one linear map for all tokens, the key without a bias (BEiT, arXiv 2106.08254).
 
-    It is a linear layer from one tensor to one, so that what adapts linear layers adapts it too.
+    It is one linear layer with one output, so that adapters of linear layers apply to it.
     """
 
     def __init__(self, dim: int) -> None:
@@ -95,19 +95,19 @@ class Attention(nn.Module):
         mask: Bool[Tensor, "batch tokens"] | None,
         bias: Float[Tensor, "heads tokens tokens"] | None,
     ) -> States:
-        """The new part of the states; no token looks where the mask is False."""
-        made = self.project(x, segments)
-        parts = made.chunk(3, dim=2) if isinstance(made, Tensor) else made
+        """The update of the states; no token attends to where the mask is False."""
+        projected = self.project(x, segments)
+        parts = projected.chunk(3, dim=2) if isinstance(projected, Tensor) else projected
         query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
-        seen = _attention_mask(mask, None if bias is None else bias.to(query.dtype))
-        states = F.scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2)
+        visible = _attention_mask(mask, None if bias is None else bias.to(query.dtype))
+        states = F.scaled_dot_product_attention(query, key, value, attn_mask=visible).transpose(1, 2).flatten(2)
         if self.inner_norm is not None:
             states = self.inner_norm(states, segments)
         return cast(Tensor, self.out(states, segments))
 
 
 def _attention_mask(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
-    """What `scaled_dot_product_attention` takes: True where to look, or what to add to the logits."""
+    """The mask for `scaled_dot_product_attention`: True where tokens are visible, or a bias of the logits."""
     if bias is None:
         return None if mask is None else mask[:, None, None, :]
     if mask is None:
@@ -143,16 +143,16 @@ class Block(nn.Module):
         bias: Float[Tensor, "heads tokens tokens"] | None,
         keep: Float[Tensor, "2 batch"] | None,
     ) -> States:
-        """The states after the block; `keep` is what each row's two new parts are multiplied by."""
-        new = self.attention(self.attention_norm(x, segments), segments, mask, bias)
-        x = x + _scaled(new, self.gamma_1, None if keep is None else keep[0])
-        new = self.ffn(self.ffn_norm(x, segments), segments)
-        return x + _scaled(new, self.gamma_2, None if keep is None else keep[1])
+        """The states after the block; `keep` holds the factors of each row's two updates."""
+        update = self.attention(self.attention_norm(x, segments), segments, mask, bias)
+        x = x + _scaled(update, self.gamma_1, None if keep is None else keep[0])
+        update = self.ffn(self.ffn_norm(x, segments), segments)
+        return x + _scaled(update, self.gamma_2, None if keep is None else keep[1])
 
 
-def _scaled(new: Tensor, gamma: Tensor | None, keep: Tensor | None) -> Tensor:
-    new = new if gamma is None else gamma * new
-    return new if keep is None else keep[:, None, None] * new
+def _scaled(update: Tensor, gamma: Tensor | None, keep: Tensor | None) -> Tensor:
+    update = update if gamma is None else gamma * update
+    return update if keep is None else keep[:, None, None] * update
 
 
 class Multiway(nn.ModuleList):
@@ -160,7 +160,7 @@ class Multiway(nn.ModuleList):
 
     `drop_path` is the last block's rate of stochastic depth (Huang et al. 2016, arXiv 1603.09382), growing linearly
     from 0 at the first. It draws from `generator`, from the global one where that is None, and only in training.
-    `checkpointing` keeps only the states between blocks for the backward pass and computes the rest again.
+    `checkpointing` keeps only the states between blocks for the backward pass and recomputes the rest.
     """
 
     def __init__(self, blocks: Iterable[Block], *, drop_path: float = 0.0, checkpointing: bool = False) -> None:
@@ -185,7 +185,7 @@ class Multiway(nn.ModuleList):
             bias = None if biases is None else biases[index]
             keep = None if keeps is None else keeps[index].to(x)
             if self.checkpointing and torch.is_grad_enabled():
-                # everything random is drawn outside, so computing a block again gives the same
+                # random numbers are drawn outside, so a recomputed block gives the same
                 x = cast(
                     Tensor,
                     checkpoint(block, x, segments, mask, bias, keep, use_reentrant=False, preserve_rng_state=False),
@@ -195,7 +195,7 @@ class Multiway(nn.ModuleList):
         return x
 
     def _keep(self, batch: int) -> Float[Tensor, "blocks 2 batch"] | None:
-        """0 for a part that is dropped, else the inverse of its chance to stay."""
+        """0 for a dropped update, else the inverse of its probability to stay."""
         if not self.training or self.drop_path == 0:
             return None
         stay = 1 - torch.linspace(0, self.drop_path, len(self))[:, None, None]
@@ -223,11 +223,11 @@ class PatchEmbedding(nn.Module):
 
 
 def embed(table: nn.Embedding, ids: Int[Tensor, "batch tokens"], *, at_most: int) -> States:
-    """The rows of the ids.
+    """The embeddings of token ids.
 
     Raises:
-        ConfigError: there are more tokens than positions, or ids that the table lacks (looked for on the CPU alone:
-            another device would have to be waited for).
+        ConfigError: there are more tokens than positions, or ids that the table lacks (checked on the CPU alone:
+            another device would have to synchronize).
     """
     if ids.shape[1] > at_most:
         raise ConfigError(f"the texts have {ids.shape[1]} tokens, the encoder has positions for {at_most}")

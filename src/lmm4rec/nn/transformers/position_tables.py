@@ -19,7 +19,7 @@ CROSS_ROWS = 2
 
 
 def square_side(cells: int) -> int | None:
-    """The side of a square of so many cells; None where there is no such square."""
+    """The side of a square of so many cells; None where there is none."""
     side = math.isqrt(max(cells, 0))
     return side if side > 0 and side * side == cells else None
 
@@ -28,11 +28,11 @@ def resize_positions(table: Float[Tensor, "rows dim"], *, extra: int, side: int)
     """Absolute positions for a square of side x side patches, by bicubic interpolation; the first `extra` rows stay.
 
     Raises:
-        ValueError: the other rows of the table are no square.
+        ValueError: the other rows of the table are not a square.
     """
     before = square_side(len(table) - extra)
     if before is None:
-        raise ValueError(f"{len(table) - extra} positions are no square of patches")
+        raise ValueError(f"{len(table) - extra} positions are not a square of patches")
     if before == side:
         return table
     grid = table[extra:].float().reshape(1, before, before, -1).permute(0, 3, 1, 2)
@@ -44,13 +44,13 @@ def resize_bias(table: Float[Tensor, "rows columns"], *, before: int, side: int)
     """A relative bias table for a square of side x side patches instead of before x before.
 
     The first (2 before - 1)² rows are the patches' relative positions, row by row; all others stay. The new offsets
-    are read off a cubic spline through the old ones, which stand at distances growing in geometric progression, so
-    that the old table spans the new one: near neighbors keep their bias (BEiT, arXiv 2106.08254, official code).
+    are interpolated by a cubic spline through the old ones, which are placed at distances in geometric progression, so
+    that the old table spans the new one and near neighbors keep their bias (BEiT, arXiv 2106.08254, official code).
     """
     if before == side:
         return table
     width = 2 * before - 1
-    known, wanted = _stretched(before, side), np.arange(-(side - 1), side, dtype=np.float64)
+    known, wanted = _old_offsets(before, side), np.arange(-(side - 1), side, dtype=np.float64)
     spatial, rest = table[: width**2], table[width**2 :]
     columns = [
         RectBivariateSpline(known, known, column.reshape(width, width))(wanted, wanted).reshape(-1)
@@ -59,8 +59,8 @@ def resize_bias(table: Float[Tensor, "rows columns"], *, before: int, side: int)
     return torch.cat([torch.from_numpy(np.stack(columns, axis=1)).to(table.dtype), rest])
 
 
-def _stretched(before: int, side: int) -> Float64[np.ndarray, " offsets"]:
-    """Where the old offsets stand: distances 1, 1 + q, 1 + q + q², ... whose last one is `side` - 1."""
+def _old_offsets(before: int, side: int) -> Float64[np.ndarray, " offsets"]:
+    """The places of the old offsets: distances 1, 1 + q, 1 + q + q², ... whose last one is `side` - 1."""
     left, right = 1.01, 1.5
     while right - left > 1e-6:
         q = (left + right) / 2
@@ -74,8 +74,8 @@ def _stretched(before: int, side: int) -> Float64[np.ndarray, " offsets"]:
 
 def image_bias_rows(side: int) -> Int[Tensor, "tokens tokens"]:
     """The row of the bias table for each pair of an image's tokens, the class token first; query by key."""
-    place = torch.from_numpy(np.stack(np.divmod(np.arange(side**2), side)))  # [2, patches]
-    offset = place[:, :, None] - place[:, None, :] + side - 1
+    places = torch.from_numpy(np.stack(np.divmod(np.arange(side**2), side)))  # [2, patches]
+    offset = places[:, :, None] - places[:, None, :] + side - 1
     rows = offset[0] * (2 * side - 1) + offset[1]
     return _with_class_token(rows, (2 * side - 1) ** 2)
 
@@ -83,12 +83,12 @@ def image_bias_rows(side: int) -> Int[Tensor, "tokens tokens"]:
 def text_bias_rows(length: int, *, side: int, reach: int) -> Int[Tensor, "tokens tokens"]:
     """The row of the bias table for each pair of a text's tokens, the first token apart; query by key.
 
-    `reach` is the text length that the table is made for; its text rows come after those of the image and the two
+    `reach` is the text length of the table; its text rows come after those of the image and the two
     between image and text.
     """
     first = (2 * side - 1) ** 2 + CLASS_ROWS + CROSS_ROWS
-    place = torch.from_numpy(np.arange(length - 1))
-    rows = first + reach - 2 + place[None, :] - place[:, None]
+    places = torch.from_numpy(np.arange(length - 1))
+    rows = first + reach - 2 + places[None, :] - places[:, None]
     return _with_class_token(rows, first + 2 * reach - CLASS_ROWS)
 
 
@@ -102,7 +102,7 @@ def pair_bias_rows(
 
 
 def bias_table_rows(*, side: int, reach: int) -> int:
-    """How many rows a bias table has: 1126 for 14 x 14 patches and a reach of 196 tokens."""
+    """The number of rows of a bias table: 1126 for 14 x 14 patches and a reach of 196 tokens."""
     return (2 * side - 1) ** 2 + CLASS_ROWS + CROSS_ROWS + 2 * reach
 
 

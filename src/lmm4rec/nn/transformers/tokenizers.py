@@ -1,4 +1,4 @@
-"""Text as token ids: sentencepiece and WordPiece vocabularies, read and learned."""
+"""Tokenizers of sentencepiece and WordPiece vocabularies, loaded from files or learned from texts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, Protocol, runtime_checkable
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.files import atomic, write_text
 
-_LEARN_FROM = 50_000
-_LONGEST = 100  # letters; longer words are unknown (BERT's own limit)
+_TEXTS_TO_LEARN_FROM = 50_000
+_LONGEST_WORD = 100  # characters; longer words are unknown (BERT's limit)
 
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Turns texts into ids, cut to a number of tokens, both ends included."""
+    """Token ids of texts, cut to a number of tokens, both ends included."""
 
     pad: int
     size: int
@@ -68,7 +68,7 @@ class WordPieces:
         if lacking:
             raise ConfigError(f"'{file}' is no WordPiece vocabulary: it lacks {', '.join(lacking)}")
         self.model: Any = library.Tokenizer(
-            library.models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=_LONGEST)
+            library.models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD)
         )
         self.model.normalizer = library.normalizers.BertNormalizer(lowercase=True)
         self.model.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
@@ -106,11 +106,11 @@ def need_vocabulary(file: Path | None, *, name: str, parameter: str, purpose: st
 
 
 def learn_sentence_pieces(texts: Sequence[str], file: Path, *, size: int, purpose: str) -> None:
-    """Write a unigram sentencepiece model of at most `size` pieces, learned from the texts and the ASCII letters."""
+    """Write a unigram sentencepiece model of at most `size` pieces, learned from the texts and the ASCII characters."""
     library = optional("sentencepiece", extra="beit3", purpose=purpose)
     model = io.BytesIO()
     library.SentencePieceTrainer.train(
-        sentence_iterator=iter([_ascii(), *_some(texts)]),
+        sentence_iterator=iter([_ascii_text(), *_sample(texts)]),
         model_writer=model,
         vocab_size=size,
         hard_vocab_limit=False,
@@ -128,37 +128,36 @@ def learn_sentence_pieces(texts: Sequence[str], file: Path, *, size: int, purpos
 
 
 def learn_word_pieces(texts: Sequence[str], file: Path, *, size: int, purpose: str) -> None:
-    """Write a WordPiece vocabulary of about `size` pieces, learned from the texts and the ASCII letters."""
+    """Write a WordPiece vocabulary of about `size` pieces, learned from the texts and the ASCII characters."""
     library = optional("tokenizers", extra="transformers", purpose=purpose)
     learner = library.Tokenizer(library.models.WordPiece(unk_token="[UNK]"))
     learner.normalizer = library.normalizers.BertNormalizer(lowercase=True)
     learner.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-    some = [_ascii(), *_some(texts)]
-    counts = Counter(itertools.chain.from_iterable(learner.normalizer.normalize_str(text) for text in some))
+    sample = [_ascii_text(), *_sample(texts)]
+    counts = Counter(itertools.chain.from_iterable(learner.normalizer.normalize_str(text) for text in sample))
     ordered = sorted(
         (letter for letter in counts if not letter.isspace()), key=lambda letter: (-counts[letter], letter)
     )
     letters = sorted(ordered[: size // 4])
-    # the trainer numbers letters inside words as it meets them, in an order that changes from run to run: so they are
-    # named before it begins
+    # the trainer numbers letters inside words in an order that changes from run to run: so they are listed before
     inside = [f"##{letter}" for letter in letters]
     trainer = library.trainers.WordPieceTrainer(
         vocab_size=size, special_tokens=[*WordPieces.SPECIAL, *inside], initial_alphabet=letters,
         limit_alphabet=len(letters), show_progress=False,
     )  # fmt: skip
-    learner.train_from_iterator(some, trainer)
+    learner.train_from_iterator(sample, trainer)
     vocabulary = learner.get_vocab()
     write_text(file, "\n".join(sorted(vocabulary, key=vocabulary.__getitem__)) + "\n")
 
 
-def _ascii() -> str:
-    """Every printable letter, alone and inside a word: no text of these is unknown."""
-    letters = [chr(code) for code in range(33, 127)]
-    return " ".join([*letters, "".join(letter for letter in letters if letter.isalnum())])
+def _ascii_text() -> str:
+    """Every printable ASCII character, alone and inside a word, so that none is unknown."""
+    characters = [chr(code) for code in range(33, 127)]
+    return " ".join([*characters, "".join(character for character in characters if character.isalnum())])
 
 
-def _some(texts: Sequence[str]) -> list[str]:
+def _sample(texts: Sequence[str]) -> list[str]:
     """The texts, evenly spaced where there are very many."""
     whole = [text for text in texts if text.strip()]
-    step = -(-len(whole) // _LEARN_FROM) or 1
+    step = -(-len(whole) // _TEXTS_TO_LEARN_FROM) or 1
     return whole[::step]

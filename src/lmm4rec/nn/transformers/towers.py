@@ -1,4 +1,4 @@
-"""Towers: the paths through an encoder, each a stack of blocks that can be looked into and entered at any block."""
+"""Towers: an encoder's stacks of blocks, one per modality, that can be observed and entered at any block."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from lmm4rec.core.types import Inputs, Modality
 from lmm4rec.nn.inputs import text_mask
 
 States: TypeAlias = Float[Tensor, "batch tokens _width"]
-"""What goes from block to block."""
+"""The hidden states between blocks."""
 
 
 @dataclass(frozen=True)
 class Tower:
     """The path of one modality through an encoder.
 
-    State 0 is what the first block gets, state i what the i-th block gives, so that there are `depth` + 1 of them.
+    State 0 is the input of the first block, state i the output of the i-th block; there are `depth` + 1 states.
     """
 
     blocks: Sequence[nn.Module]
     whole: Callable[[Inputs], Tensor]
-    """The modality's vectors, as the encoder itself gives them."""
+    """The modality's vectors, as from the encoder itself."""
 
     upper: Callable[[Tensor, Inputs, int], Tensor]
-    """The vectors from the state of that number on; of the inputs only words and masks are looked at."""
+    """The vectors from the state of a number on; of the inputs only token ids and masks are read."""
 
     kept: Callable[[Inputs], Tensor]
-    """Bool [batch, tokens]: the tokens on which vectors depend, all but padding; pixels are not looked at."""
+    """Bool [batch, tokens]: the tokens on which vectors depend, all but padding; pixels are not read."""
 
     read: Callable[[Tensor, Inputs], Tensor]
-    """One vector for a state: that of the token from which the encoder reads its own, or the mean."""
+    """One vector for a state: that of the token from which the encoder computes its vector, or the mean."""
 
     @property
     def depth(self) -> int:
-        """How many blocks there are."""
+        """The number of blocks."""
         return len(self.blocks)
 
     def observe(self, inputs: Inputs, wanted: Collection[int]) -> tuple[dict[int, States], Float[Tensor, "batch dim"]]:
@@ -71,35 +71,35 @@ class Tower:
         return seen, vectors
 
 
-class Entrance:
-    """Enters a stack of blocks that someone else's model runs through: the lower ones are skipped.
+class BlockEntry:
+    """A pass through a library's model that enters its stack of blocks with given states.
 
-    The model runs as ever, but the lower blocks pass on what they get and the first upper one gets the given states.
-    `blank` takes the place of pixels: one empty image, so that what is computed of it costs next to nothing.
+    The lower blocks are replaced by modules that pass on their input, and the first upper one gets the states.
+    `blank` takes the place of pixels: one empty image, so that the embedding costs next to nothing.
     """
 
     def __init__(self, blocks: nn.ModuleList, whole: Callable[[Inputs], Tensor], blank: Tensor | None = None) -> None:
         self.blocks, self.whole, self.blank = blocks, whole, blank
-        self._tuples: bool | None = None  # whether blocks give their states as a tuple
+        self._tuples: bool | None = None  # whether blocks return their states as a tuple
 
     def __call__(self, states: Tensor, inputs: Inputs, block: int) -> Tensor:
-        """The vectors from the states that go into the block of that number."""
+        """The vectors from the input states of the block of that number."""
         if self.blank is not None:
             inputs = inputs._replace(pixels=self.blank.to(states.device))
         if self._tuples is None:
-            self._tuples = self._give_tuples(inputs)
+            self._tuples = self._returns_tuples(inputs)
         hook = self.blocks[block].register_forward_pre_hook(_replace_by(states), with_kwargs=True)
         lower = list(self.blocks[:block])
         try:
             for number in range(block):
-                self.blocks[number] = _Skipped(self._tuples)
+                self.blocks[number] = _PassThrough(self._tuples)
             return self.whole(inputs)
         finally:
             hook.remove()
             for number, one in enumerate(lower):
                 self.blocks[number] = one
 
-    def _give_tuples(self, inputs: Inputs) -> bool:
+    def _returns_tuples(self, inputs: Inputs) -> bool:
         forms: list[type] = []
         hook = self.blocks[0].register_forward_hook(lambda _module, _given, out: forms.append(type(out)))
         with torch.no_grad():
@@ -108,15 +108,15 @@ class Entrance:
         return issubclass(forms[0], tuple)
 
 
-class _Skipped(nn.Module):
-    """Passes on the states that it gets, in the form in which the block that it stands for gives them."""
+class _PassThrough(nn.Module):
+    """A block that returns its input states, in the form in which the block in its place returns them."""
 
     def __init__(self, as_tuple: bool) -> None:
         super().__init__()
         self.as_tuple = as_tuple
 
     def forward(self, *given: Any, **named: Any) -> Any:
-        """What it got."""
+        """The input states."""
         states = given[0] if given else named["hidden_states"]
         return (states,) if self.as_tuple else states
 
@@ -131,7 +131,7 @@ def _replace_by(states: Tensor) -> Callable[..., tuple[tuple[Any, ...], dict[str
 
 
 def stack_of(model: nn.Module, depth: int | None) -> nn.ModuleList | None:
-    """The blocks of a model that says it has `depth` of them: the outermost list of so many modules of one kind."""
+    """The blocks of a model with `depth` of them: the outermost list of so many modules of one class."""
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(block) for block in module}) == 1:
             return module
@@ -139,12 +139,12 @@ def stack_of(model: nn.Module, depth: int | None) -> nn.ModuleList | None:
 
 
 def rows_of(inputs: Inputs) -> int:
-    """How many items a batch has."""
+    """The number of items in a batch."""
     return next(len(values) for values in inputs if values is not None)
 
 
 def every_token(inputs: Inputs, tokens: int) -> Bool[Tensor, "batch tokens"]:
-    """A mask that keeps them all."""
+    """A mask of all True."""
     device = next(values.device for values in inputs if values is not None)
     return torch.ones(rows_of(inputs), tokens, dtype=torch.bool, device=device)
 
@@ -159,9 +159,9 @@ def upper_parameters(
 ) -> list[nn.Parameter]:
     """The parameters of the `top` blocks of all towers and of what follows them: norms, poolers, heads.
 
-    They are found by asking where gradient arrives from the vectors but not from the states below, so it matters not
-    how a model names them. What the lower part reads too (such as one table of biases for all blocks) is not among
-    them: states that were computed before would no longer be its own. `inputs` are of one item with all modalities.
+    They are the parameters that get gradient from the vectors but not from the states below, whatever a model names
+    them. Parameters that the lower part uses too (such as one bias table for all blocks) are not among them: stored
+    states would no longer be theirs. `inputs` are of one item with all modalities.
     """
     parameters = list(model.parameters())
     wanted = [parameter.requires_grad for parameter in parameters]
@@ -179,7 +179,7 @@ def upper_parameters(
 
 
 def image_tower(blocks: nn.ModuleList, whole: Callable[[Inputs], Tensor], blank: Tensor, *, class_token: bool) -> Tower:
-    """The tower of a model that gives all images the same number of tokens; `blank` is one empty image."""
+    """The tower of a model with the same number of tokens for all images; `blank` is one empty image."""
 
     @cache
     def tokens() -> int:
@@ -191,7 +191,7 @@ def image_tower(blocks: nn.ModuleList, whole: Callable[[Inputs], Tensor], blank:
         return every_token(inputs, tokens())
 
     read = first_token if class_token else lambda states, _inputs: states.flatten(1, -2).mean(dim=1)
-    image = Tower(list(blocks), whole, Entrance(blocks, whole, blank), kept, read)
+    image = Tower(list(blocks), whole, BlockEntry(blocks, whole, blank), kept, read)
     return image
 
 
@@ -202,12 +202,12 @@ def text_tower(
     *,
     tokens: int | None = None,
 ) -> Tower:
-    """The tower of a model that reads words; `tokens` where all texts have so many, padding looked at like words."""
+    """The tower of a text model; `tokens` where all texts have so many and padding is attended to."""
 
     def kept(inputs: Inputs) -> Tensor:
         return text_mask(inputs) if tokens is None else every_token(inputs, tokens)
 
-    return Tower(list(blocks), whole, Entrance(blocks, whole), kept, read)
+    return Tower(list(blocks), whole, BlockEntry(blocks, whole), kept, read)
 
 
 def last_token(states: States, inputs: Inputs) -> Float[Tensor, "batch width"]:

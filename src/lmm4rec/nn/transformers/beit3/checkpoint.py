@@ -1,4 +1,4 @@
-"""Official checkpoints of BEiT-3: their names, and the sizes that the shapes of their weights tell."""
+"""Official checkpoints of BEiT-3: names of weights, and sizes read from their shapes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RENAMES = (
     (r"^patches\.", "beit3.vision_embed."), (r"^mask_token$", "beit3.vision_embed.mask_token"),
     (r"^words\.", "beit3.text_embed."), (r"^image_head\.", "vision_head."), (r"^text_head\.", "language_head."),
 )  # fmt: skip
-"""From the names here to the official ones, where A is the image and B the text."""
+"""Replacements that turn the names here into the official ones, where A is the image and B the text."""
 
 
 def load_beit3(
@@ -42,10 +42,10 @@ def load_beit3(
 ) -> Beit3Model:
     """The network of a checkpoint's tensors.
 
-    `given` may hold heads, image_size and patch; positions are interpolated to another image_size.
+    `given` holds the user's heads, image_size and patch; positions are interpolated to another image_size.
 
     Raises:
-        ConfigError: weights are missing or do not fit, or contradict what is given.
+        ConfigError: weights are missing or do not fit, or contradict `given`.
     """
     _check(state, checkpoint=checkpoint, needs_heads=needs_heads)
     shape = _read_shape(state, given)
@@ -58,7 +58,7 @@ def load_beit3(
 
 
 def _check(state: State, *, checkpoint: str, needs_heads: bool) -> None:
-    """Refuse missing weights before any size is read from those that are there."""
+    """Refuse missing weights, before sizes are read from those that are there."""
     with_heads = needs_heads or any(name in state for name in HEADS)
     layers = max(count_layers(state, _LAYERS), 1)
     smallest = Beit3Shape(1, layers, 1, 1, projection=1 if with_heads else None, vocabulary=1, image_size=1, patch=1)

@@ -33,7 +33,7 @@ _KINDS = ("image", "text")
 
 @dataclass(frozen=True)
 class Beit3Shape:
-    """The sizes that make a BEiT-3; `projection` is the width of its retrieval heads, None where there are none."""
+    """The sizes of a BEiT-3; `projection` is the width of its retrieval heads, None where there are none."""
 
     dim: int
     layers: int
@@ -47,7 +47,7 @@ class Beit3Shape:
 
     @property
     def longest_text(self) -> int:
-        """For how many tokens there are positions."""
+        """The number of tokens with positions."""
         return self.text_rows - FIRST
 
 
@@ -58,7 +58,7 @@ SIZES = {
 
 
 class Beit3Model(UnifiedTransformer):
-    """Magneto blocks (arXiv 2210.06423) in which every weight is an image's or a text's own (arXiv 2208.10442)."""
+    """Magneto blocks (arXiv 2210.06423) in which images and texts have separate weights (arXiv 2208.10442)."""
 
     text_first = False
 
@@ -67,7 +67,7 @@ class Beit3Model(UnifiedTransformer):
         self.shape = shape
         dim, self.image_tokens = shape.dim, (shape.image_size // shape.patch) ** 2 + 1
         self.patches = PatchEmbedding(shape.image_size, shape.patch, dim)
-        self.mask_token = nn.Parameter(torch.empty(1, 1, dim))  # of masked pre-training; no vector depends on it
+        self.mask_token = nn.Parameter(torch.empty(1, 1, dim))  # of masked pre-training; vectors do not depend on it
         self.words = nn.Embedding(shape.vocabulary, dim)
         self.image_positions = nn.Parameter(torch.empty(FIRST + self.image_tokens, dim))
         self.text_positions = nn.Parameter(torch.empty(shape.text_rows, dim))
@@ -86,8 +86,8 @@ class Beit3Model(UnifiedTransformer):
 
     def embed_text(self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]) -> States:
         """The texts' tokens before the first block; zeros where the mask is False."""
-        words = embed(self.words, ids, at_most=len(self.text_positions) - FIRST)
-        return (words + self.text_positions[FIRST : FIRST + ids.shape[1]]) * mask_empty_rows(mask)[..., None]
+        tokens = embed(self.words, ids, at_most=len(self.text_positions) - FIRST)
+        return (tokens + self.text_positions[FIRST : FIRST + ids.shape[1]]) * mask_empty_rows(mask)[..., None]
 
     def run(
         self, x: States, segments: Segments, mask: Bool[Tensor, "batch tokens"] | None, *, space: str, first: int

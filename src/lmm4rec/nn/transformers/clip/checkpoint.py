@@ -1,4 +1,4 @@
-"""CLIP's checkpoints, as folders and as files: transformers' model, its tokenizer, and the way of the images."""
+"""Checkpoints of CLIP, folders and original files: model, tokenizer and image preprocessing of transformers."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ def model_of_file(file: Path, options: Mapping[str, Any]) -> Any:
 
 
 def tokenizer_of_file(file: Path, given: str | None, vocabulary: int) -> Any:
-    """The original tokenizer, where its file is named or lies beside the checkpoint; else None."""
+    """The original tokenizer, from the given file or the one beside the checkpoint; None where there is neither."""
     merges_file = Path(given) if given else file.with_name(MERGES)
     if not given and not merges_file.exists():
-        return None  # vectors need no tokenizer, only `prepare` does, and says so
-    words, merges = original_layout.read_merges(merges_file, vocabulary)
-    return transformers_library("clip").CLIPTokenizer(vocab=words, merges=merges)
+        return None  # only `prepare` needs it, and raises without
+    vocabulary_ids, merges = original_layout.read_merges(merges_file, vocabulary)
+    return transformers_library("clip").CLIPTokenizer(vocab=vocabulary_ids, merges=merges)
 
 
 def check_given(checkpoint: str, config: Any, given: Mapping[str, object]) -> None:
-    """Refuse what contradicts the checkpoint."""
-    image, words = config.vision_config, config.text_config
-    has = {"heads": image.num_attention_heads, "text_heads": words.num_attention_heads, "patch": image.patch_size}
+    """Refuse parameters that contradict the checkpoint."""
+    image, text = config.vision_config, config.text_config
+    has = {"heads": image.num_attention_heads, "text_heads": text.num_attention_heads, "patch": image.patch_size}
     has["activation"] = image.hidden_act
     if Path(checkpoint).is_file():
         has["tokenizer"] = given["tokenizer"]
@@ -75,7 +75,7 @@ def check_given(checkpoint: str, config: Any, given: Mapping[str, object]) -> No
 
 
 def resize_images(model: Any, image_size: int) -> None:
-    """Let the model take images of another size."""
+    """Adapt the model to images of another size."""
     config, embeddings = model.config.vision_config, model.vision_model.embeddings
     if image_size < config.patch_size:
         raise ConfigError(f"image_size = {image_size} is less than one patch of {config.patch_size}")
@@ -95,7 +95,7 @@ def train_tokenizer(transformers: Any, texts: Sequence[str], size: int) -> Any:
     letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=size,
-        # the trainer numbers letters that end a word in no fixed order, so they come named; the original has them all
+        # the trainer numbers letters at the end of words in no fixed order, so they are listed; the original has them
         special_tokens=[blank.bos_token, blank.eos_token, *(f"{letter}</w>" for letter in letters)],
         end_of_word_suffix="</w>",
         initial_alphabet=letters,

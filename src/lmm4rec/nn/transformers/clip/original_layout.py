@@ -1,6 +1,6 @@
-"""CLIP's files: the original layout, the same weights under transformers' names, preprocessing, merges.
+"""The original layout of CLIP's files: weights and their names in transformers, preprocessing, and merges.
 
-Tensors and words only: the model itself is built by the encoder.
+Only tensors and text: `checkpoint` builds the model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Weights = dict[str, Tensor]
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-_WAY = {"do_resize": True, "resample": 3, "do_center_crop": True, "do_rescale": True, "do_normalize": True}
+_STEPS = {"do_resize": True, "resample": 3, "do_center_crop": True, "do_rescale": True, "do_normalize": True}
 _BUFFERS = ("input_resolution", "context_length", "vocab_size")
 _BLOCK_PARTS = {
     "attn.out_proj": "self_attn.out_proj",
@@ -61,7 +61,7 @@ def read_weights(file: Path) -> Weights:
     if not _is_scripted(file):
         return read_state(file)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the released files are what they are
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the released files
         state = torch.jit.load(file, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     return {name: value.float() for name, value in state.items()}
 
@@ -74,12 +74,12 @@ def _is_scripted(file: Path) -> bool:
 
 
 def missing_names(weights: Weights) -> list[str]:
-    """The names that a vision-transformer CLIP of this depth needs and `weights` lacks."""
+    """The names of a vision-transformer CLIP of this depth that `weights` lacks."""
     return [name for name in _needed(weights) if name not in weights]
 
 
 def check_kind(weights: Weights, file: Path) -> None:
-    """Refuse the CLIPs that are no vision transformers; say which extra weights are left unread.
+    """Refuse a CLIP that is not a vision transformer; log extra weights, which are ignored.
 
     Raises:
         ConfigError: the image side is a ResNet.
@@ -91,16 +91,16 @@ def check_kind(weights: Weights, file: Path) -> None:
     extra = sorted(set(weights) - set(_needed(weights)) - set(_BUFFERS))
     if extra:
         log = logging.getLogger(__name__)
-        log.info("%s: left unread %d weights beside CLIP's: %s", file.name, len(extra), ", ".join(extra))
+        log.info("%s: ignored %d weights that CLIP does not use: %s", file.name, len(extra), ", ".join(extra))
 
 
 def architecture(
     weights: Weights, *, heads: int | None = None, text_heads: int | None = None, activation: str = "quick_gelu"
 ) -> dict[str, Any]:
-    """The keyword arguments of transformers' `CLIPConfig` for these weights: sizes from shapes, heads as stated.
+    """The keyword arguments of transformers' `CLIPConfig` for these weights: sizes from shapes, heads as given.
 
     Raises:
-        ConfigError: heads do not divide a width, or patches make no square.
+        ConfigError: heads do not divide a width, or patches are not a square.
     """
     width, _, patch, _ = weights["visual.conv1.weight"].shape
     vocabulary, text_width = weights["token_embedding.weight"].shape
@@ -163,11 +163,11 @@ def read_merges(file: Path, vocabulary: int) -> tuple[dict[str, int], list[tuple
     merges = [(first, second) for first, _, second in (line.partition(" ") for line in content[1 : count + 1])]
     if count < 0 or len(merges) < count or not all(second for _, second in merges):
         raise ConfigError(
-            f"{file} does not fit a vocabulary of {vocabulary:,} words: after its first line it must hold "
-            f"{max(count, 0):,} merges, and the vocabulary at least 514 words"
+            f"{file} does not fit a vocabulary of {vocabulary:,} tokens: after its first line it must hold "
+            f"{max(count, 0):,} merges, and the vocabulary at least 514 tokens"
         )
-    words = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
-    return {word: row for row, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}, merges
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
+    return {token: row for row, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}, merges
 
 
 def preprocessing(image_size: int) -> dict[str, Any]:
@@ -179,18 +179,18 @@ def preprocessing_of(checkpoint: str, given: Mapping[str, Any]) -> dict[str, Any
     """Sizes and scales from the content of a checkpoint's preprocessor_config.json.
 
     Raises:
-        ConfigError: it prepares images in another way than CLIP.
+        ConfigError: it prepares images differently from CLIP.
     """
     size, crop = given["size"], given["crop_size"]
-    size = size if isinstance(size, Mapping) else {"shortest_edge": size}  # one number in older checkpoints
+    size = size if isinstance(size, Mapping) else {"shortest_edge": size}  # a number in older checkpoints
     crop = crop if isinstance(crop, Mapping) else {"height": crop, "width": crop}
-    other = [f"{key} = {given[key]}" for key, way in _WAY.items() if given.get(key, way) != way]
+    other = [f"{key} = {given[key]}" for key, value in _STEPS.items() if given.get(key, value) != value]
     if "shortest_edge" not in size:
         other.append(f"size = {size}")
     if other:
         raise ConfigError(
-            f"checkpoint '{checkpoint}' prepares images with {', '.join(other)}; the encoder 'clip' does it as CLIP: "
-            "bicubic to the shortest edge, center crop, mean and standard deviation"
+            f"checkpoint '{checkpoint}' prepares images with {', '.join(other)}; the encoder 'clip' prepares them as "
+            "CLIP: bicubic to the shortest edge, center crop, mean and standard deviation"
         )
     return {
         "shortest_edge": size["shortest_edge"],
@@ -233,7 +233,7 @@ def _needed(weights: Weights) -> list[str]:
 
 
 def _depth(weights: Weights, tower: str) -> int:
-    """The number of blocks; one where there is none, so that its names are missed."""
+    """The number of blocks; one where there is none, so that its names are reported missing."""
     pattern = re.compile(rf"{re.escape(tower)}\.resblocks\.(\d+)\.")
     return max([0, *(int(found[1]) for found in map(pattern.match, weights) if found)]) + 1
 
@@ -241,7 +241,7 @@ def _depth(weights: Weights, tower: str) -> int:
 def _grid(positions: Tensor) -> int:
     grid = math.isqrt(len(positions) - 1)
     if grid * grid != len(positions) - 1:
-        raise ConfigError(f"{len(positions) - 1} positions of patches make no square; CLIP's images are square")
+        raise ConfigError(f"{len(positions) - 1} positions of patches are not a square; CLIP's images are square")
     return grid
 
 

@@ -1,4 +1,4 @@
-"""Official checkpoints of VLMo: their names, and the sizes that the shapes of their weights tell."""
+"""Official checkpoints of VLMo: names of weights, and sizes read from their shapes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RENAMES = (
     (r"^vl_image\.", "itc_vl_image_proj.fc."), (r"^vl_text\.", "itc_vl_text_proj.fc."), (r"^pooler\.", "pooler.dense."),
     (r"^itm\.", "itm_score.fc."),
 )  # fmt: skip
-"""From the names here to the official ones."""
+"""Replacements that turn the names here into the official ones."""
 
 
 def load_vlmo(
@@ -48,13 +48,13 @@ def load_vlmo(
     drop_path: float = 0.0,
     checkpointing: bool = False,
 ) -> VlmoModel:
-    """The network that a checkpoint's tensors make.
+    """The network of a checkpoint's tensors.
 
-    `needs` names the heads' weights that must be there; `given` may hold heads, image_size, patch and reach. Positions
-    are interpolated to another image_size.
+    `needs` names weights of heads that must be there; `given` holds the user's heads, image_size, patch and reach.
+    Positions are interpolated to another image_size.
 
     Raises:
-        ConfigError: weights are missing or do not fit, or contradict what is given.
+        ConfigError: weights are missing or do not fit, or contradict `given`.
     """
     _check(state, checkpoint=checkpoint, needs=needs)
     patch = square_patch(state["transformer.patch_embed.proj.weight"], given.get("patch"))
@@ -72,7 +72,7 @@ def load_vlmo(
 
 
 def _check(state: State, *, checkpoint: str, needs: Sequence[str]) -> None:
-    """Refuse missing weights before any size is read from those that are there."""
+    """Refuse missing weights, before sizes are read from those that are there."""
     layers = max(count_layers(state, _LAYERS), 1)
     has = {name: any(key in state or key in needs for key in name) for name in (ITC, VL, POOLER)}
     with_bias, with_positions = _BIAS_TABLE in state, _IMAGE_POSITIONS in state
@@ -95,14 +95,14 @@ def _vl_start(state: State, layers: int) -> int:
 
 
 def _read_grid(state: State, given: Mapping[str, int | None], patch: int) -> tuple[int, int | None]:
-    """How many patches stand side by side in the checkpoint's images, and the reach of its bias table.
+    """The number of patches along one side of the checkpoint's images, and the reach of its bias table.
 
-    A bias table has (2 side - 1)² + 2 reach + 5 rows, which alone does not tell both. Other weights tell the side where
-    there are absolute positions or the official code's own index; else the reach is taken for the one given, or the
-    official one, where that leaves a square; else the side is that of the image_size given.
+    A bias table has (2 side - 1)² + 2 reach + 5 rows, which does not determine both. The side follows from absolute
+    positions or the official code's index where they are there; else from the given or the official reach, where that
+    leaves a square; else from the given image_size.
 
     Raises:
-        ConfigError: nothing tells.
+        ConfigError: none of these determines it.
     """
     side = None
     if _IMAGE_POSITIONS in state:
@@ -120,7 +120,7 @@ def _read_grid(state: State, given: Mapping[str, int | None], patch: int) -> tup
         raise ConfigError(
             f"the relative position bias table of {rows} rows fits no image size"
             + (f" with reach = {reach}" if reach else f" with the official reach of {INITIAL_REACH} tokens")
-            + "; give the image_size of the checkpoint, or as reach the text length that its table was made for"
+            + "; give the image_size of the checkpoint, or as reach the text length of its table"
         )
     return side, found
 

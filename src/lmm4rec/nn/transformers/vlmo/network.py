@@ -33,21 +33,21 @@ from lmm4rec.nn.transformers.position_tables import (
 from lmm4rec.nn.transformers.unified import UnifiedTransformer
 
 INITIAL_REACH = 196
-"""The text length of the checkpoint that the official training began with, for which its bias tables are made."""
+"""The text length of the relative bias tables of all official checkpoints."""
 
 _EPS, _TEXT_EPS = 1e-6, 1e-12
 
 
 @dataclass(frozen=True)
 class VlmoShape:
-    """The sizes that make a VLMo; a width of a head that is None means that there is no such head."""
+    """The sizes that make a VLMo; None as the width of a head means that the head is missing."""
 
     dim: int
     layers: int
     heads: int
     ffn: int
     vl_start: int  # the first block with a feed-forward expert for both kinds of token
-    reach: int | None  # the text length that the relative bias table is made for; None: there is no table
+    reach: int | None  # the text length of the relative bias table; None: there is no table
     absolute: bool  # whether images have absolute positions; texts have them where there is no bias table
     layer_scale: bool
     itc: int | None
@@ -58,16 +58,16 @@ class VlmoShape:
     patch: int = 16
     text_rows: int = 40
     types: int = 2
-    itm: bool = False  # whether there is a head that tells whether image and words belong together
+    itm: bool = False  # whether there is a head for image-text matching
 
     @property
     def side(self) -> int:
-        """How many patches stand side by side."""
+        """The number of patches along one side of the image."""
         return self.image_size // self.patch
 
     @property
     def longest_text(self) -> int:
-        """For how many tokens there are positions."""
+        """The number of tokens with positions."""
         return self.text_rows if self.reach is None else self.reach
 
 
@@ -148,7 +148,7 @@ class VlmoModel(UnifiedTransformer):
     ) -> States:
         """The states after the final norm, from those before block `first`.
 
-        Pairs, and in the space "vl" images and texts too, go through the experts for both where a block has them.
+        Pairs, and in the space "vl" images and texts too, go through the VL experts of the blocks that have them.
         """
         own, both = segments, [("vl", x.shape[1])]
         vl = space == "vl" or len(segments) > 1
