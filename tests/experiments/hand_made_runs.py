@@ -16,6 +16,7 @@ from lmm4rec.core.errors import ImageError
 from lmm4rec.experiments.report.collect import labelled_runs
 from lmm4rec.experiments.report.run_report import RunPage, run_page
 from lmm4rec.experiments.report.user_examples import ItemCard, UserExample
+from lmm4rec.experiments.result import ChosenModel, DataFacts, RunMetrics
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ def make_result(
         train=SimpleNamespace(seed=0),
     )
     measured = {
-        "chosen": {"metric": "recall@20", "epoch": epochs, "epochs": epochs},
+        "data": DataFacts("shop", 800, 500, 12_000, 9_000, 1_500, 1_500, "random", "0123", []),
+        "features": {},
+        "chosen": ChosenModel("recall@20", epoch=epochs, epochs=epochs),
         "valid": {"recall@20": recall if valid is None else valid},
         "test": {"recall@20": recall, "ndcg@20": recall / 2},
         "slices": {"cold": {"recall@20": recall / 10}},
@@ -125,7 +128,7 @@ def make_result(
     }
     return SimpleNamespace(
         plan=plan,
-        metrics=measured | metrics,
+        measured=RunMetrics(**(measured | metrics)),
         history=[{"epoch": e, "loss": 1.0 / e, "recall@20": recall * e / epochs} for e in range(1, epochs + 1)],
     )
 

@@ -211,9 +211,8 @@ def test_a_report_without_curves_users_or_costs_is_a_page_still() -> None:
 def test_results_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(DataError, match="needs at least one run"):
         make_page({})
-    other = make_result(0.1, valid=0.1)
-    other.metrics["valid"] = {"recall@10": 0.1}
-    with pytest.raises(DataError, match=r"run 'B' has no valid 'recall@20'.*it has: recall@10"):
+    other = make_result(0.1, test={"recall@10": 0.1})
+    with pytest.raises(DataError, match=r"run 'B' has no test 'recall@20'.*it has: recall@10"):
         make_page(three_results() | {"B": other})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from lmm4rec.experiments.report.table_files import latex, markdown
 from lmm4rec.experiments.report.tables import ReportTable, TableCell, alignment_table
 from lmm4rec.experiments.report.thumbnails import LARGE, SMALL, page_images
 from lmm4rec.experiments.report.user_examples import ItemCard
+from lmm4rec.experiments.result import ChosenModel
 
 
 def figures_of(results: dict[str, Any]) -> dict[str, Any]:
@@ -28,10 +28,9 @@ def figures_of(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_curves_mark_the_selected_epoch_and_skip_what_cannot_be_drawn() -> None:
-    result = make_result(0.1, epochs=6)
+    result = make_result(0.1, epochs=6, chosen=ChosenModel("recall@20", epoch=3, epochs=6))
     result.history[0] = {"epoch": 1, "loss": math.nan}
     result.history[4:] = [{"epoch": 5, "loss": 0.2}]
-    result.metrics["chosen"]["epoch"] = 3
     figures = figures_of({"BPR": result})
     assert list(figures) == ["learning_curves", "training_losses"]
     (validation,), (loss,) = (figures[name].figure.axes for name in figures)
@@ -169,8 +168,7 @@ def test_the_cost_of_a_run_counts_its_features_whoever_computed_them() -> None:
     """60 seconds of encoding: done in the run itself they are in its time already, else they come on top of it."""
 
     def total(**cost: float) -> float:
-        result: Any = SimpleNamespace(metrics={"cost": cost})
-        return FinishedRun("x", {}, result).numbers["cost.total_seconds"]
+        return FinishedRun("x", {}, make_result(0.1, cost=cost)).numbers["cost.total_seconds"]
 
     assert total(seconds=70.0) == 70.0
     assert total(seconds=70.0, encode_seconds=61.0, features_seconds=60.0) == 70.0
@@ -181,9 +179,8 @@ def test_alignment_stands_beside_quality_once_for_all_recommenders() -> None:
     """Frozen features have one measure, trained ones that after training and in brackets that before."""
 
     def design(recommender: str, paradigm: str, measured: dict[str, Any]) -> Design:
-        result: Any = SimpleNamespace(metrics={"cost": {"seconds": 1.0}, "alignment": measured})
         axes = {"recommender": recommender, "paradigm": paradigm}
-        return Design(" · ".join(axes.values()), axes, [FinishedRun("x", axes, result)])
+        return Design(" · ".join(axes.values()), axes, [FinishedRun("x", axes, make_result(0.1, alignment=measured))])
 
     frozen, tuned = (
         {"modality_gap": 0.5, "pairs": 9},

@@ -276,7 +276,8 @@ def test_groups_are_named_by_what_tells_them_apart() -> None:
 
     def finished(items: str, recommender: str, candidates: str) -> FinishedRun:
         plan = SimpleNamespace(evaluate=SimpleNamespace(protocol="strict", candidates=candidates))
-        result: Any = SimpleNamespace(metrics={"data": {"name": "shop", "split_fingerprint": items}}, plan=plan)
+        data = SimpleNamespace(name="shop", split_fingerprint=items)
+        result: Any = SimpleNamespace(measured=SimpleNamespace(data=data), plan=plan)
         return FinishedRun("x", {"items": items, "recommender": recommender}, result)
 
     runs = [finished(*one) for one in (("warm", "VBPR", "all"), ("warm", "BPR", "all"), ("cold", "VBPR", "cold"))]

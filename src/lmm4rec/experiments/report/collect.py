@@ -27,11 +27,11 @@ def labelled_runs(title: str, results: Sequence[Result], labels: Sequence[str]) 
     label, times = Counter(labels).most_common(1)[0]
     if times > 1:
         raise DataError(f"{times} runs of the report are labelled '{label}'; give each run a label of its own")
-    metric = results[0].metrics["chosen"]["metric"]
+    metric = results[0].measured.chosen.metric
     for label, result in zip(labels, results, strict=True):
-        for part in ("valid", "test"):
-            if metric not in (measured := result.metrics[part]):
-                known = ", ".join(measured) or "nothing"
+        for part, values in (("valid", result.measured.valid), ("test", result.measured.test)):
+            if metric not in values:
+                known = ", ".join(values) or "nothing"
                 raise DataError(f"run '{label}' has no {part} '{metric}', by which the report ranks; it has: {known}")
     runs = [FinishedRun(label, {"model": label}, result) for label, result in zip(labels, results, strict=True)]
     designs = [Design(run.name, run.axes, [run]) for run in runs]
@@ -89,14 +89,14 @@ def _of_runs(folders: Sequence[Path]) -> RunCollection:
     runs = [FinishedRun(f.name, values, result) for f, values, result in zip(folders, axes, results, strict=True)]
     order = {axis: list(dict.fromkeys(values[axis] for values in axes)) for axis in axes[0]}
     title = results[0].plan.title if len(results) == 1 else f"{len(results)} runs"
-    metrics = {run.metrics["chosen"]["metric"] for run in runs}
+    metrics = {run.measured.chosen.metric for run in runs}
     return RunCollection(title, order, comparable_groups(runs), min(metrics, key=lambda m: (m != "recall@20", m)))
 
 
 def _derived_axes(result: Result) -> dict[str, str]:
     plan = result.plan
     return {
-        "data": result.metrics["data"]["name"],
+        "data": result.measured.data.name,
         "recommender": plan.recommender.label,
         "encoder": plan.encoder_label,
         "paradigm": plan.features.label if plan.encoder else "none",

@@ -12,7 +12,7 @@ import polars as pl
 from jaxtyping import Float64
 
 from lmm4rec.core.errors import DataError
-from lmm4rec.experiments.result import Result
+from lmm4rec.experiments.result import Result, RunMetrics
 
 Axes = Mapping[str, str]
 
@@ -36,9 +36,9 @@ class FinishedRun:
     result: Result
 
     @property
-    def metrics(self) -> Mapping[str, Any]:
-        """The content of its metrics.json."""
-        return self.result.metrics
+    def measured(self) -> RunMetrics:
+        """The measurements of the run."""
+        return self.result.measured
 
     @property
     def seed(self) -> int:
@@ -49,12 +49,12 @@ class FinishedRun:
     def group(self) -> GroupKey:
         """The key of the group whose runs it can be compared with."""
         evaluate = self.result.plan.evaluate
-        return GroupKey(self.metrics["data"]["split_fingerprint"], evaluate.protocol, evaluate.candidates)
+        return GroupKey(self.measured.data.split_fingerprint, evaluate.protocol, evaluate.candidates)
 
     @cached_property
     def numbers(self) -> Mapping[str, float]:
         """Every number of metrics.json by dotted name, such as `test.recall@20` or `cost.seconds`, and `TOTAL`."""
-        numbers = dict(_numbers(self.metrics, ""))
+        numbers = dict(_numbers(self.measured.to_json(), ""))
         if "cost.seconds" in numbers:
             features, encode = (numbers.get(f"cost.{name}_seconds", 0.0) for name in ("features", "encode"))
             numbers[TOTAL] = numbers["cost.seconds"] + max(features - encode, 0.0)

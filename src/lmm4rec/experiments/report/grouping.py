@@ -35,7 +35,7 @@ def _titles(groups: Mapping[GroupKey, Sequence[FinishedRun]], group_axes: Sequen
     """The name of the data, and what else tells the groups apart."""
     titles: dict[GroupKey, str] = {}
     for key, (run, *_) in groups.items():
-        parts = [run.axes.get("data", run.metrics["data"]["name"])]
+        parts = [run.axes.get("data", run.measured.data.name)]
         parts += [f"{run.axes[axis]} {axis}" if axis.isalpha() else f"{axis} {run.axes[axis]}" for axis in group_axes]
         parts += [f"protocol {key.protocol}"] if len({other.protocol for other in groups}) > 1 else []
         parts += [f"ranked among {key.candidates} items"] if len({other.candidates for other in groups}) > 1 else []

@@ -53,13 +53,14 @@ def write_run_report(
         DataError: two runs share a label, or one lacks the metric of the first.
     """
     data, mmrec = split.dataset, results[0].plan.evaluate.protocol == "mmrec"
-    interactions = f"{len(data.interactions):,} interactions of '{data.name}'"
+    models = f"{len(labels)} models on '{data.name}'" if len(labels) > 1 else f"{labels[0]} on '{data.name}'"
+    sizes = f"{data.n_users:,} users, {data.n_items:,} items, {len(data.interactions):,} interactions"
     page = run_page(
         labelled_runs(title, results, labels),
-        subtitle=f"{data.n_users:,} users, {data.n_items:,} items, {interactions}",
+        subtitle=f"{models}: {sizes}",
         facts=_facts(results[0], split),
         users=user_examples(results, labels, split),
-        findings=list(dict.fromkeys(text for result in results for text in result.metrics["data"]["findings"])),
+        findings=list(dict.fromkeys(text for result in results for text in result.measured.data.findings)),
         next_steps=next_steps,
         masked="each user's training items (protocol mmrec)" if mmrec else "each user's training and validation items",
     )
@@ -97,13 +98,13 @@ def run_page(
 
 
 def _facts(result: Result, split: Split) -> dict[str, str]:
-    data, machine = result.metrics["data"], read_json(result.folder.environment)["machine"]
-    parts = f"{data['train']:,} train, {data['valid']:,} validation, {data['test']:,} test"
+    data, machine = result.measured.data, read_json(result.folder.environment)["machine"]
+    parts = f"{data.train:,} train, {data.valid:,} validation, {data.test:,} test"
     return {
-        "Data": data["name"],
-        "Users": f"{data['users']:,}",
-        "Items": f"{data['items']:,}",
-        "Interactions": f"{data['interactions']:,}",
+        "Data": data.name,
+        "Users": f"{data.users:,}",
+        "Items": f"{data.items:,}",
+        "Interactions": f"{data.interactions:,}",
         "Split": f"{split.method}: {parts}",
         "Split fingerprint": split.fingerprint[:12],
         "Machine": f"{machine['processor']}, {machine['threads']} threads",

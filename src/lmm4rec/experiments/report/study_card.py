@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from lmm4rec.core.files import read_json
 from lmm4rec.experiments.report.finished_runs import RunCollection
 from lmm4rec.experiments.report.number_formats import first_names, megabytes, metric_name, seconds
+from lmm4rec.experiments.result import DataFacts
 from lmm4rec.experiments.study.axis_presets import SEED
 
 
@@ -15,15 +16,15 @@ def card_entries(collection: RunCollection) -> dict[str, str]:
     """The entries of the card by name."""
     runs, metric = collection.runs, collection.metric
     environments = [read_json(run.result.folder.environment) for run in runs]
-    times = [run.metrics["cost"]["seconds"] for run in runs]
-    memory = max(run.metrics["cost"]["peak_memory_mb"] for run in runs)
+    times = [run.measured.cost["seconds"] for run in runs]
+    memory = max(run.measured.cost["peak_memory_mb"] for run in runs)
     best = [f"{group.best_first(f'valid.{metric}')[0].label} ({group.title})" for group in collection.groups]
     protocols = sorted({f"{run.group.protocol} over {run.group.candidates} items" for run in runs})
     seeds = sorted({run.seed for run in runs}) if SEED in collection.axes else [runs[0].seed]
     return {
         "What": f"{len(runs)} finished runs of {len(collection.designs)} designs along {', '.join(collection.axes)}",
         "Seeds": ", ".join(map(str, seeds)),
-        **{f"Data: {group.title}": _data(group.designs[0].runs[0].metrics["data"]) for group in collection.groups},
+        **{f"Data: {group.title}": _data(group.designs[0].runs[0].measured.data) for group in collection.groups},
         "Chosen by": f"validation {metric_name(metric)}: the epoch in every run, settings {_search(collection)}",
         "Best by validation": "; ".join(best),
         "Protocol": f"full ranking, known items masked; {', '.join(protocols)}",
@@ -42,11 +43,10 @@ def card_markdown(title: str, entries: Mapping[str, str]) -> str:
     return f"# {title}\n\n" + "\n".join(f"- **{name}**: {text}" for name, text in entries.items()) + "\n"
 
 
-def _data(data: Mapping[str, object]) -> str:
-    counts = ", ".join(
-        f"{data[name]:,} {name}" for name in ("users", "items", "interactions", "train", "valid", "test")
-    )
-    return f"{counts}; split {data['split']}, fingerprint {str(data['split_fingerprint'])[:12]}"
+def _data(data: DataFacts) -> str:
+    names = ("users", "items", "interactions", "train", "valid", "test")
+    counts = ", ".join(f"{getattr(data, name):,} {name}" for name in names)
+    return f"{counts}; split {data.split}, fingerprint {data.split_fingerprint[:12]}"
 
 
 def _search(collection: RunCollection) -> str:

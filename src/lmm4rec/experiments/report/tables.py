@@ -84,7 +84,7 @@ def run_results(group: DesignGroup, metric: str) -> ReportTable:
 
 def slice_table(group: DesignGroup, metric: str) -> ReportTable:
     """The test metric on each slice of the items."""
-    names = dict.fromkeys(name for d in group.designs for run in d.runs for name in run.metrics.get("slices", {}))
+    names = dict.fromkeys(name for d in group.designs for run in d.runs for name in run.measured.slices)
     columns = [_metric_column(name.capitalize(), f"slices.{name}.{metric}") for name in names]
     caption = f"test {metric_name(metric)} by slice of the items"
     return _by_design("Warm and cold items", caption, group.best_first(f"test.{metric}"), columns)

@@ -114,7 +114,7 @@ def _curves(design: Design, key: str) -> list[_Curve]:
     for run in design.runs:
         measured = [(float(row["epoch"]), float(row.get(key, math.nan))) for row in run.result.history]
         points = [point for point in measured if math.isfinite(point[1])]
-        selected = next((point for point in points if point[0] == run.metrics["chosen"]["epoch"]), None)
+        selected = next((point for point in points if point[0] == run.measured.chosen.epoch), None)
         curves += [_Curve(points, selected)] if points else []
     return curves
 
