@@ -142,7 +142,7 @@ def _keys() -> str:
     from lmm4rec.evaluation.evaluator import Evaluator
     from lmm4rec.evaluation.masking import masked
     from lmm4rec.experiments.callbacks import tensorboard_writer
-    from lmm4rec.experiments.plan import FeatureOptions, end2end_components
+    from lmm4rec.experiments.plan import FeaturesSection, end2end_components
     from lmm4rec.features.ablation import altered
     from lmm4rec.features.adapters import ADAPTERS
     from lmm4rec.training.finetuning import fit_pairs
@@ -156,7 +156,7 @@ def _keys() -> str:
     for title, *components in (
         ("[data]: filters, beside the keys of the source", prepare),
         ("[split]", split),
-        ("[features]", FeatureOptions, altered),
+        ("[features]", FeaturesSection, altered),
         ("[features.finetune]", fit_pairs),
         *((f'[features.end2end] with adapter = "{name}"', *end2end_components(name)) for name in ADAPTERS),
         ("[train]", Trainer, TripleSampler, tensorboard_writer),

@@ -10,7 +10,7 @@ import pytest
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.registry import SOURCES, hyper_parameters
 from lmm4rec.experiments.conf.spec import load_spec, read_conf
-from lmm4rec.experiments.plan import FeatureOptions
+from lmm4rec.experiments.plan import FeaturesSection
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.spec import load_study
 
@@ -154,14 +154,14 @@ def test_the_shipped_studies_fit(path: Path) -> None:
 
 
 def _leave_out_what_this_checkout_lacks(conf: dict[str, Any]) -> None:
-    parameters = hyper_parameters(FeatureOptions)
+    parameters = hyper_parameters(FeaturesSection)
     adapters = ("none", *(get_args(parameters["adapter"].annotation) if "adapter" in parameters else ()))
     if isinstance(named := conf["axes"].get("paradigm"), dict):
         conf["axes"]["paradigm"] = {n: v for n, v in named.items() if v.get("features.adapter", "none") in adapters}
     if "amazon" not in SOURCES.names():
         conf["data"] = {"name": "toyshop"}
         conf["axes"].pop("data", None)
-    if "end2end" not in get_args(hyper_parameters(FeatureOptions)["train"].annotation):
+    if "end2end" not in get_args(hyper_parameters(FeaturesSection)["train"].annotation):
         paradigms = conf["axes"].get("paradigm", [])
         kept = [name for name in paradigms if not name.startswith("end2end")]
         if kept:

@@ -33,7 +33,7 @@ def finetune_conf(conf: Path, settings: Sequence[str], out: Path | None, *, dry_
         raise ConfigError(f"{conf} takes features from files: name an encoder to tune, -s encoder.name=NAME")
     if out is not None and out.exists():
         raise ConfigError(f"{out} is there already: name a folder that is not, or remove it")
-    options, catalog = plan.features.finetune, DataCache().dataset(plan).catalog
+    options, catalog = plan.features.fine_tuning, DataCache().dataset(plan).catalog
     with process_group.initialized():
         talks = process_group.is_first()
         with process_group.first_process_first():

@@ -1,4 +1,4 @@
-"""Which known interactions are hidden from a ranking."""
+"""Masks of rankings: the known interactions whose items a user is not ranked."""
 
 from __future__ import annotations
 

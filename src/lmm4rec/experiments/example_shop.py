@@ -1,4 +1,4 @@
-"""A shop on disk to imitate: the toy shop as tables and a folder of images, with a conf that reads it."""
+"""Example shop: the toy shop written as tables and a folder of images, with a conf that reads it."""
 
 from __future__ import annotations
 

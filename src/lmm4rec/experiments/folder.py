@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,56 +17,20 @@ from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import Plan, make_plan
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """The paths of a run's files."""
 
-    path: Path
-
-    @property
-    def experiment(self) -> Path:
-        """The conf with every default filled in."""
-        return self.path / "experiment.toml"
-
-    @property
-    def environment(self) -> Path:
-        """Versions, machine, commit, command."""
-        return self.path / "environment.json"
-
-    @property
-    def metrics(self) -> Path:
-        """Validation and test metrics, and the cost."""
-        return self.path / "metrics.json"
-
-    @property
-    def per_user(self) -> Path:
-        """Every metric of every user, by external id."""
-        return self.path / "per_user.parquet"
-
-    @property
-    def history(self) -> Path:
-        """One JSON object an epoch."""
-        return self.path / "history.jsonl"
-
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.path / "report.html"
-
-    @property
-    def state(self) -> Path:
-        """The training state, from which an interrupted training goes on."""
-        return self.path / "checkpoint" / "state.safetensors"
-
-    @property
-    def bundle(self) -> Path:
-        """The bundle: the trained model, ready to serve."""
-        return self.path / "bundle"
-
-    @property
-    def encoder(self) -> Path:
-        """The encoder that was trained with the recommender; only where one was."""
-        return self.path / "encoder"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.experiment = path / "experiment.toml"  # the conf with every default filled in
+        self.environment = path / "environment.json"  # versions, machine, commit, command
+        self.metrics = path / "metrics.json"  # see `RunMetrics`
+        self.per_user = path / "per_user.parquet"  # every metric of every user, by external id
+        self.history = path / "history.jsonl"  # one JSON object an epoch
+        self.report = path / "report.html"
+        self.state = path / "checkpoint" / "state.safetensors"  # from which an interrupted training goes on
+        self.bundle = path / "bundle"  # the trained model, ready to serve
+        self.encoder = path / "encoder"  # only where one was trained with the recommender
 
     @property
     def is_finished(self) -> bool:
@@ -98,12 +61,12 @@ class RunFolder:
 
 
 def open_folder(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
-    """The folder for a run: new, or the one to go on with.
+    """The folder for a run: a new one, or one to resume.
 
     Without `out` it is `runs/NAME`, numbered where that is taken; to resume, the newest of these that is not finished.
 
     Raises:
-        ConfigError: `out` holds another run, or one to resume was not asked for.
+        ConfigError: `out` holds another run, or one although `resume` is not set.
         CheckpointError: there is nothing to resume.
     """
     folder = RunFolder(out or _default(plan.name, resume=resume))

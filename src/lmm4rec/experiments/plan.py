@@ -42,8 +42,7 @@ class Section:
     @classmethod
     def of(cls, table: Table) -> Self:
         """The section of a complete table."""
-        names = [field.name for field in fields(cls) if field.name != "table"]
-        return cls(table, **{name: table[name] for name in names})
+        return cls(table, **{field.name: table[field.name] for field in fields(cls) if field.name in table})
 
     def arguments(self, component: Component) -> dict[str, Any]:
         """The keyword arguments that the table holds for a component."""
@@ -90,14 +89,17 @@ class EncoderSection(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureOptions:
-    """The keys of [features] beside those of `altered`; from `batch_size` on they are those of `extract`."""
+class FeaturesSection(Section):
+    """[features]: how the encoder's vectors are computed, and what of the encoder trains.
+
+    Its keys are the fields and those of `altered`; from `batch_size` on the fields are arguments of `extract`.
+    """
 
     train: Paradigm = "frozen"
-    finetune: Mapping[str, Any] | None = None
+    finetune: Mapping[str, Any] | None = None  # the arguments of `fit_pairs`
     adapter: Adapter = "none"
-    end2end: Mapping[str, Any] | None = None
-    modalities: Sequence[str] = ()
+    end2end: Mapping[str, Any] | None = None  # the arguments of `end2end_components`
+    modalities: Sequence[str] = ()  # those used; empty: all that the encoder gives
     batch_size: PositiveInt | Literal["auto"] = "auto"
     memory_mb: PositiveInt = 1024
     workers: NonNegativeInt | Literal["auto"] = "auto"
@@ -105,25 +107,14 @@ class FeatureOptions:
     device: str = "auto"
     strict: bool = False
 
-
-@dataclass(frozen=True)
-class FeaturesSection(Section):
-    """[features]: how the encoder's vectors are computed, and what of the encoder trains."""
-
-    train: Paradigm
-    adapter: Adapter
-    modalities: Sequence[str]  # those used; empty: all that the encoder gives
-    device: str
-
     @property
-    def finetune(self) -> dict[str, Any]:
-        """[features.finetune]: the arguments of `fit_pairs`."""
-        return dict(self.table.get("finetune", {}))
+    def fine_tuning(self) -> Mapping[str, Any]:
+        """The arguments of `fit_pairs`."""
+        return self.finetune or {}
 
-    @property
-    def end2end(self) -> Section:
-        """[features.end2end]: the arguments of `end2end_components`."""
-        return Section(self.table.get("end2end", {}))
+    def end2end_arguments(self, component: Component) -> dict[str, Any]:
+        """The keyword arguments that [features.end2end] holds for a component."""
+        return Section(self.end2end or {}).arguments(component)
 
     @property
     def label(self) -> str:
@@ -259,7 +250,7 @@ def _encoder(table: Any, where: str) -> dict[str, Any]:
 
 
 def _features(table: Table, encoder: EncoderSection | None) -> dict[str, Any]:
-    complete = _complete(table, "features", FeatureOptions, altered)
+    complete = _complete(table, "features", FeaturesSection, altered)
     if complete["train"] == "end2end":
         if encoder and encoder.is_precomputed:
             raise ConfigError(

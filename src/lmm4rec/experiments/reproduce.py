@@ -97,13 +97,8 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tup
 
 
 def _flat(found: Mapping[str, Any]) -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in found.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{key}": str(inner) for key, inner in value.items()}
-        else:
-            flat[name] = str(value)
-    return flat
+    pairs = [(name, value if isinstance(value, Mapping) else {"": value}) for name, value in found.items()]
+    return {f"{name}.{key}".removesuffix("."): str(value) for name, inner in pairs for key, value in inner.items()}
 
 
 def _plain(found: Reproduction) -> dict[str, Any]:

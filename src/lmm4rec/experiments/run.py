@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
-from torch import Tensor
 
 from lmm4rec.core.files import atomic, write_json
 from lmm4rec.data.catalog import Catalog
@@ -27,7 +26,7 @@ from lmm4rec.experiments.build.recommenders import make_objective, make_recommen
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.environment import Cost, environment
 from lmm4rec.experiments.estimate.end2end import estimate_end2end
-from lmm4rec.experiments.estimate.estimate import log_estimate
+from lmm4rec.experiments.estimate.estimate import log_estimate, parameter_counts
 from lmm4rec.experiments.estimate.fine_tuning import estimate_fine_tuning
 from lmm4rec.experiments.folder import RunFolder, open_folder
 from lmm4rec.experiments.plan import Plan, make_plan
@@ -97,7 +96,7 @@ def _load_features(plan: Plan, catalog: Catalog) -> RunFeatures:
     """The plan's features; where the encoder has to be fine-tuned for them, the estimate is logged first."""
     if plan.encoder is None or plan.encoder.is_precomputed or plan.features.train != "finetuned":
         return load_features(plan, catalog)
-    encoder, options = make_encoder(plan.encoder.table, catalog), plan.features.finetune
+    encoder, options = make_encoder(plan.encoder.table, catalog), plan.features.fine_tuning
     if not fine_tuned_folder(encoder, catalog, options).exists():
         log_estimate(lambda: estimate_fine_tuning(encoder, catalog, options))
     return load_features(plan, catalog, encoder)
@@ -164,15 +163,13 @@ def _data_facts(split: Split, features: RunFeatures) -> DataFacts:
 
 
 def _parameters(objective: Ranking) -> dict[str, int]:
-    counts = _counts(objective.parameters(), "parameters")
-    encoder = list(objective.source.parameters())
-    return counts | (_counts(encoder, "encoder_parameters") if encoder else {})
-
-
-def _counts(weights: Iterable[Tensor], name: str) -> dict[str, int]:
-    sizes = [(weight.numel(), weight.requires_grad) for weight in weights]
-    trainable = sum(size for size, trains in sizes if trains)
-    return {name: sum(size for size, _ in sizes), f"trainable_{name}": trainable}
+    """How many parameters there are and train: all, and those of the encoder where one trains."""
+    counts: dict[str, int] = {}
+    for name, module in (("parameters", objective), ("encoder_parameters", objective.source)):
+        total, trainable = parameter_counts(module)
+        if total or module is objective:
+            counts |= {name: total, f"trainable_{name}": trainable}
+    return counts
 
 
 def _alignment(features: RunFeatures, source: FeatureSource) -> Mapping[str, Any]:

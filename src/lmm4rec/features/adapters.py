@@ -1,4 +1,4 @@
-"""The adapters that a conf file can name: what trains of an encoder, or beside it, and how that is saved."""
+"""Adapters: what trains of an encoder, or beside it, end to end, and how it is saved."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lmm4rec.nn.adapters.lora import add_lora, lora_weights, merged, save_lora
 Adapter = Literal["none", "lora", "last", "side"]
 
 Encoding = Mapping[str, Any]
-"""How states are encoded: the keys that [features] shares with `StatesCache`."""
+"""Options of encoding: the arguments that [features] shares with `StatesCache`."""
 
 
 def whole(encoder: Encoder, catalog: Catalog, encoding: Encoding, *, inputs_mb: PositiveInt = 4096) -> ItemVectors:
@@ -75,7 +75,7 @@ def side(
 
 
 ADAPTERS: Mapping[Adapter, Callable[..., ItemVectors]] = {"none": whole, "lora": lora, "last": last, "side": side}
-"""By name; the keyword-only arguments of each are its keys in [features.end2end]."""
+"""The adapters by name; the keyword-only arguments of each are its keys in [features.end2end]."""
 
 
 def make_item_vectors(
@@ -85,13 +85,13 @@ def make_item_vectors(
     encoding: Encoding | None = None,
     **options: Any,
 ) -> ItemVectors:
-    """What computes the vectors of a catalog's items and trains; the options are those of the adapter."""
+    """The trainable vectors of a catalog's items; the options are those of the adapter."""
     encoder.learn_catalog(catalog[:])
     return ADAPTERS[adapter](encoder, catalog, encoding or {}, **options)
 
 
 def save_adapter(vectors: ItemVectors, folder: Path) -> None:
-    """What an adapter leaves beside the encoder: LoRA's updates, or the side network."""
+    """Write what an adapter has trained beside the encoder: LoRA's updates, or the side network."""
     if isinstance(vectors, SideVectors):
         vectors.save(folder)
     elif isinstance(vectors, EncodedItems) and lora_weights(vectors.encoder):
@@ -99,7 +99,7 @@ def save_adapter(vectors: ItemVectors, folder: Path) -> None:
 
 
 def as_plain(vectors: ItemVectors) -> AbstractContextManager[None]:
-    """Within it the encoder is an ordinary one, which can be saved."""
+    """Within the context LoRA's updates are part of the encoder's weights, so that it can be saved."""
     if isinstance(vectors, EncodedItems) and lora_weights(vectors.encoder):
         return merged(vectors.encoder)
     return nullcontext()
@@ -108,13 +108,13 @@ def as_plain(vectors: ItemVectors) -> AbstractContextManager[None]:
 def make_cache(
     encoder: Encoder, catalog: Catalog, encoding: Encoding, top: int | None, stored: Resolved
 ) -> StatesCache:
-    """The cache of states of an adapter, not filled yet; `top` as `cached_top` tells it."""
+    """The cache of states of an adapter, not filled yet; `top` as in `cached_top`."""
     options = {**encoding, "device": str(choose_device(encoding.get("device", "auto")))}
     return StatesCache(encoder, catalog, top=top, stored=stored, **options)
 
 
 def cached_top(adapter: Adapter, options: Mapping[str, Any]) -> int | None:
-    """Below how many top blocks an adapter's cache is; None for one vector of every state."""
+    """The number of top blocks above an adapter's cache; None for one vector of every state."""
     return options["blocks"] if adapter == "last" else None
 
 

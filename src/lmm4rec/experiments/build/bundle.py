@@ -117,7 +117,7 @@ def encoder_record(plan: Plan, catalog: Catalog, trained: Path) -> EncoderRecord
     if features.train == "finetuned":
         with quiet():
             encoder = make_encoder(table, catalog)
-            return EncoderRecord(plan.encoder.name, {}, fine_tune(encoder, catalog, features.finetune))
+            return EncoderRecord(plan.encoder.name, {}, fine_tune(encoder, catalog, features.fine_tuning))
     if features.train == "end2end":
         if features.adapter == "side":  # the encoder has not changed
             return replace(_record(table, catalog), side=SavedSide.read(trained))

@@ -54,7 +54,7 @@ def load_features(plan: Plan, catalog: Catalog, encoder: Encoder | None = None) 
     if plan.features.train == "frozen":
         return _encoded(plan.features, encoder, catalog)
     before = measure_alignment(_extract(plan.features, encoder, catalog).features)
-    tuned, seconds = fine_tuned(encoder, catalog, plan.features.finetune)
+    tuned, seconds = fine_tuned(encoder, catalog, plan.features.fine_tuning)
     return _encoded(plan.features, tuned, catalog, before=before, fine_tuning_s=seconds)
 
 

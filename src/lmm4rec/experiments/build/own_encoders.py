@@ -23,7 +23,7 @@ from lmm4rec.nn.text import render
 from lmm4rec.training.finetuning import fit_pairs
 
 TINY, TOYSHOP = "tiny", "toyshop"
-TRAINING = "training.json"  # beside a tuned encoder: how it was tuned, and what came of it
+TRAINING = "training.json"  # beside a fine-tuned encoder: options, history, held-out retrieval before and after
 _TOYSHOP_ITEMS = 4000
 _TOYSHOP_TRAINING = {
     "epochs": 6, "batch_size": 64, "learning_rate": 5e-4, "weight_decay": 0.05, "patience": 0,
@@ -56,7 +56,7 @@ def tiny_encoder(component: type[Encoder], catalog: Catalog, *, text: str, seed:
     """The folder of a small untrained encoder with the catalog's vocabulary."""
     texts = [render(text, item.fields) for item in catalog]
     folder = _folder(f"tiny-{component.__name__.lower()}", texts, seed)
-    return _made(folder, lambda beside: component.write_tiny(beside, texts, seed=seed))
+    return _created(folder, lambda beside: component.write_tiny(beside, texts, seed=seed))
 
 
 def toyshop_encoder(component: type[Encoder]) -> Path:
@@ -85,7 +85,7 @@ def fine_tune(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) ->
     """
     options, folder = _resolved(encoder, options), fine_tuned_folder(encoder, catalog, options)
 
-    def make(beside: Path) -> None:
+    def create(beside: Path) -> None:
         state = folder.with_suffix(".state.safetensors")
         tuned = fit_pairs(encoder, catalog[:], state, **options)
         if not process_group.is_first():
@@ -97,11 +97,11 @@ def fine_tune(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) ->
         state.unlink(missing_ok=True)
 
     with process_group.initialized():
-        made = _made(folder, make, kept=process_group.is_first())
+        folder = _created(folder, create, keep=process_group.is_first())
         process_group.barrier()
     if not is_quiet():
-        logging.getLogger(__name__).info("the fine-tuned encoder is in %s", made)
-    return made
+        logging.getLogger(__name__).info("the fine-tuned encoder is in %s", folder)
+    return folder
 
 
 def fine_tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Path:
@@ -126,18 +126,18 @@ def _folder(kind: str, *parts: object) -> Path:
     return cache_folder() / "encoders" / f"{kind}-{fingerprint(*parts)}"
 
 
-def _made(folder: Path, make: Callable[[Path], None], *, kept: bool = True) -> Path:
-    """The folder, made beside and renamed where it is not there yet: it is whole or absent.
+def _created(folder: Path, create: Callable[[Path], None], *, keep: bool = True) -> Path:
+    """The folder, created beside and renamed where it is not there yet: it is complete or absent.
 
-    What is not to be `kept` another process makes too, and keeps.
+    Without `keep` it is thrown away: another process creates it too.
     """
     if folder.exists():
         return folder
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     beside.mkdir(parents=True, exist_ok=True)
     try:
-        make(beside)
-        if kept and not folder.exists():  # another process may have been faster
+        create(beside)
+        if keep and not folder.exists():  # another process may have been faster
             beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -26,7 +26,7 @@ def estimate_end2end(plan: Plan, vectors: ItemVectors, sampler: TripleSampler, *
 
     `inputs_mb` is the memory of the items' prepared inputs.
     """
-    live = plan.features.end2end.arguments(Live)
+    live = plan.features.end2end_arguments(Live)
     epochs = max(plan.train.epochs - live["warm_start"], 0)
     train_s, forward_s, item_bytes = _item_cost(vectors, live["precision"])
     each = items_per_epoch(sampler, live)

@@ -78,7 +78,7 @@ def _encoder_parts(plan: Plan, encoder: Encoder, catalog: Catalog, sampler: Trip
     """What a run does with its encoder, in turn."""
     yield estimate_encoding(encoder.narrowed(plan.features.modalities), catalog)
     if plan.features.train == "finetuned":
-        yield estimate_fine_tuning(encoder, catalog, plan.features.finetune)
+        yield estimate_fine_tuning(encoder, catalog, plan.features.fine_tuning)
     if plan.features.train == "end2end":
         yield from _end2end_parts(plan, encoder, catalog, sampler)
 
@@ -107,7 +107,7 @@ def estimate_encoding(encoder: Encoder, catalog: Catalog) -> Estimate:
 def _end2end_parts(plan: Plan, encoder: Encoder, catalog: Catalog, sampler: TripleSampler) -> Iterator[Estimate]:
     """The cache of an adapter, where it has one, and training."""
     adapter, encoding = plan.features.adapter, plan.features.arguments(StatesCache)
-    options = plan.features.end2end.arguments(ADAPTERS[adapter])
+    options = plan.features.end2end_arguments(ADAPTERS[adapter])
     if adapter in ("last", "side"):
         yield _cache(make_cache(encoder, catalog, encoding, cached_top(adapter, options), options["stored"]))
     with tempfile.TemporaryDirectory() as folder:  # the caches of a few items

@@ -1,1 +1,1 @@
-"""Studies: many runs that differ along axes, made by several processes, ended at any time and gone on with."""
+"""Studies: many runs that differ along axes, done by several workers, and resumed after an interruption."""

@@ -6,7 +6,7 @@ import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,14 @@ from lmm4rec.experiments.study.locks import Locks
 from lmm4rec.experiments.study.spec import StudySpec
 
 
-@dataclass(frozen=True)
 class StudyFolder:
     """The paths of a study's files."""
 
-    path: Path
-
-    @property
-    def record(self) -> Path:
-        """The study's options, its cells and their axes, which the report reads."""
-        return self.path / "study.json"
-
-    @property
-    def report(self) -> Path:
-        """The folder of the report: page, tables and figures."""
-        return self.path / "report"
-
-    @property
-    def locks(self) -> Locks:
-        """The locks on tasks."""
-        return Locks(self.path / "claims")
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record = path / "study.json"  # options, cells and their axes, which the report reads
+        self.report = path / "report"  # page, tables and figures
+        self.locks = Locks(path / "claims")  # on tasks
 
     def cell(self, name: str) -> RunFolder:
         """The run folder of a cell."""
