@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from _logs import Log
-from lmm4rec.nn.graph import normalize, spread, symmetric_weights, weighted_likes
+from lmm4rec.nn.graph import normalize, spread, symmetric_weights, weighted_interactions
 from lmm4rec.nn.rows import row_blocks
 from lmm4rec.training.sampler import TripleSampler
 
@@ -34,7 +34,7 @@ def kernels(log: Log) -> dict[str, dict[str, float]]:
     square = torch.randn(2048, 2048)
     flops = 2 * 2048**3 / milliseconds(lambda: square @ square) * 1e3
     nodes, edges = torch.randn(log.n_users + log.n_items, DIM), 2 * len(graph.users)
-    likes, adjacency = weighted_likes(graph, symmetric_weights(graph)), normalize(graph)
+    likes, adjacency = weighted_interactions(graph, symmetric_weights(graph)), normalize(graph)
     image = features["image"]
     weight, gradient = torch.randn(image.shape[1], DIM), torch.randn(len(image), DIM)
     moved = nodes.nbytes * 2 + edges * (8 + 4)  # each vector read and written once, each entry's column and weight

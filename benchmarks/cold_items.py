@@ -36,7 +36,7 @@ from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.splits import Split, split
 from lmm4rec.evaluation.evaluator import Evaluator
-from lmm4rec.evaluation.ranking import barred, top_k
+from lmm4rec.evaluation.ranking import restrict, top_k
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.features import load_features
 from lmm4rec.experiments.build.recommenders import make_graph
@@ -158,7 +158,7 @@ def measure(at: World, scorer: Scorer, before: Scorer | None) -> dict[str, float
     known = [train, at.warm.valid]
     top = top_k(scorer, np.arange(scorer.n_users), K, exclude=known).items
     found = {
-        "new": evaluator.evaluate(barred(scorer, is_new), at.truth, known).mean[f"recall@{K}"],
+        "new": evaluator.evaluate(restrict(scorer, is_new), at.truth, known).mean[f"recall@{K}"],
         "all": evaluator.evaluate(scorer, at.truth, known).mean[f"recall@{K}"],
         "share of lists": float((top >= at.n_warm).mean()),
         "share of catalog": float(is_new.float().mean()),

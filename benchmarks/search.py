@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from _results import write
 from lmm4rec.core.types import Embeddings
-from lmm4rec.evaluation.ranking import Ranking, barred, top_k
+from lmm4rec.evaluation.ranking import Ranking, restrict, top_k
 from lmm4rec.serving.index import Index
 
 K, SEEN, NEW = 10, 50, 1000
@@ -73,7 +73,7 @@ def one(kind: str, items: int, dim: int, users: int, effort: int | None) -> dict
     scorer = Embeddings(asking, matrix)
 
     def exact(restricted: bool) -> Callable[[int], Ranking]:
-        what = barred(scorer, chosen if restricted else None)
+        what = restrict(scorer, chosen if restricted else None)
         return lambda user: top_k(what, np.array([user]), K)
 
     if kind == "exact":

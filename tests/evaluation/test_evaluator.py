@@ -157,9 +157,9 @@ def test_per_user_values_under_external_ids() -> None:
 
 
 def test_nothing_to_measure_is_an_error() -> None:
-    with pytest.raises(DataError, match="nobody has anything relevant: 2 held-out"):
+    with pytest.raises(DataError, match="no user has a relevant item: 2 held-out"):
         Evaluator().evaluate(Table(torch.ones(2, 2)), log((0, 1), (0, 1)), [log((0, 1))])
-    with pytest.raises(DataError, match="nobody has anything relevant: 0 held-out"):
+    with pytest.raises(DataError, match="no user has a relevant item: 0 held-out"):
         Evaluator().evaluate(Table(torch.ones(2, 2)), log())
     with pytest.raises(DataError, match="item row 2"):
         Evaluator().evaluate(Table(torch.ones(2, 2)), log((0, 2)))

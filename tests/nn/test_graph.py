@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lmm4rec.nn.branches import convolve
+from lmm4rec.nn.branch_convolution import convolve
 from lmm4rec.nn.graph import (
     InteractionGraph,
     drop_edges,
@@ -18,7 +18,7 @@ from lmm4rec.nn.graph import (
     spread,
     symmetric_weights,
     user_item,
-    weighted_likes,
+    weighted_interactions,
 )
 from lmm4rec.nn.sparse import WeightedMatrix
 
@@ -133,7 +133,7 @@ def test_chosen_rows_are_those_of_the_dense_matrix() -> None:
 def test_one_step_in_two_blocks_is_that_over_the_whole() -> None:
     nodes = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
     for likes in (
-        weighted_likes(small(), symmetric_weights(small())),
+        weighted_interactions(small(), symmetric_weights(small())),
         WeightedMatrix(pattern(small()), symmetric_weights(small())),
     ):
         np.testing.assert_allclose(spread(likes, nodes).numpy(), dense() @ nodes.numpy(), atol=1e-6)
@@ -143,7 +143,7 @@ def test_branches_are_lightgcns_that_share_their_users() -> None:
     """Each branch is the mean of dense powers; with items of zeros it is the users' part alone."""
     generator = torch.Generator().manual_seed(0)
     users, items = torch.randn(4, 5, generator=generator), torch.randn(3, 2, 5, generator=generator)
-    branches = convolve(weighted_likes(small(), symmetric_weights(small())), users, items, 3)
+    branches = convolve(weighted_interactions(small(), symmetric_weights(small())), users, items, 3)
     mean = sum(np.linalg.matrix_power(dense(), k) for k in range(4)) / 4
     for branch in range(2):
         expected = mean @ torch.cat([users, items[:, branch]]).numpy()

@@ -186,7 +186,7 @@ def test_freedom_trains_on_a_pruned_graph_and_ranks_on_the_whole() -> None:
     pruned = []
     for epoch in range(2):
         model.begin_epoch(features(), generator(epoch))
-        pruned.append(model.thinned.matrix.to_dense())
+        pruned.append(model.pruned.matrix.to_dense())
         assert int((pruned[-1] > 0).sum()) == 2 * (edges // 2)
     assert not torch.equal(*pruned)
     for old, new in zip(before, embedded(model), strict=True):

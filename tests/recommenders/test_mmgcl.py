@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.nn.branches import Branches, convolve
+from lmm4rec.nn.branch_convolution import Branches, convolve
 from lmm4rec.recommenders.mmgcl import MMGCL
 
 
@@ -47,7 +47,7 @@ def read(weights: dict[str, np.ndarray], nodes: list[np.ndarray]) -> tuple[np.nd
 def views(mmgcl: MMGCL, *, seed: int = 0) -> tuple[Branches, Branches, Branches]:
     """The whole, the edge-dropped and the masked view."""
     table = mmgcl._content(small.features())
-    whole = convolve(mmgcl.likes, mmgcl.users, table, mmgcl.layers)
+    whole = convolve(mmgcl.interactions, mmgcl.users, table, mmgcl.layers)
     generator = torch.Generator().manual_seed(seed)
     return whole, mmgcl._edge_dropout(table, generator), mmgcl._modality_masking(table, whole, generator)
 

@@ -11,7 +11,7 @@ import torch
 from lmm4rec.core.errors import ConfigError, LMM4RecError, MissingExtraError
 from lmm4rec.core.types import Embeddings
 from lmm4rec.encoders.words import Words
-from lmm4rec.evaluation.ranking import barred, top_k
+from lmm4rec.evaluation.ranking import restrict, top_k
 from lmm4rec.serving import search
 from lmm4rec.serving.content_encoder import ContentEncoder
 from lmm4rec.serving.index import Index
@@ -61,7 +61,7 @@ def test_an_index_finds_what_exact_search_finds(kind: str) -> None:
     seen = [np.sort(rng.choice(3000, 30, replace=False)).astype(np.int64) for _ in range(50)]
     for share in (None, 0.5, 0.03):
         chosen = None if share is None else torch.from_numpy(rng.random(3000) < share)
-        exact = top_k(barred(scorer, chosen), np.arange(50), 80)
+        exact = top_k(restrict(scorer, chosen), np.arange(50), 80)
         found = index.search(users, items, 20, chosen, seen)
         hits = []
         for user in range(50):

@@ -14,7 +14,7 @@ def generator() -> torch.Generator:
 
 
 def dense_world() -> tuple[torch.Tensor, torch.Tensor]:
-    """Users who have touched all but one of 20 items: nearly every draw is wrong at first."""
+    """Users who have interacted with all but one of 20 items: nearly every sample is rejected at first."""
     users = torch.arange(30).repeat_interleave(19)
     items = torch.cat([torch.tensor([item for item in range(20) if item != user % 20]) for user in range(30)])
     return users, items
@@ -29,7 +29,7 @@ def test_negatives_are_never_training_positives() -> None:
 
 def test_negatives_are_uniform_over_the_rest() -> None:
     sampler = TripleSampler(torch.zeros(2).long(), torch.tensor([0, 1]), 6, batch_size=2, negatives=1)
-    drawn = sampler.draw(torch.zeros(40_000).long(), generator()).flatten()
+    drawn = sampler.sample_negatives(torch.zeros(40_000).long(), generator()).flatten()
     shares = torch.bincount(drawn, minlength=6) / 40_000
     assert shares[:2].tolist() == [0, 0]
     assert (shares[2:] - 0.25).abs().max() < 0.02
@@ -46,7 +46,7 @@ def test_an_epoch_has_every_pair_once() -> None:
 
 
 def test_a_user_who_has_everything_is_an_error_that_names_them() -> None:
-    with pytest.raises(TrainingError, match=r"1 users \(the first in row 1\) have touched all 2 items"):
+    with pytest.raises(TrainingError, match=r"1 users \(the first in row 1\) have interacted with all 2 items"):
         TripleSampler(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2, batch_size=2, negatives=1)
 
 

@@ -1,4 +1,4 @@
-"""Products of many short vectors."""
+"""Dot products of many short vectors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_TILE = 2**19  # numbers of the product that are made at once: 2 MB
-_SHORT = 512  # numbers in a vector; with longer ones, packing them for every tile costs more than it saves
+_TILE = 2**19  # entries of the product in a tile: 2 MB
+_SHORT = 512  # entries of a vector; packing longer ones for every tile costs more than it saves
 
 
 def dot_products(left: Float[Tensor, "rows dim"], right: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows columns"]:
-    """`left @ right.T`; on a CPU, where no gradient is asked for, in tiles that its caches hold.
+    """`left @ right.T`; on a CPU, without gradient, in tiles that fit into its cache.
 
     Matrix libraries are slow at this shape, a wide product of short vectors: tiles take up to 40 % off the time of a
     ranking (7,000 to 18,000 items; nothing at 63,000).

@@ -1,1 +1,1 @@
-"""Full ranking and what it says: metrics for each user, slices, beyond accuracy."""
+"""Evaluation by full ranking: metrics by user, item slices, beyond-accuracy metrics, significance."""

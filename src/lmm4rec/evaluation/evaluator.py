@@ -1,4 +1,4 @@
-"""From a scorer and held-out interactions to a report, by full ranking."""
+"""The evaluation of a scorer on held-out interactions by full ranking."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.evaluation.beyond_accuracy import coverage, exposure, gini, novelty
 from lmm4rec.evaluation.metrics import METRICS, Metric, Values, measure
-from lmm4rec.evaluation.ranking import barred, interaction_matrix, top_k
+from lmm4rec.evaluation.ranking import interaction_matrix, restrict, top_k
 from lmm4rec.evaluation.slices import item_slices
 
 _KS = [5, 10, 20, 50]
@@ -27,10 +27,10 @@ _ALL = list(METRICS)
 
 @dataclass(frozen=True)
 class Report:
-    """What full ranking says about a scorer, user by user and on the whole; nothing is rounded.
+    """The metrics of a scorer under full ranking, by user and on average; nothing is rounded.
 
-    Only users with something relevant are ranked, listed and averaged. A held-out item that was also excluded for its
-    user can never be ranked, so it doesn't count as relevant.
+    Only users with a relevant item are ranked and averaged. A held-out item that is also excluded for its user can
+    never be ranked, so it does not count as relevant.
     """
 
     users: Int64[np.ndarray, " users"]  # their rows, ascending
@@ -38,8 +38,8 @@ class Report:
     top: Int64[np.ndarray, "users k"]  # item rows, best first, at the largest k; -1 where a list is shorter
     slices: Mapping[str, Mapping[str, float]]  # "cold" -> its "items", its "users", and the metrics
     beyond: Mapping[str, float]  # "coverage@20", "gini@20", "novelty@20", ...
-    users_without_truth: int  # had nothing relevant, so are no part of any mean
-    truth_excluded: int  # held-out interactions left out because they were excluded too
+    users_without_truth: int  # users without a relevant item, who are part of no mean
+    truth_excluded: int  # held-out interactions that are not counted, being excluded too
 
     @property
     def mean(self) -> dict[str, float]:
@@ -53,7 +53,7 @@ class Report:
 
 
 class Evaluator:
-    """Ranks all items for each user and measures what comes out on top."""
+    """Full ranking of all items for each user, and its metrics."""
 
     def __init__(
         self,
@@ -65,9 +65,9 @@ class Evaluator:
     ) -> None:
         """`ks` are list lengths, `metrics` names of `metrics.METRICS`; `memory_mb` bounds each block of scores.
 
-        `candidates` are the items that compete, and that count as relevant: "all", or "cold", those that nobody has in
-        the training part. Among all items a cold one stands behind what has been liked, however well it is placed
-        among its own kind.
+        `candidates` are the items that compete, and that count as relevant: "all", or "cold", those without a
+        training interaction. Among all items a cold one ranks behind the warm ones, however good its rank among the
+        cold ones.
 
         Raises:
             ConfigError: a metric is unknown, a k is below 1, or either list is empty or repeats itself.
@@ -92,29 +92,29 @@ class Evaluator:
         *,
         train: Interactions | None = None,
     ) -> Report:
-        """The report on `truth`, ranked over all candidates but those that `exclude` has for the user.
+        """The report on `truth`; each user's ranking leaves out the items in `exclude`.
 
-        `train` says how popular items are; without it there are no slices and no novelty. The metrics of a slice count
-        only its items as relevant while all candidates compete, and average over the users who have such an item.
+        `train` gives the popularity of items; without it there are no slices and no novelty. The metrics of a slice
+        count only its items as relevant while all candidates compete, and average over the users who have such an item.
 
         Raises:
             ConfigError: the candidates are cold items, and there is no `train` to say which these are.
-            DataError: no user has anything relevant, or a row lies outside what the scorer knows.
+            DataError: no user has a relevant item, or a row lies outside the scorer's users and items.
             RankingError: a score is NaN.
         """
         size = {"n_users": scorer.n_users, "n_items": scorer.n_items}
         counts = None if train is None else train.item_counts(scorer.n_items)
         if self.candidates == "cold":
             if counts is None:
-                raise ConfigError('candidates = "cold" needs the training part, which says which items nobody has')
+                raise ConfigError('candidates = "cold" needs the training part, which says which items are cold')
             cold = counts == 0
-            scorer, truth = barred(scorer, torch.from_numpy(cold)), truth.take(cold[truth.items])
+            scorer, truth = restrict(scorer, torch.from_numpy(cold)), truth.take(cold[truth.items])
         held_out, hidden = interaction_matrix([truth], **size), interaction_matrix(exclude, **size)
         relevant = held_out > hidden
         users = np.flatnonzero(np.diff(relevant.indptr)).astype(np.int64)
         if not len(users):
             raise DataError(
-                f"nobody has anything relevant: {len(truth)} held-out interactions, "
+                f"no user has a relevant item: {len(truth)} held-out interactions, "
                 f"{held_out.nnz} of them distinct and all of those excluded from the ranking"
             )
         relevant = relevant[users]
@@ -140,10 +140,10 @@ class Evaluator:
         slices = {}
         for name, members in item_slices(counts).items():
             per_user = _per_row(relevant, members)
-            concerned = per_user > 0
-            found = hits[concerned] & members[top[concerned]]
-            sizes = {"items": float(members.sum()), "users": float(concerned.sum())}
-            slices[name] = sizes | _means(measure(found, per_user[concerned], self.metrics, self.ks))
+            with_relevant = per_user > 0
+            slice_hits = hits[with_relevant] & members[top[with_relevant]]
+            sizes = {"items": float(members.sum()), "users": float(with_relevant.sum())}
+            slices[name] = sizes | _means(measure(slice_hits, per_user[with_relevant], self.metrics, self.ks))
         return slices
 
     def _beyond(
@@ -158,22 +158,22 @@ class Evaluator:
 
 
 def _hits(top: Int64[np.ndarray, "users k"], relevant: sp.csr_array) -> Bool[np.ndarray, "users k"]:
-    """Where each list has a relevant item: (user, item) pairs as single numbers, looked up in a sorted column."""
+    """Whether each entry of each list is relevant; (user, item) pairs are compared as single numbers."""
     n_users, n_items = relevant.shape
     rows = np.arange(n_users, dtype=np.int64)
     wanted = np.repeat(rows, np.diff(relevant.indptr)) * n_items + relevant.indices
-    given = rows[:, None] * n_items + top
-    place = np.minimum(np.searchsorted(wanted, given), len(wanted) - 1)
-    return (wanted[place] == given) & (top >= 0)
+    listed = rows[:, None] * n_items + top
+    place = np.minimum(np.searchsorted(wanted, listed), len(wanted) - 1)
+    return (wanted[place] == listed) & (top >= 0)
 
 
 def _per_row(relevant: sp.csr_array, members: Bool[np.ndarray, " items"] | None = None) -> Int64[np.ndarray, " users"]:
-    """How many items (of those in `members`) each row has."""
+    """The number of items (of those in `members`) in each row."""
     rows = np.repeat(np.arange(relevant.shape[0]), np.diff(relevant.indptr))
     chosen = rows if members is None else rows[members[relevant.indices]]
     return np.bincount(chosen, minlength=relevant.shape[0]).astype(np.int64)
 
 
 def _means(per_user: Mapping[str, Values]) -> dict[str, float]:
-    """The mean of each column; none where there are no users."""
+    """The mean of each column; empty where there are no users."""
     return {name: float(values.mean()) for name, values in per_user.items() if len(values)}

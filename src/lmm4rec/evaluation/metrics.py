@@ -1,7 +1,7 @@
-"""Ranking metrics for each user: pure functions of where the hits are.
+"""Ranking metrics by user, as functions of the hits.
 
 Each takes `hits` [users, k], True where the item at that rank (best first) is relevant to the user, and `relevant`
-[users], how many relevant items the user has, found or not; k is the width of `hits`. Each returns one value per user
+[users], the number of relevant items of the user; k is the width of `hits`. Each returns one value per user
 in [0, 1], which is 0 where nothing is relevant. A list shorter than k counts as padded with misses.
 """
 
@@ -19,17 +19,17 @@ Values: TypeAlias = Float64[np.ndarray, " users"]
 
 
 def recall(hits: Hits, relevant: Relevant) -> Values:
-    """The share of the relevant items that are found; denominator: all relevant items, also where they exceed k."""
-    return _found(hits) / np.maximum(relevant, 1)
+    """The share of the relevant items that are in the list; denominator: all relevant items, also if more than k."""
+    return _count(hits) / np.maximum(relevant, 1)
 
 
 def precision(hits: Hits, relevant: Relevant) -> Values:
     """The share of the list that is relevant; denominator: k, also where fewer items are relevant."""
-    return _found(hits) / hits.shape[1]
+    return _count(hits) / hits.shape[1]
 
 
 def hit_rate(hits: Hits, relevant: Relevant) -> Values:
-    """1 where at least one relevant item is found, else 0; no denominator."""
+    """1 where the list has a relevant item, else 0; no denominator."""
     return np.where(hits.any(axis=1), 1.0, 0.0)
 
 
@@ -40,7 +40,7 @@ def reciprocal_rank(hits: Hits, relevant: Relevant) -> Values:
 
 
 def average_precision(hits: Hits, relevant: Relevant) -> Values:
-    """The precisions at the ranks of the hits, summed; denominator: min(k, relevant items), so that 1 can be reached.
+    """The precisions at the ranks of the hits, summed; denominator: min(k, relevant items), so that 1 is possible.
 
     Its mean over users is MAP. (trec_eval divides by all relevant items instead.)
     """
@@ -59,7 +59,7 @@ def ndcg(hits: Hits, relevant: Relevant) -> Values:
     return (hits @ discounts) / ideal
 
 
-def _found(hits: Hits) -> Int64[np.ndarray, " users"]:
+def _count(hits: Hits) -> Int64[np.ndarray, " users"]:
     return np.count_nonzero(hits, axis=1).astype(np.int64)
 
 
@@ -77,7 +77,7 @@ METRICS: Mapping[Metric, Callable[[Hits, Relevant], Values]] = {
     "mrr": reciprocal_rank,
     "hit_rate": hit_rate,
 }
-"""All metrics by the name that conf files and reports use."""
+"""All metrics by their names in conf files and reports."""
 
 
 def measure(hits: Hits, relevant: Relevant, metrics: Sequence[Metric], ks: Sequence[int]) -> dict[str, Values]:

@@ -1,4 +1,4 @@
-"""Exact full ranking: every item competes for every user, block by block within a memory budget."""
+"""Exact full ranking of all items for each user, in blocks within a memory budget."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lmm4rec.core.types import Embeddings, PositiveInt, Scorer
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.nn.top_k import highest
 
-_BYTES_PER_SCORE = 24  # a float32 score, its masked copy, and what settling ties adds where every row has some
-# such a block is still in the CPU's cache when it is selected from, and stays below glibc's bound for keeping memory
+_BYTES_PER_SCORE = 24  # a float32 score, its masked copy, and the memory of breaking ties in every row
+# a block that fits into the CPU's cache and below the size up to which glibc reuses memory
 _USERS_PER_BLOCK, _SCORES_PER_BLOCK = 512, 2**23
 
 
@@ -35,11 +35,11 @@ class Ranking(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Barred:
-    """A scorer that never gives some of the items."""
+class RestrictedScorer:
+    """A scorer that never recommends some of the items."""
 
     scorer: Scorer
-    penalty: Float[Tensor, " items"]  # 0, or minus infinity where an item is barred
+    penalty: Float[Tensor, " items"]  # 0, or minus infinity for an item that is never recommended
 
     @property
     def n_users(self) -> int:
@@ -48,24 +48,24 @@ class Barred:
 
     @property
     def n_items(self) -> int:
-        """Items of the scorer, the barred ones included."""
+        """Items of the scorer, all of them."""
         return self.scorer.n_items
 
     def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
-        """The scorer's scores, minus infinity for what is barred."""
+        """The scorer's scores plus the penalty."""
         scores = self.scorer.scores(users)
         return scores + self.penalty.to(scores.device)
 
 
-def barred(scorer: Scorer, chosen: Bool[Tensor, " items"] | None) -> Scorer:
+def restrict(scorer: Scorer, chosen: Bool[Tensor, " items"] | None) -> Scorer:
     """The scorer restricted to the `chosen` rows (None: all)."""
     if chosen is None:
         return scorer
-    return Barred(scorer, torch.zeros(len(chosen)).masked_fill(~chosen, -torch.inf))
+    return RestrictedScorer(scorer, torch.zeros(len(chosen)).masked_fill(~chosen, -torch.inf))
 
 
 def interaction_matrix(logs: Sequence[Interactions], *, n_users: int, n_items: int) -> sp.csr_array:
-    """Who has what in any of the logs: a boolean matrix [users, items], whose rows list each item once, ascending.
+    """The interactions of all logs as a boolean matrix [users, items] with sorted rows and no duplicates.
 
     Raises:
         DataError: a log names a user or an item outside the matrix.
@@ -88,18 +88,18 @@ def top_k(
     exclude: Sequence[Interactions] | sp.csr_array = (),
     memory_mb: PositiveInt = 256,
 ) -> Ranking:
-    """The `k` best items of each of the given user rows, exactly.
+    """The exact `k` best items of each of the given user rows.
 
     Ties: equal scores are ordered by ascending item row, also where the tie straddles rank `k`. A score of -inf means
     "never": such an item is left out like an excluded one. Where fewer than `k` candidates remain, -1 pads.
 
-    `exclude` holds what each user must not be given: logs, or their `interaction_matrix` where one serves many calls.
-    `memory_mb` bounds the block of scores and all that is derived from it (at least one user is scored at a time);
-    what the scorer itself needs comes on top. The work is done on the device of the scores.
+    `exclude` holds the items that are left out for each user: logs, or their `interaction_matrix` where one serves many
+    calls. `memory_mb` bounds the block of scores and all that is derived from it (at least one user is scored at a
+    time); the scorer's own memory is extra. Everything is computed on the device of the scores.
 
     Raises:
         ConfigError: `k` is below 1.
-        DataError: a user or an excluded interaction lies outside what the scorer knows.
+        DataError: a user or an excluded interaction lies outside the scorer's users and items.
         RankingError: a candidate's score is NaN.
     """
     if k < 1:
@@ -116,7 +116,7 @@ def top_k(
 
 
 def users_per_block(n_items: int, *, memory_mb: PositiveInt) -> int:
-    """How many users are scored at a time so that a block stays within the memory, and within the CPU's cache."""
+    """The number of users in a block that stays within the memory and the CPU's cache."""
     scores = min(memory_mb * 2**20 // _BYTES_PER_SCORE, _SCORES_PER_BLOCK)
     return max(1, min(scores // max(n_items, 1), _USERS_PER_BLOCK))
 
@@ -151,17 +151,17 @@ def _best(
     scores: Float[Tensor, "batch items"], users: Int64[np.ndarray, " batch"], k: int
 ) -> tuple[Float[Tensor, "batch k"], Int64[Tensor, "batch k"]]:
     """The `k` highest scores of each row and their columns, by (score descending, column ascending)."""
-    values, items = highest(scores, min(k + 1, scores.shape[1]))  # one more shows whether rank k is tied
+    values, items = highest(scores, min(k + 1, scores.shape[1]))  # one more, to see whether rank k is tied
     _refuse_nan(values, users)
     tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
     values, items = values[:, :k], items[:, :k]
     if tied.any():
-        values[tied], items[tied] = _settle_ties(scores[tied], values[tied, -1:], k)
+        values[tied], items[tied] = _break_ties(scores[tied], values[tied, -1:], k)
     return values, items
 
 
 def _refuse_nan(best: Float[Tensor, "batch _k"], users: Int64[np.ndarray, " batch"]) -> None:
-    """Looks at the selected scores only, which is enough: the selection puts NaN before every number."""
+    """Raises RankingError for NaN among the selected scores, where NaN comes first if there is any."""
     nan = best.isnan().any(dim=1).cpu().numpy()
     if nan.any():
         raise RankingError(
@@ -170,10 +170,10 @@ def _refuse_nan(best: Float[Tensor, "batch _k"], users: Int64[np.ndarray, " batc
         )
 
 
-def _settle_ties(
+def _break_ties(
     scores: Float[Tensor, "batch items"], lowest: Float[Tensor, "batch 1"], k: int
 ) -> tuple[Float[Tensor, "batch k"], Int64[Tensor, "batch k"]]:
-    """The exact order of rows whose k-th highest score is `lowest`: of the items at that score the first ones count."""
+    """The exact order of rows whose k-th highest score is `lowest`: of items with that score the first ones count."""
     above, level = scores > lowest, scores == lowest
     room = k - above.sum(dim=1, keepdim=True)
     chosen = above | (level & (level.cumsum(dim=1, dtype=torch.int32) <= room))

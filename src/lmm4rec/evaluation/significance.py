@@ -1,7 +1,7 @@
-"""Whether a difference between two models is more than chance: paired over users, corrected for how many were asked.
+"""Significance of differences between models: paired tests over users, with correction for multiple comparisons.
 
 The unit is the user. Where a model has several seeds, each user's value is first averaged over them
-(`mean_over_seeds`); how much the seeds themselves scatter is told apart by `variance_parts`.
+(`mean_over_seeds`); `variance_parts` separates the variance of seeds from that of users.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Comparison:
     difference: float  # mean - other
     low: float  # ends of the bootstrap interval of the difference
     high: float
-    effect: float  # Cohen's d_z: mean over standard deviation of the users' differences; 0 where nobody differs
+    effect: float  # Cohen's d_z: mean over standard deviation of the users' differences; 0 where none differs
     better: int  # users for whom the first is better
     worse: int
     t: float
-    t_p: float  # of the paired t-test, two-sided; 1 where nobody differs
-    wilcoxon_p: float  # of the signed-rank test, two-sided, ties by Wilcoxon's rule; 1 where nobody differs
+    t_p: float  # of the paired t-test, two-sided; 1 where none differs
+    wilcoxon_p: float  # of the signed-rank test, two-sided, ties by Wilcoxon's rule; 1 where none differs
 
 
 def compare(
@@ -44,7 +44,7 @@ def compare(
 ) -> Comparison:
     """The comparison of two models' values for the same users, in the same order.
 
-    The interval is the percentile interval of the mean difference over users drawn with replacement, both models'
+    The interval is the percentile interval of the mean difference over users sampled with replacement, both models'
     values of a user together. d_z = mean(d) / sd(d) with n - 1 in the standard deviation (Cohen 1988).
 
     Raises:
@@ -74,7 +74,7 @@ def compare(
 
 
 def _t_test(d: PerUser) -> tuple[float, float, float]:
-    """t, its two-sided p and d_z; a difference that is the same for everybody is infinitely sure."""
+    """t, its two-sided p and d_z; t is infinite where all users have the same difference."""
     mean, spread = float(d.mean()), float(d.std(ddof=1))
     if spread <= 1e-12 * max(1.0, abs(mean)):
         return (
@@ -95,7 +95,7 @@ def _wilcoxon(d: PerUser) -> float:
 def bootstrap_interval(
     values: PerUser, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """The percentile interval of the mean over users drawn with replacement; the same seed gives the same ends."""
+    """The percentile interval of the mean over users sampled with replacement; the same seed gives the same ends."""
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK // len(values))
     means = np.concatenate(
@@ -128,27 +128,27 @@ def mean_over_seeds(values: Float64[np.ndarray, "seeds users"]) -> PerUser:
 
 @dataclass(frozen=True)
 class VarianceParts:
-    """Where the scatter of one model's values comes from, as variances of y[seed, user]."""
+    """The parts of the variance of one model's values y[seed, user]."""
 
-    seed: float  # what a seed does to everybody
-    user: float  # what a user gets under every seed
-    rest: float  # what a user gets under one seed and not under another
+    seed: float  # of the seeds' means
+    user: float  # of the users' means
+    rest: float  # of a user's values between seeds, beyond the seeds' means
     seeds: int
     users: int
 
     @property
     def seed_error(self) -> float:
-        """The standard error of the mean that seeds alone cause: the same users, other seeds."""
+        """The standard error of the mean over other seeds with the same users."""
         return math.sqrt(self.seed / self.seeds + self.rest / (self.seeds * self.users))
 
     @property
     def user_error(self) -> float:
-        """The standard error of the mean that users alone cause: the same seeds, other users."""
+        """The standard error of the mean over other users with the same seeds."""
         return math.sqrt(self.user / self.users + self.rest / (self.seeds * self.users))
 
 
 def variance_parts(values: Float64[np.ndarray, "seeds users"]) -> VarianceParts:
-    """Seed variance told apart from user variance: the crossed random-effects model, one value a cell.
+    """The variances of seeds and of users in the crossed random-effects model with one value per cell.
 
     y[s, u] = mean + a_s + b_u + e_su. By the expected mean squares of the two-way table (Searle, Casella and McCulloch
     1992): rest = MS_rest, seed = (MS_seed - MS_rest) / users, user = (MS_user - MS_rest) / seeds; negative estimates

@@ -1,4 +1,4 @@
-"""Kinds of items by how much training has seen of them."""
+"""Slices of items by their number of training interactions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ POPULAR_SHARE = 0.2
 
 
 def item_slices(counts: Int64[np.ndarray, " items"]) -> dict[str, Bool[np.ndarray, " items"]]:
-    """Which items belong to each slice, given how many training interactions each item has.
+    """The members of each slice, from the number of training interactions of each item.
 
     - "cold": none.
     - "warm": at least one.

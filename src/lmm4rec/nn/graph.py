@@ -1,4 +1,4 @@
-"""Graphs of users and items: normalized, propagated, thinned, nearest neighbors."""
+"""The interaction graph of users and items: normalization, propagation, pruning; and nearest neighbors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLOCK_ENTRIES = 2**26  # similarities held at once: 256 MiB
 
 
 class InteractionGraph(nn.Module):
-    """Who liked what in training: distinct user-item edges."""
+    """The training interactions as distinct user-item edges."""
 
     users: Tensor
     items: Tensor
@@ -30,20 +30,20 @@ class InteractionGraph(nn.Module):
 
     @property
     def user_degrees(self) -> Int[Tensor, " users"]:
-        """How many distinct items each user liked."""
+        """The number of distinct items of each user."""
         return torch.bincount(self.users, minlength=self.n_users)
 
     @property
     def item_degrees(self) -> Int[Tensor, " items"]:
-        """How many distinct users liked each item."""
+        """The number of distinct users of each item."""
         return torch.bincount(self.items, minlength=self.n_items)
 
     def sides(self, nodes: Float[Tensor, "nodes dim"]) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
-        """A table of all nodes as its users' part and its items' part."""
+        """The users' rows and the items' rows of a matrix of all nodes."""
         return nodes[: self.n_users], nodes[self.n_users :]
 
     def only(self, edges: Int[Tensor, " kept"]) -> InteractionGraph:
-        """The graph with the given edges alone."""
+        """The graph of the given edges only."""
         return InteractionGraph(self.users[edges], self.items[edges], self.n_users, self.n_items)
 
 
@@ -71,7 +71,7 @@ def user_item(graph: InteractionGraph, kind: Literal["sum", "mean", "symmetric"]
         "mean": lambda: 1.0 / graph.user_degrees.float()[graph.users],
         "symmetric": lambda: symmetric_weights(graph),
     }[kind]()
-    return weighted_likes(graph, values)
+    return weighted_interactions(graph, values)
 
 
 def propagate(adjacency: SparseMatrix, nodes: Float[Tensor, "nodes dim"], layers: int) -> Float[Tensor, "nodes dim"]:
@@ -83,20 +83,20 @@ def propagate(adjacency: SparseMatrix, nodes: Float[Tensor, "nodes dim"], layers
     return total / (layers + 1)
 
 
-def weighted_likes(graph: InteractionGraph, values: Float[Tensor, " edges"]) -> SparseMatrix:
-    """Who liked what, users × items, with the given value at each edge."""
+def weighted_interactions(graph: InteractionGraph, values: Float[Tensor, " edges"]) -> SparseMatrix:
+    """The matrix [users, items] with the given value at each edge."""
     return SparseMatrix(graph.users, graph.items, values, (graph.n_users, graph.n_items))
 
 
 def pattern(graph: InteractionGraph) -> SparsePattern:
-    """The places of `weighted_likes`, for values that change."""
+    """The pattern of `weighted_interactions`, for values that change."""
     return SparsePattern(graph.users, graph.items, (graph.n_users, graph.n_items))
 
 
 def symmetric_weights(graph: InteractionGraph, kept: Float[Tensor, " edges"] | None = None) -> Float[Tensor, " edges"]:
     """1 / sqrt(user's degree · item's degree) at each edge, the values of `normalize` (He 2020, eq. 3).
 
-    With `kept`, 1 or 0 at each edge, the graph is the one of the kept edges: the others weigh 0 and count in no degree.
+    With `kept`, 1 or 0 at each edge, the graph is that of the kept edges: the others get 0 and count in no degree.
     """
     kept = torch.ones(len(graph.users), device=graph.users.device) if kept is None else kept
     users = torch.zeros(graph.n_users, device=kept.device).index_add_(0, graph.users, kept)
@@ -105,33 +105,35 @@ def symmetric_weights(graph: InteractionGraph, kept: Float[Tensor, " edges"] | N
 
 
 def drop_edges(graph: InteractionGraph, share: float, generator: torch.Generator) -> Float[Tensor, " edges"]:
-    """0 at a random `share` of the edges, each drawn by itself, and 1 at the others."""
+    """0 or 1 for each edge, independently: 0 with probability `share`."""
     return (torch.rand(len(graph.users), generator=generator) >= share).float().to(graph.users.device)
 
 
 def dropout(x: Float[Tensor, "*shape"], share: float, generator: torch.Generator) -> Float[Tensor, "*shape"]:
-    """The tensor with a random `share` of its numbers zeroed and the others scaled up to make up for it."""
+    """The tensor with a random `share` of its entries set to 0 and the others scaled by 1 / (1 - `share`)."""
     kept = (torch.rand(x.shape, generator=generator) >= share).to(x.device)
     return x * kept / (1 - share)
 
 
 def prune_edges(graph: InteractionGraph, rate: float, generator: torch.Generator) -> InteractionGraph:
-    """The graph of floor(edges · (1 - rate)) edges, at least one, drawn by `symmetric_weights`, none twice.
+    """The graph of floor(edges · (1 - rate)) edges, at least one, sampled by `symmetric_weights` without replacement.
 
-    Edges between popular nodes go first (FREEDOM, arXiv 2211.06924, sec. 3.2).
+    Edges between popular nodes are the likeliest to be dropped (FREEDOM, arXiv 2211.06924, sec. 3.2).
     """
     weights = symmetric_weights(graph).to(generator.device)
     kept = torch.multinomial(weights, max(1, int(len(weights) * (1 - rate))), generator=generator)
     return graph.only(kept.to(graph.users.device))
 
 
-def spread(likes: SparseMatrix | WeightedMatrix, nodes: Float[Tensor, "nodes dim"]) -> Float[Tensor, "nodes dim"]:
-    """One step over the graph: each user gets the weighted sum of its items, each item that of its users.
+def spread(
+    interactions: SparseMatrix | WeightedMatrix, nodes: Float[Tensor, "nodes dim"]
+) -> Float[Tensor, "nodes dim"]:
+    """One step over the graph: each user is the weighted sum of its items, each item that of its users.
 
     `nodes` are users, then items: the product with the whole adjacency, in its two blocks.
     """
-    users = likes.shape[0]
-    return torch.cat([likes(nodes[users:]), likes.reverse(nodes[:users])])
+    users = interactions.shape[0]
+    return torch.cat([interactions(nodes[users:]), interactions.reverse(nodes[:users])])
 
 
 def nearest(
@@ -151,14 +153,14 @@ def nearest(
         scores *= scale
         rows = torch.arange(len(scores), device=scores.device)
         scores[rows, rows + start] = -torch.inf
-        values, found = highest(scores, k)
+        values, columns = highest(scores, k)
         similarities.append(values)
-        neighbors.append(found)
+        neighbors.append(columns)
     return torch.cat(similarities), torch.cat(neighbors)
 
 
 def _rows_per_block(vectors: Float[Tensor, "items dim"]) -> int:
-    """Rows whose similarities are held at once; few where vectors are short, for a CPU's cache."""
+    """The number of rows in a block; few where vectors are short, for a CPU's cache."""
     n, width = vectors.shape
     wanted = min(2048, max(256, width // 2)) if vectors.device.type == "cpu" else 2048
     return max(1, min(wanted, _BLOCK_ENTRIES // n))

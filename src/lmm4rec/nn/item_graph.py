@@ -82,7 +82,7 @@ def add(matrices: Iterable[Entries], shape: tuple[int, int]) -> Entries:
 
 
 class _EntryProduct(torch.autograd.Function):
-    """Sparse times dense with the gradient of both sides; that of the values never leaves the given entries."""
+    """Sparse times dense, with the gradient of both; that of the values is computed at the given entries only."""
 
     @staticmethod
     def forward(

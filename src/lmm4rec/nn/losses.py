@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lmm4rec.nn.rows import select_rows
 
-_LARGEST_GROUP = 2048  # rows that are told apart: the field's batch
+_LARGEST_GROUP = 2048  # pairs in a softmax: the field's batch size
 
 
 def bpr(positives: Float[Tensor, " batch"], negatives: Float[Tensor, "batch negatives"]) -> Float[Tensor, ""]:
@@ -41,14 +41,14 @@ def match_rows(
     left_of: Int[Tensor, " batch"] | None = None,
     right_of: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, ""]:
-    """The mean cross-entropy of picking a pair's row of `right` for its row of `left` among all pairs', by products.
+    """The mean cross-entropy of a pair's row of `right` among those of all pairs, by dot product with that of `left`.
 
     Pair i is row `left_of[i]` of `left` and row `right_of[i]` of `right` (row i of either where they are not given). A
-    row that is in several pairs is chosen from as often as it is there, but multiplied once: the value is that of
+    row that is in several pairs counts as often in the softmax, but is multiplied once: the value is that of
     `left[left_of]` and `right[right_of]`, at the cost of the distinct rows.
 
-    More than 2,048 pairs pick in groups of at most so many: cost and the number of rows to choose from do not grow with
-    the batch. 0 where there is nothing to pick from.
+    More than 2,048 pairs are split into groups of at most so many: cost and number of candidates do not grow with the
+    batch. 0 where there are no pairs.
     """
     left_of = torch.arange(len(left), device=left.device) if left_of is None else left_of
     right_of = torch.arange(len(right), device=right.device) if right_of is None else right_of
@@ -83,14 +83,14 @@ def info_nce(
 ) -> Float[Tensor, ""]:
     """The mean of -log(exp(l_i · r_i / t) / sum over j of exp(l_i · r_j / t)), rows scaled to length 1.
 
-    The two of pair i are to find each other among the pairs of `match_rows` (van den Oord 2018, arXiv 1807.03748).
+    Pairs are those of `match_rows` (van den Oord 2018, arXiv 1807.03748).
     """
     # scaled before the product: a pass over rows × dim numbers instead of rows × rows
     return match_rows(F.normalize(left, dim=1) / temperature, F.normalize(right, dim=1), left_of, right_of)
 
 
 def matching(pairs: Float[Tensor, "pairs 2"], others: Float[Tensor, "others 2"]) -> Float[Tensor, ""]:
-    """The mean cross-entropy of telling `pairs` (class 1) from `others` (class 0), all of equal weight."""
+    """The mean cross-entropy of classifying `pairs` as 1 and `others` as 0, all with equal weight."""
     logits = torch.cat([pairs, others])
     targets = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
     targets[: len(pairs)] = 1

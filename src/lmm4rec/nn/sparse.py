@@ -58,7 +58,7 @@ def dense_rows(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> Float[Tensor, "c
 
 
 class _Product(torch.autograd.Function):
-    """Sparse times dense with the gradient of the dense side; torch would convert the transpose at every step."""
+    """Sparse times dense with the gradient of the dense side; torch would convert the transpose in every step."""
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class SparseMatrix(nn.Module):
     """A constant sparse matrix, kept in CSR together with its transpose for the backward pass."""
 
     matrix: Tensor
-    mirror: Tensor | None
+    stored_transpose: Tensor | None
 
     def __init__(
         self,
@@ -85,19 +85,19 @@ class SparseMatrix(nn.Module):
         *,
         symmetric: bool = False,
     ) -> None:
-        """A `symmetric` matrix is kept once: it is its own transpose."""
+        """A `symmetric` matrix is stored once: it is its own transpose."""
         super().__init__()
         self.register_buffer("matrix", csr(rows, columns, values, shape), persistent=False)
-        mirror = None if symmetric else csr(columns, rows, values, (shape[1], shape[0]))
-        self.register_buffer("mirror", mirror, persistent=False)
+        transpose = None if symmetric else csr(columns, rows, values, (shape[1], shape[0]))
+        self.register_buffer("stored_transpose", transpose, persistent=False)
 
     @property
     def transposed(self) -> Tensor:
         """The transpose in CSR."""
-        return self.matrix if self.mirror is None else self.mirror
+        return self.matrix if self.stored_transpose is None else self.stored_transpose
 
     def only(self, rows: Int[Tensor, " chosen"]) -> SparseMatrix:
-        """The matrix of the given rows alone, each given once; the work is that of their entries."""
+        """The matrix of the given distinct rows; the cost is that of their entries."""
         new, entries = _entries_of(self.matrix, rows)
         columns, values = self.matrix.col_indices()[entries], self.matrix.values()[entries]
         return SparseMatrix(new, columns, values, (len(rows), self.matrix.shape[1]))
@@ -119,9 +119,9 @@ class SparseMatrix(nn.Module):
 
 
 class SparsePattern(nn.Module):
-    """The places of a sparse matrix whose values change from step to step; products are differentiable in them too.
+    """The entries' places in a sparse matrix whose values change; products are differentiable in the values too.
 
-    The same values with the same pattern make a `WeightedMatrix`; entries keep the order in which they were given.
+    With values it becomes a `WeightedMatrix`; entries keep the order of `rows` and `columns`.
     """
 
     starts: Tensor
@@ -153,13 +153,13 @@ class SparsePattern(nn.Module):
         return values
 
     def sampled(self, left: Tensor, right: Tensor) -> Tensor:
-        """`dots` without gradient, at the speed of memory: no entry's pair of vectors is copied out."""
+        """`dots` without gradient; no entry's pair of vectors is copied."""
         empty = _csr(self.starts, self.columns, left.new_zeros(len(self.columns)), self.shape)
         return torch.sparse.sampled_addmm(empty, left.contiguous(), right.contiguous().T, beta=0.0).values()[self.place]
 
 
 class WeightedMatrix:
-    """A pattern with values: multiplies like a `SparseMatrix`, and gradient reaches the values."""
+    """A pattern with values: a `SparseMatrix` whose values have a gradient."""
 
     def __init__(self, pattern: SparsePattern, values: Float[Tensor, " entries"]) -> None:
         self.pattern, self.values = pattern, values

@@ -1,1 +1,1 @@
-"""From vectors and who-liked-what to scores: one module a recommender, found by its name."""
+"""Recommenders: models that turn interactions and item features into scores, one module each."""

@@ -1,4 +1,4 @@
-"""What every recommender is: named losses for a batch, and a scorer at the end."""
+"""The base class of all recommenders: named losses for a batch, and a scorer after training."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lmm4rec.nn.projections import ContentProjection
 
 
 class Recommender(nn.Module, ABC):
-    """Joins features with who-liked-what.
+    """A model of users and items, trained on interactions and item features.
 
-    A model is built as `Class(graph, features, generator, **hyper_parameters)`: the training graph, the features it
+    It is built as `Class(graph, features, generator, **hyper_parameters)`: the training graph, the features it
     will see (their widths count, their values may change later), the generator that draws its first weights, and
     keyword-only hyper-parameters. It never learns where features come from; gradient flows to them where they carry it.
 

@@ -1,4 +1,4 @@
-"""BM3: vectors that learn to predict each other under dropout, without a single negative."""
+"""BM3: self-supervised user and item vectors that predict each other under dropout, without negatives."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ __all__ = ["BM3"]
 class BM3(Recommender):
     """Bootstrapped multi-modal model (Zhou et al., WWW 2023, arXiv 2207.05969).
 
-    h_u and h_i are the mean of `layers` steps over the likes, the item's own id vector added once more, and
-    h_i^m = W_m x + b are its projected features (sec. 3.1). The predictor f maps any of them to what it predicts; a
-    target t(h) is h under dropout, and no gradient passes it (sec. 3.2.1). With C(a, b) = 1 - cos(a, b), over the
-    batch's liked pairs (sec. 3.2.2 to 3.2.4; the paper's C lacks the 1, which moves nothing):
+    h_u and h_i are the mean of `layers` steps over the interaction graph, with the item's own id vector added once
+    more, and h_i^m = W_m x + b are its projected features (sec. 3.1). The predictor f is applied to one side of a pair;
+    the other side is the target t(h), which is h under dropout and without gradient (sec. 3.2.1). With C(a, b) = 1 -
+    cos(a, b), over the batch's positive pairs (sec. 3.2.2 to 3.2.4; the paper's C lacks the 1, which changes no
+    gradient):
 
     - `reconstruct`: C(f(h_u), t(h_i)) + C(f(h_i), t(h_u))
     - `align`, between modalities: sum over m of C(f(h_i^m), t(h_i))
     - `mask`, within one: sum over m of C(f(h_i^m), t(h_i^m))
     - `l2`: `l2_weight` times half the squared norms of h_u and h_i.
 
-    `align` and `mask` carry `content_weight`. Score: f(h_u) · f(h_i) (sec. 3.3). The batch's negatives are not looked
-    at. An item that lacks a modality is left out of its `align` and `mask`.
+    `align` and `mask` carry `content_weight`. Score: f(h_u) · f(h_i) (sec. 3.3). The batch's negatives are not used.
+    An item that lacks a modality is left out of its `align` and `mask`.
 
     Differs from the authors' code: l2 of the batch's vectors as in the paper (there: unsquared norms of both whole
-    tables over the number of items, which is why their weights of 0.1 and 0.01 are far too strong here); `align` and
-    `mask` weigh as much as `reconstruct`, as in the paper (there: 2); the features are not trained (`train_features`
-    does so, as there). Dropout, predictor and projections are computed for the batch's rows alone, which changes no
+    tables over the number of items, so that their weights of 0.1 and 0.01 are far too strong here); `align` and `mask`
+    have the same weight as `reconstruct`, as in the paper (there: 2); the features are not trained (there they are:
+    `train_features`). Dropout, predictor and projections are computed for the batch's rows alone, which changes no
     number.
     """
 
@@ -76,16 +77,18 @@ class BM3(Recommender):
         """`reconstruct`, `align`, `mask` and `l2`."""
         all_users, all_items = self._vectors()
         users, items = select_rows(all_users, batch.users), select_rows(all_items, batch.positives)
-        seen_users, seen_items = self._target(users, generator), self._target(items, generator)
-        reconstruct = _apart(self.predictor(users), seen_items) + _apart(self.predictor(items), seen_users)
+        target_users, target_items = self._target(users, generator), self._target(items, generator)
+        reconstruct = _cosine_distance(self.predictor(users), target_items) + _cosine_distance(
+            self.predictor(items), target_users
+        )
         align, mask = [], []
         distinct, where = torch.unique(batch.positives, return_inverse=True)
         for x in self.projections(features, distinct).values():
             has = has_content(x)[where]
             content = select_rows(x, where)
             predicted = self.predictor(content)
-            align.append(_apart(predicted, seen_items, has))
-            mask.append(_apart(predicted, self._target(content, generator), has))
+            align.append(_cosine_distance(predicted, target_items, has))
+            mask.append(_cosine_distance(predicted, self._target(content, generator), has))
         return {
             "reconstruct": reconstruct,
             "align": self.content_weight * torch.stack(align).sum(),
@@ -94,7 +97,7 @@ class BM3(Recommender):
         }
 
     def embed(self, features: Features) -> Embeddings:
-        """f(h_u) and f(h_i): content shapes them in training only."""
+        """f(h_u) and f(h_i); content takes part in training only."""
         users, items = (self.predictor(side) for side in self._vectors())
         return Embeddings(users, items, parts={"id": slice(0, users.shape[1])})
 
@@ -106,9 +109,9 @@ class BM3(Recommender):
         return dropout(x.detach(), self.dropout, generator)
 
 
-def _apart(
+def _cosine_distance(
     predicted: Float[Tensor, "batch dim"], target: Float[Tensor, "batch dim"], has: Bool[Tensor, " batch"] | None = None
 ) -> Float[Tensor, ""]:
-    """The mean of 1 - cos over the rows that there are; 0 where there are none."""
-    apart = 1 - F.cosine_similarity(predicted, target, dim=1)
-    return apart.mean() if has is None else (apart * has).sum() / has.sum().clamp(min=1)
+    """The mean of 1 - cos over the rows (those where `has` is True); 0 where there are none."""
+    distance = 1 - F.cosine_similarity(predicted, target, dim=1)
+    return distance.mean() if has is None else (distance * has).sum() / has.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""BPR: matrix factorization trained to rank what was liked above what was not."""
+"""BPR: matrix factorization with a pairwise ranking loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BPR(Recommender):
     """Matrix factorization under Bayesian personalized ranking (Rendle et al. 2009, arXiv 1205.2618).
 
     x(u, i) = w_u · h_i (sec. 4.3.1); loss: the mean of -log sigmoid(x(u, i) - x(u, j)) plus `l2_weight` times half
-    the squared norms of the vectors that the batch touched (BPR-Opt, sec. 4.1).
+    the squared norms of the batch's vectors (BPR-Opt, sec. 4.1).
 
     Differs from the authors' code: mini-batches and Adam instead of single steps of gradient descent.
     """

@@ -1,4 +1,4 @@
-"""FREEDOM: a frozen graph of alike items, and a graph of likes that is thinned anew every epoch."""
+"""FREEDOM: a frozen item-item graph, and an interaction graph that is pruned anew in each epoch."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ __all__ = ["FREEDOM"]
 class FREEDOM(Recommender):
     """Freezing and denoising graph structures (Zhou and Shen, MM 2023, arXiv 2211.06924).
 
-    - Frozen item graph (sec. 3.1, eq. 1-3): S^m has a 1 where j is among the `neighbors` items most alike i by the
+    - Frozen item graph (sec. 3.1, eq. 1-3): S^m has a 1 where j is among the `neighbors` items most similar to i by the
       cosine of modality m (i itself among them); S = sum of weight_m · D^-1/2 S^m D^-1/2, the weights adding up to 1.
-    - Denoised graph of likes (sec. 3.2): each epoch keeps floor(edges · (1 - dropout)) edges, drawn without
-      replacement by 1 / sqrt(d_u · d_i), and normalizes what is left; the whole graph serves for ranking.
-    - Vectors (sec. 3.3, eq. 8): h_i after `item_layers` steps over S, added to the mean of `layers` steps over the
-      likes.
+    - Denoised interaction graph (sec. 3.2): each epoch keeps floor(edges · (1 - dropout)) edges, sampled without
+      replacement by 1 / sqrt(d_u · d_i), and normalizes the rest; ranking uses the whole graph.
+    - Vectors (sec. 3.3, eq. 8): h_i after `item_layers` steps over S, added to the mean over `layers` steps over
+      the interaction graph.
     - Loss (sec. 3.3, eq. 10): BPR on the vectors, plus `content_weight` times BPR between the user and W_m x + b
       (eq. 9), summed over modalities.
 
     The item graph is rebuilt at the start of an epoch, and for ranking, where the features have changed. A pair with
-    an item that lacks a modality adds a constant there and moves nothing.
+    an item that lacks a modality adds a constant without gradient there.
 
-    Differs from the authors' code: any set of modalities, weighted by name (`modality_weights`; none given: all
-    alike; the authors give the image 0.1 and the text the rest); the features are not trained (`train_features` does
-    so, as there), since the paper trains their projections only; the item graph isn't cached on disk.
+    Differs from the authors' code: any set of modalities, weighted by name (`modality_weights`; none: all
+    equal; the authors give the image 0.1 and the text the rest); the features are not trained (there they
+    are: `train_features`), since the paper trains their projections only; the item graph is not cached on disk.
     """
 
     uses_content = True
@@ -87,19 +87,19 @@ class FREEDOM(Recommender):
         self.dropout, self.content_weight = dropout, content_weight
         self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)
         self.projections = Projections(features, dim, generator, trained=train_features)
-        self.adjacency = self.thinned = normalize(graph)
+        self.adjacency = self.pruned = normalize(graph)
         weights = _shares(features, modality_weights or {})
-        self.alike = ContentGraph(partial(_item_graph, neighbors=neighbors, weights=weights))
+        self.similar_items = ContentGraph(partial(_item_graph, neighbors=neighbors, weights=weights))
 
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
-        """Thin the graph of likes; rebuild the item graph where the features have changed."""
-        self.alike.renew(features)
+        """Prune the interaction graph; rebuild the item graph where the features have changed."""
+        self.similar_items.renew(features)
         if self.dropout:
-            self.thinned = normalize(prune_edges(self.graph, self.dropout, generator))
+            self.pruned = normalize(prune_edges(self.graph, self.dropout, generator))
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` on the vectors, and `content` on the projected features."""
-        all_users, all_items = self._vectors(self.thinned, self.alike.current(features))
+        all_users, all_items = self._vectors(self.pruned, self.similar_items.current(features))
         users = select_rows(all_users, batch.users)
         both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
         losses = {"bpr": _rank(users, select_rows(all_items, both))}
@@ -113,15 +113,15 @@ class FREEDOM(Recommender):
         return losses
 
     def embed(self, features: Features) -> Embeddings:
-        """The vectors over the whole graph of likes."""
-        return Embeddings(*self._vectors(self.adjacency, self.alike(features)))
+        """The vectors over the whole interaction graph."""
+        return Embeddings(*self._vectors(self.adjacency, self.similar_items(features)))
 
     def _vectors(self, adjacency: SparseMatrix, item_graph: SparseMatrix) -> tuple[Tensor, Tensor]:
         users, items = self.graph.sides(propagate(adjacency, self.nodes.all(), self.layers))
-        alike = self.nodes.all()[self.graph.n_users :]
+        similar = self.nodes.all()[self.graph.n_users :]
         for _ in range(self.item_layers):
-            alike = item_graph(alike)
-        return users, items + alike
+            similar = item_graph(similar)
+        return users, items + similar
 
 
 def _rank(
@@ -129,7 +129,7 @@ def _rank(
     items: Float[Tensor, "batch candidates dim"],
     has: Float[Tensor, "batch candidates 1"] | None = None,
 ) -> Float[Tensor, ""]:
-    """BPR with the first candidate as the liked one; a pair that lacks either side (`has` 0) counts as a tie."""
+    """BPR with the first candidate as the positive; a pair with `has` 0 on either side counts as a tie."""
     scores = torch.einsum("bd,bcd->bc", users, items)
     difference = scores[:, :1] - scores[:, 1:]
     if has is not None:

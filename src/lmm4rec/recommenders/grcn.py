@@ -1,4 +1,4 @@
-"""GRCN: content says which likes to believe, and ids travel over the graph that is left."""
+"""GRCN: graph convolution of id vectors over an interaction graph that is refined by item content."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = ["GRCN"]
 class GRCN(Recommender):
     """Graph-refined convolutional network (Wei et al., MM 2020, arXiv 2111.02036).
 
-    Graph refining, in each modality m, with f_i = LeakyReLU(W i_m + b) the item and p_u the user's trained prototype,
-    both scaled to length 1 throughout:
+    Graph refining, in each modality m, with f_i = LeakyReLU(W i_m + b) the item's vector and p_u the user's trained
+    prototype, both always scaled to length 1:
 
     - neighbor routing, `routing` times: p_u <- p_u + sum over u's items of a(u, i) f_i, where a(u, .) is the softmax of
       p_u · f_i over the items of u;
@@ -37,15 +37,18 @@ class GRCN(Recommender):
     - an edge's weight is the largest over modalities of affinity times the sender's trained confidence in that
       modality, and 0 where that is negative: the edge is pruned.
 
-    Graph convolution: id vectors scaled to length 1 travel `layers` steps over the weighted edges and are summed over
-    layers. Users and items are the ids' result beside each modality's vectors after one step of its own affinities;
-    score = u · i. Loss: BPR plus `l2_weight` times half the squared norms of the batch's id vectors and prototypes.
+    Graph convolution: id vectors scaled to length 1 are propagated `layers` steps over the weighted edges and summed
+    over layers. User and item vectors are these, concatenated with each modality's vectors after one step over its own
+    affinities; score = u · i. Loss: BPR plus `l2_weight` times half the squared norms of the batch's id vectors and
+    prototypes.
 
-    An item that lacks a modality has no affinity in it; where it lacks all, its edges weigh as in a mean of neighbors.
-    Differs from the authors' code: prototypes are routed (there, and in the public toolbox's port, messages of the
-    routing run from users to items, so prototypes stay where they were); `layers` is free (there two); confidences
-    start at 1 (there around 0, so that ids hardly travel at first); negative weights are pruned, which is their default
-    but not what their published commands ask for (those let them be); the l2 term is a sum (there a mean over all
+    An item that lacks a modality has no affinity in it; where it lacks all, its edges have the weights of a mean over
+    neighbors.
+
+    Differs from the authors' code: prototypes are routed (there, and in the public toolbox's port, messages
+    of the routing go from users to items, so that prototypes never change); `layers` is free (there two); confidences
+    start at 1 (there around 0, so that id vectors are hardly propagated at first); negative weights are pruned, which
+    is their default but not the setting of their published commands; the l2 term is a sum (there a mean over all
     numbers: their 1e-3 for TikTok at width 64 is about 1.6e-5 here).
     """
 
@@ -85,23 +88,23 @@ class GRCN(Recommender):
         self.pattern = pattern(graph)
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
-        """`bpr` on the joined vectors, and `l2` on id vectors and prototypes."""
+        """`bpr` on the concatenated vectors, and `l2` on id vectors and prototypes."""
         all_users, all_items = self._vectors(features)
-        users, liked, other = (
+        users, positives, negatives = (
             select_rows(all_users, batch.users),
             select_rows(all_items, batch.positives),
             select_rows(all_items, batch.negatives),
         )
         nodes = (batch.users, batch.positives + len(all_users), batch.negatives + len(all_users))
-        used = [*self.ids.rows(*nodes)]
-        used += [prototypes.rows(batch.users) for prototypes in self.prototypes.values()]
+        regularized = [*self.ids.rows(*nodes)]
+        regularized += [prototypes.rows(batch.users) for prototypes in self.prototypes.values()]
         return {
-            "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
-            "l2": self.l2_weight * l2(*used, batch=len(users)),
+            "bpr": bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives)),
+            "l2": self.l2_weight * l2(*regularized, batch=len(users)),
         }
 
     def embed(self, features: Features) -> Embeddings:
-        """Ids on the refined graph beside each modality's vectors."""
+        """Id vectors over the refined graph, concatenated with each modality's vectors."""
         users, items = self._vectors(features)
         ids = users.shape[1] - sum(table.shape[1] for table in self.prototypes.values())
         parts, start = {"id": slice(0, ids)}, ids
@@ -110,23 +113,23 @@ class GRCN(Recommender):
         return Embeddings(users, items, parts=parts)
 
     def _vectors(self, features: Features) -> tuple[Float[Tensor, "users dims"], Float[Tensor, "items dims"]]:
-        """The final vectors: ids on the refined graph, then each modality."""
+        """The final vectors: ids over the refined graph, then each modality."""
         graph = self.graph
         users, items, to_users, to_items = [], [], [], []
-        seen = torch.zeros_like(graph.items, dtype=torch.float)
-        user_trust, item_trust = self.confidence[: graph.n_users], self.confidence[graph.n_users :]
+        modalities = torch.zeros_like(graph.items, dtype=torch.float)
+        user_confidence, item_confidence = self.confidence[: graph.n_users], self.confidence[graph.n_users :]
         for m, modality in enumerate(self.projections):
             content, edges = self._content(features[modality], modality)
             prototypes, affinity = self._route(self.prototypes[modality].all(), content, edges)
-            received, given = self._softmax_over_items(affinity), self._softmax_over_users(affinity)
-            users.append(prototypes + self._weigh(received)(content))
-            items.append(content + self._weigh(given).reverse(prototypes))
-            to_users.append(received * item_trust[:, m][graph.items])
-            to_items.append(given * user_trust[:, m][graph.users])
-            seen = seen + edges
-        bare = (seen == 0).float()  # nothing is known of the item that could speak against a like
-        to_users += [bare / graph.user_degrees[graph.users]]
-        to_items += [bare / graph.item_degrees[graph.items]]
+            user_share, item_share = self._softmax_over_items(affinity), self._softmax_over_users(affinity)
+            users.append(prototypes + self._weigh(user_share)(content))
+            items.append(content + self._weigh(item_share).reverse(prototypes))
+            to_users.append(user_share * item_confidence[:, m][graph.items])
+            to_items.append(item_share * user_confidence[:, m][graph.users])
+            modalities = modalities + edges
+        without_content = (modalities == 0).float()  # edges to items that lack all modalities
+        to_users += [without_content / graph.user_degrees[graph.users]]
+        to_items += [without_content / graph.item_degrees[graph.items]]
         ids = self._convolve(*(torch.stack(weights).amax(dim=0).relu() for weights in (to_users, to_items)))
         return torch.cat([ids[0], *users], dim=1), torch.cat([ids[1], *items], dim=1)
 
@@ -149,8 +152,8 @@ class GRCN(Recommender):
         prototypes = F.normalize(prototypes, dim=1)
         affinity = self.pattern.dots(prototypes, content).exp() * edges
         for _ in range(self.routing):
-            gathered = self._weigh(self._softmax_over_items(affinity))(content)
-            prototypes = F.normalize(prototypes + gathered, dim=1)
+            messages = self._weigh(self._softmax_over_items(affinity))(content)
+            prototypes = F.normalize(prototypes + messages, dim=1)
             affinity = self.pattern.dots(prototypes, content).exp() * edges
         return prototypes, affinity
 

@@ -1,4 +1,4 @@
-"""ItemKNN: items like those that the user liked, by common users or by content."""
+"""ItemKNN: items similar to those of the user, by common users or by content."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["ItemKNN"]
 class ItemKNN(Recommender):
     """Item-based neighborhood model (Deshpande and Karypis 2004, doi 10.1145/963770.963776).
 
-    score(u, i) = sum over items j that u liked of s(j, i), where each j counts only its `neighbors` most similar i.
+    score(u, i) = sum of s(j, i) over the items j of u, where each j counts for its `neighbors` most similar i only.
 
     - `similarity = "interactions"`: the cosine of the items' columns of the interaction matrix, shrunk:
       s(j, i) = |users of both| / (sqrt(|users of j| · |users of i|) + shrinkage).
     - `similarity = "content"`: the mean over modalities of the cosine of the items' features; an item that lacks a
-      modality has similarity 0 there. It can rank items that nobody has touched.
+      modality has similarity 0 there. It can rank items without any interaction.
     """
 
     is_trained = False
@@ -59,12 +59,12 @@ class ItemKNN(Recommender):
     def embed(self, features: Features) -> Neighbors:
         """The users' histories and the pruned item-item similarities, both sparse."""
         graph = self.graph
-        find = self._by_content if self.similarity == "content" else self._by_interactions
-        values, similar = find(features)
-        liked = torch.arange(graph.n_items).repeat_interleave(values.shape[1])
+        neighbors_of = self._by_content if self.similarity == "content" else self._by_interactions
+        values, similar = neighbors_of(features)
+        sources = torch.arange(graph.n_items).repeat_interleave(values.shape[1])
         kept = values.flatten() > 0
         seen = csr(graph.users, graph.items, torch.ones(len(graph.users)), (graph.n_users, graph.n_items))
-        entries = (similar.flatten()[kept], liked[kept], values.flatten()[kept])
+        entries = (similar.flatten()[kept], sources[kept], values.flatten()[kept])
         return Neighbors(seen, csr(*entries, (graph.n_items, graph.n_items)))
 
     def _by_content(self, features: Features) -> tuple[Float[Tensor, "items k"], Int[Tensor, "items k"]]:
@@ -77,13 +77,13 @@ class ItemKNN(Recommender):
     def _by_interactions(self, features: Features) -> tuple[Float[Tensor, "items k"], Int[Tensor, "items k"]]:
         graph, block = self.graph, 1024
         entries = (np.ones(len(graph.users), np.float32), (graph.users.numpy(), graph.items.numpy()))
-        likes = sp.csr_array(entries, shape=(graph.n_users, graph.n_items))
+        matrix = sp.csr_array(entries, shape=(graph.n_users, graph.n_items))
         root = np.sqrt(graph.item_degrees.numpy().astype(np.float32))
-        by_item = likes.T.tocsr()
+        by_item = matrix.T.tocsr()
         k = min(self.neighbors, graph.n_items - 1)
         values, similar = [], []
         for start in range(0, graph.n_items, block):
-            common = torch.from_numpy((by_item[start : start + block] @ likes).toarray())
+            common = torch.from_numpy((by_item[start : start + block] @ matrix).toarray())
             scale = torch.from_numpy(np.outer(root[start : start + block], root) + self.shrinkage)
             cosine = common / scale.clamp(min=1e-12)
             rows = torch.arange(len(cosine))

@@ -1,4 +1,4 @@
-"""LATTICE: a graph of alike items that is learned from their content while the model trains."""
+"""LATTICE: graph convolution over an item-item graph that is learned from item content."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ class LATTICE(Recommender):
     - kNN graph of vectors (eq. 1-3): cosine similarities, each row's `neighbors` largest kept (the item itself among
       them), D^-1/2 S D^-1/2. S^m is that of the features of modality m; A^m is that of W_m x + b (eq. 4).
     - Mixed (eq. 5-6): A = sum over m of a_m · [skip · S^m + (1 - skip) · A^m], a = softmax of trained weights.
-    - h = A^item_layers · id vectors (eq. 7); an item's vector is its mean over `layers` steps over the likes plus
-      h / |h| (eq. 8). Score: user · item (eq. 9). Loss: BPR plus `l2_weight` times half the squared norms of the
-      batch's final vectors.
+    - h = A^item_layers · id vectors (eq. 7); an item's vector is its mean over `layers` steps over the interaction
+      graph plus h / |h| (eq. 8). Score: user · item (eq. 9). Loss: BPR plus `l2_weight` times half the squared norms of
+      the batch's final vectors.
 
-    A is rebuilt once an epoch, as by the authors: the epoch's first batch builds it and trains W, b and a through it
-    (and the features where they are live); the other batches use it as it stands. For ranking it is built from the
-    current weights. S^m is built again where the features have changed. No item×item matrix is ever dense: memory is
+    A is rebuilt once in an epoch, as by the authors: the epoch's first batch builds it and trains W, b and a through it
+    (and the encoder where features are live); the other batches use it as a constant. For ranking it is built from the
+    current weights. S^m is rebuilt where the features have changed. No item×item matrix is ever dense: memory is
     `neighbors` entries an item, and blocks of similarities. An item that lacks a modality has no edge there.
 
-    Differs from the authors' code: LightGCN's symmetric graph of likes (`likes = "row"`: theirs, D^-1 (A + I)); each
+    Differs from the authors' code: LightGCN's symmetric interaction graph (`likes = "row"`: theirs, D^-1 (A + I)); each
     A^m normalized on its own as in eq. 3 (`normalize_mix`: theirs, the sum of a_m times the similarities normalized
-    as one); the features are not trained (`train_features` does so, as there). As there, a negative similarity among
+    as one); the features are not trained (there they are: `train_features`). As there, a negative similarity among
     the `neighbors` largest keeps its sign (the paper sets it to 0).
     """
 
@@ -103,7 +103,7 @@ class LATTICE(Recommender):
         self.mixed: SparseMatrix | None = None  # None: the next batch builds it
 
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
-        """Have the next batch build the item graph; renew the features' own graph where they have changed."""
+        """Let the next batch build the item graph; rebuild the graphs S^m where the features have changed."""
         self.content.renew(features)
         self.mixed = None
 
@@ -116,10 +116,10 @@ class LATTICE(Recommender):
         else:
             all_users, all_items = self._vectors(self.mixed)
         users = select_rows(all_users, batch.users)
-        liked, other = select_rows(all_items, batch.positives), select_rows(all_items, batch.negatives)
+        positives, negatives = select_rows(all_items, batch.positives), select_rows(all_items, batch.negatives)
         return {
-            "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
-            "l2": self.l2_weight * l2(users, liked, other, batch=len(users)),
+            "bpr": bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives)),
+            "l2": self.l2_weight * l2(users, positives, negatives, batch=len(users)),
         }
 
     def embed(self, features: Features) -> Embeddings:
@@ -129,12 +129,12 @@ class LATTICE(Recommender):
     def _vectors(
         self, step: Callable[[Tensor], Tensor]
     ) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
-        """Users and items, where `step` takes item vectors over the item graph once (eq. 7-8)."""
+        """Users and items (eq. 7-8), where `step` is one step of item vectors over the item graph."""
         users, items = self.graph.sides(propagate(self.adjacency, self.nodes.all(), self.layers))
-        alike = self.nodes.all()[self.graph.n_users :]
+        similar = self.nodes.all()[self.graph.n_users :]
         for _ in range(self.item_layers):
-            alike = step(alike)
-        return users, items + F.normalize(alike, dim=1)
+            similar = step(similar)
+        return users, items + F.normalize(similar, dim=1)
 
     def _mix(self, features: Features, content: ContentGraphs) -> Entries:
         """The entries of A (eq. 1-6); differentiable in the projections, the importance and the features."""
@@ -142,10 +142,10 @@ class LATTICE(Recommender):
         importance = torch.cat([self.importance[modality] for modality in projected]).softmax(0)
         fixed, learned = [], []
         for (modality, vectors), share in zip(projected.items(), importance.unbind(), strict=True):
-            found = similarities(vectors, neighborhood(vectors, self.neighbors))
+            graph = similarities(vectors, neighborhood(vectors, self.neighbors))
             if not self.normalize_mix:
-                found = normalize_entries(found, self.graph.n_items)
-            learned.append(_times(found, share))
+                graph = normalize_entries(graph, self.graph.n_items)
+            learned.append(_times(graph, share))
             fixed.append(_times(content[modality](), self.skip * share))
         shape = (self.graph.n_items, self.graph.n_items)
         mixed = add(learned, shape)

@@ -1,4 +1,4 @@
-"""LGMRec: what a user likes nearby in the graph, and what ties all users and items through a few hyperedges."""
+"""LGMRec: local graph convolution by ids and modalities, and global convolution over hyperedges."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ Nodes = Float[Tensor, "nodes dim"]
 class LGMRec(Recommender):
     """Local and global graph learning (Guo et al., AAAI 2024, arXiv 2312.16400).
 
-    - Local, collaborative: the mean of the id vectors over `layers` steps over the likes, E.
-    - Local, by modality: items carry x W_m, users the mean of their items'; after `content_layers` steps over the likes
-      they are F_m.
+    - Local, collaborative: the mean of the id vectors over `layers` steps over the interaction graph, E.
+    - Local, by modality: items carry x W_m, users the mean of their items'; after `content_layers` steps over the
+      interaction graph they are F_m.
     - Global, by modality: items depend on `hyperedges` hyperedges by H_i = x V_m, users by the sum of their items';
-      both become softmax((H + g) / `temperature`) along the hyperedges, g Gumbel noise, and pass a dropout. Items send
-      their vectors (of E) to the hyperedges and get them back, `hyper_layers` times; users get them too: G_m.
+      both become softmax((H + g) / `temperature`) along the hyperedges, g Gumbel noise, followed by dropout. Item
+      vectors (of E) are propagated to the hyperedges and back, `hyper_layers` times, and from there to users: G_m.
     - Vector: E + sum over m of F_m / |F_m| + `global_weight` · G / |G|, with G the sum of G_m.
 
     Loss: BPR; `contrast_weight` times InfoNCE at `temperature` between the G_m of any two modalities, of users and of
     items; `l2_weight` times half the squared norms of the batch's vectors.
 
-    For ranking there is neither noise nor dropout. An item that lacks a modality has no vector there and depends on no
-    hyperedge of it.
+    Ranking uses neither noise nor dropout. An item that lacks a modality has a zero vector there and no
+    hyperedge.
 
-    Differs from the authors' code: no noise in ranking (there, two looks at one model differ); every modality's user
+    Differs from the authors' code: no noise in ranking (there, two rankings by one model differ); every modality's user
     dependencies are softmaxed (there, those of the last overwrite those of the first); InfoNCE is a mean over the
     batch's distinct users and items, against each other (there, and in the paper, a sum over the batch against all:
     their weight 1e-4 at batch 2,048 is 0.2 here); l2 is squared (there, unsquared norms); the features are not trained
-    (`train_features` does so, as there), since the paper gives them as inputs.
+    (there they are: `train_features`), since they are inputs in the paper.
     """
 
     uses_content = True
@@ -95,7 +95,7 @@ class LGMRec(Recommender):
         self.dropout, self.temperature, self.global_weight = dropout, temperature, global_weight
         self.contrast_weight, self.l2_weight, self.widths = contrast_weight, l2_weight, [dim, hyperedges]
         self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)
-        # W_m and V_m side by side: one product with the features
+        # W_m and V_m are concatenated: one product with the features
         self.projections = Projections(features, dim + hyperedges, generator, bias=False, trained=train_features)
         self.adjacency = normalize(graph)
         self.mean_of_items, self.sum_of_items = (user_item(graph, "mean"), user_item(graph, "sum"))
@@ -131,12 +131,12 @@ class LGMRec(Recommender):
         ids = propagate(self.adjacency, self.nodes.all(), self.layers)
         contents, dependencies = zip(*(x.split(self.widths, dim=1) for x in projected.values()), strict=True)
         local = ids + torch.stack([F.normalize(x, dim=1) for x in self._by_content(contents)]).sum(0)
-        found = self._by_hyperedges(dependencies, self.graph.sides(ids)[1], generator)
-        together = torch.stack(found).sum(0)
-        return local + self.global_weight * F.normalize(together, dim=1), dict(zip(projected, found, strict=True))
+        by_modality = self._by_hyperedges(dependencies, self.graph.sides(ids)[1], generator)
+        total = torch.stack(by_modality).sum(0)
+        return local + self.global_weight * F.normalize(total, dim=1), dict(zip(projected, by_modality, strict=True))
 
     def _by_content(self, contents: Sequence[Float[Tensor, "items dim"]]) -> Sequence[Nodes]:
-        """F_m of each modality; all go over the graph side by side."""
+        """F_m of each modality; all are propagated in one product with the graph."""
         items = torch.cat(list(contents), dim=1)
         nodes = torch.cat([self.mean_of_items(items), items])
         for _ in range(self.content_layers):
@@ -150,7 +150,7 @@ class LGMRec(Recommender):
         generator: torch.Generator | None,
     ) -> list[Nodes]:
         """G_m of each modality."""
-        found = []
+        nodes = []
         by_users = self.sum_of_items(torch.cat(list(dependencies), dim=1)).chunk(len(dependencies), dim=1)
         for of_users, of_items in zip(by_users, dependencies, strict=True):
             user_shares = self._shares(of_users, generator)
@@ -159,8 +159,8 @@ class LGMRec(Recommender):
             for _ in range(self.hyper_layers):
                 edges = item_shares.T @ items
                 items = item_shares @ edges
-            found.append(torch.cat([user_shares @ edges, items]))
-        return found
+            nodes.append(torch.cat([user_shares @ edges, items]))
+        return nodes
 
     def _shares(
         self, dependencies: Float[Tensor, "nodes hyperedges"], generator: torch.Generator | None

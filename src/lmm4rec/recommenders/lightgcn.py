@@ -1,4 +1,4 @@
-"""LightGCN: user and item vectors smoothed over the graph of likes."""
+"""LightGCN: graph convolution of user and item vectors over the interaction graph."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ class LightGCN(Recommender):
     vectors (eq. 15).
 
     Differs from the authors' code: none in the equations; first vectors are drawn with `initial_std` 0.01 (there 0.1),
-    two `layers` instead of three and ten times the `l2_weight` are the defaults; the graph product is CSR with its
-    transpose at hand.
+    two `layers` instead of three and ten times the `l2_weight` are the defaults.
     """
 
     def __init__(
@@ -53,17 +52,17 @@ class LightGCN(Recommender):
         self.adjacency = normalize(graph)
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
-        """`bpr` on the smoothed vectors and `l2` on the layer-0 ones."""
+        """`bpr` on the final vectors, and `l2` on those of layer 0."""
         nodes = (batch.users, batch.positives + self.graph.n_users, batch.negatives + self.graph.n_users)
-        smooth = propagate(self.adjacency, self.nodes.all(), self.layers)
-        users, liked, other = (select_rows(smooth, node) for node in nodes)
+        vectors = propagate(self.adjacency, self.nodes.all(), self.layers)
+        users, positives, negatives = (select_rows(vectors, node) for node in nodes)
         return {
-            "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
+            "bpr": bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives)),
             "l2": self.l2_weight * l2(*self.nodes.rows(*nodes), batch=len(users)),
         }
 
     def embed(self, features: Features) -> Embeddings:
-        """The smoothed vectors of users and items."""
-        smooth = propagate(self.adjacency, self.nodes.all(), self.layers)
-        parts = {"id": slice(0, smooth.shape[1])}
-        return Embeddings(smooth[: self.graph.n_users], smooth[self.graph.n_users :], parts=parts)
+        """The final vectors of users and items."""
+        vectors = propagate(self.adjacency, self.nodes.all(), self.layers)
+        parts = {"id": slice(0, vectors.shape[1])}
+        return Embeddings(*self.graph.sides(vectors), parts=parts)

@@ -1,4 +1,4 @@
-"""MGCN: content purified by behavior, spread among alike items, fused by what each node cares for."""
+"""MGCN: content features purified by behavior, propagated by modality and fused by behavior-aware attention."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ Nodes = Float[Tensor, "nodes dim"]
 class MGCN(Recommender):
     """Multi-view graph convolution (Yu et al., MM 2023, arXiv 2308.03588).
 
-    - Purifier (eq. 1-2): id vectors ⊙ sigmoid(gate_m(W_m x + b)), so that content passes only where behavior agrees.
+    - Purifier (eq. 1-2): id vectors ⊙ sigmoid(gate_m(W_m x + b)), a gate of content on the ids.
     - Item view (eq. 6-10): `item_layers` steps of the purified vectors over the kNN graph of modality m (cosine
-      similarities, `neighbors` an item, D^-1/2 S D^-1/2); users gather their items' by the normalized likes. User-item
-      view (eq. 3-5): the mean of the id vectors over `layers` steps over the likes, E.
-    - Fuser (eq. 11-15): attention a = softmax over m of q · tanh(Q e_m) gives the shared part s = sum of a_m · e_m; of
-      what is special in m, e_m - s, the preference sigmoid(P_m E) lets pass. Side vector: s plus the mean over m of
-      what passes.
+      similarities, `neighbors` an item, D^-1/2 S D^-1/2); users have the sum of their items' by normalized
+      interactions. User-item view (eq. 3-5): the mean of the id vectors over `layers` steps over the interaction graph,
+      E.
+    - Fuser (eq. 11-15): attention a = softmax over m of q · tanh(Q e_m) gives the shared part s = sum of a_m · e_m; the
+      specific part of m, e_m - s, is multiplied by the preference sigmoid(P_m E). Side vector: s plus the mean over m
+      of these products.
     - Vector: E + side (eq. 17). Loss (eq. 19): BPR, `contrast_weight` times InfoNCE at `temperature` between side
       vector and E (eq. 16; users and items of the batch), `l2_weight` times half the squared norms of the batch's
       vectors, as in the authors' code (in the paper, of the model's parameters).
@@ -44,8 +45,8 @@ class MGCN(Recommender):
     An item that lacks a modality has no edge there: its view in that modality is zeros.
 
     Differs from the authors' code: side vectors are those of the paper (`average_shared`: theirs, the mean of s and the
-    special parts); the features are not trained (`train_features` does so, as there), since the paper trains what
-    follows them. What looks at one node at a time is computed for the batch's nodes alone, which changes no number.
+    specific parts); the features are not trained (there they are: `train_features`), since the paper trains only
+    what follows them. Operations on single nodes are computed for the batch's nodes alone, which changes no number.
     """
 
     uses_content = True
@@ -83,11 +84,11 @@ class MGCN(Recommender):
         self.gates = nn.ModuleDict({m: Affine(dim, dim, generator) for m in features})
         self.preferences = nn.ModuleDict({m: Affine(dim, dim, generator) for m in features})
         self.query, self.asked = Affine(dim, dim, generator), xavier_weight(dim, 1, generator)
-        self.adjacency, self.likes = normalize(graph), user_item(graph, "symmetric")
+        self.adjacency, self.interactions = normalize(graph), user_item(graph, "symmetric")
         self.content = ContentGraph(partial(_content_graphs, neighbors=neighbors))
 
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
-        """Renew the item graphs where the features have changed."""
+        """Rebuild the item graphs where the features have changed."""
         self.content.renew(features)
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
@@ -96,11 +97,11 @@ class MGCN(Recommender):
         both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
         items, item_place = torch.unique(both, return_inverse=True)
         views = self._item_views(features, self.content.current(features))
-        content = torch.cat([self.likes.only(users)(views), select_rows(views, items)])
+        content = torch.cat([self.interactions.only(users)(views), select_rows(views, items)])
         behavior = propagate(self.adjacency, self.nodes.all(), self.layers)
         behavior = select_rows(behavior, torch.cat([users, items + self.graph.n_users]))
         side = self._fuse(behavior, content)
-        # from here on the batch's nodes: user, liked item, other items
+        # nodes of each row of the batch: user, positive, negatives
         where = torch.cat([user_place[:, None], item_place + len(users)], dim=1)
         final = select_rows(behavior + side, where)
         scores = torch.einsum("bd,bcd->bc", final[:, 0], final[:, 1:])
@@ -120,11 +121,11 @@ class MGCN(Recommender):
         """E + side of all users and items."""
         views = self._item_views(features, self.content(features))
         behavior = propagate(self.adjacency, self.nodes.all(), self.layers)
-        side = self._fuse(behavior, torch.cat([self.likes(views), views]))
+        side = self._fuse(behavior, torch.cat([self.interactions(views), views]))
         return Embeddings(*self.graph.sides(behavior + side))
 
     def _item_views(self, features: Features, graphs: nn.ModuleDict) -> Float[Tensor, "items modalities_dim"]:
-        """The items in the item view of each modality, side by side (eq. 1-2, 6-9)."""
+        """The item view of all items in each modality, concatenated (eq. 1-2, 6-9)."""
         ids = self.graph.sides(self.nodes.all())[1]
         views = []
         for modality, projected in self.projections(features).items():
@@ -140,10 +141,10 @@ class MGCN(Recommender):
         attention = (self.query(views).tanh() @ self.asked).softmax(dim=1)
         shared = (attention * views).sum(1)
         preferences = torch.stack([prefer(behavior) for prefer in self.preferences.values()], dim=1).sigmoid()
-        special = (preferences * (views - shared[:, None])).sum(1)
+        specific = (preferences * (views - shared[:, None])).sum(1)
         if self.average_shared:
-            return (shared + special) / (views.shape[1] + 1)
-        return shared + special / views.shape[1]
+            return (shared + specific) / (views.shape[1] + 1)
+        return shared + specific / views.shape[1]
 
 
 def _content_graphs(features: Features, *, neighbors: int) -> nn.ModuleDict:

@@ -1,4 +1,4 @@
-"""MMGCL: likes must still be found when edges are missing, a modality is masked, or an item's content is mixed up."""
+"""MMGCL: contrastive learning with edge dropout, modality masking and challenging negatives."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
-from lmm4rec.nn.branches import Branches, convolve, replace_branch
-from lmm4rec.nn.graph import InteractionGraph, drop_edges, pattern, symmetric_weights, weighted_likes
+from lmm4rec.nn.branch_convolution import Branches, convolve, replace_branch
+from lmm4rec.nn.graph import InteractionGraph, drop_edges, pattern, symmetric_weights, weighted_interactions
 from lmm4rec.nn.linear import Affine, project, xavier_weight
 from lmm4rec.nn.losses import bpr, info_nce, l2
 from lmm4rec.nn.rows import select_rows
@@ -25,32 +25,32 @@ from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["MMGCL"]
 
-_ALIKE: list[float] = []
+_EQUAL: list[float] = []
 
 
 class MMGCL(Recommender):
     """Multi-modal graph contrastive learning (Yi et al., SIGIR 2022, doi 10.1145/3477495.3532027).
 
     Encoder: a LightGCN (mean over layers) for each branch, over the same user table and, for the branch "id", the item
-    table; for modality m the items' features, L2-normalized, times W_m plus b_m. Users and items are an affine map of
-    their branches side by side; score = user · item.
+    table; for modality m the items' features, L2-normalized, times W_m plus b_m. User and item vectors are an affine
+    map of their concatenated branches; score = user · item.
 
     Two views of the graph:
 
-    - modality edge dropout: a share `dropout` of the edges is left out and degrees are counted anew;
-    - modality masking: one modality, drawn with `mask_shares`, has a random vector in place of each item's content.
+    - modality edge dropout: a share `dropout` of the edges is left out, and degrees are those of the rest;
+    - modality masking: one modality, sampled by `mask_shares`, has a random vector in place of each item's content.
 
-    Losses: BPR; `ssl_weight` times, in each view, the in-batch InfoNCE of users and the items they liked
-    (`temperature` t), and that against challenging negatives: the liked item with one modality taken from an item that
-    the user has not touched, -log(e^(s+/t) / (e^(s+/t) + e^(s-/t))) with s the cosines to the user; `l2_weight` times
+    Losses: BPR; `ssl_weight` times, in each view, the in-batch InfoNCE of users and their positive items
+    (`temperature` t), and a loss against challenging negatives: the positive item with one modality replaced by that of
+    the negative item, -log(e^(s+/t) / (e^(s+/t) + e^(s-/t))) with s the cosines to the user; `l2_weight` times
     half the squared norms of the batch's id vectors.
 
-    Differs from the authors' code: masking acts on the modality that was drawn (there its place gets another's
-    content, and a graph with fewer nodes instead of random vectors); each view has its InfoNCE (there the first view's
-    is counted twice, so that the second has no effect); the challenging negatives count, by a bounded loss (there it is
-    a negated cross-entropy, computed and left out), and any modality is swapped (there the text); scores are the plain
-    dot products of the current vectors, not of earlier ones through a sigmoid; `l2_weight` holds the id vectors (there
-    the configuration has a weight decay of 1e-4, of all weights, instead).
+    Differs from the authors' code: masking acts on the sampled modality (there its place gets another's content, and a
+    graph with fewer nodes instead of random vectors); each view has its InfoNCE (there the first view's is counted
+    twice, so that the second has no effect); the challenging negatives count, by a bounded loss (there it is a negated
+    cross-entropy, computed but never added), and any modality is replaced (there the text); scores are the plain dot
+    products of the current vectors, not of earlier ones through a sigmoid; `l2_weight` is for the id vectors (there the
+    configuration has a weight decay of 1e-4, of all weights, instead).
     """
 
     uses_content = True
@@ -68,14 +68,14 @@ class MMGCL(Recommender):
         mask_shares: Annotated[
             list[NonNegativeFloat],
             Doc("How often each modality is masked in the second view, such as [0.4, 0.6]; empty: all equally often."),
-        ] = _ALIKE,
+        ] = _EQUAL,
         ssl_weight: Annotated[NonNegativeFloat, Doc("Weight of the contrastive losses.")] = 0.4,
         temperature: Annotated[PositiveFloat, Doc("Temperature of their softmax.")] = 0.2,
         l2_weight: Annotated[
             NonNegativeFloat, Doc("Weight of the squared norms of the id vectors that a batch reads.")
         ] = 1e-4,
     ) -> None:
-        """`mask_shares` has one number for each modality, in the features' order; empty: all are masked alike."""
+        """`mask_shares` has one number for each modality, in the features' order; empty: all are equally likely."""
         super().__init__(graph)
         if not features:
             raise ConfigError("MMGCL needs features of at least one modality: give the conf an [encoder] table")
@@ -94,24 +94,27 @@ class MMGCL(Recommender):
         self.offsets = nn.ParameterDict({modality: nn.Parameter(torch.zeros(dim)) for modality in features})
         branches = 1 + len(features)
         self.read_user, self.read_item = (Affine(branches * dim, dim, generator) for _ in range(2))
-        self.likes, self.pattern = weighted_likes(graph, symmetric_weights(graph)), pattern(graph)
+        self.interactions, self.pattern = weighted_interactions(graph, symmetric_weights(graph)), pattern(graph)
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr`, InfoNCE in the `dropped` and the `masked` view, `challenge` in both, and `l2`."""
         content = self._content(features)
-        whole = convolve(self.likes, self.users.all(), content, self.layers)
-        likes = _Likes(*_distinct(batch.users), *_distinct(batch.positives))
-        users, liked = likes.each(*self._read(likes, whole))
-        other = self.read_item(whole.items[batch.negatives].flatten(2))
+        whole = convolve(self.interactions, self.users.all(), content, self.layers)
+        pairs = _Pairs(*_distinct(batch.users), *_distinct(batch.positives))
+        users, positives = pairs.expand(*self._vectors(pairs, whole))
+        negatives = self.read_item(whole.items[batch.negatives].flatten(2))
         views = self._edge_dropout(content, generator), self._modality_masking(content, whole, generator)
-        read = [self._read(likes, view) for view in views]
-        dropped, masked = (info_nce(*both, likes.user_of, likes.item_of, temperature=self.temperature) for both in read)
+        vectors = [self._vectors(pairs, view) for view in views]
+        dropped, masked = (
+            info_nce(*both, pairs.user_of, pairs.item_of, temperature=self.temperature) for both in vectors
+        )
         challenges = [
-            self._challenge(batch, view, *likes.each(*both), generator) for view, both in zip(views, read, strict=True)
+            self._challenge(batch, view, *pairs.expand(*both), generator)
+            for view, both in zip(views, vectors, strict=True)
         ]
         ids = (self.users.rows(batch.users), *self.items.rows(batch.positives, batch.negatives))
         return {
-            "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
+            "bpr": bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives)),
             "dropped": self.ssl_weight * dropped,
             "masked": self.ssl_weight * masked,
             "challenge": self.ssl_weight * torch.stack(challenges).sum(),
@@ -120,7 +123,7 @@ class MMGCL(Recommender):
 
     def embed(self, features: Features) -> Embeddings:
         """The maps of all branches of users and items."""
-        branches = convolve(self.likes, self.users.all(), self._content(features), self.layers)
+        branches = convolve(self.interactions, self.users.all(), self._content(features), self.layers)
         return Embeddings(self.read_user(branches.users.flatten(1)), self.read_item(branches.items.flatten(1)))
 
     def _content(self, features: Features) -> Float[Tensor, "items branches dim"]:
@@ -129,19 +132,21 @@ class MMGCL(Recommender):
         return torch.stack([self.items.all(), *projected], dim=1)
 
     def _edge_dropout(self, content: Float[Tensor, "items branches dim"], generator: torch.Generator) -> Branches:
-        """All branches on a graph with fewer edges."""
+        """All branches, over a graph with fewer edges."""
         weights = symmetric_weights(self.graph, drop_edges(self.graph, self.dropout, generator))
         return convolve(WeightedMatrix(self.pattern, weights), self.users.all(), content, self.layers)
 
     def _modality_masking(
         self, content: Float[Tensor, "items branches dim"], whole: Branches, generator: torch.Generator
     ) -> Branches:
-        """The branches with random vectors, as long as the ids, for one modality's content; the rest is shared."""
-        branch = self._draw_modality(generator)
+        """The branches with random vectors, of the ids' mean length, in place of one modality's content."""
+        branch = self._sample_modality(generator)
         random = torch.randn(content.shape[0], content.shape[2], generator=generator).to(content.device)
         random = F.normalize(random, dim=1) * self.items.detach().norm(dim=1).mean()
-        random = random * (content[:, branch].detach() != 0).any(dim=1, keepdim=True)  # what isn't there stays so
-        masked = convolve(self.likes, self.users.all(), random[:, None], self.layers)
+        random = random * (content[:, branch].detach() != 0).any(
+            dim=1, keepdim=True
+        )  # a missing modality stays missing
+        masked = convolve(self.interactions, self.users.all(), random[:, None], self.layers)
         return Branches(
             replace_branch(whole.users, branch, masked.users[:, 0]),
             replace_branch(whole.items, branch, masked.items[:, 0]),
@@ -154,39 +159,39 @@ class MMGCL(Recommender):
         batch: Batch,
         view: Branches,
         users: Float[Tensor, "batch dim"],
-        liked: Float[Tensor, "batch dim"],
+        positives: Float[Tensor, "batch dim"],
         generator: torch.Generator,
     ) -> Float[Tensor, ""]:
-        """Liked items against the same with one modality of an item that the user has not touched, in a view."""
-        branch = self._draw_modality(generator)
-        taken = view.items[batch.negatives[:, 0], branch]
-        mixed = self.read_item(replace_branch(view.items.index_select(0, batch.positives), branch, taken).flatten(1))
-        near, far = F.cosine_similarity(users, liked), F.cosine_similarity(users, mixed)
+        """The loss of positives against the same items with one modality of the negative item, in a view."""
+        branch = self._sample_modality(generator)
+        other = view.items[batch.negatives[:, 0], branch]
+        mixed = self.read_item(replace_branch(view.items.index_select(0, batch.positives), branch, other).flatten(1))
+        near, far = F.cosine_similarity(users, positives), F.cosine_similarity(users, mixed)
         return F.softplus((far - near) / self.temperature).mean()
 
-    def _read(self, likes: _Likes, view: Branches) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
-        """The batch's users and liked items, each once."""
-        users, items = view.users.index_select(0, likes.users), view.items.index_select(0, likes.items)
+    def _vectors(self, pairs: _Pairs, view: Branches) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+        """The vectors of the batch's distinct users and positive items."""
+        users, items = view.users.index_select(0, pairs.users), view.items.index_select(0, pairs.items)
         return self.read_user(users.flatten(1)), self.read_item(items.flatten(1))
 
-    def _draw_modality(self, generator: torch.Generator) -> int:
-        """The branch of a modality, drawn with `mask_shares`."""
+    def _sample_modality(self, generator: torch.Generator) -> int:
+        """The branch of a modality, sampled by `mask_shares`."""
         return 1 + int(torch.multinomial(self.mask_shares, 1, generator=generator))
 
 
 @dataclass(frozen=True)
-class _Likes:
-    """A batch's likes by its distinct users and items: like i is that of users[user_of[i]] for items[item_of[i]]."""
+class _Pairs:
+    """A batch's positive pairs by its distinct users and items: pair i is users[user_of[i]] and items[item_of[i]]."""
 
     users: Int[Tensor, " users"]
     user_of: Int[Tensor, " batch"]
     items: Int[Tensor, " items"]
     item_of: Int[Tensor, " batch"]
 
-    def each(
+    def expand(
         self, users: Float[Tensor, "users dim"], items: Float[Tensor, "items dim"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-        """Vectors of the distinct ones, for each like."""
+        """The vectors of each pair, from those of the distinct users and items."""
         return select_rows(users, self.user_of), select_rows(items, self.item_of)
 
 

@@ -1,4 +1,4 @@
-"""MMGCN: a graph convolution of its own for each modality, tied together by the ids."""
+"""MMGCN: a graph convolution for each modality, connected by id vectors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, spread, weighted_likes
+from lmm4rec.nn.graph import InteractionGraph, spread, weighted_interactions
 from lmm4rec.nn.linear import Affine, xavier_weight
 from lmm4rec.nn.losses import bpr, l2
 from lmm4rec.nn.rows import select_rows
@@ -26,8 +26,8 @@ __all__ = ["MMGCN"]
 class MMGCN(Recommender):
     """Multi-modal graph convolution network (Wei et al., MM 2019, doi 10.1145/3343031.3351034).
 
-    In each modality every user has a trained preference u_m and every item its features i_m; with x for either, a layer
-    does, with weights of its own,
+    In each modality every user has a trained preference u_m and every item its features i_m; with x for either, a
+    layer, with its own weights, computes
 
         h = LeakyReLU(mean over the neighbors j of W1 x_j)       aggregation, eq. 1 and 2
         x^ = LeakyReLU(W2 x) + id                                the bridge of the trained id vectors, eq. 5
@@ -36,15 +36,15 @@ class MMGCN(Recommender):
 
     A user's and an item's vector is the sum over modalities after the last layer (eq. 8 and 9); score = u · i. Loss:
     BPR plus `l2_weight` times half the squared norms of the batch's id vectors and preferences (eq. 10). An item that
-    lacks a modality sends nothing in the first layer and isn't counted in the mean; from then on its ids stand for it.
+    lacks a modality is left out of the first layer's mean; from then on it is represented by its id vector.
 
-    Differs from the authors' code: id vectors and preferences train (there they are tensors that no optimizer sees);
-    there are as many layers as `layers` says (three in their common script and the public toolbox, whatever is asked
-    for); "add" is what it says (there the text 'False' counts as true, so that it concatenates); every modality is
+    Differs from the authors' code: id vectors and preferences train (there they are tensors that no optimizer has);
+    there are as many layers as `layers` says (three in their common script and the public toolbox, whatever is
+    configured); "add" adds (there the string 'False' counts as true, so that it concatenates); every modality is
     first mapped to `content_dim` numbers without an offset (there with one, and in the common script images only, to
     256) and, as there, scaled to length 1; W1 already maps to `dim`, as in the paper; modalities are summed, as in the
-    paper, not averaged; `l2_weight` holds what trains here and not there, and nothing holds the maps W (their scripts
-    of a single data set give these Adam's weight decay).
+    paper, not averaged; `l2_weight` is for what trains here and not there, and the maps W are not regularized (their
+    scripts of a single data set give these Adam's weight decay).
     """
 
     uses_content = True
@@ -86,24 +86,24 @@ class MMGCN(Recommender):
                 for modality in features
             }
         )
-        self.likes = weighted_likes(graph, torch.ones(len(graph.users)))
+        self.interactions = weighted_interactions(graph, torch.ones(len(graph.users)))
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` on the summed vectors, and `l2` on id vectors and preferences."""
         nodes = (batch.users, batch.positives + self.graph.n_users, batch.negatives + self.graph.n_users)
         vectors = self._vectors(features)
-        users, liked, other = (select_rows(vectors, node) for node in nodes)
-        used = [*self.ids.rows(*nodes)]
-        used += [preference.rows(batch.users) for preference in self.preferences.values()]
+        users, positives, negatives = (select_rows(vectors, node) for node in nodes)
+        regularized = [*self.ids.rows(*nodes)]
+        regularized += [preference.rows(batch.users) for preference in self.preferences.values()]
         return {
-            "bpr": bpr((users * liked).sum(1), torch.einsum("bd,bnd->bn", users, other)),
-            "l2": self.l2_weight * l2(*used, batch=len(users)),
+            "bpr": bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives)),
+            "l2": self.l2_weight * l2(*regularized, batch=len(users)),
         }
 
     def embed(self, features: Features) -> Embeddings:
         """The summed vectors of users and items."""
         vectors = self._vectors(features)
-        return Embeddings(vectors[: self.graph.n_users], vectors[self.graph.n_users :])
+        return Embeddings(*self.graph.sides(vectors))
 
     def _vectors(self, features: Features) -> Float[Tensor, "nodes dim"]:
         parts = [self._convolve(features[modality], modality) for modality in self.projections]
@@ -112,21 +112,21 @@ class MMGCN(Recommender):
     def _convolve(self, features: Float[Tensor, "items width"], modality: str) -> Float[Tensor, "nodes dim"]:
         """The vectors of all nodes in one modality, after its last layer."""
         has = (features.detach() != 0).any(dim=1, keepdim=True)
-        # chosen after the division: at a row of zeros its gradient is no number to work with
+        # `where` follows the division, whose gradient at a row of zeros is huge
         items = torch.where(has, F.normalize(features @ self.projections[modality], dim=1), 0.0)
         users = F.normalize(self.preferences[modality].all(), dim=1)
         x = torch.cat([users, items])
         present = torch.cat([has.new_ones(len(users), 1), has]).float()
         for layer in cast(Iterable[_Layer], self.layers[modality]):
-            neighbors = spread(self.likes, present).clamp(min=1)
-            h = F.leaky_relu(spread(self.likes, x @ layer.neighbors) / neighbors)
+            neighbors = spread(self.interactions, present).clamp(min=1)
+            h = F.leaky_relu(spread(self.interactions, x @ layer.neighbors) / neighbors)
             x = layer(h, F.leaky_relu(layer.own(x)) + self.ids.all())
             present = torch.ones_like(present)
         return x
 
 
 class _Layer(nn.Module):
-    """The weights of one layer in one modality: W1 for neighbors, W2 for the node itself, W3 to join them."""
+    """The weights of one layer in one modality: W1 for neighbors, W2 for the node itself, W3 to combine them."""
 
     def __init__(self, inputs: int, dim: int, combination: str, generator: torch.Generator) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class _Layer(nn.Module):
         self.joined = Affine(2 * dim if self.concatenate else dim, dim, generator)
 
     def forward(self, h: Float[Tensor, "nodes dim"], bridge: Float[Tensor, "nodes dim"]) -> Float[Tensor, "nodes dim"]:
-        """The combination of what neighbors say and what the node is."""
+        """The combination of the neighbors' message h and the node's own vector."""
         if self.concatenate:
             return F.leaky_relu(self.joined(torch.cat([h, bridge], dim=1)))
         return F.leaky_relu(self.joined(h) + bridge)

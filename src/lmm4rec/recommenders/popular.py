@@ -1,4 +1,4 @@
-"""Popular: everybody gets what most people liked."""
+"""Popular: items ranked by their number of interactions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Popular"]
 
 
 class Popular(Recommender):
-    """Ranks items by how many users liked them in training: the baseline that exposes weak models."""
+    """Ranking by the number of users that an item has in training: the baseline that every model must beat."""
 
     is_trained = False
     is_personal = False
@@ -21,6 +21,6 @@ class Popular(Recommender):
         super().__init__(graph)
 
     def embed(self, features: Features) -> Embeddings:
-        """One dimension: 1 for every user, the number of likes for every item."""
-        likes = self.graph.item_degrees.float()
-        return Embeddings(likes.new_ones(self.graph.n_users, 1), likes[:, None], parts={"bias": slice(0, 1)})
+        """One dimension: 1 for every user, the number of interactions for every item."""
+        counts = self.graph.item_degrees.float()
+        return Embeddings(counts.new_ones(self.graph.n_users, 1), counts[:, None], parts={"bias": slice(0, 1)})

@@ -1,4 +1,4 @@
-"""SLMRec: content and likes smoothed over the graph, and items told apart by what their modalities share."""
+"""SLMRec: graph convolution by modality, with self-supervised tasks across modalities."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
-from lmm4rec.nn.branches import Branches, convolve, replace_branch
-from lmm4rec.nn.graph import InteractionGraph, dropout, spread, symmetric_weights, weighted_likes
+from lmm4rec.nn.branch_convolution import Branches, convolve, replace_branch
+from lmm4rec.nn.graph import InteractionGraph, dropout, spread, symmetric_weights, weighted_interactions
 from lmm4rec.nn.linear import Affine, project, xavier_weight
 from lmm4rec.nn.losses import info_nce, match_rows
 from lmm4rec.nn.tables import xavier_table
@@ -26,15 +26,15 @@ class SLMRec(Recommender):
     """Self-supervised learning for multimedia recommendation (Tao et al., TMM 2022, doi 10.1109/TMM.2022.3187556).
 
     Encoder: a LightGCN (mean over layers) for each branch, over the same user table and, for the branch "id", the item
-    table; for modality m the items' features, L2-normalized, times W_m plus b_m. Users and items are an affine map of
-    their branches side by side; score = user · item.
+    table; for modality m the items' features, L2-normalized, times W_m plus b_m. User and item vectors are an affine
+    map of their concatenated branches; score = user · item.
 
-    Losses: `match`, the in-batch InfoNCE of users and the items they liked (`temperature`), plus `ssl_weight` times the
+    Losses: `match`, the in-batch InfoNCE of users and their positive items (`temperature`), plus `ssl_weight` times the
     self-supervised `task` (`ssl_temperature`):
 
     - "FAC", feature fine and coarse: the id branch is mapped into a space shared with the first modality, from there
       into one shared with the second, and so on, the last one of half the width; in each space an item's two vectors
-      must find each other among the batch's items by their dot product.
+      must match each other among the batch's items by their dot product.
     - "FD", feature dropout: two views of users and items, `dropout` of all numbers zeroed after each step of the graph.
     - "FM", feature masking: two views, each with another branch of all items masked; "FD+FM": both.
 
@@ -43,8 +43,8 @@ class SLMRec(Recommender):
 
     Differs from the authors' code: scores are the plain dot products, since a float32 sigmoid ties the top ranks; "FD"
     and "FM" contrast the batch's distinct users and items, since a repeated one would be its own negative; the space of
-    a modality that the data lack is left out (two maps in a row are one map); "FM" costs no further propagation, since
-    the graph convolution is linear.
+    a modality that the data lack is left out (two consecutive maps are one map); "FM" needs no further propagation,
+    since the graph convolution is linear.
     """
 
     uses_content = True
@@ -87,27 +87,27 @@ class SLMRec(Recommender):
             inputs = [dim, *widths[:-1]]
             self.anchor_maps = nn.ModuleList(Affine(*width, generator) for width in zip(inputs, widths, strict=True))
             self.content_maps = nn.ModuleList(Affine(dim, width, generator) for width in widths)
-        self.likes = weighted_likes(graph, symmetric_weights(graph))
+        self.interactions = weighted_interactions(graph, symmetric_weights(graph))
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
-        """`match` of users and liked items, and `ssl`, the self-supervised task. Negatives are not used."""
+        """`match` of users and positive items, and `ssl`, the self-supervised task. Negatives are not used."""
         content = self._content(features)
-        branches = convolve(self.likes, self.users.all(), content, self.layers)
+        branches = convolve(self.interactions, self.users.all(), content, self.layers)
         distinct, user_of = torch.unique(batch.users, return_inverse=True)
         users = self.read_user(branches.users.index_select(0, distinct).flatten(1))
         distinct, item_of = torch.unique(batch.positives, return_inverse=True)
-        liked = branches.items.index_select(0, distinct)
-        match = info_nce(users, self.read_item(liked.flatten(1)), user_of, item_of, temperature=self.temperature)
+        positives = branches.items.index_select(0, distinct)
+        match = info_nce(users, self.read_item(positives.flatten(1)), user_of, item_of, temperature=self.temperature)
         if self.task == "FAC":
             has = content.detach().index_select(0, distinct).ne(0).any(dim=2)
-            ssl = self._fine_and_coarse(liked, has, item_of)
+            ssl = self._fine_and_coarse(positives, has, item_of)
         else:
             ssl = self._contrast_views(batch, content, branches, generator)
         return {"match": match, "ssl": self.ssl_weight * ssl}
 
     def embed(self, features: Features) -> Embeddings:
         """The maps of all branches of users and items."""
-        branches = convolve(self.likes, self.users.all(), self._content(features), self.layers)
+        branches = convolve(self.interactions, self.users.all(), self._content(features), self.layers)
         return Embeddings(self.read_user(branches.users.flatten(1)), self.read_item(branches.items.flatten(1)))
 
     def _content(self, features: Features) -> Float[Tensor, "items branches dim"]:
@@ -121,14 +121,14 @@ class SLMRec(Recommender):
         has: Bool[Tensor, "items branches"],
         item_of: Int[Tensor, " batch"],
     ) -> Float[Tensor, ""]:
-        """FAC: the batch's items find their own vector of each modality in the space shared with it.
+        """FAC: the loss of matching each item with its own vector of each modality, in the space shared with it.
 
-        `item_of` is the row of each like of the batch.
+        `item_of` is the item of each pair of the batch.
         """
         anchor, total = items[:, 0], items.new_zeros(())
         for k, (to_shared, from_content) in enumerate(zip(self.anchor_maps, self.content_maps, strict=True), start=1):
             anchor = to_shared(anchor)
-            pairs = item_of[has[item_of, k]]  # likes of items that have the modality
+            pairs = item_of[has[item_of, k]]  # pairs whose item has the modality
             total = total + match_rows(anchor / self.ssl_temperature, from_content(items[:, k]), pairs, pairs)
         return total
 
@@ -149,8 +149,8 @@ class SLMRec(Recommender):
                 by_item = replace_branch(branches.items[items], branch, branches.items_alone[items])
             else:
                 zeros = torch.zeros_like(content[:, 0])
-                seen = replace_branch(content, branch, zeros) if self.task == "FD+FM" else content
-                by_user, by_item = self._dropped(users, items, seen, generator)
+                view = replace_branch(content, branch, zeros) if self.task == "FD+FM" else content
+                by_user, by_item = self._dropped(users, items, view, generator)
             views.append((self.read_user(by_user.flatten(1)), self.read_item(by_item.flatten(1))))
         pairs = zip(*views, strict=True)
         return torch.stack([info_nce(*pair, temperature=self.ssl_temperature) for pair in pairs]).sum()
@@ -162,11 +162,11 @@ class SLMRec(Recommender):
         content: Float[Tensor, "all branches dim"],
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, "users branches dim"], Float[Tensor, "items branches dim"]]:
-        """The branches of the given rows with numbers dropped after each step over the graph."""
+        """The branches of the given rows, with dropout after each step over the graph."""
         shape = content.shape[1:]
         total = current = torch.cat([self.users.all().repeat(1, shape[0]), content.flatten(1)])
         for _ in range(self.layers):
-            current = dropout(spread(self.likes, current), self.dropout, generator)
+            current = dropout(spread(self.interactions, current), self.dropout, generator)
             total = total + current
         mean = total / (self.layers + 1)
         rows = (users, items + len(self.users))

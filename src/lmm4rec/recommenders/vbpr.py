@@ -1,4 +1,4 @@
-"""VBPR: BPR that also sees what items look like and what is said of them."""
+"""VBPR: matrix factorization with item content, under a pairwise ranking loss."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ class VBPR(Recommender):
 
     x(u, i) = b_i + g_u · g_i + sum over modalities m of [ t_u^m · (E_m f_i^m) + c_m · f_i^m ]   (eq. 4)
 
-    g are id vectors, t_u^m the user's taste in modality m, E_m projects the features f of that modality, c_m is its
-    content bias (the paper's visual bias). The user bias and the global offset of eq. 4 cancel in ranking and are
-    left out. An item that lacks a modality contributes nothing there. Loss: BPR plus `l2_weight` times half the
+    g are id vectors, t_u^m is the user's vector for modality m, E_m projects the features f of that modality, and c_m
+    is its content bias (the paper's visual bias). The user bias and the global offset of eq. 4 cancel in ranking and
+    are left out. An item that lacks a modality contributes nothing there. Loss: BPR plus `l2_weight` times half the
     squared norms of the batch's vectors and biases, plus `projection_l2_weight` times those of E and c.
 
-    With `normalize`, the mean over the items that have the modality is taken off and the rest scaled to unit length: an
-    item that lacks the modality then stands where the average item does (raw, zero is far from all others), and the
-    longest modality does not drown the others. The mean is renewed at the start of each epoch.
+    With `normalize`, features are centered by the mean over the items that have the modality and scaled to length 1: an
+    item that lacks the modality then equals the average item (raw, zero is far from all others), and no modality
+    outweighs the others by its length. The mean is recomputed at the start of each epoch.
 
-    Differs from the authors' code: mini-batches and Adam; several modalities, each with taste vectors of its own (the
-    paper has images only); features centered and scaled as above (off: the paper's raw features); E and c are held
-    small by default: the paper's weight of 0 lets wide features be learned by heart, and then VBPR falls below BPR.
+    Differs from the authors' code: mini-batches and Adam; several modalities, each with user vectors of its own (the
+    paper has images only); features are centered and scaled as above (`normalize` = False: the paper's raw features); E
+    and c are regularized by default: with the paper's weight of 0, wide features are overfitted, and VBPR falls below
+    BPR.
     """
 
     uses_content = True
@@ -87,7 +88,7 @@ class VBPR(Recommender):
         )
 
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
-        """Renew the features' means."""
+        """Recompute the means of the features."""
         for modality in self.projections:
             self.get_buffer(f"mean_{modality}").copy_(_mean(features[modality]))
 
@@ -102,8 +103,8 @@ class VBPR(Recommender):
         scores = (
             torch.einsum("bd,bnd->bn", users, select_rows(items, where)) + select_rows(bias[:, None], where)[..., 0]
         )
-        used = (users, select_rows(ids, where), self.item_bias[distinct][where])
-        decay = self.l2_weight * l2(*used, batch=len(users))
+        regularized = (users, select_rows(ids, where), self.item_bias[distinct][where])
+        decay = self.l2_weight * l2(*regularized, batch=len(users))
         if self.projection_l2_weight:
             decay = decay + self.projection_l2_weight * l2(*self.projections.values(), batch=1)
         return {"bpr": bpr(scores[:, 0], scores[:, 1:]), "l2": decay}
@@ -112,9 +113,9 @@ class VBPR(Recommender):
         """[g_u, 1, t_u, 1, ...] and [g_i, b_i, E f_i, c · f_i, ...]: ids, bias, then each modality."""
         one = self.users.new_ones(self.graph.n_users, 1)
         users, items = [self.users.all(), one], [self.items.all(), self.item_bias[:, None]]
-        for modality, path in self.content_projections().items():
+        for modality, projection in self.content_projections().items():
             users += [torch.cat([self.tastes[modality].all(), one], dim=1)]
-            items += [path(features[modality])]
+            items += [projection(features[modality])]
         names = ("id", "bias", *self.projections)
         ends = list(itertools.accumulate(part.shape[1] for part in items))
         parts = {name: slice(start, end) for name, start, end in zip(names, [0, *ends], ends, strict=False)}
@@ -131,18 +132,18 @@ class VBPR(Recommender):
         return torch.cat([table.rows(users) for table in (self.users, *self.tastes.values())], dim=1)
 
     def _content(
-        self, features: Features, items: Int[Tensor, " chosen"]
-    ) -> tuple[Float[Tensor, "chosen content_dims"], Float[Tensor, " chosen"]]:
-        """The projected features of the given items side by side, and the items' whole bias."""
+        self, features: Features, items: Int[Tensor, " selected"]
+    ) -> tuple[Float[Tensor, "selected content_dims"], Float[Tensor, " selected"]]:
+        """The projected features of the given items, concatenated, and the items' total bias."""
         parts, bias = [], self.item_bias[items]
-        for modality, path in self.content_projections().items():
-            projected = path.over(row_blocks(features[modality], items))
+        for modality, projection in self.content_projections().items():
+            projected = projection.over(row_blocks(features[modality], items))
             parts.append(projected[:, :-1])
             bias = bias + projected[:, -1]
         return torch.cat(parts, dim=1), bias
 
 
 def _mean(features: Float[Tensor, "items dim"]) -> Float[Tensor, " dim"]:
-    """The mean over the rows that are not all zeros; it carries no gradient."""
+    """The mean over the items that have the modality, without gradient."""
     present = (features.detach() != 0).any(dim=1).sum()
     return features.detach().sum(dim=0) / present.clamp(min=1)

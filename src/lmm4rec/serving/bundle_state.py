@@ -18,7 +18,7 @@ from lmm4rec.coldstart.content_to_vectors import ContentToVectors, ModalityShare
 from lmm4rec.coldstart.user_fold_in import UserFoldIn, fold_in_neighbors
 from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
-from lmm4rec.evaluation.ranking import Ranking, barred, top_k
+from lmm4rec.evaluation.ranking import Ranking, restrict, top_k
 from lmm4rec.serving.answers import Recommendation
 from lmm4rec.serving.catalog_view import CatalogEntry, CatalogView
 from lmm4rec.serving.index import Index
@@ -93,7 +93,7 @@ class BundleState:
             excluded = [None if exclude is None else _columns(exclude, row) for row in users.tolist()]
             vectors = self.scorer.users[torch.from_numpy(users)]
             return self.index.search(vectors, self.scorer.items, k, candidates, excluded)
-        return top_k(barred(self.scorer, candidates), users, k, exclude=() if exclude is None else exclude)
+        return top_k(restrict(self.scorer, candidates), users, k, exclude=() if exclude is None else exclude)
 
     def best_for(
         self,
@@ -115,7 +115,7 @@ class BundleState:
             raise LMM4RecError(f"a {type(self.scorer).__name__} has no fold-in for unknown users")
         entries = (np.ones(len(exclude), dtype=bool), (np.zeros(len(exclude), np.int64), exclude))
         excluded = sp.csr_array(entries, shape=(1, len(self.catalog)))
-        scorer = barred(ComputedScores(scores[None]), candidates)
+        scorer = restrict(ComputedScores(scores[None]), candidates)
         return top_k(scorer, np.zeros(1, np.int64), k, exclude=excluded)
 
     def similarity(self, rows: Int64[np.ndarray, " chosen"]) -> Float[Tensor, "chosen items"]:

@@ -1,4 +1,4 @@
-"""What is minimized: the interface that the trainer knows, and its ranking instance."""
+"""Training objectives: the interface of `Trainer`, and the objective of recommenders."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from lmm4rec.training.lr_schedule import LearningRateSchedule, ParameterGroup
 
 @runtime_checkable
 class Batches(Protocol):
-    """Where an objective's batches come from."""
+    """A source of batches, such as a sampler or a data loader."""
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """The number of batches in an epoch."""
         ...
 
     def epoch(self, generator: torch.Generator) -> Iterator[Any]:
-        """The batches of one epoch, all of their randomness from the generator."""
+        """The batches of one epoch; the generator is the only source of randomness."""
         ...
 
 
 class Objective(nn.Module, ABC):
-    """Something that gives named losses for a batch; its parameters are what trains."""
+    """A module with named losses for a batch; all of its parameters that require a gradient are trained."""
 
     def begin_epoch(self, generator: torch.Generator) -> None:
-        """What is done once before an epoch's batches."""
+        """Called once before an epoch's batches."""
 
     def groups(self) -> tuple[ParameterGroup, ...]:
-        """The parameters that do not train at the trainer's own rates."""
+        """The groups of parameters with a learning-rate schedule of their own."""
         return ()
 
     def facts(self) -> Mapping[str, int]:
-        """What else an epoch's row of the history holds; asked for at its end."""
+        """Further numbers for the epoch's row of the history; called at its end."""
         return {}
 
     def after_step(self) -> None:
@@ -53,10 +53,10 @@ class Objective(nn.Module, ABC):
 
 
 class Ranking(Objective):
-    """A recommender on the features of a source; where several processes train, each takes its part of a batch.
+    """A recommender on the features of a source; of several processes, each computes the losses of its part of a batch.
 
-    For losses that are means over a batch's rows that gives the losses of one process, for those that compare the
-    rows of a batch with each other it compares within the parts.
+    Losses that are means over a batch's rows are then those of a single process; losses that compare the rows of a
+    batch with each other compare within the parts.
     """
 
     def __init__(
@@ -67,20 +67,20 @@ class Ranking(Objective):
         batches: int = 0,
         encoder_schedule: LearningRateSchedule | None = None,
     ) -> None:
-        """A source in training needs the number of `batches` in an epoch, and the rates of what trains in it."""
+        """A source that is trained needs the number of `batches` in an epoch and the schedule of its encoder."""
         super().__init__()
         self.recommender, self.source = recommender, source
         self.batches, self.encoder_schedule = batches, encoder_schedule
 
     def groups(self) -> tuple[ParameterGroup, ...]:
-        """`encoder`, where the source trains."""
+        """`encoder`, where the source is trained."""
         weights = tuple(weight for weight in self.source.parameters() if weight.requires_grad)
         if not weights or self.encoder_schedule is None:
             return ()
         return (ParameterGroup("encoder", weights, self.encoder_schedule, self.source.warm_start),)
 
     def begin_epoch(self, generator: torch.Generator) -> None:
-        """Let source and recommender rebuild what they rebuild."""
+        """Call `begin_epoch` of source and recommender."""
         self.source.begin_epoch(self.batches)
         self.recommender.begin_epoch(self.source(), generator)
 
@@ -101,12 +101,12 @@ class Ranking(Objective):
         self.source.after_step()
 
     def facts(self) -> Mapping[str, int]:
-        """Those of the source."""
+        """The facts of the source."""
         return self.source.facts()
 
 
 def _part(batch: Batch) -> tuple[Batch, float]:
-    """This process's rows, and what their mean counts in the mean over processes; all rows where these are too few."""
+    """This process's rows and the weight of their mean; all rows where there are fewer than processes."""
     if len(batch.users) < process_group.world_size():
         return batch, 1.0
     own = Batch(*(process_group.local_rows(column) for column in batch))

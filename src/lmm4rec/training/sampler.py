@@ -1,4 +1,4 @@
-"""Batches for training: triples for ranking, rows for encoders."""
+"""Samplers of training batches: triples for ranking, rows for contrastive learning."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ SMALLEST_BATCH, MOST_BATCHES = 2048, 128  # of batch_size = "auto"
 
 
 class TripleSampler:
-    """Every training pair once an epoch, in a new order, each with negatives drawn anew.
+    """Batches of training triples: every pair once in an epoch, in random order, each with newly sampled negatives.
 
-    Negatives are uniform over the items that the user has not touched in training; one that the user has touched is
-    never returned.
+    Negatives are uniform over the items with which the user has no training interaction.
     """
 
     def __init__(
@@ -35,18 +34,18 @@ class TripleSampler:
         """`batch_size` "auto" is 2,048, and from 262,144 pairs on a 128th of them (docs/decisions/0009).
 
         Raises:
-            TrainingError: there is nothing to train on, or a user has touched every item.
+            TrainingError: there are no interactions, or a user has interacted with every item.
         """
         if not len(users):
             raise TrainingError("the training part of the split has no interactions")
         self.users, self.items, self.n_items = users.long(), items.long(), n_items
         self.batch_size = max(SMALLEST_BATCH, len(users) // MOST_BATCHES) if batch_size == "auto" else batch_size
         self.negatives = negatives
-        self.touched = torch.unique(self.users * n_items + self.items)
-        full = torch.nonzero(torch.bincount(self.touched // n_items) == n_items)
+        self.interactions = torch.unique(self.users * n_items + self.items)
+        full = torch.nonzero(torch.bincount(self.interactions // n_items) == n_items)
         if len(full):
             raise TrainingError(
-                f"{len(full)} users (the first in row {int(full[0])}) have touched all {n_items} items: "
+                f"{len(full)} users (the first in row {int(full[0])}) have interacted with all {n_items} items: "
                 "no item is left to sample as a negative. Add items or leave these users out"
             )
 
@@ -59,28 +58,30 @@ class TripleSampler:
         order = torch.randperm(len(self.users), generator=generator)
         for rows in torch.split(order, self.batch_size):
             users = self.users[rows]
-            yield Batch(users, self.items[rows], self.draw(users, generator))
+            yield Batch(users, self.items[rows], self.sample_negatives(users, generator))
 
-    def draw(self, users: Int[Tensor, " batch"], generator: torch.Generator) -> Int[Tensor, "batch negatives"]:
-        """Items that the given users have not touched."""
-        drawn = torch.randint(self.n_items, (len(users), self.negatives), generator=generator)
+    def sample_negatives(
+        self, users: Int[Tensor, " batch"], generator: torch.Generator
+    ) -> Int[Tensor, "batch negatives"]:
+        """Items with which the given users have not interacted."""
+        sampled = torch.randint(self.n_items, (len(users), self.negatives), generator=generator)
         keys = users[:, None] * self.n_items
-        wrong = self._touched(keys + drawn)
-        while wrong.any():
-            drawn[wrong] = torch.randint(self.n_items, (int(wrong.sum()),), generator=generator)
-            wrong = self._touched(keys + drawn)
-        return drawn
+        rejected = self._interacted(keys + sampled)
+        while rejected.any():
+            sampled[rejected] = torch.randint(self.n_items, (int(rejected.sum()),), generator=generator)
+            rejected = self._interacted(keys + sampled)
+        return sampled
 
-    def _touched(self, keys: Int[Tensor, "batch negatives"]) -> Tensor:
-        place = torch.searchsorted(self.touched, keys).clamp_(max=len(self.touched) - 1)
-        return self.touched[place] == keys
+    def _interacted(self, keys: Int[Tensor, "batch negatives"]) -> Tensor:
+        place = torch.searchsorted(self.interactions, keys).clamp_(max=len(self.interactions) - 1)
+        return self.interactions[place] == keys
 
 
 class RowSampler:
-    """Every row once an epoch, in a new order; the last batch is dropped where it is a single row."""
+    """Batches of rows: every row once in an epoch, in random order; a last batch of a single row is dropped."""
 
     def __init__(self, rows: Int[Tensor, " rows"], *, batch_size: int) -> None:
-        """Raises TrainingError where there are fewer than two rows: nothing to tell apart."""
+        """Raises TrainingError where there are fewer than two rows."""
         if len(rows) < 2:
             raise TrainingError(f"contrastive training needs at least two items with image and text, got {len(rows)}")
         self.rows, self.batch_size = rows.long(), max(2, batch_size)

@@ -1,4 +1,4 @@
-"""Graph convolution of ids and modalities side by side, each a branch over the same users."""
+"""LightGCN over several branches, ids and modalities, with the same users."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from lmm4rec.nn.sparse import SparseMatrix, WeightedMatrix
 
 @dataclass(frozen=True)
 class Branches:
-    """What LightGCN makes of several tables of items over one table of users, branch by branch.
+    """The vectors of LightGCN for each of several tables of items (branches) and one table of users.
 
-    The graph convolution is linear, so what users send and what items send are carried apart: the users' part is the
-    same in all branches, and each step of a one-sided part has half the edges to walk.
+    The graph convolution is linear, so the parts that come from users and from items are propagated separately: the
+    users' part is the same in all branches, and each step of one part needs half of the edges.
     """
 
     users: Float[Tensor, "users branches dim"]
     items: Float[Tensor, "items branches dim"]
-    users_alone: Float[Tensor, "users dim"]  # a branch of `users` whose items were all zero
-    items_alone: Float[Tensor, "items dim"]  # the same of `items`
+    users_alone: Float[Tensor, "users dim"]  # `users` in a branch whose items are all zero
+    items_alone: Float[Tensor, "items dim"]  # `items` in such a branch
 
 
 def replace_branch(
     nodes: Float[Tensor, "rows branches dim"], branch: int, instead: Float[Tensor, "rows dim"]
 ) -> Float[Tensor, "rows branches dim"]:
-    """The vectors with one branch taken from elsewhere."""
+    """The vectors with one branch replaced."""
     chosen = torch.arange(nodes.shape[1], device=nodes.device)[:, None] == branch
     return torch.where(chosen, instead[:, None], nodes)
 
 
 def convolve(
-    likes: SparseMatrix | WeightedMatrix,
+    interactions: SparseMatrix | WeightedMatrix,
     users: Float[Tensor, "users dim"],
     items: Float[Tensor, "items branches dim"],
     layers: int,
 ) -> Branches:
     """The mean over layers 0, 1, ..., `layers` of each branch's vectors (He 2020, eq. 4 and 8)."""
-    own_users, far_items = _one_sided(likes.reverse, likes, users, layers)
-    own_items, far_users = _one_sided(likes, likes.reverse, items.flatten(1), layers)
+    own_users, far_items = _one_sided(interactions.reverse, interactions, users, layers)
+    own_items, far_users = _one_sided(interactions, interactions.reverse, items.flatten(1), layers)
     return Branches(
         own_users[:, None] + far_users.view(len(users), *items.shape[1:]),
         own_items.view_as(items) + far_items[:, None],
@@ -54,7 +54,7 @@ def convolve(
 def _one_sided(
     away: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor], sent: Tensor, layers: int
 ) -> tuple[Tensor, Tensor]:
-    """What one side sends, as a mean over layers: where it is (even layers) and on the other side (odd layers)."""
+    """The part from one side, a mean over layers: on that side (even layers) and on the other side (odd layers)."""
     here, there = sent, sent.new_zeros(())
     for layer in range(layers):
         if layer % 2:
