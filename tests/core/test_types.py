@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmm4rec.core.types import Embeddings, Neighbors, Scorer
+from lmm4rec.core.types import Embeddings, Inputs, Neighbors, Scorer
 
 
 def test_embeddings_score_by_the_dot_product() -> None:
@@ -29,3 +29,16 @@ def test_neighbors_score_as_the_dense_matrices(chosen: list[int]) -> None:
     users = torch.tensor(chosen, dtype=torch.int64)
     expected = np.array([[similarity[item] @ seen[user] for item in range(13)] for user in chosen]).reshape(-1, 13)
     np.testing.assert_allclose(scorer.scores(users).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_inputs_are_moved_and_selected_part_by_part() -> None:
+    inputs = Inputs(torch.arange(8.0).view(4, 2, 1, 1), has_image=torch.tensor([True, False, True, True]))
+    assert inputs.rows(torch.tensor([2, 0])).pixels[:, 0, 0, 0].tolist() == [4, 0]
+    assert inputs.rows(inputs.has_image).pixels[:, 0, 0, 0].tolist() == [0, 4, 6]
+    part = inputs.slice(1, 3)
+    assert (part.has_image.tolist(), part.text_ids, part.text_mask) == ([False, True], None, None)
+    assert part.pixels.data_ptr() == inputs.pixels[1:].data_ptr()
+    moved = inputs.to("meta")
+    assert moved.pixels.is_meta
+    assert moved.has_image.is_meta
+    assert moved.text_ids is None

@@ -106,6 +106,38 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, overrides: Conf, mess
         run(conf(), overrides, out=tmp_path / "run")
 
 
+@pytest.mark.parametrize("adapter", ["none", "last"])
+def test_a_modality_that_is_not_used_is_not_encoded_and_changes_no_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: str
+) -> None:
+    """Beside a run whose encoder cannot be narrowed, so that it reads and encodes the texts in vain."""
+    options = {"modalities": ["image"], "adapter": adapter} | ({"end2end": {"blocks": 1}} if adapter == "last" else {})
+    given, texts = conf(**options), []
+    monkeypatch.setattr(Clip, "separable", False)
+    both = run(given, out=tmp_path / "both")
+    monkeypatch.setattr(Clip, "separable", True)
+    for name in ("_text", "_tokenize"):
+        monkeypatch.setattr(Clip, name, lambda *_: texts.append(1))
+    image = run(given, out=tmp_path / "image")
+    assert texts == []
+    timeless = [[{k: v for k, v in row.items() if "seconds" not in k} for row in one.history] for one in (both, image)]
+    assert timeless[0] == timeless[1]
+    assert image.measured.test == both.measured.test
+    assert torch.equal(image.bundle().scorer.items, both.bundle().scorer.items)
+    monkeypatch.undo()
+    assert set(Clip.from_pretrained(tmp_path / "image" / "encoder").dims) == {"image", "text"}  # it is saved whole
+
+
+def test_a_side_network_of_one_modality_reads_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[int] = []
+    for name in ("_text", "_tokenize"):
+        monkeypatch.setattr(Clip, name, lambda *_: texts.append(1))
+    result = run(conf(modalities=["image"], adapter="side", end2end={"dim": 4}), out=tmp_path / "side")
+    assert texts == []
+    monkeypatch.undo()
+    assert set(result.bundle().features) == {"image"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_two_processes_leave_one_run(tmp_path: Path) -> None:

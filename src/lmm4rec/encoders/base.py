@@ -174,18 +174,18 @@ class Encoder(nn.Module, ABC):
         """The modalities whose vectors can be computed from the inputs.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: they are too little for any.
         """
         has = {"image": inputs.pixels is not None, "text": inputs.text_ids is not None}
         has[FUSED] = all(has.values())
-        found = [modality for modality in self.dims if has.get(modality)]
-        if not found:
+        modalities = [modality for modality in self.dims if has.get(modality)]
+        if not modalities:
             names = [name for name, values in inputs._asdict().items() if values is not None]
             raise ConfigError(
                 f"{type(self).__name__} gives {', '.join(self.dims)}, for which the inputs have too little: "
                 f"{', '.join(names) or 'nothing'}; an image is pixels, a text is text_ids and text_mask"
             )
-        return found
+        return modalities
 
     def learn_catalog(self, items: Sequence[Item]) -> None:
         """Learn from the whole catalog what the encoder needs before encoding, such as word frequencies."""

@@ -136,7 +136,7 @@ class Levels:
 
     def _encode(self, channel: int, values: Float[Tensor, "batch height width"]) -> Tensor | None:
         while True:
-            codes, wrong = _find(self._values[channel], values)
+            codes, wrong = _number(self._values[channel], values)
             unknown = values[wrong]
             if not len(unknown):
                 return codes
@@ -152,15 +152,15 @@ class Levels:
         return torch.stack([known[codes[:, c].long()] for c, known in enumerate(self._values)], dim=1)
 
 
-def _find(
+def _number(
     known: Float[Tensor, " levels"], values: Float[Tensor, "*shape"]
 ) -> tuple[UInt8[Tensor, "*shape"], Bool[Tensor, "*shape"]]:
     """The number of each value among the known ones, and whether it is none of them."""
     if not len(known):
         return torch.zeros_like(values, dtype=torch.uint8), torch.ones_like(values, dtype=torch.bool)
     ordered, places = known.sort()
-    found = torch.searchsorted(ordered, values.contiguous()).clamp_(max=len(known) - 1)
-    return places.to(torch.uint8)[found], ordered[found] != values
+    nearest = torch.searchsorted(ordered, values.contiguous()).clamp_(max=len(known) - 1)
+    return places.to(torch.uint8)[nearest], ordered[nearest] != values
 
 
 def _stack(columns: Sequence[Int[Tensor, "_rows _length"] | Bool[Tensor, "_rows _length"]]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What "auto" means on a machine: precision, batch size and worker processes, measured where that is needed."""
+"""Values of "auto" on a machine: precision, batch size and worker processes, measured where that is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features changed on purpose, to learn what content is worth: shuffled between items, replaced by noise, hidden."""
+"""Ablations of features, to measure what content contributes: shuffled between items, replaced by noise, hidden."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def altered(
     hide_at: Literal["always", "train", "test"] = "always",
     alter_seed: NonNegativeInt = 0,
 ) -> Features:
-    """The features as a part of the run sees them; untouched where neither `ablate` nor `hide` asks for a change.
+    """The features for a part of the run; unchanged without `ablate` and `hide`.
 
     Args:
-        features: as the encoder gives them; a row of zeros is an item that lacks the modality, and stays one.
+        features: as encoded; a row of zeros is an item that lacks the modality, and stays one.
         part: "train" (training, validation included) or "test".
         ablate: modality = "shuffle" (each item gets the vector of another item) or "noise" (Gaussian vectors with the
             mean and the spread of each column).
-        hide: modality = the share of the items that have it whose vector is hidden, as if they lacked it. A larger
-            share hides what a smaller one hides, and more.
-        hide_at: when they are hidden: "always", in "train" alone, or in the "test" alone, of a model that saw all.
+        hide: modality = the share of the items having it whose vector is hidden, as if they lacked it. A larger share
+            hides the items of a smaller one, and more.
+        hide_at: when they are hidden: "always", in "train" alone, or in the "test" alone, of a model trained on all.
         alter_seed: of all three; the same seed alters the same items in the same way.
 
     Raises:
-        ConfigError: a modality is not there.
+        ConfigError: the features lack a modality.
     """
     ablate, hide = ablate or {}, hide or {}
     _require({*ablate, *hide}, features)
@@ -52,26 +52,26 @@ def altered(
 
 
 def differs_at_test(hide: Mapping[str, float] | None, hide_at: str) -> bool:
-    """Whether the test sees other features than training does."""
+    """Whether the features of the test differ from those of training."""
     return bool(hide) and hide_at != "always"
 
 
 def _ablated(x: Rows, modality: Modality, how: str | None, seed: int) -> Rows:
     if how is None:
         return x
-    there = _there(x)
+    having = _having(x)
     generator = _generator(seed, modality, how)
     changed = torch.zeros_like(x)
     if how == "shuffle":
-        changed[there] = x[there[_cycle(len(there), generator)]]
+        changed[having] = x[having[_cycle(len(having), generator)]]
         return changed
-    mean, spread = x[there].mean(0), x[there].std(0, correction=0)
-    changed[there] = mean + spread * torch.randn(len(there), x.shape[1], generator=generator)
+    mean, spread = x[having].mean(0), x[having].std(0, correction=0)
+    changed[having] = mean + spread * torch.randn(len(having), x.shape[1], generator=generator)
     return changed
 
 
 def _cycle(count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
-    """A random permutation of one cycle: from two on nobody keeps their own."""
+    """A random permutation of one cycle: of two rows or more, none keeps its place."""
     order = torch.randperm(count, generator=generator)
     successor = torch.empty_like(order)
     successor[order] = order.roll(-1)
@@ -79,24 +79,24 @@ def _cycle(count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
 
 
 def _hidden(x: Rows, modality: Modality, share: float, seed: int) -> Rows:
-    there = _there(x)
-    order = torch.randperm(len(there), generator=_generator(seed, modality, "hide"))
-    chosen = there[order[: math.floor(share * len(there) + 0.5)]]
+    having = _having(x)
+    order = torch.randperm(len(having), generator=_generator(seed, modality, "hide"))
+    chosen = having[order[: math.floor(share * len(having) + 0.5)]]
     return x.clone().index_fill_(0, chosen, 0.0) if len(chosen) else x
 
 
-def _there(x: Rows) -> Int[Tensor, " rows"]:
+def _having(x: Rows) -> Int[Tensor, " rows"]:
     """The rows of the items that have the modality."""
     return torch.nonzero(x.abs().amax(1) > 0).flatten()
 
 
 def _generator(seed: int, *names: str) -> torch.Generator:
-    """A stream of its own for each modality and use, so that one more modality changes nothing for the others."""
+    """A generator for each modality and use, so that one more modality changes nothing for the others."""
     return torch.Generator().manual_seed(zlib.crc32(" ".join([str(seed), *names]).encode()))
 
 
-def _require(asked: Iterable[str], features: Features) -> None:
-    for modality in sorted(asked):
+def _require(named: Iterable[str], features: Features) -> None:
+    for modality in sorted(named):
         if modality not in features:
             raise ConfigError(
                 f"features.ablate and features.hide name '{modality}', the encoder gives: {', '.join(features)}."

@@ -55,7 +55,7 @@ def last(
     blocks: PositiveInt = 2,
     stored: Resolved = "bfloat16",
 ) -> ItemVectors:
-    """The top `blocks` of each tower train, and what follows them, on states that are kept in `stored` precision."""
+    """The top `blocks` of each tower and the layers above them train, on states cached in `stored` precision."""
     return TopBlocks(encoder, _filled(make_cache(encoder, catalog, encoding, blocks, stored)))
 
 

@@ -30,7 +30,7 @@ class TopBlocks(ItemVectors):
     """
 
     def __init__(self, encoder: Encoder, cache: StatesCache) -> None:
-        """Fills the cache where it is not there yet (see `StatesCache.fill`)."""
+        """The cache is filled first where it is not complete (see `StatesCache.fill`)."""
         super().__init__()
         top = cache.top
         assert top is not None
@@ -74,7 +74,7 @@ class SideVectors(ItemVectors):
     def __init__(
         self, cache: StatesCache, *, dim: PositiveInt = 64, stride: PositiveInt = 2, seed: NonNegativeInt = 0
     ) -> None:
-        """Fills the cache where it is not there yet (see `StatesCache.fill`)."""
+        """The cache is filled first where it is not complete (see `StatesCache.fill`)."""
         super().__init__()
         self.dims = dict(cache.encoder.dims)
         self.states = cache.fill()

@@ -28,9 +28,9 @@ class ContentRows:
 
     def fill(self, known: StoredRows) -> None:
         """Copy the rows that are missing here."""
-        found = {content: row for row, content in enumerate(known.contents) if content in self.missing}
-        source = torch.tensor(list(found.values()), dtype=torch.int64)
-        target = torch.tensor([self.missing.pop(content) for content in found], dtype=torch.int64)
+        copied = {content: row for row, content in enumerate(known.contents) if content in self.missing}
+        source = torch.tensor(list(copied.values()), dtype=torch.int64)
+        target = torch.tensor([self.missing.pop(content) for content in copied], dtype=torch.int64)
         for modality, vectors in self._features.items():
             vectors[target] = known.features[modality][source]
         self._broken[target] = known.broken[source]

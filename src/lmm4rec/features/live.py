@@ -39,7 +39,7 @@ class Live(FeatureSource):
       pass, which also receive their accumulated gradient: it was computed at the vectors, and with the encoder, of
       before. "epoch": one pass at the end of an epoch, where each pass ends at the latest.
     - `refresh_every` epochs all items are encoded again, without gradient and in evaluation mode (0: never), and also
-      before each validation (`validate_on = "table"`: not there), and at the end for the ranking.
+      before each validation (`validate_on = "table"`: not then), and at the end for the ranking.
     - `warm_start`: the first epochs leave the encoder as it is; the features are those at the start.
     """
 
@@ -159,8 +159,8 @@ class Live(FeatureSource):
         counts, self._counts = self._counts, dict.fromkeys(self._counts, 0)
         if counts["encoded"] and not self._has_gradient:
             raise TrainingError(
-                "no gradient has come back to the features in a whole epoch: the recommender does not look at them, "
-                'so there is nothing to train the encoder on. Take train = "frozen", or a recommender that uses content'
+                "no gradient has come back to the features in a whole epoch: the recommender does not use them, "
+                'so the encoder has no training signal. Take train = "frozen", or a recommender that uses content'
             )
         return counts
 
@@ -249,8 +249,8 @@ class Live(FeatureSource):
         gathered = [process_group.all_gather(own, shared) if shared else own for own in columns]
         return dict(zip(self.modalities, gathered, strict=True))
 
-    def _count(self, what: str, items: int, passes: int) -> None:
-        self._counts[what] += items
+    def _count(self, kind: str, items: int, passes: int) -> None:
+        self._counts[kind] += items
         self._counts["encoder_passes"] += passes * self.vectors.encodes
 
     def _sized_runner(self) -> EncoderRunner:

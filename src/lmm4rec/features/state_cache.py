@@ -225,8 +225,8 @@ class StatesCache:
         with self._evaluating():
             for modality, tower in self.towers.items():
                 number = 0 if self.top is None else tower.depth - self.top
-                what = "all states of" if self.top is None else f"states below {self.top} blocks of"
-                widths[f"{what} {modality}"] = tower.observe(inputs, [number])[0][number].shape[2]
+                kind = "all states of" if self.top is None else f"states below {self.top} blocks of"
+                widths[f"{kind} {modality}"] = tower.observe(inputs, [number])[0][number].shape[2]
         return widths
 
     def _check_finite(self, tensors: Mapping[str, Tensor], number: int) -> None:

@@ -49,8 +49,8 @@ class Shards:
 
     def missing(self) -> list[int]:
         """The numbers of the shards that are absent; damaged ones are logged and removed."""
-        found = {number for number, path in self._paths() if self._whole(path)}
-        return [number for number in range(self.count) if number not in found]
+        present = {number for number, path in self._paths() if self._whole(path)}
+        return [number for number in range(self.count) if number not in present]
 
     def size(self) -> int:
         """The bytes of the shards on disk."""
@@ -147,9 +147,9 @@ class StoredStates:
         states = self.shards[0][name].new_empty(int(lengths.sum()), *self.shards[0][name].shape[1:])
         targets = _starts(lengths)
         for shard in torch.unique(shard_of).tolist():
-            there = (shard_of == shard).nonzero().flatten()
-            source = _ranges(starts[there], lengths[there])
-            states[_ranges(targets[there], lengths[there])] = self.shards[shard][name][source]
+            inside = (shard_of == shard).nonzero().flatten()
+            source = _ranges(starts[inside], lengths[inside])
+            states[_ranges(targets[inside], lengths[inside])] = self.shards[shard][name][source]
         return states
 
     def inputs(self, items: Int[Tensor, " chosen"]) -> Inputs:

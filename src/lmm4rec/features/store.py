@@ -100,13 +100,13 @@ class FeatureStore:
 
     def entries(self) -> list[StoredFeatures]:
         """All whole entries, by key; an unreadable one is logged and left out."""
-        found = []
+        entries = []
         for path in sorted(self.root.glob(f"*/{_ENTRY}")):
             try:
-                found.append(_read_entry(path))
+                entries.append(_read_entry(path))
             except CheckpointError as error:
                 _warn(error)
-        return found
+        return entries
 
     def prune(self, keys: Iterable[str]) -> None:
         """Remove the entries of these keys, finished or not; unknown keys are none."""
@@ -125,7 +125,7 @@ class FeatureStore:
         _check(self._rows(entry), entry.checksum, self._vectors(key, entry.checksum))
 
     def read(self, key: str) -> StoredRows | None:
-        """The vectors of an entry; None where it is not there, or (with a logged warning) is damaged."""
+        """The vectors of an entry; None where it is absent, or (with a logged warning) is damaged."""
         path = self.root / key / _ENTRY
         if not path.exists():
             return None
@@ -156,13 +156,13 @@ class FeatureStore:
 
     def parts(self, key: str) -> list[tuple[EncoderIdentity, int]]:
         """The finished parts of an entry that is under way: of each its encoder and the number of its items."""
-        found = []
+        parts = []
         for path in sorted((self.root / key).glob("part-*.safetensors")):
             # a damaged one is left out here and encoded anew by the next run
             with suppress(SafetensorError, OSError, KeyError, TypeError), safe_open(path, framework="pt") as file:
                 (items,) = file.get_slice(_BROKEN).get_shape()
-                found.append((EncoderIdentity(**json.loads(file.metadata()[_NOTE])), items))
-        return found
+                parts.append((EncoderIdentity(**json.loads(file.metadata()[_NOTE])), items))
+        return parts
 
     def write_part(self, key: str, rows: StoredRows, identity: EncoderIdentity) -> None:
         """Write a finished part of an entry that is under way."""

@@ -31,25 +31,25 @@ class StoredFolder:
 def stored_features(store: FeatureStore) -> list[StoredFolder]:
     """All folders of the store, the oldest first; damaged ones are logged."""
     entries = {entry.key: entry for entry in store.entries()}
-    found = []
+    folders = []
     for folder in store.root.glob("*/"):
         entry, parts = entries.get(folder.name), store.parts(folder.name)
         identity = entry or next((identity for identity, _ in parts), None)
         items = entry.items if entry else sum(items for _, items in parts)
         size, age_s = _measure(folder)
-        found.append(StoredFolder(folder.name, identity, items, len(parts), entry is not None, size, age_s))
-    return sorted(found, key=lambda one: -one.age_s)
+        folders.append(StoredFolder(folder.name, identity, items, len(parts), entry is not None, size, age_s))
+    return sorted(folders, key=lambda one: -one.age_s)
 
 
 def stored_states(root: Path) -> list[StoredFolder]:
     """All caches of states in a folder, the oldest first."""
-    found = []
+    folders = []
     for folder in root.glob("*/"):
         identity, items = _described_states(folder)
         size, age_s = _measure(folder)
         shards = len(list(folder.glob("shard-*")))
-        found.append(StoredFolder(folder.name, identity, items, shards, identity is not None, size, age_s))
-    return sorted(found, key=lambda one: -one.age_s)
+        folders.append(StoredFolder(folder.name, identity, items, shards, identity is not None, size, age_s))
+    return sorted(folders, key=lambda one: -one.age_s)
 
 
 def _described_states(folder: Path) -> tuple[EncoderIdentity | None, int]:

@@ -1,4 +1,4 @@
-"""The objective of fine-tuning: image and text of an item find each other, and are told from hard negatives."""
+"""The objective of fine-tuning: image and text of an item find each other, apart from hard negatives."""
 
 from __future__ import annotations
 
