@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-.PHONY: demo test check docs format bench setup clean
+.PHONY: demo test check docs format conf bench setup clean
 
 demo: setup           ## six models on the built-in toy shop: one table, one page of images
 	$(BIN)/lmm4rec demo
@@ -26,6 +26,9 @@ docs: setup           ## the documentation site, in site/; a broken link or an u
 format: setup         ## format, and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+conf: setup           ## the comments of the conf files, written from the signatures
+	$(BIN)/python -m lmm4rec.experiments.conf.comments conf/*.conf conf/studies/*.conf
 
 bench: setup          ## the benchmarks; each writes a JSON file to benchmarks/results
 	for benchmark in benchmarks/[a-z]*.py; do $(BIN)/python $$benchmark || exit 1; done

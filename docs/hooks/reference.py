@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import lmm4rec
-from lmm4rec.core.registry import hyper_parameters, meanings
+from lmm4rec.experiments.conf.keys import Key
 
 SRC = Path(__file__).parents[2] / "src"
 PUBLIC = "lmm4rec.api"  # what `import lmm4rec` offers
@@ -135,64 +133,41 @@ def _cell(text: str) -> str:
 
 
 def _keys() -> str:
-    """Every key of a conf file, read from the signatures of what the tables are passed to."""
+    """Every key of a conf file with its meaning, as `lmm4rec models` shows it."""
     from lmm4rec.cli.models import entries
-    from lmm4rec.data.filters import prepare
-    from lmm4rec.data.splits import split
-    from lmm4rec.evaluation.evaluator import Evaluator
-    from lmm4rec.evaluation.masking import masked
-    from lmm4rec.experiments.callbacks import tensorboard_writer
-    from lmm4rec.experiments.plan import FeaturesSection, end2end_components
-    from lmm4rec.features.ablation import altered
+    from lmm4rec.experiments.conf.keys import TABLE_MEANINGS, components, end2end_components, keys_of
     from lmm4rec.features.adapters import ADAPTERS
-    from lmm4rec.training.finetuning import fit_pairs
-    from lmm4rec.training.sampler import TripleSampler
-    from lmm4rec.training.trainer import Trainer
 
     text = (
         "# Configuration keys\n\nThe tables of a conf file, generated from the code. `lmm4rec models NAME` shows the\n"
         "keys of one component in a terminal. A key that is not listed stops the run.\n"
     )
-    for title, *components in (
-        ("[data]: filters, beside the keys of the source", prepare),
-        ("[split]", split),
-        ("[features]", FeaturesSection, altered),
-        ("[features.finetune]", fit_pairs),
-        *((f'[features.end2end] with adapter = "{name}"', *end2end_components(name)) for name in ADAPTERS),
-        ("[train]", Trainer, TripleSampler, tensorboard_writer),
-        ("[evaluate]", Evaluator, masked),
-    ):
-        text += f"\n## {title}\n\n{_key_table(*components)}"
+    own = {
+        "data": ("[data], beside the keys of the source", components("data", {"data": {"name": "toyshop"}})[1:]),
+        "features.end2end": ("[features.end2end]", end2end_components("none")[:-1]),
+    }
+    for table, meaning in TABLE_MEANINGS.items():
+        if table in ("encoder", "recommender"):
+            continue  # their keys are those of the components below
+        title, parts = own.get(table) or (f"[{table}]", components(table, {}))
+        text += f"\n## {title}\n\n{meaning}\n\n{_key_table(keys_of(*parts))}"
+    for name, adapter in ADAPTERS.items():
+        text += f'\n## [features.end2end] with `adapter = "{name}"`\n\n{_key_table(keys_of(adapter))}'
     for entry in entries():
-        text += f"\n## {entry.kind} `{entry.name}`\n\n{entry.what}\n\n{_key_table(entry.component)}"
+        text += f"\n## {entry.kind} `{entry.name}`\n\n{entry.what}\n\n{_key_table(keys_of(entry.component))}"
     return text
 
 
-def _key_table(*components: Any) -> str:
-    """The keys of some components; a column that has nothing to say is left out."""
-    rows = [_key(*key) for component in components for key in _parameters(component)]
-    if not rows:
-        return "It has no keys.\n"
-    shown = [column for column in rows[0] if any(row[column] for row in rows)]
-    lines = [shown, ["---"] * len(shown), *([row[column] for column in shown] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _parameters(component: Any) -> Iterator[tuple[str, inspect.Parameter, str]]:
-    meaning = meanings(component)
-    for name, parameter in hyper_parameters(component).items():
-        yield name, parameter, meaning[name]
-
-
-def _key(name: str, parameter: inspect.Parameter, meaning: str) -> dict[str, str]:
-    from lmm4rec.cli.models import describe
-
-    kind, allowed = describe(parameter.annotation)
-    default = "" if parameter.default is None else f"`{json.dumps(parameter.default, default=str)}`"
-    if parameter.default is inspect.Parameter.empty:
-        default = "required"
-    cells = {"key": f"`{name}`", "type": kind, "default": default, "allowed": allowed, "meaning": meaning}
-    return {column: _cell(text) for column, text in cells.items()}
+def _key_table(keys: Iterable[Key]) -> str:
+    rows = [
+        f"| {' | '.join(map(_cell, (f'`{key.name}`', key.kind, key.default, key.allowed, key.meaning)))} |\n"
+        for key in keys
+    ]
+    return (
+        "| key | type | default | allowed | meaning |\n|---|---|---|---|---|\n" + "".join(rows)
+        if rows
+        else "No keys.\n"
+    )
 
 
 def _http() -> str:

@@ -9,8 +9,8 @@ import pytest
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.registry import SOURCES, hyper_parameters
+from lmm4rec.experiments.conf.sections import FeaturesSection
 from lmm4rec.experiments.conf.spec import load_spec, read_conf
-from lmm4rec.experiments.plan import FeaturesSection
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.spec import load_study
 

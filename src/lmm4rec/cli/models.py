@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
-import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from annotated_types import Ge, Gt, Interval, Le, Lt
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
-from lmm4rec.core.registry import ENCODERS, RECOMMENDERS, SOURCES, hyper_parameters, meanings
+from lmm4rec.core.registry import ENCODERS, RECOMMENDERS, SOURCES, hyper_parameters
 from lmm4rec.data.feature_files import read_shipped
-from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.plan import PRECOMPUTED
+from lmm4rec.experiments.conf.keys import keys_of
+from lmm4rec.experiments.conf.sections import PRECOMPUTED
 
 _CITATION = re.compile(r"\(([A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+)[^()]*\d{4}[^()]*)\)")
 _IDENTIFIER = re.compile(r"arXiv \d{4}\.\d{4,5}|doi \S+")
-_WORDS = {str: "text", bool: "bool", int: "int", float: "float", list: "list", dict: "table", Mapping: "table"}
 _PRECOMPUTED = {"gives": "what the files hold", "weights": "none: feature files, or those that came with the data"}
 
 
@@ -131,43 +127,6 @@ def _show(console: Console, entry: Entry) -> None:
     for label, value in entry.about.items():
         console.print(f"[bold]{label:12}[/]{escape(value)}")
     table = Table("key", "type", "default", "allowed", "meaning", box=box.SIMPLE_HEAD)
-    meaning = meanings(entry.component)
-    for name, parameter in hyper_parameters(entry.component).items():
-        kind, allowed = describe(parameter.annotation)
-        table.add_row(name, kind, escape(_default(parameter)), escape(allowed), escape(meaning[name]))
+    for key in keys_of(entry.component):
+        table.add_row(key.name, key.kind, *map(escape, (key.default, key.allowed, key.meaning)))
     console.print(table if table.row_count else "It has no keys.")
-
-
-def _default(parameter: inspect.Parameter) -> str:
-    if parameter.default is inspect.Parameter.empty:
-        return "needed"
-    return "" if parameter.default is None else json.dumps(parameter.default, ensure_ascii=False, default=str)
-
-
-def describe(annotation: Any) -> tuple[str, str]:
-    """A parameter's type in a word, and the values that it may take; the latter empty where any will do."""
-    if annotation is Encoder:
-        return "encoder", 'a table: { name = "...", ... }'
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return describe(arguments[0])[0], ", ".join(filter(None, map(_bounds, arguments[1:])))
-    if origin is Literal:
-        return _WORDS[type(arguments[0])], " | ".join(json.dumps(value) for value in arguments)
-    if origin in (Union, types.UnionType):
-        parts = [describe(part) for part in arguments if part is not type(None)]
-        plain = [part for part in parts if part[0] in _WORDS.values()]  # a conf file holds plain values, no frames
-        return (plain or parts)[0]
-    plain_type = origin or annotation
-    for known, word in _WORDS.items():
-        if inspect.isclass(plain_type) and issubclass(plain_type, known):
-            return (f"list of {describe(arguments[0])[0]}" if word == "list" and arguments else word), ""
-    return getattr(annotation, "__name__", str(annotation)).lower(), ""
-
-
-def _bounds(limit: Any) -> str:
-    if isinstance(limit, Interval):
-        return ", ".join(filter(None, map(_bounds, limit)))
-    signs = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
-    return next(
-        (f"{sign} {getattr(limit, name)}" for kind, (sign, name) in signs.items() if isinstance(limit, kind)), ""
-    )

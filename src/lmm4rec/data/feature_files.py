@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 from safetensors import SafetensorError, safe_open
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Modality
@@ -19,8 +20,12 @@ from lmm4rec.data.findings import counted
 def read_shipped(
     catalog: Catalog,
     *,
-    files: Mapping[str, str | Path] | None = None,
-    broken_rows: Literal["error", "zero"] = "error",
+    files: Annotated[
+        Mapping[str, str | Path] | None, Doc("Per modality, the feature file; left out: those that came with the data.")
+    ] = None,
+    broken_rows: Annotated[
+        Literal["error", "zero"], Doc("What to do with rows that are not finite: stop, or take them as missing.")
+    ] = "error",
 ) -> dict[Modality, Float32[np.ndarray, "items _dim"]]:
     """The features of each modality, row by row as in the catalog.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Bool
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.core.types import NonNegativeInt
@@ -18,23 +19,25 @@ from lmm4rec.data.findings import Finding, counted
 def prepare(
     dataset: Dataset,
     *,
-    rating_at_least: float | None = None,
-    since: str | int | None = None,
-    until: str | int | None = None,
-    duplicates: Literal["last", "keep"] = "last",
-    k_core: NonNegativeInt = 0,
+    rating_at_least: Annotated[float | None, Doc("Keep only interactions with this rating or a higher one.")] = None,
+    since: Annotated[
+        str | int | None,
+        Doc("Keep interactions from this moment on: an ISO date or time (UTC by default), or unix seconds."),
+    ] = None,
+    until: Annotated[str | int | None, Doc("Keep interactions before this moment.")] = None,
+    duplicates: Annotated[
+        Literal["last", "keep"],
+        Doc("Of several interactions of a user with an item keep the last (by time or place), or keep all."),
+    ] = "last",
+    k_core: Annotated[
+        NonNegativeInt,
+        Doc("Keep users and items with at least this many interactions with each other; 0: keep all."),
+    ] = 0,
 ) -> Dataset:
     """The data set after the filters, which are applied in the order of the arguments.
 
     Args:
         dataset: the data set to filter.
-        rating_at_least: keep interactions with this rating or a higher one.
-        since: keep interactions from this time on: an ISO date or time (in UTC unless it names another zone), or unix
-            seconds.
-        until: keep interactions before this time.
-        duplicates: of several interactions of one user with one item keep the "last" (by time, else by position in
-            the file), or "keep" them all.
-        k_core: keep users and items with at least so many interactions with each other; 0 keeps items without any too.
 
     Raises:
         DataError: a filter needs ratings or timestamps that the data lacks, or leaves nothing.

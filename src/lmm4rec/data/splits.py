@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Int8, Int64
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
 from lmm4rec.core.fingerprint import fingerprint
@@ -56,9 +57,12 @@ def split(
     dataset: Dataset,
     method: str = "random",
     *,
-    valid: Fraction = 0.1,
-    test: Fraction = 0.1,
-    seed: NonNegativeInt = 0,
+    valid: Annotated[
+        Fraction,
+        Doc("Share for validation: of each user's interactions, of all (global_time) or of the items (cold_items)."),
+    ] = 0.1,
+    test: Annotated[Fraction, Doc("Share for the test, measured in the same way.")] = 0.1,
+    seed: Annotated[NonNegativeInt, Doc("Seed of the random methods.")] = 0,
 ) -> Split:
     """The data set in three parts.
 
@@ -68,10 +72,6 @@ def split(
             held out), "global_time" (all interactions after a point in time are held out), "leave_last_out" (each
             user's last one is for test, the one before for validation), "cold_items" (whole items are held out),
             "labels" (as the file says).
-        valid: the share for validation: of each user's interactions, of all interactions (global_time) or of the items
-            (cold_items). leave_last_out asks only whether it is 0, labels not at all.
-        test: the share for test, in the same way.
-        seed: of the random methods.
 
     Held-out interactions are set aside, and counted in a finding, where their user has none to train on or where the
     same pair of user and item is in an earlier part.

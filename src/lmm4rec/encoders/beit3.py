@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import Doc
 
 from lmm4rec.core.types import Fraction, Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import FUSED, Encoder, stack_items
@@ -63,16 +64,32 @@ class Beit3(Encoder):
     def __init__(
         self,
         *,
-        checkpoint: str,
-        text: str = "{title}. {description}",
-        outputs: Literal["image+text", "image", "text", "fused", "image+text+fused"] = "image+text",
-        heads: PositiveInt | None = None,
-        image_size: PositiveInt | None = None,
-        patch: PositiveInt | None = None,
-        text_len: PositiveInt | None = None,
-        tokenizer: str | None = None,
-        drop_path: Fraction = 0.0,
-        checkpointing: bool = False,
+        checkpoint: Annotated[
+            str, Doc('Folder, official file or hub name; "tiny" and "toyshop" are made by lmm4rec itself.')
+        ],
+        text: Annotated[
+            str, Doc("Template of the text that is read of an item; any of the catalog's columns.")
+        ] = "{title}. {description}",
+        outputs: Annotated[
+            Literal["image+text", "image", "text", "fused", "image+text+fused"], Doc("Modalities that come out.")
+        ] = "image+text",
+        heads: Annotated[PositiveInt | None, Doc("Attention heads, where the checkpoint does not tell.")] = None,
+        image_size: Annotated[
+            PositiveInt | None,
+            Doc("Side of the images in pixels, where the checkpoint does not tell or another is wanted."),
+        ] = None,
+        patch: Annotated[
+            PositiveInt | None, Doc("Side of a patch in pixels, where the checkpoint does not tell.")
+        ] = None,
+        text_len: Annotated[
+            PositiveInt | None,
+            Doc("Tokens of a text that are read, both ends included; left out: as the checkpoint says."),
+        ] = None,
+        tokenizer: Annotated[str | None, Doc("The file beit3.spm; left out: the one beside the checkpoint.")] = None,
+        drop_path: Annotated[Fraction, Doc("Largest probability of stochastic depth in training.")] = 0.0,
+        checkpointing: Annotated[
+            bool, Doc("Keep only the states between blocks in training: less memory, more time.")
+        ] = False,
     ) -> None:
         """Raises ConfigError where the checkpoint is none, lacks weights, or contradicts a parameter."""
         super().__init__()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.files import write_json
@@ -54,16 +55,37 @@ class Clip(Encoder):
     def __init__(
         self,
         *,
-        checkpoint: str,
-        text: str = "{title}. {description}",
-        outputs: Literal["image+text", "image", "text"] = "image+text",
-        heads: PositiveInt | None = None,
-        text_heads: PositiveInt | None = None,
-        image_size: PositiveInt | None = None,
-        patch: PositiveInt | None = None,
-        text_len: PositiveInt | None = None,
-        activation: Literal["quick_gelu", "gelu"] | None = None,
-        tokenizer: str | None = None,
+        checkpoint: Annotated[
+            str, Doc('Folder, official file or hub name; "tiny" and "toyshop" are made by lmm4rec itself.')
+        ],
+        text: Annotated[
+            str, Doc("Template of the text that is read of an item; any of the catalog's columns.")
+        ] = "{title}. {description}",
+        outputs: Annotated[Literal["image+text", "image", "text"], Doc("Modalities that come out.")] = "image+text",
+        heads: Annotated[
+            PositiveInt | None, Doc("Attention heads of the image tower, where the checkpoint does not tell.")
+        ] = None,
+        text_heads: Annotated[
+            PositiveInt | None, Doc("Attention heads of the text tower, where the checkpoint does not tell.")
+        ] = None,
+        image_size: Annotated[
+            PositiveInt | None,
+            Doc("Side of the images in pixels, where the checkpoint does not tell or another is wanted."),
+        ] = None,
+        patch: Annotated[
+            PositiveInt | None, Doc("Side of a patch in pixels, where the checkpoint does not tell.")
+        ] = None,
+        text_len: Annotated[
+            PositiveInt | None,
+            Doc("Tokens of a text that are read, both ends included; left out: as the checkpoint says."),
+        ] = None,
+        activation: Annotated[
+            Literal["quick_gelu", "gelu"] | None,
+            Doc("Activation of the feed-forward layers, where the checkpoint does not tell."),
+        ] = None,
+        tokenizer: Annotated[
+            str | None, Doc("The file of byte-pair merges of an original checkpoint; left out: the one beside it.")
+        ] = None,
     ) -> None:
         """Raises ConfigError where there is no CLIP under `checkpoint`, MissingExtraError without transformers."""
         super().__init__()

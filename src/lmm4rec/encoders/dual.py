@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
@@ -57,10 +58,15 @@ class Dual(Encoder):
     def __init__(
         self,
         *,
-        checkpoint: str,
-        text: str = "{title}. {description}",
-        outputs: Literal["image+text", "image", "text"] = "image+text",
-        text_len: PositiveInt | None = None,
+        checkpoint: Annotated[str, Doc("Folder or hub name.")],
+        text: Annotated[
+            str, Doc("Template of the text that is read of an item; any of the catalog's columns.")
+        ] = "{title}. {description}",
+        outputs: Annotated[Literal["image+text", "image", "text"], Doc("Modalities that come out.")] = "image+text",
+        text_len: Annotated[
+            PositiveInt | None,
+            Doc("Tokens of a text that are read, both ends included; left out: as the checkpoint says."),
+        ] = None,
     ) -> None:
         """Raises ConfigError where there is no dual encoder under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()

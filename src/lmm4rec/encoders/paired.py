@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Inputs, Item, Modality
@@ -24,7 +25,12 @@ class Paired(Encoder):
         "weights": "those of the two encoders",
     }
 
-    def __init__(self, *, image: Encoder, text: Encoder) -> None:
+    def __init__(
+        self,
+        *,
+        image: Annotated[Encoder, Doc("The encoder of the images.")],
+        text: Annotated[Encoder, Doc("The encoder of the texts.")],
+    ) -> None:
         """Raises ConfigError where an encoder gives more or less than its side's modality."""
         super().__init__()
         for modality, encoder in (("image", image), ("text", text)):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import optional
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt
@@ -37,7 +38,14 @@ class Sentence(Encoder):
         "parameters": "all-MiniLM-L6-v2 22,565,376",
     }
 
-    def __init__(self, *, checkpoint: str = MINILM, text: str = "{title}. {description}") -> None:
+    def __init__(
+        self,
+        *,
+        checkpoint: Annotated[str, Doc("Folder or hub name; all-MiniLM-L6-v2 comes with the extra minilm.")] = MINILM,
+        text: Annotated[
+            str, Doc("Template of the text that is read of an item; any of the catalog's columns.")
+        ] = "{title}. {description}",
+    ) -> None:
         """Raises ConfigError where there is no model under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()
         named = str(_packaged_minilm()) if checkpoint.removeprefix("sentence-transformers/") == MINILM else checkpoint

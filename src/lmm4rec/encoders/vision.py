@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt
@@ -36,7 +37,7 @@ class Vision(Encoder):
         "parameters": "ResNet-50 23,508,032; ViT-B/16 86,389,248; DINOv2 base 86,580,480",
     }
 
-    def __init__(self, *, checkpoint: str) -> None:
+    def __init__(self, *, checkpoint: Annotated[str, Doc("Folder or hub name.")]) -> None:
         """Raises ConfigError where there is no vision model under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()
         self.model: Any

@@ -6,7 +6,7 @@ import itertools
 import re
 import zlib
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Inputs, Item, Modality, PositiveInt
@@ -43,7 +44,13 @@ class Words(Encoder):
     directions: Tensor
 
     def __init__(
-        self, *, text: str = "{title}. {description}", dim: PositiveInt = 128, buckets: PositiveInt = 32768
+        self,
+        *,
+        text: Annotated[
+            str, Doc("Template of the text that is read of an item; any of the catalog's columns.")
+        ] = "{title}. {description}",
+        dim: Annotated[PositiveInt, Doc("Width of the text vectors.")] = 128,
+        buckets: Annotated[PositiveInt, Doc("Buckets into which terms are hashed.")] = 32768,
     ) -> None:
         super().__init__()
         self.text, self.buckets = text, buckets

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
 import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float64, Int64
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
 from lmm4rec.core.types import PositiveInt, Scorer
@@ -58,10 +59,13 @@ class Evaluator:
     def __init__(
         self,
         *,
-        ks: list[PositiveInt] = _KS,
-        metrics: list[Metric] = _ALL,
-        memory_mb: PositiveInt = 256,
-        candidates: Literal["all", "cold"] = "all",
+        ks: Annotated[list[PositiveInt], Doc("Cut-offs of the metrics.")] = _KS,
+        metrics: Annotated[list[Metric], Doc("Ranking metrics.")] = _ALL,
+        memory_mb: Annotated[PositiveInt, Doc("MiB for the scores of a block of users.")] = 256,
+        candidates: Annotated[
+            Literal["all", "cold"],
+            Doc("Items that are ranked; cold: only those without a training interaction, for the split cold_items."),
+        ] = "all",
     ) -> None:
         """`ks` are list lengths, `metrics` names of `metrics.METRICS`; `memory_mb` bounds each block of scores.
 

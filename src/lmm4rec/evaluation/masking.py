@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from typing_extensions import Doc
 
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.splits import Split
 
 
 def masked(
-    split: Split, part: Literal["valid", "test"], *, protocol: Literal["strict", "mmrec"] = "strict"
+    split: Split,
+    part: Literal["valid", "test"],
+    *,
+    protocol: Annotated[
+        Literal["strict", "mmrec"],
+        Doc(
+            "Known interactions left out of a ranking; strict: training, in the test also validation; mmrec: training."
+        ),
+    ] = "strict",
 ) -> list[Interactions]:
     """The interactions whose items are left out of a user's ranking when `part` is measured.
 

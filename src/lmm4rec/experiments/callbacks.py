@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
+
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import optional
 from lmm4rec.core.files import write_text
@@ -49,7 +52,9 @@ class TensorBoard(Callback):
         self.writer.flush()
 
 
-def tensorboard_writer(folder: Path, *, tensorboard: bool = False) -> list[Callback]:
+def tensorboard_writer(
+    folder: Path, *, tensorboard: Annotated[bool, Doc("Write the curves for TensorBoard, too.")] = False
+) -> list[Callback]:
     """The callbacks that a conf can ask for.
 
     Raises:

@@ -2,165 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.registry import ENCODERS, RECOMMENDERS, SOURCES, hyper_parameters
-from lmm4rec.core.types import NonNegativeInt, PositiveInt
-from lmm4rec.data.feature_files import read_shipped
-from lmm4rec.data.filters import prepare
-from lmm4rec.data.splits import split
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding.sizing import Precision
-from lmm4rec.evaluation.evaluator import Evaluator
-from lmm4rec.evaluation.masking import masked
-from lmm4rec.experiments.callbacks import tensorboard_writer
+from lmm4rec.experiments.conf.keys import components
+from lmm4rec.experiments.conf.sections import (
+    Component,
+    DataSection,
+    EncoderSection,
+    EvaluateSection,
+    FeaturesSection,
+    RecommenderSection,
+    SplitSection,
+    TrainSection,
+)
 from lmm4rec.experiments.conf.signature import resolve
 from lmm4rec.experiments.conf.spec import Spec, Table
-from lmm4rec.features.ablation import altered
-from lmm4rec.features.adapters import ADAPTERS, Adapter
-from lmm4rec.features.live import Live
-from lmm4rec.training.finetuning import fit_pairs
-from lmm4rec.training.lr_schedule import LearningRateSchedule
-from lmm4rec.training.sampler import TripleSampler
-from lmm4rec.training.trainer import Trainer
-
-PRECOMPUTED = "precomputed"
-
-Component = Callable[..., Any]
-Paradigm: TypeAlias = Literal["frozen", "finetuned", "end2end"]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table of the conf file with every default filled in; subclasses name the keys that the package itself reads."""
-
-    table: Table  # as `experiment.toml` holds it
-
-    @classmethod
-    def of(cls, table: Table) -> Self:
-        """The section of a complete table."""
-        return cls(table, **{field.name: table[field.name] for field in fields(cls) if field.name in table})
-
-    def arguments(self, component: Component) -> dict[str, Any]:
-        """The keyword arguments that the table holds for a component."""
-        keys = hyper_parameters(component)
-        return {key: value for key, value in self.table.items() if key in keys}
-
-
-@dataclass(frozen=True)
-class DataSection(Section):
-    """[data]: the source of the data set, and the filters."""
-
-    name: str
-
-    @property
-    def source(self) -> Component:
-        """The data source."""
-        source: Component = SOURCES.get(self.name)
-        return source
-
-
-@dataclass(frozen=True)
-class SplitSection(Section):
-    """[split]: how interactions are divided into train, valid and test."""
-
-    method: str
-
-
-@dataclass(frozen=True)
-class EncoderSection(Section):
-    """[encoder]: the encoder, or the files that features are read from."""
-
-    name: str
-
-    @property
-    def is_precomputed(self) -> bool:
-        """Whether features are read from files."""
-        return self.name == PRECOMPUTED
-
-    @property
-    def label(self) -> str:
-        """The name for reports; an encoder made of others goes by their names: "color+words"."""
-        inner = [value["name"] for value in self.table.values() if isinstance(value, Mapping) and "name" in value]
-        return "+".join(inner) if inner else self.name
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeaturesSection(Section):
-    """[features]: how the encoder's vectors are computed, and what of the encoder trains.
-
-    Its keys are the fields and those of `altered`; from `batch_size` on the fields are arguments of `extract`.
-    """
-
-    train: Paradigm = "frozen"
-    finetune: Mapping[str, Any] | None = None  # the arguments of `fit_pairs`
-    adapter: Adapter = "none"
-    end2end: Mapping[str, Any] | None = None  # the arguments of `end2end_components`
-    modalities: Sequence[str] = ()  # those used; empty: all that the encoder gives
-    batch_size: PositiveInt | Literal["auto"] = "auto"
-    memory_mb: PositiveInt = 1024
-    workers: NonNegativeInt | Literal["auto"] = "auto"
-    precision: Precision = "auto"
-    device: str = "auto"
-    strict: bool = False
-
-    @property
-    def fine_tuning(self) -> Mapping[str, Any]:
-        """The arguments of `fit_pairs`."""
-        return self.finetune or {}
-
-    def end2end_arguments(self, component: Component) -> dict[str, Any]:
-        """The keyword arguments that [features.end2end] holds for a component."""
-        return Section(self.end2end or {}).arguments(component)
-
-    @property
-    def label(self) -> str:
-        """The paradigm for reports, with the adapter of end-to-end training."""
-        return self.train if self.adapter == "none" else f"{self.train}, {self.adapter}"
-
-
-@dataclass(frozen=True)
-class RecommenderSection(Section):
-    """[recommender]: the model."""
-
-    name: str
-
-    @property
-    def component(self) -> Any:
-        """The model's class."""
-        return RECOMMENDERS.get(self.name)
-
-    @property
-    def label(self) -> str:
-        """The paper's name of the model."""
-        return str(self.component.__name__)
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether the model has weights to train."""
-        return bool(self.component.is_trained)
-
-
-@dataclass(frozen=True)
-class TrainSection(Section):
-    """[train]: trainer, sampler and callbacks."""
-
-    epochs: int
-    evaluate_every: int
-    metric: str
-    seed: int
-    device: str
-
-
-@dataclass(frozen=True)
-class EvaluateSection(Section):
-    """[evaluate]: evaluator, and which known interactions are masked."""
-
-    protocol: Literal["strict", "mmrec"]
-    candidates: Literal["all", "cold"]
 
 
 @dataclass(frozen=True)
@@ -199,10 +59,13 @@ def make_plan(spec: Spec) -> Plan:
     Raises:
         ConfigError: a name, key or value is wrong; nothing has been done yet then.
     """
-    source = SOURCES.get(_name(spec.table("data"), "data"))
-    recommender = RECOMMENDERS.get(_name(spec.table("recommender"), "recommender"))
-    data = _complete(spec.table("data"), "data", source, prepare)
-    division = _complete({"method": "random", **spec.table("split")}, "split", split, named="method")
+    tables = spec.tables
+    data = _complete(spec.table("data"), "data", *components("data", tables))
+    division = _complete(
+        {"method": "random", **spec.table("split")}, "split", *components("split", tables), named="method"
+    )
+    recommender: Any
+    (recommender,) = components("recommender", tables)
     encoder = None
     if "encoder" in spec.tables:
         encoder = EncoderSection.of(_encoder(spec.table("encoder"), "encoder"))
@@ -212,8 +75,7 @@ def make_plan(spec: Spec) -> Plan:
         raise ConfigError(f"{recommender.__name__} needs features: give the conf an [encoder] table")
     features = _features(spec.table("features"), encoder)
     model = _complete(spec.table("recommender"), "recommender", recommender)
-    train = _complete(spec.table("train"), "train", Trainer, TripleSampler, tensorboard_writer)
-    evaluate = _complete(spec.table("evaluate"), "evaluate", Evaluator, masked)
+    train, evaluate = (_complete(spec.table(name), name, *components(name, tables)) for name in ("train", "evaluate"))
     return Plan(
         spec.name,
         spec.title,
@@ -227,16 +89,11 @@ def make_plan(spec: Spec) -> Plan:
     )
 
 
-def end2end_components(adapter: Adapter) -> tuple[Component, ...]:
-    """The components whose keyword arguments are the keys of [features.end2end]."""
-    return (LearningRateSchedule, Live, ADAPTERS[adapter])
-
-
-def _complete(table: Table, where: str, *components: Component, named: str = "name") -> dict[str, Any]:
+def _complete(table: Table, where: str, *parts: Component, named: str = "name") -> dict[str, Any]:
     """The table with the defaults of its components filled in."""
     keys = {key: value for key, value in table.items() if key != named}
     complete: dict[str, Any] = {named: table[named]} if named in table else {}
-    for arguments in resolve(keys, where, *components, nested={Encoder: _encoder}):
+    for arguments in resolve(keys, where, *parts, nested={Encoder: _encoder}):
         complete |= arguments
     return complete
 
@@ -244,13 +101,11 @@ def _complete(table: Table, where: str, *components: Component, named: str = "na
 def _encoder(table: Any, where: str) -> dict[str, Any]:
     if not isinstance(table, Mapping):
         raise ConfigError(f'{where} is an encoder: a table with its name, such as {{ name = "words" }}; got {table!r}')
-    name = _name(table, where)
-    component = read_shipped if name == PRECOMPUTED else ENCODERS.get(name)
-    return _complete(table, where, component)
+    return _complete(table, where, *components("encoder", {"encoder": table}, where))
 
 
 def _features(table: Table, encoder: EncoderSection | None) -> dict[str, Any]:
-    complete = _complete(table, "features", FeaturesSection, altered)
+    complete = _complete(table, "features", *components("features", {}))
     if complete["train"] == "end2end":
         if encoder and encoder.is_precomputed:
             raise ConfigError(
@@ -259,20 +114,14 @@ def _features(table: Table, encoder: EncoderSection | None) -> dict[str, Any]:
             )
         if {"ablate", "hide"} & set(complete):
             raise ConfigError('features.ablate and features.hide need vectors that do not change: not "end2end"')
-        components = end2end_components(complete["adapter"])
-        complete["end2end"] = _complete(complete.get("end2end", {}), "features.end2end", *components)
+        parts = components("features.end2end", {"features": complete})
+        complete["end2end"] = _complete(complete.get("end2end", {}), "features.end2end", *parts)
     elif complete["adapter"] != "none":
         raise ConfigError(
             f'features.adapter = "{complete["adapter"]}" is for train = "end2end", but train is "{complete["train"]}"'
         )
     if complete["train"] == "finetuned" or "finetune" in complete:
-        complete["finetune"] = _complete(complete.get("finetune", {}), "features.finetune", fit_pairs)
+        complete["finetune"] = _complete(
+            complete.get("finetune", {}), "features.finetune", *components("features.finetune", {})
+        )
     return complete
-
-
-def _name(table: Table, where: str) -> str:
-    name = table.get("name")
-    if not isinstance(name, str):
-        registry = {"data": SOURCES, "recommender": RECOMMENDERS}.get(where, ENCODERS)
-        raise ConfigError(f"[{where}] needs a name, one of: {', '.join(registry.names())}; got {name!r}")
-    return name

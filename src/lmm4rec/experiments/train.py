@@ -14,9 +14,10 @@ from lmm4rec.evaluation.evaluator import Evaluator, Report
 from lmm4rec.evaluation.masking import masked
 from lmm4rec.experiments.build.recommenders import make_sampler
 from lmm4rec.experiments.callbacks import HistoryWriter, tensorboard_writer
+from lmm4rec.experiments.conf.sections import EvaluateSection
 from lmm4rec.experiments.environment import Cost
 from lmm4rec.experiments.folder import RunFolder
-from lmm4rec.experiments.plan import EvaluateSection, Plan
+from lmm4rec.experiments.plan import Plan
 from lmm4rec.training.callbacks import Callback
 from lmm4rec.training.history import History
 from lmm4rec.training.objective import Ranking

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.core.types import Features, Fraction, Modality, NonNegativeInt
@@ -23,22 +24,27 @@ def altered(
     features: Features,
     part: Literal["train", "test"],
     *,
-    ablate: Mapping[str, Ablation] | None = None,
-    hide: Mapping[str, Fraction] | None = None,
-    hide_at: Literal["always", "train", "test"] = "always",
-    alter_seed: NonNegativeInt = 0,
+    ablate: Annotated[
+        Mapping[str, Ablation] | None,
+        Doc("Per modality: shuffle the vectors among items, or replace them by noise of the same mean and spread."),
+    ] = None,
+    hide: Annotated[
+        Mapping[str, Fraction] | None,
+        Doc("Per modality, the share of the items whose vector is hidden, as if they lacked it."),
+    ] = None,
+    hide_at: Annotated[
+        Literal["always", "train", "test"],
+        Doc("When they are hidden: always, in training alone, or in the test alone."),
+    ] = "always",
+    alter_seed: Annotated[
+        NonNegativeInt, Doc("Seed of these changes; the same seed changes the same items in the same way.")
+    ] = 0,
 ) -> Features:
     """The features for a part of the run; unchanged without `ablate` and `hide`.
 
     Args:
         features: as encoded; a row of zeros is an item that lacks the modality, and stays one.
         part: "train" (training, validation included) or "test".
-        ablate: modality = "shuffle" (each item gets the vector of another item) or "noise" (Gaussian vectors with the
-            mean and the spread of each column).
-        hide: modality = the share of the items having it whose vector is hidden, as if they lacked it. A larger share
-            hides the items of a smaller one, and more.
-        hide_at: when they are hidden: "always", in "train" alone, or in the "test" alone, of a model trained on all.
-        alter_seed: of all three; the same seed alters the same items in the same way.
 
     Raises:
         ConfigError: the features lack a modality.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from typing_extensions import Doc
 
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
@@ -25,7 +27,15 @@ Encoding = Mapping[str, Any]
 """Options of encoding: the arguments that [features] shares with `StatesCache`."""
 
 
-def whole(encoder: Encoder, catalog: Catalog, encoding: Encoding, *, inputs_mb: PositiveInt = 4096) -> ItemVectors:
+def whole(
+    encoder: Encoder,
+    catalog: Catalog,
+    encoding: Encoding,
+    *,
+    inputs_mb: Annotated[
+        PositiveInt, Doc("Prepared inputs of more MiB than this are prepared again in every step.")
+    ] = 4096,
+) -> ItemVectors:
     """All weights of the encoder train."""
     return EncodedItems(encoder, catalog[:], inputs_mb=inputs_mb, modalities=encoding.get("modalities", ()))
 
@@ -35,12 +45,16 @@ def lora(
     catalog: Catalog,
     encoding: Encoding,
     *,
-    rank: PositiveInt = 8,
-    alpha: PositiveFloat = 16.0,
-    dropout: Fraction = 0.0,
-    targets: Sequence[str] = (),
-    adapter_seed: NonNegativeInt = 0,
-    inputs_mb: PositiveInt = 4096,
+    rank: Annotated[PositiveInt, Doc("Rank of the updates.")] = 8,
+    alpha: Annotated[PositiveFloat, Doc("Scale of the updates, divided by the rank.")] = 16.0,
+    dropout: Annotated[Fraction, Doc("Dropout before the updates.")] = 0.0,
+    targets: Annotated[
+        Sequence[str], Doc("Parts of the names of the linear layers that get updates; empty: all.")
+    ] = (),
+    adapter_seed: Annotated[NonNegativeInt, Doc("Seed of the adapter's first weights.")] = 0,
+    inputs_mb: Annotated[
+        PositiveInt, Doc("Prepared inputs of more MiB than this are prepared again in every step.")
+    ] = 4096,
 ) -> ItemVectors:
     """Low-rank updates of the encoder's linear layers train (see `add_lora`)."""
     add_lora(encoder, rank=rank, alpha=alpha, dropout=dropout, targets=targets, seed=adapter_seed)
@@ -52,8 +66,8 @@ def last(
     catalog: Catalog,
     encoding: Encoding,
     *,
-    blocks: PositiveInt = 2,
-    stored: Resolved = "bfloat16",
+    blocks: Annotated[PositiveInt, Doc("Blocks of each tower that train.")] = 2,
+    stored: Annotated[Resolved, Doc("Precision in which the states of the blocks are stored.")] = "bfloat16",
 ) -> ItemVectors:
     """The top `blocks` of each tower and the layers above them train, on states cached in `stored` precision."""
     return TopBlocks(encoder, _filled(make_cache(encoder, catalog, encoding, blocks, stored)))
@@ -64,10 +78,10 @@ def side(
     catalog: Catalog,
     encoding: Encoding,
     *,
-    dim: PositiveInt = 64,
-    stride: PositiveInt = 2,
-    stored: Resolved = "bfloat16",
-    adapter_seed: NonNegativeInt = 0,
+    dim: Annotated[PositiveInt, Doc("Width of the side network.")] = 64,
+    stride: Annotated[PositiveInt, Doc("Distance between the blocks whose states it reads.")] = 2,
+    stored: Annotated[Resolved, Doc("Precision in which the states of the blocks are stored.")] = "bfloat16",
+    adapter_seed: Annotated[NonNegativeInt, Doc("Seed of the adapter's first weights.")] = 0,
 ) -> ItemVectors:
     """A side network trains (see `SideNetwork`); one vector of each state is kept in `stored` precision."""
     cache = make_cache(encoder, catalog, encoding, None, stored)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import scipy.sparse as sp
 import torch
+from typing_extensions import Doc
 
 from lmm4rec.core.types import Features, Neighbors, PositiveFloat
 from lmm4rec.nn.graph import InteractionGraph
@@ -34,7 +37,9 @@ class EASE(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        l2_weight: PositiveFloat = 100.0,
+        l2_weight: Annotated[
+            PositiveFloat, Doc("Weight of the squared norm of the item-item matrix; larger for sparser data.")
+        ] = 100.0,
     ) -> None:
         super().__init__(graph)
         self.l2_weight = l2_weight

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from typing_extensions import Doc
 
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import TrainingError
@@ -48,24 +49,34 @@ def fit_pairs(
     items: Sequence[Item],
     state_file: Path | None = None,
     *,
-    epochs: PositiveInt = 20,
-    batch_size: PositiveInt = 128,
-    learning_rate: PositiveFloat = 1e-5,
-    weight_decay: NonNegativeFloat = 0.1,
-    warmup: Fraction = 0.1,
-    patience: NonNegativeInt = 5,
-    valid: Fraction = 0.1,
-    crop: Fraction = 0.0,
-    flip: bool = False,
-    mask: Fraction = 0.0,
-    vl_weight: Weight = "auto",
-    matching_weight: Weight = "auto",
-    chunk: NonNegativeInt = 0,
-    checkpointing: bool = False,
-    precision: Precision = "auto",
-    memory_mb: PositiveInt = 4096,
-    seed: NonNegativeInt = 0,
-    device: str = "auto",
+    epochs: Annotated[PositiveInt, Doc("Passes over the pairs, at most.")] = 20,
+    batch_size: Annotated[PositiveInt, Doc("Pairs in a step, each the others' negative.")] = 128,
+    learning_rate: Annotated[PositiveFloat, Doc("Learning rate at its height.")] = 1e-5,
+    weight_decay: Annotated[NonNegativeFloat, Doc("Weight decay of the optimizer.")] = 0.1,
+    warmup: Annotated[Fraction, Doc("Share of all steps in which the learning rate rises.")] = 0.1,
+    patience: Annotated[NonNegativeInt, Doc("Epochs without a new best before training stops; 0: never.")] = 5,
+    valid: Annotated[Fraction, Doc("Share of the pairs that is held out to choose the epoch.")] = 0.1,
+    crop: Annotated[Fraction, Doc("Largest share of an image's area that is cut away at random.")] = 0.0,
+    flip: Annotated[bool, Doc("Mirror half of the images.")] = False,
+    mask: Annotated[Fraction, Doc("Probability of each token to be left out.")] = 0.0,
+    vl_weight: Annotated[
+        Weight, Doc("Weight of the contrastive loss in a second joint space (VLMo's); auto: 1 where there is one.")
+    ] = "auto",
+    matching_weight: Annotated[
+        Weight, Doc("Weight of telling pairs from hard negatives; auto: 1 where the encoder has a head for it.")
+    ] = "auto",
+    chunk: Annotated[
+        NonNegativeInt, Doc("Pairs in a pass of the encoder, for batches beyond memory; 0: the whole batch.")
+    ] = 0,
+    checkpointing: Annotated[
+        bool, Doc("Keep only the states between blocks in training: less memory, more time.")
+    ] = False,
+    precision: Annotated[
+        Precision, Doc("Precision of the encoder's passes; auto: bfloat16 where the hardware has it.")
+    ] = "auto",
+    memory_mb: Annotated[PositiveInt, Doc("Prepared images of more MiB than this lie in a temporary file.")] = 4096,
+    seed: Annotated[NonNegativeInt, Doc("Seed of the held-out pairs, the order and the noise.")] = 0,
+    device: Annotated[str, Doc("Where to compute: auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> FinetuningHistory:
     """Fine-tune an encoder on pairs of image and text; its best weights by held-out image-text retrieval stay in it.
 
@@ -76,24 +87,6 @@ def fit_pairs(
         encoder: the encoder to train.
         items: those without image or text are left out.
         state_file: where the state of training is saved, from which it resumes.
-        epochs: passes over the pairs, at most.
-        batch_size: pairs in a step, each the others' negative.
-        learning_rate: at its peak.
-        weight_decay: of the optimizer.
-        warmup: share of all steps in which the learning rate rises.
-        patience: epochs without a new best before training stops; 0: never.
-        valid: share of the pairs that is held out.
-        crop: largest share of an image's area that is cut away at random.
-        flip: mirror half of the images.
-        mask: chance of each token to be left out.
-        vl_weight: of the contrastive loss in an encoder's second shared space (VLMo's); "auto": 1 where there is one.
-        matching_weight: of the matching loss with hard negatives; "auto": 1 where the encoder has a head for it.
-        chunk: pairs in a pass of the encoder, for batches beyond memory; 0: the whole batch.
-        checkpointing: keep only the states between blocks, for less memory and more time.
-        precision: of the encoder's passes; "auto": bfloat16 where the hardware has it.
-        memory_mb: prepared images of more than this lie in a temporary file.
-        seed: of the held-out pairs, order and noise.
-        device: where to train.
 
     Raises:
         TrainingError: the encoder has no shared space, or there are too few whole pairs.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import nn
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Fraction, NonNegativeFloat, PositiveFloat
@@ -18,10 +19,12 @@ from lmm4rec.training.optim.adam import Adam
 class LearningRateSchedule:
     """The highest learning rate, its schedule with warm-up (a share of all steps), and the weight decay."""
 
-    learning_rate: PositiveFloat = 1e-5
-    weight_decay: NonNegativeFloat = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup: Fraction = 0.0
+    learning_rate: Annotated[PositiveFloat, Doc("Learning rate at its height.")] = 1e-5
+    weight_decay: Annotated[NonNegativeFloat, Doc("Weight decay.")] = 0.0
+    schedule: Annotated[
+        Literal["constant", "linear", "cosine"], Doc("Course of the learning rate after the warm-up.")
+    ] = "constant"
+    warmup: Annotated[Fraction, Doc("Share of the steps in which the learning rate rises.")] = 0.0
 
     def at(self, step: int, steps: int) -> float:
         """The learning rate at one of `steps` steps: linear warm-up, then the schedule down to 0."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Batch, PositiveInt
@@ -28,8 +29,11 @@ class TripleSampler:
         items: Int[Tensor, " pairs"],
         n_items: int,
         *,
-        batch_size: PositiveInt | Literal["auto"] = "auto",
-        negatives: PositiveInt = 1,
+        batch_size: Annotated[
+            PositiveInt | Literal["auto"],
+            Doc("Triples (user, positive item, negative items) in a step; auto: more on larger logs."),
+        ] = "auto",
+        negatives: Annotated[PositiveInt, Doc("Negative items for each positive one.")] = 1,
     ) -> None:
         """`batch_size` "auto" is 2,048, and from 262,144 pairs on a 128th of them (docs/decisions/0009).
 

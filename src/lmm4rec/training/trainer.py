@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import Doc
 
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import TrainingError
@@ -33,19 +34,25 @@ class Trainer:
     def __init__(
         self,
         *,
-        epochs: PositiveInt = 200,
-        optimizer: Literal["adam", "adamw"] = "adam",
-        learning_rate: PositiveFloat = 1e-3,
-        weight_decay: NonNegativeFloat = 0.0,
-        schedule: Literal["constant", "linear", "cosine"] = "constant",
-        warmup: Fraction = 0.0,
-        clip_norm: NonNegativeFloat = 0.0,
-        metric: str = "recall@20",
-        evaluate_every: PositiveInt = 1,
-        patience: NonNegativeInt = 20,
-        checkpoint_every_s: NonNegativeFloat = 20.0,
-        seed: NonNegativeInt = 0,
-        device: str = "auto",
+        epochs: Annotated[PositiveInt, Doc("Passes over the training interactions, at most.")] = 200,
+        optimizer: Annotated[Literal["adam", "adamw"], Doc("Adam, or AdamW with decoupled weight decay.")] = "adam",
+        learning_rate: Annotated[PositiveFloat, Doc("Learning rate at its height.")] = 1e-3,
+        weight_decay: Annotated[
+            NonNegativeFloat, Doc("Weight decay of the optimizer; most models have l2 weights of their own.")
+        ] = 0.0,
+        schedule: Annotated[
+            Literal["constant", "linear", "cosine"], Doc("Course of the learning rate after the warm-up.")
+        ] = "constant",
+        warmup: Annotated[Fraction, Doc("Share of all steps in which the learning rate rises.")] = 0.0,
+        clip_norm: Annotated[NonNegativeFloat, Doc("Largest norm of the gradient; 0: no limit.")] = 0.0,
+        metric: Annotated[str, Doc("Validation metric by which the best epoch is chosen.")] = "recall@20",
+        evaluate_every: Annotated[PositiveInt, Doc("Epochs between validations.")] = 1,
+        patience: Annotated[
+            NonNegativeInt, Doc("Validations without a new best before training stops; 0: never.")
+        ] = 20,
+        checkpoint_every_s: Annotated[NonNegativeFloat, Doc("Seconds between two checkpoints, at least.")] = 20.0,
+        seed: Annotated[NonNegativeInt, Doc("Seed of first weights, order and negatives.")] = 0,
+        device: Annotated[str, Doc("Where to compute: auto, cpu, cuda or cuda:1.")] = "auto",
     ) -> None:
         """`warmup` is a share of all steps; `clip_norm` 0 clips nothing; `patience` 0 never stops early."""
         self.epochs, self.optimizer, self.clip_norm = epochs, optimizer, clip_norm

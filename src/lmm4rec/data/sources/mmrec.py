@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import polars as pl
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Modality
@@ -22,15 +24,14 @@ from lmm4rec.data.table_files import READERS, Table, read_table
 __all__ = ["load"]
 
 
-def load(*, path: str | Path) -> Dataset:
+def load(
+    *, path: Annotated[str | Path, Doc("The folder, or the .inter file where a folder holds several.")]
+) -> Dataset:
     """The data set in a folder with `NAME.inter` (tab-separated `userID itemID [rating timestamp] x_label`).
 
     Row i of each `<modality>_feat.npy` is item i; `item_ids.csv` (itemID, item_id) and `user_ids.csv` (userID,
     user_id), where they are, hold the external ids, else MMRec's own `i_id_mapping.csv` (tab-separated asin, itemID)
     and `u_id_mapping.csv` (user_id, userID). The file's own split (x_label: 0 train, 1 validation, 2 test) is read too.
-
-    Args:
-        path: the folder, or the `.inter` file where a folder holds several.
 
     Raises:
         DataError: a file or column is missing or unreadable, or the files disagree on how many items there are.

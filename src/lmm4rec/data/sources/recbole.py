@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import polars as pl
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.data.dataset import Dataset
@@ -24,30 +26,24 @@ _PARTS = {"train": 0, "valid": 1, "val": 1, "test": 2}
 
 def load(
     *,
-    path: str | Path,
-    user_field: str = "user_id",
-    item_field: str = "item_id",
-    rating_field: str = "rating",
-    time_field: str = "timestamp",
-    text_fields: list[str] | None = None,
-    image_field: str = "image",
-    image_folder: str | None = None,
+    path: Annotated[str | Path, Doc("The folder, or the .inter file where a folder holds several.")],
+    user_field: Annotated[str, Doc("Column of user ids, without its type.")] = "user_id",
+    item_field: Annotated[str, Doc("Column of item ids in both files.")] = "item_id",
+    rating_field: Annotated[str, Doc("Column of ratings in the log, where there is one.")] = "rating",
+    time_field: Annotated[str, Doc("Column of timestamps in the log, where there is one.")] = "timestamp",
+    text_fields: Annotated[
+        list[str] | None, Doc("The items' text columns; left out: all of type token or token_seq that hold text.")
+    ] = None,
+    image_field: Annotated[str, Doc("The items' column of image paths, where there is one.")] = "image",
+    image_folder: Annotated[
+        str | None, Doc("Folder to which these paths are relative; left out: the folder of the files.")
+    ] = None,
 ) -> Dataset:
     """The data set in a folder of RecBole's atomic files, tab-separated, a header such as `user_id:token`.
 
     `NAME.inter` is the log; `NAME.train.inter`, `NAME.valid.inter` and `NAME.test.inter` in its place are the file's
     own split (`[split] method = "labels"`). `NAME.item` holds the text of items; the columns of `NAME.user` are
     not used, and a finding says so.
-
-    Args:
-        path: the folder, or the `.inter` file where a folder holds several.
-        user_field: the name of the column of user ids, without its type.
-        item_field: the column of item ids in both files.
-        rating_field: the log's column of ratings, where there is one.
-        time_field: the log's column of timestamps, where there is one.
-        text_fields: the items' columns of text; None: all of type token or token_seq that hold text.
-        image_field: the items' column of image paths, where there is one.
-        image_folder: the folder of these paths; None: that of the files.
 
     Raises:
         DataError: a file or column is missing or unreadable, or a header has no type.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.data.dataset import Dataset
@@ -16,40 +19,41 @@ __all__ = ["load"]
 
 def load(
     *,
-    path: str | Path | None = None,
-    interactions: TableLike | None = None,
-    items: TableLike | None = None,
-    user_column: str = "user_id",
-    item_column: str = "item_id",
-    rating_column: str | None = None,
-    timestamp_column: str | None = None,
-    image_column: str | None = None,
-    image_folder: str | Path | None = None,
-    text_columns: list[str] | None = None,
-    list_separator: str = "|",
-    rating_at_least: float | None = None,
-    title: str | None = None,
+    path: Annotated[
+        str | Path | None, Doc("Folder that holds interactions.* and items.*; the other paths are relative to it.")
+    ] = None,
+    interactions: Annotated[
+        TableLike | None, Doc("The log, where it is not the file of that name in path: a file or a frame.")
+    ] = None,
+    items: Annotated[
+        TableLike | None, Doc("The table of items, where it is not the file of that name in path: a file or a frame.")
+    ] = None,
+    user_column: Annotated[str, Doc("Column of user ids in the log.")] = "user_id",
+    item_column: Annotated[str, Doc("Column of item ids in both tables.")] = "item_id",
+    rating_column: Annotated[
+        str | None, Doc('Column of ratings in the log; left out: "rating" where there is one.')
+    ] = None,
+    timestamp_column: Annotated[
+        str | None,
+        Doc('Column of timestamps in the log (unix or ISO); left out: "timestamp" where there is one.'),
+    ] = None,
+    image_column: Annotated[
+        str | None, Doc('The items\' column of image paths; left out: "image" where there is one.')
+    ] = None,
+    image_folder: Annotated[
+        str | Path | None, Doc("Folder to which these paths are relative; left out: the folder of the table of items.")
+    ] = None,
+    text_columns: Annotated[list[str] | None, Doc("The items' text columns; left out: all that hold text.")] = None,
+    list_separator: Annotated[
+        str, Doc('What separates the entries of a list in a text ("A|B" becomes "A, B"); empty: nothing.')
+    ] = "|",
+    rating_at_least: Annotated[float | None, Doc("Keep only interactions with this rating or a higher one.")] = None,
+    title: Annotated[str | None, Doc("Name of the data set; left out: that of the folder or file.")] = None,
 ) -> Dataset:
     """The data set in the user's own tables. Ids may be of any type; they become text.
 
     Without a table of items the catalog consists of the log's ids. Feature files `<modality>_feat.npy` in `path` (or
     `path/features`) belong to the data set; their rows are the rows of the table of items.
-
-    Args:
-        path: a folder that holds `interactions.*` and `items.*`; the other paths are relative to it.
-        interactions: the log, as a file or a frame, where it is not the file of that name in `path`.
-        items: the table of items, in the same way.
-        user_column: the log's column of user ids.
-        item_column: the column of item ids in both tables.
-        rating_column: the log's column of ratings; None: "rating" where there is one.
-        timestamp_column: the log's column of timestamps (unix seconds to nanoseconds, or ISO dates); None:
-            "timestamp" where there is one.
-        image_column: the items' column of image paths; None: "image" where there is one.
-        image_folder: the folder of these paths; None: that of the table of items.
-        text_columns: the items' columns of text; None: all that hold text.
-        list_separator: the separator of the entries of a list in a text ("A|B" becomes "A, B"); "" for none.
-        rating_at_least: keep only interactions with this rating or a higher one.
-        title: the name of the data set; None: that of the folder or file.
 
     Raises:
         ConfigError: neither `path` nor `interactions` is given.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import polars as pl
+from typing_extensions import Doc
 
 from lmm4rec.core.types import Fraction, Item, NonNegativeInt, PositiveInt
 from lmm4rec.core.vocabulary import Vocabulary
@@ -19,20 +21,17 @@ __all__ = ["load", "pretraining_catalog"]
 
 def load(
     *,
-    seed: NonNegativeInt = 0,
-    users: PositiveInt = 800,
-    items: PositiveInt = 500,
-    interactions: PositiveInt = 12_000,
-    mention_looks: Fraction = 0.3,
+    seed: Annotated[NonNegativeInt, Doc("The same seed gives the same shop.")] = 0,
+    users: Annotated[PositiveInt, Doc("Number of users.")] = 800,
+    items: Annotated[
+        PositiveInt, Doc("Number of items, 20 or more; a few of them lack the image, a few the text.")
+    ] = 500,
+    interactions: Annotated[PositiveInt, Doc("Number of purchases, 5 or more a user.")] = 12_000,
+    mention_looks: Annotated[
+        Fraction, Doc("Share of the items whose text names color or pattern, which otherwise only the image shows.")
+    ] = 0.3,
 ) -> Dataset:
     """The toy shop of a seed: purchases by its users, with images and text of the items.
-
-    Args:
-        seed: the same seed gives the same shop.
-        users: number of users.
-        items: number of items, 20 or more; a few of them lack the image, a few the text.
-        interactions: number of purchases, 5 or more a user.
-        mention_looks: the share of the items whose text names color or pattern, which else only the image shows.
 
     Raises:
         ConfigError: there are too few items, or too few or too many interactions for them and the users.

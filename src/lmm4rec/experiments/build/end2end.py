@@ -12,7 +12,8 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.experiments.plan import FeaturesSection, end2end_components
+from lmm4rec.experiments.conf.keys import end2end_components
+from lmm4rec.experiments.conf.sections import FeaturesSection
 from lmm4rec.features.adapters import as_plain, make_item_vectors, save_adapter
 from lmm4rec.features.cached import TopBlocks
 from lmm4rec.features.item_vectors import ItemVectors

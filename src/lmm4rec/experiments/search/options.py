@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import NonNegativeInt, PositiveInt
@@ -16,14 +18,20 @@ from lmm4rec.experiments.conf.spec import TABLES, Table
 class SearchOptions:
     """The keys of [search]; those with a dot in them are the space."""
 
-    budget: PositiveInt = 20  # trials, the same for every cell; pruned and failed ones count
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
-    pruner: Literal["median", "none"] = "median"
-    startup: NonNegativeInt = 5  # trials at random before TPE learns, none of which is pruned
-    warmup: NonNegativeInt = 5  # epochs before a trial can be pruned
-    storage: str = ""  # a database URL, such as "postgresql://..."; empty: an SQLite file in the search's folder
-    seed: NonNegativeInt = 0  # of the sampler
-    space: Table  # dotted key -> list, or { low, high, log, step }
+    budget: Annotated[PositiveInt, Doc("Settings tried, the same for every design; pruned and failed ones count.")] = 20
+    sampler: Annotated[Literal["tpe", "random", "grid"], Doc("How settings are chosen.")] = "tpe"
+    pruner: Annotated[
+        Literal["median", "none"], Doc("Whether settings that look worse than the median are stopped early.")
+    ] = "median"
+    startup: Annotated[
+        NonNegativeInt, Doc("Settings that are drawn at random before TPE learns, and that are never pruned.")
+    ] = 5
+    warmup: Annotated[NonNegativeInt, Doc("Epochs before a setting can be pruned.")] = 5
+    storage: Annotated[
+        str, Doc("Database URL, such as postgresql://...; empty: an SQLite file in the search's folder.")
+    ] = ""
+    seed: Annotated[NonNegativeInt, Doc("Seed of the sampler.")] = 0
+    space: Annotated[Table, Doc("Table: dotted keys, each with a list of values or { low, high, log, step }.")]
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> SearchOptions:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveInt
@@ -21,12 +23,14 @@ OWN_TABLES = ("study", "axes", "search")
 class StudyOptions:
     """The keys of [study]."""
 
-    metric: str = "recall@20"  # by which the report compares
-    workers: NonNegativeInt = 0  # processes; 0: one a core
-    threads: PositiveInt = 1  # of each process; numbers repeat to the last digit only with the same
-    skip: Sequence[Mapping[str, str | list[str]]] = ()  # combinations that are left out
-    reference: str = ""  # the cell design that the others are compared with; empty: the best by validation
-    level: Fraction = 0.05  # of significance, over a family
+    metric: Annotated[str, Doc("Metric by which the report compares.")] = "recall@20"
+    workers: Annotated[NonNegativeInt, Doc("Processes that work on runs; 0: one a core.")] = 0
+    threads: Annotated[
+        PositiveInt, Doc("Threads of each process; other numbers change the last digits of results.")
+    ] = 1
+    skip: Annotated[Sequence[Mapping[str, str | list[str]]], Doc("Combinations of axis values that are left out.")] = ()
+    reference: Annotated[str, Doc("Design with which the others are compared; empty: the best by validation.")] = ""
+    level: Annotated[Fraction, Doc("Significance level, over a family of comparisons.")] = 0.05
 
 
 @dataclass(frozen=True)

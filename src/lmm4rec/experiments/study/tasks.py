@@ -10,7 +10,8 @@ from lmm4rec.core.files import write_json
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.features import load_features
-from lmm4rec.experiments.plan import FeaturesSection, Plan
+from lmm4rec.experiments.conf.sections import FeaturesSection
+from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.run import run
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.search.tune import read_tuned, tune

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import NonNegativeInt
@@ -22,36 +24,28 @@ __all__ = ["load"]
 
 def load(
     *,
-    path: str | Path,
-    category: str,
-    edition: EditionName = "2014",
-    images: str = "images",
-    image_size: ImageSize = "large",
-    rating_at_least: float | None = None,
-    early_core: NonNegativeInt = 0,
-    reviews: str | None = None,
-    metadata: str | None = None,
+    path: Annotated[str | Path, Doc("Folder of the files, such as reviews_Baby_5.json.gz and meta_Baby.json.gz.")],
+    category: Annotated[str, Doc("Category as the files spell it.")],
+    edition: Annotated[EditionName, Doc("Edition of the data set.")] = "2014",
+    images: Annotated[
+        str, Doc("Folder of the images, relative to path; each file is called by its item's id.")
+    ] = "images",
+    image_size: Annotated[
+        ImageSize, Doc("Which address of an item's image is kept for the download; the nearest where it is missing.")
+    ] = "large",
+    rating_at_least: Annotated[float | None, Doc("Leave out reviews with a lower rating while reading.")] = None,
+    early_core: Annotated[
+        NonNegativeInt,
+        Doc("Leave out, while reading, what no k-core of this size could hold: the same result in less memory."),
+    ] = 0,
+    reviews: Annotated[str | None, Doc("File of reviews, relative to path, where it has another name.")] = None,
+    metadata: Annotated[str | None, Doc("File of metadata, relative to path, where it has another name.")] = None,
 ) -> Dataset:
     """One category of the Amazon review data; `lmm4rec data download` fetches its files and images.
 
     Files are read as streams, plain, gzip or (2023) Parquet; memory holds numbers of the reviews, not their texts. Each
     item that has a review is in the catalog, with title, brand (2023: store), categories, description and, from 2018
     on, features. Lines that cannot be read are set aside and counted, and items without metadata or image are listed.
-
-    Args:
-        path: the folder of the files, such as `reviews_Baby_5.json.gz` and `meta_Baby.json.gz` (2014),
-            `Appliances_5.json.gz` and `meta_Appliances.json.gz` (2018), `All_Beauty.jsonl.gz` and
-            `meta_All_Beauty.jsonl.gz` (2023). The 5-core file is taken where there is one.
-        category: the category as the files spell it.
-        edition: "2014", "2018" or "2023". Items of 2023 are those of `parent_asin`, as in its metadata.
-        images: the folder of the images, relative to `path`; each file is called by its item's id.
-        image_size: the size of an item's image whose URL is kept for the download: "thumb", "large" or "hi_res";
-            the nearest where it lacks this one. 2014 has one size.
-        rating_at_least: leave out reviews with a lower rating while reading.
-        early_core: leave out, while reading, what is in no k-core of this size. `k_core` then keeps the same
-            users and items in the same order, in less memory and time; use the same number.
-        reviews: the file of reviews, relative to `path`, if its name differs.
-        metadata: the file of metadata, likewise.
 
     Raises:
         DataError: a file is missing or damaged, or nothing is left.

@@ -1,0 +1,166 @@
+"""Sections of a plan: one for each table of a conf file, with every default filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from typing_extensions import Doc
+
+from lmm4rec.core.registry import RECOMMENDERS, SOURCES, hyper_parameters
+from lmm4rec.core.types import NonNegativeInt, PositiveInt
+from lmm4rec.encoding.sizing import Precision
+from lmm4rec.experiments.conf.spec import Table
+from lmm4rec.features.adapters import Adapter
+
+PRECOMPUTED = "precomputed"
+
+Component = Callable[..., Any]
+Paradigm: TypeAlias = Literal["frozen", "finetuned", "end2end"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the conf file with every default filled in; subclasses name the keys that the package itself reads."""
+
+    table: Table  # as `experiment.toml` holds it
+
+    @classmethod
+    def of(cls, table: Table) -> Self:
+        """The section of a complete table."""
+        return cls(table, **{field.name: table[field.name] for field in fields(cls) if field.name in table})
+
+    def arguments(self, component: Component) -> dict[str, Any]:
+        """The keyword arguments that the table holds for a component."""
+        keys = hyper_parameters(component)
+        return {key: value for key, value in self.table.items() if key in keys}
+
+
+@dataclass(frozen=True)
+class DataSection(Section):
+    """[data]: the source of the data set, and the filters."""
+
+    name: str
+
+    @property
+    def source(self) -> Component:
+        """The data source."""
+        source: Component = SOURCES.get(self.name)
+        return source
+
+
+@dataclass(frozen=True)
+class SplitSection(Section):
+    """[split]: how interactions are divided into train, valid and test."""
+
+    method: str
+
+
+@dataclass(frozen=True)
+class EncoderSection(Section):
+    """[encoder]: the encoder, or the files that features are read from."""
+
+    name: str
+
+    @property
+    def is_precomputed(self) -> bool:
+        """Whether features are read from files."""
+        return self.name == PRECOMPUTED
+
+    @property
+    def label(self) -> str:
+        """The name for reports; an encoder made of others goes by their names: "color+words"."""
+        inner = [value["name"] for value in self.table.values() if isinstance(value, Mapping) and "name" in value]
+        return "+".join(inner) if inner else self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesSection(Section):
+    """[features]: how the encoder's vectors are computed, and what of the encoder trains.
+
+    Its keys are the fields and those of `altered`; from `batch_size` on the fields are arguments of `extract`.
+    """
+
+    train: Annotated[
+        Paradigm,
+        Doc("Paradigm: the encoder as it is, fine-tuned on the catalog first, or trained with the recommender."),
+    ] = "frozen"
+    finetune: Annotated[Mapping[str, Any] | None, Doc("Table: how the encoder is fine-tuned.")] = None
+    adapter: Annotated[
+        Adapter, Doc("What trains end to end: all weights, low-rank updates, the top blocks, or a side network.")
+    ] = "none"
+    end2end: Annotated[Mapping[str, Any] | None, Doc("Table: how the encoder trains end to end.")] = None
+    modalities: Annotated[
+        Sequence[str], Doc('Modalities that are used, such as ["image"]; empty: all that the encoder gives.')
+    ] = ()
+    batch_size: Annotated[PositiveInt | Literal["auto"], Doc("Items encoded at once; auto: what fits memory_mb.")] = (
+        "auto"
+    )
+    memory_mb: Annotated[PositiveInt, Doc("MiB for the activations of an automatic batch.")] = 1024
+    workers: Annotated[
+        NonNegativeInt | Literal["auto"],
+        Doc("Processes that decode images and tokenize; auto: all cores but one, and none for few items."),
+    ] = "auto"
+    precision: Annotated[
+        Precision, Doc("Precision of the encoder's passes; auto: bfloat16 where the hardware has it.")
+    ] = "auto"
+    device: Annotated[str, Doc("Where to encode: auto, cpu, cuda or cuda:1.")] = "auto"
+    strict: Annotated[
+        bool, Doc("Stop at an image that cannot be read, instead of counting it and taking it as missing.")
+    ] = False
+
+    @property
+    def fine_tuning(self) -> Mapping[str, Any]:
+        """The arguments of `fit_pairs`."""
+        return self.finetune or {}
+
+    def end2end_arguments(self, component: Component) -> dict[str, Any]:
+        """The keyword arguments that [features.end2end] holds for a component."""
+        return Section(self.end2end or {}).arguments(component)
+
+    @property
+    def label(self) -> str:
+        """The paradigm for reports, with the adapter of end-to-end training."""
+        return self.train if self.adapter == "none" else f"{self.train}, {self.adapter}"
+
+
+@dataclass(frozen=True)
+class RecommenderSection(Section):
+    """[recommender]: the model."""
+
+    name: str
+
+    @property
+    def component(self) -> Any:
+        """The model's class."""
+        return RECOMMENDERS.get(self.name)
+
+    @property
+    def label(self) -> str:
+        """The paper's name of the model."""
+        return str(self.component.__name__)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model has weights to train."""
+        return bool(self.component.is_trained)
+
+
+@dataclass(frozen=True)
+class TrainSection(Section):
+    """[train]: trainer, sampler and callbacks."""
+
+    epochs: int
+    evaluate_every: int
+    metric: str
+    seed: int
+    device: str
+
+
+@dataclass(frozen=True)
+class EvaluateSection(Section):
+    """[evaluate]: evaluator, and which known interactions are masked."""
+
+    protocol: Literal["strict", "mmrec"]
+    candidates: Literal["all", "cold"]
