@@ -299,13 +299,13 @@ def test_finetune_says_what_it_takes_tunes_and_tells_how_to_use_it(call: Output,
     assert code == 0
     code, text = call("finetune", "tiny.conf", *short, "-o", "tuned")
     assert code == 2
-    assert "tuned is there already" in text
+    assert "tuned exists already" in text
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["encoder.name=precomputed"], "takes features from files: name an encoder to tune"),
+        (["encoder.name=precomputed"], "takes features from files: name an encoder to fine-tune"),
         (["encoder.name=color"], "Color cannot be fine-tuned; take an encoder that can, such as 'clip'"),
         ([], "[features] needs an [encoder] table"),
         (["encoder.name=words", "features.finetune.epoch=3"], "no parameter 'epoch'. Did you mean 'epochs'?"),

@@ -1,1 +1,1 @@
-"""The command line: one thin file a command."""
+"""The command line: one file for each group of commands; heavy imports stay inside the commands."""

@@ -1,17 +1,30 @@
-"""`lmm4rec data`: fetch data sets, and write them for other toolboxes."""
+"""Commands on data: doctor, and `lmm4rec data`, which fetches data sets and writes them for other toolboxes."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-data_app = typer.Typer(help="Fetch data sets, and write them for other toolboxes.", no_args_is_help=True)
+from lmm4rec.cli.console import console, escaped, print_facts
+from lmm4rec.cli.options import Conf, Settings, overrides
+from lmm4rec.core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from lmm4rec.data.catalog import Catalog
+    from lmm4rec.data.sources.amazon.editions import EditionName
+    from lmm4rec.data.sources.amazon.fetching import DownloadOptions
+
+doctor = typer.Typer(rich_markup_mode="rich")
+data = typer.Typer(help="Fetch data sets, and write them for other toolboxes.", no_args_is_help=True)
+
+_COLORS = {"error": "red", "warning": "yellow", "note": "dim"}
 _Url = Annotated[str | None, typer.Option(metavar="URL", help="Another base address than the published one.")]
-_Settings = Annotated[list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key.")]
 
 
 class EditionChoice(StrEnum):
@@ -28,35 +41,54 @@ class Layout(StrEnum):
     mmrec = "mmrec"
 
 
-@data_app.command("download")
+@doctor.command("doctor")
+def doctor_command(conf: Conf, settings: Settings = None) -> None:
+    """Report what is odd about a conf file's data set, without training."""
+    from lmm4rec.data.doctor import describe, examine
+    from lmm4rec.experiments.build.data import DataCache
+    from lmm4rec.experiments.conf.spec import load_spec
+    from lmm4rec.experiments.plan import make_plan
+
+    plan = make_plan(load_spec(conf, overrides(settings)))
+    cache = DataCache()
+    dataset = cache.dataset(plan)
+    facts = describe(dataset)
+    print_facts({name: f"{x:,}" if isinstance(x, int) else str(x) for name, x in facts.items()}, dataset.name)
+    findings = (*examine(dataset), *cache.split(plan).findings)
+    for finding in sorted(findings, key=lambda finding: list(_COLORS).index(finding.level)):
+        console.print(f"[{_COLORS[finding.level]}]{finding.level:8}[/]{escaped(finding.message)}")
+        for example in finding.examples[:5]:
+            console.print(f"          {example}", markup=False, soft_wrap=True)
+
+
+@data.command("download")
 def download_command(
     conf: Annotated[
         Path | None, typer.Argument(metavar="[CONF]", help="A .conf file whose data is amazon; else --category.")
     ] = None,
-    settings: _Settings = None,
+    settings: Settings = None,
     category: Annotated[str | None, typer.Option(metavar="NAME", help="Such as Baby, as the files spell it.")] = None,
     edition: Annotated[EditionChoice, typer.Option(help="Of the Amazon review data.")] = EditionChoice.y2014,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="The folder for the files.")] = None,
     k_core: Annotated[int, typer.Option(min=0, help="Without CONF: images of this core's items; 0: of all.")] = 5,
-    images: Annotated[bool, typer.Option("--images/--no-images", help="Fetch the items' images too.")] = True,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Fetch the items' images, too.")] = True,
     reviews_url: _Url = None,
     meta_url: _Url = None,
     images_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="A mirror that takes the place of the images' own hosts.")
+        str | None, typer.Option(metavar="URL", help="A mirror to use in the place of the images' own hosts.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=32, help="Files at a time.")] = 4,
-    per_second: Annotated[float, typer.Option(min=0.01, help="Requests a second, from all workers.")] = 10.0,
-    timeout_s: Annotated[float, typer.Option(min=0.1, help="Seconds that a server may be silent.")] = 30.0,
-    attempts: Annotated[int, typer.Option(min=1, help="Times that a file is tried.")] = 5,
+    per_second: Annotated[float, typer.Option(min=0.01, help="Requests a second, of all workers together.")] = 10.0,
+    timeout_s: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a silent server.")] = 30.0,
+    attempts: Annotated[int, typer.Option(min=1, help="Attempts for each file.")] = 5,
     max_image_mb: Annotated[float, typer.Option(min=0.001, help="The largest image.")] = 10.0,
-    verify: Annotated[bool, typer.Option("--verify", help="Compare what is there with its checksum.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare files that exist with their checksums.")] = False,
     allow_private: Annotated[
         list[str] | None,
-        typer.Option(metavar="ADDRESS", help="A private address or network that may be fetched from (10.0.0.0/8)."),
+        typer.Option(metavar="ADDRESS", help="A private address or network to allow (10.0.0.0/8)."),
     ] = None,
 ) -> None:
-    """Fetch the reviews, metadata and images of Amazon review data; what is there already is left alone."""
-    from lmm4rec.cli import transfer
+    """Fetch the reviews, metadata and images of Amazon review data; files that exist are kept."""
     from lmm4rec.data.sources.amazon.fetching import DownloadOptions
 
     options = DownloadOptions(
@@ -71,25 +103,127 @@ def download_command(
     if (conf is None) == (category is None):
         raise typer.BadParameter("name a conf file, or --category with --out")
     if conf is not None and out is not None:
-        raise typer.BadParameter("the conf file's data.path says where the files go; leave --out")
+        raise typer.BadParameter("the conf file's data.path names the folder for the files; leave out --out")
     if conf is not None:
-        wanted = transfer.of_conf(conf, settings or [])
+        download = _download_of_conf(conf, settings or [])
     elif out is not None and category is not None:
-        wanted = transfer.of_category(category, edition.value, out, k_core)
+        download = _download_of_category(category, edition.value, out, k_core)
     else:
-        raise typer.BadParameter("--category needs --out, the folder where the files go")
-    transfer.fetch(wanted, options, reviews_url, meta_url, images_url, images=images)
+        raise typer.BadParameter("--category needs --out, the folder for the files")
+    _fetch_files(download, options, reviews_url, meta_url)
+    if images:
+        _fetch_images(download, options, images_url)
 
 
-@data_app.command("export")
+@data.command("export")
 def export_command(
-    conf: Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file (TOML).")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write.")],
-    settings: _Settings = None,
-    layout: Annotated[Layout, typer.Option(help="Which toolbox reads it.")] = Layout.mmrec,
-    name: Annotated[str | None, typer.Option(help="What the log is called; not given: as the folder.")] = None,
+    conf: Conf,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.")],
+    settings: Settings = None,
+    layout: Annotated[Layout, typer.Option(help="The toolbox that reads it.")] = Layout.mmrec,
+    name: Annotated[str | None, typer.Option(help="The name of the log (default: that of the folder).")] = None,
 ) -> None:
     """Write a conf file's split data and features in the layout of another toolbox."""
-    from lmm4rec.cli import transfer
+    from lmm4rec.data.export import write_mmrec
+    from lmm4rec.experiments.build.data import DataCache
+    from lmm4rec.experiments.build.features import load_features
+    from lmm4rec.experiments.conf.spec import load_spec
+    from lmm4rec.experiments.plan import make_plan
 
-    transfer.export(conf, settings or [], folder, name)
+    plan = make_plan(load_spec(conf, overrides(settings)))
+    split = DataCache().split(plan)
+    features = load_features(plan, split.dataset.catalog).features
+    rows = {modality: matrix.cpu().numpy() for modality, matrix in features.items()}
+    findings = write_mmrec(split, rows, folder, name=name or folder.resolve().name)
+    parts = ", ".join(f"{len(getattr(split, part)):,} {part}" for part in ("train", "valid", "test"))
+    console.print(f"wrote {folder}: {split.dataset.n_users:,} users, {split.dataset.n_items:,} items; {parts}")
+    for modality, matrix in rows.items():
+        console.print(f"  {modality}_feat.npy  {matrix.shape[0]:,} × {matrix.shape[1]}")
+    if not rows:
+        console.print("  no features: the conf names no [encoder]", markup=False)
+    for finding in findings:
+        console.print(str(finding), markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Download:
+    """The files of a category to fetch, and the images of a catalog that is read from them."""
+
+    category: str
+    edition: EditionName
+    folder: Path
+    images: str
+    catalog: Callable[[], Catalog]
+
+
+def _download_of_conf(conf: Path, settings: Sequence[str]) -> _Download:
+    """The files of a conf file's data set, and the images of the items that its filters leave.
+
+    Raises:
+        ConfigError: its data is not of this kind.
+    """
+    from lmm4rec.experiments.build.data import DataCache
+    from lmm4rec.experiments.conf.spec import load_spec
+    from lmm4rec.experiments.plan import make_plan
+
+    plan = make_plan(load_spec(conf, overrides(settings)))
+    table = plan.data.table
+    if plan.data.name != "amazon":
+        raise ConfigError(f"{conf} reads data of '{plan.data.name}'; only that of 'amazon' can be fetched")
+    if "reviews" in table or "metadata" in table:
+        raise ConfigError(
+            f"{conf} names files of its own in [data] (reviews, metadata); only published ones are fetched"
+        )
+    return _Download(
+        table["category"],
+        table["edition"],
+        Path(table["path"]),
+        table["images"],
+        lambda: DataCache().dataset(plan).catalog,
+    )
+
+
+def _download_of_category(category: str, edition: str, folder: Path, k_core: int) -> _Download:
+    """All files of a category, and the images of its k-core."""
+    from lmm4rec.data.filters import prepare
+    from lmm4rec.data.sources.amazon.editions import EDITIONS
+    from lmm4rec.data.sources.amazon.source import load
+
+    name: EditionName = EDITIONS[edition].name
+
+    def catalog() -> Catalog:
+        return prepare(load(path=folder, category=category, edition=name, early_core=k_core), k_core=k_core).catalog
+
+    return _Download(category, name, folder, "images", catalog)
+
+
+def _fetch_files(download: _Download, options: DownloadOptions, reviews_url: str | None, meta_url: str | None) -> None:
+    from lmm4rec.data.sources.amazon.fetching import fetch_files
+
+    folder = download.folder
+    files = fetch_files(
+        download.category, download.edition, folder, options, reviews_url=reviews_url, meta_url=meta_url
+    )
+    for outcome in files:
+        console.print(f"fetched  {folder / outcome.file}  {outcome.size:,} bytes", soft_wrap=True)
+    if not files:
+        console.print(f"{folder} has the reviews and the metadata")
+
+
+def _fetch_images(download: _Download, options: DownloadOptions, images_url: str | None) -> None:
+    from lmm4rec.data.sources.amazon.fetching import fetch_images
+
+    catalog, folder = download.catalog(), download.folder / download.images
+    outcomes = fetch_images(catalog, folder, options, images_url=images_url)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    addressed = sum(map(bool, catalog.image_urls))
+    console.print(
+        f"images of {len(catalog):,} items: {len(outcomes) - len(failed):,} fetched, "
+        f"{addressed - len(outcomes):,} already there, {len(failed):,} failed, "
+        f"{len(catalog) - addressed:,} without an address"
+    )
+    if failed:
+        errors = Counter(outcome.error.partition(":")[0] for outcome in failed)
+        for error, count in errors.most_common(8):
+            console.print(f"  {count:,} × {error}", markup=False, soft_wrap=True)
+        console.print(f"listed in {folder / 'downloads.json'}; the same command tries them again", soft_wrap=True)

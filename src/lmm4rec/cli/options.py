@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,4 +13,14 @@ Settings = Annotated[
     list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")
 ]
 Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
+RunsFolder = Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder for the runs.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Estimate passes, time, memory and disk without doing the work.")
+]
+
+
+def overrides(settings: Sequence[str] | None) -> dict[str, Any]:
+    """The -s options as dotted keys and values."""
+    from lmm4rec.experiments.conf.spec import parse_override
+
+    return dict(parse_override(setting) for setting in settings or ())

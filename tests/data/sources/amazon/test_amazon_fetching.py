@@ -184,7 +184,7 @@ def test_the_command_with_a_category(server: LocalServer, call: Call, tmp_path: 
     [
         ([], "name a conf file, or --category with --out"),
         (["--category", "Baby"], "--category needs --out"),
-        (["baby.conf", "--out", "x"], "leave --out"),
+        (["baby.conf", "--out", "x"], "leave out --out"),
         (["baby.conf", "-s", "data.name=toyshop"], "reads data of 'toyshop'"),
         (["baby.conf", "-s", "data.reviews=x.json"], "only published ones are fetched"),
         (["--category", "Baby", "--out", "x", "--allow-private", "here"], "expected addresses such as 127.0.0.1"),

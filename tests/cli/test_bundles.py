@@ -69,7 +69,7 @@ def test_for_somebody_new_and_among_a_few(call: Output, run: Path) -> None:
 
 def test_similar_search_and_explain(call: Output, run: Path, tmp_path: Path) -> None:
     code, text = call("similar", "T0001", "-k", "2")
-    assert (code, "like T0001" in text) == (0, True)
+    assert (code, "similar to T0001" in text) == (0, True)
     bundle = lmm4rec.Bundle.load(run)
     title = next(bundle.title(item) for item in bundle.items if bundle.title(item) != item)
     code, text = call("search", title, "-k", "1")
@@ -79,7 +79,7 @@ def test_similar_search_and_explain(call: Output, run: Path, tmp_path: Path) -> 
     assert (code, "photo.webp for u001" in text) == (0, True)
     code, text = call("explain", "u001", "T0002")
     assert code == 0
-    for told in ("has the score", "bias", "image", "text", "what u001 has that is most like it"):
+    for told in ("has the score", "bias", "image", "text", "the most similar items of u001"):
         assert told in text
 
 

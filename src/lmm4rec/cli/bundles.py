@@ -1,0 +1,208 @@
+"""Commands that use a trained model: recommend, similar, search, explain, export, serve."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+import typer
+from rich.table import Table
+
+from lmm4rec.cli.console import console, escaped
+from lmm4rec.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lmm4rec.serving.answers import Recommendation
+
+bundles = typer.Typer(rich_markup_mode="rich")
+
+_PANEL = "Use a trained model"
+_BATCH = 1024  # users ranked between two steps of the progress bar
+_SHORTEST_TOKEN = 16
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a bundle.")]
+Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
+
+
+@bundles.command("recommend", rich_help_panel=_PANEL)
+def recommend_command(
+    run: Run,
+    users: Annotated[list[str] | None, typer.Argument(metavar="[USER...]", help="User ids.")] = None,
+    k: Count = 10,
+    everyone: Annotated[bool, typer.Option("--all", help="For all users; needs --out.")] = False,
+    history: Annotated[
+        str, typer.Option(metavar="ITEM,ITEM", help="For an unknown user with these items as history.")
+    ] = "",
+    only: Annotated[str, typer.Option(metavar="ITEM,ITEM", help="Recommend only items of this list.")] = "",
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write a Parquet file.")] = None,
+    seen_too: Annotated[bool, typer.Option("--seen-too", help="Also items of the user's history.")] = False,
+) -> None:
+    """Recommend items to users."""
+    from lmm4rec.core.progress import progress
+    from lmm4rec.serving.bundle import Bundle
+
+    if sum([bool(users), everyone, bool(history)]) != 1:
+        raise ConfigError("say for whom: user ids, --all, or --history ITEM,ITEM for an unknown user")
+    bundle, candidates = Bundle.load(run), _ids(only) or None
+    if history:
+        _print_or_write({"this history": bundle.recommend_for(_ids(history), k, only=candidates)}, out, column="person")
+        return
+    if out is None and everyone:
+        raise ConfigError(f"--all is {len(bundle.users):,} lists: name a Parquet file for them with --out")
+    ids = list(bundle.users) if everyone else list(users or [])
+    lists: dict[str, list[Recommendation]] = {}
+    with progress(total=len(ids), description="recommending", unit="user", after_s=0.5) as bar:
+        for start in range(0, len(ids), _BATCH):
+            batch = ids[start : start + _BATCH]
+            lists |= bundle.recommend(batch, k, exclude_seen=not seen_too, only=candidates)
+            bar.update(len(batch))
+    _print_or_write(lists, out, column="user")
+
+
+@bundles.command("similar", rich_help_panel=_PANEL)
+def similar_command(
+    run: Run, items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Item ids.")], k: Count = 10
+) -> None:
+    """Show the most similar items of each given item."""
+    from lmm4rec.serving.bundle import Bundle
+
+    for item, similar in Bundle.load(run).similar(items, k).items():
+        console.print(_table(similar, f"similar to {item}"))
+
+
+@bundles.command("search", rich_help_panel=_PANEL)
+def search_command(
+    run: Run,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What to look for, in quotes.")] = None,
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="Look for items similar to this image.")] = None,
+    user: Annotated[str | None, typer.Option("--for", metavar="USER", help="Re-rank by this user's scores.")] = None,
+    k: Count = 10,
+) -> None:
+    """Find items by text or by an image."""
+    from lmm4rec.data.images import ImageFile
+    from lmm4rec.serving.bundle import Bundle
+
+    if text is None and image is None:
+        raise ConfigError("say what to look for: a text in quotes, --image FILE, or both")
+    items = Bundle.load(run).search(text, None if image is None else ImageFile(image), k, for_user=user)
+    query = " and ".join(part for part in (text and f'"{text}"', image and image.name) if part)
+    console.print(_table(items, query + (f" for {user}" if user else "")))
+
+
+@bundles.command("explain", rich_help_panel=_PANEL)
+def explain_command(
+    run: Run,
+    user: Annotated[str, typer.Argument(metavar="USER")],
+    item: Annotated[str, typer.Argument(metavar="ITEM")],
+) -> None:
+    """Explain the score of an item for a user: its parts, and the most similar items of the user."""
+    from lmm4rec.serving.bundle import Bundle
+
+    bundle = Bundle.load(run)
+    score, parts, nearest = bundle.explain(user, item)
+    console.print(f"{bundle.title(item)} ({item}) has the score {score:.4f} for {user}", markup=False)
+    table = Table("part", "gives", "", title="the score by parts", title_justify="left")
+    table.columns[1].justify = "right"
+    widest = max(map(abs, parts.values()), default=0.0) or 1.0
+    for part, share in parts.items():
+        table.add_row(part, f"{share:+.4f}", ("█" if share >= 0 else "░") * round(20 * abs(share) / widest))
+    console.print(table)
+    console.print(_table(nearest, f"the most similar items of {user}", score="similarity"))
+
+
+@bundles.command("export", rich_help_panel=_PANEL)
+def export_command(
+    run: Run,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the bundle.")],
+    copy_encoder: Annotated[
+        bool, typer.Option("--encoder/--no-encoder", help="Whether to copy the encoder's weights.")
+    ] = True,
+    thumbnails: Annotated[int, typer.Option(min=0, metavar="N", help="Thumbnails of this many items.")] = 5000,
+) -> None:
+    """Write a run's bundle to a folder of its own, for another machine."""
+    from lmm4rec.experiments.build.bundle import export
+
+    bundle = export(run, folder, copy_encoder=copy_encoder, thumbnails=thumbnails)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    console.print(f"wrote {folder}: {len(bundle.users):,} users, {len(bundle.items):,} items, {size / 2**20:.1f} MiB")
+
+
+@bundles.command("serve", rich_help_panel=_PANEL)
+def serve_command(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders; the first one answers by default.")
+    ],
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
+    token_env: Annotated[
+        str | None,
+        typer.Option(
+            "--token-env", metavar="NAME", help="The environment variable with the token for adding and deleting."
+        ),
+    ] = None,
+    allow_hosts: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="A host name to accept beside the address; *: any."),
+    ] = None,
+    index: Annotated[
+        str, typer.Option("--index", metavar="KIND", help="exact, or for large catalogs hnsw or ivf (approximate).")
+    ] = "exact",
+) -> None:
+    """Serve runs over HTTP, with a web page: users, items, search, new items."""
+    from lmm4rec.core.errors import optional
+
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
+        optional(module, extra="serve", purpose="lmm4rec serve")
+    from lmm4rec.serving.http.server import serve
+    from lmm4rec.serving.http.settings import IndexKind, Settings
+
+    if index not in get_args(IndexKind):
+        raise ConfigError(f"--index is {' or '.join(get_args(IndexKind))}, got '{index}'")
+    settings = Settings(
+        host=host, port=port, token=_token(token_env), hosts=tuple(allow_hosts or ()), index=cast(IndexKind, index)
+    )
+    serve(runs, settings, started=lambda url: console.print(f"Open [bold]{url}[/]  (Ctrl+C stops)", soft_wrap=True))
+
+
+def _ids(text: str) -> list[str]:
+    """The ids of a list that is separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _print_or_write(lists: Mapping[str, list[Recommendation]], out: Path | None, *, column: str) -> None:
+    """Print the lists, or write them as a Parquet file whose first column has this name."""
+    import polars as pl
+
+    from lmm4rec.core.files import atomic
+
+    if out is None:
+        for user, items in lists.items():
+            console.print(_table(items, f"for {user}"))
+        return
+    rows = [(user, rank, *item) for user, items in lists.items() for rank, item in enumerate(items, start=1)]
+    schema = {column: pl.String, "rank": pl.Int32, "item": pl.String, "title": pl.String, "score": pl.Float64}
+    with atomic(out) as beside:
+        pl.DataFrame(rows, schema=schema, orient="row").write_parquet(beside)
+    console.print(f"wrote {out}: {len(rows):,} recommendations for {len(lists):,} {column}s", soft_wrap=True)
+
+
+def _table(items: Sequence[Recommendation], title: str, *, score: str = "score") -> Table:
+    table = Table("", "item", "title", score, title=escaped(title), title_justify="left")
+    for rank, item in enumerate(items, start=1):
+        table.add_row(str(rank), escaped(item.item), escaped(item.title), f"{item.score:.3f}")
+    return table
+
+
+def _token(name: str | None) -> str | None:
+    """The token in the environment variable of this name."""
+    if name is None:
+        return None
+    token = os.environ.get(name, "")
+    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"the environment variable {name} has to hold the token, {_SHORTEST_TOKEN} or more ASCII characters, no "
+            f'spaces; export {name}="$(openssl rand -hex 24)" creates one'
+        )
+    return token

@@ -1,0 +1,158 @@
+"""Commands that train and measure: run, compare, demo; and what to start from: example, models."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from lmm4rec.cli.console import console, print_facts
+from lmm4rec.cli.options import Conf, DryRun, Out, RunsFolder, Settings, overrides
+
+if TYPE_CHECKING:
+    from lmm4rec.experiments.result import Result
+
+runs = typer.Typer(rich_markup_mode="rich")
+
+
+@runs.command("run")
+def run_command(
+    conf: Conf,
+    settings: Settings = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
+    processes: Annotated[
+        int,
+        typer.Option("--processes", metavar="N", min=1, help="Train in N processes (GPUs, or shares of the cores)."),
+    ] = 1,
+    dry_run: DryRun = False,
+) -> None:
+    """Train and measure the model that a conf file describes."""
+    from lmm4rec.experiments.demo import program
+    from lmm4rec.experiments.estimate.run import estimate_run
+    from lmm4rec.experiments.run import run
+
+    if dry_run:
+        estimate = estimate_run(conf, overrides(settings))
+        print_facts(estimate.facts(), f"{estimate.what}: what it takes at most")
+        return
+    if processes > 1:
+        _run_in_processes(processes, conf, settings or [], out, resume)
+        return
+    result = run(conf, overrides(settings), out=out, resume=resume)
+    if os.environ.get("RANK", "0") != "0":  # of several processes, the first one prints
+        return
+    folder = result.folder.path
+    console.print(results_table([result], [result.plan.recommender.label], result.plan.title))
+    console.print(f"report   {folder / 'report.html'}")
+    console.print(f"try      {program()} recommend {folder} {result.bundle().users[0]}", soft_wrap=True)
+    console.print(f"look     {program()} serve {folder}", soft_wrap=True)
+
+
+@runs.command("compare")
+def compare_command(
+    confs: Annotated[list[Path], typer.Argument(metavar="CONF...", help="The .conf files to compare.")],
+    settings: Settings = None,
+    out: RunsFolder = Path("runs/compare"),
+) -> None:
+    """Run several conf files on the same data and write one report about them."""
+    from lmm4rec.experiments.compare import Entry, compare
+
+    entries = [Entry(conf.stem, conf, overrides(settings)) for conf in confs]
+    results = compare(entries, out, title="Comparison")
+    console.print(results_table(results, [entry.label for entry in entries], "Comparison"))
+    console.print(f"report   {out / 'report.html'}")
+
+
+@runs.command("demo")
+def demo_command(out: RunsFolder = Path("runs/demo")) -> None:
+    """Train and compare six models on the built-in toy shop: one table, one report with images."""
+    from lmm4rec.experiments.demo import demo, next_steps
+
+    entries, results = demo(out)
+    console.print(results_table(results, [entry.label for entry in entries], "The toy shop, test part"))
+    console.print(f"\nLook at   [bold]{out / 'report.html'}[/]\n\nNext:")
+    for command in next_steps(out):
+        console.print(f"  {command}", soft_wrap=True)
+
+
+@runs.command("example")
+def example_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")] = Path("my_shop"),
+) -> None:
+    """Write the toy shop as tables and images, with a conf file that reads it: a template for your own data."""
+    from lmm4rec.experiments.demo import program
+    from lmm4rec.experiments.example_shop import write_example
+
+    conf = write_example(folder)
+    console.print(f"wrote {folder}/items.csv, interactions.csv and images/, and {conf}")
+    console.print(f"look     {program()} doctor {conf}", soft_wrap=True)
+    console.print(f"run      {program()} run {conf}", soft_wrap=True)
+
+
+@runs.command("models")
+def models_command(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them, in full.")] = None,
+) -> None:
+    """List the encoders, recommenders and data sources that a conf file can name, or one of them with all its keys."""
+    from lmm4rec.cli.models import show_models
+
+    show_models(console, name)
+
+
+def results_table(results: Sequence[Result], labels: Sequence[str], title: str) -> Table:
+    """The table of results; the best value of each metric is bold."""
+    table = Table("model", "features", title=title, title_justify="left")
+    for column in ("Recall@20", "NDCG@20", "valid Recall@20", "epochs", "seconds", "peak MB", "parameters"):
+        table.add_column(column, justify="right")
+    best = {name: max(result.measured.test[name] for result in results) for name in ("recall@20", "ndcg@20")}
+    for label, result in zip(labels, results, strict=True):
+        metrics = result.measured
+        quality = [
+            f"[bold]{metrics.test[name]:.4f}[/]"
+            if len(results) > 1 and metrics.test[name] == best[name]
+            else f"{metrics.test[name]:.4f}"
+            for name in best
+        ]
+        table.add_row(
+            label,
+            result.plan.encoder_label,
+            *quality,
+            f"{metrics.valid['recall@20']:.4f}",
+            str(metrics.chosen.epochs),
+            f"{metrics.cost['seconds']:.1f}",
+            f"{metrics.cost['peak_memory_mb']:,.0f}",
+            f"{metrics.cost['parameters']:,}",
+        )
+    return table
+
+
+def _run_in_processes(processes: int, conf: Path, settings: Sequence[str], out: Path | None, resume: bool) -> None:
+    """Run in several processes on this machine, by torchrun; exits with its status where that is an error.
+
+    Each process gets its share of the cores unless OMP_NUM_THREADS is set.
+
+    Raises:
+        ConfigError: the conf is wrong; raised once, before any process starts.
+    """
+    from lmm4rec.experiments.conf.spec import load_spec
+    from lmm4rec.experiments.plan import make_plan
+
+    make_plan(load_spec(conf, overrides(settings)))
+    arguments = ["run", str(conf), *(part for setting in settings for part in ("-s", setting))]
+    arguments += ["-o", str(out)] if out else []
+    arguments += ["--resume"] if resume else []
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // processes))}
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "lmm4rec.cli.app", *arguments], env=threads | os.environ, check=False
+    )
+    if done.returncode:
+        sys.exit(done.returncode)
