@@ -8,9 +8,15 @@ os.environ["OMP_NUM_THREADS"] = (
     "1"  # before torch comes: one test process a core, and none waits for the other's threads
 )
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def _shared() -> Path:
@@ -30,3 +36,16 @@ def shared() -> Path:
 def layered_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the checkpoints of `layered.build` are; each is made once."""
     return tmp_path_factory.mktemp("layered")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; another one is named in LMM4REC_CHROMIUM."""
+    path = os.environ.get("LMM4REC_CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        pytest.skip("no chromium here (apt-get install chromium, or name one in LMM4REC_CHROMIUM)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as one:
+        browser = one.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

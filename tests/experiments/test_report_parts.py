@@ -151,7 +151,7 @@ def test_images_keep_their_shape_in_a_common_frame() -> None:
     poster, wide = ItemCard("poster", "", Plain(size=(400, 600))), ItemCard("wide", "", Plain((1, 2, 3), (600, 300)))
     images = page_images([poster, wide], [])
     shapes = {item: (image.width, image.height) for item, image in images.by_item.items()}
-    assert shapes == {"poster": (115, 172), "wide": (172, 86)}
+    assert shapes == {"poster": (123, 184), "wide": (184, 92)}
     assert 2 / 3 <= images.aspect <= 3 / 2
     assert images.fit(images.by_item["wide"]) == "meet"
 

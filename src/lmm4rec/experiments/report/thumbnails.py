@@ -15,7 +15,7 @@ from lmm4rec.core.errors import ImageError
 from lmm4rec.data.images import open_for_display
 from lmm4rec.experiments.report.user_examples import ItemCard
 
-LARGE, SMALL = 280, 172  # pixels of the longer side: twice the widths in CSS pixels that page.css allows at most
+LARGE, SMALL = 280, 184  # pixels of the longer side: twice the widths in CSS pixels that page.css allows at most
 _LEVELS = ((1.0, 80), (1.0, 60), (0.75, 60), (0.5, 60), (0.35, 50))  # (scale, WebP quality), the best first
 _LOSSLESS_SIDE = 72  # images this small lose much by compression and cost little without
 
