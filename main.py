@@ -16,7 +16,7 @@ CONF = Path(__file__).parent / "conf"
 
 
 def models() -> dict[str, tuple[Path, str]]:
-    """The conf file and the title of every model, by the name that a person types."""
+    """The conf file and the title of every model, by the name to type."""
     confs = {path.stem: path for path in sorted(CONF.glob("*.conf"))}
     return {name: (path, tomllib.loads(path.read_text(encoding="utf-8"))["title"]) for name, path in confs.items()}
 

@@ -154,7 +154,7 @@ def test_search_by_a_dropped_photo(visit: Any, server: Server) -> None:
     page.locator("#clear").click()
     page.get_by_role("heading", name="For u001").wait_for()
     page.locator("#photo").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"})
-    page.locator(".wrong", has_text="not a picture that can be read").wait_for()
+    page.locator(".wrong", has_text="is not an image that can be read").wait_for()
     assert page.locator("#drop").is_hidden()
 
 

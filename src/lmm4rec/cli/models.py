@@ -99,11 +99,13 @@ def _list(title: str, known: list[Entry], kind: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", expand=True)
     table.add_column("name", no_wrap=True, style="bold")
     rows = [entry for entry in known if entry.kind == kind]
-    told = [entry.about for entry in rows]
+    abouts = [entry.about for entry in rows]
     columns = {
         "what it is": [_both(entry.what, entry.paper) for entry in rows],
-        "gives": [escape(about.get("gives", "")) for about in told],
-        "weights, full sizes": [_both(about.get("weights", ""), _lines(about.get("parameters", ""))) for about in told],
+        "gives": [escape(about.get("gives", "")) for about in abouts],
+        "weights, full sizes": [
+            _both(about.get("weights", ""), _lines(about.get("parameters", ""))) for about in abouts
+        ],
         "keys": [f"[dim]{', '.join(hyper_parameters(entry.component))}[/]" for entry in rows],
     }
     shown = {header: cells for header, cells in columns.items() if any(cells)}

@@ -1,1 +1,1 @@
-"""Vectors for items and users that a model was not trained on."""
+"""Cold start: vectors for items and users that a model was not trained on."""

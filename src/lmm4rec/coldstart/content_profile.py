@@ -17,12 +17,12 @@ CONTENT = "content"
 """The part of `Embeddings` that holds the columns of the profiles."""
 
 JOINT = "joint"
-"""The part of `Embeddings` that holds all other columns, of a model whose parts cannot be told apart."""
+"""The part of `Embeddings` that holds all other columns, of a model without separate parts."""
 
 
 @dataclass(frozen=True)
 class ContentProfile:
-    """What gives users and new items their columns of the part `CONTENT`; the model's items have zeros there.
+    """The columns of users and new items in the part `CONTENT`; the model's own items have zeros there.
 
     A user has three kinds of columns: the content of their items, scaled to the length σ; σ; and the mean score. Here
     σ² = uᵀ `spread` u is the variance of the scores that the model gives to a user u. A new item has `weights` times

@@ -42,7 +42,7 @@ def score_shares(
 
     For an added item: each modality, as much as the score loses without it, and what is the same for every new item.
     For an item of the training: the columns of the model's parts; or what the item's vector has `lost` without each
-    modality, and the "rest". A single "joint" where the parts cannot be told apart.
+    modality, and the "rest". A single "joint" for a model without separate parts.
     """
     scorer, is_new = state.scorer, item >= len(state.catalog.catalog)
     if isinstance(scorer, Neighbors) and is_new and content is not None:

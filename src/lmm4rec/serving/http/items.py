@@ -53,8 +53,8 @@ async def audience(served: BundleOfRequest, item: ItemPath, k: Annotated[int, Qu
     """The users who get an item among their first `k`; of very many users, an even sample is tried."""
     require_known(served.bundle.items, [item])
     asked, ranks = await served.run(lambda: served.audience(item, k))
-    people = [AudienceMember(id=user, rank=rank) for user, rank in ranks]
-    return Audience(bundle=served.name, k=k, asked=asked, people=people)
+    members = [AudienceMember(id=user, rank=rank) for user, rank in ranks]
+    return Audience(bundle=served.name, k=k, asked=asked, people=members)
 
 
 @router.get("/search", responses=responses(404, 409))

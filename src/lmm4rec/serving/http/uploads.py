@@ -27,9 +27,9 @@ class Upload:
         Raises:
             ImageError: it is empty, damaged, not of the known formats, or has too many pixels.
         """
-        given = ImageBytes(self.content, "the image", max_pixels=self.max_pixels, formats=FORMATS)
+        given = ImageBytes(self.content, "the uploaded file", max_pixels=self.max_pixels, formats=FORMATS)
         image = given.open()
         image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
         file = io.BytesIO()
         image.save(file, "WEBP", quality=_QUALITY, method=2)
-        return ImageBytes(file.getvalue(), "the image")
+        return ImageBytes(file.getvalue(), "the uploaded file")
