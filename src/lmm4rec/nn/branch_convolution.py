@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from lmm4rec.core.types import Features
+from lmm4rec.nn.linear import project
 from lmm4rec.nn.sparse import SparseMatrix, WeightedMatrix
 
 
@@ -24,6 +26,16 @@ class Branches:
     items: Float[Tensor, "items branches dim"]
     users_alone: Float[Tensor, "users dim"]  # `users` in a branch whose items are all zero
     items_alone: Float[Tensor, "items dim"]  # `items` in such a branch
+
+
+def item_branches(
+    ids: Float[Tensor, "items dim"],
+    features: Features,
+    weights: nn.ParameterDict,
+    offsets: nn.ParameterDict,
+) -> Float[Tensor, "items branches dim"]:
+    """The layer-0 vectors of items: the ids, then each modality's normalized features, projected."""
+    return torch.stack([ids, *(project(features[m], weight, offsets[m]) for m, weight in weights.items())], dim=1)
 
 
 def replace_branch(

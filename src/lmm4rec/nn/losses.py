@@ -17,6 +17,13 @@ def bpr(positives: Float[Tensor, " batch"], negatives: Float[Tensor, "batch nega
     return F.softplus(negatives - positives[:, None]).mean()
 
 
+def bpr_of_vectors(
+    users: Float[Tensor, "batch dim"], positives: Float[Tensor, "batch dim"], negatives: Float[Tensor, "batch n dim"]
+) -> Float[Tensor, ""]:
+    """`bpr` on the dot products of user and item vectors."""
+    return bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives))
+
+
 def l2(*tables: Float[Tensor, ...], batch: int) -> Float[Tensor, ""]:
     """Half the sum of squares of all given entries, for each of `batch` examples."""
     total = torch.stack([table.square().sum() for table in tables]).sum()

@@ -1,4 +1,4 @@
-"""Images as tensors, by PIL and torch alone."""
+"""Images as tensors, resized and normalized with PIL and torch alone."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 def squash(image: Image.Image, size: int) -> Image.Image:
-    """The whole image in a square, its shape given up (bicubic)."""
+    """The whole image resized to a square, whatever its shape (bicubic)."""
     return image.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def fit_and_crop(image: Image.Image, shortest_edge: int, crop: tuple[int, int]) -> Image.Image:
-    """The middle (height, width) of the image after its shorter side became `shortest_edge` (bicubic): CLIP's way.
+    """The central crop (height, width) of the image whose shorter side is resized to `shortest_edge` (bicubic): CLIP's.
 
-    The longer side is rounded down; what the crop reaches beyond the image is black.
+    The longer side is rounded down; where the crop exceeds the image it is black.
     """
     shorter = min(image.size)
     width, height = (shortest_edge * side // shorter for side in image.size)
@@ -37,5 +37,5 @@ def to_tensor(
 
 
 def squash_half(image: Image.Image, size: int) -> Float[Tensor, "3 height width"]:
-    """The whole image in a square, its channels from -1 to 1: the way of BEiT-3 and VLMo."""
+    """The whole image resized to a square, channels from -1 to 1, as in BEiT-3 and VLMo."""
     return to_tensor(squash(image, size), (0.5,) * 3, (0.5,) * 3)

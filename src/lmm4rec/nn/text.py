@@ -1,4 +1,4 @@
-"""The words of an item as one text."""
+"""The text of an item, by a template over its fields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _EDGES = " .,;:|/·–—-()[]"
 def render(template: str, fields: Mapping[str, str]) -> str:
     """The template with the fields filled in, such as "{title}. {description}".
 
-    What stands around an empty field goes with it, so no stray punctuation is left: "Toy Story" and not "Toy Story. ".
+    An empty field is removed together with what surrounds it, so that no stray punctuation is left: "Toy Story" and not
+    "Toy Story. ".
 
     Raises:
         ConfigError: the template names a field that the catalog lacks, or is no template.
@@ -54,7 +55,7 @@ def _parse(template: str) -> list[tuple[str, str]]:
 
 def _merge(left: str, right: str) -> str:
     """One gap from the literals on both sides of an empty field."""
-    if any(letter.isalnum() for letter in left):  # words that introduced the empty field
+    if any(letter.isalnum() for letter in left):  # text that introduced the empty field
         return right
     merged = _BRACKETS.sub("", left + right)
     separator = _SEPARATORS.search(merged)

@@ -18,9 +18,9 @@ from lmm4rec.nn.projections import ContentProjection
 class Recommender(nn.Module, ABC):
     """A model of users and items, trained on interactions and item features.
 
-    It is built as `Class(graph, features, generator, **hyper_parameters)`: the training graph, the features it
-    will see (their widths count, their values may change later), the generator that draws its first weights, and
-    keyword-only hyper-parameters. It never learns where features come from; gradient flows to them where they carry it.
+    It is built as `Class(graph, features, generator, **hyper_parameters)`: the training graph, the features it will see
+    (their widths count, their values may change later), the generator that draws its first weights, and keyword-only
+    hyper-parameters. It does not know where features come from; gradient flows to them where they require it.
 
     A class declares what it can do in the class variables below; `lmm4rec.testing.check_recommender` holds it to that.
     """
@@ -52,16 +52,16 @@ class Recommender(nn.Module, ABC):
         """Rebuild graphs or sample edges, where the model does so once an epoch."""
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
-        """The named losses of a batch, already weighted; their sum is minimized. Models that only count have none."""
+        """The named losses of a batch, already weighted; their sum is minimized. None unless `is_trained`."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to train")
 
     @abstractmethod
     def embed(self, features: Features) -> Scorer:
-        """What ranks: two matrices (`Embeddings`), or for the rare model without them another scorer."""
+        """The scorer that ranks: two matrices (`Embeddings`), or for the rare model without them another scorer."""
 
     def content_projections(self) -> Mapping[str, ContentProjection]:
-        """The model's own way from an item's content to its vector, where it has one that any item can take.
+        """The model's own maps from item features to item vectors, which serve new items too, if it has such maps.
 
-        For each modality, what gives the columns that `Embeddings.parts` has under its name.
+        The map of a modality gives the columns that `Embeddings.parts` has under the modality's name.
         """
         return {}

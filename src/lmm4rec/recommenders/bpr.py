@@ -12,7 +12,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.losses import bpr, l2
+from lmm4rec.nn.losses import bpr_of_vectors, l2
 from lmm4rec.nn.tables import normal_table
 from lmm4rec.recommenders.base import Recommender
 
@@ -52,7 +52,7 @@ class BPR(Recommender):
         users = self.users.rows(batch.users)
         positives, negatives = self.items.rows(batch.positives, batch.negatives)
         return {
-            "bpr": bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives)),
+            "bpr": bpr_of_vectors(users, positives, negatives),
             "l2": self.l2_weight * l2(users, positives, negatives, batch=len(users)),
         }
 

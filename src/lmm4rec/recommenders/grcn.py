@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Doc
 
-from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, pattern
 from lmm4rec.nn.linear import xavier_weight
-from lmm4rec.nn.losses import bpr, l2
+from lmm4rec.nn.losses import bpr_of_vectors, l2
+from lmm4rec.nn.projections import require_content
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import WeightedMatrix
 from lmm4rec.nn.tables import xavier_table
@@ -72,8 +72,7 @@ class GRCN(Recommender):
         ] = 1e-2,
     ) -> None:
         super().__init__(graph)
-        if not features:
-            raise ConfigError("GRCN needs features of at least one modality: give the conf an [encoder] table")
+        require_content(features, "GRCN")
         self.layers, self.routing, self.l2_weight = layers, routing, l2_weight
         nodes = graph.n_users + graph.n_items
         self.ids = xavier_table(nodes, dim, generator)
@@ -99,7 +98,7 @@ class GRCN(Recommender):
         regularized = [*self.ids.rows(*nodes)]
         regularized += [prototypes.rows(batch.users) for prototypes in self.prototypes.values()]
         return {
-            "bpr": bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives)),
+            "bpr": bpr_of_vectors(users, positives, negatives),
             "l2": self.l2_weight * l2(*regularized, batch=len(users)),
         }
 

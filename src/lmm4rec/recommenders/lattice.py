@@ -24,7 +24,7 @@ from lmm4rec.nn.item_graph import (
     normalize_entries,
     similarities,
 )
-from lmm4rec.nn.losses import bpr, l2
+from lmm4rec.nn.losses import bpr_of_vectors, l2
 from lmm4rec.nn.projections import Projections, require_content
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import SparseMatrix
@@ -118,7 +118,7 @@ class LATTICE(Recommender):
         users = select_rows(all_users, batch.users)
         positives, negatives = select_rows(all_items, batch.positives), select_rows(all_items, batch.negatives)
         return {
-            "bpr": bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives)),
+            "bpr": bpr_of_vectors(users, positives, negatives),
             "l2": self.l2_weight * l2(users, positives, negatives, batch=len(users)),
         }
 

@@ -12,7 +12,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate
-from lmm4rec.nn.losses import bpr, l2
+from lmm4rec.nn.losses import bpr_of_vectors, l2
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.tables import normal_table
 from lmm4rec.recommenders.base import Recommender
@@ -57,7 +57,7 @@ class LightGCN(Recommender):
         vectors = propagate(self.adjacency, self.nodes.all(), self.layers)
         users, positives, negatives = (select_rows(vectors, node) for node in nodes)
         return {
-            "bpr": bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives)),
+            "bpr": bpr_of_vectors(users, positives, negatives),
             "l2": self.l2_weight * l2(*self.nodes.rows(*nodes), batch=len(users)),
         }
 

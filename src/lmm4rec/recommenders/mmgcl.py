@@ -14,10 +14,11 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
-from lmm4rec.nn.branch_convolution import Branches, convolve, replace_branch
+from lmm4rec.nn.branch_convolution import Branches, convolve, item_branches, replace_branch
 from lmm4rec.nn.graph import InteractionGraph, drop_edges, pattern, symmetric_weights, weighted_interactions
-from lmm4rec.nn.linear import Affine, project, xavier_weight
-from lmm4rec.nn.losses import bpr, info_nce, l2
+from lmm4rec.nn.linear import Affine, xavier_weight
+from lmm4rec.nn.losses import bpr_of_vectors, info_nce, l2
+from lmm4rec.nn.projections import require_content
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import WeightedMatrix
 from lmm4rec.nn.tables import xavier_table
@@ -77,8 +78,7 @@ class MMGCL(Recommender):
     ) -> None:
         """`mask_shares` has one number for each modality, in the features' order; empty: all are equally likely."""
         super().__init__(graph)
-        if not features:
-            raise ConfigError("MMGCL needs features of at least one modality: give the conf an [encoder] table")
+        require_content(features, "MMGCL")
         shares = mask_shares or [1.0] * len(features)
         if len(shares) != len(features) or not sum(shares):
             raise ConfigError(
@@ -114,7 +114,7 @@ class MMGCL(Recommender):
         ]
         ids = (self.users.rows(batch.users), *self.items.rows(batch.positives, batch.negatives))
         return {
-            "bpr": bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives)),
+            "bpr": bpr_of_vectors(users, positives, negatives),
             "dropped": self.ssl_weight * dropped,
             "masked": self.ssl_weight * masked,
             "challenge": self.ssl_weight * torch.stack(challenges).sum(),
@@ -128,8 +128,7 @@ class MMGCL(Recommender):
 
     def _content(self, features: Features) -> Float[Tensor, "items branches dim"]:
         """The layer-0 vectors of the items: ids first, then each modality."""
-        projected = [project(features[m], weight, self.offsets[m]) for m, weight in self.projections.items()]
-        return torch.stack([self.items.all(), *projected], dim=1)
+        return item_branches(self.items.all(), features, self.projections, self.offsets)
 
     def _edge_dropout(self, content: Float[Tensor, "items branches dim"], generator: torch.Generator) -> Branches:
         """All branches, over a graph with fewer edges."""

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Doc
 
-from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, spread, weighted_interactions
 from lmm4rec.nn.linear import Affine, xavier_weight
-from lmm4rec.nn.losses import bpr, l2
+from lmm4rec.nn.losses import bpr_of_vectors, l2
+from lmm4rec.nn.projections import require_content
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender
@@ -69,8 +69,7 @@ class MMGCN(Recommender):
         ] = 1e-2,
     ) -> None:
         super().__init__(graph)
-        if not features:
-            raise ConfigError("MMGCN needs features of at least one modality: give the conf an [encoder] table")
+        require_content(features, "MMGCN")
         self.l2_weight = l2_weight
         self.ids = xavier_table(graph.n_users + graph.n_items, dim, generator)
         self.preferences = nn.ParameterDict(
@@ -96,7 +95,7 @@ class MMGCN(Recommender):
         regularized = [*self.ids.rows(*nodes)]
         regularized += [preference.rows(batch.users) for preference in self.preferences.values()]
         return {
-            "bpr": bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives)),
+            "bpr": bpr_of_vectors(users, positives, negatives),
             "l2": self.l2_weight * l2(*regularized, batch=len(users)),
         }
 

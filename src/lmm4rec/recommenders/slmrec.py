@@ -10,12 +10,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from typing_extensions import Doc
 
-from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
-from lmm4rec.nn.branch_convolution import Branches, convolve, replace_branch
+from lmm4rec.nn.branch_convolution import Branches, convolve, item_branches, replace_branch
 from lmm4rec.nn.graph import InteractionGraph, dropout, spread, symmetric_weights, weighted_interactions
-from lmm4rec.nn.linear import Affine, project, xavier_weight
+from lmm4rec.nn.linear import Affine, xavier_weight
 from lmm4rec.nn.losses import info_nce, match_rows
+from lmm4rec.nn.projections import require_content
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender
 
@@ -70,8 +70,7 @@ class SLMRec(Recommender):
         dropout: Annotated[Fraction, Doc("Share of the numbers that FD drops after each layer.")] = 0.3,
     ) -> None:
         super().__init__(graph)
-        if not features:
-            raise ConfigError("SLMRec needs features of at least one modality: give the conf an [encoder] table")
+        require_content(features, "SLMRec")
         self.layers, self.temperature, self.task = layers, temperature, task
         self.ssl_weight, self.ssl_temperature, self.dropout = ssl_weight, ssl_temperature, dropout
         self.users = xavier_table(graph.n_users, dim, generator)
@@ -112,8 +111,7 @@ class SLMRec(Recommender):
 
     def _content(self, features: Features) -> Float[Tensor, "items branches dim"]:
         """The layer-0 vectors of the items: ids first, then each modality."""
-        projected = [project(features[m], weight, self.offsets[m]) for m, weight in self.projections.items()]
-        return torch.stack([self.items.all(), *projected], dim=1)
+        return item_branches(self.items.all(), features, self.projections, self.offsets)
 
     def _fine_and_coarse(
         self,

@@ -11,12 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import Doc
 
-from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.linear import xavier_weight
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.projections import ContentProjection
+from lmm4rec.nn.projections import ContentProjection, require_content
 from lmm4rec.nn.rows import row_blocks, select_rows
 from lmm4rec.nn.tables import normal_table
 from lmm4rec.recommenders.base import Recommender
@@ -71,8 +70,7 @@ class VBPR(Recommender):
         ] = 0.01,
     ) -> None:
         super().__init__(graph)
-        if not features:
-            raise ConfigError("VBPR needs features of at least one modality: give the conf an [encoder] table")
+        require_content(features, "VBPR")
         self.l2_weight, self.projection_l2_weight, self.normalize = l2_weight, projection_l2_weight, normalize
         self.users = normal_table(graph.n_users, dim, generator, std=initial_std)
         self.items = normal_table(graph.n_items, dim, generator, std=initial_std)
