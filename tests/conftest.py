@@ -18,6 +18,8 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+collect_ignore = ["plugin"]  # a project of its own, which tests/testing/test_plugin.py installs
+
 
 def _shared() -> Path:
     named = os.environ.get("LMM4REC_SHARED")

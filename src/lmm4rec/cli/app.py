@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     for library in ("httpx", "urllib3", "transformers", "sentence_transformers", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # it shows one for every file read and written
+    sys.path.append(str(Path.cwd()))  # components by import path; last, so that nothing installed is shadowed
     try:
         app(arguments, prog_name="lmm4rec")
     except LMM4RecError as error:

@@ -32,6 +32,7 @@ class Entry:
     kind: str
     name: str
     component: Callable[..., Any]
+    plugin: str = ""  # the distribution that brings it; empty for those of lmm4rec
 
     @property
     def what(self) -> str:
@@ -70,11 +71,15 @@ def show_models(console: Console, name: str | None) -> None:
     Raises:
         ConfigError: nothing has that name.
     """
-    known = list(entries())
+    known = list(entries(console if name is None else None))
     if name is None:
         console.print(_list("recommenders", known, "recommender"), _list("encoders", known, "encoder"))
         console.print(_list("data sources", known, "data source"))
         console.print("One in full, with type, default and range of each key:  lmm4rec models NAME")
+        console.print("Your own: the import path package.module:Class in the place of a name, or an entry point.")
+        return
+    if ":" in name:
+        _show(console, _by_path(name))
         return
     key = name.lower().replace("-", "_")
     named = [entry for entry in known if entry.name == key]
@@ -85,14 +90,30 @@ def show_models(console: Console, name: str | None) -> None:
         _show(console, entry)
 
 
-def entries() -> Iterator[Entry]:
-    """All recommenders, encoders and data sources."""
+def entries(console: Console | None = None) -> Iterator[Entry]:
+    """All recommenders, encoders and data sources that can be imported; the others are named on the console."""
     for registry in (RECOMMENDERS, ENCODERS, SOURCES):
-        components = {name: registry.get(name) for name in registry.names()}
-        if registry is ENCODERS:
-            components[PRECOMPUTED] = read_shipped
-        for name in sorted(components):
-            yield Entry(registry.kind, name, components[name])
+        found = [Entry(registry.kind, PRECOMPUTED, read_shipped)] if registry is ENCODERS else []
+        for installed in registry.installed():
+            try:
+                component = registry.load(installed)
+            except ConfigError as error:
+                if console:
+                    console.print(f"[yellow]not usable:[/] {escape(str(error))}")
+                continue
+            found.append(Entry(registry.kind, installed.name, component, installed.plugin))
+        yield from sorted(found, key=lambda entry: entry.name)
+
+
+def _by_path(path: str) -> Entry:
+    """The component of an import path, of whichever kind it is."""
+    errors = []
+    for registry in (RECOMMENDERS, ENCODERS, SOURCES):
+        try:
+            return Entry(registry.kind, path, registry.get(path), registry.find(path).plugin)
+        except ConfigError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _list(title: str, known: list[Entry], kind: str) -> Table:
@@ -112,7 +133,7 @@ def _list(title: str, known: list[Entry], kind: str) -> Table:
     for header in shown:
         table.add_column(header, ratio=2 if header in ("gives", "keys") and len(shown) > 2 else 3)
     for entry, *cells in zip(rows, *shown.values(), strict=True):
-        table.add_row(entry.name, *cells, end_section=kind == "encoder")
+        table.add_row(_both(entry.name, entry.plugin), *cells, end_section=kind == "encoder")
     return table
 
 
@@ -125,7 +146,8 @@ def _lines(text: str) -> str:
 
 
 def _show(console: Console, entry: Entry) -> None:
-    console.print(f"[bold]{entry.name}[/] · {entry.kind}\n\n{escape(entry.text)}\n")
+    origin = f" · from {entry.plugin}" if entry.plugin else ""
+    console.print(f"[bold]{entry.name}[/] · {entry.kind}{origin}\n\n{escape(entry.text)}\n")
     for label, value in entry.about.items():
         console.print(f"[bold]{label:12}[/]{escape(value)}")
     table = Table("key", "type", "default", "allowed", "meaning", box=box.SIMPLE_HEAD)

@@ -1,0 +1,1 @@
+"""Components for lmm4rec, announced by the entry points in pyproject.toml."""
