@@ -241,6 +241,12 @@ def test_nothing_leaves_the_screen_and_words_can_be_read(visit: Any, viewport: d
                 .map((one) => one.id || one.className)"""
         )
         assert small == []
+        density = page.evaluate(
+            """() => [...document.querySelectorAll(".frame img")].filter((one) => one.complete && one.clientWidth)
+                .map((one) => one.naturalWidth / one.clientWidth)"""
+        )
+        assert density
+        assert min(density) >= 1.5  # image pixels in a CSS pixel: sharp on dense screens
         for selector in ("h2", ".name", ".hint", ".near-words", "small"):
             for ratio in page.evaluate(CONTRAST, selector):
                 assert ratio >= 4.5, (fragment, selector, ratio)

@@ -71,12 +71,15 @@ class ItemDetail(Card):
     fields: dict[str, str] = Field(examples=[{"title": "Striped linen cushion", "description": "Soft."}])
 
 
-class ItemPage(BaseModel):
-    """A part of the list of items."""
-
+class _Page(BaseModel):
     bundle: str
     total: int = Field(description="how many there are in all")
     offset: int
+
+
+class ItemPage(_Page):
+    """A part of the list of items."""
+
     items: list[Card]
 
 
@@ -87,12 +90,9 @@ class UserSummary(BaseModel):
     history: int = Field(description="how many items they have", examples=[15])
 
 
-class UserPage(BaseModel):
+class UserPage(_Page):
     """A part of the list of users."""
 
-    bundle: str
-    total: int
-    offset: int
     users: list[UserSummary]
 
 
