@@ -76,6 +76,21 @@ class Towers(Encoder):
         return {"text": self.text}
 
 
+class Wide(Towers):
+    """The text's length through a product of 1 x 1 and 1 x 1000: 4 + 4,000 bytes an item are read and written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dims = {"text": 1000}
+        self.wide = nn.Linear(1, 1000, bias=False)
+        nn.init.ones_(self.wide.weight)
+
+    def forward(self, inputs: Inputs) -> dict[str, Tensor]:
+        assert inputs.text_mask is not None
+        self.texts.append(inputs.text_mask.sum(dim=1).tolist())
+        return {"text": self.wide(inputs.text_mask.sum(dim=1, keepdim=True).float())}
+
+
 def catalog_of(levels: Sequence[int | None], titles: Sequence[str]) -> Catalog:
     return Catalog(
         ids=Vocabulary(f"i{row}" for row in range(len(levels))),

@@ -114,18 +114,18 @@ def test_a_modality_that_is_not_used_is_not_encoded_and_changes_no_bit(
     """Beside a run whose encoder cannot be narrowed, so that it reads and encodes the texts in vain."""
     options = {"modalities": ["image"], "adapter": adapter} | ({"end2end": {"blocks": 1}} if adapter == "last" else {})
     given, texts = conf(**options), []
-    monkeypatch.setattr(Clip, "separable", False)
-    both = run(given, out=tmp_path / "both")
-    monkeypatch.setattr(Clip, "separable", True)
-    for name in ("_text", "_tokenize"):
-        monkeypatch.setattr(Clip, name, lambda *_: texts.append(1))
-    image = run(given, out=tmp_path / "image")
+    with monkeypatch.context() as patched:
+        patched.setattr(Clip, "separable", False)
+        both = run(given, out=tmp_path / "both")
+    with monkeypatch.context() as patched:
+        for name in ("_text", "_tokenize"):
+            patched.setattr(Clip, name, lambda *_: texts.append(1))
+        image = run(given, out=tmp_path / "image")
     assert texts == []
     timeless = [[{k: v for k, v in row.items() if "seconds" not in k} for row in one.history] for one in (both, image)]
     assert timeless[0] == timeless[1]
     assert image.measured.test == both.measured.test
     assert torch.equal(image.bundle().scorer.items, both.bundle().scorer.items)
-    monkeypatch.undo()
     assert set(Clip.from_pretrained(tmp_path / "image" / "encoder").dims) == {"image", "text"}  # it is saved whole
 
 

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from lmm4rec.core.errors import DataError
-from lmm4rec.core.types import Inputs
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.color import Color
 from lmm4rec.encoders.paired import Paired
@@ -20,7 +18,7 @@ from lmm4rec.encoders.words import Words
 from lmm4rec.encoding import sizing
 from lmm4rec.features.extract import Extracted, encode, extract
 from lmm4rec.features.store import FeatureStore
-from towers import Gray, Towers, catalog_of
+from towers import Gray, Towers, Wide, catalog_of
 
 
 def run(encoder: Towers | Paired, catalog: Catalog, folder: Path, **options: object) -> Extracted:
@@ -85,31 +83,6 @@ def test_precision_auto_is_what_the_hardware_has(tmp_path: Path, monkeypatch: py
     assert sizing.resolve_precision("auto", Color(), torch.device("cpu")) == "float32"  # it has no weights to multiply
 
 
-class Wide(Towers):
-    """The text's length through a product of 1 x 1 and 1 x 1000: 4 + 4,000 bytes an item are read and written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dims = {"text": 1000}
-        self.wide = torch.nn.Linear(1, 1000, bias=False)
-        torch.nn.init.ones_(self.wide.weight)
-
-    def forward(self, inputs: Inputs) -> dict[str, Tensor]:
-        assert inputs.text_mask is not None
-        self.texts.append(inputs.text_mask.sum(dim=1).tolist())
-        return {"text": self.wide(inputs.text_mask.sum(dim=1, keepdim=True).float())}
-
-
-@pytest.mark.parametrize(("memory_mb", "expected"), [(1, 128), (2, 256), (1024, 256)])
-def test_batch_size_fits_the_budget(memory_mb: int, expected: int) -> None:
-    encoder = Wide()
-    item = catalog_of([None], ["x" * 8])[0]
-    inputs = encoder.prepare([item])
-    assert sizing.input_bytes(inputs) == 8 * 8 + 8  # ids of 8 bytes and a mask
-    # 2 * 4,004 + 72 bytes an item: 129 fit a MiB, and 128 is the power of two below
-    assert sizing.batch_size(encoder, inputs, memory_mb) == expected
-
-
 def test_automatic_batches_do_not_depend_on_what_is_left(tmp_path: Path) -> None:
     titles = ["x" * (1 + row % 100) for row in range(300)] + ["y" * 5000]  # one long text is in the store already
     run(Wide(), catalog_of([None], titles[-1:]), tmp_path)
@@ -118,15 +91,6 @@ def test_automatic_batches_do_not_depend_on_what_is_left(tmp_path: Path) -> None
     trial, *batches = [len(batch) for batch in encoder.texts]
     assert trial == 1
     assert batches == [16] * 6 + [4]  # 2 * 4,004 + 9 * 5,000 bytes: 19 fit a MiB; 100 texts are distinct
-
-
-def test_workers_need_work_cores_and_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    room = 2**30
-    monkeypatch.setattr(sizing.os, "sched_getaffinity", lambda _process: set(range(4)), raising=False)
-    monkeypatch.setattr(sizing.shutil, "disk_usage", lambda _path: type("Usage", (), {"free": room}))
-    assert sizing.worker_count(preparing_s=0.1, batch_bytes=1000) == 0
-    assert sizing.worker_count(preparing_s=60.0, batch_bytes=1000) == 3
-    assert sizing.worker_count(preparing_s=60.0, batch_bytes=room // 8) == 2  # half the room, two batches each
 
 
 def test_strict_stops_and_names_the_items(tmp_path: Path) -> None:
