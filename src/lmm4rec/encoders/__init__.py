@@ -1,1 +1,1 @@
-"""From images and words to vectors: one module an encoder, found by its name."""
+"""Encoders: one module each, found by its name, that turn images and texts into vectors."""

@@ -189,18 +189,11 @@ def save_folder(
         if file is not None and file != folder / name:
             with atomic(folder / name) as beside:
                 shutil.copyfile(file, beside)
-    save_state(module, renames, folder)
-    write_json(folder / SETTINGS, settings)
-
-
-def save_state(module: nn.Module, renames: Renames, folder: Path) -> None:
-    """Write the module's tensors under their official names."""
     state = module.state_dict()
-    tensors = {
-        official: state[name].detach().cpu().contiguous() for name, official in official_names(module, renames).items()
-    }
+    tensors = {official: state[name].cpu().contiguous() for name, official in official_names(module, renames).items()}
     with atomic(folder / WEIGHTS) as beside:
         save_file(tensors, beside, metadata={"format": "pt"})
+    write_json(folder / SETTINGS, settings)
 
 
 def draw_model(make: Callable[[], Model], seed: int) -> Model:

@@ -44,16 +44,12 @@ class UnifiedTransformer(nn.Module, ABC):
         """The states after the final norm, from those before block `first`."""
 
     @abstractmethod
-    def head(self, modality: Modality, space: str) -> nn.Module:
-        """The projection of "image" or "text" into a joint space."""
-
-    @abstractmethod
     def read_pair(self, image: Float[Tensor, "batch dim"], text: Float[Tensor, "batch dim"]) -> Tensor:
         """What is read of a pair's states: those of one or of both first tokens."""
 
     @abstractmethod
-    def fuse(self, read: Float[Tensor, "batch _dim"]) -> Tensor:
-        """The fused vectors, from what `read_pair` reads of the last states."""
+    def project(self, read: Float[Tensor, "batch _dim"], modality: Modality, space: str) -> Tensor:
+        """The vectors, not normalized, from what is read of the last states."""
 
     def vectors(
         self, inputs: Inputs, modality: Modality, *, space: str = "itc", states: States | None = None, first: int = 0
@@ -63,10 +59,8 @@ class UnifiedTransformer(nn.Module, ABC):
         With `states`, those before block `first`, the blocks below are skipped and of the inputs only the mask is read.
         """
         last = self.last_states(inputs, modality, space=space, states=states, first=first)
-        read = self._read(last, inputs, modality)
-        if modality in ("image", "text"):
-            return F.normalize(self.head(modality, space)(read).float(), dim=1)
-        return self.fuse(read)
+        vectors = self.project(self._read(last, inputs, modality), modality, space).float()
+        return F.normalize(vectors, dim=1) if modality in ("image", "text") else vectors
 
     def last_states(
         self, inputs: Inputs, modality: Modality, *, space: str = "itc", states: States | None = None, first: int = 0
@@ -110,7 +104,7 @@ class UnifiedTransformer(nn.Module, ABC):
         return torch.cat([text, image] if self.text_first else [image, text], dim=1)
 
     def _read(self, states: States, inputs: Inputs, modality: Modality) -> Tensor:
-        """The first token of an image or a text; of a pair what `read_pair` says."""
+        """The first token of an image or a text; of a pair what `read_pair` selects."""
         if modality in ("image", "text"):
             return states[:, 0]
         length = text_mask(inputs).shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -95,17 +96,16 @@ class Beit3Model(UnifiedTransformer):
         """The states after the final norm, from those before block `first`."""
         return self.norm(self.blocks(x, [segments] * len(self.blocks), mask, first=first), segments)
 
-    def head(self, modality: Modality, space: str) -> nn.Module:
-        """The retrieval head of the modality; there is but one joint space."""
-        return self.image_head if modality == "image" else self.text_head
-
     def read_pair(self, image: Float[Tensor, "batch dim"], text: Float[Tensor, "batch dim"]) -> Tensor:
         """Both first tokens side by side."""
         return torch.cat([image, text], dim=1).float()
 
-    def fuse(self, read: Float[Tensor, "batch _dim"]) -> Tensor:
-        """The fused vectors, which are what was read."""
-        return read
+    def project(self, read: Float[Tensor, "batch _dim"], modality: Modality, space: str) -> Tensor:
+        """The output of the modality's retrieval head; for pairs what was read."""
+        if modality not in ("image", "text"):
+            return read
+        head: nn.Module = getattr(self, f"{modality}_head")
+        return cast(Tensor, head(read))
 
 
 def _norms(width: int) -> Experts:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import logging
-import math
 import re
 import warnings
 import zipfile
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.nn.transformers.checkpoint_sizes import grid_side
 from lmm4rec.nn.transformers.checkpoints import read_state
 
 Weights = dict[str, Tensor]
@@ -117,7 +117,7 @@ def architecture(
             ("transformer", text_width, text_heads or heads, "text_heads"),
         )
     }
-    grid = _grid(weights["visual.positional_embedding"])
+    grid = grid_side(len(weights["visual.positional_embedding"]) - 1)
     # With eos_token_id = 2 transformers takes a text's feature at its highest id, as the original code does, whatever
     # the vocabulary; any other value makes it look for that very id.
     text = {"vocab_size": vocabulary, "max_position_embeddings": len(weights["positional_embedding"])}
@@ -236,13 +236,6 @@ def _depth(weights: Weights, tower: str) -> int:
     """The number of blocks; one where there is none, so that its names are reported missing."""
     pattern = re.compile(rf"{re.escape(tower)}\.resblocks\.(\d+)\.")
     return max([0, *(int(found[1]) for found in map(pattern.match, weights) if found)]) + 1
-
-
-def _grid(positions: Tensor) -> int:
-    grid = math.isqrt(len(positions) - 1)
-    if grid * grid != len(positions) - 1:
-        raise ConfigError(f"{len(positions) - 1} positions of patches are not a square; CLIP's images are square")
-    return grid
 
 
 def _heads(width: int, given: int | None, key: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -155,19 +156,16 @@ class VlmoModel(UnifiedTransformer):
         plan = [both if vl and index >= self.shape.vl_start else own for index in range(len(self.blocks))]
         return self.norm(self.blocks(x, plan, mask, self._biases(segments), first=first))
 
-    def head(self, modality: Modality, space: str) -> nn.Module:
-        """The projection of "image" or "text" into a joint space."""
-        if space == "itc":
-            return self.itc_image if modality == "image" else self.itc_text
-        return self.vl_image if modality == "image" else self.vl_text
-
     def read_pair(self, image: Float[Tensor, "batch dim"], text: Float[Tensor, "batch dim"]) -> Tensor:
         """The text's first token."""
         return text
 
-    def fuse(self, read: Float[Tensor, "batch _dim"]) -> Tensor:
-        """The pooler's tanh."""
-        return torch.tanh(self.pooler(read)).float()
+    def project(self, read: Float[Tensor, "batch _dim"], modality: Modality, space: str) -> Tensor:
+        """The output of the space's head; for pairs the pooler's tanh."""
+        if modality not in ("image", "text"):
+            return torch.tanh(self.pooler(read))
+        head: nn.Module = getattr(self, f"{space}_{modality}")
+        return cast(Tensor, head(read))
 
     def _biases(self, segments: Segments) -> Sequence[Float[Tensor, "heads tokens tokens"]] | None:
         """Each block's biases; the table's columns are the heads of the first block, then those of the second, ..."""
