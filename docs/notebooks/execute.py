@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
@@ -17,8 +18,9 @@ NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
     """The notebook with the outputs of a run in a folder; raises CellExecutionError where a cell fails."""
     notebook = nbformat.read(path, as_version=4)
-    environment = {**os.environ, "LMM4REC_CACHE": str(folder / "cache")}
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    environment = {**os.environ, "LMM4REC_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # no ports
+    client = NotebookClient(notebook, km=kernel, timeout=1800, resources={"metadata": {"path": str(folder)}})
     client.execute(env=environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times
