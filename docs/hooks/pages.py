@@ -60,7 +60,8 @@ def _decisions() -> str:
 
 def _contributing() -> tuple[str, str]:
     """CONTRIBUTING.md in two: how the project works, and how a component is added."""
-    text = _without_docs_folder((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    text = re.sub(r"(?m)^   (?=[ \S])", "    ", text)  # what belongs to a numbered item: four spaces in Python-Markdown
     head, *sections = re.split(r"(?m)^(?=## )", text)
     adding = [section for section in sections if section.startswith(f"## {COMPONENTS}")]
     if not adding:
@@ -69,10 +70,6 @@ def _contributing() -> tuple[str, str]:
     pointer = "To add a recommender, an encoder or a data source, see\n[Adding a component](guide/components.md).\n\n"
     components = "# Adding a component\n\n" + "".join(adding).replace("](", "](../")
     return head + pointer + "".join(others), re.sub(r"\]\(\.\./(https?:|#)", r"](\1", components)
-
-
-def _without_docs_folder(text: str) -> str:
-    return text.replace("](docs/", "](")
 
 
 def _notebook(path: Path) -> str:
