@@ -19,8 +19,9 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
     """The notebook with the outputs of a run in a folder; raises CellExecutionError where a cell fails."""
     notebook = nbformat.read(path, as_version=4)
     environment = {**os.environ, "LMM4REC_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # no ports
-    client = NotebookClient(notebook, km=kernel, timeout=1800, resources={"metadata": {"path": str(folder)}})
+    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(folder / "kernel"))  # files, no ports
+    options = {"timeout": 1800, "startup_timeout": 300, "resources": {"metadata": {"path": str(folder)}}}
+    client = NotebookClient(notebook, km=kernel, **options)
     client.execute(env=environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times
