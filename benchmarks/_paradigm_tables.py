@@ -78,6 +78,6 @@ def cold_items(world: str, values: Mapping[str, Any]) -> str:
     seeds = " and ".join(str(seed) for seed in values["seeds"])
     words = (
         f"{world}: a fifth of the items left out of training and added by content alone; Recall@{values['k']}, mean of "
-        f"seeds {seeds} (`python benchmarks/cold_items.py`; [decision 13](decisions/0013-vectors-from-likes.md))."
+        f"seeds {seeds} (`python benchmarks/cold_items.py`; [decision 13](decisions/0013-vectors-of-new-items.md))."
     )
     return f"{words}\n\n{table(head, rows)}"
