@@ -1,4 +1,4 @@
-"""The image of docs/results.md: how well each model ranks on real data beside what its training costs."""
+"""The figure of docs/results.md: how well each model ranks on real data beside what its training costs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from lmm4rec.core.files import atomic
 from lmm4rec.experiments.report.figure_style import COLORS, GRAY, ReportFigure, figure_settings
 
-PLAIN = ("Popular", "ItemKNN", "BPR", "LightGCN")  # they see no content
+PLAIN = ("Popular", "ItemKNN", "BPR", "LightGCN")  # they use no content
 
 
 def draw(worlds: Mapping[str, Mapping[str, Any]], milliseconds: Mapping[str, float], path: Path) -> None:
@@ -21,7 +21,7 @@ def draw(worlds: Mapping[str, Mapping[str, Any]], milliseconds: Mapping[str, flo
         import matplotlib.figure
         import matplotlib.ticker
 
-        figure = matplotlib.figure.Figure(figsize=(8.4, 0.24 * len(names) + 1.1))
+        figure = matplotlib.figure.Figure(figsize=(8.4, 0.24 * len(names) + 1.1), layout="constrained")
         *fields, cost = figure.subplots(1, len(worlds) + 1, sharey=True)
         for axes, (title, rows) in zip(fields, worlds.items(), strict=True):
             axes.set(title=title, xlabel="test Recall@20, three seeds")
