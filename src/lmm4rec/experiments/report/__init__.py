@@ -1,1 +1,1 @@
-"""Pages that people look at: tables, curves, images."""
+"""Reports on runs and studies: pages, tables, figures and data files."""

@@ -37,7 +37,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A finished figure: its file name, title and caption, and its numbers in words for those who do not see it."""
+    """A finished figure: its file name, title and caption, and its numbers as a text alternative."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""Finished runs in groups that can be compared, with titles and labels that say only what tells them apart."""
+"""Finished runs in groups that can be compared, with titles and labels that name only the differences."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _titles(groups: Mapping[GroupKey, Sequence[FinishedRun]], group_axes: Sequen
 
 
 def _designs(runs: Sequence[FinishedRun], group_axes: Sequence[str]) -> list[Design]:
-    """The runs by what they differ in, but for the seed and what the title of the group says."""
+    """The runs by their axes, except the seed and the axes that the group's title names."""
     by_axes: dict[tuple[tuple[str, str], ...], list[FinishedRun]] = {}
     for run in runs:
         axes = tuple((axis, value) for axis, value in run.axes.items() if axis not in (SEED, *group_axes))

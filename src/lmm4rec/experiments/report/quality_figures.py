@@ -92,6 +92,7 @@ def quality_and_cost(group: DesignGroup, collection: RunCollection, *, width: fl
     if len(designs) < 2:
         return
     axis = row_axis(designs, collection)
+    order = collection.axes[axis]  # the colors are those of the other figures
     names, kind_of = axis_values(designs, axis, collection), kinds_by_label(designs, axis, collection)
     kinds = list(dict.fromkeys(kind_of.values()))
     labels = [
@@ -100,13 +101,14 @@ def quality_and_cost(group: DesignGroup, collection: RunCollection, *, width: fl
     figure, ax = single_canvas(labels, width)
     line = {"linestyle": "none", "markersize": _SIZE + 1.5, "markeredgecolor": "white"}
     for design in designs:
-        row, kind = names.index(design.axes[axis]), kinds.index(kind_of[design.label])
+        row, kind = order.index(design.axes[axis]), kinds.index(kind_of[design.label])
         sign = marker(kind if len(kinds) > 1 else row)
         ax.plot(max(design.mean(TOTAL), 0.01), design.mean(key), sign, color=color(row), **line)
     _seconds_axis(ax)
     ax.set_ylabel(f"{name}, test")
     ax.margins(0.08)
-    handles = [_sample(color(i), marker(i) if len(kinds) < 2 else "o") for i in range(len(names))]
+    indices = [order.index(name) for name in names]
+    handles = [_sample(color(i), marker(i) if len(kinds) < 2 else "o") for i in indices]
     legend(figure, [*handles, *(_sample(GRAY, marker(i)) for i in range(len(kinds)))][: len(labels)], labels)
     means = "Means over seeds. " if any(len(design.runs) > 1 for design in designs) else ""
     caption = (

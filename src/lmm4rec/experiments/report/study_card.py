@@ -52,8 +52,8 @@ def _data(data: DataFacts) -> str:
 def _search(collection: RunCollection) -> str:
     search = collection.search
     if not search:
-        return "as the conf says, none searched"
-    return f"by {search['sampler']} search, {search['budget']} tried for each design under its first seed"
+        return "as in the conf, none searched"
+    return f"by {search['sampler']} search, {search['budget']} trials for each design under its first seed"
 
 
 def _machine(environment: Mapping[str, dict[str, object]]) -> str:

@@ -43,7 +43,7 @@ class PageImages:
         return list({thumbnail.name: thumbnail for thumbnail in self.by_item.values()}.values())
 
     def fit(self, thumbnail: Thumbnail) -> str:
-        """How an image fills the frame (SVG's word): cut where its shape is near the frame's, else whole."""
+        """The value of SVG's preserveAspectRatio: cropped where the shape is near the frame's, else whole."""
         ratio = thumbnail.width / thumbnail.height / self.aspect
         return "slice" if 0.8 <= ratio <= 1.25 else "meet"
 

@@ -78,7 +78,7 @@ def training_losses(group: DesignGroup, collection: RunCollection, *, width: flo
 def _all_designs(
     designs: Sequence[Design], key: str, label: str, collection: RunCollection, width: float
 ) -> tuple[Any, str]:
-    """One field for all designs, each in a color and with a marker of its own; and the selected epochs in words."""
+    """One field for all designs, each in a color and with a marker of its own; and the selected epochs as text."""
     axis = row_axis(designs, collection)
     order = collection.axes[axis]  # the colors are those of the other figures
     labels = [shortened(design.label, 30) for design in designs]
