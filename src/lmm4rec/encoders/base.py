@@ -78,7 +78,7 @@ class Encoder(nn.Module, ABC):
         """A small encoder without training, fitted to `items`; its checkpoint, where it has one, goes into `folder`."""
         if cls.has_tiny():
             if not any(folder.iterdir()):
-                cls.write_tiny(folder, [render(options.get("text", DEFAULT_TEXT), item.fields) for item in items])
+                cls.write_tiny(folder, [" ".join(item.fields.values()) for item in items])
             options = {"checkpoint": str(folder), **options}
         encoder = cls(**options)
         encoder.learn_catalog(items)

@@ -14,6 +14,7 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import cache_folder, read_json, write_json
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.progress import is_quiet
+from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.sources.toyshop import pretraining_catalog
 from lmm4rec.distributed import process_group
@@ -49,7 +50,8 @@ def local_checkpoint(component: type[Encoder], arguments: Mapping[str, Any], cat
         return {"checkpoint": str(toyshop_encoder(component))}
     if catalog is None:
         raise ConfigError("the vocabulary of checkpoint 'tiny' is learned from a catalog: pass catalog=dataset.catalog")
-    return {"checkpoint": str(tiny_encoder(component, catalog, text=arguments.get("text", DEFAULT_TEXT)))}
+    default = DEFAULT_TEXT if "text" in hyper_parameters(component) else ""  # what the vocabulary is learned from
+    return {"checkpoint": str(tiny_encoder(component, catalog, text=arguments.get("text", default)))}
 
 
 def tiny_encoder(component: type[Encoder], catalog: Catalog, *, text: str, seed: int = 0) -> Path:
