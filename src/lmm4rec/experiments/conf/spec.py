@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,18 +42,28 @@ def load_spec(conf: str | Path | Table, overrides: Table | None = None) -> Spec:
             f"[{found[0]}] is of a study or a search: `lmm4rec study` carries out a conf with [axes], `lmm4rec tune` "
             "one with [search]"
         )
-    title = content.pop("title", name)
-    if not isinstance(title, str):
-        raise ConfigError(f"title must be text, got {title!r}")
-    for key, table in content.items():
-        if key not in TABLES:
-            raise ConfigError(f"unknown table [{key}].{did_you_mean(key, TABLES)} There are: {', '.join(TABLES)}")
-        if not isinstance(table, Mapping):
-            raise ConfigError(f"'{key}' must be a table: write [{key}] on a line of its own, got {table!r}")
+    title = take_title(content, name, TABLES)
     for key in REQUIRED:
         if key not in content:
             raise ConfigError(f"the conf has no [{key}] table; it needs at least [data] and [recommender]")
     return Spec(name, title, content)
+
+
+def take_title(content: dict[str, Any], name: str, known: Sequence[str]) -> str:
+    """The title of a conf file (else its name), taken out of its content; what is left are the known tables.
+
+    Raises:
+        ConfigError: something else is left, or the title is no text.
+    """
+    title = content.pop("title", name)
+    if not isinstance(title, str):
+        raise ConfigError(f"title must be text, got {title!r}")
+    for key, table in content.items():
+        if key not in known:
+            raise ConfigError(f"unknown table [{key}].{did_you_mean(key, known)} There are: {', '.join(known)}")
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"'{key}' must be a table: write [{key}] on a line of its own, got {table!r}")
+    return title
 
 
 def read_conf(conf: str | Path | Table, overrides: Table | None = None) -> tuple[str, dict[str, Any]]:

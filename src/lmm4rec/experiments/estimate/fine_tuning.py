@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -102,7 +103,9 @@ def _measure(encoder: Encoder, items: Sequence[Item], options: Mapping[str, Any]
         objective.train()
         with objective.runner.checkpointed(enabled=options["checkpointing"]):
             train_s = seconds_of(lambda: _step(objective, rows), device, tries=_TRIES)
-            whole_bytes, half_bytes = (_kept_bytes(objective, part) for part in (rows, rows[: len(rows) // 2]))
+            whole_bytes, half_bytes = (
+                kept_bytes(objective, partial(_loss, objective, part)) for part in (rows, rows[: len(rows) // 2])
+            )
         objective.eval()
         with torch.inference_mode():
             forward_s = seconds_of(lambda: objective.vectors(rows), device, tries=_TRIES)
@@ -131,7 +134,3 @@ def _loss(objective: Contrastive, rows: Tensor) -> Tensor:
 def _step(objective: Contrastive, rows: Tensor) -> None:
     weights = [one for one in objective.parameters() if one.requires_grad]
     torch.autograd.grad(_loss(objective, rows), weights, allow_unused=True)
-
-
-def _kept_bytes(objective: Contrastive, rows: Tensor) -> int:
-    return kept_bytes(objective, lambda: _loss(objective, rows))

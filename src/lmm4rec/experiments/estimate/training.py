@@ -55,7 +55,7 @@ def _validation_seconds(plan: Plan, split: Split, recommender: Recommender, feat
 
 
 def _epoch_seconds(recommender: Recommender, features: Features, sampler: TripleSampler, device: str) -> float:
-    """The seconds of an epoch: two short ones tell what each batch takes, and what is done once."""
+    """The seconds of an epoch: two short ones separate what each batch takes from what is done once."""
     objective = Ranking(recommender, Frozen(features))
     trainer = Trainer(epochs=1, metric="none", device=device, learning_rate=1e-6)
 

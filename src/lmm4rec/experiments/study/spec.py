@@ -12,11 +12,9 @@ from typing_extensions import Doc
 from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveInt
 from lmm4rec.experiments.conf.signature import resolve
-from lmm4rec.experiments.conf.spec import TABLES, Table, read_conf
+from lmm4rec.experiments.conf.spec import STUDIES, TABLES, Table, read_conf, take_title
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.study.axis_presets import preset_values
-
-OWN_TABLES = ("study", "axes", "search")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +60,7 @@ def load_study(conf: str | Path | Table, overrides: Table | None = None) -> Stud
         ConfigError: the file is missing or no TOML, it has no axes, or a table, key or value is wrong.
     """
     name, content = read_conf(conf, overrides)
-    title = content.pop("title", name)
-    if not isinstance(title, str):
-        raise ConfigError(f"title must be text, got {title!r}")
-    known = (*TABLES, *OWN_TABLES)
-    for key, table in content.items():
-        if key not in known:
-            raise ConfigError(f"unknown table [{key}].{did_you_mean(key, known)} There are: {', '.join(known)}")
-        if not isinstance(table, Mapping):
-            raise ConfigError(f"'{key}' must be a table: write [{key}] on a line of its own, got {table!r}")
+    title = take_title(content, name, (*TABLES, *STUDIES))
     if not content.get("axes"):
         raise ConfigError("a study needs an [axes] table; a conf without one is run by `lmm4rec run`")
     axes = {axis: _values(axis, values) for axis, values in content["axes"].items()}
