@@ -61,7 +61,6 @@ def _decisions() -> str:
 def _contributing() -> tuple[str, str]:
     """CONTRIBUTING.md in two: how the project works, and how a component is added."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](docs/", "](")
-    text = re.sub(r"(?m)^   (?=[ \S])", "    ", text)  # what belongs to a numbered item: four spaces in Python-Markdown
     head, *sections = re.split(r"(?m)^(?=## )", text)
     adding = [section for section in sections if section.startswith(f"## {COMPONENTS}")]
     if not adding:
@@ -83,10 +82,11 @@ def _cell(cell: dict[str, Any]) -> Iterator[str]:
         yield source
         return
     yield f"```python\n{source}\n```"
+    printed = "".join("".join(output["text"]) for output in cell["outputs"] if output["output_type"] == "stream")
+    if printed:
+        yield f"```text\n{printed.rstrip()}\n```"
     for output in cell["outputs"]:
-        if output["output_type"] == "stream":
-            yield f"```text\n{''.join(output['text']).rstrip()}\n```"
-        elif "image/png" in output.get("data", {}):
+        if "image/png" in output.get("data", {}):
             yield f"![Output of the cell above](data:image/png;base64,{''.join(output['data']['image/png']).strip()})"
         elif "text/markdown" in output.get("data", {}):
             yield "".join(output["data"]["text/markdown"])
