@@ -60,7 +60,9 @@ def _decisions() -> str:
 
 def _contributing() -> tuple[str, str]:
     """CONTRIBUTING.md in two: how the project works, and how a component is added."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = re.sub(r"\[([^\]]+)\]\((?!https?:|#|docs/)[^)]+\)", r"\1", text)  # files that the site does not have
+    text = text.replace("](docs/", "](")
     head, *sections = re.split(r"(?m)^(?=## )", text)
     adding = [section for section in sections if section.startswith(f"## {COMPONENTS}")]
     if not adding:
