@@ -9,7 +9,7 @@ from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.testing import check_recommender, recommender_contracts
-from lmm4rec.testing.recommenders import image_weights
+from lmm4rec.testing.probes import image_weights
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
 from worlds import camp_features, camps

@@ -7,7 +7,8 @@ from PIL import Image
 
 from lmm4rec.core.types import Item
 from lmm4rec.encoders.color import Color
-from lmm4rec.testing.encoders import NoiseImage, vectors
+from lmm4rec.testing.encoders import vectors
+from lmm4rec.testing.items import NoiseImage
 
 
 def test_a_color_encoder_tells_colors_and_directions_apart() -> None:

@@ -11,110 +11,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
-import numpy as np
-import polars as pl
 import torch
 from jaxtyping import Float
-from PIL import Image
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from lmm4rec.core.errors import ConfigError, ImageError
+from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.registry import hyper_parameters
-from lmm4rec.core.types import Inputs, Item
-from lmm4rec.core.vocabulary import Vocabulary
-from lmm4rec.data.catalog import Catalog
-from lmm4rec.encoders.base import Encoder, stack_pixels
+from lmm4rec.core.types import Item
+from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.sizing import Resolved
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
 from lmm4rec.features.whole_encoder import EncodedItems
-from lmm4rec.nn.inputs import pad_tokens, pixels_of, text_of
 from lmm4rec.testing.contracts import Contracts, expect
-
-
-@dataclass(frozen=True)
-class NoiseImage:
-    """An image drawn from a seed; with a negative one, an image that cannot be read."""
-
-    seed: int
-
-    def open(self) -> Image.Image:
-        """The image."""
-        if self.seed < 0:
-            raise ImageError("this image cannot be read")
-        shape = (40 + self.seed, 50, 3)
-        return Image.fromarray(np.random.default_rng(self.seed).integers(0, 255, shape, dtype=np.uint8))
-
-    def digest(self) -> str:
-        """The seed."""
-        return str(self.seed)
-
-
-_TEXTS = (
-    "a red mug of steel", "the blue lamp", "a red lamp of oak", "one mug, blue and small", "the steel chair of oak",
-)  # fmt: skip
-ITEMS = [
-    Item(str(row), {"title": text, "description": f"for the {text}"}, NoiseImage(row))
-    for row, text in enumerate(_TEXTS)
-]
-WITHOUT_IMAGE = Item("without image", ITEMS[0].fields)
-UNREADABLE_IMAGE = Item("unreadable image", ITEMS[0].fields, NoiseImage(-1))
-WITHOUT_TEXT = Item("without text", {"title": "", "description": " "}, NoiseImage(1))
-INCOMPLETE = (WITHOUT_IMAGE, UNREADABLE_IMAGE, WITHOUT_TEXT)
-
-
-class ImageSide(Encoder):
-    """A linear map of a few pixels: the image side of encoders that are made of others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dims = {"image": 12}
-        self.map = nn.Parameter(torch.randn(192, 12, generator=torch.Generator().manual_seed(0)))
-
-    def prepare(self, items: Sequence[Item]) -> Inputs:
-        """The images in 8 x 8 pixels."""
-        pixels, has_image = stack_pixels(items, _few_pixels)
-        return Inputs(pixels=pixels, has_image=has_image)
-
-    def forward(self, inputs: Inputs) -> dict[str, Float[Tensor, "batch _dim"]]:
-        """Unit vectors."""
-        return {"image": F.normalize(pixels_of(inputs).flatten(1) @ self.map, dim=1)}
-
-    def settings(self) -> dict[str, object]:
-        """None."""
-        return {}
-
-
-class TextSide(Encoder):
-    """The mean of a vector for each letter and its place: the text side of encoders that are made of others."""
-
-    text = "{title}. {description}"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dims = {"text": 12}
-        self.map = nn.Parameter(torch.randn(4096, 12, generator=torch.Generator().manual_seed(1)))
-
-    def prepare(self, items: Sequence[Item]) -> Inputs:
-        """A number for each letter and its place."""
-        texts = [self.read(item) for item in items]
-        rows = [[ord(letter) * (place + 1) % 4096 for place, letter in enumerate(text)] for text in texts]
-        ids, mask = pad_tokens(rows, 0)
-        return Inputs(text_ids=ids, text_mask=mask)
-
-    def forward(self, inputs: Inputs) -> dict[str, Float[Tensor, "batch _dim"]]:
-        """Unit vectors."""
-        ids, mask = text_of(inputs)
-        return {"text": F.normalize((self.map[ids] * mask[..., None]).sum(1), dim=1)}
-
-    def settings(self) -> dict[str, object]:
-        """The template."""
-        return {"text": self.text}
-
-
-def _few_pixels(image: Image.Image) -> Float[Tensor, "3 8 8"]:
-    return torch.from_numpy(np.asarray(image.resize((8, 8)), np.float32)).permute(2, 0, 1) / 255 - 0.5
+from lmm4rec.testing.items import INCOMPLETE, ITEMS, TEXTS, WITHOUT_TEXT, NoiseImage, catalog_of
+from lmm4rec.testing.one_sided_encoders import ImageSide, TextSide
 
 
 @dataclass(frozen=True)
@@ -198,14 +109,6 @@ def vectors(encoder: Encoder, items: Sequence[Item]) -> dict[str, Float[Tensor, 
     """The vectors of items by the encoder's own forward pass."""
     with torch.inference_mode():
         return encoder(encoder.prepare(items))
-
-
-def catalog_of(items: Sequence[Item]) -> Catalog:
-    """A catalog of items."""
-    schema = {"title": pl.String, "description": pl.String}
-    fields = pl.DataFrame([dict(item.fields) for item in items], schema=schema)
-    ids = Vocabulary(item.id for item in items)
-    return Catalog(ids, fields, tuple(item.image for item in items), np.arange(len(items)), len(items))
 
 
 @CONTRACTS.add()
@@ -382,7 +285,7 @@ def a_tiny_one_repeats_under_a_seed(candidate: Candidate) -> None:
     prints = []
     for seed in (0, 0, 1):
         with TemporaryDirectory() as folder:
-            candidate.component.write_tiny(folder, [*_TEXTS] * 3, seed=seed)
+            candidate.component.write_tiny(folder, [*TEXTS] * 3, seed=seed)
             encoder = candidate.component(checkpoint=folder)
             prints.append(encoder.fingerprint())
             ids = encoder.prepare(ITEMS).text_ids

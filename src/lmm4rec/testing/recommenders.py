@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from jaxtyping import Bool
+from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.types import Batch, Embeddings, Features, Scorer
+from lmm4rec.core.types import Batch, Embeddings, Features
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.features.source import Frozen
@@ -22,6 +22,16 @@ from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.testing.contracts import Contracts, expect
+from lmm4rec.testing.probes import (
+    all_scores,
+    copy_weights,
+    generator,
+    gradient,
+    image_weights,
+    item_vectors,
+    move_weights,
+    total,
+)  # fmt: skip
 from lmm4rec.testing.worlds import camp_features, camps, share_found
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.sampler import TripleSampler
@@ -67,11 +77,6 @@ def check_recommender(component: type[Recommender], /, *, contract: str | None =
 def recommender_contracts(component: type[Recommender], /, **hyper: Any) -> list[str]:
     """The names of the contracts that a recommender has to keep."""
     return CONTRACTS.names(Candidate(component, hyper))
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    """A generator of random numbers from a seed."""
-    return torch.Generator().manual_seed(seed)
 
 
 def world() -> tuple[InteractionGraph, dict[str, Tensor]]:
@@ -120,7 +125,7 @@ def permuted_items_have_permuted_scores(candidate: Candidate) -> None:
     permuted = InteractionGraph(graph.users, place[graph.items], graph.n_users, graph.n_items)
     shuffled = {modality: x[order] for modality, x in features.items()}
     first, second = candidate.build(graph, features), candidate.build(permuted, shuffled)
-    _copy_weights(first, second, order, graph)
+    copy_weights(first, second, order, graph)
     expected = all_scores(first.embed(features))[:, order]
     torch.testing.assert_close(all_scores(second.embed(shuffled)), expected, atol=1e-5, rtol=1e-4)
 
@@ -204,7 +209,7 @@ def ignores_features_unless_it_declares_them(candidate: Candidate) -> None:
 @CONTRACTS.add(lambda candidate: candidate.component.uses_content and candidate.component.is_trained)
 def gradient_reaches_live_features(candidate: Candidate) -> None:
     """A batch's positive items receive gradient in every modality, so no transformed features are cached."""
-    touched, batch, _ = _rows_with_gradient(candidate)
+    touched, batch, _ = _rows_withgradient(candidate)
     for modality, rows in touched.items():
         expect(rows[batch.positives].all(), f"positive items receive no gradient in their {modality} features")
 
@@ -214,9 +219,9 @@ def gradient_reaches_live_features(candidate: Candidate) -> None:
         candidate.component.uses_content and candidate.component.is_trained and not candidate.component.spreads_content
     )
 )
-def only_the_batch_receives_gradient(candidate: Candidate) -> None:
+def only_the_batch_receivesgradient(candidate: Candidate) -> None:
     """Where no graph carries content further (`spreads_content`), no item outside the batch receives gradient."""
-    touched, batch, reads_negatives = _rows_with_gradient(candidate)
+    touched, batch, reads_negatives = _rows_withgradient(candidate)
     for modality, rows in touched.items():
         expected = torch.zeros_like(rows)
         expected[batch.positives] = True
@@ -227,18 +232,18 @@ def only_the_batch_receives_gradient(candidate: Candidate) -> None:
 
 
 @CONTRACTS.add(lambda candidate: candidate.component.uses_content and candidate.component.is_trained)
-def a_missing_modality_receives_no_gradient(candidate: Candidate) -> None:
+def a_missing_modality_receives_nogradient(candidate: Candidate) -> None:
     """Where an item lacks a modality no gradient arrives, as it would through the offset of a map."""
     graph, features = world()
     features["image"][4] = 0
     features = {modality: x.requires_grad_() for modality, x in features.items()}
     recommender = candidate.build(graph, features)
     recommender.begin_epoch(features, generator())
-    _move_weights(recommender)
+    move_weights(recommender)
     users, positives = graph.users[graph.items == 4], graph.items[graph.items == 4]
     batch = Batch(users, positives, (positives[:, None] + 10) % graph.n_items)
-    _total(recommender.losses(batch, features, generator())).backward()  # type: ignore[no-untyped-call]
-    gradients = {modality: _gradient(x)[4] for modality, x in features.items()}
+    total(recommender.losses(batch, features, generator())).backward()  # type: ignore[no-untyped-call]
+    gradients = {modality: gradient(x)[4] for modality, x in features.items()}
     expect((gradients["image"] == 0).all(), "the image features of an item without image receive gradient")
     expect(gradients["text"].abs().sum() > 0, "its text features receive none")
 
@@ -262,53 +267,17 @@ def a_missing_modality_adds_nothing(candidate: Candidate) -> None:
     features["image"][4] = 0
     recommender = candidate.build(graph, features)
     with torch.no_grad():
-        before = _item_vectors(recommender, features)
-        other = _item_vectors(recommender, {modality: x.flip(0) for modality, x in features.items()})
+        before = item_vectors(recommender, features)
+        other = item_vectors(recommender, {modality: x.flip(0) for modality, x in features.items()})
         for weight in image_weights(recommender):
             weight.mul_(3.0).add_(0.1)
-        after = _item_vectors(recommender, features)
+        after = item_vectors(recommender, features)
     expect(torch.equal(after[4], before[4]), "the vector of an item without image moves with the weights of images")
     if not torch.equal(other, before):  # else content only has a part in training
         expect(not torch.equal(after[5], before[5]), "the vector of an item with an image does not")
 
 
-def image_weights(recommender: Recommender) -> list[nn.Parameter]:
-    """The weights of images alone: "image" is a part of their name, as in a ParameterDict by modality.
-
-    Without tables of users, and without numbered layers, which work on what images and ids are joined to.
-    """
-    found = []
-    for name, weight in recommender.named_parameters():
-        parts = name.split(".")
-        numbered = any(part.isdigit() for part in parts)
-        if "image" in parts and not numbered and len(weight) != recommender.graph.n_users:
-            found.append(weight)
-    return found
-
-
-def all_scores(scorer: Scorer) -> Float[Tensor, "users items"]:
-    """The scores of all items for all users."""
-    with torch.no_grad():
-        return scorer.scores(torch.arange(scorer.n_users))
-
-
-def _item_vectors(recommender: Recommender, features: Features) -> Float[Tensor, "items dim"]:
-    scorer = recommender.embed(features)
-    expect(isinstance(scorer, Embeddings), f"`embed` returns {type(scorer).__name__}, expected Embeddings")
-    assert isinstance(scorer, Embeddings)
-    return scorer.items
-
-
-def _copy_weights(source: Recommender, target: Recommender, order: Tensor, graph: InteractionGraph) -> None:
-    """Give the target the source's weights, item rows reordered."""
-    nodes = torch.cat([torch.arange(graph.n_users), graph.n_users + order])
-    with torch.no_grad():
-        for mine, theirs in zip(target.parameters(), source.parameters(), strict=True):
-            rows = {graph.n_items: order, graph.n_users + graph.n_items: nodes}.get(len(theirs))
-            mine.copy_(theirs if rows is None else theirs[rows])
-
-
-def _rows_with_gradient(candidate: Candidate) -> tuple[dict[str, Bool[Tensor, " items"]], Batch, bool]:
+def _rows_withgradient(candidate: Candidate) -> tuple[dict[str, Bool[Tensor, " items"]], Batch, bool]:
     """The items whose features receive gradient from a small batch, and whether its negatives count at all."""
     graph, features = world()
     features = {modality: x.requires_grad_() for modality, x in features.items()}
@@ -316,23 +285,8 @@ def _rows_with_gradient(candidate: Candidate) -> tuple[dict[str, Bool[Tensor, " 
     recommender.begin_epoch(features, generator())
     sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=5, negatives=1)
     batch = next(iter(sampler.epoch(generator())))
-    loss = _total(recommender.losses(batch, features, generator()))
+    loss = total(recommender.losses(batch, features, generator()))
     loss.backward()  # type: ignore[no-untyped-call]
     other = batch._replace(negatives=(batch.negatives + 1) % graph.n_items)
-    reads_negatives = not torch.equal(_total(recommender.losses(other, features, generator())), loss)
-    return {modality: _gradient(x).abs().sum(1) > 0 for modality, x in features.items()}, batch, reads_negatives
-
-
-def _gradient(x: Tensor) -> Tensor:
-    return torch.zeros_like(x) if x.grad is None else x.grad
-
-
-def _total(losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-    return torch.stack(list(losses.values())).sum()
-
-
-def _move_weights(recommender: Recommender) -> None:
-    """Move all weights off their first values, in which offsets are 0."""
-    with torch.no_grad():
-        for parameter in recommender.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator()), alpha=0.1)
+    reads_negatives = not torch.equal(total(recommender.losses(other, features, generator())), loss)
+    return {modality: gradient(x).abs().sum(1) > 0 for modality, x in features.items()}, batch, reads_negatives
