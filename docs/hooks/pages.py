@@ -14,7 +14,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-COMPONENTS = "Add "  # the sections of CONTRIBUTING.md that are the guide to adding a component
+CHECKS = "## The checks\n"  # of CONTRIBUTING.md: what comes before is the guide to adding a component
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -63,14 +63,13 @@ def _contributing() -> tuple[str, str]:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     text = re.sub(r"\[([^\]]+)\]\((?!https?:|#|docs/)[^)]+\)", r"\1", text)  # files that the site does not have
     text = text.replace("](docs/", "](")
-    head, *sections = re.split(r"(?m)^(?=## )", text)
-    adding = [section for section in sections if section.startswith(f"## {COMPONENTS}")]
-    if not adding:
-        raise PluginError(f"CONTRIBUTING.md has no section that begins with '## {COMPONENTS}'")
-    others = [section for section in sections if section not in adding]
-    pointer = "To add a recommender, an encoder or a data source, see\n[Adding a component](guide/components.md).\n\n"
-    components = "# Adding a component\n\n" + "".join(adding).replace("](", "](../")
-    return head + pointer + "".join(others), re.sub(r"\]\(\.\./(https?:|#)", r"](\1", components)
+    head, heading, adding = text.partition("## ")
+    adding, checks, rest = adding.partition(CHECKS)
+    if not checks:
+        raise PluginError(f"CONTRIBUTING.md has no section '{CHECKS.strip()}'")
+    pointer = "[Adding a component](guide/components.md) says how.\n\n"
+    components = "# Adding a component\n\n" + heading + adding.replace("](", "](../")
+    return head + pointer + checks + rest, re.sub(r"\]\(\.\./(https?:|#)", r"](\1", components)
 
 
 def _notebook(path: Path) -> str:
