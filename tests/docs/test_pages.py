@@ -30,7 +30,7 @@ FAST = [page for page, code in PYTHON.items() if code and not any(block.slow for
 SLOW = [page for page, code in PYTHON.items() if any(block.slow for block in code)]
 TOML = [block for path in GUIDES for block in blocks(path, "toml")]
 GENERATED = re.compile(
-    r"reference/|notebooks/|guide/components\.md|decisions/index\.md"
+    r"reference/|notebooks/|components\.md|decisions/index\.md"
 )  # by docs/hooks; mkdocs checks them
 # What a conf block that shows a few keys only is added to.
 WHOLE = {"data": {"name": "toyshop"}, "encoder": {"name": "words"}, "recommender": {"name": "vbpr"}}
