@@ -29,9 +29,7 @@ PYTHON = {name(path): blocks(path, "python") for path in GUIDES}
 FAST = [page for page, code in PYTHON.items() if code and not any(block.slow for block in code)]
 SLOW = [page for page, code in PYTHON.items() if any(block.slow for block in code)]
 TOML = [block for path in GUIDES for block in blocks(path, "toml")]
-GENERATED = re.compile(
-    r"reference/|notebooks/|components\.md|decisions/index\.md"
-)  # by docs/hooks; mkdocs checks them
+GENERATED = re.compile(r"reference/|notebooks/|components\.md|decisions/index\.md")  # by docs/hooks; mkdocs checks them
 # What a conf block that shows a few keys only is added to.
 WHOLE = {"data": {"name": "toyshop"}, "encoder": {"name": "words"}, "recommender": {"name": "vbpr"}}
 
