@@ -20,12 +20,8 @@ from lmm4rec.data.findings import counted
 def read_shipped(
     catalog: Catalog,
     *,
-    files: Annotated[
-        Mapping[str, str | Path] | None, Doc("Per modality, the feature file; left out: those that came with the data.")
-    ] = None,
-    broken_rows: Annotated[
-        Literal["error", "zero"], Doc("What to do with rows that are not finite: stop, or take them as missing.")
-    ] = "error",
+    files: Annotated[Mapping[str, str | Path] | None, Doc("Feature files by modality; left out: the data's.")] = None,
+    broken_rows: Annotated[Literal["error", "zero"], Doc("Rows that are not finite: stop, or set to zero.")] = "error",
 ) -> dict[Modality, Float32[np.ndarray, "items _dim"]]:
     """The features of each modality, row by row as in the catalog.
 

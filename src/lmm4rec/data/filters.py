@@ -20,19 +20,10 @@ def prepare(
     dataset: Dataset,
     *,
     rating_at_least: Annotated[float | None, Doc("Keep only interactions with this rating or a higher one.")] = None,
-    since: Annotated[
-        str | int | None,
-        Doc("Keep interactions from this moment on: an ISO date or time (UTC by default), or unix seconds."),
-    ] = None,
+    since: Annotated[str | int | None, Doc("Keep interactions from this ISO time (UTC) or unix second on.")] = None,
     until: Annotated[str | int | None, Doc("Keep interactions before this moment.")] = None,
-    duplicates: Annotated[
-        Literal["last", "keep"],
-        Doc("Of several interactions of a user with an item keep the last (by time or place), or keep all."),
-    ] = "last",
-    k_core: Annotated[
-        NonNegativeInt,
-        Doc("Keep users and items with at least this many interactions with each other; 0: keep all."),
-    ] = 0,
+    duplicates: Annotated[Literal["last", "keep"], Doc("Of repeated interactions keep the last, or all.")] = "last",
+    k_core: Annotated[NonNegativeInt, Doc("Keep users and items with at least this many interactions; 0: all.")] = 0,
 ) -> Dataset:
     """The data set after the filters, which are applied in the order of the arguments.
 

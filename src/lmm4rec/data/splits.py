@@ -57,10 +57,7 @@ def split(
     dataset: Dataset,
     method: str = "random",
     *,
-    valid: Annotated[
-        Fraction,
-        Doc("Share for validation: of each user's interactions, of all (global_time) or of the items (cold_items)."),
-    ] = 0.1,
+    valid: Annotated[Fraction, Doc("Share for validation, of a user's interactions, of all, or of the items.")] = 0.1,
     test: Annotated[Fraction, Doc("Share for the test, measured in the same way.")] = 0.1,
     seed: Annotated[NonNegativeInt, Doc("Seed of the random methods.")] = 0,
 ) -> Split:

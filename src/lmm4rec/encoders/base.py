@@ -6,16 +6,17 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, ImageError, did_you_mean
 from lmm4rec.core.fingerprint import fingerprint
-from lmm4rec.core.types import Inputs, Item, Modality
+from lmm4rec.core.types import Inputs, Item, Modality, PositiveInt
 from lmm4rec.nn.text import render
 from lmm4rec.nn.transformers.towers import Tower
 
@@ -24,6 +25,29 @@ FUSED: Modality = "fused"
 
 DEFAULT_TEXT = "{title}. {description}"
 """The template of what encoders read of an item, where none is given."""
+
+# Hyper-parameters that several encoders have.
+Checkpoint: TypeAlias = Annotated[
+    str, Doc('Folder, official file or hub name; "tiny" and "toyshop" are made by lmm4rec itself.')
+]
+TextTemplate: TypeAlias = Annotated[
+    str, Doc("Template of the text that is read of an item; any of the catalog's columns.")
+]
+TextLength: TypeAlias = Annotated[
+    PositiveInt | None, Doc("Tokens of a text that are read, both ends included; left out: as the checkpoint says.")
+]
+ImageSize: TypeAlias = Annotated[
+    PositiveInt | None, Doc("Side of the images in pixels, where the checkpoint does not tell or another is wanted.")
+]
+PatchSize: TypeAlias = Annotated[
+    PositiveInt | None, Doc("Side of a patch in pixels, where the checkpoint does not tell.")
+]
+Outputs: TypeAlias = Annotated[
+    Literal["image+text", "image", "text", "fused", "image+text+fused"], Doc("Modalities that come out.")
+]
+Checkpointing: TypeAlias = Annotated[
+    bool, Doc("Keep only the states between blocks in training: less memory, more time.")
+]
 
 
 class Encoder(nn.Module, ABC):

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.core.types import Fraction, Inputs, Item, Modality, NonNegativeInt, PositiveInt
-from lmm4rec.encoders.base import FUSED, Encoder, stack_items
+from lmm4rec.encoders.base import (
+    FUSED,
+    Checkpoint,
+    Checkpointing,
+    Encoder,
+    ImageSize,
+    Outputs,
+    PatchSize,
+    TextLength,
+    TextTemplate,
+    stack_items,
+)
 from lmm4rec.nn.inputs import pad_tokens
 from lmm4rec.nn.pixels import squash_half
 from lmm4rec.nn.transformers.beit3.checkpoint import RENAMES, load_beit3
@@ -64,32 +75,16 @@ class Beit3(Encoder):
     def __init__(
         self,
         *,
-        checkpoint: Annotated[
-            str, Doc('Folder, official file or hub name; "tiny" and "toyshop" are made by lmm4rec itself.')
-        ],
-        text: Annotated[
-            str, Doc("Template of the text that is read of an item; any of the catalog's columns.")
-        ] = "{title}. {description}",
-        outputs: Annotated[
-            Literal["image+text", "image", "text", "fused", "image+text+fused"], Doc("Modalities that come out.")
-        ] = "image+text",
+        checkpoint: Checkpoint,
+        text: TextTemplate = "{title}. {description}",
+        outputs: Outputs = "image+text",
         heads: Annotated[PositiveInt | None, Doc("Attention heads, where the checkpoint does not tell.")] = None,
-        image_size: Annotated[
-            PositiveInt | None,
-            Doc("Side of the images in pixels, where the checkpoint does not tell or another is wanted."),
-        ] = None,
-        patch: Annotated[
-            PositiveInt | None, Doc("Side of a patch in pixels, where the checkpoint does not tell.")
-        ] = None,
-        text_len: Annotated[
-            PositiveInt | None,
-            Doc("Tokens of a text that are read, both ends included; left out: as the checkpoint says."),
-        ] = None,
+        image_size: ImageSize = None,
+        patch: PatchSize = None,
+        text_len: TextLength = None,
         tokenizer: Annotated[str | None, Doc("The file beit3.spm; left out: the one beside the checkpoint.")] = None,
         drop_path: Annotated[Fraction, Doc("Largest probability of stochastic depth in training.")] = 0.0,
-        checkpointing: Annotated[
-            bool, Doc("Keep only the states between blocks in training: less memory, more time.")
-        ] = False,
+        checkpointing: Checkpointing = False,
     ) -> None:
         """Raises ConfigError where the checkpoint is none, lacks weights, or contradicts a parameter."""
         super().__init__()

@@ -17,7 +17,7 @@ from typing_extensions import Doc
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.files import write_json
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
-from lmm4rec.encoders.base import Encoder, stack_items
+from lmm4rec.encoders.base import Checkpoint, Encoder, ImageSize, PatchSize, TextLength, TextTemplate, stack_items
 from lmm4rec.nn.inputs import pad_tokens
 from lmm4rec.nn.pixels import fit_and_crop, to_tensor
 from lmm4rec.nn.transformers.checkpoints import saved_options
@@ -55,37 +55,16 @@ class Clip(Encoder):
     def __init__(
         self,
         *,
-        checkpoint: Annotated[
-            str, Doc('Folder, official file or hub name; "tiny" and "toyshop" are made by lmm4rec itself.')
-        ],
-        text: Annotated[
-            str, Doc("Template of the text that is read of an item; any of the catalog's columns.")
-        ] = "{title}. {description}",
+        checkpoint: Checkpoint,
+        text: TextTemplate = "{title}. {description}",
         outputs: Annotated[Literal["image+text", "image", "text"], Doc("Modalities that come out.")] = "image+text",
-        heads: Annotated[
-            PositiveInt | None, Doc("Attention heads of the image tower, where the checkpoint does not tell.")
-        ] = None,
-        text_heads: Annotated[
-            PositiveInt | None, Doc("Attention heads of the text tower, where the checkpoint does not tell.")
-        ] = None,
-        image_size: Annotated[
-            PositiveInt | None,
-            Doc("Side of the images in pixels, where the checkpoint does not tell or another is wanted."),
-        ] = None,
-        patch: Annotated[
-            PositiveInt | None, Doc("Side of a patch in pixels, where the checkpoint does not tell.")
-        ] = None,
-        text_len: Annotated[
-            PositiveInt | None,
-            Doc("Tokens of a text that are read, both ends included; left out: as the checkpoint says."),
-        ] = None,
-        activation: Annotated[
-            Literal["quick_gelu", "gelu"] | None,
-            Doc("Activation of the feed-forward layers, where the checkpoint does not tell."),
-        ] = None,
-        tokenizer: Annotated[
-            str | None, Doc("The file of byte-pair merges of an original checkpoint; left out: the one beside it.")
-        ] = None,
+        heads: Annotated[PositiveInt | None, Doc("Attention heads of the image tower, for original files.")] = None,
+        text_heads: Annotated[PositiveInt | None, Doc("Attention heads of the text tower, for original files.")] = None,
+        image_size: ImageSize = None,
+        patch: PatchSize = None,
+        text_len: TextLength = None,
+        activation: Annotated[Literal["quick_gelu", "gelu"] | None, Doc("Activation, for original files.")] = None,
+        tokenizer: Annotated[str | None, Doc("Byte-pair merges of an original file; left out: beside it.")] = None,
     ) -> None:
         """Raises ConfigError where there is no CLIP under `checkpoint`, MissingExtraError without transformers."""
         super().__init__()

@@ -16,7 +16,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
-from lmm4rec.encoders.base import Encoder, stack_items
+from lmm4rec.encoders.base import Encoder, TextLength, TextTemplate, stack_items
 from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, pixels_of, text_of
 from lmm4rec.nn.transformers.checkpoints import check_weights, saved_options
 from lmm4rec.nn.transformers.hugging_face import (
@@ -59,14 +59,9 @@ class Dual(Encoder):
         self,
         *,
         checkpoint: Annotated[str, Doc("Folder or hub name.")],
-        text: Annotated[
-            str, Doc("Template of the text that is read of an item; any of the catalog's columns.")
-        ] = "{title}. {description}",
+        text: TextTemplate = "{title}. {description}",
         outputs: Annotated[Literal["image+text", "image", "text"], Doc("Modalities that come out.")] = "image+text",
-        text_len: Annotated[
-            PositiveInt | None,
-            Doc("Tokens of a text that are read, both ends included; left out: as the checkpoint says."),
-        ] = None,
+        text_len: TextLength = None,
     ) -> None:
         """Raises ConfigError where there is no dual encoder under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()

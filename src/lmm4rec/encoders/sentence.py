@@ -13,7 +13,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import optional
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt
-from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.base import Encoder, TextTemplate
 from lmm4rec.nn.inputs import mask_empty_rows, text_of
 from lmm4rec.nn.transformers.checkpoints import saved_options
 from lmm4rec.nn.transformers.hugging_face import draw_from_seed, loading, save_parts, transformers_library
@@ -42,9 +42,7 @@ class Sentence(Encoder):
         self,
         *,
         checkpoint: Annotated[str, Doc("Folder or hub name; all-MiniLM-L6-v2 comes with the extra minilm.")] = MINILM,
-        text: Annotated[
-            str, Doc("Template of the text that is read of an item; any of the catalog's columns.")
-        ] = "{title}. {description}",
+        text: TextTemplate = "{title}. {description}",
     ) -> None:
         """Raises ConfigError where there is no model under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()

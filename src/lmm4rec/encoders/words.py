@@ -18,7 +18,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Inputs, Item, Modality, PositiveInt
-from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.base import Encoder, TextTemplate
 from lmm4rec.nn.inputs import pad_tokens, text_of
 
 __all__ = ["Words"]
@@ -46,9 +46,7 @@ class Words(Encoder):
     def __init__(
         self,
         *,
-        text: Annotated[
-            str, Doc("Template of the text that is read of an item; any of the catalog's columns.")
-        ] = "{title}. {description}",
+        text: TextTemplate = "{title}. {description}",
         dim: Annotated[PositiveInt, Doc("Width of the text vectors.")] = 128,
         buckets: Annotated[PositiveInt, Doc("Buckets into which terms are hashed.")] = 32768,
     ) -> None:

@@ -63,8 +63,7 @@ class Evaluator:
         metrics: Annotated[list[Metric], Doc("Ranking metrics.")] = _ALL,
         memory_mb: Annotated[PositiveInt, Doc("MiB for the scores of a block of users.")] = 256,
         candidates: Annotated[
-            Literal["all", "cold"],
-            Doc("Items that are ranked; cold: only those without a training interaction, for the split cold_items."),
+            Literal["all", "cold"], Doc("Items that are ranked; cold: those without a training interaction.")
         ] = "all",
     ) -> None:
         """`ks` are list lengths, `metrics` names of `metrics.METRICS`; `memory_mb` bounds each block of scores.

@@ -15,10 +15,7 @@ def masked(
     part: Literal["valid", "test"],
     *,
     protocol: Annotated[
-        Literal["strict", "mmrec"],
-        Doc(
-            "Known interactions left out of a ranking; strict: training, in the test also validation; mmrec: training."
-        ),
+        Literal["strict", "mmrec"], Doc("Interactions left out of rankings; mmrec: training alone, in the test too.")
     ] = "strict",
 ) -> list[Interactions]:
     """The interactions whose items are left out of a user's ranking when `part` is measured.

@@ -24,21 +24,10 @@ def altered(
     features: Features,
     part: Literal["train", "test"],
     *,
-    ablate: Annotated[
-        Mapping[str, Ablation] | None,
-        Doc("Per modality: shuffle the vectors among items, or replace them by noise of the same mean and spread."),
-    ] = None,
-    hide: Annotated[
-        Mapping[str, Fraction] | None,
-        Doc("Per modality, the share of the items whose vector is hidden, as if they lacked it."),
-    ] = None,
-    hide_at: Annotated[
-        Literal["always", "train", "test"],
-        Doc("When they are hidden: always, in training alone, or in the test alone."),
-    ] = "always",
-    alter_seed: Annotated[
-        NonNegativeInt, Doc("Seed of these changes; the same seed changes the same items in the same way.")
-    ] = 0,
+    ablate: Annotated[Mapping[str, Ablation] | None, Doc("By modality: vectors shuffled, or noise instead.")] = None,
+    hide: Annotated[Mapping[str, Fraction] | None, Doc("By modality, the share of vectors that are hidden.")] = None,
+    hide_at: Annotated[Literal["always", "train", "test"], Doc("When vectors are hidden.")] = "always",
+    alter_seed: Annotated[NonNegativeInt, Doc("Seed of these changes; the same seed changes the same items.")] = 0,
 ) -> Features:
     """The features for a part of the run; unchanged without `ablate` and `hide`.
 

@@ -32,9 +32,7 @@ def whole(
     catalog: Catalog,
     encoding: Encoding,
     *,
-    inputs_mb: Annotated[
-        PositiveInt, Doc("Prepared inputs of more MiB than this are prepared again in every step.")
-    ] = 4096,
+    inputs_mb: Annotated[PositiveInt, Doc("MiB of prepared inputs that are kept; more are prepared anew.")] = 4096,
 ) -> ItemVectors:
     """All weights of the encoder train."""
     return EncodedItems(encoder, catalog[:], inputs_mb=inputs_mb, modalities=encoding.get("modalities", ()))
@@ -48,13 +46,9 @@ def lora(
     rank: Annotated[PositiveInt, Doc("Rank of the updates.")] = 8,
     alpha: Annotated[PositiveFloat, Doc("Scale of the updates, divided by the rank.")] = 16.0,
     dropout: Annotated[Fraction, Doc("Dropout before the updates.")] = 0.0,
-    targets: Annotated[
-        Sequence[str], Doc("Parts of the names of the linear layers that get updates; empty: all.")
-    ] = (),
+    targets: Annotated[Sequence[str], Doc("Parts of the names of the linear layers to update; empty: all.")] = (),
     adapter_seed: Annotated[NonNegativeInt, Doc("Seed of the adapter's first weights.")] = 0,
-    inputs_mb: Annotated[
-        PositiveInt, Doc("Prepared inputs of more MiB than this are prepared again in every step.")
-    ] = 4096,
+    inputs_mb: Annotated[PositiveInt, Doc("MiB of prepared inputs that are kept; more are prepared anew.")] = 4096,
 ) -> ItemVectors:
     """Low-rank updates of the encoder's linear layers train (see `add_lora`)."""
     add_lora(encoder, rank=rank, alpha=alpha, dropout=dropout, targets=targets, seed=adapter_seed)

@@ -53,36 +53,14 @@ class Live(FeatureSource):
         vectors: ItemVectors,
         features: Features,
         *,
-        max_items: Annotated[
-            NonNegativeInt,
-            Doc("Items in a pass through the encoder, at most, drawn from those of the steps since the last; 0: all."),
-        ] = 0,
-        every: Annotated[
-            PositiveInt | Literal["epoch"],
-            Doc("Steps between passes through the encoder, whose gradients accumulate; epoch: one pass at its end."),
-        ] = 1,
-        refresh_every: Annotated[
-            NonNegativeInt, Doc("Epochs between encodings of all items without gradient; 0: never.")
-        ] = 1,
-        validate_on: Annotated[
-            Literal["fresh", "table"],
-            Doc("Encode all items before each validation, or take the table's vectors as they are."),
-        ] = "fresh",
-        warm_start: Annotated[
-            NonNegativeInt, Doc("Epochs in which the encoder stays as it is and the recommender trains alone.")
-        ] = 0,
-        alignment_weight: Annotated[
-            NonNegativeFloat, Doc("Weight of a contrastive loss between the images and the texts of a pass.")
-        ] = 0.0,
-        precision: Annotated[
-            Precision, Doc("Precision of the encoder's passes; auto: bfloat16 where the hardware has it.")
-        ] = "auto",
-        memory_mb: Annotated[
-            PositiveInt,
-            Doc(
-                "MiB for what a pass keeps until its backward pass; more items are taken in turn, at a third more work."
-            ),
-        ] = 2048,
+        max_items: Annotated[NonNegativeInt, Doc("Items in a pass, at most, drawn at random; 0: all.")] = 0,
+        every: Annotated[PositiveInt | Literal["epoch"], Doc("Steps between passes; epoch: one pass at its end.")] = 1,
+        refresh_every: Annotated[NonNegativeInt, Doc("Epochs between encodings of all items; 0: never.")] = 1,
+        validate_on: Annotated[Literal["fresh", "table"], Doc("Encode all items anew, or use the table.")] = "fresh",
+        warm_start: Annotated[NonNegativeInt, Doc("Epochs in which the recommender trains alone.")] = 0,
+        alignment_weight: Annotated[NonNegativeFloat, Doc("Weight of the contrastive loss of image and text.")] = 0.0,
+        precision: Annotated[Precision, Doc("Precision of the encoder; auto: bfloat16 where it is native.")] = "auto",
+        memory_mb: Annotated[PositiveInt, Doc("MiB of activations in a pass; more items are taken in turn.")] = 2048,
     ) -> None:
         """`features` are the vectors to begin with; their modalities are those of the source.
 

@@ -58,9 +58,7 @@ class BM3(Recommender):
         dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 1,
         dropout: Annotated[Fraction, Doc("Share of a target vector's numbers that are set to zero.")] = 0.3,
-        content_weight: Annotated[
-            NonNegativeFloat, Doc("Weight of the alignment of the modalities; the authors' code has 2.")
-        ] = 1.0,
+        content_weight: Annotated[NonNegativeFloat, Doc("Weight of the alignment losses; the authors have 2.")] = 1.0,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's vectors.")] = 1e-3,
         train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:

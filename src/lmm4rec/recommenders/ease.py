@@ -37,9 +37,7 @@ class EASE(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        l2_weight: Annotated[
-            PositiveFloat, Doc("Weight of the squared norm of the item-item matrix; larger for sparser data.")
-        ] = 100.0,
+        l2_weight: Annotated[PositiveFloat, Doc("Weight of the squared norms; larger for sparser data.")] = 100.0,
     ) -> None:
         super().__init__(graph)
         self.l2_weight = l2_weight

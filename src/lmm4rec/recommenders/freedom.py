@@ -66,19 +66,12 @@ class FREEDOM(Recommender):
         dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
         item_layers: Annotated[NonNegativeInt, Doc("Graph convolutions over the item graph.")] = 1,
-        neighbors: Annotated[
-            PositiveInt, Doc("Edges that an item keeps in each modality's item graph, the item itself among them.")
-        ] = 10,
+        neighbors: Annotated[PositiveInt, Doc("Edges of an item in each modality's graph, its own included.")] = 10,
         modality_weights: Annotated[
-            Mapping[str, NonNegativeFloat] | None,
-            Doc("Weights of the modalities' item graphs, such as { image = 0.1, text = 0.9 }; left out: all equal."),
+            Mapping[str, NonNegativeFloat] | None, Doc("Weights of the item graphs by modality; left out: all equal.")
         ] = None,
-        dropout: Annotated[
-            Fraction, Doc("Share of the interactions left out in an epoch, those between popular nodes first.")
-        ] = 0.8,
-        content_weight: Annotated[
-            NonNegativeFloat, Doc("Weight of the BPR loss between users and projected features.")
-        ] = 1e-3,
+        dropout: Annotated[Fraction, Doc("Share of interactions left out in an epoch, popular nodes' first.")] = 0.8,
+        content_weight: Annotated[NonNegativeFloat, Doc("Weight of BPR of users and projected features.")] = 1e-3,
         train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:
         super().__init__(graph)

@@ -62,14 +62,10 @@ class GRCN(Recommender):
         generator: torch.Generator,
         *,
         dim: Annotated[PositiveInt, Doc("Width of the id vectors.")] = 64,
-        content_dim: Annotated[
-            PositiveInt, Doc("Width of the users' prototypes and of the projected features in each modality.")
-        ] = 64,
+        content_dim: Annotated[PositiveInt, Doc("Width of prototypes and projected features in each modality.")] = 64,
         layers: Annotated[PositiveInt, Doc("Graph convolutions of the id vectors over the refined graph.")] = 2,
         routing: Annotated[NonNegativeInt, Doc("Rounds in which users' prototypes move toward their items.")] = 3,
-        l2_weight: Annotated[
-            NonNegativeFloat, Doc("Weight of the squared norms of the id vectors and prototypes that a batch reads.")
-        ] = 1e-2,
+        l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of ids and prototypes.")] = 1e-2,
     ) -> None:
         super().__init__(graph)
         require_content(features, "GRCN")

@@ -40,16 +40,9 @@ class ItemKNN(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        similarity: Annotated[
-            Literal["interactions", "content"],
-            Doc("By what items are similar: common users, or content (which needs an [encoder] table)."),
-        ] = "interactions",
-        neighbors: Annotated[
-            PositiveInt, Doc("Most similar items to which each item of a user's history gives a score.")
-        ] = 50,
-        shrinkage: Annotated[
-            NonNegativeFloat, Doc("Added to the denominator, so that similarities that few users support count less.")
-        ] = 0.0,
+        similarity: Annotated[Literal["interactions", "content"], Doc("What makes items similar.")] = "interactions",
+        neighbors: Annotated[PositiveInt, Doc("Most similar items to which an item of a history gives a score.")] = 50,
+        shrinkage: Annotated[NonNegativeFloat, Doc("Added to the denominator: rare pairs count less.")] = 0.0,
     ) -> None:
         super().__init__(graph)
         if similarity == "content" and not features:

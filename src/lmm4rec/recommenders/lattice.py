@@ -68,26 +68,13 @@ class LATTICE(Recommender):
         generator: torch.Generator,
         *,
         dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
-        content_dim: Annotated[
-            PositiveInt, Doc("Width of the projected features that the learned item graph compares.")
-        ] = 64,
+        content_dim: Annotated[PositiveInt, Doc("Width of projected features that the learned graph compares.")] = 64,
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
         item_layers: Annotated[PositiveInt, Doc("Graph convolutions over the item graph.")] = 1,
-        neighbors: Annotated[
-            PositiveInt, Doc("Edges that an item keeps in each modality's item graph, the item itself among them.")
-        ] = 10,
-        skip: Annotated[
-            float, Doc("Share of the item graph of the features as given; the rest is the learned graph.")
-        ] = 0.9,
-        likes: Annotated[
-            Literal["symmetric", "row"],
-            Doc(
-                "Normalization of the interaction graph: symmetric, or by row with self-loops as in the authors' code."
-            ),
-        ] = "symmetric",
-        normalize_mix: Annotated[
-            bool, Doc("Normalize the modalities' learned graphs as one, as in the authors' code.")
-        ] = False,
+        neighbors: Annotated[PositiveInt, Doc("Edges of an item in each modality's graph, its own included.")] = 10,
+        skip: Annotated[float, Doc("Share of the item graph of the features; the rest is the learned one.")] = 0.9,
+        likes: Annotated[Literal["symmetric", "row"], Doc("Normalization of the interaction graph.")] = "symmetric",
+        normalize_mix: Annotated[bool, Doc("Normalize the learned graphs as one, as the authors' code does.")] = False,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's final vectors.")] = 1e-4,
         train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:

@@ -70,22 +70,13 @@ class LGMRec(Recommender):
         *,
         dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
         layers: Annotated[PositiveInt, Doc("Graph convolutions of the id vectors over the interaction graph.")] = 2,
-        content_layers: Annotated[
-            NonNegativeInt, Doc("Graph convolutions of the projected features over the interaction graph.")
-        ] = 2,
+        content_layers: Annotated[NonNegativeInt, Doc("Graph convolutions of the projected features.")] = 2,
         hyper_layers: Annotated[PositiveInt, Doc("Rounds from items to hyperedges and back.")] = 1,
         hyperedges: Annotated[PositiveInt, Doc("Hyperedges in each modality.")] = 4,
-        dropout: Annotated[
-            Fraction, Doc("Share of the memberships in hyperedges that are set to zero in training.")
-        ] = 0.5,
-        temperature: Annotated[
-            PositiveFloat, Doc("Temperature of the hyperedges' softmax and of the contrastive loss.")
-        ] = 0.2,
+        dropout: Annotated[Fraction, Doc("Share of memberships in hyperedges set to zero in training.")] = 0.5,
+        temperature: Annotated[PositiveFloat, Doc("Temperature of memberships and of the contrastive loss.")] = 0.2,
         global_weight: Annotated[NonNegativeFloat, Doc("Weight of the hyperedges' vectors beside the graph's.")] = 0.3,
-        contrast_weight: Annotated[
-            NonNegativeFloat,
-            Doc("Weight of the contrastive loss between modalities; the authors have 1e-4 of a sum over 2,048."),
-        ] = 0.2,
+        contrast_weight: Annotated[NonNegativeFloat, Doc("Weight of the modalities' contrastive loss.")] = 0.2,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's final vectors.")] = 1e-4,
         train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:

@@ -62,17 +62,11 @@ class MGCN(Recommender):
         dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
         item_layers: Annotated[PositiveInt, Doc("Graph convolutions over the item graph.")] = 1,
-        neighbors: Annotated[
-            PositiveInt, Doc("Edges that an item keeps in each modality's item graph, the item itself among them.")
-        ] = 10,
-        temperature: Annotated[
-            PositiveFloat, Doc("Temperature of the contrastive loss between content and behavior.")
-        ] = 0.2,
+        neighbors: Annotated[PositiveInt, Doc("Edges of an item in each modality's graph, its own included.")] = 10,
+        temperature: Annotated[PositiveFloat, Doc("Temperature of the loss between content and behavior.")] = 0.2,
         contrast_weight: Annotated[NonNegativeFloat, Doc("Weight of that contrastive loss.")] = 1e-2,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's final vectors.")] = 1e-4,
-        average_shared: Annotated[
-            bool, Doc("Average the shared and the specific parts as one, as in the authors' code.")
-        ] = False,
+        average_shared: Annotated[bool, Doc("Average shared and specific parts, as the authors' code does.")] = False,
         train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:
         super().__init__(graph)

@@ -57,16 +57,10 @@ class MMGCN(Recommender):
         generator: torch.Generator,
         *,
         dim: Annotated[PositiveInt, Doc("Width of the id vectors and of each layer.")] = 64,
-        content_dim: Annotated[
-            PositiveInt, Doc("Width of the users' preferences and of the projected features in each modality.")
-        ] = 64,
+        content_dim: Annotated[PositiveInt, Doc("Width of preferences and projected features in each modality.")] = 64,
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
-        combination: Annotated[
-            Literal["add", "concatenate"], Doc("How a node's neighborhood and the node itself are combined.")
-        ] = "add",
-        l2_weight: Annotated[
-            NonNegativeFloat, Doc("Weight of the squared norms of the id vectors and preferences that a batch reads.")
-        ] = 1e-2,
+        combination: Annotated[Literal["add", "concatenate"], Doc("How node and neighborhood are combined.")] = "add",
+        l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of ids and preferences.")] = 1e-2,
     ) -> None:
         super().__init__(graph)
         require_content(features, "MMGCN")

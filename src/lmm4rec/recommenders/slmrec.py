@@ -58,13 +58,8 @@ class SLMRec(Recommender):
         *,
         dim: Annotated[PositiveInt, Doc("Width of the user, item and content vectors.")] = 64,
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 3,
-        temperature: Annotated[
-            PositiveFloat, Doc("Temperature of the softmax that picks the positive item among the batch's.")
-        ] = 0.2,
-        task: Annotated[
-            Literal["FAC", "FD", "FM", "FD+FM"],
-            Doc("Self-supervised task: FAC contrasts fine and coarse spaces; FD drops numbers, FM masks modalities."),
-        ] = "FAC",
+        temperature: Annotated[PositiveFloat, Doc("Temperature of the softmax over the batch's items.")] = 0.2,
+        task: Annotated[Literal["FAC", "FD", "FM", "FD+FM"], Doc("Self-supervised task of the paper.")] = "FAC",
         ssl_weight: Annotated[NonNegativeFloat, Doc("Weight of the self-supervised task.")] = 0.1,
         ssl_temperature: Annotated[PositiveFloat, Doc("Temperature of its softmax.")] = 0.2,
         dropout: Annotated[Fraction, Doc("Share of the numbers that FD drops after each layer.")] = 0.3,

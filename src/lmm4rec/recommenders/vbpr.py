@@ -53,21 +53,10 @@ class VBPR(Recommender):
         *,
         dim: Annotated[PositiveInt, Doc("Width of the id vectors.")] = 64,
         content_dim: Annotated[PositiveInt, Doc("Width of the users' tastes in each modality.")] = 64,
-        l2_weight: Annotated[
-            NonNegativeFloat, Doc("Weight of the squared norms of the vectors and biases that a batch reads.")
-        ] = 1e-2,
-        projection_l2_weight: Annotated[
-            NonNegativeFloat,
-            Doc(
-                "Weight of the squared norm of the projections from features to tastes; wide features want more (1e-3)."
-            ),
-        ] = 3e-4,
-        normalize: Annotated[
-            bool, Doc("Center the features and scale each item's to length 1; false: as they are, as in the paper.")
-        ] = True,
-        initial_std: Annotated[
-            PositiveFloat, Doc("Standard deviation of the first id vectors; small values learn popularity first.")
-        ] = 0.01,
+        l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of a batch's vectors.")] = 1e-2,
+        projection_l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the projections' squared norms.")] = 3e-4,
+        normalize: Annotated[bool, Doc("Center features and scale them to length 1; false: the paper's raw.")] = True,
+        initial_std: Annotated[PositiveFloat, Doc("Standard deviation of first ids; small: popularity first.")] = 0.01,
     ) -> None:
         super().__init__(graph)
         require_content(features, "VBPR")

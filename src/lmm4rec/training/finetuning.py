@@ -59,21 +59,11 @@ def fit_pairs(
     crop: Annotated[Fraction, Doc("Largest share of an image's area that is cut away at random.")] = 0.0,
     flip: Annotated[bool, Doc("Mirror half of the images.")] = False,
     mask: Annotated[Fraction, Doc("Probability of each token to be left out.")] = 0.0,
-    vl_weight: Annotated[
-        Weight, Doc("Weight of the contrastive loss in a second joint space (VLMo's); auto: 1 where there is one.")
-    ] = "auto",
-    matching_weight: Annotated[
-        Weight, Doc("Weight of telling pairs from hard negatives; auto: 1 where the encoder has a head for it.")
-    ] = "auto",
-    chunk: Annotated[
-        NonNegativeInt, Doc("Pairs in a pass of the encoder, for batches beyond memory; 0: the whole batch.")
-    ] = 0,
-    checkpointing: Annotated[
-        bool, Doc("Keep only the states between blocks in training: less memory, more time.")
-    ] = False,
-    precision: Annotated[
-        Precision, Doc("Precision of the encoder's passes; auto: bfloat16 where the hardware has it.")
-    ] = "auto",
+    vl_weight: Annotated[Weight, Doc("Weight of the loss in a second joint space; auto: 1 if there is one.")] = "auto",
+    matching_weight: Annotated[Weight, Doc("Weight of image-text matching; auto: 1 if there is a head.")] = "auto",
+    chunk: Annotated[NonNegativeInt, Doc("Pairs in a pass of the encoder, to save memory; 0: the whole batch.")] = 0,
+    checkpointing: Annotated[bool, Doc("Keep only states between blocks: less memory, more time.")] = False,
+    precision: Annotated[Precision, Doc("Precision of the encoder; auto: bfloat16 where it is native.")] = "auto",
     memory_mb: Annotated[PositiveInt, Doc("Prepared images of more MiB than this lie in a temporary file.")] = 4096,
     seed: Annotated[NonNegativeInt, Doc("Seed of the held-out pairs, the order and the noise.")] = 0,
     device: Annotated[str, Doc("Where to compute: auto, cpu, cuda or cuda:1.")] = "auto",

@@ -21,9 +21,7 @@ class LearningRateSchedule:
 
     learning_rate: Annotated[PositiveFloat, Doc("Learning rate at its height.")] = 1e-5
     weight_decay: Annotated[NonNegativeFloat, Doc("Weight decay.")] = 0.0
-    schedule: Annotated[
-        Literal["constant", "linear", "cosine"], Doc("Course of the learning rate after the warm-up.")
-    ] = "constant"
+    schedule: Annotated[Literal["constant", "linear", "cosine"], Doc("Learning rate after the warm-up.")] = "constant"
     warmup: Annotated[Fraction, Doc("Share of the steps in which the learning rate rises.")] = 0.0
 
     def at(self, step: int, steps: int) -> float:

@@ -37,19 +37,13 @@ class Trainer:
         epochs: Annotated[PositiveInt, Doc("Passes over the training interactions, at most.")] = 200,
         optimizer: Annotated[Literal["adam", "adamw"], Doc("Adam, or AdamW with decoupled weight decay.")] = "adam",
         learning_rate: Annotated[PositiveFloat, Doc("Learning rate at its height.")] = 1e-3,
-        weight_decay: Annotated[
-            NonNegativeFloat, Doc("Weight decay of the optimizer; most models have l2 weights of their own.")
-        ] = 0.0,
-        schedule: Annotated[
-            Literal["constant", "linear", "cosine"], Doc("Course of the learning rate after the warm-up.")
-        ] = "constant",
+        weight_decay: Annotated[NonNegativeFloat, Doc("Weight decay; most models have an l2_weight.")] = 0.0,
+        schedule: Annotated[Literal["constant", "linear", "cosine"], Doc("Learning rate after warm-up.")] = "constant",
         warmup: Annotated[Fraction, Doc("Share of all steps in which the learning rate rises.")] = 0.0,
         clip_norm: Annotated[NonNegativeFloat, Doc("Largest norm of the gradient; 0: no limit.")] = 0.0,
         metric: Annotated[str, Doc("Validation metric by which the best epoch is chosen.")] = "recall@20",
         evaluate_every: Annotated[PositiveInt, Doc("Epochs between validations.")] = 1,
-        patience: Annotated[
-            NonNegativeInt, Doc("Validations without a new best before training stops; 0: never.")
-        ] = 20,
+        patience: Annotated[NonNegativeInt, Doc("Validations without a new best before it stops; 0: never.")] = 20,
         checkpoint_every_s: Annotated[NonNegativeFloat, Doc("Seconds between two checkpoints, at least.")] = 20.0,
         seed: Annotated[NonNegativeInt, Doc("Seed of first weights, order and negatives.")] = 0,
         device: Annotated[str, Doc("Where to compute: auto, cpu, cuda or cuda:1.")] = "auto",

@@ -31,13 +31,9 @@ def load(
     item_field: Annotated[str, Doc("Column of item ids in both files.")] = "item_id",
     rating_field: Annotated[str, Doc("Column of ratings in the log, where there is one.")] = "rating",
     time_field: Annotated[str, Doc("Column of timestamps in the log, where there is one.")] = "timestamp",
-    text_fields: Annotated[
-        list[str] | None, Doc("The items' text columns; left out: all of type token or token_seq that hold text.")
-    ] = None,
+    text_fields: Annotated[list[str] | None, Doc("The items' text columns; left out: all that hold text.")] = None,
     image_field: Annotated[str, Doc("The items' column of image paths, where there is one.")] = "image",
-    image_folder: Annotated[
-        str | None, Doc("Folder to which these paths are relative; left out: the folder of the files.")
-    ] = None,
+    image_folder: Annotated[str | None, Doc("Folder of the images; left out: the folder of the files.")] = None,
 ) -> Dataset:
     """The data set in a folder of RecBole's atomic files, tab-separated, a header such as `user_id:token`.
 

@@ -19,34 +19,17 @@ __all__ = ["load"]
 
 def load(
     *,
-    path: Annotated[
-        str | Path | None, Doc("Folder that holds interactions.* and items.*; the other paths are relative to it.")
-    ] = None,
-    interactions: Annotated[
-        TableLike | None, Doc("The log, where it is not the file of that name in path: a file or a frame.")
-    ] = None,
-    items: Annotated[
-        TableLike | None, Doc("The table of items, where it is not the file of that name in path: a file or a frame.")
-    ] = None,
+    path: Annotated[str | Path | None, Doc("Folder of interactions.* and items.*; others are relative to it.")] = None,
+    interactions: Annotated[TableLike | None, Doc("Log, a file or a frame; left out: the one in path.")] = None,
+    items: Annotated[TableLike | None, Doc("Table of items, a file or a frame; left out: the one in path.")] = None,
     user_column: Annotated[str, Doc("Column of user ids in the log.")] = "user_id",
     item_column: Annotated[str, Doc("Column of item ids in both tables.")] = "item_id",
-    rating_column: Annotated[
-        str | None, Doc('Column of ratings in the log; left out: "rating" where there is one.')
-    ] = None,
-    timestamp_column: Annotated[
-        str | None,
-        Doc('Column of timestamps in the log (unix or ISO); left out: "timestamp" where there is one.'),
-    ] = None,
-    image_column: Annotated[
-        str | None, Doc('The items\' column of image paths; left out: "image" where there is one.')
-    ] = None,
-    image_folder: Annotated[
-        str | Path | None, Doc("Folder to which these paths are relative; left out: the folder of the table of items.")
-    ] = None,
+    rating_column: Annotated[str | None, Doc('Column of ratings; left out: "rating" where there is one.')] = None,
+    timestamp_column: Annotated[str | None, Doc('Column of times; left out: "timestamp" if there is one.')] = None,
+    image_column: Annotated[str | None, Doc('Column of image paths; left out: "image" where there is one.')] = None,
+    image_folder: Annotated[str | Path | None, Doc("Folder of the images; left out: that of the items' table.")] = None,
     text_columns: Annotated[list[str] | None, Doc("The items' text columns; left out: all that hold text.")] = None,
-    list_separator: Annotated[
-        str, Doc('What separates the entries of a list in a text ("A|B" becomes "A, B"); empty: nothing.')
-    ] = "|",
+    list_separator: Annotated[str, Doc('Separator of lists in texts ("A|B" becomes "A, B"); empty: none.')] = "|",
     rating_at_least: Annotated[float | None, Doc("Keep only interactions with this rating or a higher one.")] = None,
     title: Annotated[str | None, Doc("Name of the data set; left out: that of the folder or file.")] = None,
 ) -> Dataset:

@@ -82,33 +82,19 @@ class FeaturesSection(Section):
     Its keys are the fields and those of `altered`; from `batch_size` on the fields are arguments of `extract`.
     """
 
-    train: Annotated[
-        Paradigm,
-        Doc("Paradigm: the encoder as it is, fine-tuned on the catalog first, or trained with the recommender."),
-    ] = "frozen"
+    train: Annotated[Paradigm, Doc("Paradigm: encoder as it is, fine-tuned first, or trained end to end.")] = "frozen"
     finetune: Annotated[Mapping[str, Any] | None, Doc("Table: how the encoder is fine-tuned.")] = None
-    adapter: Annotated[
-        Adapter, Doc("What trains end to end: all weights, low-rank updates, the top blocks, or a side network.")
-    ] = "none"
+    adapter: Annotated[Adapter, Doc("What trains end to end: all weights, LoRA, top blocks, a side network.")] = "none"
     end2end: Annotated[Mapping[str, Any] | None, Doc("Table: how the encoder trains end to end.")] = None
-    modalities: Annotated[
-        Sequence[str], Doc('Modalities that are used, such as ["image"]; empty: all that the encoder gives.')
-    ] = ()
+    modalities: Annotated[Sequence[str], Doc('Modalities to use, such as ["image"]; empty: all of the encoder.')] = ()
     batch_size: Annotated[PositiveInt | Literal["auto"], Doc("Items encoded at once; auto: what fits memory_mb.")] = (
         "auto"
     )
     memory_mb: Annotated[PositiveInt, Doc("MiB for the activations of an automatic batch.")] = 1024
-    workers: Annotated[
-        NonNegativeInt | Literal["auto"],
-        Doc("Processes that decode images and tokenize; auto: all cores but one, and none for few items."),
-    ] = "auto"
-    precision: Annotated[
-        Precision, Doc("Precision of the encoder's passes; auto: bfloat16 where the hardware has it.")
-    ] = "auto"
+    workers: Annotated[NonNegativeInt | Literal["auto"], Doc("Processes that prepare items; auto: by cores.")] = "auto"
+    precision: Annotated[Precision, Doc("Precision of the encoder; auto: bfloat16 where the hardware has it.")] = "auto"
     device: Annotated[str, Doc("Where to encode: auto, cpu, cuda or cuda:1.")] = "auto"
-    strict: Annotated[
-        bool, Doc("Stop at an image that cannot be read, instead of counting it and taking it as missing.")
-    ] = False
+    strict: Annotated[bool, Doc("Stop at an image that cannot be read, instead of taking it as missing.")] = False
 
     @property
     def fine_tuning(self) -> Mapping[str, Any]:

@@ -20,16 +20,10 @@ class SearchOptions:
 
     budget: Annotated[PositiveInt, Doc("Settings tried, the same for every design; pruned and failed ones count.")] = 20
     sampler: Annotated[Literal["tpe", "random", "grid"], Doc("How settings are chosen.")] = "tpe"
-    pruner: Annotated[
-        Literal["median", "none"], Doc("Whether settings that look worse than the median are stopped early.")
-    ] = "median"
-    startup: Annotated[
-        NonNegativeInt, Doc("Settings that are drawn at random before TPE learns, and that are never pruned.")
-    ] = 5
+    pruner: Annotated[Literal["median", "none"], Doc("Stop settings early that are below the median.")] = "median"
+    startup: Annotated[NonNegativeInt, Doc("Settings drawn at random before TPE learns, never pruned.")] = 5
     warmup: Annotated[NonNegativeInt, Doc("Epochs before a setting can be pruned.")] = 5
-    storage: Annotated[
-        str, Doc("Database URL, such as postgresql://...; empty: an SQLite file in the search's folder.")
-    ] = ""
+    storage: Annotated[str, Doc("Database URL (postgresql://...); empty: an SQLite file in the folder.")] = ""
     seed: Annotated[NonNegativeInt, Doc("Seed of the sampler.")] = 0
     space: Annotated[Table, Doc("Table: dotted keys, each with a list of values or { low, high, log, step }.")]
 

@@ -23,9 +23,7 @@ class StudyOptions:
 
     metric: Annotated[str, Doc("Metric by which the report compares.")] = "recall@20"
     workers: Annotated[NonNegativeInt, Doc("Processes that work on runs; 0: one a core.")] = 0
-    threads: Annotated[
-        PositiveInt, Doc("Threads of each process; other numbers change the last digits of results.")
-    ] = 1
+    threads: Annotated[PositiveInt, Doc("Threads of each process; other numbers change results' last digits.")] = 1
     skip: Annotated[Sequence[Mapping[str, str | list[str]]], Doc("Combinations of axis values that are left out.")] = ()
     reference: Annotated[str, Doc("Design with which the others are compared; empty: the best by validation.")] = ""
     level: Annotated[Fraction, Doc("Significance level, over a family of comparisons.")] = 0.05

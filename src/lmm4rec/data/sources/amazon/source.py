@@ -27,17 +27,10 @@ def load(
     path: Annotated[str | Path, Doc("Folder of the files, such as reviews_Baby_5.json.gz and meta_Baby.json.gz.")],
     category: Annotated[str, Doc("Category as the files spell it.")],
     edition: Annotated[EditionName, Doc("Edition of the data set.")] = "2014",
-    images: Annotated[
-        str, Doc("Folder of the images, relative to path; each file is called by its item's id.")
-    ] = "images",
-    image_size: Annotated[
-        ImageSize, Doc("Which address of an item's image is kept for the download; the nearest where it is missing.")
-    ] = "large",
+    images: Annotated[str, Doc("Folder of the images, relative to path; each is named by its item's id.")] = "images",
+    image_size: Annotated[ImageSize, Doc("Size of the images to download; the nearest where it is missing.")] = "large",
     rating_at_least: Annotated[float | None, Doc("Leave out reviews with a lower rating while reading.")] = None,
-    early_core: Annotated[
-        NonNegativeInt,
-        Doc("Leave out, while reading, what no k-core of this size could hold: the same result in less memory."),
-    ] = 0,
+    early_core: Annotated[NonNegativeInt, Doc("Leave out while reading what no such k-core holds: less memory.")] = 0,
     reviews: Annotated[str | None, Doc("File of reviews, relative to path, where it has another name.")] = None,
     metadata: Annotated[str | None, Doc("File of metadata, relative to path, where it has another name.")] = None,
 ) -> Dataset:
