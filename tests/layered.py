@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -13,21 +15,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lmm4rec.core.registry import ENCODERS as REGISTRY
+from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.core.types import Inputs
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import FUSED, Encoder
-from lmm4rec.encoders.beit3 import Beit3
-from lmm4rec.encoders.clip import Clip
-from lmm4rec.encoders.dual import Dual
-from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.sentence import Sentence
 from lmm4rec.encoders.vision import Vision
-from lmm4rec.encoders.vlmo import Vlmo
 
 TEXT = "{title}"
 WORDS = ["a red mug of steel", "the blue lamp", "a red lamp of oak for the small room", "", "one mug", "steel chair"]
 NO_PICTURE, NO_WORDS = 2, 3  # rows
+SIZES = {"image_size": 32, "dim": 32, "layers": 3, "vocabulary": 400}  # of checkpoints that can be written in any size
 
 
 @dataclass(frozen=True)
@@ -52,76 +52,74 @@ def catalog() -> Catalog:
     )
 
 
-def _mpnet(transformers: object, root: Path) -> Sentence:
-    """A sentence encoder whose blocks give tuples."""
-    pytest.importorskip("sentence_transformers")
-    if (root / "config.json").exists():
-        return Sentence(checkpoint=str(root), text=TEXT)
-    config = transformers.MPNetConfig(  # type: ignore[attr-defined]
-        hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, vocab_size=30527,
-    )  # fmt: skip
-    transformers.MPNetModel(config).save_pretrained(root)  # type: ignore[attr-defined]
-    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted({word for text in WORDS for word in text.split()})]
-    (root / "vocab.txt").write_text("\n".join(vocabulary))
-    transformers.MPNetTokenizer(str(root / "vocab.txt")).save_pretrained(root)  # type: ignore[attr-defined]
-    return Sentence(checkpoint=str(root), text=TEXT)
+def _components(declares: Callable[[type[Encoder]], bool]) -> list[str]:
+    return [name for name in REGISTRY.names() if declares(REGISTRY.get(name))]
 
 
-def _vit(transformers: object, root: Path) -> Vision:
-    if (root / "config.json").exists():
-        return Vision(checkpoint=str(root))
-    config = transformers.ViTConfig(  # type: ignore[attr-defined]
-        hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8,
-    )  # fmt: skip
-    transformers.ViTModel(config).save_pretrained(root)  # type: ignore[attr-defined]
-    transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(root)  # type: ignore[attr-defined]
-    return Vision(checkpoint=str(root))
+def _widest(component: type[Encoder]) -> str:
+    """The choice of `outputs` that names the most modalities; empty where there is no choice."""
+    outputs = hyper_parameters(component).get("outputs")
+    return max(get_args(outputs.annotation), key=len) if outputs else ""
 
 
-def _clip(root: Path) -> Clip:
-    if not (root / "config.json").exists():
-        Clip.write_tiny(root, WORDS, image_size=32, dim=32, layers=3, vocabulary=400)
-    return Clip(checkpoint=str(root), text=TEXT)
+def _has_towers(component: type[Encoder]) -> bool:
+    return component.towers is not Encoder.towers
 
 
-def _dual(root: Path) -> Dual:
-    if not (root / "config.json").exists():
-        Dual.write_tiny(root, WORDS, image_size=32, dim=32, layers=3, vocabulary=100)
-    return Dual(checkpoint=str(root), text=TEXT)
-
-
-def _unified(kind: type[Vlmo] | type[Beit3], root: Path, outputs: str) -> Encoder:
-    if not (root / "model.safetensors").exists():
-        kind.write_tiny(root, WORDS)
-    return kind(checkpoint=str(root), text=TEXT, outputs=outputs)  # type: ignore[arg-type]
-
-
-ENCODERS = ("beit3", "clip", "dual", "paired", "sentence", "vision", "vlmo")
+ENCODERS = _components(_has_towers)
+SEVERAL_MODALITIES = _components(
+    lambda one: _has_towers(one) and (one.separable or one.narrowed is not Encoder.narrowed)
+)
+FUSING = _components(lambda one: _has_towers(one) and FUSED in _widest(one).split("+"))
 
 
 def build(name: str, root: Path) -> Encoder:
     """The encoder of that name in evaluation mode, its random weights always the same.
 
-    Its checkpoint is written into a folder of its name in `root`, where it is not there yet.
+    Its checkpoint is written into a folder of its name in `root`, where it is not there yet. It gives all modalities
+    that it can give.
     """
-    root = root / name
-    transformers = pytest.importorskip("transformers")
-    whole = "image+text+fused"
-    make: dict[str, Callable[[], Encoder]] = {
-        "beit3": lambda: _unified(Beit3, root, whole),
-        "clip": lambda: _clip(root),
-        "dual": lambda: _dual(root),
-        "paired": lambda: Paired(image=_vit(transformers, root / "image"), text=_mpnet(transformers, root / "text")),
-        "sentence": lambda: _mpnet(transformers, root),
-        "vision": lambda: _vit(transformers, root),
-        "vlmo": lambda: _unified(Vlmo, root, whole),
-    }
-    for folder in ("image", "text"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
+    pytest.importorskip("transformers")
+    component: type[Encoder] = REGISTRY.get(name)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        encoder = make[name]()
-    return encoder.eval()
+        return _build(component, root / name).eval()
+
+
+def _build(component: type[Encoder], folder: Path) -> Encoder:
+    keys, options = hyper_parameters(component), {}
+    if component.has_tiny():
+        if not folder.exists():
+            sizes = inspect.signature(component.write_tiny).parameters
+            component.write_tiny(folder, WORDS, **{size: value for size, value in SIZES.items() if size in sizes})
+        options["checkpoint"] = str(folder)
+    if "text" in keys and keys["text"].annotation is not Encoder:
+        options["text"] = TEXT
+    if outputs := _widest(component):
+        options["outputs"] = outputs
+    sides = {"image": lambda: _build(Vision, folder / "image"), "text": lambda: _mpnet(folder / "text")}
+    return component(**options, **{side: make() for side, make in sides.items() if _is_side(keys.get(side))})
+
+
+def _is_side(key: inspect.Parameter | None) -> bool:
+    """Whether a parameter is an encoder that another one is built from."""
+    return key is not None and key.annotation is Encoder
+
+
+def _mpnet(root: Path) -> Sentence:
+    """A sentence encoder whose blocks return tuples, which those of its own tiny checkpoint do not."""
+    pytest.importorskip("sentence_transformers")
+    transformers = pytest.importorskip("transformers")
+    if not root.exists():
+        config = transformers.MPNetConfig(
+            hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, vocab_size=30527,
+        )  # fmt: skip
+        transformers.MPNetModel(config).save_pretrained(root)
+        vocabulary = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        vocabulary += sorted({word for text in WORDS for word in text.split()})
+        (root / "vocab.txt").write_text("\n".join(vocabulary))
+        transformers.MPNetTokenizer(str(root / "vocab.txt")).save_pretrained(root)
+    return Sentence(checkpoint=str(root), text=TEXT)
 
 
 def whole_vectors(encoder: Encoder, rows: Sequence[int]) -> dict[str, Tensor]:
@@ -138,4 +136,7 @@ def complete_inputs(encoder: Encoder) -> Inputs:
     return encoder.prepare([items[row] for row in range(len(items)) if row not in (NO_PICTURE, NO_WORDS)])
 
 
-__all__ = ["ENCODERS", "FUSED", "NO_PICTURE", "NO_WORDS", "build", "catalog", "complete_inputs", "whole_vectors"]
+__all__ = [
+    "ENCODERS", "FUSED", "FUSING", "NO_PICTURE", "NO_WORDS", "SEVERAL_MODALITIES", "build", "catalog",
+    "complete_inputs", "whole_vectors",
+]  # fmt: skip

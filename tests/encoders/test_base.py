@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from layered import build, catalog
+from layered import FUSING, SEVERAL_MODALITIES, build, catalog
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.encoders.base import FUSED
 from lmm4rec.features.extract import extract
@@ -18,10 +18,8 @@ from lmm4rec.features.store import FeatureStore
 from lmm4rec.features.whole_encoder import EncodedItems
 from towers import Towers, catalog_of
 
-ENCODERS = ["beit3", "clip", "dual", "paired", "vlmo"]
 
-
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", SEVERAL_MODALITIES)
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_narrowed_it_has_the_same_vectors_to_the_last_bit(name: str, modality: str, layered_root: Path) -> None:
     encoder = build(name, layered_root).eval()
@@ -36,7 +34,7 @@ def test_narrowed_it_has_the_same_vectors_to_the_last_bit(name: str, modality: s
     assert narrowed.fingerprint() == {part.modalities[0]: part for part in encoder.parts()}[modality].fingerprint()
 
 
-@pytest.mark.parametrize("name", ["beit3", "vlmo"])
+@pytest.mark.parametrize("name", FUSING)
 def test_a_fused_vector_still_reads_both(name: str, layered_root: Path) -> None:
     encoder = build(name, layered_root).eval()
     narrowed = encoder.narrowed(["image", FUSED])

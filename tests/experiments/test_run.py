@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 import lmm4rec.experiments.run as run_module
+from components import recommender
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.data.splits import Split
 from lmm4rec.experiments.compare import Entry, compare
@@ -181,7 +182,10 @@ def test_a_comparison_goes_on_where_it_stopped(conf: Conf, tmp_path: Path) -> No
     assert "Popular" in page
 
 
-@pytest.mark.parametrize("model", ["popular", "itemknn", "vbpr"])
+@pytest.mark.parametrize(
+    "model",
+    [recommender(is_personal=False), recommender(is_trained=False, is_personal=True), recommender(uses_content=True)],
+)
 def test_the_bundle_ranks_as_the_model_did(conf: Conf, tmp_path: Path, model: str) -> None:
     """Loaded from disk and asked by external ids, the bundle gives what the report's lists were made of."""
     run(conf, {"recommender.name": model, "train.epochs": 5}, out=tmp_path / "run")

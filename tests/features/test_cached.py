@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from layered import build, catalog, whole_vectors
+from layered import ENCODERS, build, catalog, whole_vectors
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.color import Color
@@ -17,7 +17,6 @@ from lmm4rec.features.cached import SideVectors, TopBlocks
 from lmm4rec.features.state_cache import StatesCache
 
 ROWS = [5, 3, 0, 2]
-ENCODERS = ["beit3", "clip", "dual", "paired", "vlmo"]  # vision and sentence are the sides of paired
 
 
 def cache(encoder: Encoder, root: Path, top: int | None, stored: Resolved = "float32") -> StatesCache:

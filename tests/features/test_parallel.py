@@ -21,6 +21,8 @@ from lmm4rec.training.lr_schedule import LearningRateSchedule
 from lmm4rec.training.objective import Ranking
 from lmm4rec.training.trainer import Trainer
 
+# Examples whose losses are means over a batch's rows, without random numbers: one local, one that spreads content over
+# the interaction graph, one with an item graph. With random numbers two processes draw others than one does.
 CASES: list[tuple[str, dict[str, Any] | None]] = [
     ("vbpr", None),  # frozen
     ("vbpr", {}),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from layered import build, complete_inputs
+from layered import SEVERAL_MODALITIES, build, complete_inputs
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.color import Color
@@ -28,7 +28,7 @@ def trained(encoder: Encoder, steps: int = 3) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize("name", ["dual", "paired", "vlmo"])
+@pytest.mark.parametrize("name", SEVERAL_MODALITIES)
 def test_only_lora_trains_and_merged_it_is_an_encoder_of_the_same_kind(
     name: str, layered_root: Path, tmp_path: Path
 ) -> None:
