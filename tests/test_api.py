@@ -1,0 +1,57 @@
+"""Encoders by name in Python, with what a conf takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import lmm4rec
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.files import cache_folder
+from lmm4rec.experiments.build import own_encoders
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def catalog() -> lmm4rec.Catalog:
+    return lmm4rec.load_dataset("toyshop", users=30, items=40, interactions=300).catalog
+
+
+def test_a_tiny_encoder_has_the_vocabulary_of_the_catalog(catalog: lmm4rec.Catalog) -> None:
+    encoder = lmm4rec.load_encoder("clip", checkpoint="tiny", catalog=catalog)
+    ids = encoder.prepare(catalog[:]).text_ids
+    assert ids is not None
+    texts = {encoder.read(item) for item in catalog}
+    assert len({tuple(row) for row in ids.tolist()}) == len(texts)
+    features = lmm4rec.encode(encoder, catalog)
+    assert {modality: len(x) for modality, x in features.items()} == {"image": 40, "text": 40}
+    with pytest.raises(ConfigError, match=r"learned from a catalog: pass catalog=dataset\.catalog"):
+        lmm4rec.load_encoder("clip", checkpoint="tiny")
+
+
+def test_the_toyshop_checkpoint_is_trained_once_and_needs_no_catalog(
+    catalog: lmm4rec.Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_encoders, "_TOYSHOP_ITEMS", 40)
+    monkeypatch.setattr(own_encoders, "_TOYSHOP_TRAINING", own_encoders._TOYSHOP_TRAINING | {"epochs": 1})
+    encoder = lmm4rec.load_encoder("clip", checkpoint="toyshop").eval()
+    (untrained,) = (cache_folder() / "encoders").glob("tiny-clip-*")
+    assert encoder.fingerprint() != lmm4rec.load_encoder("clip", checkpoint=str(untrained)).fingerprint()
+    with torch.inference_mode():
+        vectors = encoder(encoder.prepare(catalog[:3]))
+    assert {modality: tuple(x.shape) for modality, x in vectors.items()} == {
+        modality: (3, dim) for modality, dim in encoder.dims.items()
+    }
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(own_encoders, "fit_pairs", never)
+    assert lmm4rec.load_encoder("clip", checkpoint="toyshop").fingerprint() == encoder.fingerprint()
