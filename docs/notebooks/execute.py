@@ -1,10 +1,14 @@
-"""Executes the notebooks in a temporary folder and stores their outputs: `python docs/notebooks/execute.py`."""
+"""Executes notebooks in a temporary folder and stores their outputs.
+
+python docs/notebooks/execute.py                             # all of them, in place
+python docs/notebooks/execute.py NOTEBOOK --into FOLDER      # in this folder, the notebook itself stays as it is
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +40,16 @@ def _is_kept(output: Any) -> bool:
     return not (output.output_type == "stream" and output.name == "stderr")
 
 
-def main(paths: Sequence[Path] = NOTEBOOKS) -> None:
-    """Execute the notebooks and write them back."""
-    for path in paths:
-        with tempfile.TemporaryDirectory() as folder:
-            nbformat.write(execute(path, Path(folder)), path)
+def main() -> None:
+    """Execute the notebooks that the command line names, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", type=Path, default=NOTEBOOKS)
+    parser.add_argument("--into", type=Path, help="run here, and write the executed notebooks here")
+    arguments = parser.parse_args()
+    for path in arguments.notebooks:
+        with tempfile.TemporaryDirectory() as temporary:
+            executed = execute(path, arguments.into or Path(temporary))
+        nbformat.write(executed, arguments.into / path.name if arguments.into else path)
 
 
 if __name__ == "__main__":
