@@ -14,8 +14,8 @@ from layered import FUSING, SEVERAL_MODALITIES, build, catalog
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.encoders.base import FUSED
 from lmm4rec.features.extract import extract
+from lmm4rec.features.item_vectors import EncodedItems
 from lmm4rec.features.store import FeatureStore
-from lmm4rec.features.whole_encoder import EncodedItems
 from towers import Towers, catalog_of
 
 

@@ -14,8 +14,8 @@ from lmm4rec.encoders.color import Color
 from lmm4rec.encoding.prepared_items import PreparedItems
 from lmm4rec.encoding.runner import EncoderRunner
 from lmm4rec.encoding.shared_space import shared_spaces
+from lmm4rec.features.item_vectors import EncodedItems
 from lmm4rec.features.live import Live
-from lmm4rec.features.whole_encoder import EncodedItems
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.finetuning import fit_pairs
 from lmm4rec.training.lr_schedule import LearningRateSchedule

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lmm4rec.evaluation.slices import item_slices
+from lmm4rec.evaluation.evaluator import item_slices
 
 
 def members(counts: list[int]) -> dict[str, list[int]]:

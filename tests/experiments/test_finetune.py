@@ -19,7 +19,7 @@ from lmm4rec.encoders.beit3 import Beit3
 from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.dual import Dual
 from lmm4rec.encoders.vlmo import Vlmo
-from lmm4rec.experiments.build import own_encoders
+from lmm4rec.experiments.build import encoders as own_encoders
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.estimate.estimate import Estimate, readable

@@ -14,12 +14,10 @@ import pytest
 import lmm4rec.experiments.search as search_package
 from lmm4rec.core.errors import ConfigError, DataError, TrainingError
 from lmm4rec.core.files import read_json
-from lmm4rec.data.sealed_part import SealedPart
-from lmm4rec.data.splits import Split
+from lmm4rec.data.splits import SealedPart, Split
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.run import run
-from lmm4rec.experiments.search import trial as trial_module
 from lmm4rec.experiments.search import tune as tune_module
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.search.space import grid
@@ -60,13 +58,13 @@ def tried(folder: Path) -> list[tuple[Any, Any]]:
 def test_the_test_part_is_sealed_wherever_settings_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What training gets has no test part; and with the test part replaced the search is the same to the last digit."""
     seen: list[Split] = []
-    original = trial_module.train
+    original = tune_module.train
 
     def train(plan: Any, folder: Any, objective: Any, split: Split, *rest: Any, **named: Any) -> Any:
         seen.append(split)
         return original(plan, folder, objective, split, *rest, **named)
 
-    monkeypatch.setattr(trial_module, "train", train)
+    monkeypatch.setattr(tune_module, "train", train)
     tune(CONF, options(budget=1), tmp_path / "a")
     assert len(seen) == 1
     assert all(type(split.test) is SealedPart for split in seen)

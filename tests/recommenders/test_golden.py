@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lmm4rec.core.types import Batch
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.linear import Affine
+from lmm4rec.nn.projections import Affine
 from lmm4rec.recommenders.lightgcn import LightGCN
 from lmm4rec.recommenders.slmrec import SLMRec
 from lmm4rec.recommenders.vbpr import VBPR

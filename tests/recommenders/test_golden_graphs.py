@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lmm4rec.core.types import Batch
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.linear import Affine
+from lmm4rec.nn.projections import Affine
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.recommenders.bm3 import BM3
 from lmm4rec.recommenders.freedom import FREEDOM

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import lmm4rec.training.checkpoint as checkpoint_module
-from lmm4rec.training.checkpoint import Checkpoint
+import lmm4rec.training.state as checkpoint_module
 from lmm4rec.training.history import History
-from lmm4rec.training.state import TrainingState
+from lmm4rec.training.state import Checkpoint, TrainingState
 
 
 class SlowState(TrainingState):

@@ -29,7 +29,7 @@ from lmm4rec.encoders.dual import Dual
 from lmm4rec.encoding.prepared_items import PreparedItems
 from lmm4rec.encoding.runner import EncoderRunner
 from lmm4rec.evaluation.alignment import retrieval_recall
-from lmm4rec.experiments.build import own_encoders
+from lmm4rec.experiments.build import encoders as own_encoders
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.nn.losses import contrastive
 from lmm4rec.training import finetuning as tuning

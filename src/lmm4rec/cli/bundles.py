@@ -93,9 +93,7 @@ def search_command(
 
 @bundles.command("explain", rich_help_panel=_PANEL)
 def explain_command(
-    run: Run,
-    user: Annotated[str, typer.Argument(metavar="USER")],
-    item: Annotated[str, typer.Argument(metavar="ITEM")],
+    run: Run, user: Annotated[str, typer.Argument(metavar="USER")], item: Annotated[str, typer.Argument(metavar="ITEM")]
 ) -> None:
     """Explain the score of an item for a user: its parts, and the most similar items of the user."""
     from lmm4rec.serving.bundle import Bundle

@@ -84,8 +84,7 @@ def download_command(
     max_image_mb: Annotated[float, typer.Option(min=0.001, help="The largest image.")] = 10.0,
     verify: Annotated[bool, typer.Option("--verify", help="Compare files that exist with their checksums.")] = False,
     allow_private: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ADDRESS", help="A private address or network to allow (10.0.0.0/8)."),
+        list[str] | None, typer.Option(metavar="ADDRESS", help="A private address or network to allow (10.0.0.0/8).")
     ] = None,
 ) -> None:
     """Fetch the reviews, metadata and images of Amazon review data; files that exist are kept."""

@@ -31,9 +31,8 @@ def finetune_command(
     from lmm4rec.core.files import read_json
     from lmm4rec.distributed import process_group
     from lmm4rec.experiments.build.data import DataCache
-    from lmm4rec.experiments.build.encoders import make_encoder
+    from lmm4rec.experiments.build.encoders import TRAINING, fine_tune, fine_tuned_folder, make_encoder
     from lmm4rec.experiments.build.features import load_features
-    from lmm4rec.experiments.build.own_encoders import TRAINING, fine_tune, fine_tuned_folder
     from lmm4rec.experiments.conf.spec import load_spec
     from lmm4rec.experiments.demo import program
     from lmm4rec.experiments.estimate.estimate import log_estimate

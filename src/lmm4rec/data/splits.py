@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Int8, Int64
@@ -17,7 +17,6 @@ from lmm4rec.core.types import Fraction, NonNegativeInt
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.data.sealed_part import SealedPart
 
 TRAIN, VALID, TEST, SET_ASIDE = 0, 1, 2, -1
 
@@ -232,3 +231,26 @@ def _repeated(dataset: Dataset, parts: Parts) -> Bool[np.ndarray, " n"]:
     for part, earlier in ((VALID, here == TRAIN), (TEST, (here == TRAIN) | (here == VALID))):
         repeated[at] |= (here == part) & np.isin(pairs, pairs[earlier])
     return repeated
+
+
+class SealedPart(Interactions):
+    """A placeholder of the test part that holds none of it; any access raises DataError."""
+
+    def __init__(self) -> None:
+        """It has no columns."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise _error()
+
+    def __len__(self) -> int:
+        raise _error()
+
+    def __repr__(self) -> str:
+        return "SealedPart()"
+
+
+def _error() -> DataError:
+    return DataError(
+        "the test part is sealed: a model, an epoch or a setting is chosen by the validation part; "
+        "a run reads the test part once, after the choice"
+    )

@@ -31,10 +31,7 @@ class Color(Encoder):
     """
 
     has_weights = False
-    about: ClassVar = {
-        "gives": "image; 294-d",
-        "weights": "none",
-    }
+    about: ClassVar = {"gives": "image; 294-d", "weights": "none"}
 
     def __init__(self) -> None:
         super().__init__()

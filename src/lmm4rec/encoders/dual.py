@@ -19,13 +19,7 @@ from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveI
 from lmm4rec.encoders.base import Encoder, TextLength, TextTemplate, stack_items
 from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, pixels_of, text_of
 from lmm4rec.nn.transformers.checkpoints import check_weights, saved_options
-from lmm4rec.nn.transformers.hugging_face import (
-    draw_from_seed,
-    load_model,
-    loading,
-    save_parts,
-    transformers_library,
-)
+from lmm4rec.nn.transformers.hugging_face import draw_from_seed, load_model, loading, save_parts, transformers_library
 from lmm4rec.nn.transformers.towers import Tower, image_tower, mean_token, stack_of, text_tower
 
 __all__ = ["Dual"]

@@ -20,10 +20,7 @@ __all__ = ["Paired"]
 class Paired(Encoder):
     """Two modality-specific encoders side by side, as in the paper's baselines: no space is shared."""
 
-    about: ClassVar = {
-        "gives": "image of one, text of the other",
-        "weights": "those of the two encoders",
-    }
+    about: ClassVar = {"gives": "image of one, text of the other", "weights": "those of the two encoders"}
 
     def __init__(
         self,

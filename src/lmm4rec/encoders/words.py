@@ -35,10 +35,7 @@ class Words(Encoder):
     """
 
     has_weights = False
-    about: ClassVar = {
-        "gives": "text; dim wide",
-        "weights": "none: it counts the words of the catalog",
-    }
+    about: ClassVar = {"gives": "text; dim wide", "weights": "none: it counts the words of the catalog"}
 
     weights: Tensor
     directions: Tensor

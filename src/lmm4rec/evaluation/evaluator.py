@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -20,7 +21,23 @@ from lmm4rec.data.interactions import Interactions
 from lmm4rec.evaluation.beyond_accuracy import coverage, exposure, gini, novelty
 from lmm4rec.evaluation.metrics import METRICS, Metric, Values, measure
 from lmm4rec.evaluation.ranking import interaction_matrix, restrict, top_k
-from lmm4rec.evaluation.slices import item_slices
+
+POPULAR_SHARE = 0.2
+
+
+def item_slices(counts: Int64[np.ndarray, " items"]) -> dict[str, Bool[np.ndarray, " items"]]:
+    """The members of each slice, from the number of training interactions of each item.
+
+    - "cold": none.
+    - "warm": at least one.
+    - "popular": the fifth of the warm items (rounded up) with the most interactions; among equals, the first rows.
+    - "tail": the other warm items.
+    """
+    warm = counts > 0
+    popular = np.zeros_like(warm)
+    popular[np.argsort(-counts, kind="stable")[: math.ceil(POPULAR_SHARE * warm.sum())]] = True
+    return {"cold": ~warm, "warm": warm, "popular": popular, "tail": warm & ~popular}
+
 
 _KS = [5, 10, 20, 50]
 _ALL = list(METRICS)

@@ -18,10 +18,9 @@ from lmm4rec.evaluation.alignment import measure_alignment
 from lmm4rec.evaluation.evaluator import Report
 from lmm4rec.experiments.build.bundle import pack
 from lmm4rec.experiments.build.data import DataCache
-from lmm4rec.experiments.build.encoders import make_encoder
+from lmm4rec.experiments.build.encoders import fine_tuned_folder, make_encoder
 from lmm4rec.experiments.build.end2end import save_item_vectors
 from lmm4rec.experiments.build.features import RunFeatures, load_features
-from lmm4rec.experiments.build.own_encoders import fine_tuned_folder
 from lmm4rec.experiments.build.recommenders import make_objective, make_recommender, make_sampler
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.environment import Cost, environment

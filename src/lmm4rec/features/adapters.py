@@ -16,9 +16,8 @@ from lmm4rec.distributed import process_group
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.sizing import Resolved
 from lmm4rec.features.cached import SideVectors, TopBlocks
-from lmm4rec.features.item_vectors import ItemVectors
+from lmm4rec.features.item_vectors import EncodedItems, ItemVectors
 from lmm4rec.features.state_cache import StatesCache
-from lmm4rec.features.whole_encoder import EncodedItems
 from lmm4rec.nn.adapters.lora import add_lora, lora_weights, merged, save_lora
 
 Adapter = Literal["none", "lora", "last", "side"]
@@ -87,11 +86,7 @@ ADAPTERS: Mapping[Adapter, Callable[..., ItemVectors]] = {"none": whole, "lora":
 
 
 def make_item_vectors(
-    encoder: Encoder,
-    catalog: Catalog,
-    adapter: Adapter = "none",
-    encoding: Encoding | None = None,
-    **options: Any,
+    encoder: Encoder, catalog: Catalog, adapter: Adapter = "none", encoding: Encoding | None = None, **options: Any
 ) -> ItemVectors:
     """The trainable vectors of a catalog's items; the options are those of the adapter."""
     encoder.learn_catalog(catalog[:])

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lmm4rec.core.types import Features
-from lmm4rec.nn.linear import project
+from lmm4rec.nn.projections import project
 from lmm4rec.nn.sparse import SparseMatrix, WeightedMatrix
 
 
@@ -29,10 +29,7 @@ class Branches:
 
 
 def item_branches(
-    ids: Float[Tensor, "items dim"],
-    features: Features,
-    weights: nn.ParameterDict,
-    offsets: nn.ParameterDict,
+    ids: Float[Tensor, "items dim"], features: Features, weights: nn.ParameterDict, offsets: nn.ParameterDict
 ) -> Float[Tensor, "items branches dim"]:
     """The layer-0 vectors of items: the ids, then each modality's normalized features, projected."""
     return torch.stack([ids, *(project(features[m], weight, offsets[m]) for m, weight in weights.items())], dim=1)

@@ -1,4 +1,4 @@
-"""Linear maps from item features to columns of item vectors."""
+"""Trained linear maps, such as those from item features to columns of item vectors; drawn from a passed generator."""
 
 from __future__ import annotations
 
@@ -9,11 +9,40 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features, Modality
-from lmm4rec.nn.linear import xavier_weight
 from lmm4rec.nn.rows import row_blocks
+
+
+def xavier_weight(inputs: int, outputs: int, generator: torch.Generator) -> nn.Parameter:
+    """A matrix [inputs, outputs] drawn from N(0, 2 / (inputs + outputs)) (Glorot and Bengio 2010)."""
+    return nn.Parameter(torch.randn(inputs, outputs, generator=generator) * (2.0 / (inputs + outputs)) ** 0.5)
+
+
+class Affine(nn.Module):
+    """The map x W + b, with W from `xavier_weight` and b zero at first."""
+
+    def __init__(self, inputs: int, outputs: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight = xavier_weight(inputs, outputs, generator)
+        self.offset = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
+        """The map of each row."""
+        return F.linear(x, self.weight.T, self.offset)
+
+
+def project(
+    features: Float[Tensor, "items width"], weight: Float[Tensor, "width dim"], offset: Float[Tensor, " dim"]
+) -> Float[Tensor, "items dim"]:
+    """x / |x| · weight + offset for each item's features x; zeros for an item that lacks the modality.
+
+    The product is scaled instead of the features: a row of it is `dim` numbers instead of thousands.
+    """
+    lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return torch.where(lengths > 0, (features @ weight) / lengths.clamp(min=1e-12) + offset, 0.0)
 
 
 def require_content(features: Features, model: str) -> None:

@@ -13,9 +13,8 @@ from typing_extensions import Doc
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, pattern
-from lmm4rec.nn.linear import xavier_weight
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.projections import require_content
+from lmm4rec.nn.projections import require_content, xavier_weight
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import WeightedMatrix
 from lmm4rec.nn.tables import xavier_table

@@ -98,10 +98,7 @@ class LGMRec(Recommender):
         both = torch.cat([batch.positives[:, None], batch.negatives], dim=1) + first_item
         users, items = select_rows(vectors, batch.users), select_rows(vectors, both)
         scores = torch.einsum("bd,bcd->bc", users, items)
-        losses = {
-            "bpr": bpr(scores[:, 0], scores[:, 1:]),
-            "l2": self.l2_weight * l2(users, items, batch=len(users)),
-        }
+        losses = {"bpr": bpr(scores[:, 0], scores[:, 1:]), "l2": self.l2_weight * l2(users, items, batch=len(users))}
         if self.contrast_weight and len(by_modality) > 1:
             contrast = [
                 info_nce(select_rows(one, nodes), select_rows(other, nodes), temperature=self.temperature)

@@ -14,9 +14,8 @@ from typing_extensions import Doc
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, user_item
 from lmm4rec.nn.item_graph import ContentGraph, neighborhood, normalize_entries
-from lmm4rec.nn.linear import Affine, xavier_weight
 from lmm4rec.nn.losses import bpr, info_nce, l2
-from lmm4rec.nn.projections import Projections, require_content
+from lmm4rec.nn.projections import Affine, Projections, require_content, xavier_weight
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table
@@ -99,10 +98,7 @@ class MGCN(Recommender):
         where = torch.cat([user_place[:, None], item_place + len(users)], dim=1)
         final = select_rows(behavior + side, where)
         scores = torch.einsum("bd,bcd->bc", final[:, 0], final[:, 1:])
-        losses = {
-            "bpr": bpr(scores[:, 0], scores[:, 1:]),
-            "l2": self.l2_weight * l2(final, batch=len(final)),
-        }
+        losses = {"bpr": bpr(scores[:, 0], scores[:, 1:]), "l2": self.l2_weight * l2(final, batch=len(final))}
         if self.contrast_weight:
             contrast = [
                 info_nce(side, behavior, nodes, nodes, temperature=self.temperature)

@@ -13,9 +13,8 @@ from typing_extensions import Doc
 
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, spread, weighted_interactions
-from lmm4rec.nn.linear import Affine, xavier_weight
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.projections import require_content
+from lmm4rec.nn.projections import Affine, require_content, xavier_weight
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender

@@ -13,9 +13,8 @@ from typing_extensions import Doc
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.branch_convolution import Branches, convolve, item_branches, replace_branch
 from lmm4rec.nn.graph import InteractionGraph, dropout, spread, symmetric_weights, weighted_interactions
-from lmm4rec.nn.linear import Affine, xavier_weight
 from lmm4rec.nn.losses import info_nce, match_rows
-from lmm4rec.nn.projections import require_content
+from lmm4rec.nn.projections import Affine, require_content, xavier_weight
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender
 
@@ -126,11 +125,7 @@ class SLMRec(Recommender):
         return total
 
     def _contrast_views(
-        self,
-        batch: Batch,
-        content: Float[Tensor, "items branches dim"],
-        branches: Branches,
-        generator: torch.Generator,
+        self, batch: Batch, content: Float[Tensor, "items branches dim"], branches: Branches, generator: torch.Generator
     ) -> Float[Tensor, ""]:
         """FD, FM: InfoNCE between two views of the batch's distinct users and items."""
         users, items = torch.unique(batch.users), torch.unique(batch.positives)

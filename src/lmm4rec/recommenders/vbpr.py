@@ -13,9 +13,8 @@ from typing_extensions import Doc
 
 from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.linear import xavier_weight
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.projections import ContentProjection, require_content
+from lmm4rec.nn.projections import ContentProjection, require_content, xavier_weight
 from lmm4rec.nn.rows import row_blocks, select_rows
 from lmm4rec.nn.tables import normal_table
 from lmm4rec.recommenders.base import Recommender

@@ -90,12 +90,7 @@ class Bundle:
         return self._state.catalog.ids
 
     def recommend(
-        self,
-        users: Iterable[object],
-        k: int = 10,
-        *,
-        exclude_seen: bool = True,
-        only: Iterable[object] | None = None,
+        self, users: Iterable[object], k: int = 10, *, exclude_seen: bool = True, only: Iterable[object] | None = None
     ) -> dict[str, list[Recommendation]]:
         """The `k` best items for each user, best first; of equal scores, the first item of the catalog is first.
 

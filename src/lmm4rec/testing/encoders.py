@@ -21,8 +21,8 @@ from lmm4rec.core.types import Item
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.sizing import Resolved
 from lmm4rec.features.extract import extract
+from lmm4rec.features.item_vectors import EncodedItems
 from lmm4rec.features.store import FeatureStore
-from lmm4rec.features.whole_encoder import EncodedItems
 from lmm4rec.testing.contracts import Contracts, expect
 from lmm4rec.testing.items import INCOMPLETE, ITEMS, TEXTS, WITHOUT_TEXT, NoiseImage, catalog_of
 from lmm4rec.testing.one_sided_encoders import ImageSide, TextSide

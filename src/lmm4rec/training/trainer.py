@@ -16,14 +16,12 @@ from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lmm4rec.distributed import process_group
 from lmm4rec.training.callbacks import Callback
-from lmm4rec.training.checkpoint import Checkpoint
-from lmm4rec.training.early_stopping import EarlyStopping
-from lmm4rec.training.history import History, LossTotals
+from lmm4rec.training.history import EarlyStopping, History, LossTotals
 from lmm4rec.training.lr_schedule import LearningRates, LearningRateSchedule, parameter_groups
 from lmm4rec.training.objective import Batches, Objective
 from lmm4rec.training.optim.adam import Adam
 from lmm4rec.training.optim.clipping import clip_gradients
-from lmm4rec.training.state import TrainingState
+from lmm4rec.training.state import Checkpoint, TrainingState
 
 Validate = Callable[[], Mapping[str, float]]
 

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from lmm4rec.data.download.download_log import DownloadLog
-from lmm4rec.data.download.fetcher import Fetcher, Limits
+from lmm4rec.data.download.fetcher import Fetcher, Limits, RateLimit
 from lmm4rec.data.download.http_client import HttpClient
 from lmm4rec.data.download.jobs import Job, Outcome
 from lmm4rec.data.download.parallel import download
-from lmm4rec.data.download.rate_limit import RateLimit
 from local_server import JPEG, LocalServer, Request, cuts, fails_first, local_server, says, serves, trickles
 
 HOME = "127.0.0.1"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from itertools import count
-from threading import Event
+from threading import Event, Lock
 
 import httpcore2
 
@@ -17,7 +17,29 @@ from lmm4rec.data.download.file_signatures import SIGNATURE_BYTES
 from lmm4rec.data.download.http_client import HttpClient, Response
 from lmm4rec.data.download.jobs import AttemptError, Job, Outcome, StoppedError
 from lmm4rec.data.download.partial_file import PartialFile
-from lmm4rec.data.download.rate_limit import RateLimit
+
+
+class RateLimit:
+    """Start times of requests, evenly spaced."""
+
+    def __init__(self, per_second: float) -> None:
+        self._interval_s = 1.0 / per_second
+        self._next = 0.0
+        self._lock = Lock()
+
+    def wait(self, stop: Event) -> None:
+        """Wait for the next start time, or until `stop` is set."""
+        with self._lock:
+            now = time.monotonic()
+            start = max(now, self._next)
+            self._next = start + self._interval_s
+        stop.wait(start - now)
+
+    def pause(self, seconds: float) -> None:
+        """Let no request start for this long, as the server asked."""
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + seconds)
+
 
 _PROGRESS = 1 << 20  # bytes with which an attempt counts as progress and not as a failure
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)  # statuses after which another attempt may succeed

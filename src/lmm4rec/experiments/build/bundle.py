@@ -19,9 +19,8 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.build.data import DataCache, popular_thumbnails
-from lmm4rec.experiments.build.encoders import make_encoder
+from lmm4rec.experiments.build.encoders import fine_tune, local_checkpoint, make_encoder
 from lmm4rec.experiments.build.features import RunFeatures
-from lmm4rec.experiments.build.own_encoders import fine_tune, local_checkpoint
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.result import RunMetrics

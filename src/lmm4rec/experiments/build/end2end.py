@@ -16,10 +16,9 @@ from lmm4rec.experiments.conf.keys import end2end_components
 from lmm4rec.experiments.conf.sections import FeaturesSection
 from lmm4rec.features.adapters import as_plain, make_item_vectors, save_adapter
 from lmm4rec.features.cached import TopBlocks
-from lmm4rec.features.item_vectors import ItemVectors
+from lmm4rec.features.item_vectors import EncodedItems, ItemVectors
 from lmm4rec.features.live import Live
 from lmm4rec.features.state_cache import StatesCache
-from lmm4rec.features.whole_encoder import EncodedItems
 from lmm4rec.training.lr_schedule import LearningRateSchedule
 
 

@@ -17,8 +17,7 @@ from lmm4rec.data.findings import Finding, counted
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.evaluation.alignment import measure_alignment
 from lmm4rec.experiments.build.data import log_findings
-from lmm4rec.experiments.build.encoders import make_encoder
-from lmm4rec.experiments.build.own_encoders import fine_tuned
+from lmm4rec.experiments.build.encoders import fine_tuned, make_encoder
 from lmm4rec.experiments.conf.sections import EncoderSection, FeaturesSection
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.features.ablation import altered, differs_at_test

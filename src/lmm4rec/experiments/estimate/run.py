@@ -26,8 +26,8 @@ from lmm4rec.experiments.estimate.fine_tuning import estimate_fine_tuning
 from lmm4rec.experiments.estimate.training import estimate_training
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.features.adapters import ADAPTERS, cached_top, make_cache, make_item_vectors
+from lmm4rec.features.item_vectors import EncodedItems
 from lmm4rec.features.state_cache import StatesCache
-from lmm4rec.features.whole_encoder import EncodedItems
 from lmm4rec.training.sampler import TripleSampler
 
 _ITEMS = 8  # that are encoded in a trial

@@ -6,13 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from lmm4rec.experiments.report.figure_series import (
-    axis_values,
-    field_layout,
-    kinds_by_label,
-    main_designs,
-    row_axis,
-)
+from lmm4rec.experiments.report.figure_series import axis_values, field_layout, kinds_by_label, main_designs, row_axis
 from lmm4rec.experiments.report.figure_style import (
     WIDE,
     ReportFigure,

@@ -9,25 +9,53 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
+import torch
 
-from lmm4rec.core.errors import ConfigError, TrainingError, optional
+from lmm4rec.core.errors import ConfigError, TrainingError, did_you_mean, optional
 from lmm4rec.core.files import read_json, write_json, write_text
 from lmm4rec.core.fingerprint import fingerprint
-from lmm4rec.core.progress import is_quiet
+from lmm4rec.core.progress import is_quiet, quiet
 from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.build.features import load_features
+from lmm4rec.experiments.build.recommenders import make_objective, make_recommender
 from lmm4rec.experiments.conf.spec import Table, load_spec, read_conf
-from lmm4rec.experiments.plan import make_plan
+from lmm4rec.experiments.environment import Cost
+from lmm4rec.experiments.folder import RunFolder
+from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.search.space import check_space, draw, grid
-from lmm4rec.experiments.search.trial import validate_setting
+from lmm4rec.experiments.train import measure, train
 from lmm4rec.training.callbacks import Callback
 from lmm4rec.training.history import History, Row
+
+
+def validate_setting(plan: Plan, folder: Path, data: DataCache, callbacks: Sequence[Callback] = ()) -> float:
+    """The best validation value of the plan's metric; an interrupted training in `folder` is continued.
+
+    The split is sealed (`Split.without_test`): nothing below can read a test interaction.
+    """
+    with quiet():
+        split = data.split(plan).without_test()
+        features = load_features(plan, split.dataset.catalog)
+        recommender = make_recommender(plan, split, features.features)
+        if recommender.is_trained:
+            objective = make_objective(plan, split, features, recommender)
+            return train(plan, RunFolder(folder), objective, split, Cost(), callbacks=callbacks).best
+        with torch.inference_mode():
+            values = measure(plan.evaluate, recommender.embed(features.features), split, "valid").mean
+        metric = plan.train.metric
+        if metric not in values:
+            raise ConfigError(
+                f"there is no '{metric}' to choose by.{did_you_mean(metric, values)} There are: {', '.join(values)}"
+            )
+        return values[metric]
+
 
 _ERROR = "error"  # attribute of a trial whose training failed, so that it counts; an interrupted one has none
 

@@ -108,10 +108,9 @@ def _download(
         return []
     optional("httpcore2", extra="download", purpose="fetching files")
     from lmm4rec.data.download.download_log import DownloadLog
-    from lmm4rec.data.download.fetcher import Fetcher, Limits
+    from lmm4rec.data.download.fetcher import Fetcher, Limits, RateLimit
     from lmm4rec.data.download.http_client import HttpClient
     from lmm4rec.data.download.parallel import download
-    from lmm4rec.data.download.rate_limit import RateLimit
 
     limits = Limits(int(max_bytes), deadline_s, attempts=options.attempts, backoff_s=options.backoff_s)
     client = HttpClient(timeout_s=options.timeout_s, connections=options.workers, allow_private=options.allow_private)

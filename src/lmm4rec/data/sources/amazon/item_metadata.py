@@ -28,10 +28,7 @@ _USED = (  # fields of an item, in any edition
     "imUrl", "images", "image", "imageURL", "imageURLHighRes",
 )  # fmt: skip
 _PLACE = "\0row"
-_WHY = {
-    "broken-meta": "they hold no item",
-    "duplicate-item": "their item occurs above; the first is kept",
-}
+_WHY = {"broken-meta": "they hold no item", "duplicate-item": "their item occurs above; the first is kept"}
 
 
 @dataclass(frozen=True)

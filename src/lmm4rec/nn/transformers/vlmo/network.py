@@ -25,12 +25,7 @@ from lmm4rec.nn.transformers.multiway import (
     States,
     embed,
 )
-from lmm4rec.nn.transformers.position_tables import (
-    bias_table_rows,
-    image_bias_rows,
-    pair_bias_rows,
-    text_bias_rows,
-)
+from lmm4rec.nn.transformers.position_tables import bias_table_rows, image_bias_rows, pair_bias_rows, text_bias_rows
 from lmm4rec.nn.transformers.unified import UnifiedTransformer
 
 INITIAL_REACH = 196
