@@ -63,7 +63,7 @@ def test_for_somebody_new_and_among_a_few(call: Output, run: Path) -> None:
     code, text = call("recommend", "--history", "T0001, T0002", "--only", "T0003,T0001,T0004")
     assert code == 0
     assert "T0003" in text
-    assert "T0001" not in text.split("score")[1]  # liked already
+    assert "T0001" not in text.split("score")[1]  # in the user's history
     assert "T0005" not in text
 
 

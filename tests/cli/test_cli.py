@@ -280,7 +280,7 @@ def test_encode_says_what_it_needs(call: Output, arguments: list[str], message: 
     assert message in text.replace(" │ │ ", " ")
 
 
-def test_finetune_says_what_it_takes_tunes_and_tells_how_to_use_it(call: Output, tmp_path: Path) -> None:
+def test_finetune_estimates_trains_and_says_how_to_use_the_result(call: Output, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     tiny = ["-s", "encoder.name=clip", "-s", "encoder.checkpoint=tiny"]
     short = [*tiny, "-s", "features.finetune.epochs=1", "-s", "features.finetune.precision=float32"]

@@ -44,13 +44,13 @@ def test_ridge_is_least_squares_with_a_penalty(items: int) -> None:
     torch.testing.assert_close(mean, y.mean(0))
 
 
-def test_what_likes_call_for_is_least_squares_against_the_users() -> None:
+def test_the_target_of_an_item_is_least_squares_against_its_users() -> None:
     users = drawn(30, 4) + 2.0
-    likes = sp.csr_array((np.random.default_rng(0).random((30, 6)) < 0.3).astype(np.float32))
+    interactions = sp.csr_array((np.random.default_rng(0).random((30, 6)) < 0.3).astype(np.float32))
     weight = 0.5 * 30 * float(users.numpy().var(axis=0).mean())
     rows = np.vstack([users.numpy(), weight**0.5 * np.eye(4)])
-    expected = np.linalg.lstsq(rows, np.vstack([likes.toarray(), np.zeros((4, 6))]), rcond=None)[0].T
-    np.testing.assert_allclose(fit._target(users, likes, 0.5).numpy(), expected, atol=1e-5)
+    expected = np.linalg.lstsq(rows, np.vstack([interactions.toarray(), np.zeros((4, 6))]), rcond=None)[0].T
+    np.testing.assert_allclose(fit._target(users, interactions, 0.5).numpy(), expected, atol=1e-5)
 
 
 def test_content_is_centered_on_what_is_there() -> None:
@@ -62,7 +62,7 @@ def test_content_is_centered_on_what_is_there() -> None:
 
 
 def world() -> tuple[InteractionGraph, dict[str, Tensor], Embeddings, Interactions]:
-    """Three camps whose users and items stand on an axis each, with some noise; as many likes as ever."""
+    """Three camps whose users and items stand on an axis each, with some noise; as many interactions as ever."""
     graph, _ = camps(items=16, users=20)
     features = camp_features(torch.Generator().manual_seed(0), items=16)
     users = torch.eye(3).repeat_interleave(20, 0) + 0.1 * drawn(60, 3)
@@ -85,7 +85,7 @@ def newborn(features: dict[str, Tensor], centers: int = 3) -> list[NewItem]:
     return [NewItem(f"new{camp}", features={m: x[camp] for m, x in means.items()}) for camp in range(centers)]
 
 
-def test_new_items_go_to_the_camp_they_look_like() -> None:
+def test_new_items_go_to_the_camp_of_similar_items() -> None:
     graph, features, scorer, log = world()
     content_to_vectors = fit_content_to_vectors(scorer, features, log)
     assert content_to_vectors is not None
@@ -120,15 +120,15 @@ def test_new_items_are_neither_favored_nor_hidden() -> None:
     assert float((scores.topk(4).indices >= 48).float().mean()) == pytest.approx(0.2, abs=0.1)
 
 
-def test_people_are_what_they_like_by_content() -> None:
+def test_users_have_the_content_of_their_items() -> None:
     """Sums (3, 4) and nothing, scaled to σ; σ, by the covariance diag(4, 1) of the items; the mean score."""
-    likes = sp.csr_array(np.array([[1, 1, 0], [0, 0, 0]], dtype=bool))
+    interactions = sp.csr_array(np.array([[1, 1, 0], [0, 0, 0]], dtype=bool))
     known = torch.tensor([[3.0, 0.0], [0.0, 4.0], [9.0, 9.0]])
     profile = ContentProfile(
         torch.eye(2), known, torch.eye(2), torch.ones(1), torch.diag(torch.tensor([4.0, 1.0])), torch.tensor([0.5, 1.0])
     )
-    people = profile.user_columns(torch.tensor([[1.0, 0.0], [0.0, 3.0]]), likes, known)
-    torch.testing.assert_close(people, torch.tensor([[1.2, 1.6, 2.0, 0.5], [0.0, 0.0, 3.0, 3.0]]))
+    columns = profile.user_columns(torch.tensor([[1.0, 0.0], [0.0, 3.0]]), interactions, known)
+    torch.testing.assert_close(columns, torch.tensor([[1.2, 1.6, 2.0, 0.5], [0.0, 0.0, 3.0, 3.0]]))
 
 
 def test_deviations_are_those_of_the_scores() -> None:
@@ -151,8 +151,8 @@ def test_the_level_gives_new_items_their_share_of_the_lists() -> None:
     """
     scorer = Embeddings(torch.tensor([[1.0]]), torch.tensor([[10.0], [8.0], [6.0], [4.0], [0.0], [0.0]]))
     held = np.array([False] * 4 + [True] * 2)
-    likes = sp.csr_array(np.array([[1, 0, 0, 0, 0, 1]], np.float32))
-    sample = HeldOutSample(np.arange(6), held, {}, likes, np.array([0]))
+    interactions = sp.csr_array(np.array([[1, 0, 0, 0, 0, 1]], np.float32))
+    sample = HeldOutSample(np.arange(6), held, {}, interactions, np.array([0]))
     scores = torch.tensor([[1.0, 3.0]])
     assert float(fit._level(scorer, sample, scores, torch.ones(1, 1))) == 5.0
     assert float(fit._level(scorer, sample, scores, torch.full((1, 1), 2.0))) == 2.5
@@ -176,7 +176,7 @@ def with_profile() -> Bundle:
     """Two users with one column of the model, three items whose content is their place on the two axes.
 
     A new item's columns are: of the model, a tenth of the first number; by content, twice itself and a level of 5. The
-    covariance is told to be 1/4, so a person u has σ = u / 2, and the mean 2.
+    covariance is set to 1/4, so a user u has σ = u / 2, and the mean 2.
     """
     content = ContentSpace({"text": torch.zeros(2)})
     profile = ContentProfile(
@@ -200,8 +200,8 @@ def with_profile() -> Bundle:
 def test_tastes_by_content_are_for_new_items_alone(tmp_path: Path) -> None:
     """The new item's content is (0.6, 0.8), its model's column 0.06.
 
-    A, 3, likes (1, 0): 3 · 0.06 + 1.5 · (2 · 0.6 + 5) + 3 · 2.
-    B, 4, likes (0, 1) twice: 4 · 0.06 + 2 · (2 · 0.8 + 5) + 8.
+    A, 3, has (1, 0): 3 · 0.06 + 1.5 · (2 · 0.6 + 5) + 3 · 2.
+    B, 4, has (0, 1) twice: 4 · 0.06 + 2 · (2 · 0.8 + 5) + 8.
     """
     bundle = with_profile()
     bundle.similar(["x"])  # what is made once for all items grows with them
@@ -239,8 +239,8 @@ def test_a_bundle_made_before_there_were_tastes_takes_new_items(tmp_path: Path) 
     assert bundle.recommend(["A"], only=["new"])["A"][0].score == pytest.approx(0.18)
 
 
-def test_a_person_s_tastes_by_content_come_from_new_items_too(tmp_path: Path) -> None:
-    """Who likes x, (1, 0), and the first new item, (0, 1), has 3.5 with the model, the users' mean length, so σ = 1.75.
+def test_a_user_s_content_profile_reads_new_items_too(tmp_path: Path) -> None:
+    """A user with x, (1, 0), and the first new item, (0, 1), has length 3.5 in the model, as all have, so σ = 1.75.
 
     The second one: 3.5 · 0.06 + 1.75 · (2 · (0.6 + 0.8) / √2 + 5) + 3.5 · 2.
     """
@@ -263,10 +263,10 @@ def test_an_index_made_before_finds_new_items_by_tastes(tmp_path: Path) -> None:
 
 
 def test_popularity_alone_takes_new_items_by_taste() -> None:
-    """The model gives everybody the same; each camp gets the new item that looks like its own ones."""
+    """The model ranks the same for all; each camp gets the new item that is similar to its own items."""
     graph, features, _, log = world()
-    likes = graph.item_degrees.float()[:, None]
-    scorer = Embeddings(torch.ones(60, 1), likes, parts={"bias": slice(0, 1)})
+    interactions = graph.item_degrees.float()[:, None]
+    scorer = Embeddings(torch.ones(60, 1), interactions, parts={"bias": slice(0, 1)})
     content_to_vectors = fit_content_to_vectors(scorer, features, log)
     assert content_to_vectors is not None
     bundle = bundle_of(scorer, features, content_to_vectors, log)
@@ -277,9 +277,9 @@ def test_popularity_alone_takes_new_items_by_taste() -> None:
     shares = bundle.explain("u0", "new0").shares
     assert shares.keys() == {"image", "text", "new"}
     assert content_to_vectors.profile is not None
-    calibrated = likes.mean() + content_to_vectors.profile.level * likes.std(correction=0)
+    calibrated = interactions.mean() + content_to_vectors.profile.level * interactions.std(correction=0)
     assert shares["new"] == pytest.approx(float(calibrated), rel=1e-4)
-    assert bundle.explain("u0", "i0").shares == {"bias": pytest.approx(float(likes[0]))}
+    assert bundle.explain("u0", "i0").shares == {"bias": pytest.approx(float(interactions[0]))}
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -336,7 +336,7 @@ def test_too_few_items_teach_nothing() -> None:
     assert fit_content_to_vectors(scorer, features, few) is None
 
 
-def test_what_cannot_be_taken_in_says_why() -> None:
+def test_items_that_cannot_be_added_are_refused_with_the_reason() -> None:
     _, features, scorer, log = world()
     content_to_vectors = fit_content_to_vectors(scorer, features, log)
     assert content_to_vectors is not None

@@ -1,4 +1,4 @@
-"""A person by history, hand-computed."""
+"""The vectors of a new user from a history, computed by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ NOBODY = Interactions(np.array([], np.int32), np.array([], np.int32))
 def test_the_vector_is_regularized_least_squares_beside_the_constant_columns() -> None:
     """Free columns V = diag(2, 1) over two items, so VᵀV = diag(4, 1), whose mean diagonal is 2.5.
 
-    Who likes item 0 has (2 / (4 + 2.5), 0) and who likes both (2 / 6.5, 1 / 3.5), brought to the users' mean length, 2.
+    A history of item 0 gives (2 / (4 + 2.5), 0) and one of both (2 / 6.5, 1 / 3.5), scaled to the users' mean
+    length, 2.
     The third column is 1 for all users.
     """
     users = torch.tensor([[1.0, 0.0, 1.0], [0.0, 3.0, 1.0]])
@@ -30,7 +31,7 @@ def test_the_vector_is_regularized_least_squares_beside_the_constant_columns() -
     torch.testing.assert_close(fold_in(items), torch.cat([2 * both / both.norm(), torch.ones(1)]))
 
 
-def test_what_was_liked_or_excluded_is_not_given() -> None:
+def test_items_of_the_history_and_excluded_ones_are_not_recommended() -> None:
     items = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.0], [0.0, 1.0]])
     bundle = Bundle(Embeddings(torch.eye(2), items), Vocabulary("AB"), Vocabulary("wxyz"), "WXYZ", NOBODY, {})
     assert [one.item for one in bundle.recommend_for(["w"])] == ["x", "y", "z"]

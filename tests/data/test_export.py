@@ -67,7 +67,7 @@ def test_what_mmrec_itself_reads(tmp_path: Path, log: pl.DataFrame) -> None:
     assert ids[1] == f"0,{log['item_id'][0]}"
 
 
-def test_items_beyond_the_log_are_told(tmp_path: Path, log: pl.DataFrame) -> None:
+def test_items_beyond_the_log_are_reported(tmp_path: Path, log: pl.DataFrame) -> None:
     items = pl.DataFrame({"item_id": [*log["item_id"].unique(maintain_order=True), "new", "newer"]})
     data = split(table.load(interactions=log, items=items), "random")
     (finding,) = write_mmrec(data, {}, tmp_path, name="toys")

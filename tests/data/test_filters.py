@@ -104,10 +104,10 @@ def test_duplicates_against_a_dictionary(seed: int) -> None:
 
 def test_ratings_and_dates() -> None:
     data = dataset([(0, 0), (0, 1), (1, 0), (2, 2)], ratings=[4, 3.5, 5, 1], timestamps=[0, 86_399, 86_400, 172_800])
-    liked = keep_ratings(data, 4.0)
-    assert named(liked) == [("u0", "i0"), ("u1", "i0")]
-    assert "2 interactions removed, and with them 1 user" in liked.findings[0].message
-    assert liked.n_items == 3
+    kept = keep_ratings(data, 4.0)
+    assert named(kept) == [("u0", "i0"), ("u1", "i0")]
+    assert "2 interactions removed, and with them 1 user" in kept.findings[0].message
+    assert kept.n_items == 3
     assert named(date_range(data, "1970-01-02", "1970-01-03")) == [("u1", "i0")]
     assert len(date_range(data, None, 86_400).interactions) == 2
 

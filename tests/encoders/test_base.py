@@ -80,9 +80,9 @@ def test_in_extraction_and_in_training_the_other_tower_never_runs(
         torch.stack([x.sum() for x in vectors(torch.tensor([0, 1])).values()]).sum().backward()
     assert counts[used] > 0
     assert counts[unused] == 0
-    touched = {name for name, weight in encoder.named_parameters() if weight.grad is not None}
-    assert touched
-    assert not any(name.startswith({"image": "model.vision", "text": "model.text"}[unused]) for name in touched)
+    with_gradient = {name for name, weight in encoder.named_parameters() if weight.grad is not None}
+    assert with_gradient
+    assert not any(name.startswith({"image": "model.vision", "text": "model.text"}[unused]) for name in with_gradient)
 
 
 def test_a_narrowed_encoder_has_the_mode_and_the_weights_of_the_whole() -> None:

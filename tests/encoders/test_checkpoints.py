@@ -96,7 +96,7 @@ def test_a_model_that_hides_patches_at_random_is_refused(tmp_path: Path) -> None
         Vision(checkpoint=str(tmp_path))
 
 
-def test_a_model_that_needs_words_is_no_vision_model(tiny: Path) -> None:
+def test_a_model_that_needs_texts_is_no_vision_model(tiny: Path) -> None:
     with pytest.raises(ConfigError, match=r"CLIPModel .* gives no vector for an image alone"):
         Vision(checkpoint=str(tiny))
 
@@ -207,7 +207,7 @@ def test_fingerprints_tell_templates_and_outputs_apart(tiny: Path, tmp_path: Pat
     assert len({encoder.fingerprint() for encoder in encoders}) == len(encoders)
 
 
-def test_a_side_that_gives_more_than_it_is_taken_for_is_refused(tiny: Path) -> None:
+def test_a_side_that_gives_more_than_its_modality_is_refused(tiny: Path) -> None:
     both = Clip(checkpoint=str(tiny))
     with pytest.raises(ConfigError, match="image side of 'paired' is Clip, which gives image and text"):
         Paired(image=both, text=Clip(checkpoint=str(tiny), outputs="text"))

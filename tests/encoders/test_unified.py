@@ -76,7 +76,7 @@ def test_what_the_inputs_lack_is_left_out(folders: dict[str, str], name: str) ->
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_fused_vector_takes_image_and_words(folders: dict[str, str], name: str, tmp_path: Path) -> None:
+def test_a_fused_vector_reads_image_and_text(folders: dict[str, str], name: str, tmp_path: Path) -> None:
     encoder = load(folders, name, outputs="fused")
     items = [ITEMS[0], Item("no image", ITEMS[0].fields), Item("no words", {"title": ""}, Drawn(0))]
     inputs = encoder.prepare(items)

@@ -79,7 +79,7 @@ def _takes_new_items_like_the_run(result: Result, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("adapter", ["lora", "last", "side"])
-def test_what_is_saved_gives_the_vectors_that_were_learned(adapter: str, layered_root: Path, tmp_path: Path) -> None:
+def test_a_saved_encoder_gives_the_vectors_that_were_learned(adapter: str, layered_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     encoder = build("clip", layered_root)
     frozen = encoder(complete_inputs(encoder))
@@ -105,7 +105,7 @@ def test_what_is_saved_gives_the_vectors_that_were_learned(adapter: str, layered
 
 
 @pytest.mark.parametrize("adapter", ["none", "last", "side"])
-def test_a_dry_run_tells_passes_time_memory_and_disk_and_does_nothing(adapter: str, tmp_path: Path) -> None:
+def test_a_dry_run_reports_passes_time_memory_and_disk_and_does_nothing(adapter: str, tmp_path: Path) -> None:
     own = {"blocks": 1} if adapter == "last" else {}
     estimate = estimate_run(conf(adapter, max_items=16, **own))
     assert estimate.seconds > 0

@@ -1,4 +1,4 @@
-"""Fine-tuning from a conf file: the tuned encoder is an encoder like any other, and its price is told before."""
+"""Fine-tuning from a conf file: the fine-tuned encoder is an encoder like any other, its cost is reported before."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def make(name: str, catalog: Catalog, **more: Any) -> Encoder:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_tuned_folder_is_a_checkpoint(name: str, catalog: Catalog) -> None:
-    """Named in a conf it gives the vectors of the encoder that was tuned, with the conf's other keys as they were."""
+    """It gives the vectors of the encoder that was fine-tuned, with the other keys of the conf as they were."""
     encoder = make(name, catalog, text_len=20)
     untouched = encoder.fingerprint()
     folder = own_encoders.fine_tune(encoder, catalog, OPTIONS)
@@ -184,14 +184,14 @@ def test_a_run_measures_alignment_before_and_after(
     assert "before training" not in (tmp_path / "frozen" / "report.html").read_text()
 
 
-def test_a_run_without_words_or_images_has_no_alignment(tmp_path: Path) -> None:
+def test_a_run_without_texts_or_images_has_no_alignment(tmp_path: Path) -> None:
     result = run(CONF | {"encoder": {"name": "words"}}, out=tmp_path / "run")
     assert "alignment" not in result.metrics
     assert "Modality gap" not in (tmp_path / "run" / "report.html").read_text()
     json.dumps(result.metrics)
 
 
-def test_the_shipped_conf_names_every_key_and_a_wrong_one_is_told_also_while_frozen() -> None:
+def test_the_shipped_conf_names_every_key_and_a_wrong_one_is_an_error_also_while_frozen() -> None:
     spec = load_spec(Path(__file__).parents[2] / "conf" / "vbpr.conf")
     assert set(spec.table("features")["finetune"]) == set(hyper_parameters(fit_pairs))
     assert make_plan(spec).tables["features"]["train"] == "frozen"

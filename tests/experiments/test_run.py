@@ -112,7 +112,7 @@ def test_protocols_mask_what_they_say(conf: Conf, tmp_path: Path) -> None:
     assert strict["test"]["mrr@5"] > mmrec["test"]["mrr@5"]
 
 
-def test_a_taken_folder_is_refused_and_a_finished_run_is_read(conf: Conf, tmp_path: Path) -> None:
+def test_a_folder_with_a_run_is_refused_and_a_finished_run_is_read(conf: Conf, tmp_path: Path) -> None:
     first = run(conf, {"train.epochs": 2}, out=tmp_path / "run")
     with pytest.raises(ConfigError, match="already holds a run: add --resume"):
         run(conf, {"train.epochs": 2}, out=tmp_path / "run")

@@ -221,7 +221,7 @@ def test_wrong_spaces_say_what_is_wrong(tmp_path: Path, wanted: Any, message: st
         tune(CONF, options(space={"recommender.l2_weight": wanted}), tmp_path)
 
 
-def test_a_conf_without_a_search_is_told_so() -> None:
+def test_a_conf_without_a_search_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"has no \[search\] table"):
         split_conf(CONF)
     with pytest.raises(ConfigError, match=r"\[search\] has no space"):

@@ -102,7 +102,7 @@ def test_a_folder_is_taken_new_or_resumed(conf: Conf, done: StudyResult, tmp_pat
         study(conf, out=tmp_path, workers=0)
 
 
-def test_a_failed_cell_is_recorded_the_rest_goes_on_and_a_resumed_study_tries_again(
+def test_a_failed_cell_is_recorded_others_go_on_and_a_resumed_study_tries_again(
     conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = conf | {"axes": {"recommender": {"Popular": {**POPULAR, "without": ["encoder"]}, "VBPR": VBPR}}}

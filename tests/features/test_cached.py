@@ -53,7 +53,7 @@ def test_the_top_blocks_get_the_gradient_that_the_whole_encoder_gives_them(
 
 
 @pytest.mark.parametrize("name", ["clip", "vlmo"])
-def test_training_from_the_cache_gives_the_losses_of_training_without_and_leaves_the_rest_alone(
+def test_training_from_the_cache_gives_the_losses_of_training_without_and_changes_no_other_weight(
     name: str, layered_root: Path, tmp_path: Path
 ) -> None:
     encoders = [build(name, layered_root) for _ in range(2)]

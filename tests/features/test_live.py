@@ -83,7 +83,7 @@ def by_hand(every: int, steps: int) -> tuple[TinyVectors, Any]:
     table = {m: x.detach() for m, x in vectors.all().items()}
     fast = torch.optim.Adam(recommender.parameters(), lr=0.02, fused=True)
     slow = torch.optim.Adam([*vectors.maps.values()], lr=0.01, fused=True)
-    owed, met = {m: torch.zeros_like(x) for m, x in table.items()}, set[int]()
+    accumulated, met = {m: torch.zeros_like(x) for m, x in table.items()}, set[int]()
     recommender.begin_epoch(table, generator())
     noise = generator()
     for step, batch in enumerate(sampler(graph).epoch(noise), start=1):
@@ -98,19 +98,19 @@ def by_hand(every: int, steps: int) -> tuple[TinyVectors, Any]:
         features = on_whole_table(vectors, table, rows) if ends else {m: x.requires_grad_() for m, x in table.items()}
         loss = total(recommender.losses(batch, features, generator(9)))
         if ends:
-            loss = loss + sum((owed[m] * x).sum() for m, x in vectors.all().items())
+            loss = loss + sum((accumulated[m] * x).sum() for m, x in vectors.all().items())
         fast.zero_grad()
         slow.zero_grad()
         loss.backward()
         for m, x in table.items():
             if not ends:
-                owed[m][now] += x.grad[now]
+                accumulated[m][now] += x.grad[now]
                 x.grad = None
         fast.step()
         if ends:
             slow.step()
             table = {m: x.detach().clone() for m, x in features.items()}
-            owed, met = {m: torch.zeros_like(x) for m, x in table.items()}, set()
+            accumulated, met = {m: torch.zeros_like(x) for m, x in table.items()}, set()
         table = {m: x.detach() for m, x in table.items()}
     return vectors, recommender
 
@@ -269,7 +269,7 @@ def test_what_a_pass_keeps_sets_how_many_items_it_takes() -> None:
     assert source._sized_runner().chunk == pytest.approx(2**20 / (4 * 2 * 19), rel=0.5)
 
 
-def test_images_and_words_of_a_pass_are_drawn_together() -> None:
+def test_images_and_texts_of_a_pass_are_drawn_together() -> None:
     vectors = Scaled()
     recommender, graph = world(RECOMMENDERS.get("vbpr"), vectors)
     source = live(vectors, alignment_weight=0.5)

@@ -68,7 +68,7 @@ def test_one_that_has_not_learned_gives_the_encoder_s_own_vectors(layered_root: 
             torch.testing.assert_close(x, whole_vectors(encoder, ROWS.tolist())[modality], atol=1e-6, rtol=1e-5)
 
 
-def test_words_without_a_image_are_read_like_those_of_an_item_without(layered_root: Path, tmp_path: Path) -> None:
+def test_a_text_alone_is_encoded_like_that_of_an_item_without_image(layered_root: Path, tmp_path: Path) -> None:
     vectors = side_vectors(build("clip", layered_root), tmp_path)
     side = SideEncoder(build("clip", layered_root), saved(vectors, tmp_path / "side"))
     words = catalog()[NO_PICTURE].fields

@@ -117,7 +117,7 @@ def test_a_damaged_file_is_noticed_and_computed_anew(
     assert "was altered" in caplog.text
 
 
-def test_the_size_is_told_before_and_too_little_disk_is_refused(
+def test_the_size_is_reported_before_and_too_little_disk_is_refused(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     estimate = cache(encoder, tmp_path).estimate()

@@ -31,10 +31,10 @@ def small() -> InteractionGraph:
 
 
 def dense() -> np.ndarray:
-    likes = np.zeros((4, 3))
+    interactions = np.zeros((4, 3))
     for user, item in EDGES:
-        likes[user, item] = 1
-    adjacency = np.block([[np.zeros((4, 4)), likes], [likes.T, np.zeros((3, 3))]])
+        interactions[user, item] = 1
+    adjacency = np.block([[np.zeros((4, 4)), interactions], [interactions.T, np.zeros((3, 3))]])
     degrees = adjacency.sum(1)
     scale = np.divide(1, np.sqrt(degrees), out=np.zeros(7), where=degrees > 0)
     return scale[:, None] * adjacency * scale[None, :]
@@ -78,9 +78,9 @@ def test_nearest_is_brute_force() -> None:
 
 
 def test_row_normalization_with_self_loops_is_the_dense_matrix() -> None:
-    likes = np.zeros((4, 3))
-    likes[tuple(np.array(EDGES).T)] = 1
-    adjacency = np.block([[np.eye(4), likes], [likes.T, np.eye(3)]])
+    interactions = np.zeros((4, 3))
+    interactions[tuple(np.array(EDGES).T)] = 1
+    adjacency = np.block([[np.eye(4), interactions], [interactions.T, np.eye(3)]])
     expected = adjacency / adjacency.sum(1, keepdims=True)
     matrix = normalize(small(), "row", self_loops=True)
     np.testing.assert_allclose(matrix.matrix.to_dense().numpy(), expected, atol=1e-7)
@@ -132,11 +132,11 @@ def test_chosen_rows_are_those_of_the_dense_matrix() -> None:
 
 def test_one_step_in_two_blocks_is_that_over_the_whole() -> None:
     nodes = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
-    for likes in (
+    for interactions in (
         weighted_interactions(small(), symmetric_weights(small())),
         WeightedMatrix(pattern(small()), symmetric_weights(small())),
     ):
-        np.testing.assert_allclose(spread(likes, nodes).numpy(), dense() @ nodes.numpy(), atol=1e-6)
+        np.testing.assert_allclose(spread(interactions, nodes).numpy(), dense() @ nodes.numpy(), atol=1e-6)
 
 
 def test_branches_are_lightgcns_that_share_their_users() -> None:

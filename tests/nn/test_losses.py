@@ -41,12 +41,12 @@ def test_info_nce_is_the_mean_log_share_of_the_own_row() -> None:
     assert float(loss) == pytest.approx(expected)
 
 
-def test_nothing_to_tell_apart_costs_nothing() -> None:
+def test_a_single_row_has_no_loss() -> None:
     for rows in (0, 1):
         assert float(match_rows(torch.zeros(rows, 3), torch.zeros(rows, 3))) == 0
 
 
-def test_many_rows_look_in_groups() -> None:
+def test_many_rows_are_compared_in_groups() -> None:
     """5,000 rows are three groups; the mean is over rows, not over groups."""
     left, right = torch.randn(2, 5000, 4, generator=torch.Generator().manual_seed(0))
     apart = [info_nce(left[rows], right[rows], temperature=0.5) for rows in torch.arange(5000).tensor_split(3)]

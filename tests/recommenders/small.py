@@ -19,7 +19,7 @@ def graph() -> InteractionGraph:
     return InteractionGraph(users, items, USERS, ITEMS)
 
 
-def likes() -> np.ndarray:
+def interactions() -> np.ndarray:
     matrix = np.zeros((USERS, ITEMS))
     matrix[graph().users.numpy(), graph().items.numpy()] = 1
     return matrix
@@ -27,7 +27,7 @@ def likes() -> np.ndarray:
 
 def adjacency() -> np.ndarray:
     """Users, then items; 1 at each edge."""
-    a = likes()
+    a = interactions()
     return np.block([[np.zeros((USERS, USERS)), a], [a.T, np.zeros((ITEMS, ITEMS))]])
 
 
@@ -78,8 +78,8 @@ def bpr(users: np.ndarray, items: np.ndarray) -> float:
     """The mean of -log sigmoid of the score differences in the batch."""
     given = batch()
     u, i, j = (rows.numpy() for rows in given)
-    liked, other = (users[u] * items[i]).sum(1), np.einsum("bd,bnd->bn", users[u], items[j])
-    return float(np.log1p(np.exp(other - liked[:, None])).mean())
+    positive, other = (users[u] * items[i]).sum(1), np.einsum("bd,bnd->bn", users[u], items[j])
+    return float(np.log1p(np.exp(other - positive[:, None])).mean())
 
 
 def info_nce(left: np.ndarray, right: np.ndarray, temperature: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small import ITEMS, USERS, graph, likes
+from small import ITEMS, USERS, graph, interactions
 
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.ease import EASE
@@ -31,7 +31,7 @@ def test_four_items_by_hand() -> None:
 @pytest.mark.parametrize("l2_weight", [0.5, 3.0])
 def test_the_matrix_solves_the_ridge_regression_of_each_item_on_the_others(l2_weight: float) -> None:
     """Column i of B, as a regression without item i among the predictors; one item has no interaction at all."""
-    x = likes()
+    x = interactions()
     expected = np.zeros((ITEMS, ITEMS))
     for item in range(ITEMS):
         others = [other for other in range(ITEMS) if other != item]

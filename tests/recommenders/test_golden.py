@@ -44,8 +44,8 @@ def test_lightgcn(shared: Path) -> None:
     spread = tensors["out.scores"].std()
     assert (scores - tensors["out.scores"]).abs().max() < 1e-5 * spread
     # the toolbox adds up unsquared norms of the three batch matrices, divided by the batch
-    touched = (tables[0][batch.users], tables[1][batch.positives], tables[1][batch.negatives[:, 0]])
-    penalty = weight * sum(float(table.norm()) for table in touched) / len(batch.users)
+    batch_rows = (tables[0][batch.users], tables[1][batch.positives], tables[1][batch.negatives[:, 0]])
+    penalty = weight * sum(float(table.norm()) for table in batch_rows) / len(batch.users)
     assert float(losses["bpr"]) + penalty == pytest.approx(float(tensors["out.loss"]), abs=1e-5)
 
 
@@ -79,8 +79,8 @@ def test_vbpr(shared: Path) -> None:
         ],
         dim=1,
     )
-    touched = (users, items[batch.positives], items[batch.negatives[:, 0]])
-    penalty = float(facts["reg_weight"]) * sum(float(table.norm()) for table in touched) / len(users)
+    batch_rows = (users, items[batch.positives], items[batch.negatives[:, 0]])
+    penalty = float(facts["reg_weight"]) * sum(float(table.norm()) for table in batch_rows) / len(users)
     assert loss + penalty == pytest.approx(float(tensors["out.loss"]), abs=1e-5)
 
 

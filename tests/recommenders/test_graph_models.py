@@ -27,12 +27,12 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def likes() -> Array:
+def interactions() -> Array:
     return np.random.default_rng(0).random((USERS, ITEMS)) < 0.4
 
 
 def graph() -> InteractionGraph:
-    users, items = (torch.from_numpy(side) for side in likes().nonzero())
+    users, items = (torch.from_numpy(side) for side in interactions().nonzero())
     return InteractionGraph(users, items, USERS, ITEMS)
 
 
@@ -42,7 +42,7 @@ def features(seed: int = 0) -> dict[str, Tensor]:
 
 
 def batch() -> Batch:
-    users, items = (torch.from_numpy(side)[:5] for side in likes().nonzero())
+    users, items = (torch.from_numpy(side)[:5] for side in interactions().nonzero())
     return Batch(users, items, torch.tensor([[0, 8], [3, 2], [7, 7], [1, 0], [4, 6]]))
 
 
@@ -65,7 +65,7 @@ def symmetric(matrix: Array) -> Array:
 
 
 def adjacency() -> Array:
-    both = likes().astype(float)
+    both = interactions().astype(float)
     return symmetric(np.block([[np.zeros((USERS, USERS)), both], [both.T, np.zeros((ITEMS, ITEMS))]]))
 
 
@@ -94,8 +94,8 @@ def softmax(x: Array, axis: int) -> Array:
 def bpr(users: Array, items: Array) -> float:
     """Over the whole tables' vectors."""
     u, i, j = (part.numpy() for part in batch())
-    liked = (users[u] * items[i]).sum(1)[:, None]
-    return float(-np.log(sigmoid(liked - np.einsum("bd,bnd->bn", users[u], items[j]))).mean())
+    positive = (users[u] * items[i]).sum(1)[:, None]
+    return float(-np.log(sigmoid(positive - np.einsum("bd,bnd->bn", users[u], items[j]))).mean())
 
 
 def half_squares(users: Array, items: Array, *, negatives: bool = True) -> float:
@@ -243,7 +243,7 @@ def test_bm3() -> None:
     )
 
 
-def test_bm3_looks_at_no_negative_and_stops_the_gradient_of_targets() -> None:
+def test_bm3_reads_no_negative_and_stops_the_gradient_of_targets() -> None:
     model: BM3 = shaken(BM3(graph(), features(), generator(), dim=DIM, l2_weight=0.0, content_weight=0.0))
     others = batch()._replace(negatives=batch().negatives + 1)
     for name, loss in model.losses(others, features(), generator()).items():
@@ -293,7 +293,7 @@ def test_lgmrec(monkeypatch: pytest.MonkeyPatch) -> None:
         graph(), features(), generator(), dim=DIM, layers=1, content_layers=2, hyper_layers=2, hyperedges=3,
         dropout=0.0, temperature=0.4, global_weight=0.6, contrast_weight=0.5, l2_weight=0.1,
     ))  # fmt: skip
-    met = likes().astype(float)
+    met = interactions().astype(float)
     ids = smooth(numpy(model.nodes), 1)
     local, found = ids, {}
     for m, x in features().items():

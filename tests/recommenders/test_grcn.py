@@ -22,7 +22,7 @@ def by_hand(weights: dict[str, np.ndarray], layers: int, routing: int) -> tuple[
         x = features.numpy()
         f = small.unit(small.leaky(x @ weights[f"projections.{modality}"] + weights[f"offsets.{modality}"]))
         f = f * x.any(1, keepdims=True)
-        edges = small.likes() * x.any(1)
+        edges = small.interactions() * x.any(1)
         p = small.unit(weights[f"prototypes.{modality}"])
         for _ in range(routing):
             p = small.unit(p + softmax(p @ f.T, 1, edges) @ f)
@@ -31,9 +31,9 @@ def by_hand(weights: dict[str, np.ndarray], layers: int, routing: int) -> tuple[
         items.append(f + given.T @ p)
         to_users.append(received * item_trust[:, m])
         to_items.append(given * user_trust[:, [m]])
-    bare = small.likes() * ~np.any([x.numpy().any(1) for x in small.features().values()], axis=0)
-    to_users.append(bare / np.maximum(small.likes().sum(1, keepdims=True), 1))
-    to_items.append(bare / np.maximum(small.likes().sum(0), 1))
+    bare = small.interactions() * ~np.any([x.numpy().any(1) for x in small.features().values()], axis=0)
+    to_users.append(bare / np.maximum(small.interactions().sum(1, keepdims=True), 1))
+    to_items.append(bare / np.maximum(small.interactions().sum(0), 1))
     # the largest over modalities, pruned where it is negative
     to_users, to_items = np.maximum(np.max(to_users, 0), 0), np.maximum(np.max(to_items, 0), 0)
     u, i = np.split(small.unit(weights["ids"]), [small.USERS])
@@ -57,8 +57,8 @@ def test_vectors_and_losses_are_the_papers(layers: int, routing: int) -> None:
     assert losses["bpr"] == pytest.approx(small.bpr(users, items), rel=1e-5)
     u, i, j = (rows.numpy() for rows in small.batch())
     ids = [weights["ids"][rows] for rows in (u, i + small.USERS, j + small.USERS)]
-    touched = ids + [weights[f"prototypes.{modality}"][u] for modality in small.features()]
-    assert losses["l2"] == pytest.approx(0.1 * sum((rows**2).sum() for rows in touched) / 2 / len(u), rel=1e-5)
+    batch_rows = ids + [weights[f"prototypes.{modality}"][u] for modality in small.features()]
+    assert losses["l2"] == pytest.approx(0.1 * sum((rows**2).sum() for rows in batch_rows) / 2 / len(u), rel=1e-5)
 
 
 def test_gradient_is_that_of_finite_differences() -> None:
@@ -82,7 +82,7 @@ def test_gradient_is_that_of_finite_differences() -> None:
         assert float((parameter.grad * direction).sum()) == pytest.approx(slope, abs=1e-7), name
 
 
-def test_prototypes_move_to_what_users_like() -> None:
+def test_prototypes_move_to_the_items_of_the_users() -> None:
     """In the public port, routing sends messages to the items, and prototypes stay where they were."""
     given = {"dim": 4, "content_dim": 5}
     still, moved = (

@@ -65,9 +65,9 @@ def test_vectors_and_losses_are_the_papers() -> None:
     u, i, j = (rows.numpy() for rows in small.batch())
     assert losses["bpr"] == pytest.approx(small.bpr(users, items), rel=1e-5)
     assert losses["dropped"] == pytest.approx(0.3 * small.info_nce(users[u], items[i], 0.5), rel=1e-5)
-    touched = (weights["users"][u], weights["items"][i], weights["items"][j])
-    assert losses["l2"] == pytest.approx(0.1 * sum((rows**2).sum() for rows in touched) / 2 / len(u), rel=1e-5)
-    # challenging negatives: text from the first item that the user has not touched
+    batch_rows = (weights["users"][u], weights["items"][i], weights["items"][j])
+    assert losses["l2"] == pytest.approx(0.1 * sum((rows**2).sum() for rows in batch_rows) / 2 / len(u), rel=1e-5)
+    # challenging negatives: text from the first item that the user has not interacted with
     masked = [rows.copy() for rows in nodes]
     view = views(mmgcl)[2]
     masked[2] = torch.cat([view.users[:, 2], view.items[:, 2]]).detach().numpy().astype(np.float64)
@@ -95,10 +95,12 @@ def test_masking_acts_on_the_modality_that_was_drawn(shares: list[float], branch
         same = torch.allclose(masked.users[:, other], whole.users[:, other], atol=1e-6)
         assert same == (other != branch)
     missing = small.features()["image"].eq(0).all(dim=1)
-    assert branch == 2 or torch.equal(masked.items[missing & ~touched(), 1], whole.items[missing & ~touched(), 1])
+    assert branch == 2 or torch.equal(
+        masked.items[missing & ~has_interactions(), 1], whole.items[missing & ~has_interactions(), 1]
+    )
 
 
-def touched() -> Tensor:
+def has_interactions() -> Tensor:
     return small.graph().item_degrees > 0
 
 

@@ -56,8 +56,8 @@ def test_vectors_and_losses_are_the_papers(layers: int, combination: str) -> Non
     assert losses["bpr"] == pytest.approx(small.bpr(users, items), rel=1e-5)
     u, i, j = (rows.numpy() for rows in small.batch())
     ids = [weights["ids"][rows] for rows in (u, i + small.USERS, j + small.USERS)]
-    touched = ids + [weights[f"preferences.{modality}"][u] for modality in small.features()]
-    squares = sum((rows**2).sum() for rows in touched)
+    batch_rows = ids + [weights[f"preferences.{modality}"][u] for modality in small.features()]
+    squares = sum((rows**2).sum() for rows in batch_rows)
     assert losses["l2"] == pytest.approx(0.1 * squares / 2 / len(u), rel=1e-5)
 
 
@@ -78,7 +78,7 @@ def test_each_layer_reaches_one_step_further() -> None:
     """A user's vector changes with the item that is `layers` steps away, and only with as many layers."""
     path = small.features()
     path["text"] = path["text"].clone()
-    path["text"][0] += 1.0  # item 0 is liked by user 0, who likes item 1, which user 1 likes: three steps from user 1
+    path["text"][0] += 1.0  # item 0 is three edges from user 1: user 0 has items 0 and 1, and user 1 has item 1
     for layers, moved in ((1, False), (2, False), (3, True)):
         mmgcn = model(layers=layers)
         one, other = mmgcn.embed(small.features()).users[1], mmgcn.embed(path).users[1]

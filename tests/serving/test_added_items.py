@@ -58,7 +58,7 @@ def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
         AddedItems(other)
 
 
-def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.sqlite").mkdir()
     with pytest.raises(CheckpointError, match="cannot be opened or created"):
         AddedItems(tmp_path / "a.sqlite")

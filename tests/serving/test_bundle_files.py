@@ -146,7 +146,7 @@ def test_files_of_another_bundle_are_no_match(tmp_path: Path) -> None:
         Bundle.from_pretrained(tmp_path)
 
 
-def test_the_card_tells_data_metrics_and_terms(tmp_path: Path) -> None:
+def test_the_card_names_data_metrics_and_terms(tmp_path: Path) -> None:
     facts = {"model": "VBPR", "data": {"name": "shop|x", "train": 1200}, "test": {"recall@20": 0.25}}
     scorer = Embeddings(torch.eye(2), torch.eye(2))
     log = Interactions(np.array([], np.int32), np.array([], np.int32))

@@ -33,8 +33,8 @@ def test_in_a_joint_space_both_sides_count_alike() -> None:
     assert found.tolist() == pytest.approx([(1 + said[0]) / 2, (-1 + said[1]) / 2, said[2]], abs=1e-4)
 
 
-def test_a_person_reorders_what_was_found() -> None:
-    """Only the ten most relevant take part: what the person likes most of them comes first."""
+def test_a_user_reorders_the_results() -> None:
+    """Only the ten most relevant take part: the one that the user's model ranks highest comes first."""
     relevance = torch.arange(20.0)
     scores = torch.zeros(20)
     scores[10], scores[0] = 5.0, 50.0

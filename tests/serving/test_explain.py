@@ -94,7 +94,7 @@ def test_an_item_that_came_before_origins_were_kept_has_one_share(tmp_path: Path
 
 
 def test_neighbors_are_alike_by_their_modalities(tmp_path: Path) -> None:
-    """Of x and y, which the person has, cosines are (1, 0.6) by image and (0, 0.8) by words; y's mean, 0.7, is best.
+    """Of x and y, which the user has, cosines are (1, 0.6) by image and (0, 0.8) by words; y's mean, 0.7, is best.
 
     With two neighbors and a scale of 2, x gives 1 and y 1.4: 1 + 1.4 · 0.6 / 1.4 are the image's.
     """
@@ -117,5 +117,5 @@ def test_neighbors_are_alike_by_their_modalities(tmp_path: Path) -> None:
         told = one.explain("A", "n")
         assert told.score == pytest.approx(one.recommend(["A"], only=["n"])["A"][0].score)
         assert told.shares == pytest.approx({"image": 1.0 + 0.6, "text": 0.8}, abs=1e-3)
-        assert one.explain("A", "o").shares == {"image": 0.0, "text": 0.0}  # like nothing that the person has
+        assert one.explain("A", "o").shares == {"image": 0.0, "text": 0.0}  # similar to nothing that the user has
         assert one.explain("A", "z").shares == {"joint": pytest.approx(0.1)}

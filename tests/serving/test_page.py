@@ -40,16 +40,16 @@ def visit(browser: Browser, server: Server) -> Iterator[Any]:
     ) -> Page:
         base = url or server.url
 
-        def hear(told: Any) -> None:
-            # the browser itself tells of each refused request
-            if told.type in ("error", "warning") and not (refused and refused in told.text):
-                complaints.append(told.text)
+        def record(message: Any) -> None:
+            # the browser itself reports each refused request
+            if message.type in ("error", "warning") and not (refused and refused in message.text):
+                complaints.append(message.text)
 
         context = browser.new_context(viewport=viewport, **more)  # type: ignore[arg-type]
         context.set_default_timeout(10_000)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", hear)
+        page.on("console", record)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         away = re.compile(rf"^(?!{re.escape(base)}|blob:|data:)")
         page.on("request", lambda asked: complaints.append(asked.url) if away.match(asked.url) else None)
@@ -72,7 +72,7 @@ def best(server: Server, user: str, k: int = 12, **more: object) -> list[str]:
     return [one["id"] for one in answer["items"]]
 
 
-def test_pick_a_person_and_see_history_and_recommendations_with_reasons(visit: Any, server: Server) -> None:
+def test_pick_a_user_and_see_history_and_recommendations_with_reasons(visit: Any, server: Server) -> None:
     page = visit()
     assert page.locator("#person").input_value() == "u001"
     assert ids(page, ".grid") == best(server, "u001")
@@ -111,7 +111,7 @@ def test_an_item_opens_with_reasons_and_similar_ones(visit: Any, server: Server)
     page.wait_for_function("!location.hash.includes('item=')")
 
 
-def test_search_by_words(visit: Any, server: Server) -> None:
+def test_search_by_text(visit: Any, server: Server) -> None:
     page = visit("#user=u001")
     page.keyboard.press("/")
     page.keyboard.type("lamp")
@@ -168,7 +168,7 @@ def test_add_an_item_and_see_it_recommended_then_delete_it(visit: Any, server: S
     page.get_by_role("button", name="Add", exact=True).click()
     dialog = page.locator("dialog#item[open]")
     dialog.locator(".alike .card").first.wait_for()
-    assert dialog.locator("#item-title").inner_text() == HOSTILE  # told as written, not taken for markup
+    assert dialog.locator("#item-title").inner_text() == HOSTILE  # shown as written, not as markup
     assert dialog.locator(".badge").first.inner_text() == "new"
     assert dialog.locator(".share-rows th").all_inner_texts() == ["picture", "words", "as any new item"]
     page.keyboard.press("Escape")
@@ -288,7 +288,9 @@ def test_the_token_is_asked_for_where_writing_needs_one(visit: Any, tmp_path: Pa
 def test_the_reference_shows_every_endpoint(visit: Any, browser: Browser, server: Server) -> None:
     page = browser.new_page()
     complaints: list[str] = []
-    page.on("console", lambda told: complaints.append(told.text) if told.type in ("error", "warning") else None)
+    page.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
     page.goto(f"{server.url}/docs")
     page.locator("details").first.wait_for()
     document = httpx.get(f"{server.url}/openapi.json").json()

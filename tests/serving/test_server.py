@@ -132,7 +132,7 @@ def test_a_second_server_on_the_same_run_says_what_is_wrong(run: Path) -> None:
         assert "another server has it open" in " ".join(log.split())
 
 
-def test_a_taken_port_is_told_at_once(run: Path) -> None:
+def test_a_port_in_use_is_reported_at_once(run: Path) -> None:
     with Server([run]) as server:
         second = Server([run], "--port", str(server.port))
         log = second.process.communicate(timeout=60)[1]

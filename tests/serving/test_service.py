@@ -52,7 +52,7 @@ def test_reasons_add_up_to_the_score(reader: TestClient) -> None:
     assert reason["shares"] == items[0]["reason"]["shares"]
 
 
-def test_a_newcomer_gets_items_by_what_they_like(reader: TestClient) -> None:
+def test_a_new_user_gets_items_by_a_history(reader: TestClient) -> None:
     answer = reader.post("/recommend", json={"history": ["T0001", "T0002"], "k": 4}).json()
     assert len(answer["items"]) == 4
     assert not {"T0001", "T0002"} & {one["id"] for one in answer["items"]}
@@ -77,7 +77,7 @@ def test_the_audience_of_an_item_are_those_who_get_it(reader: TestClient, shops:
     assert [one["rank"] for one in answer["people"]] == sorted(ranks.values())
 
 
-def test_an_item_s_own_words_and_image_find_it(reader: TestClient) -> None:
+def test_an_item_s_own_text_and_image_find_it(reader: TestClient) -> None:
     detail = reader.get("/items/T0004").json()
     words = f"{detail['fields']['title']} {detail['fields']['description']}"
     assert reader.get("/search", params={"text": words, "k": 1}).json()["items"][0]["id"] == "T0004"

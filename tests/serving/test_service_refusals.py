@@ -41,7 +41,7 @@ from lmm4rec.serving.http.settings import MAX_K, Settings
         ("/nowhere", 404, "Not Found"),
     ],
 )
-def test_wrong_questions_are_told_in_one_shape(reader: TestClient, path: str, status: int, words: str) -> None:
+def test_errors_of_requests_have_one_shape(reader: TestClient, path: str, status: int, words: str) -> None:
     answer = reader.get(path)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
@@ -61,7 +61,7 @@ def test_wrong_questions_are_told_in_one_shape(reader: TestClient, path: str, st
         {},
     ],
 )
-def test_wrong_newcomers_are_refused(reader: TestClient, body: object) -> None:
+def test_histories_of_new_users_that_are_wrong_are_refused(reader: TestClient, body: object) -> None:
     assert reader.post("/recommend", json=body).status_code == 422
 
 
@@ -186,7 +186,7 @@ def test_more_requests_than_may_wait_are_turned_away(runs: list[Path]) -> None:
     assert "too many requests are waiting" in answer.json()["detail"]
 
 
-def test_what_nobody_foresaw_is_told_without_its_inner_life(
+def test_an_unexpected_error_is_reported_without_its_internals(
     runs: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
@@ -239,7 +239,7 @@ def test_the_openapi_document_names_every_endpoint_with_its_errors(reader: TestC
     assert "ProblemBody" in document["components"]["schemas"]
 
 
-def test_scores_need_not_be_finite_to_be_told(runs: list[Path]) -> None:
+def test_scores_that_are_not_finite_are_sent(runs: list[Path]) -> None:
     """A user whose every item is seen gets an empty list, not an error."""
     bundle = Bundle.load(runs[1])
     assert torch.isfinite(bundle.scorer.scores(torch.tensor([0]))).all()

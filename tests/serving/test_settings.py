@@ -12,7 +12,7 @@ from lmm4rec.serving.http.settings import Settings
     [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
      ("192.168.1.5", False), ("shop.example", False)],
 )  # fmt: skip
-def test_loopback_is_told_from_the_rest(host: str, local: bool) -> None:
+def test_loopback_is_told_from_other_addresses(host: str, local: bool) -> None:
     assert Settings(host=host).is_local is local
 
 

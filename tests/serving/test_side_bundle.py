@@ -70,7 +70,7 @@ def test_a_bundle_with_a_side_network_goes_where_it_is_put(layered_root: Path, t
         grown = one.scorer
         assert isinstance(grown, Embeddings)
         torch.testing.assert_close(grown.items[-3:], grown.items[rows], atol=5e-3, rtol=0)
-        # one thing stands alone there, as in the question
+        # one item stands alone there, as in the question
         by_words, by_image = (
             one.search(items[NO_PICTURE].fields["title"], k=2),
             one.search(image=Noise(NO_WORDS), k=2),
@@ -79,7 +79,7 @@ def test_a_bundle_with_a_side_network_goes_where_it_is_put(layered_root: Path, t
         assert {found.item for found in by_image} == {"i3", "new3"}
 
 
-def test_a_side_network_that_is_damaged_or_gone_is_told(layered_root: Path, tmp_path: Path) -> None:
+def test_a_side_network_that_is_damaged_or_gone_is_reported(layered_root: Path, tmp_path: Path) -> None:
     bundle(tmp_path, layered_root).save_pretrained(tmp_path / "shop")
     (file,) = (tmp_path / "shop").glob("side-*.safetensors")
     whole = file.read_bytes()

@@ -32,12 +32,12 @@ def test_every_category_has_a_shape() -> None:
 
 
 @pytest.mark.parametrize(("category", "variant"), VARIANTS)
-def test_a_thing_fills_its_image_and_is_not_cut(category: str, variant: int) -> None:
+def test_an_item_fills_its_image_and_is_not_cut(category: str, variant: int) -> None:
     extreme = {"size": 0.88, "x": 2.0, "y": 2.0, "angle": 7.0, "stretch": 1.06}
     red, blue = (Drawing(category, color, "plain", variant=variant, **extreme) for color in ("red", "sky blue"))
     assert red.open().size == (64, 64)
     assert red.open().mode == "RGB"
-    differs = (pixels(red) != pixels(blue)).any(axis=2)  # exactly where the thing shows its color
+    differs = (pixels(red) != pixels(blue)).any(axis=2)  # exactly where the item shows its color
     assert 0.08 < differs.mean() < 0.7
     frame = np.ones((64, 64), dtype=bool)
     frame[1:-1, 1:-1] = False
@@ -45,7 +45,7 @@ def test_a_thing_fills_its_image_and_is_not_cut(category: str, variant: int) -> 
 
 
 @pytest.mark.parametrize("color", COLORS)
-def test_a_plain_thing_has_the_color_of_that_name(color: str) -> None:
+def test_a_plain_item_has_the_color_of_that_name(color: str) -> None:
     middle = np.median(pixels(Drawing("cushion", color, "plain"))[24:40, 24:40].reshape(-1, 3), axis=0)
     distance = {name: float(np.linalg.norm(middle - rgb)) for name, rgb in TYPICAL.items()}
     assert min(distance, key=distance.__getitem__) == color

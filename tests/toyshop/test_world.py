@@ -83,7 +83,7 @@ def test_who_buys_much_and_what_is_bought_much(world: World) -> None:
     assert 10 <= (of_item < 5).sum() <= 50
 
 
-def test_a_few_items_lack_the_image_and_a_few_the_words(world: World) -> None:
+def test_a_few_items_lack_the_image_and_a_few_the_text(world: World) -> None:
     without_image = np.array([item.image is None for item in world.items])
     without_words = np.array([not said for said in texts(world.items)])
     assert 10 <= without_image.sum() <= 15
@@ -113,7 +113,7 @@ def test_time_runs_over_two_years(world: World) -> None:
 
 
 @pytest.mark.parametrize(("season", "months"), [("winter", (12, 1, 2)), ("summer", (6, 7, 8))])
-def test_things_of_a_season_are_bought_in_it(world: World, season: str, months: tuple[int, ...]) -> None:
+def test_items_of_a_season_are_bought_in_it(world: World, season: str, months: tuple[int, ...]) -> None:
     log = world.purchases
     within = np.isin([datetime.fromtimestamp(time, UTC).month for time in log.timestamps], months)
     wanted = world.attributes["season"][log.items]
@@ -122,15 +122,15 @@ def test_things_of_a_season_are_bought_in_it(world: World, season: str, months: 
     assert inside > 1.8 * within[wanted == VALUES["season"].index("all year")].mean()
 
 
-def test_what_is_bought_and_rated_high_is_what_is_liked(world: World) -> None:
+def test_purchases_and_ratings_follow_affinity(world: World) -> None:
     log = world.purchases
-    liked = world.affinity[log.users, log.items]
+    affinities = world.affinity[log.users, log.items]
     assert world.affinity.mean() == pytest.approx(0.0, abs=1e-4)
-    assert liked.mean() > 1.0  # in standard deviations of the user's affinity
-    of_user = np.bincount(log.users, liked) / np.bincount(log.users)
+    assert affinities.mean() > 1.0  # in standard deviations of the user's affinity
+    of_user = np.bincount(log.users, affinities) / np.bincount(log.users)
     assert (of_user > 0).mean() > 0.98
     assert set(np.unique(log.ratings)) <= {1, 2, 3, 4, 5}
-    assert np.corrcoef(log.ratings, liked)[0, 1] > 0.5
+    assert np.corrcoef(log.ratings, affinities)[0, 1] > 0.5
 
 
 def agreement(world: World, kind: str, attribute: str) -> float:
@@ -206,7 +206,7 @@ def test_rarely_bought_items_are_found_by_their_attributes_and_not_by_company(wo
     assert min(looks, words) > 1.5 * company
 
 
-def test_words_always_tell_what_the_image_cannot() -> None:
+def test_texts_always_name_what_the_image_cannot_show() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
         values = {name: str(rng.choice(known)) for name, known in VALUES.items()}
@@ -221,7 +221,7 @@ def test_words_always_tell_what_the_image_cannot() -> None:
         )
 
 
-def test_words_mention_looks_as_often_as_asked(world: World) -> None:
+def test_texts_mention_looks_as_often_as_asked(world: World) -> None:
     def share(items: Sequence[Item]) -> float:
         said = [text for text in texts(items) if text]
         return float(np.mean([bool(LOOK_WORDS.search(text)) for text in said]))

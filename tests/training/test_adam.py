@@ -262,8 +262,8 @@ def test_a_recommender_trains_the_same_where_rows_are_deferred(name: str, monkey
         if not deferred:
             monkeypatch.setattr(Adam, "before_rows", lambda *_: False)
         for _ in range(40):
-            users, liked, other = (torch.randint(size, (6,), generator=generator) for size in (500, 350, 350))
-            batch = Batch(users, liked, other[:, None])
+            users, positives, other = (torch.randint(size, (6,), generator=generator) for size in (500, 350, 350))
+            batch = Batch(users, positives, other[:, None])
             adam.zero_grad()
             loss = torch.stack([*model.losses(batch, features, generator).values()]).sum()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The objective of tuning: chunks, precision, noise, processes, other spaces and matching."""
+"""The objective of fine-tuning: chunks, precision, noise, processes, other spaces and matching."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_each_space_has_its_loss_and_its_scale() -> None:
     assert set(terms) == {"contrastive", "contrastive_turned", "matching"}
 
 
-def test_matching_sees_each_pair_and_two_of_its_look_alikes() -> None:
+def test_matching_sees_each_pair_and_two_hard_negatives() -> None:
     encoder = Spaces()
     pairs = PreparedItems(encoder, ITEMS, memory_mb=64)
     made = Contrastive(
@@ -289,7 +289,7 @@ def test_the_matching_loss_by_hand() -> None:
     assert float(matching(odds, odds)) == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2)
 
 
-def test_look_alikes_are_drawn_by_similarity_and_are_never_the_item_itself() -> None:
+def test_hard_negatives_are_drawn_by_similarity_and_are_never_the_item_itself() -> None:
     """Softmax over the others: scores log 1, log 3 beside the row's own."""
     scores = torch.tensor([[9.0, 1.0, 3.0], [1.0, 99.0, 3.0], [3.0, 1.0, 50.0]]).log()
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Contrastive tuning: it aligns images with their words, and says what it cannot do."""
+"""Contrastive fine-tuning: it aligns images with their texts, and says what it cannot do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from lmm4rec.evaluation.alignment import retrieval_recall
 from lmm4rec.experiments.build import encoders as own_encoders
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.nn.losses import contrastive
-from lmm4rec.training import finetuning as tuning
+from lmm4rec.training import finetuning
 from lmm4rec.training import state as checkpoint
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.finetuning import fit_pairs
@@ -62,7 +62,7 @@ def found(clip: Clip, pairs: list[Item]) -> float:
 
 
 @pytest.mark.slow
-def test_tuning_aligns_images_with_their_words(clip: Clip, catalog: Catalog) -> None:
+def test_fine_tuning_aligns_images_with_their_texts(clip: Clip, catalog: Catalog) -> None:
     pairs = [item for item in catalog if item.image is not None]
     before, scale = found(clip, pairs), clip.logit_scale.item()
     history = fit_pairs(clip, pairs, None, **OPTIONS | {"epochs": 20})
@@ -96,7 +96,7 @@ def test_killed_it_goes_on_with_the_same_noise(
     options = TOY | {"crop": 0.3, "flip": True, "mask": 0.3}
     state, whole = tmp_path / "state.safetensors", Toy(dropout=0.2, drop_path=0.3)
     expected = fit_pairs(whole, toy_items(30), None, **options)
-    monkeypatch.setattr(tuning, "Trainer", functools.partial(tuning.Trainer, checkpoint_every_s=0.0))
+    monkeypatch.setattr(finetuning, "Trainer", functools.partial(finetuning.Trainer, checkpoint_every_s=0.0))
     looks = iter(range(-1, killed_after))  # the first is before training
 
     def kill(image: Tensor, text: Tensor) -> dict[str, float]:
@@ -104,10 +104,10 @@ def test_killed_it_goes_on_with_the_same_noise(
             raise KilledError
         return retrieval_recall(image, text)
 
-    monkeypatch.setattr(tuning, "retrieval_recall", kill)
+    monkeypatch.setattr(finetuning, "retrieval_recall", kill)
     with pytest.raises(KilledError):
         fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(30), state, **options)
-    monkeypatch.setattr(tuning, "retrieval_recall", retrieval_recall)
+    monkeypatch.setattr(finetuning, "retrieval_recall", retrieval_recall)
     torch.manual_seed(123)  # the global generator has no part in it
     resumed = Toy(dropout=0.2, drop_path=0.3)
     tuned = fit_pairs(resumed, toy_items(30), state, **options)
@@ -123,10 +123,10 @@ SCRIPT = """
 import functools, json, sys
 from pathlib import Path
 from toys import Toy, toy_items
-from lmm4rec.training import finetuning as tuning
+from lmm4rec.training import finetuning
 from lmm4rec.training import state as checkpoint
-tuning.Trainer = functools.partial(tuning.Trainer, checkpoint_every_s=0.0)
-tuning.fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), Path(sys.argv[1]), **json.loads(sys.argv[2]))
+finetuning.Trainer = functools.partial(finetuning.Trainer, checkpoint_every_s=0.0)
+finetuning.fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), Path(sys.argv[1]), **json.loads(sys.argv[2]))
 """
 
 
@@ -165,7 +165,7 @@ def test_before_and_after_are_of_the_same_held_out_pairs() -> None:
     assert not encoder.training
 
 
-def test_steps_are_in_training_mode_and_looks_are_not() -> None:
+def test_steps_are_in_training_mode_and_validation_is_not() -> None:
     encoder, modes = Toy(), set()
     encoder.register_forward_hook(lambda module, *_: modes.add((torch.is_grad_enabled(), module.training)))
     fit_pairs(encoder, toy_items(12), None, **TOY)
@@ -234,7 +234,7 @@ def test_an_encoder_without_a_joint_space_is_refused(catalog: Catalog) -> None:
         fit_pairs(Color(), list(catalog), None)
 
 
-def test_an_encoder_that_is_told_to_give_one_side_says_what_to_change(clip: Clip, catalog: Catalog) -> None:
+def test_an_encoder_with_one_output_is_refused_with_what_to_change(clip: Clip, catalog: Catalog) -> None:
     one = Clip(checkpoint=clip.checkpoint, outputs="image")
     with pytest.raises(
         TrainingError, match=r'Clip gives image and cannot be fine-tuned .* set outputs = "image\+text"'
@@ -276,7 +276,7 @@ def test_a_tuned_encoder_is_found_again(
 def test_a_conf_names_the_tiny_and_the_toyshop_checkpoint(
     name: str, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ "tiny" has the catalog's vocabulary; "toyshop" is that of the second catalog, tuned as the options say."""
+    """ "tiny" has the catalog's vocabulary; "toyshop" is that of the second catalog, fine-tuned as the options say."""
     pytest.importorskip("transformers")
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(own_encoders, "_TOYSHOP_ITEMS", 40)

@@ -198,7 +198,7 @@ class Apart(Line):
     steps = 0
 
 
-def test_a_group_has_rates_of_its_own_and_begins_when_it_is_told() -> None:
+def test_a_group_has_rates_of_its_own_and_begins_at_its_step() -> None:
     """4 batches an epoch: 8 steps of waiting, then 8 of its own, of which 4 warm up."""
     line = Apart()
     history = fit(line, epochs=4, learning_rate=0.1)

@@ -1,4 +1,4 @@
-"""One's own tables, as people have them."""
+"""One's own tables, as users have them."""
 
 from __future__ import annotations
 
@@ -225,12 +225,12 @@ def test_films(shared: Path) -> None:
     films = load(path=shared / "data" / "movielens")
     core = prepare(films, k_core=5)
     assert (len(core.interactions), core.n_users, core.n_items) == (90_176, 610, 3_639)
-    liked = prepare(films, rating_at_least=4.0, k_core=5)
-    assert (len(liked.interactions), liked.n_users, liked.n_items) == (41_179, 601, 1_948)
-    log = liked.interactions
+    kept = prepare(films, rating_at_least=4.0, k_core=5)
+    assert (len(kept.interactions), kept.n_users, kept.n_items) == (41_179, 601, 1_948)
+    log = kept.interactions
     assert log.ratings.min() >= 4
     assert min(log.user_counts(601).min(), log.item_counts(1_948).min()) == 5
-    assert k_core(liked, 5, 5).fingerprint == liked.fingerprint
+    assert k_core(kept, 5, 5).fingerprint == kept.fingerprint
     empty = (films.catalog.fields["description"] == "").sum()
     assert empty == 1_660
     assert films.catalog.has_image.all()

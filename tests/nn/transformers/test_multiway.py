@@ -65,7 +65,7 @@ def test_padding_changes_nothing(shape: beit3.Beit3Shape | vlmo.VlmoShape) -> No
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
-def test_a_text_without_words_is_finite(shape: beit3.Beit3Shape | vlmo.VlmoShape) -> None:
+def test_an_empty_text_is_finite(shape: beit3.Beit3Shape | vlmo.VlmoShape) -> None:
     mask = MASK.clone()
     mask[1] = False
     model = make(shape)
