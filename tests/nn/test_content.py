@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features
 from lmm4rec.nn.item_graph import ContentGraph
-from lmm4rec.nn.projections import Projections, require_content
+from lmm4rec.nn.projections import Projections
 from lmm4rec.nn.sparse import SparseMatrix
 
 
@@ -81,8 +80,3 @@ def test_a_graph_is_rebuilt_exactly_when_its_features_change() -> None:
     assert build.calls == 3
     graph.renew({"image": x["image"]})
     assert build.calls == 4
-
-
-def test_no_modality_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(ConfigError, match=r"\[encoder\]"):
-        require_content({}, "X")

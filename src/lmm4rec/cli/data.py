@@ -156,11 +156,7 @@ class _Download:
 
 
 def _download_of_conf(conf: Path, settings: Sequence[str]) -> _Download:
-    """The files of a conf file's data set, and the images of the items that its filters leave.
-
-    Raises:
-        ConfigError: its data is not of this kind.
-    """
+    """The files of a conf file's data set, and the images of the items that its filters leave."""
     from lmm4rec.experiments.build.data import DataCache
     from lmm4rec.experiments.conf.spec import load_spec
     from lmm4rec.experiments.plan import make_plan

@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,7 +18,10 @@ from lmm4rec.core.errors import ConfigError, ImageError, did_you_mean
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Item, Modality, PositiveInt
 from lmm4rec.nn.text import render
+from lmm4rec.nn.transformers.checkpoints import read_options
 from lmm4rec.nn.transformers.towers import Tower
+
+AnyEncoder = TypeVar("AnyEncoder", bound="Encoder")
 
 FUSED: Modality = "fused"
 """One vector of an item's image and text together."""
@@ -74,6 +77,9 @@ class Encoder(nn.Module, ABC):
     has_weights: bool = True
     """Whether it has weights that can be trained."""
 
+    saved_options: ClassVar[Sequence[str]] = ()
+    """The parameters beside the checkpoint that `save_pretrained` writes and `from_pretrained` reads."""
+
     _weights: str = ""  # a digest of the weights, where it is already computed
 
     about: ClassVar[Mapping[str, str]] = {}
@@ -107,6 +113,11 @@ class Encoder(nn.Module, ABC):
         encoder = cls(**options)
         encoder.learn_catalog(items)
         return encoder
+
+    @classmethod
+    def from_pretrained(cls: type[AnyEncoder], folder: str | Path) -> AnyEncoder:
+        """The encoder in a folder written by its `save_pretrained` or `write_tiny`, where it has these."""
+        return cls(checkpoint=str(folder), **read_options(folder, cls.saved_options))
 
     @abstractmethod
     def prepare(self, items: Sequence[Item]) -> Inputs:

@@ -35,7 +35,6 @@ from lmm4rec.nn.transformers.checkpoints import (
     read_settings,
     read_state,
     save_folder,
-    saved_options,
     weights_file,
 )
 from lmm4rec.nn.transformers.tokenizers import SentencePieces, find_vocabulary, learn_sentence_pieces, need_vocabulary
@@ -66,6 +65,7 @@ class Beit3(Encoder):
 
     separable = True
     joint = True
+    saved_options = ("text", "outputs")
     about: ClassVar = {
         "gives": "image and text, each 768-d (large 1024-d), and the fused pair (1536-d, large 2048-d)",
         "weights": 'an official .pth file or a saved folder, with beit3.spm beside it; "tiny", "toyshop"',
@@ -149,11 +149,6 @@ class Beit3(Encoder):
         """Write the encoder as a folder: weights under their official names, settings, and the vocabulary."""
         files = {_PIECES: self.vocabulary_file}
         save_folder(Path(folder), self.model, RENAMES, {"encoder": "beit3", **self._settings()}, files)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Beit3:
-        """The encoder in a folder written by `save_pretrained` or `write_tiny`."""
-        return cls(checkpoint=str(folder), **saved_options(folder, ("text", "outputs")))
 
     @classmethod
     def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: NonNegativeInt = 0) -> None:

@@ -20,7 +20,6 @@ from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveI
 from lmm4rec.encoders.base import Checkpoint, Encoder, ImageSize, PatchSize, TextLength, TextTemplate, stack_items
 from lmm4rec.nn.inputs import pad_tokens
 from lmm4rec.nn.pixels import fit_and_crop, to_tensor
-from lmm4rec.nn.transformers.checkpoints import saved_options
 from lmm4rec.nn.transformers.clip import checkpoint as clip_checkpoint
 from lmm4rec.nn.transformers.clip import original_layout
 from lmm4rec.nn.transformers.hugging_face import draw_from_seed, save_parts, transformers_library
@@ -46,6 +45,7 @@ class Clip(Encoder):
     separable = True
     joint = True
 
+    saved_options = ("text", "outputs", "text_len")
     about: ClassVar = {
         "gives": "image and text in one space; ViT-B 512-d, ViT-L/14 768-d",
         "weights": 'a Hugging Face folder or hub name, or an original .pt file; "tiny", "toyshop"',
@@ -142,11 +142,6 @@ class Clip(Encoder):
         settings = {"encoder": "clip", "text": self.text, "outputs": self.outputs, "text_len": self.text_len}
         save_parts(folder, (self.model, self.tokenizer), settings)
         write_json(Path(folder) / "preprocessor_config.json", original_layout.as_hugging_face(self.preprocessing))
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Clip:
-        """The encoder in a folder written by `save_pretrained`."""
-        return cls(checkpoint=str(folder), **saved_options(folder, ("text", "outputs", "text_len")))
 
     @classmethod
     def write_tiny(

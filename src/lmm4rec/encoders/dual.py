@@ -18,7 +18,7 @@ from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import Encoder, TextLength, TextTemplate, stack_items
 from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, pixels_of, text_of
-from lmm4rec.nn.transformers.checkpoints import check_weights, saved_options
+from lmm4rec.nn.transformers.checkpoints import check_weights
 from lmm4rec.nn.transformers.hugging_face import draw_from_seed, load_model, loading, save_parts, transformers_library
 from lmm4rec.nn.transformers.towers import Tower, image_tower, mean_token, stack_of, text_tower
 
@@ -43,6 +43,7 @@ class Dual(Encoder):
     separable = True
     joint = True
 
+    saved_options = ("text", "outputs", "text_len")
     about: ClassVar = {
         "gives": "image and text in one space; SigLIP base 768-d, AltCLIP 768-d, Chinese-CLIP base 512-d",
         "weights": 'a Hugging Face folder or hub name; "tiny", "toyshop" (a small SigLIP)',
@@ -123,11 +124,6 @@ class Dual(Encoder):
         """Write the encoder as a folder in the Hugging Face layout, which any tool of that family reads."""
         settings = {"encoder": "dual", "text": self.text, "outputs": self.outputs, "text_len": self.text_len}
         save_parts(folder, (self.model, self.tokenizer, self.processor), settings)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Dual:
-        """The encoder in a folder written by `save_pretrained`."""
-        return cls(checkpoint=str(folder), **saved_options(folder, ("text", "outputs", "text_len")))
 
     @classmethod
     def write_tiny(

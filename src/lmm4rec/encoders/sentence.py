@@ -15,7 +15,6 @@ from lmm4rec.core.errors import optional
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt
 from lmm4rec.encoders.base import Encoder, TextTemplate
 from lmm4rec.nn.inputs import mask_empty_rows, text_of
-from lmm4rec.nn.transformers.checkpoints import saved_options
 from lmm4rec.nn.transformers.hugging_face import draw_from_seed, loading, save_parts, transformers_library
 from lmm4rec.nn.transformers.tokenizers import learn_word_pieces
 from lmm4rec.nn.transformers.towers import Tower, mean_token, stack_of, text_tower
@@ -32,6 +31,7 @@ class Sentence(Encoder):
     need no network. Vectors are the model's sentence embeddings, L2-normalized.
     """
 
+    saved_options = ("text",)
     about: ClassVar = {
         "gives": "text; all-MiniLM-L6-v2 384-d",
         "weights": 'a sentence-transformers folder or hub name; all-MiniLM-L6-v2 from the extra minilm; "tiny"',
@@ -91,11 +91,6 @@ class Sentence(Encoder):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the encoder as a sentence-transformers folder."""
         save_parts(str(folder), (self.model,), {"encoder": "sentence", "text": self.text})
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Sentence:
-        """The encoder in a folder written by `save_pretrained`."""
-        return cls(checkpoint=str(folder), **saved_options(folder, ("text",)))
 
     @classmethod
     def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: NonNegativeInt = 0) -> None:

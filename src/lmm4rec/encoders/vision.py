@@ -84,11 +84,6 @@ class Vision(Encoder):
         save_parts(folder, (self.model, self.processor))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Vision:
-        """The encoder in a folder written by `save_pretrained`."""
-        return cls(checkpoint=str(folder))
-
-    @classmethod
     def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: NonNegativeInt = 0) -> None:
         """Write a small untrained ViT in the Hugging Face layout; it reads no texts."""
         transformers = transformers_library("vision")

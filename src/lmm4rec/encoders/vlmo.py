@@ -33,7 +33,6 @@ from lmm4rec.nn.transformers.checkpoints import (
     read_settings,
     read_state,
     save_folder,
-    saved_options,
     weights_file,
 )
 from lmm4rec.nn.transformers.tokenizers import WordPieces, find_vocabulary, learn_word_pieces, need_vocabulary
@@ -69,6 +68,7 @@ class Vlmo(Encoder):
 
     separable = True
     joint = True
+    saved_options = ("text", "outputs", "variant")
     about: ClassVar = {
         "gives": "image and text in one space, their VL variants, and the fused pair",
         "weights": 'an official .pt file or a saved folder, with vocab.txt beside it; "tiny", "toyshop"',
@@ -184,11 +184,6 @@ class Vlmo(Encoder):
         """Write the encoder as a folder: weights under their official names, settings, and the vocabulary."""
         files = {_PIECES: self.vocabulary_file}
         save_folder(Path(folder), self.model, RENAMES, {"encoder": "vlmo", **self._settings()}, files)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Vlmo:
-        """The encoder in a folder written by `save_pretrained` or `write_tiny`."""
-        return cls(checkpoint=str(folder), **saved_options(folder, ("text", "outputs", "variant")))
 
     @classmethod
     def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: NonNegativeInt = 0) -> None:

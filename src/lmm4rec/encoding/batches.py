@@ -19,8 +19,6 @@ from lmm4rec.encoding import sizing
 from lmm4rec.encoding.runner import evaluating, masked_vectors
 from lmm4rec.encoding.sizing import PREFETCH, Resolved
 
-__all__ = ["EncodedBlock", "EncodingOptions", "RequestedOptions", "cut", "encode_blocks", "prepared_batches"]
-
 
 @dataclass(frozen=True)
 class EncodingOptions:

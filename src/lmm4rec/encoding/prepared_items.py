@@ -20,8 +20,6 @@ from lmm4rec.core.types import Inputs, Item
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.sizing import MB
 
-__all__ = ["Levels", "PreparedItems"]
-
 _BLOCK = 256
 _LEVELS = 256
 _SHORTEST = 2  # tokens: a text's start and end, which an encoder may need where there is no text between them

@@ -17,8 +17,6 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.sizing import MB, Resolved, kept_bytes
 from lmm4rec.nn.transformers.multiway import Multiway
 
-__all__ = ["EncoderRunner", "autocast", "evaluating", "in_mode", "masked_vectors", "train_mode"]
-
 Function: TypeAlias = Callable[..., tuple[Tensor, ...]]
 """A function of tensors that are all cut into the same rows (None where one is absent); its results have such rows."""
 

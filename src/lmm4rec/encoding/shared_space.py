@@ -15,8 +15,6 @@ from torch.nn import functional as F
 from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
 
-__all__ = ["LARGEST_LOG_SCALE", "ManySpaces", "SharedSpace", "shared_spaces"]
-
 LARGEST_LOG_SCALE = math.log(100.0)
 """CLIP's bound on the learned log of the inverse temperature (arXiv 2103.00020, sec. 2.5)."""
 

@@ -17,18 +17,6 @@ from lmm4rec.core.device import has_bfloat16
 from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
 
-__all__ = [
-    "MB",
-    "PREFETCH",
-    "Precision",
-    "Resolved",
-    "batch_size",
-    "input_bytes",
-    "kept_bytes",
-    "resolve_precision",
-    "worker_count",
-]
-
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 Resolved: TypeAlias = Literal["float32", "bfloat16"]
 

@@ -19,8 +19,6 @@ from lmm4rec.features.state_files import STATES, VECTORS
 from lmm4rec.nn.adapters.side import SideNetwork
 from lmm4rec.nn.transformers.towers import upper_parameters
 
-__all__ = ["SideVectors", "TopBlocks"]
-
 
 class TopBlocks(ItemVectors):
     """The top blocks of an encoder and the layers above them, on the cached states below.

@@ -9,8 +9,6 @@ import torch
 from lmm4rec.core.types import Item, Modality
 from lmm4rec.features.store import StoredRows
 
-__all__ = ["ContentRows"]
-
 
 class ContentRows:
     """The rows of a catalog's distinct contents, filled from the store and from the encoder until none is missing."""

@@ -23,8 +23,6 @@ from lmm4rec.encoding.sizing import Precision, Resolved, resolve_precision
 from lmm4rec.features.content_rows import ContentRows
 from lmm4rec.features.store import EncoderIdentity, FeatureStore, StoredRows
 
-__all__ = ["Extracted", "contents_of", "encode", "extract", "longest_text_first"]
-
 _READERS = 8  # threads that read images for their digests
 _CHUNK = 64  # items that a thread reads at a time
 

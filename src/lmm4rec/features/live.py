@@ -20,8 +20,6 @@ from lmm4rec.features.item_vectors import ItemVectors
 from lmm4rec.features.source import FeatureSource
 from lmm4rec.nn.losses import contrastive
 
-__all__ = ["Live"]
-
 _CPU_PASS = 64  # items in a pass on a CPU: larger ones are no faster, and their activations leave the cache
 _PROBE = 8  # items on which the memory of a pass is measured
 

@@ -23,8 +23,6 @@ from lmm4rec.features.state_cache import summaries, towers_of
 from lmm4rec.features.state_files import STATES, VECTORS
 from lmm4rec.nn.adapters.side import SideNetwork
 
-__all__ = ["SavedSide", "SideEncoder"]
-
 _WEIGHTS, _FACTS = "side.safetensors", "side.json"
 
 

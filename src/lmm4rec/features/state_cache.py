@@ -27,8 +27,6 @@ from lmm4rec.features.extract import contents_of, longest_text_first
 from lmm4rec.features.state_files import IDS, LENGTHS, STATES, VECTORS, WORDS, Shards, StoredStates, states_folder
 from lmm4rec.nn.transformers.towers import Tower
 
-__all__ = ["CacheEstimate", "StatesCache", "summaries", "towers_of"]
-
 _SAMPLE = 8  # items on which size and time are measured
 _MARGIN = 1.1
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

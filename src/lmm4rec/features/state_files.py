@@ -19,8 +19,6 @@ from lmm4rec.core.files import atomic, cache_folder, read_json, write_json
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Modality
 
-__all__ = ["IDS", "INDEX", "LENGTHS", "STATES", "VECTORS", "WORDS", "Shards", "StoredStates", "states_folder"]
-
 STATES, LENGTHS, VECTORS = "states", "lengths", "vectors"
 """The tensors of a modality: rows of all items that have it, their number for each item, the encoder's own vectors."""
 

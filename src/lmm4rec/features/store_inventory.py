@@ -12,8 +12,6 @@ from lmm4rec.core.files import read_json
 from lmm4rec.features.state_files import INDEX
 from lmm4rec.features.store import EncoderIdentity, FeatureStore
 
-__all__ = ["StoredFolder", "select_folders", "stored_features", "stored_states"]
-
 
 @dataclass(frozen=True)
 class StoredFolder:

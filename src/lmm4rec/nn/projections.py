@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features, Modality
 from lmm4rec.nn.rows import row_blocks
 
@@ -43,12 +42,6 @@ def project(
     """
     lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     return torch.where(lengths > 0, (features @ weight) / lengths.clamp(min=1e-12) + offset, 0.0)
-
-
-def require_content(features: Features, model: str) -> None:
-    """Raises ConfigError where there is no modality to learn from."""
-    if not features:
-        raise ConfigError(f"{model} needs features of at least one modality: give the conf an [encoder] table")
 
 
 def has_content(x: Float[Tensor, "items dim"]) -> Bool[Tensor, " items"]:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Features, Scorer
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.projections import ContentProjection
@@ -44,8 +45,13 @@ class Recommender(nn.Module, ABC):
     """Whether the order of a user's interactions counts. The graph lists them by item row, which stands for the order
     of time in such a model: renumbered items then have other scores."""
 
-    def __init__(self, graph: InteractionGraph) -> None:
+    def __init__(self, graph: InteractionGraph, features: Features | None = None) -> None:
+        """A model that `uses_content` passes its features on; ConfigError where there are none."""
         super().__init__()
+        if self.uses_content and features is not None and not features:
+            raise ConfigError(
+                f"{type(self).__name__} needs features of at least one modality: give the conf an [encoder] table"
+            )
         self.graph = graph
 
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:

@@ -14,7 +14,7 @@ from typing_extensions import Doc
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate
 from lmm4rec.nn.losses import l2
-from lmm4rec.nn.projections import Affine, Projections, has_content, require_content
+from lmm4rec.nn.projections import Affine, Projections, has_content
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender
@@ -61,8 +61,7 @@ class BM3(Recommender):
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's vectors.")] = 1e-3,
         train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:
-        super().__init__(graph)
-        require_content(features, "BM3")
+        super().__init__(graph, features)
         self.layers, self.dropout = layers, dropout
         self.content_weight, self.l2_weight = content_weight, l2_weight
         self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)

@@ -25,7 +25,7 @@ from lmm4rec.core.types import (
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, prune_edges
 from lmm4rec.nn.item_graph import ContentGraph, add, neighborhood, normalize_entries
 from lmm4rec.nn.losses import bpr
-from lmm4rec.nn.projections import Projections, has_content, require_content
+from lmm4rec.nn.projections import Projections, has_content
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table
@@ -74,8 +74,7 @@ class FREEDOM(Recommender):
         content_weight: Annotated[NonNegativeFloat, Doc("Weight of BPR of users and projected features.")] = 1e-3,
         train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:
-        super().__init__(graph)
-        require_content(features, "FREEDOM")
+        super().__init__(graph, features)
         self.layers, self.item_layers = layers, item_layers
         self.dropout, self.content_weight = dropout, content_weight
         self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)
@@ -131,11 +130,7 @@ def _rank(
 
 
 def _shares(features: Features, weights: Mapping[Modality, float]) -> dict[Modality, float]:
-    """The weight of each modality's graph, adding up to 1.
-
-    Raises:
-        ConfigError: a modality has no weight, or all of them have weight 0.
-    """
+    """The weight of each modality's graph, adding up to 1."""
     chosen = {m: float(weights.get(m, -1.0 if weights else 1.0)) for m in features}
     if missing := [m for m, weight in chosen.items() if weight < 0]:
         raise ConfigError(

@@ -14,7 +14,7 @@ from typing_extensions import Doc
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, pattern
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.projections import require_content, xavier_weight
+from lmm4rec.nn.projections import xavier_weight
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import WeightedMatrix
 from lmm4rec.nn.tables import xavier_table
@@ -66,8 +66,7 @@ class GRCN(Recommender):
         routing: Annotated[NonNegativeInt, Doc("Rounds in which users' prototypes move toward their items.")] = 3,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of ids and prototypes.")] = 1e-2,
     ) -> None:
-        super().__init__(graph)
-        require_content(features, "GRCN")
+        super().__init__(graph, features)
         self.layers, self.routing, self.l2_weight = layers, routing, l2_weight
         nodes = graph.n_users + graph.n_items
         self.ids = xavier_table(nodes, dim, generator)

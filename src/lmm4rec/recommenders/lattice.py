@@ -25,7 +25,7 @@ from lmm4rec.nn.item_graph import (
     similarities,
 )
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.projections import Projections, require_content
+from lmm4rec.nn.projections import Projections
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table
@@ -78,8 +78,7 @@ class LATTICE(Recommender):
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's final vectors.")] = 1e-4,
         train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:
-        super().__init__(graph)
-        require_content(features, "LATTICE")
+        super().__init__(graph, features)
         self.layers, self.item_layers, self.neighbors = layers, item_layers, neighbors
         self.skip, self.normalize_mix, self.l2_weight = skip, normalize_mix, l2_weight
         self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)

@@ -25,7 +25,7 @@ from lmm4rec.core.types import (
 )
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate, user_item
 from lmm4rec.nn.losses import bpr, info_nce, l2
-from lmm4rec.nn.projections import Projections, has_content, require_content
+from lmm4rec.nn.projections import Projections, has_content
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender
@@ -80,8 +80,7 @@ class LGMRec(Recommender):
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's final vectors.")] = 1e-4,
         train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:
-        super().__init__(graph)
-        require_content(features, "LGMRec")
+        super().__init__(graph, features)
         self.layers, self.content_layers, self.hyper_layers = layers, content_layers, hyper_layers
         self.dropout, self.temperature, self.global_weight = dropout, temperature, global_weight
         self.contrast_weight, self.l2_weight, self.widths = contrast_weight, l2_weight, [dim, hyperedges]

@@ -15,7 +15,7 @@ from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, Po
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, user_item
 from lmm4rec.nn.item_graph import ContentGraph, neighborhood, normalize_entries
 from lmm4rec.nn.losses import bpr, info_nce, l2
-from lmm4rec.nn.projections import Affine, Projections, require_content, xavier_weight
+from lmm4rec.nn.projections import Affine, Projections, xavier_weight
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table
@@ -68,8 +68,7 @@ class MGCN(Recommender):
         average_shared: Annotated[bool, Doc("Average shared and specific parts, as the authors' code does.")] = False,
         train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
     ) -> None:
-        super().__init__(graph)
-        require_content(features, "MGCN")
+        super().__init__(graph, features)
         self.layers, self.item_layers, self.temperature = layers, item_layers, temperature
         self.contrast_weight, self.l2_weight, self.average_shared = contrast_weight, l2_weight, average_shared
         self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)

@@ -17,7 +17,7 @@ from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativ
 from lmm4rec.nn.branch_convolution import Branches, convolve, item_branches, replace_branch
 from lmm4rec.nn.graph import InteractionGraph, drop_edges, pattern, symmetric_weights, weighted_interactions
 from lmm4rec.nn.losses import bpr_of_vectors, info_nce, l2
-from lmm4rec.nn.projections import Affine, require_content, xavier_weight
+from lmm4rec.nn.projections import Affine, xavier_weight
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import WeightedMatrix
 from lmm4rec.nn.tables import xavier_table
@@ -71,8 +71,7 @@ class MMGCL(Recommender):
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of a batch's id vectors.")] = 1e-4,
     ) -> None:
         """`mask_shares` has one number for each modality, in the features' order; empty: all are equally likely."""
-        super().__init__(graph)
-        require_content(features, "MMGCL")
+        super().__init__(graph, features)
         shares = mask_shares or [1.0] * len(features)
         if len(shares) != len(features) or not sum(shares):
             raise ConfigError(

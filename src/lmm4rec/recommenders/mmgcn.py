@@ -14,7 +14,7 @@ from typing_extensions import Doc
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, spread, weighted_interactions
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.projections import Affine, require_content, xavier_weight
+from lmm4rec.nn.projections import Affine, xavier_weight
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender
@@ -61,8 +61,7 @@ class MMGCN(Recommender):
         combination: Annotated[Literal["add", "concatenate"], Doc("How node and neighborhood are combined.")] = "add",
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of ids and preferences.")] = 1e-2,
     ) -> None:
-        super().__init__(graph)
-        require_content(features, "MMGCN")
+        super().__init__(graph, features)
         self.l2_weight = l2_weight
         self.ids = xavier_table(graph.n_users + graph.n_items, dim, generator)
         self.preferences = nn.ParameterDict(

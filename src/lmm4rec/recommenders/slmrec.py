@@ -14,7 +14,7 @@ from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativ
 from lmm4rec.nn.branch_convolution import Branches, convolve, item_branches, replace_branch
 from lmm4rec.nn.graph import InteractionGraph, dropout, spread, symmetric_weights, weighted_interactions
 from lmm4rec.nn.losses import info_nce, match_rows
-from lmm4rec.nn.projections import Affine, require_content, xavier_weight
+from lmm4rec.nn.projections import Affine, xavier_weight
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender
 
@@ -63,8 +63,7 @@ class SLMRec(Recommender):
         ssl_temperature: Annotated[PositiveFloat, Doc("Temperature of its softmax.")] = 0.2,
         dropout: Annotated[Fraction, Doc("Share of the numbers that FD drops after each layer.")] = 0.3,
     ) -> None:
-        super().__init__(graph)
-        require_content(features, "SLMRec")
+        super().__init__(graph, features)
         self.layers, self.temperature, self.task = layers, temperature, task
         self.ssl_weight, self.ssl_temperature, self.dropout = ssl_weight, ssl_temperature, dropout
         self.users = xavier_table(graph.n_users, dim, generator)

@@ -14,7 +14,7 @@ from typing_extensions import Doc
 from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.projections import ContentProjection, require_content, xavier_weight
+from lmm4rec.nn.projections import ContentProjection, xavier_weight
 from lmm4rec.nn.rows import row_blocks, select_rows
 from lmm4rec.nn.tables import normal_table
 from lmm4rec.recommenders.base import Recommender
@@ -57,8 +57,7 @@ class VBPR(Recommender):
         normalize: Annotated[bool, Doc("Center features and scale them to length 1; false: the paper's raw.")] = True,
         initial_std: Annotated[PositiveFloat, Doc("Standard deviation of first ids; small: popularity first.")] = 0.01,
     ) -> None:
-        super().__init__(graph)
-        require_content(features, "VBPR")
+        super().__init__(graph, features)
         self.l2_weight, self.projection_l2_weight, self.normalize = l2_weight, projection_l2_weight, normalize
         self.users = normal_table(graph.n_users, dim, generator, std=initial_std)
         self.items = normal_table(graph.n_items, dim, generator, std=initial_std)

@@ -131,11 +131,7 @@ class Fetcher:
 
 
 def _first_byte(partial: PartialFile, response: Response) -> int:
-    """The position in the file of the first byte of the body.
-
-    Raises:
-        AttemptError: the status is an error, or the body begins elsewhere than was asked.
-    """
+    """The position in the file of the first byte of the body."""
     status, headers = response.status, response.headers
     if status == 200:
         return 0

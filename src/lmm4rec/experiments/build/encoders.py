@@ -90,8 +90,7 @@ def fine_tuned(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -
     Beside it the seconds that fine-tuning took, now or in an earlier run.
     """
     folder = fine_tune(encoder, catalog, options)
-    tuned: Encoder = type(encoder).from_pretrained(folder)  # type: ignore[attr-defined]
-    return tuned, read_json(folder / TRAINING).get("seconds", 0.0)
+    return type(encoder).from_pretrained(folder), read_json(folder / TRAINING).get("seconds", 0.0)
 
 
 def fine_tune(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Path:

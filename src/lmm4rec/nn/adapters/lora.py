@@ -17,8 +17,6 @@ from lmm4rec.core.errors import CheckpointError, ConfigError, did_you_mean, opti
 from lmm4rec.core.files import atomic
 from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
-__all__ = ["add_lora", "load_lora", "lora_weights", "merged", "save_lora"]
-
 _LORA = ".lora_"  # in the names of the weights that peft adds
 
 

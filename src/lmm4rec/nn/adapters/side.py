@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from lmm4rec.core.types import Modality, PositiveInt
 
-__all__ = ["SideNetwork"]
-
 _SHARPNESS = 10.0  # of the gates: the paper's temperature is 0.1
 
 

@@ -169,9 +169,9 @@ def read_settings(weights: Path) -> dict[str, Any]:
     return read_json(file) if weights.name == WEIGHTS and file.exists() else {}
 
 
-def saved_options(folder: str | Path, names: Iterable[str]) -> dict[str, Any]:
+def read_options(folder: str | Path, names: Sequence[str]) -> dict[str, Any]:
     """Those of the named parameters that a saved encoder's settings hold."""
-    saved = read_json(Path(folder) / SETTINGS)
+    saved = read_json(Path(folder) / SETTINGS) if names else {}
     return {name: saved[name] for name in names if name in saved}
 
 

@@ -68,11 +68,7 @@ def draw_from_seed(make: Callable[[], Made], seed: int) -> Made:
 
 
 def _hub_source(name: str) -> str:
-    """A hub name, or its folder in the local cache where the hub cannot be reached.
-
-    Raises:
-        OSError: it is no hub name, or it is in neither.
-    """
+    """A hub name, or its folder in the local cache where the hub cannot be reached."""
     _check_name(name)
     problem = _connection_problem()
     if not problem:

@@ -121,11 +121,7 @@ def _download(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """The folder for this process alone: two would write to the same partial files.
-
-    Raises:
-        DataError: another process downloads into it, or it cannot be written to.
-    """
+    """The folder for this process alone: two would write to the same partial files."""
     filelock = optional("filelock", extra="download", purpose="fetching files")
     try:
         folder.mkdir(parents=True, exist_ok=True)
