@@ -8,6 +8,7 @@ os.environ["OMP_NUM_THREADS"] = (
     "1"  # before torch comes: one test process a core, and none waits for the other's threads
 )
 
+import functools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from PIL import Image
     from playwright.sync_api import Browser
 
 collect_ignore = ["plugin"]  # a project of its own, which tests/testing/test_plugin.py installs
@@ -24,6 +26,26 @@ collect_ignore = ["plugin"]  # a project of its own, which tests/testing/test_pl
 def _shared() -> Path:
     named = os.environ.get("LMM4REC_SHARED")
     return Path(named) if named else Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _toy_images_drawn_once() -> Iterator[None]:
+    """Each image of the toy shop is drawn once, at the size that encoders read; else most of a run is drawing.
+
+    In tests/toyshop, where drawing itself is tested, this has no effect.
+    """
+    from lmm4rec.toyshop.drawing import SIDE, Drawing
+
+    draw = Drawing.draw
+    drawn = functools.lru_cache(maxsize=2000)(lambda image: draw(image, SIDE))
+
+    @functools.wraps(draw)
+    def resized(image: Drawing, side: int) -> Image.Image:
+        return drawn(image).resize((side, side))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Drawing, "draw", resized)
+        yield
 
 
 @pytest.fixture

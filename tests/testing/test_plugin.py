@@ -1,4 +1,4 @@
-"""A package of its own brings components: installed by pip, named in a conf, checked, and missed where it is gone."""
+"""A package brings components: announced, or installed by pip, named in a conf, and missed where it is gone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,41 @@ from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.experiments.result import read_result
 
 PROJECT = Path(__file__).parents[1] / "plugin"
+CONF = PROJECT / "contentbpr.conf"
+
+
+@contextmanager
+def announced(site: Path) -> Iterator[None]:
+    """This process sees the plugin, as if installed: its sources, and the entry points of its pyproject.toml."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    name, version = project["name"], project["version"]
+    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = []
+    for group, entries in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{entry} = {path}" for entry, path in entries.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(site))
+        patch.syspath_prepend(str(PROJECT / "src"))
+        yield
+    for module in [module for module in sys.modules if module.startswith("lmm4rec_example_plugin")]:
+        del sys.modules[module]
+
+
+def test_a_conf_names_its_components_and_where_it_is_gone_the_run_says_what_to_install(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with announced(tmp_path / "site"):
+        lmm4rec.run(CONF, {"data.users": 30, "data.items": 40, "data.interactions": 300}, out=folder)
+        bundle = lmm4rec.Bundle.load(folder)
+        item = bundle.items[0]
+        assert item in [found.item for found in bundle.search(bundle.title(item), k=3)]
+    assert len(lmm4rec.Bundle.load(folder).recommend([user := bundle.users[0]], k=3)[user]) == 3  # without the plugin
+    with pytest.raises(CheckpointError, match=r"install lmm4rec-example-plugin 0.1.0, which it came with"):
+        lmm4rec.Bundle.load(folder).search("a red mug")
+    with pytest.raises(ConfigError, match=r"unknown recommender 'contentbpr'.*made with lmm4rec-example-plugin==0.1.0"):
+        read_result(folder)
 
 
 class Installed:
@@ -50,6 +88,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return Installed(tmp_path_factory.mktemp("plugin"))
 
 
+@pytest.mark.slow
 def test_a_conf_that_names_its_components_runs_and_its_bundle_recommends(plugin: Installed) -> None:
     assert (plugin.run_folder / "bundle" / "bundle.json").exists()
     bundle = lmm4rec.Bundle.load(plugin.run_folder)
@@ -60,6 +99,7 @@ def test_a_conf_that_names_its_components_runs_and_its_bundle_recommends(plugin:
     assert bundle.items[0] in plugin.lmm4rec("search", str(plugin.run_folder), title, "-k", "3")
 
 
+@pytest.mark.slow
 def test_the_list_of_models_says_where_each_is_from(plugin: Installed) -> None:
     lines = plugin.lmm4rec("models").splitlines()
     named = [(one.split()[:1], other.split()[:2]) for one, other in itertools.pairwise(lines)]
@@ -69,6 +109,7 @@ def test_the_list_of_models_says_where_each_is_from(plugin: Installed) -> None:
     assert "popularity_penalty" in plugin.lmm4rec("models", "lmm4rec_example_plugin.cooccurrence:Cooccurrence")
 
 
+@pytest.mark.slow
 def test_a_component_by_import_path_overrides_the_conf_s(plugin: Installed) -> None:
     out = plugin.root / "by_path"
     path = "lmm4rec_example_plugin.cooccurrence:Cooccurrence"
@@ -77,15 +118,6 @@ def test_a_component_by_import_path_overrides_the_conf_s(plugin: Installed) -> N
     assert f'name = "{path}"' in (out / "experiment.toml").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass_in_three_lines(plugin: Installed) -> None:
     assert "1 passed" in plugin.pytest(plugin.root / "project" / "tests")
-
-
-def test_where_it_is_gone_the_run_says_what_to_install(plugin: Installed) -> None:
-    """This process does not see the plugin."""
-    bundle = lmm4rec.Bundle.load(plugin.run_folder)
-    assert len(bundle.recommend([bundle.users[0]], k=3)[bundle.users[0]]) == 3  # the scores need no plugin
-    with pytest.raises(CheckpointError, match=r"install lmm4rec-example-plugin 0.1.0, which it came with"):
-        bundle.search("a red mug")
-    with pytest.raises(ConfigError, match=r"unknown recommender 'contentbpr'.*made with lmm4rec-example-plugin==0.1.0"):
-        read_result(plugin.run_folder)
