@@ -30,19 +30,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "Bundle",
-    "Catalog",
-    "Dataset",
-    "Inputs",
-    "NewItem",
-    "Split",
-    "encode",
-    "load_dataset",
-    "load_encoder",
-    "prepare",
-    "run",
-    "split",
-]
+    "Bundle", "Catalog", "Dataset", "Inputs", "NewItem", "Split", "encode", "load_dataset", "load_encoder", "prepare",
+    "run", "split",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

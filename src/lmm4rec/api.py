@@ -19,19 +19,9 @@ from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
 
 __all__ = [
-    "Bundle",
-    "Catalog",
-    "Dataset",
-    "Inputs",
-    "NewItem",
-    "Split",
-    "encode",
-    "load_dataset",
-    "load_encoder",
-    "prepare",
-    "run",
-    "split",
-]
+    "Bundle", "Catalog", "Dataset", "Inputs", "NewItem", "Split", "encode", "load_dataset", "load_encoder", "prepare",
+    "run", "split",
+]  # fmt: skip
 
 
 def load_dataset(name: str, **options: Any) -> Dataset:

@@ -27,14 +27,7 @@ def write_mmrec(
     where it trains, 1 where it validates, 2 where it tests. Row i of a feature file is itemID i; a row of zeros is an
     item that lacks it.
 
-    Args:
-        split: the data set in three parts.
-        features: one row for each item.
-        folder: the folder to write to; files of the same names are replaced.
-        name: the name of the log.
-
-    Returns:
-        Findings on what MMRec would read differently.
+    Files of the same names are replaced. Returns findings on what MMRec would read differently.
 
     Raises:
         ConfigError: the name is not the name of a file.

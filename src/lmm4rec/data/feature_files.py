@@ -25,12 +25,8 @@ def read_shipped(
 ) -> dict[Modality, Float32[np.ndarray, "items _dim"]]:
     """The features of each modality, row by row as in the catalog.
 
-    Args:
-        catalog: the items; their `source_rows` say which rows of the files are theirs.
-        files: modality = path of a `.npy` or `.safetensors` file with a row for each item of the source; None: the
-            files that came with the data.
-        broken_rows: what to do where an item's row holds NaN or infinity: stop with an "error", or take it as an item
-            that lacks this modality ("zero").
+    `files` are `.npy` or `.safetensors` files with a row for each item of the source; the catalog's `source_rows` say
+    which rows are its items'. "zero" takes an item whose row holds NaN or infinity as one that lacks the modality.
 
     Raises:
         DataError: there are no files, or one is missing, is unreadable, has the wrong number of rows or broken ones.

@@ -27,9 +27,6 @@ def prepare(
 ) -> Dataset:
     """The data set after the filters, which are applied in the order of the arguments.
 
-    Args:
-        dataset: the data set to filter.
-
     Raises:
         DataError: a filter needs ratings or timestamps that the data lacks, or leaves nothing.
         ConfigError: `since` or `until` is not a date or time.

@@ -240,16 +240,16 @@ class SealedPart(Interactions):
         """It has no columns."""
 
     def __getattribute__(self, name: str) -> Any:
-        raise _error()
+        raise _sealed_error()
 
     def __len__(self) -> int:
-        raise _error()
+        raise _sealed_error()
 
     def __repr__(self) -> str:
         return "SealedPart()"
 
 
-def _error() -> DataError:
+def _sealed_error() -> DataError:
     return DataError(
         "the test part is sealed: a model, an epoch or a setting is chosen by the validation part; "
         "a run reads the test part once, after the choice"

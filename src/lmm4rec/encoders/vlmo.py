@@ -174,11 +174,8 @@ class Vlmo(Encoder):
 
     def settings(self) -> dict[str, object]:
         """Template, outputs, sizes that do not follow from the weights, and the vocabulary."""
-        return {
-            **self._settings(),
-            "image_size": self.model.shape.image_size,
-            "vocabulary": digest(self.vocabulary_file),
-        }
+        more = {"image_size": self.model.shape.image_size, "vocabulary": digest(self.vocabulary_file)}
+        return {**self._settings(), **more}
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the encoder as a folder: weights under their official names, settings, and the vocabulary."""

@@ -99,9 +99,8 @@ class Words(Encoder):
 
     def _strongest(self, table: sp.csr_array) -> Float[Tensor, "buckets dim"]:
         """The right singular vectors of the largest singular values; columns of zeros where there are fewer."""
-        used = np.flatnonzero(
-            np.bincount(table.indices, minlength=self.buckets) >= 2
-        )  # a word of one item relates no items
+        # a word of one item relates no items
+        used = np.flatnonzero(np.bincount(table.indices, minlength=self.buckets) >= 2)
         dim = self.dims["text"]
         rank = min(dim, table.shape[0], len(used))
         if rank < 1:

@@ -72,10 +72,7 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache) -> None:
     cost = Cost()
     with cost.phase("data"):
         split = data.split(plan)
-    with (
-        cost.phase("encode"),
-        process_group.first_process_first(),
-    ):  # the other processes then find the features in the store
+    with cost.phase("encode"), process_group.first_process_first():  # the others then read them from the store
         features = _load_features(plan, split.dataset.catalog)
     if process_group.is_first():
         write_json(folder.environment, environment())

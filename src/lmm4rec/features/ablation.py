@@ -31,9 +31,7 @@ def altered(
 ) -> Features:
     """The features for a part of the run; unchanged without `ablate` and `hide`.
 
-    Args:
-        features: as encoded; a row of zeros is an item that lacks the modality, and stays one.
-        part: "train" (training, validation included) or "test".
+    "train" includes validation. A row of zeros is an item that lacks the modality, and stays one.
 
     Raises:
         ConfigError: the features lack a modality.

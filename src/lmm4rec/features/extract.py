@@ -109,16 +109,10 @@ def extract(
     same bytes. The encoder learns the catalog and is left on `device`.
 
     Args:
-        encoder: its weights and settings are part of the key of an entry of the store.
-        catalog: the items.
-        store: where vectors are stored.
-        batch_size: items in a pass; "auto": as many as fit `memory_mb`.
-        memory_mb: bound on the activations of an "auto" batch, in MiB, weights not counted.
+        batch_size: items in a pass; "auto": as many as fit `memory_mb`, MiB of activations without weights.
         workers: processes that prepare batches ahead; "auto": all cores but one, and none for few items.
-        device: where the encoder computes.
         precision: "auto": bfloat16 where the device computes it natively and the encoder has weights.
         strict: stop at the first block that holds an image that cannot be read, instead of masking it.
-        block_size: items between two writes to the store.
         modalities: those to encode, all where none is named; see `Encoder.narrowed`.
 
     Raises:

@@ -28,9 +28,7 @@ from lmm4rec.core.types import Features, Modality
 _ENTRY = "entry.json"
 _CONTENT, _BROKEN = "item.content", "item.broken"  # tensors beside those of the modalities
 _DIGITS = 32  # of a fingerprint
-_NOTE = (
-    "lmm4rec"  # one key only: the library writes several in any order, and the same vectors are to be the same bytes
-)
+_NOTE = "lmm4rec"  # a single key: several are written in any order, and the same vectors are to be the same bytes
 _ABANDONED_S = 24 * 3600.0  # a half-written file of this age is no longer being written
 
 

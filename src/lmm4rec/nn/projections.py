@@ -20,6 +20,11 @@ def xavier_weight(inputs: int, outputs: int, generator: torch.Generator) -> nn.P
     return nn.Parameter(torch.randn(inputs, outputs, generator=generator) * (2.0 / (inputs + outputs)) ** 0.5)
 
 
+def xavier_weights(features: Features, dim: int, generator: torch.Generator) -> nn.ParameterDict:
+    """A `xavier_weight` from each modality's features to `dim` numbers."""
+    return nn.ParameterDict({m: xavier_weight(x.shape[1], dim, generator) for m, x in features.items()})
+
+
 class Affine(nn.Module):
     """The map x W + b, with W from `xavier_weight` and b zero at first."""
 

@@ -14,7 +14,7 @@ from typing_extensions import Doc
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, pattern
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.projections import xavier_weight
+from lmm4rec.nn.projections import xavier_weights
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import WeightedMatrix
 from lmm4rec.nn.tables import xavier_table
@@ -74,9 +74,7 @@ class GRCN(Recommender):
         self.prototypes = nn.ParameterDict(
             {modality: xavier_table(graph.n_users, content_dim, generator) for modality in features}
         )
-        self.projections = nn.ParameterDict(
-            {modality: xavier_weight(x.shape[1], content_dim, generator) for modality, x in features.items()}
-        )
+        self.projections = xavier_weights(features, content_dim, generator)
         self.offsets = nn.ParameterDict({modality: nn.Parameter(torch.zeros(content_dim)) for modality in features})
         self.pattern = pattern(graph)
 

@@ -17,7 +17,7 @@ from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativ
 from lmm4rec.nn.branch_convolution import Branches, convolve, item_branches, replace_branch
 from lmm4rec.nn.graph import InteractionGraph, drop_edges, pattern, symmetric_weights, weighted_interactions
 from lmm4rec.nn.losses import bpr_of_vectors, info_nce, l2
-from lmm4rec.nn.projections import Affine, xavier_weight
+from lmm4rec.nn.projections import Affine, has_content, xavier_weights
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import WeightedMatrix
 from lmm4rec.nn.tables import xavier_table
@@ -81,9 +81,7 @@ class MMGCL(Recommender):
         self.ssl_weight, self.temperature, self.l2_weight = ssl_weight, temperature, l2_weight
         self.users = xavier_table(graph.n_users, dim, generator)
         self.items = xavier_table(graph.n_items, dim, generator)
-        self.projections = nn.ParameterDict(
-            {modality: xavier_weight(x.shape[1], dim, generator) for modality, x in features.items()}
-        )
+        self.projections = xavier_weights(features, dim, generator)
         self.offsets = nn.ParameterDict({modality: nn.Parameter(torch.zeros(dim)) for modality in features})
         branches = 1 + len(features)
         self.read_user, self.read_item = (Affine(branches * dim, dim, generator) for _ in range(2))
@@ -135,9 +133,7 @@ class MMGCL(Recommender):
         branch = self._sample_modality(generator)
         random = torch.randn(content.shape[0], content.shape[2], generator=generator).to(content.device)
         random = F.normalize(random, dim=1) * self.items.detach().norm(dim=1).mean()
-        random = random * (content[:, branch].detach() != 0).any(
-            dim=1, keepdim=True
-        )  # a missing modality stays missing
+        random = random * has_content(content[:, branch])[:, None]  # a missing modality stays missing
         masked = convolve(self.interactions, self.users.all(), random[:, None], self.layers)
         return Branches(
             replace_branch(whole.users, branch, masked.users[:, 0]),

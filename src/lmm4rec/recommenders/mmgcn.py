@@ -14,7 +14,7 @@ from typing_extensions import Doc
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, spread, weighted_interactions
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.projections import Affine, xavier_weight
+from lmm4rec.nn.projections import Affine, xavier_weight, xavier_weights
 from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender
@@ -67,9 +67,7 @@ class MMGCN(Recommender):
         self.preferences = nn.ParameterDict(
             {modality: xavier_table(graph.n_users, content_dim, generator) for modality in features}
         )
-        self.projections = nn.ParameterDict(
-            {modality: xavier_weight(x.shape[1], content_dim, generator) for modality, x in features.items()}
-        )
+        self.projections = xavier_weights(features, content_dim, generator)
         widths = [content_dim] + [dim] * (layers - 1)
         self.layers = nn.ModuleDict(
             {

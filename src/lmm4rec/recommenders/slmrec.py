@@ -14,7 +14,7 @@ from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativ
 from lmm4rec.nn.branch_convolution import Branches, convolve, item_branches, replace_branch
 from lmm4rec.nn.graph import InteractionGraph, dropout, spread, symmetric_weights, weighted_interactions
 from lmm4rec.nn.losses import info_nce, match_rows
-from lmm4rec.nn.projections import Affine, xavier_weight
+from lmm4rec.nn.projections import Affine, xavier_weights
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender
 
@@ -68,9 +68,7 @@ class SLMRec(Recommender):
         self.ssl_weight, self.ssl_temperature, self.dropout = ssl_weight, ssl_temperature, dropout
         self.users = xavier_table(graph.n_users, dim, generator)
         self.items = xavier_table(graph.n_items, dim, generator)
-        self.projections = nn.ParameterDict(
-            {modality: xavier_weight(x.shape[1], dim, generator) for modality, x in features.items()}
-        )
+        self.projections = xavier_weights(features, dim, generator)
         self.offsets = nn.ParameterDict({modality: nn.Parameter(torch.zeros(dim)) for modality in features})
         branches = 1 + len(features)
         self.read_user, self.read_item = (Affine(branches * dim, dim, generator) for _ in range(2))

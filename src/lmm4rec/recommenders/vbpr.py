@@ -14,7 +14,7 @@ from typing_extensions import Doc
 from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.projections import ContentProjection, xavier_weight
+from lmm4rec.nn.projections import ContentProjection, xavier_weights
 from lmm4rec.nn.rows import row_blocks, select_rows
 from lmm4rec.nn.tables import normal_table
 from lmm4rec.recommenders.base import Recommender
@@ -68,9 +68,7 @@ class VBPR(Recommender):
             {modality: normal_table(graph.n_users, content_dim, generator, std=initial_std) for modality in features}
         )
         # the last column is the content bias, so that both come out of one product with the features
-        self.projections = nn.ParameterDict(
-            {modality: xavier_weight(x.shape[1], content_dim + 1, generator) for modality, x in features.items()}
-        )
+        self.projections = xavier_weights(features, content_dim + 1, generator)
 
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
         """Recompute the means of the features."""

@@ -127,9 +127,8 @@ class Index:
         selector = selectors[0] if len(selectors) == 1 else None
         if len(selectors) == 2:
             selector = faiss.IDSelectorAnd(*selectors)
-        query = user.numpy().astype(np.float32)[
-            None, : self.faiss_index.d
-        ]  # the indexed rows are zero in later columns
+        # the indexed rows are zero in later columns
+        query = user.numpy().astype(np.float32)[None, : self.faiss_index.d]
         share = 1.0 if allowed is None else float(allowed[: self.built].float().mean())
         effort = math.ceil(self.effort / max(share, _FEW))  # the fewer items are allowed, the more must be visited
         if self.kind == "hnsw":

@@ -169,13 +169,9 @@ class ItemText:
 def describe(
     values: Mapping[str, str], *, lines: Sequence[str], mention_looks: bool, rng: np.random.Generator
 ) -> ItemText:
-    """A title and a description that name category, material, brand and season of an item.
+    """A title and a description that name category, material, brand and season of an item, and a product line.
 
-    Args:
-        values: the item's value of each attribute.
-        lines: names of product lines, one of which comes into the title.
-        mention_looks: whether to name color, pattern or both as well.
-        rng: chooses among the phrasings.
+    `values` are those of the item's attributes; with `mention_looks` color, pattern or both are named as well.
     """
     material, brand = values["material"], values["brand"]
     sentences = [

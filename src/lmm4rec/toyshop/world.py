@@ -46,14 +46,9 @@ def make_world(
     interactions: PositiveInt = 12_000,
     mention_looks: Fraction = 0.3,
 ) -> World:
-    """The shop of a seed.
+    """The shop of a seed, with 20 items or more and 5 purchases or more a user; a few items lack the image or the text.
 
-    Args:
-        seed: the same seed gives the same shop.
-        users: number of users.
-        items: number of items, 20 or more; a few of them lack the image, a few the text.
-        interactions: number of purchases, 5 or more a user.
-        mention_looks: the share of the items whose text names color or pattern.
+    `mention_looks` is the share of the items whose text names color or pattern.
 
     Raises:
         ConfigError: there are too few items, or too few or too many interactions for them and the users.

@@ -71,12 +71,8 @@ def fit_pairs(
     """Fine-tune an encoder on pairs of image and text; its best weights by held-out image-text retrieval stay in it.
 
     Symmetric contrastive loss with learned temperature, AdamW, linear warm-up and cosine decay. `valid` is the share
-    of pairs held out to choose the epoch by retrieval_recall@5; `patience` counts epochs.
-
-    Args:
-        encoder: the encoder to train.
-        items: those without image or text are left out.
-        state_file: where the state of training is saved, from which it resumes.
+    of pairs held out to choose the epoch by retrieval_recall@5; `patience` counts epochs. Items without image or text
+    are left out. The state of training is saved in `state_file`, from which it resumes.
 
     Raises:
         TrainingError: the encoder has no shared space, or there are too few whole pairs.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -85,26 +85,7 @@ class Trainer:
         for callback in callbacks:
             callback.on_train_begin(state.history)
         for epoch in state.remaining_epochs(self.epochs):
-            objective.train()
-            objective.begin_epoch(generator)
-            totals = LossTotals()
-            for step, batch in enumerate(batches.epoch(generator), start=(epoch - 1) * len(batches)):
-                rates = learning_rates.set(step)
-                optimizer.zero_grad()
-                terms = objective.losses(batch, generator)
-                loss = torch.stack(list(terms.values())).sum()
-                _require_finite(loss, "loss", epoch, step, terms, checkpoint)
-                loss.backward()  # type: ignore[no-untyped-call]
-                process_group.average_gradients(objective.parameters())
-                norm = clip_gradients(objective.parameters(), self.clip_norm)
-                _require_finite(norm, "gradient", epoch, step, terms, checkpoint)
-                optimizer.step()
-                objective.after_step()
-                process_group.synchronize_generator(generator)
-                totals.add(terms)
-                bar.update()
-            optimizer.catch_up()  # from here on others read the weights
-            row = {"epoch": epoch, **rates, **totals.means(len(batches))}
+            row = {"epoch": epoch, **self._train_epoch(epoch, state, batches, learning_rates, checkpoint, bar)}
             if epoch % self.evaluate_every == 0 or epoch == self.epochs:
                 objective.eval()
                 row |= validate()
@@ -120,6 +101,31 @@ class Trainer:
         state.restore_best()
         objective.eval()
         return state.history
+
+    def _train_epoch(
+        self, epoch: int, state: TrainingState, batches: Batches, rates: LearningRates, checkpoint: Checkpoint, bar: Any
+    ) -> dict[str, float]:
+        """The learning rates and mean losses of an epoch, after its steps."""
+        objective, optimizer, generator, totals = state.objective, state.optimizer, state.generator, LossTotals()
+        objective.train()
+        objective.begin_epoch(generator)
+        for step, batch in enumerate(batches.epoch(generator), start=(epoch - 1) * len(batches)):
+            current_rates = rates.set(step)
+            optimizer.zero_grad()
+            terms = objective.losses(batch, generator)
+            loss = torch.stack(list(terms.values())).sum()
+            _require_finite(loss, "loss", epoch, step, terms, checkpoint)
+            loss.backward()  # type: ignore[no-untyped-call]
+            process_group.average_gradients(objective.parameters())
+            norm = clip_gradients(objective.parameters(), self.clip_norm)
+            _require_finite(norm, "gradient", epoch, step, terms, checkpoint)
+            optimizer.step()
+            objective.after_step()
+            process_group.synchronize_generator(generator)
+            totals.add(terms)
+            bar.update()
+        optimizer.catch_up()  # from here on others read the weights
+        return {**current_rates, **totals.means(len(batches))}
 
 
 def _require_finite(

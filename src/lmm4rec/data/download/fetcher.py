@@ -18,6 +18,9 @@ from lmm4rec.data.download.http_client import HttpClient, Response
 from lmm4rec.data.download.jobs import AttemptError, Job, Outcome, StoppedError
 from lmm4rec.data.download.partial_file import PartialFile
 
+_PROGRESS = 1 << 20  # bytes with which an attempt counts as progress and not as a failure
+_RETRIED = (408, 425, 429, 500, 502, 503, 504)  # statuses after which another attempt may succeed
+
 
 class RateLimit:
     """Start times of requests, evenly spaced."""
@@ -39,10 +42,6 @@ class RateLimit:
         """Let no request start for this long, as the server asked."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
-
-
-_PROGRESS = 1 << 20  # bytes with which an attempt counts as progress and not as a failure
-_RETRIED = (408, 425, 429, 500, 502, 503, 504)  # statuses after which another attempt may succeed
 
 
 @dataclass(frozen=True)

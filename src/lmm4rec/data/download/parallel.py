@@ -26,16 +26,10 @@ def download(
     verify: bool = False,
     unit: str = "file",
 ) -> list[Outcome]:
-    """The outcomes of the jobs whose files were missing.
+    """The outcomes of the jobs whose files were missing; the log is saved now and then, and at the end in any case.
 
-    Args:
-        jobs: the files.
-        fetcher: downloads one of them.
-        log: the log of the folder; saved now and then, and at the end, also after an interruption.
-        workers: number of threads.
-        find: the place of a job's file, for a file whose ending its bytes decide.
-        verify: compare files that are there with the checksums of the log, and download again what differs.
-        unit: what the progress bar counts.
+    `find` is the place of a job's file, for a file whose ending its bytes decide. With `verify`, files that are there
+    are compared with the checksums of the log, and downloaded again where they differ.
     """
     missing = [job for job in jobs if not log.is_present(job, find(job), verify=verify)]
     outcomes: list[Outcome] = []

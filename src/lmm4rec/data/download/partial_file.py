@@ -70,7 +70,7 @@ class PartialFile:
         """Refuse a file that does not begin as its kind does.
 
         Raises:
-            AttemptError: it begins otherwise, as where a server answers with a page that says sorry.
+            AttemptError: it begins otherwise, such as an error page of the server.
         """
         with self.path.open("rb") as file:
             head = file.read(512)

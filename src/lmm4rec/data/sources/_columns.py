@@ -9,11 +9,8 @@ import polars as pl
 from lmm4rec.data.table_files import Table, from_objects
 
 _DATE_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%dT%H:%M:%S%.f%#z")
-_SUBSECONDS = (
-    (10**9, 1e17),
-    (10**6, 1e14),
-    (10**3, 1e11),
-)  # units in a second, and the smallest value that is read in this unit
+# units in a second, and the smallest value that is read in this unit
+_SUBSECONDS = ((10**9, 1e17), (10**6, 1e14), (10**3, 1e11))
 
 
 def parse_column(table: Table, column: str, parse: Callable[[pl.Series], pl.Series], why: str) -> Table:

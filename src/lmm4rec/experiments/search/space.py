@@ -46,9 +46,7 @@ def grid(space: Table) -> list[dict[str, Any]]:
 
 def _suggest(trial: Any, key: str, wanted: Any) -> Any:
     if isinstance(wanted, list):
-        return wanted[
-            trial.suggest_categorical(key, list(range(len(wanted))))
-        ]  # by position: any TOML value can be listed
+        return wanted[trial.suggest_categorical(key, list(range(len(wanted))))]  # any TOML value can be listed
     low, high, log, step = wanted["low"], wanted["high"], wanted.get("log", False), wanted.get("step")
     if _is_integer(wanted):
         return trial.suggest_int(key, low, high, step=step or 1, log=log)

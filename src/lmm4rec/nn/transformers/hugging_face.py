@@ -16,7 +16,7 @@ from lmm4rec.core.errors import ConfigError, LMM4RecError, optional
 from lmm4rec.core.files import write_json
 from lmm4rec.nn.transformers.checkpoints import SETTINGS, SUFFIXES
 
-Made = TypeVar("Made")
+Model = TypeVar("Model")
 _PROBE_TIMEOUT_S = 5
 
 
@@ -60,7 +60,7 @@ def save_parts(folder: str | Path, parts: Iterable[Any], settings: Mapping[str, 
         write_json(Path(folder) / SETTINGS, settings)
 
 
-def draw_from_seed(make: Callable[[], Made], seed: int) -> Made:
+def draw_from_seed(make: Callable[[], Model], seed: int) -> Model:
     """A new model whose weights the library draws from PyTorch's global generator, which is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -54,9 +54,7 @@ async def require_token(request: Request) -> None:
     """Refuse a request without the service's token; every request where the service has none."""
     token = settings_of(request).token
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    same = hmac.compare_digest(
-        given.strip().encode(), (token or "").encode()
-    )  # takes the same time for any wrong token
+    same = hmac.compare_digest(given.strip().encode(), (token or "").encode())  # takes equally long for any token
     if not token or scheme.lower() != "bearer" or not same:
         detail = "this needs the header 'Authorization: Bearer TOKEN' with the service's token"
         raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"www-authenticate": "Bearer"})

@@ -50,13 +50,8 @@ def fetch_files(
 ) -> list[Outcome]:
     """The outcomes of downloading a category's reviews and metadata into a folder; what is there already is left alone.
 
-    Args:
-        category: as the files spell it.
-        edition: which edition.
-        folder: where the files go, and `downloads.parquet` and `downloads.json` about them.
-        options: rates, limits and retries.
-        reviews_url: the URL to which the name of the reviews' file is appended; None: where it is published.
-        meta_url: the same for the metadata.
+    `reviews_url` and `meta_url` are addresses to which the files' names are appended; None: where they are published.
+    The folder's `downloads.parquet` and `downloads.json` list all outcomes.
 
     Raises:
         DataError: a file could not be fetched; the next call resumes it.
@@ -86,11 +81,7 @@ def fetch_images(
 
     A failed image is not an error: `downloads.json` in the folder lists it, and the next call tries it again.
 
-    Args:
-        catalog: the items, with `image_urls`.
-        folder: where the images go, and `downloads.parquet` and `downloads.json` about them.
-        options: rates, limits and retries.
-        images_url: a mirror: scheme and host of it take the place of each address's own, its path goes before.
+    `images_url` is a mirror: its scheme and host take the place of each address's own, its path goes before.
     """
     jobs = [
         Job(id_, url if images_url is None else _mirrored(url, images_url), folder / image_stem(id_), "image")
