@@ -10,7 +10,7 @@ import torch
 import lmm4rec
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import cache_folder
-from lmm4rec.experiments.build import own_encoders
+from lmm4rec.experiments.build import encoders as own_encoders
 
 
 @pytest.fixture(autouse=True)

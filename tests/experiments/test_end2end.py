@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tomli_w
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
@@ -24,7 +25,6 @@ from lmm4rec.experiments.run import run
 from lmm4rec.features.extract import extract
 from lmm4rec.features.side_files import SavedSide
 from lmm4rec.features.store import FeatureStore
-from lmm4rec.training import state
 
 Conf = dict[str, Any]
 
@@ -47,8 +47,8 @@ def conf(**features: Any) -> Conf:
 
 
 def best_weights(folder: Path) -> dict[str, Tensor]:
-    best = state.load(folder / "checkpoint" / "state.safetensors").best
-    return {name.removeprefix("recommender."): x for name, x in best.items() if name.startswith("recommender.")}
+    tensors, prefix = load_file(folder / "checkpoint" / "state.safetensors"), "best.recommender."
+    return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
 
 
 def test_what_is_ranked_and_what_is_saved_are_of_the_final_weights(tmp_path: Path) -> None:
