@@ -129,9 +129,7 @@ def export_command(
 
 @bundles.command("serve", rich_help_panel=_PANEL)
 def serve_command(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders; the first one answers by default.")
-    ],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; the first answers by default.")],
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
     token_env: Annotated[

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmm4rec.cli.console import console, escaped, print_facts
-from lmm4rec.cli.options import Conf, Settings, overrides
+from lmm4rec.cli.options import Conf, Settings, plan_of
 from lmm4rec.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,10 +46,8 @@ def doctor_command(conf: Conf, settings: Settings = None) -> None:
     """Report what is odd about a conf file's data set, without training."""
     from lmm4rec.data.doctor import describe, examine
     from lmm4rec.experiments.build.data import DataCache
-    from lmm4rec.experiments.conf.spec import load_spec
-    from lmm4rec.experiments.plan import make_plan
 
-    plan = make_plan(load_spec(conf, overrides(settings)))
+    plan = plan_of(conf, settings)
     cache = DataCache()
     dataset = cache.dataset(plan)
     facts = describe(dataset)
@@ -126,10 +124,8 @@ def export_command(
     from lmm4rec.data.export import write_mmrec
     from lmm4rec.experiments.build.data import DataCache
     from lmm4rec.experiments.build.features import load_features
-    from lmm4rec.experiments.conf.spec import load_spec
-    from lmm4rec.experiments.plan import make_plan
 
-    plan = make_plan(load_spec(conf, overrides(settings)))
+    plan = plan_of(conf, settings)
     split = DataCache().split(plan)
     features = load_features(plan, split.dataset.catalog).features
     rows = {modality: matrix.cpu().numpy() for modality, matrix in features.items()}
@@ -158,17 +154,13 @@ class _Download:
 def _download_of_conf(conf: Path, settings: Sequence[str]) -> _Download:
     """The files of a conf file's data set, and the images of the items that its filters leave."""
     from lmm4rec.experiments.build.data import DataCache
-    from lmm4rec.experiments.conf.spec import load_spec
-    from lmm4rec.experiments.plan import make_plan
 
-    plan = make_plan(load_spec(conf, overrides(settings)))
+    plan = plan_of(conf, settings)
     table = plan.data.table
     if plan.data.name != "amazon":
         raise ConfigError(f"{conf} reads data of '{plan.data.name}'; only that of 'amazon' can be fetched")
     if "reviews" in table or "metadata" in table:
-        raise ConfigError(
-            f"{conf} names files of its own in [data] (reviews, metadata); only published ones are fetched"
-        )
+        raise ConfigError(f"{conf} names its own files in [data] (reviews, metadata); only published ones are fetched")
     return _Download(
         table["category"],
         table["edition"],

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from lmm4rec.cli.console import console
-from lmm4rec.cli.options import Settings, overrides
+from lmm4rec.cli.options import Settings, plan_of
 from lmm4rec.core.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -56,10 +56,8 @@ def encode_command(
 def _encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool) -> None:
     from lmm4rec.experiments.build.data import DataCache
     from lmm4rec.experiments.build.features import load_features
-    from lmm4rec.experiments.conf.spec import load_spec
-    from lmm4rec.experiments.plan import make_plan
 
-    plan = make_plan(load_spec(conf, overrides(settings) | ({"features.strict": True} if strict else {})))
+    plan = plan_of(conf, settings, {"features.strict": True} if strict else {})
     if plan.encoder is None or plan.encoder.is_precomputed:
         raise ConfigError(f"{conf} names no encoder: add an [encoder] table, or -s encoder.name=NAME (lmm4rec models)")
     content = load_features(plan, DataCache().dataset(plan).catalog)

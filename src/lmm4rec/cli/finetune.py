@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from lmm4rec.cli.console import console, print_facts
-from lmm4rec.cli.options import Conf, DryRun, Settings, overrides
+from lmm4rec.cli.options import Conf, DryRun, Settings, plan_of
 from lmm4rec.core.errors import ConfigError
 
 finetune = typer.Typer(rich_markup_mode="rich")
@@ -33,13 +33,11 @@ def finetune_command(
     from lmm4rec.experiments.build.data import DataCache
     from lmm4rec.experiments.build.encoders import TRAINING, fine_tune, fine_tuned_folder, make_encoder
     from lmm4rec.experiments.build.features import load_features
-    from lmm4rec.experiments.conf.spec import load_spec
     from lmm4rec.experiments.demo import program
     from lmm4rec.experiments.estimate.estimate import log_estimate
     from lmm4rec.experiments.estimate.fine_tuning import estimate_fine_tuning
-    from lmm4rec.experiments.plan import make_plan
 
-    plan = make_plan(load_spec(conf, overrides(settings) | {"features.train": "finetuned"}))
+    plan = plan_of(conf, settings, {"features.train": "finetuned"})
     if plan.encoder is None or plan.encoder.is_precomputed:
         raise ConfigError(f"{conf} takes features from files: name an encoder to fine-tune, -s encoder.name=NAME")
     if out is not None and out.exists():

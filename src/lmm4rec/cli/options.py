@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from lmm4rec.experiments.plan import Plan
 
 Conf = Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file (TOML).")]
 Settings = Annotated[
@@ -24,3 +27,11 @@ def overrides(settings: Sequence[str] | None) -> dict[str, Any]:
     from lmm4rec.experiments.conf.spec import parse_override
 
     return dict(parse_override(setting) for setting in settings or ())
+
+
+def plan_of(conf: Path, settings: Sequence[str] | None, more: Mapping[str, Any] | None = None) -> Plan:
+    """The plan of a conf file with the -s options, and `more` dotted keys above these."""
+    from lmm4rec.experiments.conf.spec import load_spec
+    from lmm4rec.experiments.plan import make_plan
+
+    return make_plan(load_spec(conf, {**overrides(settings), **(more or {})}))

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from lmm4rec.cli.console import console, print_facts
-from lmm4rec.cli.options import Conf, DryRun, Out, RunsFolder, Settings, overrides
+from lmm4rec.cli.options import Conf, DryRun, Out, RunsFolder, Settings, overrides, plan_of
 
 if TYPE_CHECKING:
     from lmm4rec.experiments.result import Result
@@ -141,10 +141,8 @@ def _run_in_processes(processes: int, conf: Path, settings: Sequence[str], out: 
     Raises:
         ConfigError: the conf is wrong; raised once, before any process starts.
     """
-    from lmm4rec.experiments.conf.spec import load_spec
-    from lmm4rec.experiments.plan import make_plan
 
-    make_plan(load_spec(conf, overrides(settings)))
+    plan_of(conf, settings)
     arguments = ["run", str(conf), *(part for setting in settings for part in ("-s", setting))]
     arguments += ["-o", str(out)] if out else []
     arguments += ["--resume"] if resume else []

@@ -197,9 +197,7 @@ def locate(
         message = f"{counted(len(outside), 'image path')} are outside {folder} or invalid; these items have no image"
         findings.append(Finding("image-outside-folder", "warning", len(outside), message, tuple(outside[:10])))
     if missing:
-        message = (
-            f"{counted(len(missing), 'image file')} missing in {folder}; these items are treated as having no image"
-        )
+        message = f"{counted(len(missing), 'image file')} missing in {folder}; these items count as having no image"
         findings.append(Finding("missing-image", "warning", len(missing), message, tuple(missing[:10])))
     return tuple(images), findings
 

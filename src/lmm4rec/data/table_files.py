@@ -74,9 +74,7 @@ class Table:
             DataError: every row was set aside.
         """
         if len(self) == 0:
-            raise DataError(
-                f"{self.label} has no readable row ({'; '.join(str(finding) for finding in self.findings)})"
-            )
+            raise DataError(f"{self.label} has no readable row ({'; '.join(map(str, self.findings))})")
         return self
 
     def set_aside(self, bad: Bool[np.ndarray, " rows"], kind: str, why: str, shown: Callable[[int], str]) -> Table:

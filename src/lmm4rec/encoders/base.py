@@ -30,27 +30,19 @@ DEFAULT_TEXT = "{title}. {description}"
 """The template of what encoders read of an item, where none is given."""
 
 # Hyper-parameters that several encoders have.
-Checkpoint: TypeAlias = Annotated[
-    str, Doc('Folder, official file or hub name; "tiny" and "toyshop" are made by lmm4rec itself.')
-]
-TextTemplate: TypeAlias = Annotated[
-    str, Doc("Template of the text that is read of an item; any of the catalog's columns.")
-]
+Checkpoint: TypeAlias = Annotated[str, Doc('Folder, official file or hub name; or "tiny", "toyshop" of lmm4rec.')]
+TextTemplate: TypeAlias = Annotated[str, Doc("Template of the text that is read of an item; any catalog columns.")]
 TextLength: TypeAlias = Annotated[
     PositiveInt | None, Doc("Tokens of a text that are read, both ends included; left out: as the checkpoint says.")
 ]
 ImageSize: TypeAlias = Annotated[
     PositiveInt | None, Doc("Side of the images in pixels, where the checkpoint does not tell or another is wanted.")
 ]
-PatchSize: TypeAlias = Annotated[
-    PositiveInt | None, Doc("Side of a patch in pixels, where the checkpoint does not tell.")
-]
+PatchSize: TypeAlias = Annotated[PositiveInt | None, Doc("Side of a patch in pixels, where the checkpoint lacks it.")]
 Outputs: TypeAlias = Annotated[
     Literal["image+text", "image", "text", "fused", "image+text+fused"], Doc("Modalities that come out.")
 ]
-Checkpointing: TypeAlias = Annotated[
-    bool, Doc("Keep only the states between blocks in training: less memory, more time.")
-]
+Checkpointing: TypeAlias = Annotated[bool, Doc("Keep only states between blocks in training: less memory, more time.")]
 
 
 class Encoder(nn.Module, ABC):

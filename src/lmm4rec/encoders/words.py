@@ -80,9 +80,7 @@ class Words(Encoder):
         """The unit vectors of the texts."""
         ids, mask = text_of(inputs)
         if not self.weights.any():
-            raise ConfigError(
-                "the encoder 'words' has no vocabulary yet: call learn_catalog with the catalog's items first"
-            )
+            raise ConfigError("the encoder 'words' has no vocabulary yet: call learn_catalog with the items first")
         counts = torch.zeros(len(ids), self.buckets, device=self.weights.device)
         counts.scatter_add_(1, ids, mask.float())
         damped = torch.where(counts > 0, 1 + counts.clamp(min=1).log(), 0.0) * self.weights

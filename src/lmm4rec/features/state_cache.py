@@ -279,6 +279,4 @@ def towers_of(encoder: Encoder, top: int) -> Mapping[Modality, Tower]:
 def _check_layout(encoder: Encoder, mask: Tensor) -> None:
     behind = torch.arange(mask.shape[1], device=mask.device) < mask.sum(dim=1, keepdim=True)
     if not torch.equal(mask, behind):
-        raise ConfigError(
-            f"the tokenizer of {type(encoder).__name__} puts padding before the text; set its padding_side to right"
-        )
+        raise ConfigError(f"the tokenizer of {type(encoder).__name__} pads on the left; set its padding_side to right")

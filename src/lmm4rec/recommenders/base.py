@@ -49,9 +49,7 @@ class Recommender(nn.Module, ABC):
         """A model that `uses_content` passes its features on; ConfigError where there are none."""
         super().__init__()
         if self.uses_content and features is not None and not features:
-            raise ConfigError(
-                f"{type(self).__name__} needs features of at least one modality: give the conf an [encoder] table"
-            )
+            raise ConfigError(f"{type(self).__name__} needs features: give the conf an [encoder] table")
         self.graph = graph
 
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:

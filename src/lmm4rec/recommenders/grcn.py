@@ -71,9 +71,7 @@ class GRCN(Recommender):
         nodes = graph.n_users + graph.n_items
         self.ids = xavier_table(nodes, dim, generator)
         self.confidence = nn.Parameter(torch.ones(nodes, len(features)))
-        self.prototypes = nn.ParameterDict(
-            {modality: xavier_table(graph.n_users, content_dim, generator) for modality in features}
-        )
+        self.prototypes = nn.ParameterDict({m: xavier_table(graph.n_users, content_dim, generator) for m in features})
         self.projections = xavier_weights(features, content_dim, generator)
         self.offsets = nn.ParameterDict({modality: nn.Parameter(torch.zeros(content_dim)) for modality in features})
         self.pattern = pattern(graph)

@@ -74,9 +74,7 @@ class MMGCL(Recommender):
         super().__init__(graph, features)
         shares = mask_shares or [1.0] * len(features)
         if len(shares) != len(features) or not sum(shares):
-            raise ConfigError(
-                f"mask_shares needs a number for each of {', '.join(features)}, not all of them 0; got {shares}"
-            )
+            raise ConfigError(f"mask_shares needs a number for each of {', '.join(features)}, not all 0; got {shares}")
         self.layers, self.dropout, self.mask_shares = layers, dropout, torch.tensor(shares)
         self.ssl_weight, self.temperature, self.l2_weight = ssl_weight, temperature, l2_weight
         self.users = xavier_table(graph.n_users, dim, generator)

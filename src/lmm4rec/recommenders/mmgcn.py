@@ -64,9 +64,7 @@ class MMGCN(Recommender):
         super().__init__(graph, features)
         self.l2_weight = l2_weight
         self.ids = xavier_table(graph.n_users + graph.n_items, dim, generator)
-        self.preferences = nn.ParameterDict(
-            {modality: xavier_table(graph.n_users, content_dim, generator) for modality in features}
-        )
+        self.preferences = nn.ParameterDict({m: xavier_table(graph.n_users, content_dim, generator) for m in features})
         self.projections = xavier_weights(features, content_dim, generator)
         widths = [content_dim] + [dim] * (layers - 1)
         self.layers = nn.ModuleDict(

@@ -119,9 +119,7 @@ class CatalogView:
         rows = dict(self.rows_of_added)
         for row, entry in enumerate(entries, start=len(self)):
             if entry.id in rows or self.has(entry.id):
-                raise DataError(
-                    f"item '{entry.id}' is there already; remove it first, or choose another id for the new one"
-                )
+                raise DataError(f"item '{entry.id}' is there already; remove it first, or choose another id")
             rows[entry.id] = row
         return replace(self, added=(*self.added, *entries), rows_of_added=rows)
 

@@ -98,9 +98,7 @@ def fit_pairs(
     objective.to(trainer.device).eval()
     before = validate()
     with objective.runner.checkpointed(enabled=checkpointing):
-        history = trainer.fit(
-            objective, batches, validate, state_file=state_file, description="fine-tuning the encoder"
-        )
+        history = trainer.fit(objective, batches, validate, state_file=state_file, description="fine-tuning")
     finetuned = FinetuningHistory(**vars(history), before=before, after=validate())
     if process_group.is_first():
         _log_summary(finetuned)

@@ -43,9 +43,7 @@ class HttpClient:
     ) -> None:
         self._timeout = dict.fromkeys(("connect", "read", "write", "pool"), timeout_s)
         backend = _CheckedBackend(AddressCheck(allow_private, resolve))
-        self._pool = httpcore2.ConnectionPool(
-            network_backend=backend, max_connections=connections, keepalive_expiry=15.0
-        )
+        self._pool = httpcore2.ConnectionPool(network_backend=backend, max_connections=connections, keepalive_expiry=15)
 
     def close(self) -> None:
         """Close all connections."""

@@ -93,9 +93,7 @@ def _text_columns(
     others = [column for column in rest if column not in text_columns]
     if not others:
         return text_columns, ()
-    message = (
-        f"{counted(len(others), 'column')} of {table.label} not used as text; name them in text_columns to use them"
-    )
+    message = f"{counted(len(others), 'column')} of {table.label} not used as text; text_columns can name them"
     return text_columns, (Finding("unused-column", "note", len(others), message, tuple(others[:10])),)
 
 

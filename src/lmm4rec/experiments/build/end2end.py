@@ -32,9 +32,7 @@ def make_live(
     """
     if section.adapter != "side":
         _check_savable(encoder)
-    schedule, live, adapter = (
-        section.end2end_arguments(component) for component in end2end_components(section.adapter)
-    )
+    schedule, live, adapter = (section.end2end_arguments(part) for part in end2end_components(section.adapter))
     vectors = make_item_vectors(encoder, catalog, section.adapter, section.arguments(StatesCache), **adapter)
     return Live(vectors, features, **live), LearningRateSchedule(**schedule)
 

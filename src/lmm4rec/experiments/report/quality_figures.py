@@ -111,9 +111,7 @@ def quality_and_cost(group: DesignGroup, collection: RunCollection, *, width: fl
     handles = [_sample(color(i), marker(i) if len(kinds) < 2 else "o") for i in indices]
     legend(figure, [*handles, *(_sample(GRAY, marker(i)) for i in range(len(kinds)))][: len(labels)], labels)
     means = "Means over seeds. " if any(len(design.runs) > 1 for design in designs) else ""
-    caption = (
-        f"{means}Up is better, left is cheaper; the time includes that of the features, whichever run computed them."
-    )
+    caption = f"{means}Up is better, left is cheaper; times include the features, whichever run computed them."
     numbers = [f"{d.label}: {metric_value(d.mean(key))}, {seconds(d.mean(TOTAL))}" for d in designs]
     yield ReportFigure("quality_and_cost", "Quality against cost", caption, figure, "; ".join(numbers))
 

@@ -76,9 +76,7 @@ def open_study(spec: StudySpec, cells: Sequence[Cell], out: Path | None, *, resu
     """
     folder = StudyFolder(out or Path("runs") / spec.name)
     if folder.record.exists() and not resume:
-        raise ConfigError(
-            f"{folder.path} already holds a study: add --resume to go on with it, or name another with -o"
-        )
+        raise ConfigError(f"{folder.path} already holds a study: add --resume to go on, or name another with -o")
     if resume and not folder.record.exists():
         raise CheckpointError(f"there is nothing to resume in {folder.path}: it has no study.json")
     if not folder.record.exists() and folder.path.exists() and any(folder.path.iterdir()):

@@ -48,18 +48,14 @@ class SideNetwork(nn.Module):
         self.modalities = tuple(states)
         steps = min((count - 1) // stride + 1 for count, _ in states.values())
         self.used = {modality: _used_states(count, steps, stride) for modality, (count, _) in states.items()}
-        self.project = nn.ParameterDict(
-            {modality: _normal(generator, steps, width, dim) for modality, (_, width) in states.items()}
-        )
+        self.project = nn.ParameterDict({m: _normal(generator, steps, width, dim) for m, (_, width) in states.items()})
         self.gates = nn.Parameter(torch.zeros(steps, len(states)))
         self.shares = nn.Parameter(torch.zeros(steps, len(states))) if len(states) > 1 else None
         ladders = len(states) + (self.shares is not None)
         self.down, self.up = (_normal(generator, steps, ladders, dim, dim) for _ in range(2))
         self.bias = nn.Parameter(torch.zeros(steps, ladders, 1, dim))
         joined = dim if self.shares is None else 2 * dim
-        self.out = nn.ParameterDict(
-            {modality: nn.Parameter(torch.zeros(joined, dims[modality])) for modality in states}
-        )
+        self.out = nn.ParameterDict({m: nn.Parameter(torch.zeros(joined, dims[m])) for m in states})
 
     def forward(
         self,

@@ -104,6 +104,4 @@ def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected_error(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return problem_response(
-            HTTPStatus.INTERNAL_SERVER_ERROR, "the service failed; its log says where; please report it"
-        )
+        return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the service failed; its log says where; report it")

@@ -85,9 +85,7 @@ def check_kind(weights: Weights, file: Path) -> None:
         ConfigError: the image side is a ResNet.
     """
     if any(name.startswith(("visual.layer1.", "visual.attnpool.")) for name in weights):
-        raise ConfigError(
-            f"{file} is a ResNet CLIP; the encoder 'clip' takes those with a vision transformer (ViT-...)"
-        )
+        raise ConfigError(f"{file} is a ResNet CLIP; the encoder 'clip' takes those with a vision transformer (ViT)")
     extra = sorted(set(weights) - set(_needed(weights)) - set(_BUFFERS))
     if extra:
         log = logging.getLogger(__name__)
