@@ -1,4 +1,4 @@
-"""The command line, read aloud."""
+"""What commands print, their exit status, and the files they write."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 import lmm4rec
 from lmm4rec.cli.app import main
+from lmm4rec.experiments.example_shop import write_example
 
 CONF = """
 title = "tiny"
@@ -37,6 +38,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     """Runs a command in an empty folder; returns the exit status and all that was printed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(write_example.__kwdefaults__, "image_side", 64)  # smaller images take less time
     (tmp_path / "tiny.conf").write_text(CONF)
 
     def run(*arguments: str) -> tuple[int, str]:

@@ -17,7 +17,7 @@ def test_the_toy_shop() -> None:
 
 
 def test_tables(tmp_path: Path) -> None:
-    write_example(tmp_path / "shop")
+    write_example(tmp_path / "shop", image_side=64)
     check_source(lambda: lmm4rec.load_dataset("table", path=str(tmp_path / "shop")))
 
 

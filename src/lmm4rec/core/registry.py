@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from typing import Annotated, Any, get_args, get_origin
 
 from typing_extensions import Doc
@@ -47,7 +49,7 @@ class Registry:
     def installed(self) -> list[Installed]:
         """All components that have a name, in alphabetical order, without importing them; a name may occur twice."""
         found = [Installed(name, f"{self.package}.{name}", _HOUSE) for name in self._own_names()]
-        for entry in entry_points(group=self.group):
+        for entry in _announced(self.group, tuple(sys.path)):
             origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
             found.append(Installed(_key(entry.name), entry.value, origin))
         return sorted(found, key=lambda component: component.name)
@@ -138,6 +140,12 @@ class Registry:
         return (component.distribution for component in self.installed() if component.path == path)
 
 
+@functools.cache
+def _announced(group: str, path: tuple[str, ...]) -> EntryPoints:
+    """The entry points of a group in the packages on `path`, which is sys.path: reading them all takes 10 ms."""
+    return entry_points(group=group)
+
+
 RECOMMENDERS = Registry(
     "lmm4rec.recommenders",
     group="lmm4rec.recommenders",
@@ -150,7 +158,9 @@ SOURCES = Registry("lmm4rec.data.sources", group="lmm4rec.sources", kind="data s
 
 def plugins() -> dict[str, str]:
     """Names and versions of the installed distributions that announce components."""
-    entries = [entry for registry in (RECOMMENDERS, ENCODERS, SOURCES) for entry in entry_points(group=registry.group)]
+    entries = [
+        entry for registry in (RECOMMENDERS, ENCODERS, SOURCES) for entry in _announced(registry.group, tuple(sys.path))
+    ]
     return {entry.dist.name: entry.dist.version for entry in entries if entry.dist}
 
 
