@@ -12,7 +12,6 @@ from lmm4rec.experiments.compare import Entry, compare
 from lmm4rec.experiments.result import Result
 
 _TRAIN = {"epochs": 60, "batch_size": 1024, "patience": 8, "learning_rate": 3e-3, "evaluate_every": 2}
-_LIGHT = {"name": "paired", "image": {"name": "color"}, "text": {"name": "words"}}
 _CLIP = {"name": "clip", "checkpoint": "toyshop"}
 
 
@@ -23,14 +22,13 @@ def _entry(label: str, recommender: Mapping[str, Any], encoder: Mapping[str, Any
 
 def demo(out: Path) -> tuple[list[Entry], list[Result]]:
     """Run the demo into `out`; it goes on where it was interrupted."""
-    vbpr = {"name": "vbpr", "dim": 32, "content_dim": 32}
     entries = [
         _entry("Popular", {"name": "popular"}),
         _entry("ItemKNN", {"name": "itemknn"}),
-        _entry("BPR", {"name": "bpr"}),
+        _entry("EASE", {"name": "ease"}),
         _entry("LightGCN", {"name": "lightgcn"}),
-        _entry("VBPR, color + words", vbpr, _LIGHT),
-        _entry("VBPR, CLIP", vbpr, _CLIP),
+        _entry("VBPR, CLIP", {"name": "vbpr", "dim": 32, "content_dim": 32}, _CLIP),
+        _entry("LATTICE, CLIP", {"name": "lattice"}, _CLIP),
     ]
     return entries, compare(entries, out, title="The toy shop", next_steps=next_steps(out))
 
@@ -38,10 +36,10 @@ def demo(out: Path) -> tuple[list[Entry], list[Result]]:
 def next_steps(out: Path) -> list[str]:
     """The commands to try after the demo; the last one opens the page on what was just trained."""
     return [
-        f"{program()} recommend {out / 'vbpr-color-words'} u001 u002",
+        f"{program()} recommend {out / 'lattice-clip'} u001 u002",
         f"{program('python')} main.py LightGCN -s recommender.layers=3",
         f"{program()} example my_shop",
-        f"{program()} serve {out / 'vbpr-clip'} {out / 'bpr'}",
+        f"{program()} serve {out / 'lattice-clip'} {out / 'ease'}",
     ]
 
 

@@ -19,7 +19,7 @@ Rgb: TypeAlias = tuple[int, int, int]
 
 VERSION = 1  # raise it when the same parameters give other pixels
 SIDE = 64  # pixels
-_OVERSAMPLING, _LARGE_OVERSAMPLING = 4, 3  # of images up to SIDE, and of larger ones, whose edges need less
+_OVERSAMPLING, _LARGE_OVERSAMPLING = 4, 2  # of images up to SIDE, and of larger ones, whose edges need less
 _OUTLINED_WIDTH = 4.0  # lines from this width on have an outline, as filled parts have
 
 _PALETTE: dict[str, Rgb] = {
@@ -80,8 +80,11 @@ class Drawing:
 
     def draw(self, side: int) -> Image.Image:
         """The image at any size, `side` by `side` pixels."""
-        drawn_side = side * (_OVERSAMPLING if side <= SIDE else _LARGE_OVERSAMPLING)
-        item = _with_light(_draw_item(self, drawn_side).resize((side, side), Image.Resampling.LANCZOS))
+        if side <= SIDE:
+            item = _draw_item(self, side * _OVERSAMPLING).resize((side, side), Image.Resampling.LANCZOS)
+        else:
+            item = _draw_item(self, side * _LARGE_OVERSAMPLING).reduce(_LARGE_OVERSAMPLING)
+        item = _with_light(item)
         image = _background(self, side)
         image.paste(_BLACK, mask=_shadow(item.getchannel("A")))
         image.paste(item, mask=item)

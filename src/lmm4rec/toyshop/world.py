@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.types import Fraction, Item, NonNegativeInt, PositiveInt
+from lmm4rec.core.types import Fraction, Item, ItemImage, NonNegativeInt, PositiveInt
 from lmm4rec.toyshop.attributes import CATEGORIES, MATERIALS, MATERIALS_OF, VALUES
 from lmm4rec.toyshop.descriptions import SECOND_LINES, SHOP_LINES, ItemText, describe
 from lmm4rec.toyshop.drawing import Drawing, random_drawing
+from lmm4rec.toyshop.labels import labelled
 from lmm4rec.toyshop.purchases import Purchases, draw_popularity, draw_purchases
 from lmm4rec.toyshop.tastes import draw_affinity, draw_kinds
 
@@ -57,7 +58,8 @@ def make_world(
         raise ConfigError(f"items = {items}: the toy shop needs {FEWEST_ITEMS} or more")
     rng = np.random.default_rng([seed, _SHOP])
     attributes = _draw_attributes(items, rng)
-    images, texts = _draw_content(attributes, SHOP_LINES, mention_looks, rng)
+    drawn, texts = _draw_content(attributes, SHOP_LINES, mention_looks, rng)
+    images: list[Drawing | None] = [*drawn]
     _remove_content(images, texts, rng)
     kinds = draw_kinds(users, rng)
     affinity = draw_affinity(kinds, attributes, rng).astype(np.float32)
@@ -70,10 +72,15 @@ def make_world(
 def make_pretraining_items(
     *, seed: NonNegativeInt = 1, items: PositiveInt = 2_000, mention_looks: Fraction = 0.9
 ) -> tuple[Item, ...]:
-    """Items of a second catalog, none of which is in any shop: pairs of image and text to pre-train on."""
+    """Items of a second catalog, none of which is in any shop: pairs of image and text to pre-train on.
+
+    Its images carry labels (see `labels`).
+    """
     rng = np.random.default_rng([seed, _SECOND_CATALOG])
-    images, texts = _draw_content(_draw_attributes(items, rng), SECOND_LINES, mention_looks, rng)
-    return _items("P", images, texts)
+    attributes = _draw_attributes(items, rng)
+    images, texts = _draw_content(attributes, SECOND_LINES, mention_looks, rng)
+    values = [{name: VALUES[name][chosen[row]] for name, chosen in attributes.items()} for row in range(items)]
+    return _items("P", [labelled(image, of, rng) for image, of in zip(images, values, strict=True)], texts)
 
 
 def _draw_attributes(items: int, rng: np.random.Generator) -> dict[str, Int64[np.ndarray, " items"]]:
@@ -87,9 +94,8 @@ def _draw_attributes(items: int, rng: np.random.Generator) -> dict[str, Int64[np
 
 def _draw_content(
     attributes: Attributes, lines: Sequence[str], mention_looks: float, rng: np.random.Generator
-) -> tuple[list[Drawing | None], list[ItemText]]:
-    images: list[Drawing | None] = []
-    texts = []
+) -> tuple[list[Drawing], list[ItemText]]:
+    images, texts = [], []
     for row in range(len(attributes["color"])):
         values = {name: VALUES[name][chosen[row]] for name, chosen in attributes.items()}
         images.append(random_drawing(values["category"], values["color"], values["pattern"], rng))
@@ -108,7 +114,7 @@ def _remove_content(images: list[Drawing | None], texts: list[ItemText], rng: np
         texts[row] = ItemText()
 
 
-def _items(prefix: str, images: Sequence[Drawing | None], texts: Sequence[ItemText]) -> tuple[Item, ...]:
+def _items(prefix: str, images: Sequence[ItemImage | None], texts: Sequence[ItemText]) -> tuple[Item, ...]:
     return tuple(
         Item(f"{prefix}{number:04d}", asdict(text), image)
         for number, (text, image) in enumerate(zip(texts, images, strict=True), start=1)

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def make_encoder(table: Mapping[str, Any], catalog: Catalog | None) -> Encoder:
 
 
 TINY, TOYSHOP = "tiny", "toyshop"
+SHIPPED = Path(str(files("lmm4rec.toyshop"))) / "encoders"
 TRAINING = "training.json"  # beside a fine-tuned encoder: options, history, held-out retrieval before and after
 _TOYSHOP_ITEMS = 4000
 _TOYSHOP_TRAINING = {
@@ -77,7 +79,13 @@ def tiny_encoder(component: type[Encoder], catalog: Catalog, *, text: str, seed:
 
 
 def toyshop_encoder(component: type[Encoder]) -> Path:
-    """The folder of the small encoder that is pre-trained on the toy shop's second catalog."""
+    """The folder of the small encoder that is pre-trained on the toy shop's second catalog.
+
+    Where one comes with the package (made by `benchmarks/toyshop_encoder.py`), it is that one.
+    """
+    shipped = SHIPPED / component.__name__.lower()
+    if shipped.is_dir():
+        return shipped
     catalog = pretraining_catalog(seed=1, items=_TOYSHOP_ITEMS)
     folder = tiny_encoder(component, catalog, text=DEFAULT_TEXT)
     encoder = component(checkpoint=str(folder))
