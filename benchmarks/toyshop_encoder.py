@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -56,7 +55,7 @@ def probe(features: Features) -> dict[str, dict[str, float]]:
     attributes = make_world().attributes
     found: dict[str, dict[str, float]] = {}
     for modality, rows in features.items():
-        x = torch.nn.functional.normalize(torch.from_numpy(np.array(rows)), dim=1)
+        x = torch.nn.functional.normalize(rows.clone(), dim=1)
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
         fitted, held_out = order[: round(_TRAINED * len(x))], order[round(_TRAINED * len(x)) :]
         x = x - x[fitted].mean(0)

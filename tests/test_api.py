@@ -41,9 +41,9 @@ def test_the_toyshop_checkpoint_is_trained_once_and_needs_no_catalog(
 ) -> None:
     monkeypatch.setattr(own_encoders, "_TOYSHOP_ITEMS", 40)
     monkeypatch.setattr(own_encoders, "_TOYSHOP_TRAINING", own_encoders._TOYSHOP_TRAINING | {"epochs": 1})
-    encoder = lmm4rec.load_encoder("clip", checkpoint="toyshop").eval()
-    (untrained,) = (cache_folder() / "encoders").glob("tiny-clip-*")
-    assert encoder.fingerprint() != lmm4rec.load_encoder("clip", checkpoint=str(untrained)).fingerprint()
+    encoder = lmm4rec.load_encoder("dual", checkpoint="toyshop").eval()
+    (untrained,) = (cache_folder() / "encoders").glob("tiny-dual-*")
+    assert encoder.fingerprint() != lmm4rec.load_encoder("dual", checkpoint=str(untrained)).fingerprint()
     with torch.inference_mode():
         vectors = encoder(encoder.prepare(catalog[:3]))
     assert {modality: tuple(x.shape) for modality, x in vectors.items()} == {
@@ -54,4 +54,4 @@ def test_the_toyshop_checkpoint_is_trained_once_and_needs_no_catalog(
         raise AssertionError("trained again")
 
     monkeypatch.setattr(own_encoders, "fit_pairs", never)
-    assert lmm4rec.load_encoder("clip", checkpoint="toyshop").fingerprint() == encoder.fingerprint()
+    assert lmm4rec.load_encoder("dual", checkpoint="toyshop").fingerprint() == encoder.fingerprint()
