@@ -20,7 +20,7 @@ import lmm4rec.experiments.run as run_module
 from components import recommender
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.data.splits import Split
-from lmm4rec.experiments.compare import Entry, compare
+from lmm4rec.experiments.compare import ComparedRun, compare
 from lmm4rec.experiments.run import run
 from lmm4rec.serving.bundle import Bundle
 from worlds import write_camps
@@ -169,8 +169,8 @@ def test_kill_9_in_training_and_resume_end_with_the_same_numbers(conf: Conf, tmp
 
 def test_a_comparison_goes_on_where_it_stopped(conf: Conf, tmp_path: Path) -> None:
     entries = [
-        Entry("Popular", conf, {"recommender.name": "popular"}),
-        Entry("VBPR, both", conf, {"train.epochs": 5}),
+        ComparedRun("Popular", conf, {"recommender.name": "popular"}),
+        ComparedRun("VBPR, both", conf, {"train.epochs": 5}),
     ]
     first = compare(entries[:1], tmp_path / "out", title="one")
     stamp = first[0].folder.metrics.stat().st_mtime_ns

@@ -12,14 +12,14 @@ from layered import ENCODERS, build, catalog, whole_vectors
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.color import Color
-from lmm4rec.encoding.sizing import Resolved
+from lmm4rec.encoding.sizing import ResolvedPrecision
 from lmm4rec.features.cached import SideVectors, TopBlocks
 from lmm4rec.features.state_cache import StatesCache
 
 ROWS = [5, 3, 0, 2]
 
 
-def cache(encoder: Encoder, root: Path, top: int | None, stored: Resolved = "float32") -> StatesCache:
+def cache(encoder: Encoder, root: Path, top: int | None, stored: ResolvedPrecision = "float32") -> StatesCache:
     return StatesCache(encoder, catalog(), top=top, root=root, stored=stored, precision="float32", block_size=2)
 
 

@@ -12,7 +12,7 @@ from layered import NO_PICTURE, build, catalog, whole_vectors
 from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.types import Item
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding.sizing import Resolved
+from lmm4rec.encoding.sizing import ResolvedPrecision
 from lmm4rec.features.cached import SideVectors
 from lmm4rec.features.side_files import SavedSide, SideEncoder
 from lmm4rec.features.state_cache import StatesCache
@@ -20,7 +20,9 @@ from lmm4rec.features.state_cache import StatesCache
 ROWS = torch.arange(6)
 
 
-def side_vectors(encoder: Encoder, root: Path, stored: Resolved = "float32", *, learned: bool = True) -> SideVectors:
+def side_vectors(
+    encoder: Encoder, root: Path, stored: ResolvedPrecision = "float32", *, learned: bool = True
+) -> SideVectors:
     """A side network over the catalog of `layered`; `learned`: its weights are moved from where they start."""
     cache = StatesCache(
         encoder, catalog(), top=None, root=root / "states", stored=stored, precision="float32", block_size=4,
@@ -43,7 +45,7 @@ def saved(vectors: SideVectors, folder: Path) -> SavedSide:
     [("beit3", "float32", 1e-5), ("clip", "float32", 1e-5), ("clip", "bfloat16", 1e-2), ("paired", "float32", 1e-5)],
 )
 def test_the_catalog_s_vectors_come_out_again(
-    name: str, stored: Resolved, within: float, layered_root: Path, tmp_path: Path
+    name: str, stored: ResolvedPrecision, within: float, layered_root: Path, tmp_path: Path
 ) -> None:
     vectors = side_vectors(build(name, layered_root), tmp_path, stored)
     again = SideEncoder(build(name, layered_root), saved(vectors, tmp_path / "side")).eval()

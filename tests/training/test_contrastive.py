@@ -24,7 +24,7 @@ from lmm4rec.encoding import runner as runner_module
 from lmm4rec.encoding.prepared_items import PreparedItems
 from lmm4rec.encoding.runner import EncoderRunner
 from lmm4rec.encoding.shared_space import shared_spaces
-from lmm4rec.encoding.sizing import Resolved
+from lmm4rec.encoding.sizing import ResolvedPrecision
 from lmm4rec.nn.losses import contrastive, matching
 from lmm4rec.training import contrastive as contrastive_module
 from lmm4rec.training.augmentation import Augmentation
@@ -37,7 +37,7 @@ ROWS = torch.arange(24)
 
 
 def objective(
-    encoder: Toy, *, augmentation: Augmentation | None = None, precision: Resolved = "float32", chunk: int = 0
+    encoder: Toy, *, augmentation: Augmentation | None = None, precision: ResolvedPrecision = "float32", chunk: int = 0
 ) -> Contrastive:
     pairs = PreparedItems(encoder, ITEMS, memory_mb=64)
     made = Contrastive(

@@ -26,7 +26,7 @@ _PRECOMPUTED = {"gives": "what the files hold", "weights": "none: feature files,
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedComponent:
     """A component as a conf file names it."""
 
     kind: str
@@ -90,10 +90,10 @@ def show_models(console: Console, name: str | None) -> None:
         _show(console, entry)
 
 
-def entries(console: Console | None = None) -> Iterator[Entry]:
+def entries(console: Console | None = None) -> Iterator[ListedComponent]:
     """All recommenders, encoders and data sources that can be imported; the others are named on the console."""
     for registry in (RECOMMENDERS, ENCODERS, SOURCES):
-        found = [Entry(registry.kind, PRECOMPUTED, read_shipped)] if registry is ENCODERS else []
+        found = [ListedComponent(registry.kind, PRECOMPUTED, read_shipped)] if registry is ENCODERS else []
         for installed in registry.installed():
             try:
                 component = registry.load(installed)
@@ -101,22 +101,22 @@ def entries(console: Console | None = None) -> Iterator[Entry]:
                 if console:
                     console.print(f"[yellow]not usable:[/] {escape(str(error))}")
                 continue
-            found.append(Entry(registry.kind, installed.name, component, installed.plugin))
+            found.append(ListedComponent(registry.kind, installed.name, component, installed.plugin))
         yield from sorted(found, key=lambda entry: entry.name)
 
 
-def _by_path(path: str) -> Entry:
+def _by_path(path: str) -> ListedComponent:
     """The component of an import path, of whichever kind it is."""
     errors = []
     for registry in (RECOMMENDERS, ENCODERS, SOURCES):
         try:
-            return Entry(registry.kind, path, registry.get(path), registry.find(path).plugin)
+            return ListedComponent(registry.kind, path, registry.get(path), registry.find(path).plugin)
         except ConfigError as error:
             errors.append(error)
     raise errors[0]
 
 
-def _list(title: str, known: list[Entry], kind: str) -> Table:
+def _list(title: str, known: list[ListedComponent], kind: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", expand=True)
     table.add_column("name", no_wrap=True, style="bold")
     rows = [entry for entry in known if entry.kind == kind]
@@ -145,7 +145,7 @@ def _lines(text: str) -> str:
     return text.replace("; ", "\n")
 
 
-def _show(console: Console, entry: Entry) -> None:
+def _show(console: Console, entry: ListedComponent) -> None:
     origin = f" · from {entry.plugin}" if entry.plugin else ""
     console.print(f"[bold]{entry.name}[/] · {entry.kind}{origin}\n\n{escape(entry.text)}\n")
     for label, value in entry.about.items():

@@ -62,9 +62,9 @@ def compare_command(
     out: RunsFolder = Path("runs/compare"),
 ) -> None:
     """Run several conf files on the same data and write one report about them."""
-    from lmm4rec.experiments.compare import Entry, compare
+    from lmm4rec.experiments.compare import ComparedRun, compare
 
-    entries = [Entry(conf.stem, conf, overrides(settings)) for conf in confs]
+    entries = [ComparedRun(conf.stem, conf, overrides(settings)) for conf in confs]
     results = compare(entries, out, title="Comparison")
     console.print(results_table(results, [entry.label for entry in entries], "Comparison"))
     console.print(f"report   {out / 'report.html'}")
@@ -141,7 +141,6 @@ def _run_in_processes(processes: int, conf: Path, settings: Sequence[str], out: 
     Raises:
         ConfigError: the conf is wrong; raised once, before any process starts.
     """
-
     plan_of(conf, settings)
     arguments = ["run", str(conf), *(part for setting in settings for part in ("-s", setting))]
     arguments += ["-o", str(out)] if out else []

@@ -17,7 +17,7 @@ from lmm4rec.core.types import Features, Inputs, Item
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding import sizing
 from lmm4rec.encoding.runner import evaluating, masked_vectors
-from lmm4rec.encoding.sizing import PREFETCH, Resolved
+from lmm4rec.encoding.sizing import PREFETCH, ResolvedPrecision
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class EncodingOptions:
     """How to encode. Only the precision changes the vectors (batch sizes change their rounding)."""
 
     device: torch.device
-    precision: Resolved
+    precision: ResolvedPrecision
     batch_size: int
     workers: int
     block_size: int
@@ -36,7 +36,7 @@ class RequestedOptions:
     """How to encode, with the values that may be left to be measured."""
 
     device: torch.device
-    precision: Resolved
+    precision: ResolvedPrecision
     batch_size: int | Literal["auto"]
     memory_mb: int
     workers: int | Literal["auto"]

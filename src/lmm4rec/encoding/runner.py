@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Inputs, Modality
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding.sizing import MB, Resolved, kept_bytes
+from lmm4rec.encoding.sizing import MB, ResolvedPrecision, kept_bytes
 from lmm4rec.nn.transformers.multiway import Multiway
 
 Function: TypeAlias = Callable[..., tuple[Tensor, ...]]
@@ -30,7 +30,7 @@ class EncoderRunner:
     one pass also where all activations are kept.
     """
 
-    def __init__(self, module: nn.Module, *, precision: Resolved, chunk: int = 0, pass_rows: int = 0) -> None:
+    def __init__(self, module: nn.Module, *, precision: ResolvedPrecision, chunk: int = 0, pass_rows: int = 0) -> None:
         """0 is no bound, for `chunk` as for `pass_rows`."""
         self.module, self.precision, self.chunk, self.pass_rows = module, precision, chunk, pass_rows
         self.noise = torch.Generator()  # of stochastic depth
@@ -138,13 +138,13 @@ def masked_vectors(encoder: Encoder, inputs: Inputs) -> dict[Modality, Float[Ten
     }
 
 
-def autocast(device: torch.device, precision: Resolved) -> torch.autocast:
+def autocast(device: torch.device, precision: ResolvedPrecision) -> torch.autocast:
     """The precision of the operations in a block."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 @contextmanager
-def evaluating(module: nn.Module, device: torch.device, precision: Resolved) -> Iterator[None]:
+def evaluating(module: nn.Module, device: torch.device, precision: ResolvedPrecision) -> Iterator[None]:
     """Evaluation mode without gradient, in the precision; afterwards every module is in the mode in which it was."""
     # not inference_mode: only without it does autocast keep the weights that it has cast for the next batch
     with in_mode(module, training=False), torch.no_grad(), autocast(device, precision):

@@ -18,7 +18,7 @@ from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
-Resolved: TypeAlias = Literal["float32", "bfloat16"]
+ResolvedPrecision: TypeAlias = Literal["float32", "bfloat16"]
 
 PREFETCH = 2  # batches that each worker prepares ahead
 _LARGEST_BATCH = 256
@@ -28,7 +28,7 @@ _HELD = 2  # what is held at once, in units of the largest operation's own tenso
 MB = 2**20
 
 
-def resolve_precision(wanted: Precision, encoder: nn.Module, device: torch.device) -> Resolved:
+def resolve_precision(wanted: Precision, encoder: nn.Module, device: torch.device) -> ResolvedPrecision:
     """The precision that is wanted; "auto" is bfloat16 where the device has it and the encoder has weights."""
     if wanted != "auto":
         return wanted

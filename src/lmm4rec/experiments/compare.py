@@ -16,7 +16,7 @@ from lmm4rec.experiments.run import run
 
 
 @dataclass(frozen=True)
-class Entry:
+class ComparedRun:
     """One line of a comparison: a label and what to run for it."""
 
     label: str
@@ -24,7 +24,7 @@ class Entry:
     overrides: Mapping[str, Any]
 
 
-def compare(entries: Sequence[Entry], out: Path, *, title: str, next_steps: Sequence[str] = ()) -> list[Result]:
+def compare(entries: Sequence[ComparedRun], out: Path, *, title: str, next_steps: Sequence[str] = ()) -> list[Result]:
     """The results of all entries, each run in a folder of its own under `out`, with one `report.html` about them.
 
     Finished runs are read, and interrupted ones resumed.

@@ -8,19 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lmm4rec.experiments.compare import Entry, compare
+from lmm4rec.experiments.compare import ComparedRun, compare
 from lmm4rec.experiments.result import Result
 
 _TRAIN = {"epochs": 60, "batch_size": 1024, "patience": 8, "learning_rate": 3e-3, "evaluate_every": 2}
 _CLIP = {"name": "clip", "checkpoint": "toyshop"}
 
 
-def _entry(label: str, recommender: Mapping[str, Any], encoder: Mapping[str, Any] | None = None) -> Entry:
+def _entry(label: str, recommender: Mapping[str, Any], encoder: Mapping[str, Any] | None = None) -> ComparedRun:
     conf = {"title": label, "data": {"name": "toyshop"}, "recommender": recommender, "train": _TRAIN}
-    return Entry(label, conf | ({"encoder": encoder} if encoder else {}), {})
+    return ComparedRun(label, conf | ({"encoder": encoder} if encoder else {}), {})
 
 
-def demo(out: Path) -> tuple[list[Entry], list[Result]]:
+def demo(out: Path) -> tuple[list[ComparedRun], list[Result]]:
     """Run the demo into `out`; it goes on where it was interrupted."""
     entries = [
         _entry("Popular", {"name": "popular"}),

@@ -14,7 +14,7 @@ from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveFloat, Positive
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.distributed import process_group
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding.sizing import Resolved
+from lmm4rec.encoding.sizing import ResolvedPrecision
 from lmm4rec.features.cached import SideVectors, TopBlocks
 from lmm4rec.features.item_vectors import EncodedItems, ItemVectors
 from lmm4rec.features.state_cache import StatesCache
@@ -60,7 +60,7 @@ def last(
     encoding: Encoding,
     *,
     blocks: Annotated[PositiveInt, Doc("Blocks of each tower that train.")] = 2,
-    stored: Annotated[Resolved, Doc("Precision in which the states of the blocks are stored.")] = "bfloat16",
+    stored: Annotated[ResolvedPrecision, Doc("Precision in which the states of the blocks are stored.")] = "bfloat16",
 ) -> ItemVectors:
     """The top `blocks` of each tower and the layers above them train, on states cached in `stored` precision."""
     return TopBlocks(encoder, _filled(make_cache(encoder, catalog, encoding, blocks, stored)))
@@ -73,7 +73,7 @@ def side(
     *,
     dim: Annotated[PositiveInt, Doc("Width of the side network.")] = 64,
     stride: Annotated[PositiveInt, Doc("Distance between the blocks whose states it reads.")] = 2,
-    stored: Annotated[Resolved, Doc("Precision in which the states of the blocks are stored.")] = "bfloat16",
+    stored: Annotated[ResolvedPrecision, Doc("Precision in which the states of the blocks are stored.")] = "bfloat16",
     adapter_seed: Annotated[NonNegativeInt, Doc("Seed of the adapter's first weights.")] = 0,
 ) -> ItemVectors:
     """A side network trains (see `SideNetwork`); one vector of each state is kept in `stored` precision."""
@@ -109,7 +109,7 @@ def as_plain(vectors: ItemVectors) -> AbstractContextManager[None]:
 
 
 def make_cache(
-    encoder: Encoder, catalog: Catalog, encoding: Encoding, top: int | None, stored: Resolved
+    encoder: Encoder, catalog: Catalog, encoding: Encoding, top: int | None, stored: ResolvedPrecision
 ) -> StatesCache:
     """The cache of states of an adapter, not filled yet; `top` as in `cached_top`."""
     options = {**encoding, "device": str(choose_device(encoding.get("device", "auto")))}

@@ -19,7 +19,7 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.batches import EncodingOptions, RequestedOptions, encode_blocks
 from lmm4rec.encoding.runner import evaluating
-from lmm4rec.encoding.sizing import Precision, Resolved, resolve_precision
+from lmm4rec.encoding.sizing import Precision, ResolvedPrecision, resolve_precision
 from lmm4rec.features.content_rows import ContentRows
 from lmm4rec.features.store import EncoderIdentity, FeatureStore, StoredRows
 
@@ -37,15 +37,7 @@ class Extracted:
     reused: int  # items whose vectors were in the store, or are those of another item with the same content
     seconds: float  # of this call
     encoding_seconds: float  # of encoding all items, now or in an earlier run: what a study counts
-    precision: Resolved
-
-
-@dataclass(frozen=True)
-class _Request:
-    """The options of `extract`."""
-
-    encoding: RequestedOptions
-    strict: bool
+    precision: ResolvedPrecision
 
 
 def encode(
@@ -124,11 +116,11 @@ def extract(
     encoder.to(where)
     encoder = encoder.narrowed(modalities)
     resolved = resolve_precision(precision, encoder, where)
-    request = _Request(RequestedOptions(where, resolved, batch_size, memory_mb, workers, block_size), strict)
+    request = RequestedOptions(where, resolved, batch_size, memory_mb, workers, block_size)
     features: dict[str, torch.Tensor] = {}
     broken, encoded, encoding_seconds = set[int](), set[str](), 0.0
     for part in encoder.parts():
-        rows, ids, seconds = _extract_part(part, items, store, request)
+        rows, ids, seconds = _extract_part(part, items, store, request, strict=strict)
         features |= rows.features
         broken |= set(rows.broken.nonzero().flatten().tolist())
         encoded |= ids
@@ -145,17 +137,16 @@ def extract(
 
 
 def _extract_part(
-    encoder: Encoder, items: Sequence[Item], store: FeatureStore, request: _Request
+    encoder: Encoder, items: Sequence[Item], store: FeatureStore, request: RequestedOptions, *, strict: bool
 ) -> tuple[StoredRows, set[str], float]:
     """The vectors of one part of an encoder, the ids of the items that passed through it, and the seconds for all."""
     contents = contents_of(encoder, items)
-    precision = request.encoding.precision
-    identity = EncoderIdentity(type(encoder).__name__, encoder.fingerprint(), precision, dict(encoder.dims))
+    identity = EncoderIdentity(type(encoder).__name__, encoder.fingerprint(), request.precision, dict(encoder.dims))
     determines = [identity.encoder_fingerprint, identity.precision, list(identity.dims.items())]
     key = fingerprint("features", determines, [item.id for item in items], contents)
     stored = store.read(key)
     if stored is not None:
-        if request.strict:
+        if strict:
             _refuse_broken(items, stored.broken.nonzero().flatten().tolist())
         return stored, set(), store.seconds(key)
     rows = ContentRows(items, contents, encoder.dims)
@@ -164,7 +155,7 @@ def _extract_part(
         if not rows.missing:
             break
     encoded = {rows.first[content].id for content in rows.missing}
-    seconds = _encode_missing(encoder, items, rows, store, key, identity, request)
+    seconds = _encode_missing(encoder, items, rows, store, key, identity, request, strict=strict)
     whole = rows.whole()
     store.write(key, whole, identity, broken=[items[row].id for row in rows.broken()], seconds=seconds)
     return store.read(key) or whole, encoded, seconds  # memory-mapped from here on
@@ -177,19 +168,21 @@ def _encode_missing(
     store: FeatureStore,
     key: str,
     identity: EncoderIdentity,
-    request: _Request,
+    request: RequestedOptions,
+    *,
+    strict: bool,
 ) -> float:
     """Fill the rows from the encoder, and the store with the finished parts.
 
     Returns the seconds for all distinct contents, at the pace of those that were missing.
     """
-    if request.strict:
+    if strict:
         _refuse_broken(items, rows.broken())
     if not rows.missing:
         return 0.0
     by_length = longest_text_first(encoder, rows.first)
     missing = [content for content in by_length if content in rows.missing]
-    options = request.encoding.resolve(encoder, rows.first[by_length[0]], len(missing))
+    options = request.resolve(encoder, rows.first[by_length[0]], len(missing))
     started, name = time.perf_counter(), "+".join(encoder.dims)
     bar = progress(total=len(missing), description=f"encoding {name}", unit="item")
     with bar, evaluating(encoder, options.device, options.precision):
@@ -197,7 +190,7 @@ def _encode_missing(
             some = StoredRows.of(missing[block.rows.start : block.rows.stop], block.features, block.broken)
             store.write_part(key, some, identity)
             rows.fill(some)
-            if request.strict:
+            if strict:
                 _refuse_broken(items, rows.broken())
     seconds = time.perf_counter() - started
     _log_summary(name, len(missing), len(items), options, seconds)

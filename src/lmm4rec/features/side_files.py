@@ -18,7 +18,7 @@ from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.files import atomic, read_json, write_json
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding.sizing import Resolved
+from lmm4rec.encoding.sizing import ResolvedPrecision
 from lmm4rec.features.state_cache import summaries, towers_of
 from lmm4rec.features.state_files import STATES, VECTORS
 from lmm4rec.nn.adapters.side import SideNetwork
@@ -73,7 +73,7 @@ class SavedSide:
         return side
 
     @property
-    def stored(self) -> Resolved:
+    def stored(self) -> ResolvedPrecision:
         """The precision of the states that it was trained on; the default where older files do not record it."""
         return "float32" if self.facts.get("stored") == "float32" else "bfloat16"
 

@@ -22,7 +22,7 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.batches import RequestedOptions, cut, prepared_batches
 from lmm4rec.encoding.runner import evaluating
-from lmm4rec.encoding.sizing import Precision, Resolved, resolve_precision
+from lmm4rec.encoding.sizing import Precision, ResolvedPrecision, resolve_precision
 from lmm4rec.features.extract import contents_of, longest_text_first
 from lmm4rec.features.state_files import IDS, LENGTHS, STATES, VECTORS, WORDS, Shards, StoredStates, states_folder
 from lmm4rec.nn.transformers.towers import Tower
@@ -70,7 +70,7 @@ class StatesCache:
         *,
         top: PositiveInt | None,
         root: Path | None = None,
-        stored: Resolved = "bfloat16",
+        stored: ResolvedPrecision = "bfloat16",
         batch_size: PositiveInt | Literal["auto"] = "auto",
         memory_mb: PositiveInt = 1024,
         workers: NonNegativeInt | Literal["auto"] = "auto",
@@ -237,7 +237,7 @@ class StatesCache:
                 )
 
 
-def summaries(encoder: Encoder, tower: Tower, inputs: Inputs, stored: Resolved) -> dict[str, Tensor]:
+def summaries(encoder: Encoder, tower: Tower, inputs: Inputs, stored: ResolvedPrecision) -> dict[str, Tensor]:
     """The input of a side network for items that all have the modality: one vector a state, and the encoder's own.
 
     Raises:

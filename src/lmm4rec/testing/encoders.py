@@ -19,7 +19,7 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.core.types import Item
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding.sizing import Resolved
+from lmm4rec.encoding.sizing import ResolvedPrecision
 from lmm4rec.features.extract import extract
 from lmm4rec.features.item_vectors import EncodedItems
 from lmm4rec.features.store import FeatureStore
@@ -166,7 +166,7 @@ def _check_digests(encoder: Encoder) -> None:
 def extraction_gives_its_vectors(candidate: Candidate) -> None:
     """The feature store gets the encoder's vectors, in float32 and in bfloat16."""
     # bfloat16 has 8 bits, and rounds some hundred times on the way
-    tolerances: dict[Resolved, float] = {"float32": 1e-4, "bfloat16": 0.05}
+    tolerances: dict[ResolvedPrecision, float] = {"float32": 1e-4, "bfloat16": 0.05}
     for precision, tolerance in tolerances.items():
         with TemporaryDirectory() as folder:
             store = FeatureStore(Path(folder))

@@ -21,7 +21,7 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.prepared_items import PreparedItems
 from lmm4rec.encoding.runner import EncoderRunner
 from lmm4rec.encoding.shared_space import ManySpaces, shared_spaces
-from lmm4rec.encoding.sizing import Precision, Resolved, resolve_precision
+from lmm4rec.encoding.sizing import Precision, ResolvedPrecision, resolve_precision
 from lmm4rec.evaluation.alignment import retrieval_recall
 from lmm4rec.training.augmentation import Augmentation
 from lmm4rec.training.contrastive import Contrastive
@@ -113,7 +113,7 @@ def make_objective(
     vl_weight: Weight,
     matching_weight: Weight,
     chunk: int,
-    precision: Resolved,
+    precision: ResolvedPrecision,
 ) -> Contrastive:
     """The objective of `fit_pairs`.
 

@@ -46,7 +46,6 @@ class Trainer:
         seed: Annotated[NonNegativeInt, Doc("Seed of first weights, order and negatives.")] = 0,
         device: Annotated[str, Doc("Where to compute: auto, cpu, cuda or cuda:1.")] = "auto",
     ) -> None:
-        """`warmup` is a share of all steps; `clip_norm` 0 clips nothing; `patience` 0 never stops early."""
         self.epochs, self.optimizer, self.clip_norm = epochs, optimizer, clip_norm
         self.schedule = LearningRateSchedule(
             learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, warmup=warmup

@@ -61,7 +61,7 @@ _ERROR = "error"  # attribute of a trial whose training failed, so that it count
 
 
 @dataclass(frozen=True)
-class Tuned:
+class SearchResult:
     """The outcome of a search."""
 
     folder: Path
@@ -92,7 +92,7 @@ def split_conf(conf: str | Path | Table) -> tuple[str, dict[str, Any], SearchOpt
     return name, content, options
 
 
-def tune(conf: Table, options: SearchOptions, folder: Path, *, data: DataCache | None = None) -> Tuned:
+def tune(conf: Table, options: SearchOptions, folder: Path, *, data: DataCache | None = None) -> SearchResult:
     """Search the space of an ordinary conf for the setting that validates best; finished trials are not repeated.
 
     Raises:
@@ -227,7 +227,7 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _finish(optuna: Any, study: Any, conf: Table, options: SearchOptions, folder: Path) -> Tuned:
+def _finish(optuna: Any, study: Any, conf: Table, options: SearchOptions, folder: Path) -> SearchResult:
     complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     if not complete:
         errors = [trial.user_attrs[_ERROR] for trial in study.trials if _ERROR in trial.user_attrs]
@@ -251,7 +251,7 @@ def _finish(optuna: Any, study: Any, conf: Table, options: SearchOptions, folder
         "trials": rows,
     }
     write_json(folder / "tuned.json", result)
-    return Tuned(folder, setting, best.value, len(rows))
+    return SearchResult(folder, setting, best.value, len(rows))
 
 
 def _conf_text(title: str, tables: dict[str, Any], value: float, trials: int) -> str:
@@ -259,10 +259,10 @@ def _conf_text(title: str, tables: dict[str, Any], value: float, trials: int) ->
     return said + tomli_w.dumps({"title": title, **tables})
 
 
-def read_tuned(folder: Path) -> Tuned | None:
+def read_tuned(folder: Path) -> SearchResult | None:
     """The outcome of the search in a folder; None where it is not finished."""
     path = folder / "tuned.json"
     if not path.exists():
         return None
     found = read_json(path)
-    return Tuned(folder, found["best"], found["value"], len(found["trials"]))
+    return SearchResult(folder, found["best"], found["value"], len(found["trials"]))
