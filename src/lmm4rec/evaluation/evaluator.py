@@ -23,6 +23,8 @@ from lmm4rec.evaluation.metrics import METRICS, Metric, Values, measure
 from lmm4rec.evaluation.ranking import interaction_matrix, restrict, top_k
 
 POPULAR_SHARE = 0.2
+_KS = [5, 10, 20, 50]
+_ALL = list(METRICS)
 
 
 def item_slices(counts: Int64[np.ndarray, " items"]) -> dict[str, Bool[np.ndarray, " items"]]:
@@ -37,10 +39,6 @@ def item_slices(counts: Int64[np.ndarray, " items"]) -> dict[str, Bool[np.ndarra
     popular = np.zeros_like(warm)
     popular[np.argsort(-counts, kind="stable")[: math.ceil(POPULAR_SHARE * warm.sum())]] = True
     return {"cold": ~warm, "warm": warm, "popular": popular, "tail": warm & ~popular}
-
-
-_KS = [5, 10, 20, 50]
-_ALL = list(METRICS)
 
 
 @dataclass(frozen=True)

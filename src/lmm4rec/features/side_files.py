@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lmm4rec.core.errors import CheckpointError
@@ -20,7 +19,7 @@ from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.sizing import ResolvedPrecision
 from lmm4rec.features.state_cache import summaries, towers_of
-from lmm4rec.features.state_files import STATES, VECTORS
+from lmm4rec.features.state_files import STATES, VECTORS, read_tensors
 from lmm4rec.nn.adapters.side import SideNetwork
 
 _WEIGHTS, _FACTS = "side.safetensors", "side.json"
@@ -44,11 +43,7 @@ class SavedSide:
         Raises:
             CheckpointError: a file is missing or damaged.
         """
-        facts = read_json(folder / _FACTS)
-        try:
-            return cls(facts, load_file(folder / _WEIGHTS))
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{folder / _WEIGHTS} cannot be read: {error}") from None
+        return cls(read_json(folder / _FACTS), read_tensors(folder / _WEIGHTS))
 
     def write(self, folder: Path) -> None:
         """Write the weights as `side.safetensors` and the facts as `side.json`."""

@@ -92,7 +92,7 @@ class Shards:
             status = path.stat()
         except FileNotFoundError:
             raise CheckpointError(f"{path} is missing") from None
-        tensors = _load(path)
+        tensors = read_tensors(path)
         same = (status.st_size, status.st_mtime_ns) == (shard.size, shard.modified_ns)
         if not same and fingerprint(tensors) != path.stem.split("-")[2]:
             raise CheckpointError(f"{path} was altered: its checksum is another")
@@ -100,7 +100,7 @@ class Shards:
 
     def _whole(self, path: Path) -> bool:
         try:
-            good = fingerprint(_load(path)) == path.stem.split("-")[2]
+            good = fingerprint(read_tensors(path)) == path.stem.split("-")[2]
         except CheckpointError:
             good = False
         if not good:
@@ -177,7 +177,8 @@ def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
     return torch.repeat_interleave(starts, lengths) + within
 
 
-def _load(path: Path) -> Tensors:
+def read_tensors(path: Path) -> Tensors:
+    """The tensors of a safetensors file; CheckpointError where it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
