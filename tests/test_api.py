@@ -10,7 +10,7 @@ import torch
 import lmm4rec
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import cache_folder
-from lmm4rec.experiments.build import encoders as own_encoders
+from lmm4rec.experiments.build import encoders as build_encoders
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +39,8 @@ def test_a_tiny_encoder_has_the_vocabulary_of_the_catalog(catalog: lmm4rec.Catal
 def test_the_toyshop_checkpoint_is_trained_once_and_needs_no_catalog(
     catalog: lmm4rec.Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_encoders, "_TOYSHOP_ITEMS", 40)
-    monkeypatch.setattr(own_encoders, "_TOYSHOP_TRAINING", own_encoders._TOYSHOP_TRAINING | {"epochs": 1})
+    monkeypatch.setattr(build_encoders, "_TOYSHOP_ITEMS", 40)
+    monkeypatch.setattr(build_encoders, "_TOYSHOP_TRAINING", build_encoders._TOYSHOP_TRAINING | {"epochs": 1})
     encoder = lmm4rec.load_encoder("dual", checkpoint="toyshop").eval()
     (untrained,) = (cache_folder() / "encoders").glob("tiny-dual-*")
     assert encoder.fingerprint() != lmm4rec.load_encoder("dual", checkpoint=str(untrained)).fingerprint()
@@ -53,5 +53,5 @@ def test_the_toyshop_checkpoint_is_trained_once_and_needs_no_catalog(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(own_encoders, "fit_pairs", never)
+    monkeypatch.setattr(build_encoders, "fit_pairs", never)
     assert lmm4rec.load_encoder("dual", checkpoint="toyshop").fingerprint() == encoder.fingerprint()

@@ -19,7 +19,7 @@ from lmm4rec.encoders.beit3 import Beit3
 from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.dual import Dual
 from lmm4rec.encoders.vlmo import Vlmo
-from lmm4rec.experiments.build import encoders as own_encoders
+from lmm4rec.experiments.build import encoders as build_encoders
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.estimate.estimate import Estimate, readable
@@ -55,14 +55,14 @@ def test_a_tuned_folder_is_a_checkpoint(name: str, catalog: Catalog) -> None:
     """It gives the vectors of the encoder that was fine-tuned, with the other keys of the conf as they were."""
     encoder = make(name, catalog, text_len=20)
     untouched = encoder.fingerprint()
-    folder = own_encoders.fine_tune(encoder, catalog, OPTIONS)
+    folder = build_encoders.fine_tune(encoder, catalog, OPTIONS)
     again = make(name, catalog, checkpoint=str(folder), text_len=20)
     assert again.fingerprint() == encoder.fingerprint() != untouched
     inputs = encoder.prepare(catalog[:5])
     with torch.inference_mode():
         for modality, vectors in encoder(inputs).items():
             torch.testing.assert_close(again.eval()(again.prepare(catalog[:5]))[modality], vectors)
-    record = read_json(folder / own_encoders.TRAINING)
+    record = read_json(folder / build_encoders.TRAINING)
     assert record["options"]["epochs"] == len(record["epochs"]) == 1
     assert record["before"].keys() == record["after"].keys() == {f"retrieval_recall@{k}" for k in (1, 5, 10)}
 

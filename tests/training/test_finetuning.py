@@ -29,7 +29,7 @@ from lmm4rec.encoders.dual import Dual
 from lmm4rec.encoding.prepared_items import PreparedItems
 from lmm4rec.encoding.runner import EncoderRunner
 from lmm4rec.evaluation.alignment import retrieval_recall
-from lmm4rec.experiments.build import encoders as own_encoders
+from lmm4rec.experiments.build import encoders as build_encoders
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.nn.losses import contrastive
 from lmm4rec.training import finetuning
@@ -52,7 +52,7 @@ def catalog() -> Catalog:
 def clip(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clip:
     pytest.importorskip("transformers")
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
-    return Clip(checkpoint=str(own_encoders.tiny_encoder(Clip, catalog, text="{title}. {description}")))
+    return Clip(checkpoint=str(build_encoders.tiny_encoder(Clip, catalog, text="{title}. {description}")))
 
 
 def found(clip: Clip, pairs: list[Item]) -> float:
@@ -251,15 +251,15 @@ def test_a_tuned_encoder_is_found_again(
     template = "{title}. {description}"
 
     def untouched() -> Encoder:
-        return kind(checkpoint=str(own_encoders.tiny_encoder(kind, catalog, text=template)))
+        return kind(checkpoint=str(build_encoders.tiny_encoder(kind, catalog, text=template)))
 
-    first, seconds = own_encoders.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2})
+    first, seconds = build_encoders.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2})
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(own_encoders, "fit_pairs", never)
-    again, known = own_encoders.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2})
+    monkeypatch.setattr(build_encoders, "fit_pairs", never)
+    again, known = build_encoders.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2})
     assert known == pytest.approx(seconds, abs=1e-3)  # what it cost is known where it cost nothing this time
     assert seconds > 0
     assert again.fingerprint() == first.fingerprint() != untouched().fingerprint()
@@ -279,8 +279,8 @@ def test_a_conf_names_the_tiny_and_the_toyshop_checkpoint(
     """ "tiny" has the catalog's vocabulary; "toyshop" is that of the second catalog, fine-tuned as the options say."""
     pytest.importorskip("transformers")
     monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(own_encoders, "_TOYSHOP_ITEMS", 40)
-    monkeypatch.setattr(own_encoders, "_TOYSHOP_TRAINING", OPTIONS | {"epochs": 1})
+    monkeypatch.setattr(build_encoders, "_TOYSHOP_ITEMS", 40)
+    monkeypatch.setattr(build_encoders, "_TOYSHOP_TRAINING", OPTIONS | {"epochs": 1})
     table = {"name": name, "text": "{title}", "outputs": "text"}
     tiny, toyshop = (make_encoder(table | {"checkpoint": checkpoint}, catalog) for checkpoint in ("tiny", "toyshop"))
     assert tiny.modalities == toyshop.modalities == ("text",)

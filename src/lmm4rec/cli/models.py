@@ -58,7 +58,7 @@ class ListedComponent:
 
     @property
     def about(self) -> Mapping[str, str]:
-        """What it tells of itself beside the docstring."""
+        """What it gives, its weights and sizes, as the class states them."""
         if self.component is read_shipped:
             return _PRECOMPUTED
         about: Mapping[str, str] = getattr(self.component, "about", {})

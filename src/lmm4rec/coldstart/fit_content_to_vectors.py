@@ -125,7 +125,7 @@ def _best_regression(
     own: Float[Tensor, "sample columns"] | None = None,
     fixed: Float[Tensor, "chosen held"] | float = 0.0,
 ) -> _Regression:
-    """Selected with `judging` in the place of the users, and fitted with `users`; `own` are the model's vectors."""
+    """The regression selected on the vectors `judging` and fitted to `users`; `own` are the model's item vectors."""
     held, columns = torch.from_numpy(sample.held), judging.shape[1]
     targets: dict[float | None, Tensor] = {one: _target(judging, sample.interactions, one) for one in _LAMBDAS}
     targets |= {} if own is None else {None: own}

@@ -32,7 +32,7 @@ def _axes_between_groups(groups: Sequence[Sequence[FinishedRun]]) -> list[str]:
 
 
 def _titles(groups: Mapping[GroupKey, Sequence[FinishedRun]], group_axes: Sequence[str]) -> dict[GroupKey, str]:
-    """The name of the data, and what else tells the groups apart."""
+    """The name of the data, and what else distinguishes the groups."""
     titles: dict[GroupKey, str] = {}
     for key, (run, *_) in groups.items():
         parts = [run.axes.get("data", run.measured.data.name)]
