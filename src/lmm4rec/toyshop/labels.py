@@ -17,6 +17,7 @@ from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.toyshop.attributes import BRANDS, MATERIALS, SEASONS
 from lmm4rec.toyshop.drawing import SIDE, VERSION, Drawing
 
+_PRINTED = 0.7  # probability of each label
 _LABEL = 0.25  # side of a label, as a share of the image's
 _INKS = ((214, 52, 50), (42, 62, 120), (82, 160, 74), (247, 200, 52), (128, 80, 172))
 _PAPERS = ((250, 249, 245), (52, 54, 66))
@@ -55,9 +56,9 @@ class LabelledDrawing:
         return image
 
 
-def labelled(drawing: Drawing, values: Mapping[str, str], share: float, rng: np.random.Generator) -> LabelledDrawing:
-    """The drawing with labels of the values, each printed with probability `share`."""
-    printed = {name: values[name] if rng.random() < share else "" for name in ("brand", "material", "season")}
+def labelled(drawing: Drawing, values: Mapping[str, str], rng: np.random.Generator) -> LabelledDrawing:
+    """The drawing with labels of the values, each printed or not at random."""
+    printed = {name: values[name] if rng.random() < _PRINTED else "" for name in ("brand", "material", "season")}
     return LabelledDrawing(drawing, **printed)
 
 

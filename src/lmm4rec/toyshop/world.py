@@ -70,17 +70,17 @@ def make_world(
 
 
 def make_pretraining_items(
-    *, seed: NonNegativeInt = 1, items: PositiveInt = 2_000, mention_looks: Fraction = 0.9, labels: Fraction = 0.7
+    *, seed: NonNegativeInt = 1, items: PositiveInt = 2_000, mention_looks: Fraction = 0.9
 ) -> tuple[Item, ...]:
     """Items of a second catalog, none of which is in any shop: pairs of image and text to pre-train on.
 
-    Of its images a share of `labels` shows each label (see the module `labels`).
+    Its images carry labels (see the module `labels`).
     """
     rng = np.random.default_rng([seed, _SECOND_CATALOG])
     attributes = _draw_attributes(items, rng)
     images, texts = _draw_content(attributes, SECOND_LINES, mention_looks, rng)
     values = [{name: VALUES[name][chosen[row]] for name, chosen in attributes.items()} for row in range(items)]
-    return _items("P", [labelled(image, of, labels, rng) for image, of in zip(images, values, strict=True)], texts)
+    return _items("P", [labelled(image, of, rng) for image, of in zip(images, values, strict=True)], texts)
 
 
 def _draw_attributes(items: int, rng: np.random.Generator) -> dict[str, Int64[np.ndarray, " items"]]:
