@@ -4,13 +4,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test check docs format conf bench setup clean
+.PHONY: demo test slow check docs format conf bench setup clean
 
 demo: setup           ## six models on the built-in toy shop: one table, one page of images
 	$(BIN)/lmm4rec demo
 
 test: setup           ## the fast test suite
 	$(BIN)/python -m pytest -n 2 -q
+
+slow: setup           ## the slow tests: browsers, kills, several processes, a plugin installed by pip, notebooks
+	$(BIN)/python -m pytest -n 2 -q -m slow
 
 check: setup          ## format, lint, types, import layers, documentation, tests: run it before each commit
 	$(BIN)/ruff format --check .

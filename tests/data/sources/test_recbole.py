@@ -95,7 +95,7 @@ def test_rows_that_cannot_be_read(tmp_path: Path) -> None:
         ({"a_train_inter": LOG, "b_test_inter": LOG}, "must have one .inter file"),
         ({"a_train_inter": LOG, "a_valid_inter": LOG}, "must have one .inter file"),
         ({"a_inter": "user_id\titem_id\n1\t2\n"}, "the header 'user_id' must be NAME:TYPE"),
-        ({"a_inter": "user_id:text\titem_id:token\n1\t2\n"}, "one of the types token, token_seq, float, float_seq"),
+        ({"a_inter": "user_id:text\titem_id:token\n1\t2\n"}, "of the types token, token_seq, float, float_seq"),
         ({"a_inter": LOG.replace("user_id", "userid")}, "no column 'user_id'.* Did you mean 'userid'"),
         ({"a_inter": LOG, "a_item": "id:token\n1\n"}, "a.item has no column 'item_id'"),
     ],
