@@ -1,8 +1,7 @@
 """Images of the pre-training catalog: drawings with printed labels that show brand, material and season.
 
-The shop's own images lack these labels. Since an encoder that was pre-trained on labelled images has learned what the
-labels' words mean, its text vectors also tell apart what the shop's images do not show, as those of encoders do that
-were pre-trained on the images of the web.
+The shop's own images have no labels. An encoder that was pre-trained with them knows what brands, materials and seasons
+are, so its text vectors tell the shop's items apart by them, as text vectors of encoders pre-trained on the web do.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _CORNERS = 2, 3, 4, 5, 40  # of the polygons that stand for seasons and brands; 
 
 
 @dataclass(frozen=True)
-class LabelledDrawing:
+class LabeledDrawing:
     """A drawing with up to three labels in its corners; an empty value has no label."""
 
     drawing: Drawing
@@ -56,10 +55,10 @@ class LabelledDrawing:
         return image
 
 
-def labelled(drawing: Drawing, values: Mapping[str, str], rng: np.random.Generator) -> LabelledDrawing:
+def labeled(drawing: Drawing, values: Mapping[str, str], rng: np.random.Generator) -> LabeledDrawing:
     """The drawing with labels of the values, each printed or not at random."""
     printed = {name: values[name] if rng.random() < _PRINTED else "" for name in ("brand", "material", "season")}
-    return LabelledDrawing(drawing, **printed)
+    return LabeledDrawing(drawing, **printed)
 
 
 def _print(image: Image.Image, column: int, row: int, label: Image.Image) -> None:

@@ -14,7 +14,7 @@ from lmm4rec.core.types import Fraction, Item, ItemImage, NonNegativeInt, Positi
 from lmm4rec.toyshop.attributes import CATEGORIES, MATERIALS, MATERIALS_OF, VALUES
 from lmm4rec.toyshop.descriptions import SECOND_LINES, SHOP_LINES, ItemText, describe
 from lmm4rec.toyshop.drawing import Drawing, random_drawing
-from lmm4rec.toyshop.labels import labelled
+from lmm4rec.toyshop.labels import labeled
 from lmm4rec.toyshop.purchases import Purchases, draw_popularity, draw_purchases
 from lmm4rec.toyshop.tastes import draw_affinity, draw_kinds
 
@@ -80,7 +80,7 @@ def make_pretraining_items(
     attributes = _draw_attributes(items, rng)
     images, texts = _draw_content(attributes, SECOND_LINES, mention_looks, rng)
     values = [{name: VALUES[name][chosen[row]] for name, chosen in attributes.items()} for row in range(items)]
-    return _items("P", [labelled(image, of, rng) for image, of in zip(images, values, strict=True)], texts)
+    return _items("P", [labeled(image, of, rng) for image, of in zip(images, values, strict=True)], texts)
 
 
 def _draw_attributes(items: int, rng: np.random.Generator) -> dict[str, Int64[np.ndarray, " items"]]:
