@@ -99,7 +99,9 @@ def _read(file: Path) -> tuple[Table, dict[str, str]]:
     for column in table.frame.columns:
         name, _, type_ = column.rpartition(":")
         if type_ not in _TYPES or not name:
-            raise DataError(f"{file}: the header '{column}' must be NAME:TYPE, of the types {', '.join(_TYPES)}")
+            raise DataError(
+                f"{file}: the header '{column}' must be NAME:TYPE with one of the types {', '.join(_TYPES)}"
+            )
         types[name] = type_
     return replace(table, frame=table.frame.rename(lambda column: column.rpartition(":")[0])), types
 
