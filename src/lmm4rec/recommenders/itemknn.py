@@ -40,7 +40,10 @@ class ItemKNN(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        similarity: Annotated[Literal["interactions", "content"], Doc("What makes items similar.")] = "interactions",
+        similarity: Annotated[
+            Literal["interactions", "content"],
+            Doc("What makes items similar: common users, or content (needs an [encoder] table)."),
+        ] = "interactions",
         neighbors: Annotated[PositiveInt, Doc("Most similar items to which an item of a history gives a score.")] = 50,
         shrinkage: Annotated[NonNegativeFloat, Doc("Added to the denominator: rare pairs count less.")] = 0.0,
     ) -> None:

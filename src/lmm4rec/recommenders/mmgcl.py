@@ -65,7 +65,9 @@ class MMGCL(Recommender):
         dim: Annotated[PositiveInt, Doc("Width of the user, item and content vectors.")] = 64,
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 3,
         dropout: Annotated[Fraction, Doc("Share of the edges that the first view lacks.")] = 0.05,
-        mask_shares: Annotated[list[NonNegativeFloat], Doc("Relative frequency of each mask; empty: equal.")] = _EQUAL,
+        mask_shares: Annotated[
+            list[NonNegativeFloat], Doc("How often each modality is masked, such as [0.4, 0.6]; empty: equally often.")
+        ] = _EQUAL,
         ssl_weight: Annotated[NonNegativeFloat, Doc("Weight of the contrastive losses.")] = 0.4,
         temperature: Annotated[PositiveFloat, Doc("Temperature of their softmax.")] = 0.2,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of a batch's id vectors.")] = 1e-4,

@@ -53,7 +53,9 @@ class VBPR(Recommender):
         dim: Annotated[PositiveInt, Doc("Width of the id vectors.")] = 64,
         content_dim: Annotated[PositiveInt, Doc("Width of the users' tastes in each modality.")] = 64,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of a batch's vectors.")] = 1e-2,
-        projection_l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the projections' squared norms.")] = 3e-4,
+        projection_l2_weight: Annotated[
+            NonNegativeFloat, Doc("Weight of the projections' squared norms; wide features want more (1e-3).")
+        ] = 3e-4,
         normalize: Annotated[bool, Doc("Center features and scale them to length 1; false: the paper's raw.")] = True,
         initial_std: Annotated[PositiveFloat, Doc("Standard deviation of first ids; small: popularity first.")] = 0.01,
     ) -> None:

@@ -89,7 +89,10 @@ class FeaturesSection(Section):
     modalities: Annotated[Sequence[str], Doc('Modalities to use, such as ["image"]; empty: all of the encoder.')] = ()
     batch_size: Annotated[PositiveInt | Literal["auto"], Doc("Items in a pass; auto: what fits memory_mb.")] = "auto"
     memory_mb: Annotated[PositiveInt, Doc("MiB for the activations of an automatic batch.")] = 1024
-    workers: Annotated[NonNegativeInt | Literal["auto"], Doc("Processes that prepare items; auto: by cores.")] = "auto"
+    workers: Annotated[
+        NonNegativeInt | Literal["auto"],
+        Doc("Processes that prepare items; auto: all cores but one, none for few items."),
+    ] = "auto"
     precision: Annotated[Precision, Doc("Precision of the encoder; auto: bfloat16 where the hardware has it.")] = "auto"
     device: Annotated[str, Doc("Where to encode: auto, cpu, cuda or cuda:1.")] = "auto"
     strict: Annotated[bool, Doc("Stop at an image that cannot be read, instead of taking it as missing.")] = False
