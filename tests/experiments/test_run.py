@@ -18,7 +18,7 @@ import pytest
 
 import lmm4rec.experiments.run as run_module
 from components import recommender
-from lmm4rec.core.errors import CheckpointError, ConfigError
+from lmm4rec.core.errors import CheckpointError, ConfigError, DataError
 from lmm4rec.data.splits import Split
 from lmm4rec.experiments.compare import ComparedRun, compare
 from lmm4rec.experiments.run import run
@@ -198,3 +198,10 @@ def test_the_bundle_ranks_as_the_model_did(conf: Conf, tmp_path: Path, model: st
     assert len(again) == 30
     scores = [item.score for item in again]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_a_run_that_fails_before_it_has_done_anything_leaves_no_folder(tmp_path: Path) -> None:
+    conf = {"data": {"name": "table", "path": str(tmp_path / "nowhere")}, "recommender": {"name": "popular"}}
+    with pytest.raises(DataError):
+        run(conf, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -133,3 +133,10 @@ def holds(completed: Any, given: Any) -> bool:
     if not isinstance(given, Mapping):
         return bool(completed == given)
     return all(key in completed and holds(completed[key], value) for key, value in given.items())
+
+
+@pytest.mark.parametrize(("key", "value"), [("train.metric", "recall@7"), ("evaluate.ks", [5, 10])])
+def test_a_metric_that_validation_does_not_measure_stops_before_any_work(key: str, value: Any) -> None:
+    conf = BASE | {"recommender": {"name": "bpr"}}
+    with pytest.raises(ConfigError, match=r"train\.metric = 'recall@.*' is not among .* There are: recall@5"):
+        make_plan(load_spec(conf, {key: value}))

@@ -122,7 +122,7 @@ def results_table(results: Sequence[Result], labels: Sequence[str], title: str) 
         ]
         table.add_row(
             label,
-            result.plan.encoder_label,
+            result.plan.encoder_label if result.plan.recommender.component.uses_content else "none",
             *quality,
             f"{metrics.valid['recall@20']:.4f}",
             str(metrics.chosen.epochs),

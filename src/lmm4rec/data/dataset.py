@@ -25,6 +25,10 @@ class Dataset:
     interactions: Interactions
     findings: tuple[Finding, ...] = ()
 
+    def __repr__(self) -> str:
+        counts = f"{self.n_users:,} users, {self.n_items:,} items, {len(self.interactions):,} interactions"
+        return f"Dataset('{self.name}': {counts})"
+
     @property
     def items(self) -> Vocabulary:
         """The external ids of the items."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +59,14 @@ class RunFolder:
         if not self.history.exists():
             return []
         return [json.loads(line) for line in self.history.read_text(encoding="utf-8").splitlines()]
+
+    def remove_if_nothing_is_done(self) -> None:
+        """Remove a folder that holds no more than a conf, so that the corrected run can have it."""
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {
+            self.experiment.name,
+            self.environment.name,
+        }:
+            shutil.rmtree(self.path)
 
 
 def open_folder(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.conf.keys import components
 from lmm4rec.experiments.conf.sections import (
@@ -76,6 +76,8 @@ def make_plan(spec: Spec) -> Plan:
     features = _features(spec.table("features"), encoder)
     model = _complete(spec.table("recommender"), "recommender", recommender)
     train, evaluate = (_complete(spec.table(name), name, *components(name, tables)) for name in ("train", "evaluate"))
+    if recommender.is_trained:
+        _check_metric(train["metric"], evaluate)
     return Plan(
         spec.name,
         spec.title,
@@ -87,6 +89,16 @@ def make_plan(spec: Spec) -> Plan:
         train=TrainSection.of(train),
         evaluate=EvaluateSection.of(evaluate),
     )
+
+
+def _check_metric(metric: str, evaluate: Table) -> None:
+    """Refuse a metric to choose epochs by that validation does not measure."""
+    measured = [f"{name}@{k}" for name in evaluate["metrics"] for k in evaluate["ks"]]
+    if metric not in measured:
+        raise ConfigError(
+            f"train.metric = '{metric}' is not among the metrics of [evaluate].{did_you_mean(metric, measured)} There "
+            f"are: {', '.join(measured)}"
+        )
 
 
 def _complete(table: Table, where: str, *parts: Component, named: str = "name") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import torch
 
+from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.files import atomic, write_json
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
@@ -60,7 +61,12 @@ def run(
         path = open_folder(plan, Path(out) if out else None, resume=resume).path if first else None
         folder = RunFolder(process_group.broadcast(path))
         if not process_group.broadcast(folder.is_finished):
-            _train_and_measure(plan, folder, data)
+            try:
+                _train_and_measure(plan, folder, data)
+            except LMM4RecError:
+                if first:
+                    folder.remove_if_nothing_is_done()
+                raise
         result = Result(folder, plan, RunMetrics.read(folder.metrics))
         if first and not folder.report.exists():
             labels = [plan.recommender.label]

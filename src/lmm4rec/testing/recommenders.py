@@ -193,7 +193,7 @@ def says_that_it_needs_features(candidate: Candidate) -> None:
     except ConfigError as error:
         expect("features" in str(error), f"the message does not speak of features: {error}")
     else:
-        raise AssertionError("it is built without features and without an error")
+        raise AssertionError("it is built without features: call super().__init__(graph, features)")
 
 
 @CONTRACTS.add(lambda candidate: not candidate.component.uses_content and not candidate.hyper)
@@ -232,8 +232,8 @@ def only_the_batch_receivesgradient(candidate: Candidate) -> None:
 
 
 @CONTRACTS.add(lambda candidate: candidate.component.uses_content and candidate.component.is_trained)
-def a_missing_modality_receives_nogradient(candidate: Candidate) -> None:
-    """Where an item lacks a modality no gradient arrives, as it would through the offset of a map."""
+def a_missing_modality_receives_no_gradient(candidate: Candidate) -> None:
+    """Where an item lacks a modality no gradient arrives, as it would through an offset or F.normalize."""
     graph, features = world()
     features["image"][4] = 0
     features = {modality: x.requires_grad_() for modality, x in features.items()}
