@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Compiled files are kept even where the environment says otherwise: tests start many processes.
+export PYTHONDONTWRITEBYTECODE :=
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: demo test slow check docs format conf bench setup clean
