@@ -49,7 +49,7 @@ class Candidate:
         """An untrained instance."""
         return self.component(graph, features, generator(seed), **self.hyper)  # type: ignore[call-arg]
 
-    def trained(self, graph: InteractionGraph, features: Features, *, epochs: int = 60) -> Recommender:
+    def trained(self, graph: InteractionGraph, features: Features, *, epochs: int = 30) -> Recommender:
         """An instance after training, where it is trained at all."""
         recommender = self.build(graph, features)
         if self.component.is_trained:
