@@ -82,6 +82,7 @@ def write(folder: str) -> None:
         (Path(folder) / f"{process_group.rank()}.json").write_text(json.dumps(found))
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
     alone = [rows_of(*case) for case in CASES]
     first, second = two_processes(tmp_path)

@@ -236,11 +236,13 @@ def test_words_vary(world: World) -> None:
     assert len(set(said)) == len(said)
 
 
+@pytest.mark.slow
 def test_no_two_images_are_alike(world: World) -> None:
     shown = [item.image for item in world.items if item.image]
     assert len({image.open().tobytes() for image in shown}) == len(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_second_catalog_has_nothing_of_the_shop(seed: int) -> None:
     shop, second = make_world(seed=seed).items, make_pretraining_items(seed=seed)

@@ -184,6 +184,7 @@ def test_tuning_that_makes_it_worse_says_so(caplog: pytest.LogCaptureFixture) ->
     assert good.rows[-1]["loss"] < good.rows[0]["loss"]
 
 
+@pytest.mark.slow
 def test_checkpointing_and_bfloat16_tune_too() -> None:
     plain, thrifty = (
         fit_pairs(Toy(), toy_items(30), None, **TOY | more).rows
@@ -242,6 +243,7 @@ def test_an_encoder_with_one_output_is_refused_with_what_to_change(clip: Clip, c
         fit_pairs(one, list(catalog), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Clip, Dual])
 def test_a_tuned_encoder_is_found_again(
     kind: type[Clip | Dual], catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
