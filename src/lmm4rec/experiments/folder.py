@@ -62,10 +62,8 @@ class RunFolder:
 
     def remove_if_nothing_is_done(self) -> None:
         """Remove a folder that holds no more than a conf, so that the corrected run can have it."""
-        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {
-            self.experiment.name,
-            self.environment.name,
-        }:
+        only_conf = {self.experiment.name, self.environment.name}
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= only_conf:
             shutil.rmtree(self.path)
 
 
