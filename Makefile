@@ -4,6 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Compiled files are kept even where the environment says otherwise: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
+# Long tests go to whichever process is free; only slow tests use the plugin of schemathesis, which takes seconds to load.
+FAST := $(BIN)/python -m pytest -n 2 -q --dist worksteal -p no:schemathesis
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: demo test slow check docs format conf bench setup clean
@@ -12,7 +14,7 @@ demo: setup           ## six models on the built-in toy shop: one table, one pag
 	$(BIN)/lmm4rec demo
 
 test: setup           ## the fast test suite
-	$(BIN)/python -m pytest -n 2 -q
+	$(FAST)
 
 slow: setup           ## the slow tests: browsers, kills, several processes, a plugin installed by pip, notebooks
 	$(BIN)/python -m pytest -n 2 -q -m slow
@@ -23,7 +25,7 @@ check: setup          ## format, lint, types, import layers, documentation, test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(DOCS)
-	$(BIN)/python -m pytest -n 2 -q
+	$(FAST)
 
 docs: setup           ## the documentation site, in site/; a broken link or an unknown reference fails
 	$(DOCS)
