@@ -35,7 +35,7 @@ from lmm4rec.features.source import FeatureSource, Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.lr_schedule import LearningRateSchedule
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
@@ -125,7 +125,7 @@ def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> d
     setup = time.perf_counter() - began
     if options.get("fill_only"):
         return {"fill_seconds": setup}
-    objective = Ranking(
+    objective = RankingObjective(
         recommender, source, batches=len(sampler), encoder_schedule=LearningRateSchedule(learning_rate=1e-5)
     )
     clocked = Clocked(sampler, options["batches"], device)
@@ -161,7 +161,7 @@ def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> d
     return result
 
 
-def _share_of_peak(objective: Ranking, sampler: TripleSampler, step: float) -> dict[str, float]:
+def _share_of_peak(objective: RankingObjective, sampler: TripleSampler, step: float) -> dict[str, float]:
     """Of the dense bfloat16 operations that the vendor names; what is counted is one step forward and backward."""
     name = torch.cuda.get_device_name()
     peak = next((value for key, value in PEAK_TFLOPS.items() if key in name), None)

@@ -24,7 +24,7 @@ from lmm4rec.core.types import Batch, Embeddings, Features
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.optim.adam import Adam
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
@@ -64,7 +64,7 @@ def measure(
     component = RECOMMENDERS.get(name)
     with Clock() as build:
         recommender = component(graph, features, generator, dim=DIM, **parameters)
-    objective = Ranking(recommender, Frozen(features))
+    objective = RankingObjective(recommender, Frozen(features))
     clocked = Clocked(TripleSampler(graph.users, graph.items, log.n_items, batch_size=batch_size), batches)
     Trainer(epochs=1, metric="loss", device="cpu").fit(objective, clocked, dict)
     step, processor = clocked.medians()
@@ -108,7 +108,7 @@ def _evaluation(recommender: Recommender, features: Features, log: Log) -> tuple
     return statistics.median(seconds), len(report.users)
 
 
-def _backward(objective: Ranking, batches: Iterator[Batch], generator: torch.Generator) -> None:
+def _backward(objective: RankingObjective, batches: Iterator[Batch], generator: torch.Generator) -> None:
     """Losses and gradients as the trainer has them."""
     weights = [weight for weight in objective.parameters() if weight.requires_grad]
     optimizer = Adam([{"params": weights, "lr": 1e-3, "weight_decay": 0.0}])

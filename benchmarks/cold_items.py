@@ -46,7 +46,7 @@ from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
@@ -120,7 +120,7 @@ def trained(at: World, name: str, seed: int) -> tuple[Recommender, Scorer]:
                 return evaluator.evaluate(recommender.embed(at.features), at.warm.valid, [at.warm.train]).mean
 
         sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=1024)
-        Trainer(**TRAIN, seed=seed).fit(Ranking(recommender, Frozen(at.features)), sampler, validate)
+        Trainer(**TRAIN, seed=seed).fit(RankingObjective(recommender, Frozen(at.features)), sampler, validate)
     with torch.no_grad():
         return recommender, recommender.embed(at.features)
 

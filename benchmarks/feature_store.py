@@ -43,7 +43,7 @@ class Length(Encoder):
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """The lengths, as if they were tokens."""
-        ids = torch.tensor([[len(self.read(item))] for item in items])
+        ids = torch.tensor([[len(self.item_text(item))] for item in items])
         return Inputs(text_ids=ids, text_mask=ids > 0)
 
     def forward(self, inputs: Inputs) -> dict[str, torch.Tensor]:

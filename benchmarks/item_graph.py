@@ -22,7 +22,7 @@ from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_graph import neighborhood, normalize_entries
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 
 USERS, ITEMS, LIKES, NEIGHBORS = 192_403, 63_001, 1_689_188, 10
@@ -53,7 +53,7 @@ def model(name: str, results: Any) -> None:
     users, items = (torch.randint(n, (LIKES,), generator=generator) for n in (USERS, ITEMS))
     graph = InteractionGraph(users, items, USERS, ITEMS)
     component = RECOMMENDERS.get(name)
-    objective = Ranking(component(graph, table, generator), Frozen(table))
+    objective = RankingObjective(component(graph, table, generator), Frozen(table))
     optimizer = torch.optim.Adam(objective.parameters(), fused=True)
     marks = [time.perf_counter()]
     objective.begin_epoch(generator)

@@ -30,7 +30,7 @@ from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.core.types import Embeddings, Scorer
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.features.source import Frozen
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
@@ -84,7 +84,7 @@ def train(name: str, data: str, results: Any) -> None:
 
     trainer = Trainer(epochs=EPOCHS, learning_rate=RATE, patience=6, device="cpu")
     sampler = TripleSampler(graph.users, graph.items, log.n_items, batch_size=2048)
-    trainer.fit(Ranking(recommender, Frozen(features)), sampler, validate)
+    trainer.fit(RankingObjective(recommender, Frozen(features)), sampler, validate)
     results.put({"seconds": seconds, "recalls": recalls})
 
 

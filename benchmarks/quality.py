@@ -32,7 +32,7 @@ from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.run import run
 from lmm4rec.experiments.train import train
 from lmm4rec.features.source import Frozen
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 
 SEEDS = (0, 1, 2)
 TRAIN = {"learning_rate": 2e-3, "epochs": 200, "evaluate_every": 3, "patience": 6}
@@ -229,7 +229,7 @@ def validation(world: str, model: Model, at: int, data: DataCache, folder: Path,
         return _counted(plan, recommender, split, features)
     path = folder / f"setting-{at}"
     kept = open_folder(plan, path, resume=path.exists())
-    return train(cut, kept, Ranking(recommender, Frozen(features)), split, Cost()).best
+    return train(cut, kept, RankingObjective(recommender, Frozen(features)), split, Cost()).best
 
 
 def _counted(plan: Any, recommender: Any, split: Any, features: Any) -> float:

@@ -68,7 +68,7 @@ def _has_towers(component: type[Encoder]) -> bool:
 
 ENCODERS = _components(_has_towers)
 SEVERAL_MODALITIES = _components(
-    lambda one: _has_towers(one) and (one.separable or one.narrowed is not Encoder.narrowed)
+    lambda one: _has_towers(one) and (one.separable or one.with_modalities is not Encoder.with_modalities)
 )
 FUSING = _components(lambda one: _has_towers(one) and FUSED in _widest(one).split("+"))
 

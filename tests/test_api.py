@@ -28,7 +28,7 @@ def test_a_tiny_encoder_has_the_vocabulary_of_the_catalog(catalog: lmm4rec.Catal
     encoder = lmm4rec.load_encoder("clip", checkpoint="tiny", catalog=catalog)
     ids = encoder.prepare(catalog[:]).text_ids
     assert ids is not None
-    texts = {encoder.read(item) for item in catalog}
+    texts = {encoder.item_text(item) for item in catalog}
     assert len({tuple(row) for row in ids.tolist()}) == len(texts)
     features = lmm4rec.encode(encoder, catalog)
     assert {modality: len(x) for modality, x in features.items()} == {"image": 40, "text": 40}

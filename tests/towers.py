@@ -52,7 +52,7 @@ class Towers(Encoder):
             pixels, has_image = stack_pixels(items, lambda one: torch.tensor(np.array(one)).permute(2, 0, 1).float())
             inputs = inputs._replace(pixels=pixels, has_image=has_image)
         if "text" in self.dims:
-            codes = [torch.tensor([ord(letter) for letter in self.read(item)] or [0]) for item in items]
+            codes = [torch.tensor([ord(letter) for letter in self.item_text(item)] or [0]) for item in items]
             ids = nn.utils.rnn.pad_sequence(codes, batch_first=True)
             inputs = inputs._replace(text_ids=ids, text_mask=ids > 0)
         return inputs

@@ -63,7 +63,7 @@ class Toy(Encoder):
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         pixels, has_image = stack_pixels(items, lambda one: torch.tensor(np.array(one)).permute(2, 0, 1) / 127.5 - 1)
-        texts = [[int(word) + 5 for word in self.read(item).split()] for item in items]
+        texts = [[int(word) + 5 for word in self.item_text(item).split()] for item in items]
         rows = [torch.tensor([3, *ids, 4] if ids else []).long() for ids in texts]
         ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return Inputs(pixels, ids, ids > 0, has_image)

@@ -10,7 +10,7 @@ from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.testing import check_recommender, recommender_contracts
 from lmm4rec.testing.probes import image_weights
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 from worlds import camp_features, camps
 
@@ -43,7 +43,7 @@ def test_a_step_on_a_gpu_equals_one_on_the_cpu(name: str) -> None:
     gradients = []
     for device in ("cpu", "cuda"):
         recommender = COMPONENTS[name](camps()[0], features, _generator())
-        objective = Ranking(recommender, Frozen(features)).to(device)
+        objective = RankingObjective(recommender, Frozen(features)).to(device)
         objective.begin_epoch(_generator())
         sum(objective.losses(batch, _generator()).values(), torch.zeros((), device=device)).backward()
         gradients.append([parameter.grad.cpu() for parameter in objective.parameters()])

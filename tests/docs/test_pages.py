@@ -20,7 +20,7 @@ from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.study.spec import load_study
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 from worlds import camps, share_found
@@ -91,7 +91,7 @@ def test_the_recommender_of_contributing_learns() -> None:
     recommender: Recommender = names[names["__all__"][0]](graph, {}, torch.Generator().manual_seed(0), dim=16)
     sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=64)
     trainer = Trainer(epochs=40, learning_rate=0.02, evaluate_every=40, metric="loss", device="cpu")
-    trainer.fit(Ranking(recommender, Frozen({})), sampler, dict)
+    trainer.fit(RankingObjective(recommender, Frozen({})), sampler, dict)
     with torch.no_grad():
         scores = recommender.embed({}).scores(torch.arange(graph.n_users))
     assert share_found(scores, graph, rest) > 0.95

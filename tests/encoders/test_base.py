@@ -1,4 +1,4 @@
-"""What all encoders share: they can be narrowed to some of their modalities."""
+"""What all encoders share: they can be limited to some of their modalities."""
 
 from __future__ import annotations
 
@@ -21,37 +21,41 @@ from towers import Towers, catalog_of
 
 @pytest.mark.parametrize("name", SEVERAL_MODALITIES)
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_narrowed_it_has_the_same_vectors_to_the_last_bit(name: str, modality: str, layered_root: Path) -> None:
+def test_with_one_modality_it_has_the_same_vectors_to_the_last_bit(
+    name: str, modality: str, layered_root: Path
+) -> None:
     encoder = build(name, layered_root).eval()
-    narrowed, rows = encoder.narrowed([modality]), catalog()[:]
-    inputs = narrowed.prepare(rows)
+    selected, rows = encoder.with_modalities([modality]), catalog()[:]
+    inputs = selected.prepare(rows)
     assert (inputs.pixels is None) == (modality == "text")
     assert (inputs.text_ids is None) == (inputs.text_mask is None) == (modality == "image")
     with torch.no_grad():
-        vectors, whole = narrowed(inputs), encoder(encoder.prepare(rows))
-    assert list(vectors) == list(narrowed.dims) == [modality]
+        vectors, whole = selected(inputs), encoder(encoder.prepare(rows))
+    assert list(vectors) == list(selected.dims) == [modality]
     assert torch.equal(vectors[modality], whole[modality])
-    assert narrowed.fingerprint() == {part.modalities[0]: part for part in encoder.parts()}[modality].fingerprint()
+    assert (
+        selected.fingerprint() == {part.modalities[0]: part for part in encoder.by_modality()}[modality].fingerprint()
+    )
 
 
 @pytest.mark.parametrize("name", FUSING)
 def test_a_fused_vector_still_reads_both(name: str, layered_root: Path) -> None:
     encoder = build(name, layered_root).eval()
-    narrowed = encoder.narrowed(["image", FUSED])
-    assert list(narrowed.dims) == ["image", FUSED]
-    inputs = narrowed.prepare(catalog()[:])
+    selected = encoder.with_modalities(["image", FUSED])
+    assert list(selected.dims) == ["image", FUSED]
+    inputs = selected.prepare(catalog()[:])
     with torch.no_grad():
-        vectors, whole = narrowed(inputs), encoder(inputs)
-    assert all(torch.equal(vectors[modality], whole[modality]) for modality in narrowed.dims)
+        vectors, whole = selected(inputs), encoder(inputs)
+    assert all(torch.equal(vectors[modality], whole[modality]) for modality in selected.dims)
 
 
 def test_all_or_none_named_is_the_encoder_itself(layered_root: Path) -> None:
     encoder = build("clip", layered_root)
-    assert encoder.narrowed([]) is encoder.narrowed(["text", "image"]) is encoder
+    assert encoder.with_modalities([]) is encoder.with_modalities(["text", "image"]) is encoder
     with pytest.raises(ConfigError, match=r"Clip has no 'imag' vectors, it gives: image, text\. Did you mean 'image'"):
-        encoder.narrowed(["imag"])
+        encoder.with_modalities(["imag"])
     with pytest.raises(ConfigError, match="Paired has no 'audio' vectors"):
-        build("paired", layered_root).narrowed(["audio"])
+        build("paired", layered_root).with_modalities(["audio"])
 
 
 @contextmanager
@@ -85,7 +89,7 @@ def test_in_extraction_and_in_training_the_other_tower_never_runs(
     assert not any(name.startswith({"image": "model.vision", "text": "model.text"}[unused]) for name in with_gradient)
 
 
-def test_a_narrowed_encoder_has_the_mode_and_the_weights_of_the_whole() -> None:
+def test_an_encoder_of_one_modality_has_the_mode_and_the_weights_of_the_whole() -> None:
     encoder = Towers()
     vectors = EncodedItems(encoder, catalog_of([1, 2], ["a", "b"])[:], modalities=["image"])
     assert list(vectors.state_dict()) == ["encoder.weight"]
@@ -93,5 +97,5 @@ def test_a_narrowed_encoder_has_the_mode_and_the_weights_of_the_whole() -> None:
         encoder.weight.fill_(3.0)
     assert vectors(torch.tensor([0]))["image"].tolist() == [[3.0, 3.0]]
     assert encoder.texts == []
-    assert encoder.narrowed(["image"]).training
-    assert not encoder.eval().narrowed(["image"]).training
+    assert encoder.with_modalities(["image"]).training
+    assert not encoder.eval().with_modalities(["image"]).training

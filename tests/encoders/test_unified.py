@@ -85,8 +85,8 @@ def test_a_fused_vector_reads_image_and_text(folders: dict[str, str], name: str,
         vectors = encoder(inputs)["fused"]
     assert vectors.shape == (3, encoder.dims["fused"])
     assert vectors.isfinite().all()
-    assert encoder.content(ITEMS[0]) != encoder.content(Item("0", ITEMS[0].fields, Drawn(9)))
-    assert encoder.content(ITEMS[0]) != encoder.content(Item("0", {"title": "other"}, Drawn(0)))
+    assert encoder.item_digest(ITEMS[0]) != encoder.item_digest(Item("0", ITEMS[0].fields, Drawn(9)))
+    assert encoder.item_digest(ITEMS[0]) != encoder.item_digest(Item("0", {"title": "other"}, Drawn(0)))
     features = extract(encoder, pretraining_catalog(seed=0, items=6), store=FeatureStore(tmp_path)).features
     assert features["fused"].shape == (6, encoder.dims["fused"])
 

@@ -74,8 +74,8 @@ def test_whole_items_have_an_image_that_can_be_read_and_text() -> None:
 
 def test_modalities_that_are_not_used_are_not_prepared() -> None:
     items = [item(row) for row in range(9)]
-    assert PreparedItems(Towers().narrowed(["text"]), items, memory_mb=1).of(torch.arange(9)).pixels is None
-    inputs = PreparedItems(Towers().narrowed(["image"]), items, memory_mb=1).of(torch.arange(9))
+    assert PreparedItems(Towers().with_modalities(["text"]), items, memory_mb=1).of(torch.arange(9)).pixels is None
+    inputs = PreparedItems(Towers().with_modalities(["image"]), items, memory_mb=1).of(torch.arange(9))
     assert inputs.text_ids is inputs.text_mask is None
     assert inputs.pixels is not None
 

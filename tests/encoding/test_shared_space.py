@@ -19,7 +19,7 @@ from lmm4rec.features.live import Live
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.finetuning import fit_pairs
 from lmm4rec.training.lr_schedule import LearningRateSchedule
-from lmm4rec.training.objective import Objective, Ranking
+from lmm4rec.training.objective import Objective, RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 from toys import Toy, toy_items
@@ -36,7 +36,7 @@ def published() -> Toy:
     return encoder
 
 
-def end_to_end(encoder: Toy, **options: Any) -> tuple[Ranking, TripleSampler]:
+def end_to_end(encoder: Toy, **options: Any) -> tuple[RankingObjective, TripleSampler]:
     graph, _ = camps()
     vectors = EncodedItems(encoder, toy_items(graph.n_items))
     with torch.no_grad():
@@ -45,7 +45,7 @@ def end_to_end(encoder: Toy, **options: Any) -> tuple[Ranking, TripleSampler]:
     source = Live(vectors, features, alignment_weight=1.0, precision="float32", **options)
     recommender = RECOMMENDERS.get("vbpr")(graph, features, torch.Generator().manual_seed(0))
     schedule = LearningRateSchedule(learning_rate=0.05)
-    return Ranking(recommender, source, batches=len(sampler), encoder_schedule=schedule), sampler
+    return RankingObjective(recommender, source, batches=len(sampler), encoder_schedule=schedule), sampler
 
 
 def fine_tuning(encoder: Toy) -> Contrastive:

@@ -111,7 +111,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, overrides: Conf, mess
 def test_a_modality_that_is_not_used_is_not_encoded_and_changes_no_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: str
 ) -> None:
-    """Beside a run whose encoder cannot be narrowed, so that it reads and encodes the texts in vain."""
+    """Beside a run whose encoder cannot leave a modality out, so that it reads and encodes the texts in vain."""
     options = {"modalities": ["image"], "adapter": adapter} | ({"end2end": {"blocks": 1}} if adapter == "last" else {})
     given, texts = conf(**options), []
     with monkeypatch.context() as patched:

@@ -64,7 +64,7 @@ class Plainly(Encoder):
         pixels, has_image = stack_pixels(items, lambda image: torch.tensor(np.array(image)).permute(2, 0, 1).float())
         ids, mask = torch.zeros(len(items), LENGTH, dtype=torch.long), torch.zeros(len(items), LENGTH, dtype=torch.bool)
         for row, item in enumerate(items):
-            codes = torch.tensor([ord(letter) for letter in self.read(item)][:LENGTH], dtype=torch.long)
+            codes = torch.tensor([ord(letter) for letter in self.item_text(item)][:LENGTH], dtype=torch.long)
             ids[row, : len(codes)], mask[row, : len(codes)] = codes, True
         return Inputs(pixels, ids, mask, has_image)
 

@@ -20,7 +20,7 @@ from lmm4rec.features.live import Live
 from lmm4rec.nn.losses import contrastive
 from lmm4rec.training.history import History
 from lmm4rec.training.lr_schedule import LearningRateSchedule
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.trainer import Trainer
 
 CONTENT = [name for name in RECOMMENDERS.names() if RECOMMENDERS.get(name).uses_content]
@@ -66,7 +66,7 @@ def test_the_gradient_of_a_batch_is_that_of_the_whole_table_for_its_items(name: 
     recommender.begin_epoch(table, generator(2))
     source.begin_epoch(1)
     noise = generator(4)
-    objective = Ranking(recommender, source, batches=1)
+    objective = RankingObjective(recommender, source, batches=1)
     total(objective.losses(batch, noise)).backward()
     assert expected[0]
     for mine, theirs in zip((gradients(vectors), gradients(recommender)), expected, strict=True):
@@ -121,7 +121,7 @@ def test_passes_now_and_then_are_what_autograd_gives_by_hand(every: int) -> None
     expected, its_recommender = by_hand(every, 4)
     vectors = TinyVectors()
     recommender, graph = world(RECOMMENDERS.get("vbpr"), vectors)
-    objective = Ranking(
+    objective = RankingObjective(
         recommender, live(vectors, every=every), batches=4, encoder_schedule=LearningRateSchedule(learning_rate=0.01)
     )
     assert len(sampler(graph)) == 4
@@ -133,10 +133,10 @@ def test_passes_now_and_then_are_what_autograd_gives_by_hand(every: int) -> None
 
 def fit(
     vectors: TinyVectors, *, epochs: int = 3, state: Path | None = None, callbacks: Any = (), **options: Any
-) -> tuple[History, Ranking]:
+) -> tuple[History, RankingObjective]:
     recommender, graph = world(RECOMMENDERS.get("vbpr"), vectors)
     batches_ = sampler(graph)
-    objective = Ranking(
+    objective = RankingObjective(
         recommender,
         live(vectors, **options),
         batches=len(batches_),
@@ -173,7 +173,7 @@ def test_as_long_as_it_warms_up_it_is_the_frozen_paradigm() -> None:
     vectors = TinyVectors()
     _, objective = fit(vectors, warm_start=3)
     recommender, graph = world(RECOMMENDERS.get("vbpr"), vectors)
-    frozen = Ranking(recommender, Frozen(objective.source()))
+    frozen = RankingObjective(recommender, Frozen(objective.source()))
     Trainer(epochs=1, learning_rate=0.02, metric="loss", device="cpu").fit(frozen, sampler(graph), dict)
     _, once = fit(TinyVectors(), warm_start=1, epochs=1)
     assert all(torch.equal(a, b) for a, b in zip(recommender.parameters(), once.recommender.parameters(), strict=True))
@@ -254,7 +254,7 @@ def test_taken_in_turn_the_gradient_is_the_same(dropout: float, monkeypatch: pyt
         if kept:
             monkeypatch.setattr(runner_module, "checkpoint", lambda function, *values, **_: function(*values))
         source.begin_epoch(1)
-        objective = Ranking(recommender, source, batches=1).train()
+        objective = RankingObjective(recommender, source, batches=1).train()
         seen = len(vectors.passes)
         total(objective.losses(next(batches(graph)), generator())).backward()
         monkeypatch.undo()
@@ -275,7 +275,7 @@ def test_images_and_texts_of_a_pass_are_drawn_together() -> None:
     source = live(vectors, alignment_weight=0.5)
     source.begin_epoch(1)
     batch = next(batches(graph, 5))
-    losses = Ranking(recommender, source, batches=1).losses(batch, generator())
+    losses = RankingObjective(recommender, source, batches=1).losses(batch, generator())
     image, text = vectors(items_of(batch)).values()
     unit = [x / x.norm(dim=1, keepdim=True) for x in (image, text)]
     assert losses["alignment"].item() == pytest.approx(0.5 * contrastive(*unit, torch.ones(())).item(), rel=1e-5)
@@ -288,7 +288,7 @@ def test_images_and_texts_of_a_pass_are_drawn_together() -> None:
 def test_a_recommender_that_ignores_content_is_named_after_one_epoch() -> None:
     vectors = TinyVectors()
     recommender, graph = world(RECOMMENDERS.get("bpr"), vectors)
-    objective = Ranking(
+    objective = RankingObjective(
         recommender, live(vectors), batches=len(sampler(graph)), encoder_schedule=LearningRateSchedule()
     )
     trainer = Trainer(epochs=9, metric="loss", device="cpu")
@@ -302,7 +302,7 @@ def test_every_recommender_trains_an_encoder(name: str, options: dict[str, Any])
     vectors = TinyVectors()
     before = {m: weights.detach().clone() for m, weights in vectors.maps.items()}
     recommender, graph = world(RECOMMENDERS.get(name), vectors)
-    objective = Ranking(
+    objective = RankingObjective(
         recommender,
         live(vectors, **options),
         batches=len(sampler(graph)),

@@ -18,7 +18,7 @@ from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.distributed import process_group
 from lmm4rec.features.source import Frozen
 from lmm4rec.training.lr_schedule import LearningRateSchedule
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.trainer import Trainer
 
 # Examples whose losses are means over a batch's rows, without random numbers: one local, one that spreads content over
@@ -38,7 +38,7 @@ def rows_of(name: str, options: dict[str, Any] | None) -> list[dict[str, float]]
     recommender, graph = world(RECOMMENDERS.get(name), vectors)
     batches = sampler(graph, 61)
     source = Frozen(start(vectors)) if options is None else live(vectors, **options)
-    objective = Ranking(
+    objective = RankingObjective(
         recommender, source, batches=len(batches), encoder_schedule=LearningRateSchedule(learning_rate=0.01)
     )
 

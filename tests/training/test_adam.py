@@ -26,7 +26,7 @@ from lmm4rec.recommenders.bpr import BPR
 from lmm4rec.recommenders.vbpr import VBPR
 from lmm4rec.training.callbacks import Callback
 from lmm4rec.training.history import History
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.optim.adam import Adam
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
@@ -285,13 +285,13 @@ import sys, torch
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.bpr import BPR
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 pairs = torch.arange(40), torch.arange(40) % 30
 bpr = BPR(InteractionGraph(*pairs, 40, 30), {}, torch.Generator().manual_seed(0))
 trainer = Trainer(epochs=2, metric="loss", device="cpu", clip_norm=1.0)
-history = trainer.fit(Ranking(bpr, Frozen({})), TripleSampler(*pairs, 30), dict)
+history = trainer.fit(RankingObjective(bpr, Frozen({})), TripleSampler(*pairs, 30), dict)
 print("torch._dynamo" in sys.modules, history.rows[1]["loss"] < history.rows[0]["loss"])
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -313,7 +313,7 @@ def fit(state: Path | None = None, *, callbacks: Sequence[Callback] = (), **opti
         return {"size": float(bpr.users.detach().norm() + bpr.items.detach().norm())}
 
     trainer = Trainer(epochs=6, metric="size", checkpoint_every_s=0.0, device="cpu", learning_rate=0.01, **options)
-    history = trainer.fit(Ranking(bpr, Frozen({})), sampler, validate, state_file=state, callbacks=callbacks)
+    history = trainer.fit(RankingObjective(bpr, Frozen({})), sampler, validate, state_file=state, callbacks=callbacks)
     return bpr, history
 
 

@@ -64,7 +64,7 @@ class Item:
 
 
 class Inputs(NamedTuple):
-    """A batch of prepared items: one convention for every encoder, which turns it into its own.
+    """A batch of prepared items in one format for all encoders; each converts it to what its model takes.
 
     A row without an image has `has_image` False and zero pixels; a row without text has an all-False `text_mask`.
     """

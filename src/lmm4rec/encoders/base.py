@@ -61,7 +61,7 @@ class Encoder(nn.Module, ABC):
     """The modalities of the vectors, joined by "+", where that is a parameter of the encoder."""
 
     separable: ClassVar[bool] = False
-    """Whether `prepare` and `forward` follow `dims`, each modality in a pass of its own; `narrowed` relies on it."""
+    """Whether `prepare` and `forward` follow `dims`, each modality in a pass of its own: see `with_modalities`."""
 
     joint: bool = False
     """Whether its image and text vectors lie in one space, so that a text query finds images."""
@@ -123,7 +123,7 @@ class Encoder(nn.Module, ABC):
     def settings(self) -> dict[str, object]:
         """The plain values beside the weights that determine the vectors: preprocessing, text template, outputs."""
 
-    def reads(self, modality: Modality) -> bool:
+    def uses(self, modality: Modality) -> bool:
         """Whether any of the vectors depends on the items' "image" or "text"; a fused one depends on both."""
         return modality in self.dims or FUSED in self.dims
 
@@ -131,8 +131,8 @@ class Encoder(nn.Module, ABC):
         """A digest of all that determines the vectors: weights and settings."""
         return fingerprint(type(self).__name__, self.settings(), self._weights or fingerprint(self.state_dict()))
 
-    def narrowed(self, modalities: Sequence[Modality]) -> Encoder:
-        """An encoder of the same weights whose vectors are of these modalities alone; others are neither read nor run.
+    def with_modalities(self, modalities: Sequence[Modality]) -> Encoder:
+        """The encoder with these modalities alone, on the same weights; others are neither read nor computed.
 
         No modality named means all. An encoder that is not `separable` is returned as it is.
 
@@ -154,7 +154,7 @@ class Encoder(nn.Module, ABC):
             part.outputs = "+".join(kept)
         return part
 
-    def parts(self) -> tuple[Encoder, ...]:
+    def by_modality(self) -> tuple[Encoder, ...]:
         """Encoders of one modality each, with the same vectors between them; the encoder itself if not `separable`.
 
         Extraction runs one after the other, so that an image under two texts is encoded once. They share the weights,
@@ -162,27 +162,27 @@ class Encoder(nn.Module, ABC):
         """
         if not self.separable or len(self.dims) == 1:
             return (self,)
-        parts = tuple(self.narrowed([modality]) for modality in self.dims)
+        parts = tuple(self.with_modalities([modality]) for modality in self.dims)
         weights = fingerprint(self.state_dict())
         for part in parts:
             part._weights = weights
         return parts
 
-    def sides(self) -> Mapping[str, Encoder]:
-        """The encoders that it consists of, by the names of its arguments."""
+    def sub_encoders(self) -> Mapping[str, Encoder]:
+        """The encoders among its arguments, by the arguments' names."""
         return {}
 
     def towers(self) -> Mapping[Modality, Tower]:
-        """The path of each modality as a stack of blocks; without modalities whose path is no such stack."""
+        """The tower (stack of blocks) of each modality; without modalities that are not computed by such a stack."""
         return {}
 
-    def content(self, item: Item) -> str:
-        """A digest of all that the encoder reads of one item."""
-        image = item.image.digest() if item.image and self.reads("image") else ""
-        return fingerprint(self.read(item) if self.reads("text") else "", image)
+    def item_digest(self, item: Item) -> str:
+        """A digest of the image and text of an item, as far as the encoder uses them."""
+        image = item.image.digest() if item.image and self.uses("image") else ""
+        return fingerprint(self.item_text(item) if self.uses("text") else "", image)
 
-    def read(self, item: Item) -> str:
-        """The text of an item as the encoder reads it; empty where there is none."""
+    def item_text(self, item: Item) -> str:
+        """The text of an item by the encoder's template; empty where there is none."""
         return render(self.text, item.fields) if self.text and item.fields else ""
 
     def present(self, inputs: Inputs) -> dict[Modality, Bool[Tensor, " batch"]]:
@@ -237,11 +237,11 @@ def stack_items(
 ) -> Inputs:
     """The items' pixels and token ids with their masks, each where the encoder reads it."""
     inputs = Inputs()
-    if encoder.reads("image"):
+    if encoder.uses("image"):
         pixels, has_image = stack_pixels(items, to_pixels)
         inputs = inputs._replace(pixels=pixels, has_image=has_image)
-    if encoder.reads("text"):
-        ids, mask = tokenize([encoder.read(item) for item in items])
+    if encoder.uses("text"):
+        ids, mask = tokenize([encoder.item_text(item) for item in items])
         inputs = inputs._replace(text_ids=ids, text_mask=mask)
     return inputs
 

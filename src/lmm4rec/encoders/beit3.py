@@ -103,7 +103,7 @@ class Beit3(Encoder):
         widths = {"image": width, "text": width, FUSED: 2 * shape.dim}
         self.outputs = outputs
         self.dims = {modality: widths[modality] for modality in outputs.split("+")}
-        self.text = text if self.reads("text") else ""
+        self.text = text if self.uses("text") else ""
         self.text_len = text_length(text_len or saved.get("text_len"), 64, at_most=shape.longest_text)
         self.vocabulary_file = find_vocabulary(tokenizer, path.parent, (_PIECES,))
 

@@ -47,17 +47,17 @@ class Paired(Encoder):
         self.image.learn_catalog(items)
         self.words.learn_catalog(items)
 
-    def narrowed(self, modalities: Sequence[Modality]) -> Encoder:
+    def with_modalities(self, modalities: Sequence[Modality]) -> Encoder:
         """One of the two sides, or both."""
-        super().narrowed(modalities)  # refuses a modality that is none of theirs
+        super().with_modalities(modalities)  # refuses a modality that is none of theirs
         sides = {"image": self.image, "text": self.words}
         return sides[modalities[0]] if len(set(modalities)) == 1 else self
 
-    def parts(self) -> tuple[Encoder, ...]:
+    def by_modality(self) -> tuple[Encoder, ...]:
         """The two sides."""
-        return (*self.image.parts(), *self.words.parts())
+        return (*self.image.by_modality(), *self.words.by_modality())
 
-    def sides(self) -> Mapping[str, Encoder]:
+    def sub_encoders(self) -> Mapping[str, Encoder]:
         """The two sides."""
         return {"image": self.image, "text": self.words}
 

@@ -60,7 +60,7 @@ class Sentence(Encoder):
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """Token ids, cut to the model's longest text and padded to the batch's longest."""
-        texts = [self.read(item) for item in items]
+        texts = [self.item_text(item) for item in items]
         tokens = self.model.preprocess(texts)
         mask = tokens["attention_mask"].bool()
         mask[[not text for text in texts]] = False

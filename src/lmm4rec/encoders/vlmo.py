@@ -112,7 +112,7 @@ class Vlmo(Encoder):
         widths = {"image": width, "text": width, FUSED: shape.pooler or 0}
         self.outputs, self.variant = outputs, variant
         self.dims = {modality: widths[modality] for modality in outputs.split("+")}
-        self.text = text if self.reads("text") else ""
+        self.text = text if self.uses("text") else ""
         official = _OFFICIAL_TEXT if shape.text_rows == INITIAL_REACH else shape.text_rows
         self.text_len = text_length(text_len or saved.get("text_len"), official, at_most=shape.longest_text)
         self.vocabulary_file = find_vocabulary(vocabulary, path.parent, (_PIECES, "bert-base-uncased-vocab.txt"))

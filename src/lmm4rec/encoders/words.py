@@ -55,7 +55,7 @@ class Words(Encoder):
 
     def learn_catalog(self, items: Sequence[Item]) -> None:
         """Learn word weights and directions from the texts of the items."""
-        rows = [self._hash(self.read(item)) for item in items]
+        rows = [self._hash(self.item_text(item)) for item in items]
         lengths = [len(row) for row in rows]
         columns = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int64, count=sum(lengths))
         shape = (len(rows), self.buckets)
@@ -72,7 +72,7 @@ class Words(Encoder):
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """The buckets of the items' words and pairs of words."""
-        rows = [self._hash(self.read(item)) for item in items]
+        rows = [self._hash(self.item_text(item)) for item in items]
         ids, mask = pad_tokens(rows, 0)
         return Inputs(text_ids=ids, text_mask=mask)
 

@@ -21,8 +21,8 @@ from lmm4rec.encoding.sizing import PREFETCH, ResolvedPrecision
 
 
 @dataclass(frozen=True)
-class EncodingOptions:
-    """How to encode. Only the precision changes the vectors (batch sizes change their rounding)."""
+class ResolvedOptions:
+    """How to encode, every value known. Only the precision changes the vectors (batch sizes change their rounding)."""
 
     device: torch.device
     precision: ResolvedPrecision
@@ -32,8 +32,8 @@ class EncodingOptions:
 
 
 @dataclass(frozen=True)
-class RequestedOptions:
-    """How to encode, with the values that may be left to be measured."""
+class EncodingOptions:
+    """How to encode; "auto" is replaced by a measured value in `resolve`."""
 
     device: torch.device
     precision: ResolvedPrecision
@@ -42,7 +42,7 @@ class RequestedOptions:
     workers: int | Literal["auto"]
     block_size: int
 
-    def resolve(self, encoder: Encoder, longest: Item, items: int) -> EncodingOptions:
+    def resolve(self, encoder: Encoder, longest: Item, items: int) -> ResolvedOptions:
         """The options for so many items; "auto" is measured on the item with the longest text.
 
         The batch size must not depend on how many items are still to be encoded: it determines the rounding.
@@ -58,7 +58,7 @@ class RequestedOptions:
                     size = sizing.batch_size(encoder, inputs.to(self.device), self.memory_mb)
             if workers == "auto":
                 workers = sizing.worker_count(preparing_s, size * sizing.input_bytes(inputs))
-        return EncodingOptions(self.device, self.precision, size, workers, self.block_size)
+        return ResolvedOptions(self.device, self.precision, size, workers, self.block_size)
 
 
 class EncodedBlock(NamedTuple):
@@ -70,7 +70,7 @@ class EncodedBlock(NamedTuple):
 
 
 def encode_blocks(
-    encoder: Encoder, items: Sequence[Item], options: EncodingOptions, bar: Any
+    encoder: Encoder, items: Sequence[Item], options: ResolvedOptions, bar: Any
 ) -> Iterator[EncodedBlock]:
     """The vectors of the items, block by block; to be used within `evaluating`.
 
@@ -97,7 +97,7 @@ def encode_blocks(
 
 
 def prepared_batches(
-    encoder: Encoder, items: Sequence[Item], batches: Sequence[range], options: EncodingOptions
+    encoder: Encoder, items: Sequence[Item], batches: Sequence[range], options: ResolvedOptions
 ) -> Iterator[Inputs]:
     """The inputs of the batches, prepared by `workers` processes ahead of their use."""
     loader: DataLoader[Any] = DataLoader(
@@ -127,7 +127,7 @@ def _without_image(inputs: Inputs, size: int) -> Bool[torch.Tensor, " items"]:
     return torch.zeros(size, dtype=torch.bool) if inputs.has_image is None else ~inputs.has_image
 
 
-def _check_finite(encoder: Encoder, features: Features, items: Sequence[Item], options: EncodingOptions) -> None:
+def _check_finite(encoder: Encoder, features: Features, items: Sequence[Item], options: ResolvedOptions) -> None:
     for modality, rows in features.items():
         wrong = (~rows.isfinite().all(dim=1)).nonzero().flatten().tolist()
         if wrong:

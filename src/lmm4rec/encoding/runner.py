@@ -17,8 +17,8 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.sizing import MB, ResolvedPrecision, kept_bytes
 from lmm4rec.nn.transformers.multiway import Multiway
 
-Function: TypeAlias = Callable[..., tuple[Tensor, ...]]
-"""A function of tensors that are all cut into the same rows (None where one is absent); its results have such rows."""
+RowFunction: TypeAlias = Callable[..., tuple[Tensor, ...]]
+"""A function of tensors with the same rows (None for an absent one) that returns tensors with these rows."""
 
 
 class EncoderRunner:
@@ -53,14 +53,14 @@ class EncoderRunner:
         for stack in stacks:
             stack.checkpointing = True
         for model in library:
-            _switch(model, "enable", {"use_reentrant": False})
+            _set_library_checkpointing(model, "enable", {"use_reentrant": False})
         try:
             yield
         finally:
             for stack, was in zip(stacks, before, strict=True):
                 stack.checkpointing = was
             for model in library:
-                _switch(model, "disable")
+                _set_library_checkpointing(model, "disable")
 
     @contextmanager
     def seeded(self, seed: int, device: torch.device) -> Iterator[None]:
@@ -70,57 +70,57 @@ class EncoderRunner:
             torch.manual_seed(seed)
             yield
 
-    def __call__(self, function: Function, *columns: Tensor | None) -> tuple[Tensor, ...]:
+    def __call__(self, function: RowFunction, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         """The function's results for all rows, with gradient."""
-        rows = _rows(columns)
-        pieces = _pieces(columns, self._piece_rows(rows))
-        if self._keeps(rows):
-            with autocast(self._device, self.precision):  # around all pieces: weights are cast once
-                parts = [self._run(function, *piece) for piece in pieces]
+        rows = _row_count(tensors)
+        chunks = _chunks(tensors, self._chunk_rows(rows))
+        if self._keeps_activations(rows):
+            with autocast(self._device, self.precision):  # around all chunks: weights are cast once
+                parts = [self._run(function, *chunk) for chunk in chunks]
         else:
-            parts = [self._run_again_in_backward(function, *piece) for piece in pieces]
-        return _joined(parts)
+            parts = [self._run_again_in_backward(function, *chunk) for chunk in chunks]
+        return _concatenate(parts)
 
     def encode(self, function: Callable[[Inputs], tuple[Tensor, ...]], inputs: Inputs) -> tuple[Tensor, ...]:
         """The results of a function of inputs, with gradient."""
-        return self(lambda *columns: function(Inputs(*columns)), *inputs)
+        return self(lambda *tensors: function(Inputs(*tensors)), *inputs)
 
-    def evaluate(self, function: Function, rows: Int[Tensor, " rows"], *, pass_rows: int) -> tuple[Tensor, ...]:
+    def evaluate(self, function: RowFunction, rows: Int[Tensor, " rows"], *, pass_rows: int) -> tuple[Tensor, ...]:
         """The function's results for all rows, in evaluation mode and without gradient."""
         with evaluating(self.module, self._device, self.precision):
-            return _joined([function(piece) for piece in torch.split(rows, pass_rows)])
+            return _concatenate([function(chunk) for chunk in torch.split(rows, pass_rows)])
 
     def passes(self, rows: int) -> int:
         """The number of passes that so many rows take."""
-        return -(-rows // max(self._piece_rows(rows), 1))
+        return -(-rows // max(self._chunk_rows(rows), 1))
 
-    def fit_memory(self, function: Function, few: Int[Tensor, " few"], memory_mb: int) -> None:
-        """Set `chunk` to the rows whose activations fit `memory_mb`, measured in training mode on a few rows."""
+    def fit_memory(self, function: RowFunction, probe: Int[Tensor, " probe"], memory_mb: int) -> None:
+        """Set `chunk` to the rows whose activations fit `memory_mb`, measured in training on the rows of `probe`."""
         with in_mode(self.module, training=True), self.seeded(0, self._device), torch.enable_grad():
-            kept = kept_bytes(self.module, lambda: self._run(function, few)) // len(few)
+            kept = kept_bytes(self.module, lambda: self._run(function, probe)) // len(probe)
         self.chunk = max(1, memory_mb * MB // max(kept, 1))
 
-    def _keeps(self, rows: int) -> bool:
+    def _keeps_activations(self, rows: int) -> bool:
         return not self.chunk or rows <= self.chunk or not torch.is_grad_enabled()
 
-    def _piece_rows(self, rows: int) -> int:
-        bounds = [bound for bound in (self.pass_rows, 0 if self._keeps(rows) else self.chunk) if bound]
+    def _chunk_rows(self, rows: int) -> int:
+        bounds = [bound for bound in (self.pass_rows, 0 if self._keeps_activations(rows) else self.chunk) if bound]
         return min(bounds, default=max(rows, 1))
 
-    def _run_again_in_backward(self, function: Function, *columns: Tensor | None) -> tuple[Tensor, ...]:
+    def _run_again_in_backward(self, function: RowFunction, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         """A pass of which only inputs and outputs are kept for the backward pass."""
 
         def contexts() -> tuple[Any, Any]:
             return nullcontext(), _rewound(self.noise, self.noise.get_state())
 
         results: tuple[Tensor, ...] = checkpoint(
-            lambda *values: self._run(function, *values), *columns, use_reentrant=False, context_fn=contexts
+            lambda *values: self._run(function, *values), *tensors, use_reentrant=False, context_fn=contexts
         )
         return results
 
-    def _run(self, function: Function, *columns: Tensor | None) -> tuple[Tensor, ...]:
+    def _run(self, function: RowFunction, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         with _drawing_from(self.noise, self._stacks()), autocast(self._device, self.precision):
-            return function(*columns)
+            return function(*tensors)
 
     def _stacks(self) -> list[Multiway]:
         return [module for module in self.module.modules() if isinstance(module, Multiway)]
@@ -195,20 +195,20 @@ def _rewound(generator: torch.Generator, state: Tensor) -> Iterator[None]:
         generator.set_state(now)
 
 
-def _rows(columns: tuple[Tensor | None, ...]) -> int:
-    return max(len(values) for values in columns if values is not None)
+def _row_count(tensors: tuple[Tensor | None, ...]) -> int:
+    return max(len(values) for values in tensors if values is not None)
 
 
-def _pieces(columns: tuple[Tensor | None, ...], size: int) -> list[tuple[Tensor | None, ...]]:
-    starts = range(0, max(_rows(columns), 1), size)
-    return [tuple(None if one is None else one[start : start + size] for one in columns) for start in starts]
+def _chunks(tensors: tuple[Tensor | None, ...], size: int) -> list[tuple[Tensor | None, ...]]:
+    starts = range(0, max(_row_count(tensors), 1), size)
+    return [tuple(None if one is None else one[start : start + size] for one in tensors) for start in starts]
 
 
-def _joined(parts: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+def _concatenate(parts: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return parts[0] if len(parts) == 1 else tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
-def _switch(model: Any, way: str, *arguments: Any) -> None:
+def _set_library_checkpointing(model: Any, way: str, *arguments: Any) -> None:
     """transformers calls it activation checkpointing from 5.2x on, and warns where it is called as it was before."""
     kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
     getattr(model, f"{kind}_checkpointing_{way}")(*arguments)

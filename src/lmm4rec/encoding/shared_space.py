@@ -84,7 +84,7 @@ class SharedSpace:
 
 def shared_spaces(encoder: Encoder) -> tuple[SharedSpace, ...]:
     """The shared spaces of an encoder, that of its `forward` first; none where image and text share no space."""
-    if isinstance(encoder, ManySpaces) and encoder.reads("image") and encoder.reads("text"):
+    if isinstance(encoder, ManySpaces) and encoder.uses("image") and encoder.uses("text"):
         names = tuple(encoder.spaces)
     else:
         learned = isinstance(getattr(encoder, "logit_scale", None), Tensor)

@@ -61,8 +61,8 @@ def make_plan(spec: Spec) -> Plan:
     """
     tables = spec.tables
     data = _complete(spec.table("data"), "data", *components("data", tables))
-    division = _complete(
-        {"method": "random", **spec.table("split")}, "split", *components("split", tables), named="method"
+    split = _complete(
+        {"method": "random", **spec.table("split")}, "split", *components("split", tables), name_key="method"
     )
     recommender: Any
     (recommender,) = components("recommender", tables)
@@ -82,7 +82,7 @@ def make_plan(spec: Spec) -> Plan:
         spec.name,
         spec.title,
         data=DataSection.of(data),
-        split=SplitSection.of(division),
+        split=SplitSection.of(split),
         encoder=encoder,
         features=FeaturesSection.of(features),
         recommender=RecommenderSection.of(model),
@@ -101,11 +101,11 @@ def _check_metric(metric: str, evaluate: Table) -> None:
         )
 
 
-def _complete(table: Table, where: str, *parts: Component, named: str = "name") -> dict[str, Any]:
+def _complete(table: Table, where: str, *signatures: Component, name_key: str = "name") -> dict[str, Any]:
     """The table with the defaults of its components filled in."""
-    keys = {key: value for key, value in table.items() if key != named}
-    complete: dict[str, Any] = {named: table[named]} if named in table else {}
-    for arguments in resolve(keys, where, *parts, nested={Encoder: _encoder}):
+    keys = {key: value for key, value in table.items() if key != name_key}
+    complete: dict[str, Any] = {name_key: table[name_key]} if name_key in table else {}
+    for arguments in resolve(keys, where, *signatures, nested={Encoder: _encoder}):
         complete |= arguments
     return complete
 

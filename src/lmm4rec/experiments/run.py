@@ -36,7 +36,7 @@ from lmm4rec.experiments.train import measure, train
 from lmm4rec.features.live import Live
 from lmm4rec.features.source import FeatureSource
 from lmm4rec.training.history import History
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 
 
 def run(
@@ -104,7 +104,7 @@ def _load_features(plan: Plan, catalog: Catalog) -> RunFeatures:
     return load_features(plan, catalog, encoder)
 
 
-def _log_end2end(plan: Plan, split: Split, objective: Ranking) -> None:
+def _log_end2end(plan: Plan, split: Split, objective: RankingObjective) -> None:
     source = objective.source
     if isinstance(source, Live):
         log_estimate(lambda: estimate_end2end(plan, source.vectors, make_sampler(plan, split)))
@@ -115,7 +115,7 @@ def _measure_and_save(
     folder: RunFolder,
     data: DataCache,
     features: RunFeatures,
-    objective: Ranking,
+    objective: RankingObjective,
     history: History,
     cost: Cost,
 ) -> None:
@@ -164,7 +164,7 @@ def _data_facts(split: Split, features: RunFeatures) -> DataFacts:
     )
 
 
-def _parameters(objective: Ranking) -> dict[str, int]:
+def _parameters(objective: RankingObjective) -> dict[str, int]:
     """How many parameters there are and train: all, and those of the encoder where one trains."""
     counts: dict[str, int] = {}
     for name, module in (("parameters", objective), ("encoder_parameters", objective.source)):
@@ -183,7 +183,7 @@ def _alignment(features: RunFeatures, source: FeatureSource) -> Mapping[str, Any
 
 def _encodings(source: FeatureSource, history: History) -> dict[str, float]:
     """How many items passed through the encoder in training and after it, and in how many passes."""
-    counts = dict(source.facts())  # since the last epoch
+    counts = dict(source.epoch_counts())  # since the last epoch
     if not counts:
         return {}
     for row in history.rows:

@@ -20,12 +20,18 @@ from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.training.callbacks import Callback
 from lmm4rec.training.history import History
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.trainer import Trainer
 
 
 def train(
-    plan: Plan, folder: RunFolder, objective: Ranking, split: Split, cost: Cost, *, callbacks: Sequence[Callback] = ()
+    plan: Plan,
+    folder: RunFolder,
+    objective: RankingObjective,
+    split: Split,
+    cost: Cost,
+    *,
+    callbacks: Sequence[Callback] = (),
 ) -> History:
     """Train an objective; the weights of the best epoch by validation are left in it. The test part is not read.
 

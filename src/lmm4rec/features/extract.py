@@ -17,7 +17,7 @@ from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Features, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding.batches import EncodingOptions, RequestedOptions, encode_blocks
+from lmm4rec.encoding.batches import EncodingOptions, ResolvedOptions, encode_blocks
 from lmm4rec.encoding.runner import evaluating
 from lmm4rec.encoding.sizing import Precision, ResolvedPrecision, resolve_precision
 from lmm4rec.features.content_rows import ContentRows
@@ -95,8 +95,8 @@ def extract(
     """The vectors of a catalog, and how many items had to be encoded.
 
     They are read from the store where the same encoder has encoded the same catalog in this precision. Else rows of
-    contents that it has encoded in another catalog are copied, and the others are encoded, identical ones once: for an
-    encoder in `parts`, images apart from texts. Long texts come first, so that a batch has texts of about one length.
+    contents that it has encoded in another catalog are copied, and the others are encoded, identical ones once: for a
+    `separable` encoder, images apart from texts. Long texts come first, so that a batch has texts of about one length.
     Every `block_size` items are stored when they are done: after a kill, the same call goes on there and ends with the
     same bytes. The encoder learns the catalog and is left on `device`.
 
@@ -105,7 +105,7 @@ def extract(
         workers: processes that prepare batches ahead; "auto": all cores but one, and none for few items.
         precision: "auto": bfloat16 where the device computes it natively and the encoder has weights.
         strict: stop at the first block that holds an image that cannot be read, instead of masking it.
-        modalities: those to encode, all where none is named; see `Encoder.narrowed`.
+        modalities: those to encode, all where none is named; see `Encoder.with_modalities`.
 
     Raises:
         ConfigError: the encoder has no vectors of a modality.
@@ -114,13 +114,13 @@ def extract(
     started, items, where = time.perf_counter(), catalog[:], torch.device(device)
     encoder.learn_catalog(items)
     encoder.to(where)
-    encoder = encoder.narrowed(modalities)
+    encoder = encoder.with_modalities(modalities)
     resolved = resolve_precision(precision, encoder, where)
-    request = RequestedOptions(where, resolved, batch_size, memory_mb, workers, block_size)
+    requested = EncodingOptions(where, resolved, batch_size, memory_mb, workers, block_size)
     features: dict[str, torch.Tensor] = {}
     broken, encoded, encoding_seconds = set[int](), set[str](), 0.0
-    for part in encoder.parts():
-        rows, ids, seconds = _extract_part(part, items, store, request, strict=strict)
+    for part in encoder.by_modality():
+        rows, ids, seconds = _extract_part(part, items, store, requested, strict=strict)
         features |= rows.features
         broken |= set(rows.broken.nonzero().flatten().tolist())
         encoded |= ids
@@ -137,11 +137,11 @@ def extract(
 
 
 def _extract_part(
-    encoder: Encoder, items: Sequence[Item], store: FeatureStore, request: RequestedOptions, *, strict: bool
+    encoder: Encoder, items: Sequence[Item], store: FeatureStore, requested: EncodingOptions, *, strict: bool
 ) -> tuple[StoredRows, set[str], float]:
     """The vectors of one part of an encoder, the ids of the items that passed through it, and the seconds for all."""
     contents = contents_of(encoder, items)
-    identity = EncoderIdentity(type(encoder).__name__, encoder.fingerprint(), request.precision, dict(encoder.dims))
+    identity = EncoderIdentity(type(encoder).__name__, encoder.fingerprint(), requested.precision, dict(encoder.dims))
     determines = [identity.encoder_fingerprint, identity.precision, list(identity.dims.items())]
     key = fingerprint("features", determines, [item.id for item in items], contents)
     stored = store.read(key)
@@ -155,7 +155,7 @@ def _extract_part(
         if not rows.missing:
             break
     encoded = {rows.first[content].id for content in rows.missing}
-    seconds = _encode_missing(encoder, items, rows, store, key, identity, request, strict=strict)
+    seconds = _encode_missing(encoder, items, rows, store, key, identity, requested, strict=strict)
     whole = rows.whole()
     store.write(key, whole, identity, broken=[items[row].id for row in rows.broken()], seconds=seconds)
     return store.read(key) or whole, encoded, seconds  # memory-mapped from here on
@@ -168,7 +168,7 @@ def _encode_missing(
     store: FeatureStore,
     key: str,
     identity: EncoderIdentity,
-    request: RequestedOptions,
+    requested: EncodingOptions,
     *,
     strict: bool,
 ) -> float:
@@ -182,7 +182,7 @@ def _encode_missing(
         return 0.0
     by_length = longest_text_first(encoder, rows.first)
     missing = [content for content in by_length if content in rows.missing]
-    options = request.resolve(encoder, rows.first[by_length[0]], len(missing))
+    options = requested.resolve(encoder, rows.first[by_length[0]], len(missing))
     started, name = time.perf_counter(), "+".join(encoder.dims)
     bar = progress(total=len(missing), description=f"encoding {name}", unit="item")
     with bar, evaluating(encoder, options.device, options.precision):
@@ -199,7 +199,7 @@ def _encode_missing(
 
 def longest_text_first(encoder: Encoder, first: Mapping[str, Item]) -> list[str]:
     """The contents by the length of their text, so that a batch has texts of about one length; always in one order."""
-    lengths = {content: len(encoder.read(item)) if encoder.reads("text") else 0 for content, item in first.items()}
+    lengths = {content: len(encoder.item_text(item)) if encoder.uses("text") else 0 for content, item in first.items()}
     return sorted(first, key=lambda content: -lengths[content])  # stable
 
 
@@ -208,8 +208,8 @@ def contents_of(encoder: Encoder, items: Sequence[Item]) -> list[str]:
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     contents: list[str] = []
     bar = progress(total=len(items), description="reading items", unit="item", after_s=2.0)
-    with bar, ThreadPoolExecutor(_READERS if encoder.reads("image") else 1) as readers:
-        for some in readers.map(lambda chunk: [encoder.content(item) for item in chunk], chunks):
+    with bar, ThreadPoolExecutor(_READERS if encoder.uses("image") else 1) as readers:
+        for some in readers.map(lambda chunk: [encoder.item_digest(item) for item in chunk], chunks):
             contents += some
             bar.update(len(some))
     return contents
@@ -228,7 +228,7 @@ def _some(ids: Sequence[str]) -> str:
     return ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else "")
 
 
-def _log_summary(name: str, encoded: int, items: int, options: EncodingOptions, seconds: float) -> None:
+def _log_summary(name: str, encoded: int, items: int, options: ResolvedOptions, seconds: float) -> None:
     logging.getLogger(__name__).info(
         "%s: encoded %s of %s items in %.1f s, %.1f items/s (%s on %s, batches of %d, %d worker%s)",
         name,

@@ -61,7 +61,7 @@ class EncodedItems(ItemVectors):
         inputs_mb: PositiveInt = 4096,
         modalities: Sequence[Modality] = (),
     ) -> None:
-        """Only the `modalities` are prepared and computed, all where none is named: see `Encoder.narrowed`.
+        """Only the `modalities` are prepared and computed, all where none is named: see `Encoder.with_modalities`.
 
         Raises:
             ConfigError: the encoder has no weights to train, or no vectors of a modality.
@@ -73,12 +73,12 @@ class EncodedItems(ItemVectors):
                 'another encoder, or train = "frozen"'
             )
         self.encoder = encoder  # with all of its modalities, as it is saved
-        narrowed = encoder.narrowed(modalities)
-        self.dims, self.n_items = dict(narrowed.dims), len(items)
-        self.spaces = shared_spaces(narrowed)
-        self.inputs = PreparedItems(narrowed, items, memory_mb=inputs_mb)
+        selected = encoder.with_modalities(modalities)
+        self.dims, self.n_items = dict(selected.dims), len(items)
+        self.spaces = shared_spaces(selected)
+        self.inputs = PreparedItems(selected, items, memory_mb=inputs_mb)
 
     def forward(self, items: Int[Tensor, " chosen"]) -> dict[Modality, Float[Tensor, "chosen _dim"]]:
         """The encoder's vectors, as float32; zeros where an item lacks the modality."""
-        narrowed = self.encoder.narrowed(tuple(self.dims))  # anew each time: it has the encoder's mode
-        return masked_vectors(narrowed, self.inputs.of(items))
+        selected = self.encoder.with_modalities(tuple(self.dims))  # anew each time: it has the encoder's mode
+        return masked_vectors(selected, self.inputs.of(items))

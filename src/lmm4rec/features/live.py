@@ -33,10 +33,11 @@ class Live(FeatureSource):
       item graph would send them some.
     - `max_items`: at most so many items go through the encoder in a pass, drawn from those of the batch; the others
       count as outside the batch. 0: no limit.
-    - `every` = k: the recommender takes k - 1 steps on the table as it is, while the gradient of the loss with respect
-      to the rows of each step's items accumulates. The k-th step is live as above, but for all items since the last
-      pass, which also receive their accumulated gradient: it was computed at the vectors, and with the encoder, of
-      before. "epoch": one pass at the end of an epoch, where each pass ends at the latest.
+    - `every` = k: the encoder runs in every k-th step (gradient accumulation). In the k - 1 steps between, the
+      recommender trains on the table as it is, and the gradient with respect to the rows of the step's items is
+      accumulated. In the k-th step the items of all k steps pass through the encoder and get the accumulated gradient
+      in addition to that of the step; it is out of date by up to k - 1 steps, as it belongs to the vectors before the
+      pass. The last step of an epoch always has a pass; "epoch": it is the only one.
     - `refresh_every` epochs all items are encoded again, without gradient and in evaluation mode (0: never), and also
       before each validation (`validate_on = "table"`: not then), and at the end for the ranking.
     - `warm_start`: the first epochs leave the encoder as it is; the features are those at the start.
@@ -149,7 +150,7 @@ class Live(FeatureSource):
         if final or self.validate_on == "fresh":
             self._encode_all()
 
-    def facts(self) -> dict[str, int]:
+    def epoch_counts(self) -> dict[str, int]:
         """`encoded` items with gradient, `refreshed` ones without, and `encoder_passes`, since the last call.
 
         Raises:
@@ -223,7 +224,7 @@ class Live(FeatureSource):
         seed = int(torch.randint(2**62, (), generator=generator)) + (process_group.rank() if shared else 0)
         runner = self._sized_runner()
         with runner.seeded(seed, rows.device):
-            columns = runner(self._columns, own)
+            columns = runner(self._vectors_of, own)
         self._count("encoded", len(rows), runner.passes(len(own)))
         return self._gathered(columns, len(rows) if shared else 0)
 
@@ -233,13 +234,13 @@ class Live(FeatureSource):
             return
         runner, items = self._sized_runner(), self.vectors.n_items
         own, size = process_group.local_rows(torch.arange(items, device=self.stale.device)), min(256, 4 * runner.chunk)
-        vectors = self._gathered(runner.evaluate(self._columns, own, pass_rows=size), items)
+        vectors = self._gathered(runner.evaluate(self._vectors_of, own, pass_rows=size), items)
         for modality, table in self._table().items():
             table.copy_(vectors[modality])
         self.stale.fill_(value=False)
         self._count("refreshed", items, -(-len(own) // size))
 
-    def _columns(self, rows: Int[Tensor, " rows"]) -> tuple[Tensor, ...]:
+    def _vectors_of(self, rows: Int[Tensor, " rows"]) -> tuple[Tensor, ...]:
         vectors = self.vectors(rows)
         return tuple(vectors[modality].float() for modality in self.modalities)
 
@@ -260,8 +261,8 @@ class Live(FeatureSource):
             self._runner = EncoderRunner(
                 self.vectors, precision=precision, pass_rows=0 if device.type == "cuda" else _CPU_PASS
             )
-            few = torch.linspace(0, items - 1, min(_PROBE, items), device=device).long()
-            self._runner.fit_memory(self._columns, few, self.memory_mb)
+            probe = torch.linspace(0, items - 1, min(_PROBE, items), device=device).long()
+            self._runner.fit_memory(self._vectors_of, probe, self.memory_mb)
         return self._runner
 
 

@@ -82,7 +82,7 @@ class SideEncoder(Encoder):
     def __init__(self, encoder: Encoder, saved: SavedSide) -> None:
         """Raises CheckpointError where the side network was trained beside another encoder."""
         super().__init__()
-        encoder = encoder.narrowed(tuple(saved.facts.get("dims", ())))
+        encoder = encoder.with_modalities(tuple(saved.facts.get("dims", ())))
         if encoder.fingerprint() != saved.facts.get("encoder"):
             raise CheckpointError(
                 f"the side network was trained beside an encoder with other weights or settings than this "

@@ -34,7 +34,7 @@ class FeatureSource(nn.Module, ABC):
     def refresh(self, *, final: bool = False) -> None:
         """Encode items anew where that is needed to rank; `final`: with exactly the present weights."""
 
-    def facts(self) -> dict[str, int]:
+    def epoch_counts(self) -> dict[str, int]:
         """The counts of items encoded since the last call, for the history."""
         return {}
 

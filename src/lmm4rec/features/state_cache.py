@@ -20,7 +20,7 @@ from lmm4rec.core.progress import is_quiet, progress
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.encoding.batches import RequestedOptions, cut, prepared_batches
+from lmm4rec.encoding.batches import EncodingOptions, cut, prepared_batches
 from lmm4rec.encoding.runner import evaluating
 from lmm4rec.encoding.sizing import Precision, ResolvedPrecision, resolve_precision
 from lmm4rec.features.extract import contents_of, longest_text_first
@@ -82,7 +82,7 @@ class StatesCache:
         """`top` None keeps of every state one vector, and the encoder's own; `stored` is the precision on disk.
 
         The other options are those of `extract`. The encoder is left on `device`; `self.encoder` is the one that is
-        narrowed to the `modalities`.
+        limited to the `modalities`.
 
         Raises:
             ConfigError: the encoder has no stack of so many blocks for each of the modalities.
@@ -90,11 +90,11 @@ class StatesCache:
         items, where = catalog[:], torch.device(device)
         encoder.learn_catalog(items)
         encoder.to(where)
-        encoder = encoder.narrowed(modalities)
+        encoder = encoder.with_modalities(modalities)
         self.encoder, self.top, self.stored = encoder, top, stored
         self.towers = towers_of(encoder, top or 0)
         self.precision = resolve_precision(precision, encoder, where)
-        self._request = RequestedOptions(where, self.precision, batch_size, memory_mb, workers, block_size)
+        self._requested = EncodingOptions(where, self.precision, batch_size, memory_mb, workers, block_size)
         self._contents = contents_of(encoder, items)
         first: dict[str, Item] = {}
         for item, content in zip(items, self._contents, strict=True):
@@ -148,7 +148,7 @@ class StatesCache:
         return self._items[:: max(1, len(self._items) // items)][:items]
 
     def _compute(self, missing: list[int]) -> None:
-        options = self._request.resolve(self.encoder, self._items[0], len(self._items))
+        options = self._requested.resolve(self.encoder, self._items[0], len(self._items))
         batches = {number: cut(self._blocks[number], options.batch_size) for number in missing}
         inputs = prepared_batches(
             self.encoder, self._items, [batch for one in batches.values() for batch in one], options
@@ -212,10 +212,10 @@ class StatesCache:
         return sum(values.nbytes for values in tensors.values()) / len(items), len(items) / seconds
 
     def _prepare(self, items: list[Item]) -> Inputs:
-        return self.encoder.prepare(items).to(self._request.device)
+        return self.encoder.prepare(items).to(self._requested.device)
 
     def _evaluating(self) -> AbstractContextManager[None]:
-        return evaluating(self.encoder, self._request.device, self.precision)
+        return evaluating(self.encoder, self._requested.device, self.precision)
 
     def _widths(self) -> dict[str, int]:
         """The width of the states of each modality, by a readable description."""

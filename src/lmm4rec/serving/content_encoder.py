@@ -16,14 +16,14 @@ from lmm4rec.core.errors import CheckpointError, DataError, LMM4RecError
 from lmm4rec.core.progress import progress, quiet
 from lmm4rec.core.types import Features, Item, ItemImage, Modality
 from lmm4rec.encoders.base import FUSED, Encoder
-from lmm4rec.encoding.batches import EncodingOptions, encode_blocks
+from lmm4rec.encoding.batches import ResolvedOptions, encode_blocks
 from lmm4rec.features.side_files import SideEncoder
 from lmm4rec.serving.catalog_view import CatalogView
 from lmm4rec.serving.encoder_record import EncoderRecord
 
 _LEAST_COSINE = 0.95  # of one text's vectors by the same encoder, with another precision or hardware
 _COMPARED_ITEMS = 4  # whose texts an opened encoder must encode as before
-_OPTIONS = EncodingOptions(torch.device("cpu"), "float32", batch_size=32, workers=0, block_size=512)
+_OPTIONS = ResolvedOptions(torch.device("cpu"), "float32", batch_size=32, workers=0, block_size=512)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ContentEncoder:
     @cached_property
     def parts(self) -> dict[Modality, Encoder]:
         """The part of the encoder that computes each modality."""
-        return {modality: part for part in self.encoder.parts() for modality in part.dims}
+        return {modality: part for part in self.encoder.by_modality() for modality in part.dims}
 
     @property
     def joint(self) -> bool:

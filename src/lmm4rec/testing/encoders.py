@@ -133,10 +133,10 @@ def encodes_each_item_for_itself(candidate: Candidate) -> None:
 
 @CONTRACTS.add()
 def its_parts_give_the_same_vectors_from_less(candidate: Candidate) -> None:
-    """`parts` give the same vectors and masks, and an item's digest changes with what a part reads of it alone."""
+    """`by_modality` gives the same vectors and masks; an item's digest changes with what is read of it alone."""
     encoder, items = candidate.encoder, [*ITEMS, *INCOMPLETE]
     expected, present = vectors(encoder, items), encoder.present(encoder.prepare(items))
-    parts = encoder.parts()
+    parts = encoder.by_modality()
     names = [modality for part in parts for modality in part.dims]
     expect(names == list(encoder.dims), f"the parts give {names}, the encoder gives {list(encoder.dims)}")
     for part in parts:
@@ -153,13 +153,13 @@ def _check_digests(encoder: Encoder) -> None:
     first = ITEMS[0]
     changed = {"image": Item("0", first.fields, NoiseImage(9)), "text": Item("0", WITHOUT_TEXT.fields, first.image)}
     for modality, item in changed.items():
-        differs = encoder.content(item) != encoder.content(first)
+        differs = encoder.item_digest(item) != encoder.item_digest(first)
         expect(
-            differs == encoder.reads(modality),
-            f"another {modality} changes the digest: {differs}; it is read: {encoder.reads(modality)}",
+            differs == encoder.uses(modality),
+            f"another {modality} changes the digest: {differs}; it is read: {encoder.uses(modality)}",
         )
     priced = Item("another id", {**first.fields, "price": "3"}, first.image)
-    expect(encoder.content(priced) == encoder.content(first), "the digest changes with what is not read")
+    expect(encoder.item_digest(priced) == encoder.item_digest(first), "the digest changes with what is not read")
 
 
 @CONTRACTS.add()

@@ -50,7 +50,7 @@ class TextSide(Encoder):
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """A number for each letter and its place."""
-        texts = [self.read(item) for item in items]
+        texts = [self.item_text(item) for item in items]
         rows = [[ord(letter) * (place + 1) % 4096 for place, letter in enumerate(text)] for text in texts]
         ids, mask = pad_tokens(rows, 0)
         return Inputs(text_ids=ids, text_mask=mask)

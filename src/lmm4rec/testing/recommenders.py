@@ -33,7 +33,7 @@ from lmm4rec.testing.probes import (
     total,
 )  # fmt: skip
 from lmm4rec.testing.worlds import camp_features, camps, share_found
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
@@ -55,7 +55,7 @@ class Candidate:
         if self.component.is_trained:
             sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=64, negatives=1)
             trainer = Trainer(epochs=epochs, learning_rate=0.02, evaluate_every=epochs, metric="loss", device="cpu")
-            trainer.fit(Ranking(recommender, Frozen(features)), sampler, dict)
+            trainer.fit(RankingObjective(recommender, Frozen(features)), sampler, dict)
         return recommender
 
 

@@ -134,9 +134,9 @@ def whole_pairs(encoder: Encoder, items: Sequence[Item]) -> list[Item]:
     """
     _space_names(encoder)
     with_image = [item for item in items if item.image is not None]
-    whole = [item for item in with_image if encoder.read(item)]
+    whole = [item for item in with_image if encoder.item_text(item)]
     if len(whole) < _FEWEST:
-        with_text = sum(bool(encoder.read(item)) for item in items)
+        with_text = sum(bool(encoder.item_text(item)) for item in items)
         raise TrainingError(
             f"{_too_few(len(whole), len(items))}; {len(with_image)} have an image and {with_text} have text in "
             f"'{encoder.text}'"

@@ -40,8 +40,8 @@ class Objective(nn.Module, ABC):
         """The groups of parameters with a learning-rate schedule of their own."""
         return ()
 
-    def facts(self) -> Mapping[str, int]:
-        """Further numbers for the epoch's row of the history; called at its end."""
+    def epoch_counts(self) -> Mapping[str, int]:
+        """Counts of the epoch for its row of the history, such as encoded items; called once, at its end."""
         return {}
 
     def after_step(self) -> None:
@@ -52,7 +52,7 @@ class Objective(nn.Module, ABC):
         """The named losses of a batch, already weighted; their sum is minimized."""
 
 
-class Ranking(Objective):
+class RankingObjective(Objective):
     """A recommender on the features of a source; of several processes, each computes the losses of its part of a batch.
 
     Losses that are means over a batch's rows are then those of a single process; losses that compare the rows of a
@@ -100,9 +100,9 @@ class Ranking(Objective):
         """Let the source bound its parameters."""
         self.source.after_step()
 
-    def facts(self) -> Mapping[str, int]:
-        """The facts of the source."""
-        return self.source.facts()
+    def epoch_counts(self) -> Mapping[str, int]:
+        """The counts of the source."""
+        return self.source.epoch_counts()
 
 
 def _part(batch: Batch) -> tuple[Batch, float]:

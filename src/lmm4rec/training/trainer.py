@@ -90,7 +90,7 @@ class Trainer:
                 row |= validate()
                 if stopping.update(row):
                     state.keep_best()
-            row |= objective.facts()
+            row |= objective.epoch_counts()
             state.end_epoch(row)
             bar.set_postfix(epoch=epoch, loss=f"{row['loss']:.4f}", refresh=False)
             for callback in callbacks:
@@ -123,7 +123,7 @@ class Trainer:
             process_group.synchronize_generator(generator)
             totals.add(terms)
             bar.update()
-        optimizer.catch_up()  # from here on others read the weights
+        optimizer.catch_up()  # the rows whose updates are deferred: validation and checkpoints read them
         return {**current_rates, **totals.means(len(batches))}
 
 

@@ -136,7 +136,7 @@ def fine_tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, 
     """
     if not hasattr(encoder, "save_pretrained"):
         raise ConfigError(f"{type(encoder).__name__} cannot be fine-tuned; take an encoder that can, such as 'clip'")
-    contents = [encoder.content(item) for item in catalog]
+    contents = [encoder.item_digest(item) for item in catalog]
     return _folder("tuned", encoder.fingerprint(), contents, _resolved(encoder, options))
 
 

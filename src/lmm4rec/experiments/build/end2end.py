@@ -71,4 +71,4 @@ def _savable(encoder: Encoder) -> Mapping[str, Any]:
     """The encoder under ".", or the parts of a paired one, by their names in its [encoder] table."""
     if hasattr(encoder, "save_pretrained"):
         return {".": encoder}
-    return {name: part for name, part in encoder.sides().items() if hasattr(part, "save_pretrained")}
+    return {name: part for name, part in encoder.sub_encoders().items() if hasattr(part, "save_pretrained")}

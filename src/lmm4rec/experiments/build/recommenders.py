@@ -13,7 +13,7 @@ from lmm4rec.experiments.plan import Plan
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 
 
@@ -38,18 +38,18 @@ def make_sampler(plan: Plan, split: Split) -> TripleSampler:
     return TripleSampler(users, items, split.dataset.n_items, **plan.train.arguments(TripleSampler))
 
 
-def make_objective(plan: Plan, split: Split, features: RunFeatures, recommender: Recommender) -> Ranking:
+def make_objective(plan: Plan, split: Split, features: RunFeatures, recommender: Recommender) -> RankingObjective:
     """The recommender on its features, frozen or of an encoder in training.
 
     Raises:
         ConfigError: an encoder is to be trained with a model that has no loss.
     """
     if features.encoder is None:
-        return Ranking(recommender, Frozen(features.features))
+        return RankingObjective(recommender, Frozen(features.features))
     if not recommender.is_trained:
         raise ConfigError(
             f"{plan.recommender.label} has nothing to train, so no encoder can be trained with it: take "
             'train = "frozen"'
         )
     live, schedule = make_live(features.encoder, split.dataset.catalog, features.features, plan.features)
-    return Ranking(recommender, live, batches=len(make_sampler(plan, split)), encoder_schedule=schedule)
+    return RankingObjective(recommender, live, batches=len(make_sampler(plan, split)), encoder_schedule=schedule)

@@ -16,7 +16,7 @@ from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.train import measure
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.training.objective import Ranking
+from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
@@ -56,7 +56,7 @@ def _validation_seconds(plan: Plan, split: Split, recommender: Recommender, feat
 
 def _epoch_seconds(recommender: Recommender, features: Features, sampler: TripleSampler, device: str) -> float:
     """The seconds of an epoch: two short ones separate what each batch takes from what is done once."""
-    objective = Ranking(recommender, Frozen(features))
+    objective = RankingObjective(recommender, Frozen(features))
     trainer = Trainer(epochs=1, metric="none", device=device, learning_rate=1e-6)
 
     def seconds(count: int) -> float:

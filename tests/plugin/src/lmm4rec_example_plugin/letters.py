@@ -29,7 +29,7 @@ class Letters(Encoder):
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """The bucket of each trigram."""
-        ids, mask = pad_tokens([self._buckets(self.read(item)) for item in items], 0)
+        ids, mask = pad_tokens([self._buckets(self.item_text(item)) for item in items], 0)
         return Inputs(text_ids=ids, text_mask=mask)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
