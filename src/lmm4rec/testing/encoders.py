@@ -132,7 +132,7 @@ def encodes_each_item_for_itself(candidate: Candidate) -> None:
 
 
 @CONTRACTS.add()
-def its_parts_give_the_same_vectors_from_less(candidate: Candidate) -> None:
+def encoders_by_modality_give_the_same_vectors(candidate: Candidate) -> None:
     """`by_modality` gives the same vectors and masks; an item's digest changes with what is read of it alone."""
     encoder, items = candidate.encoder, [*ITEMS, *INCOMPLETE]
     expected, present = vectors(encoder, items), encoder.present(encoder.prepare(items))
