@@ -1,7 +1,8 @@
-"""LATTICE, FREEDOM, BM3 and MGCN against what the public MMRec toolbox computes from given parameters."""
+"""Graph models that use content, against what the public MMRec toolbox computes from given parameters."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,24 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lmm4rec.core.types import Batch
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.projections import Affine
+from lmm4rec.nn.tables import Table
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.recommenders.bm3 import BM3
 from lmm4rec.recommenders.freedom import FREEDOM
+from lmm4rec.recommenders.grcn import GRCN
 from lmm4rec.recommenders.lattice import LATTICE
+from lmm4rec.recommenders.lgmrec import LGMRec
 from lmm4rec.recommenders.mgcn import MGCN
+from lmm4rec.recommenders.mmgcn import MMGCN
 
 MODALITIES = ("image", "text")
+NAMES = {"image": "v_gcn", "text": "t_gcn"}  # in GRCN and MMGCN
 
 
 class Golden:
@@ -50,6 +57,17 @@ class Golden:
         for m in MODALITIES:
             model.projections.maps[m].copy_(self.parameter(f"{m}_trs.weight").T)
             model.projections.offsets[m].copy_(self.parameter(f"{m}_trs.bias"))
+
+    def batch_nodes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The nodes of the batch's users, positives and negatives."""
+        items = (self.batch.positives, self.batch.negatives[:, 0])
+        return self.batch.users, items[0] + self.graph.n_users, items[1] + self.graph.n_users
+
+    def mean_squares(self, ids: Tensor, rest: Iterable[Tensor]) -> float:
+        """What GRCN and MMGCN of the toolbox penalize: mean squares of the batch's id rows and of the rest."""
+        users, positives, negatives = (ids[nodes] for nodes in self.batch_nodes())
+        taken = [users.repeat(2, 1) ** 2 + torch.cat([positives, negatives]) ** 2, *(x**2 for x in rest)]
+        return sum(float(x.mean()) for x in taken)
 
     def affine(self, target: Affine, name: str) -> None:
         target.weight.copy_(self.parameter(f"{name}.weight").T)
@@ -130,3 +148,81 @@ def test_mgcn(shared: Path) -> None:
     golden.affine(model.query, "query_common.0")
     model.asked.copy_(golden.parameter("query_common.2.weight").T)
     golden.check(model)
+
+
+@torch.no_grad()
+def test_grcn(shared: Path) -> None:
+    """The toolbox routes messages from users to items, so that prototypes stay what they are: no routing here."""
+    golden = Golden(shared, "grcn")
+    width = int(golden.facts["latent_embedding"])
+    model = GRCN(
+        golden.graph, golden.features, torch.Generator(), dim=golden.dim, content_dim=width, layers=2, routing=0
+    )
+    model.ids.copy_(golden.parameter("id_gcn.id_embedding"))
+    model.confidence.copy_(golden.parameter("model_specific_conf"))
+    for m, name in NAMES.items():
+        model.projections[m].copy_(golden.parameter(f"{name}.MLP.weight").T)
+        model.offsets[m].copy_(golden.parameter(f"{name}.MLP.bias"))
+        model.prototypes[m].copy_(golden.parameter(f"{name}.preference"))
+    of_users = [model.prototypes[m][golden.batch.users] for m in MODALITIES]
+    squares = golden.mean_squares(model.ids, [model.prototypes["image"], *of_users])
+    golden.check(model, left_out=["l2"], extra=float(golden.facts["reg_weight"]) * squares)
+
+
+@torch.no_grad()
+def test_mmgcn(shared: Path) -> None:
+    """The toolbox always has three layers, which concatenate, and maps images alone before them."""
+    golden = Golden(shared, "mmgcn")
+    golden.features["image"] = F.pad(golden.features["image"], (0, 1), value=1.0)  # for the offset of their map
+    model = MMGCN(golden.graph, golden.features, torch.Generator(), dim=golden.dim, layers=3, combination="concatenate")
+    model.ids.copy_(golden.parameter("id_embedding"))
+    image = torch.cat([golden.parameter("v_gcn.MLP.weight").T, golden.parameter("v_gcn.MLP.bias")[None]])
+    maps = {"image": image, "text": torch.eye(golden.features["text"].shape[1])}
+    for m, name in NAMES.items():
+        model.projections[m] = nn.Parameter(maps[m])
+        model.preferences[m] = Table(golden.parameter(f"{name}.preference"))
+        layers: Any = model.layers[m]
+        for number, layer in enumerate(layers, start=1):
+            weight = golden.parameter(f"{name}.conv_embed_{number}.weight")
+            lacking = golden.dim - weight.shape[1]  # theirs keeps the input's width here
+            layer.neighbors = nn.Parameter(F.pad(weight, (0, lacking)))
+            for affine, theirs in ((layer.own, "linear_layer"), (layer.joined, "g_layer")):
+                affine.weight = nn.Parameter(golden.parameter(f"{name}.{theirs}{number}.weight").T)
+                affine.offset = nn.Parameter(golden.parameter(f"{name}.{theirs}{number}.bias"))
+            of_neighbors, own = layer.joined.weight.split([weight.shape[1], golden.dim])
+            layer.joined.weight = nn.Parameter(torch.cat([F.pad(of_neighbors, (0, 0, 0, lacking)), own]))
+        layers[-1].joined.weight *= 0.5  # theirs is the mean over modalities, ours the sum
+        layers[-1].joined.offset *= 0.5
+    squares = golden.mean_squares(model.ids, [model.preferences["image"]])
+    golden.check(model, left_out=["l2"], extra=float(golden.facts["reg_weight"]) * squares)
+
+
+@torch.no_grad()
+def test_lgmrec(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores without noise, the loss under the toolbox's Gumbel noise."""
+    golden = Golden(shared, "lgmrec")
+    facts = golden.facts
+    model = LGMRec(
+        golden.graph, golden.features, torch.Generator(),
+        dim=golden.dim, layers=int(facts["n_ui_layers"]), content_layers=int(facts["n_mm_layers"]),
+        hyper_layers=int(facts["n_hyper_layer"]), hyperedges=int(facts["hyper_num"]), dropout=0.0,
+        global_weight=float(facts["alpha"]),
+    )  # fmt: skip
+    model.nodes.copy_(torch.cat([golden.parameter(f"{side}_embedding.weight") for side in ("user", "item_id")]))
+    for m, hyper in (("image", "v_hyper"), ("text", "t_hyper")):
+        model.projections.maps[m].copy_(torch.cat([golden.parameter(f"item_{m}_trs"), golden.parameter(hyper)], dim=1))
+    noise = [golden.tensors[f"in.gumbel_{m}_{side}"] for m in MODALITIES for side in ("users", "items")]
+    drawn = itertools.cycle([(-(-x).exp()).exp() for x in noise])  # -ln(-ln u) is the noise again
+    monkeypatch.setattr(torch, "rand", lambda shape, generator: next(drawn))
+    monkeypatch.setattr("lmm4rec.recommenders.lgmrec.dropout", lambda x, share, generator: x)  # it draws as well
+    vectors, by_modality = model._vectors(golden.features, torch.Generator())
+    # theirs: a sum over the batch's rows, each against all nodes of its kind; and norms that are not squared
+    one, other = (golden.graph.sides(F.normalize(x, dim=1)) for x in by_modality.values())
+    contrast = sum(
+        float(F.cross_entropy(x[rows] @ y.T / 0.2, rows, reduction="sum"))
+        for x, y, rows in zip(one, other, (golden.batch.users, golden.batch.positives), strict=True)
+    )
+    norms = sum(float(vectors[nodes].norm()) for nodes in golden.batch_nodes()) / len(golden.batch.users)
+    extra = float(facts["cl_weight"]) * contrast + float(facts["reg_weight"]) * norms
+    golden.tensors["out.loss"] = golden.tensors["out.loss_noisy"]
+    golden.check(model, left_out=["l2", "contrast"], extra=extra)

@@ -52,11 +52,10 @@ class LGMRec(Recommender):
     Ranking uses neither noise nor dropout. An item that lacks a modality has a zero vector there and no
     hyperedge.
 
-    Differs from the authors' code: no noise in ranking (there, two rankings by one model differ); every modality's user
-    dependencies are softmaxed (there, those of the last overwrite those of the first); InfoNCE is a mean over the
-    batch's distinct users and items, against each other (there, and in the paper, a sum over the batch against all:
-    their weight 1e-4 at batch 2,048 is 0.2 here); l2 is squared (there, unsquared norms); the features are not trained
-    (there they are: `train_features`), since they are inputs in the paper.
+    Differs from the authors' code: no noise in ranking (there, two rankings by one model differ); InfoNCE is a mean
+    over the batch's distinct users and items, against each other (there, and in the paper, a sum over the batch against
+    all: their weight 1e-4 at batch 2,048 is 0.2 here); l2 is squared (there, unsquared norms). Features are frozen in
+    both, here by default.
     """
 
     uses_content = True
@@ -78,7 +77,7 @@ class LGMRec(Recommender):
         global_weight: Annotated[NonNegativeFloat, Doc("Weight of the hyperedges' vectors beside the graph's.")] = 0.3,
         contrast_weight: Annotated[NonNegativeFloat, Doc("Weight of the modalities' contrastive loss.")] = 0.2,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's final vectors.")] = 1e-4,
-        train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
+        train_features: Annotated[bool, Doc("Train the features too; the authors' code does not.")] = False,
     ) -> None:
         super().__init__(graph, features)
         self.layers, self.content_layers, self.hyper_layers = layers, content_layers, hyper_layers
