@@ -1,37 +1,45 @@
-"""Items that no model has seen, ranked by every model: the way from content to vectors that bundles take.
+"""Items that no model has seen, ranked by every model and by the field's methods for new items.
 
     python benchmarks/cold_items.py toyshop films          # all models
     python benchmarks/cold_items.py --first=0 --seeds=1 toyshop:vbpr,bpr
 
 A fifth of the items (`split.method = "cold_items"`) is taken out of catalog and log, the model is trained on the rest
-(a tenth of whose likes choose the epoch), and the items are added to its bundle by their features alone. Recall@20 on
-the likes of these items is measured among the new items ("new") and among all that a user does not have yet ("all"),
-where the many warm likes that a list rightly holds count as misses. "share of lists" is how much of the top 20 of all
-goes to new items, which are "share of catalog" of it; "warm before" and "warm after" are recall@20 on held-out likes of
-warm items without and with the new items in the catalog. Content kNN is ItemKNN with `similarity = "content"`.
+(a tenth of whose interactions choose the epoch), and the items are added to its bundle by their features alone. Recall
+and NDCG on the interactions of these items are measured among the new items, and recall among all that a user does not
+have yet ("all"), where the many warm items that a list rightly holds count as misses. "share of lists" is how much of
+the top 20 of all goes to new items, which are "share of catalog" of it; "warm before" and "warm after" are recall@20
+on held-out interactions of warm items without and with the new items in the catalog.
+
+What a bundle ranks new items by has two parts: the model's own columns ("own") and the shared content profile
+("profile"), the same for every model; "both" is what users get. Other rows rank the new items alone: chance, content
+kNN (ItemKNN with `similarity = "content"`), the cold-start methods on the vectors of BPR (`_cold_methods.py`), the
+profile plus the softmax tower (both standardized by user), and the new items' true popularity as headroom.
 
 Seeds 0 to 2 (items, interactions, weights) were looked at while the constants of `coldstart/fit_content_to_vectors.py`
-were chosen; figures to report are those of the seeds from 3 on, which are the default.
+were chosen, and to choose among the towers; 3 and 4 were reported before. Figures to report are those of the seeds from
+5 on, which are the default.
 """
 
 from __future__ import annotations
 
-import statistics
+import contextlib
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from _cold_methods import K, fitted, popularity, standardized
 from _logs import SHARED
 from _results import HERE, write
+from lmm4rec.coldstart.content_profile import CONTENT
 from lmm4rec.coldstart.fit_content_to_vectors import fit_content_to_vectors
 from lmm4rec.core.files import read_json
-from lmm4rec.core.registry import RECOMMENDERS
-from lmm4rec.core.types import Embeddings, Neighbors, Scorer
+from lmm4rec.core.registry import COLD_START, RECOMMENDERS
+from lmm4rec.core.types import Embeddings, Scorer
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.splits import Split, split
@@ -46,11 +54,12 @@ from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.scorer_operations import ComputedScores
 from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
-SHARE, K = 0.2, 20
+SHARE = 0.2
 LIGHT = {"name": "paired", "image": {"name": "color"}, "text": {"name": "words"}}
 WORLDS: dict[str, dict[str, Any]] = {
     "toyshop": {"data": {"name": "toyshop"}, "encoder": LIGHT},
@@ -63,6 +72,7 @@ MODELS = (
     "popular", "itemknn", "bpr", "lightgcn", "vbpr", "freedom", "bm3", "grcn", "lattice", "mgcn", "mmgcl", "mmgcn",
     "slmrec", "lgmrec",
 )  # fmt: skip
+Rows: TypeAlias = Iterator[tuple[str, dict[str, float], Mapping[str, Any]]]
 TRAIN: dict[str, Any] = {"epochs": 30, "learning_rate": 3e-3, "evaluate_every": 2, "patience": 5, "device": "cpu"}
 
 
@@ -153,40 +163,81 @@ def content_neighbors(at: World, neighbors: int) -> Scorer:
 
 def measure(at: World, scorer: Scorer, before: Scorer | None) -> dict[str, float]:
     """The figures of one model; `before` ranks the warm items alone."""
-    evaluator, train = Evaluator(ks=[K], metrics=["recall"]), at.warm.train
-    is_new = torch.arange(scorer.n_items) >= at.n_warm
+    recall, train = Evaluator(ks=[K], metrics=["recall"]), at.warm.train
     known = [train, at.warm.valid]
     top = top_k(scorer, np.arange(scorer.n_users), K, exclude=known).items
-    found = {
-        "new": evaluator.evaluate(restrict(scorer, is_new), at.truth, known).mean[f"recall@{K}"],
-        "all": evaluator.evaluate(scorer, at.truth, known).mean[f"recall@{K}"],
+    found = among_new(at, scorer, "both") | {
+        "all": recall.evaluate(scorer, at.truth, known).mean[f"recall@{K}"],
         "share of lists": float((top >= at.n_warm).mean()),
-        "share of catalog": float(is_new.float().mean()),
-        "warm after": evaluator.evaluate(scorer, at.warm.valid, [train]).mean[f"recall@{K}"],
+        "share of catalog": 1 - at.n_warm / scorer.n_items,
+        "warm after": recall.evaluate(scorer, at.warm.valid, [train]).mean[f"recall@{K}"],
     }
+    if isinstance(scorer, Embeddings):
+        for name, vectors in contributions(scorer).items():
+            found |= among_new(at, vectors, name)
     if before is not None:
-        found["warm before"] = evaluator.evaluate(before, at.warm.valid, [train]).mean[f"recall@{K}"]
+        found["warm before"] = recall.evaluate(before, at.warm.valid, [train]).mean[f"recall@{K}"]
     return found
 
 
-def rows(name: str, models: list[str], seed: int) -> Iterator[tuple[str, dict[str, float], Mapping[str, Any]]]:
-    """A row for each model and baseline."""
-    at = world(name, seed)
-    chance = K / len(at.new_ids)
-    yield "random", {"new": chance, "all": K / (at.n_warm + len(at.new_ids))}, {}
+def among_new(at: World, scorer: Scorer, name: str) -> dict[str, float]:
+    """Recall and NDCG among the new items, the rows of the scorer from `n_warm` on."""
+    evaluator, is_new = Evaluator(ks=[K], metrics=["recall", "ndcg"]), torch.arange(scorer.n_items) >= at.n_warm
+    means = evaluator.evaluate(restrict(scorer, is_new), at.truth, [at.warm.train, at.warm.valid]).mean
+    return {name: means[f"recall@{K}"], f"{name} ndcg": means[f"ndcg@{K}"]}
+
+
+def contributions(scorer: Embeddings) -> dict[str, Embeddings]:
+    """The model's own columns, and those of the shared content profile."""
+    start = scorer.parts[CONTENT].start
+    return {
+        "own": Embeddings(scorer.users[:, :start], scorer.items[:, :start]),
+        "profile": Embeddings(scorer.users[:, start:], scorer.items[:, start:]),
+    }
+
+
+def alone(at: World, scores: Tensor) -> dict[str, float]:
+    """The figures of scores of the new items alone."""
+    warm = torch.full((len(scores), at.n_warm), -torch.inf)
+    return among_new(at, ComputedScores(torch.cat([warm, scores], dim=1)), "both")
+
+
+def baselines(at: World, seed: int) -> Rows:
+    """Chance, headroom, content kNN, the shared profile, and the cold-start methods."""
+    shape = (at.warm.dataset.n_users, len(at.new_ids))
+    yield "random", alone(at, torch.rand(shape, generator=torch.Generator().manual_seed(seed))), {}
     for neighbors in (20, 50, 200):
         yield f"content kNN, {neighbors} neighbors", measure(at, content_neighbors(at, neighbors), None), {}
+    grown, facts = with_new_items(at, *trained(at, "popular", seed))
+    assert isinstance(grown, Embeddings)
+    shared = contributions(grown)["profile"]
+    profile = shared.users @ shared.items[at.n_warm :].T
+    yield "shared content profile", alone(at, profile), facts
+    bpr = trained(at, "bpr", seed)[1]
+    assert isinstance(bpr, Embeddings)
+    for name in COLD_START.names():
+        scores, setting = fitted(name, make_graph(at.warm), at.features, at.new_features, bpr, seed)
+        label = str(COLD_START.get(name).__name__)
+        yield label, alone(at, scores), {"method": str(setting)}
+        if name == "softmax_tower":
+            yield "profile + tower", alone(at, standardized(profile) + standardized(scores)), {}
+    yield "true popularity", alone(at, popularity(at.truth, at.n_warm, shape)), {}
+
+
+def rows(name: str, models: list[str], seed: int) -> Rows:
+    """A row for each baseline and model."""
+    at = world(name, seed)
+    yield from baselines(at, seed)
     for model in models:
         recommender, scorer = trained(at, model, seed)
         grown, facts = with_new_items(at, recommender, scorer)
-        assert isinstance(grown, Embeddings | Neighbors)
         yield model, measure(at, grown, scorer), facts
 
 
 def main(arguments: list[str]) -> None:
-    """Each world with its models, over the seeds."""
-    first, seeds, worlds = 3, 2, []
-    for argument in arguments or list(WORLDS):
+    """Each world with its models, over the seeds; what is measured already on a seed stays."""
+    first, seeds, worlds = 5, 5, []
+    for argument in arguments:
         if argument.startswith("--seeds="):
             seeds = int(argument.partition("=")[2])
         elif argument.startswith("--first="):
@@ -195,27 +246,20 @@ def main(arguments: list[str]) -> None:
             worlds.append(argument)
     for chosen in worlds or list(WORLDS):
         name, _, named = chosen.partition(":")
-        gathered: dict[str, list[dict[str, float]]] = {}
-        methods: dict[str, list[str]] = {}
         for seed in range(first, first + seeds):
             for label, figures, facts in rows(name, named.split(",") if named else list(MODELS), seed):
-                gathered.setdefault(label, []).append(figures)
-                methods.setdefault(label, []).append(str(facts.get("method", "")))
-                print(f"{name} seed {seed} {label:28} new {figures['new']:.4f} all {figures['all']:.4f}", flush=True)
-        table = {
-            label: {key: round(statistics.mean(one[key] for one in found), 4) for key in found[0]}
-            | ({"methods": methods[label]} if any(methods[label]) else {})
-            for label, found in gathered.items()
-        }
-        _write(name, list(range(first, first + seeds)), table)
+                print(f"{name} seed {seed} {label:28} new {figures['both']:.4f}", flush=True)
+                _write(name, seed, label, {key: round(value, 4) for key, value in figures.items()}, facts)
 
 
-def _write(name: str, seeds: list[int], table: dict[str, dict[str, Any]]) -> None:
-    """Rows of models that were measured before on the same seeds stay."""
+def _write(name: str, seed: int, label: str, figures: dict[str, float], facts: Mapping[str, Any]) -> None:
+    """Add a row's figures of one seed to the file."""
     path = HERE / "results" / f"cold_items_{name}.json"
-    before = read_json(path)["values"] if path.exists() else {}
-    known = before["models"] if before.get("seeds") == seeds else {}
-    write(f"cold_items_{name}", {"seeds": seeds, "k": K, "models": known | table})
+    found = read_json(path)["values"] if path.exists() else {}
+    found = found if "rows" in found else {"k": K, "rows": {}}
+    found["rows"].setdefault(label, {})[str(seed)] = figures | {k: facts[k] for k in ("method",) if k in facts}
+    with contextlib.redirect_stdout(None):
+        write(f"cold_items_{name}", found)
 
 
 if __name__ == "__main__":

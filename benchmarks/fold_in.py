@@ -18,8 +18,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from _cold_methods import K
 from _results import write
-from cold_items import WORLDS, K, World, trained, world
+from cold_items import WORLDS, World, trained, world
 from lmm4rec.coldstart.user_fold_in import UserFoldIn, fold_in_neighbors
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.evaluation.evaluator import Evaluator

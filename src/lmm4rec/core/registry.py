@@ -1,8 +1,9 @@
 """Components by name: those of this package, those that installed packages announce, and any by import path.
 
-- A module of `lmm4rec.recommenders`, `lmm4rec.encoders` or `lmm4rec.data.sources`: the module's name is the component's
-  name, the first name in its `__all__` is the component.
-- An entry point of an installed package, in the group `lmm4rec.recommenders`, `lmm4rec.encoders` or `lmm4rec.sources`.
+- A module of `lmm4rec.recommenders`, `lmm4rec.encoders`, `lmm4rec.data.sources` or `lmm4rec.coldstart.methods`: the
+  module's name is the component's name, the first name in its `__all__` is the component.
+- An entry point of an installed package, in the group `lmm4rec.recommenders`, `lmm4rec.encoders`, `lmm4rec.sources` or
+  `lmm4rec.coldstart`.
 - An import path, `package.module:Class`.
 """
 
@@ -154,12 +155,20 @@ RECOMMENDERS = Registry(
 )
 ENCODERS = Registry("lmm4rec.encoders", group="lmm4rec.encoders", kind="encoder", base="lmm4rec.encoders.base:Encoder")
 SOURCES = Registry("lmm4rec.data.sources", group="lmm4rec.sources", kind="data source")
+COLD_START = Registry(
+    "lmm4rec.coldstart.methods",
+    group="lmm4rec.coldstart",
+    kind="cold-start method",
+    base="lmm4rec.coldstart.methods.base:ColdStartMethod",
+)
 
 
 def plugins() -> dict[str, str]:
     """Names and versions of the installed distributions that announce components."""
     entries = [
-        entry for registry in (RECOMMENDERS, ENCODERS, SOURCES) for entry in _announced(registry.group, tuple(sys.path))
+        entry
+        for registry in (RECOMMENDERS, ENCODERS, SOURCES, COLD_START)
+        for entry in _announced(registry.group, tuple(sys.path))
     ]
     return {entry.dist.name: entry.dist.version for entry in entries if entry.dist}
 

@@ -1,0 +1,1 @@
+"""Methods for items without interactions, one file each, trained on the vectors of a trained model and on content."""

@@ -1,0 +1,81 @@
+"""The base class of the cold-start methods: a trained model's vectors and content in, vectors for any items out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lmm4rec.coldstart.content_space import ContentSpace
+from lmm4rec.core.types import Embeddings, Features
+from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.projections import Affine
+from lmm4rec.recommenders.base import Recommender
+
+_AXES = 256  # principal axes of content; the authors of DropoutNet and Heater take 300
+
+
+class ColdStartMethod(Recommender):
+    """A model on top of a trained one: its vectors U and V, and the items' content x.
+
+    It is trained like any recommender, on the items of the graph. `embed` gives vectors to the items whose features it
+    gets, all of them as if they had no interactions; the users' vectors are their partners. The content x of an item is
+    its place in the content space, in its 256 principal axes, with a root mean square of 1.
+    """
+
+    uses_content = True
+
+    known: Tensor  # the content of the graph's items
+    basis: Tensor
+    trained_users: Tensor
+    trained_items: Tensor
+
+    def __init__(self, graph: InteractionGraph, features: Features, trained: Embeddings) -> None:
+        """`trained` are the vectors of the graph's users and items."""
+        super().__init__(graph, features)
+        space = ContentSpace.of(features)
+        self.modalities = tuple(space.centers)
+        for modality, center in space.centers.items():
+            self.register_buffer(f"center_{modality}", center)
+        x = space(features)
+        basis = torch.linalg.eigh(x.T @ x).eigenvectors[:, -_AXES:]
+        basis = basis / (x @ basis).square().mean().sqrt().clamp(min=1e-12)
+        self.register_buffer("basis", basis)
+        self.register_buffer("known", x @ basis)
+        self.register_buffer("trained_users", trained.users.detach().clone())
+        self.register_buffer("trained_items", trained.items.detach().clone())
+
+    @abstractmethod
+    def user_vectors(self, users: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen dim"]:
+        """The vectors of some users, which meet those of `item_vectors`."""
+
+    @abstractmethod
+    def item_vectors(self, content: Float[Tensor, "items axes"]) -> Float[Tensor, "items dim"]:
+        """The vectors of items without interactions."""
+
+    def embed(self, features: Features) -> Embeddings:
+        """All users, and the items of these features, as if they had no interactions."""
+        space = ContentSpace({m: self.get_buffer(f"center_{m}") for m in self.modalities})
+        users = torch.arange(self.graph.n_users, device=self.basis.device)
+        return Embeddings(self.user_vectors(users), self.item_vectors(space(features) @ self.basis))
+
+
+class TanhLayers(nn.Module):
+    """The network A₂ tanh(norm(A₁ x)): two affine maps, with batch normalization between them."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.first, self.last = Affine(inputs, hidden, generator), Affine(hidden, outputs, generator)
+        self.norm = nn.BatchNorm1d(hidden)
+
+    def forward(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+        """The outputs of each row; in training, the normalization is that of these rows."""
+        output: Tensor = self.last(torch.tanh(self.norm(self.first(x))))
+        return output
+
+
+def standardized(x: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+    """Each column less its mean, divided by its standard deviation; a constant column becomes 0."""
+    return (x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-6)
