@@ -28,7 +28,7 @@ def plan(**tables: Any) -> Any:
     [
         ({"recommender": {"name": "bpr", "dims": 3}}, "no parameter 'dims'. Did you mean 'dim'? It takes: dim, l2"),
         ({"recommender": {"name": "vpbr"}}, "unknown recommender 'vpbr'. Did you mean 'vbpr'?"),
-        ({"recommender": {}}, r"\[recommender\] needs a name, one of: b"),
+        ({"recommender": {}}, r"\[recommender\] needs a name, one of: [a-z]"),
         ({"recommender": {"name": "bpr", "dim": "64"}}, "recommender.dim = '64' does not fit: .*valid integer"),
         ({"recommender": {"name": "bpr", "dim": 0}}, "recommender.dim = 0 does not fit: .*greater than or equal to 1"),
         ({"recommender": {"name": "bpr", "dim": True}}, "recommender.dim = True does not fit"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lmm4rec.core.errors import TrainingError
-from lmm4rec.training.sampler import RowSampler, TripleSampler
+from lmm4rec.training.sampler import RowSampler, TripleSampler, UserSampler
 
 
 def generator() -> torch.Generator:
@@ -67,3 +67,13 @@ def test_batches_grow_with_the_log_once_it_is_large(pairs: int, size: int) -> No
     sampler = TripleSampler(torch.arange(pairs) % 1000, torch.arange(pairs) % 7, 10)
     assert sampler.batch_size == size
     assert len(sampler) <= 129
+
+
+def test_each_user_comes_once_with_the_last_of_their_items() -> None:
+    users, items = torch.tensor([3, 0, 3, 5, 0, 3]), torch.tensor([7, 1, 8, 2, 4, 6])
+    sampler = UserSampler(users, items, 9, batch_size=2)
+    batches = list(sampler.epoch(torch.Generator().manual_seed(0)))
+    assert len(batches) == len(sampler) == 2
+    pairs = [pair for batch in batches for pair in zip(batch.users.tolist(), batch.positives.tolist(), strict=True)]
+    assert sorted(pairs) == [(0, 4), (3, 6), (5, 2)]
+    assert all(batch.negatives.shape == (len(batch.users), 0) for batch in batches)

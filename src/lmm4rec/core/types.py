@@ -169,8 +169,16 @@ class Neighbors:
         """The summed similarity of every item to the items of each given user's history."""
         start, columns = self.seen.crow_indices().long(), self.seen.col_indices().long()
         counts = start[users + 1] - start[users]
+        ends = counts.cumsum(0)
         rows = torch.repeat_interleave(counts)
-        within = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-        history = self.seen.values().new_zeros(self.similarity.shape[1], len(users))
-        history[columns[start[users][rows] + within], rows] = 1.0
-        return (self.similarity @ history).T
+        history = columns[torch.arange(len(rows), device=rows.device) + (start[users] - ends + counts)[rows]]
+        if self.similarity.layout == torch.strided:
+            # a dense matrix times a few sparse columns, both by columns: nothing of items × items is copied
+            ones, begins = self.seen.values().new_ones(len(history)), torch.nn.functional.pad(ends, (1, 0))
+            shape = (len(users), self.similarity.shape[1])
+            chosen = torch.sparse_csr_tensor(begins, history, ones, shape, check_invariants=False)
+            scores = self.similarity.new_empty(self.n_items, len(users)).T
+            return torch.addmm(scores, chosen, self.similarity.T, beta=0, out=scores)
+        indicator = self.seen.values().new_zeros(self.similarity.shape[1], len(users))
+        indicator[history, rows] = 1.0
+        return (self.similarity @ indicator).T

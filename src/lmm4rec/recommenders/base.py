@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lmm4rec.core.errors import ConfigError
@@ -41,6 +41,9 @@ class Recommender(nn.Module, ABC):
     item_graph: ClassVar[bool] = False
     """Whether an item's vector is also made of those of similar items, which fill in what it lacks."""
 
+    user_batches: ClassVar[bool] = False
+    """Whether a batch is users, each once in an epoch, whose histories are read from the graph; False: triples."""
+
     sequential: ClassVar[bool] = False
     """Whether the order of a user's interactions counts. The graph lists them by item row, which stands for the order
     of time in such a model: renumbered items then have other scores."""
@@ -66,6 +69,14 @@ class Recommender(nn.Module, ABC):
     def content_projections(self) -> Mapping[str, ContentProjection]:
         """The model's own maps from item features to item vectors, which serve new items too, if it has such maps.
 
-        The map of a modality gives the columns that `Embeddings.parts` has under the modality's name.
+        The map of a modality gives the columns that `Embeddings.parts` has under the modality's name. For a model that
+        ends in `Neighbors`, the sum over modalities is an item's row of similarities; called after `embed`.
         """
         return {}
+
+    def similarity_as_new(self, items: Int[Tensor, " chosen"], features: Features) -> Float[Tensor, "chosen items"]:
+        """The rows that items would have by `content_projections`, were they new; for `Neighbors` that have such maps.
+
+        From them follows the level of the scores of new items.
+        """
+        raise NotImplementedError(f"{type(self).__name__} maps no content to similarities")

@@ -34,7 +34,7 @@ from lmm4rec.testing.probes import (
 )  # fmt: skip
 from lmm4rec.testing.worlds import camp_features, camps, share_found
 from lmm4rec.training.objective import RankingObjective
-from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.sampler import sampler_of
 from lmm4rec.training.trainer import Trainer
 
 
@@ -53,7 +53,7 @@ class Candidate:
         """An instance after training, where it is trained at all."""
         recommender = self.build(graph, features)
         if self.component.is_trained:
-            sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=64, negatives=1)
+            sampler = sampler_of(self.component)(graph.users, graph.items, graph.n_items, batch_size=64)
             trainer = Trainer(epochs=epochs, learning_rate=0.02, evaluate_every=epochs, metric="loss", device="cpu")
             trainer.fit(RankingObjective(recommender, Frozen(features)), sampler, dict)
         return recommender
@@ -283,7 +283,7 @@ def _rows_withgradient(candidate: Candidate) -> tuple[dict[str, Bool[Tensor, " i
     features = {modality: x.requires_grad_() for modality, x in features.items()}
     recommender = candidate.build(graph, features)
     recommender.begin_epoch(features, generator())
-    sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=5, negatives=1)
+    sampler = sampler_of(candidate.component)(graph.users, graph.items, graph.n_items, batch_size=5)
     batch = next(iter(sampler.epoch(generator())))
     loss = total(recommender.losses(batch, features, generator()))
     loss.backward()  # type: ignore[no-untyped-call]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Int
@@ -76,6 +76,49 @@ class TripleSampler:
     def _interacted(self, keys: Int[Tensor, "batch negatives"]) -> Tensor:
         place = torch.searchsorted(self.interactions, keys).clamp_(max=len(self.interactions) - 1)
         return self.interactions[place] == keys
+
+
+class UserSampler:
+    """Batches of users: every user with an interaction once in an epoch, in random order, with the last of their items.
+
+    For a model of whole histories, which it reads from the graph; there are no negatives.
+    """
+
+    def __init__(
+        self,
+        users: Int[Tensor, " pairs"],
+        items: Int[Tensor, " pairs"],
+        n_items: int,
+        *,
+        batch_size: Annotated[PositiveInt | Literal["auto"], Doc("Users in a step; auto: 1,024.")] = "auto",
+    ) -> None:
+        """Raises TrainingError where there are no interactions."""
+        if not len(users):
+            raise TrainingError("the training part of the split has no interactions")
+        order = torch.argsort(users, stable=True)
+        self.users, counts = torch.unique(users.long(), return_counts=True)
+        self.items, self.n_items = items.long()[order], n_items
+        self.ends = counts.cumsum(0)
+        self.batch_size = 1024 if batch_size == "auto" else batch_size
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return math.ceil(len(self.users) / self.batch_size)
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        order = torch.randperm(len(self.users), generator=generator)
+        for rows in torch.split(order, self.batch_size):
+            last = self.items[self.ends[rows] - 1]
+            yield Batch(self.users[rows], last, last.new_empty(len(rows), 0))
+
+
+RankingSampler: TypeAlias = TripleSampler | UserSampler
+
+
+def sampler_of(recommender: Any) -> type[TripleSampler] | type[UserSampler]:
+    """The sampler of the batches that a recommender (a class) is trained on."""
+    return UserSampler if recommender.user_batches else TripleSampler
 
 
 class RowSampler:

@@ -14,7 +14,7 @@ from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import RankingObjective
-from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.sampler import RankingSampler, sampler_of
 
 
 def make_recommender(plan: Plan, split: Split, features: Features) -> Recommender:
@@ -32,10 +32,11 @@ def make_graph(split: Split) -> InteractionGraph:
     return InteractionGraph(users, items, split.dataset.n_users, split.dataset.n_items)
 
 
-def make_sampler(plan: Plan, split: Split) -> TripleSampler:
-    """The training part's triples."""
+def make_sampler(plan: Plan, split: Split) -> RankingSampler:
+    """The training part's batches, of the kind that the plan's model is trained on."""
     users, items = torch.from_numpy(split.train.users), torch.from_numpy(split.train.items)
-    return TripleSampler(users, items, split.dataset.n_items, **plan.train.arguments(TripleSampler))
+    sampler = sampler_of(plan.recommender.component)
+    return sampler(users, items, split.dataset.n_items, **plan.train.arguments(sampler))
 
 
 def make_objective(plan: Plan, split: Split, features: RunFeatures, recommender: Recommender) -> RankingObjective:

@@ -28,7 +28,7 @@ from lmm4rec.features.adapters import ADAPTERS, Adapter
 from lmm4rec.features.live import Live
 from lmm4rec.training.finetuning import fit_pairs
 from lmm4rec.training.lr_schedule import LearningRateSchedule
-from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.sampler import TripleSampler, sampler_of
 from lmm4rec.training.trainer import Trainer
 
 TABLE_MEANINGS = {
@@ -80,13 +80,16 @@ def components(table: str, tables: Mapping[str, Any], where: str = "") -> tuple[
             raise ConfigError(f"[{where or table}] needs a name, one of: {known}; got {name!r}")
         component = read_shipped if (table, name) == ("encoder", PRECOMPUTED) else _REGISTRIES[table].get(name)
         return (component, prepare) if table == "data" else (component,)
+    if table == "train":
+        named = tables.get("recommender", {}).get("name")
+        sampler = sampler_of(components("recommender", tables)[0]) if named else TripleSampler
+        return Trainer, sampler, tensorboard_writer
     if table == "features.end2end":
         return end2end_components(tables.get("features", {}).get("adapter", "none"))
     return {
         "split": (split,),
         "features": (FeaturesSection, altered),
         "features.finetune": (fit_pairs,),
-        "train": (Trainer, TripleSampler, tensorboard_writer),
         "evaluate": (Evaluator, masked),
         "search": (SearchOptions,),
         "study": (StudyOptions,),

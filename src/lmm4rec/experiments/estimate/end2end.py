@@ -15,13 +15,13 @@ from lmm4rec.experiments.estimate.estimate import MB, Estimate, parameter_counts
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.features.item_vectors import ItemVectors
 from lmm4rec.features.live import Live
-from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.sampler import RankingSampler
 
 _ITEMS = 8  # on which speed is measured
 _BATCHES = 64  # in which distinct items are counted
 
 
-def estimate_end2end(plan: Plan, vectors: ItemVectors, sampler: TripleSampler, *, inputs_mb: float = 0.0) -> Estimate:
+def estimate_end2end(plan: Plan, vectors: ItemVectors, sampler: RankingSampler, *, inputs_mb: float = 0.0) -> Estimate:
     """The estimate of training `vectors` with the plan's options; they may hold only a few items of the catalog.
 
     `inputs_mb` is the memory of the items' prepared inputs.
@@ -47,7 +47,7 @@ def estimate_end2end(plan: Plan, vectors: ItemVectors, sampler: TripleSampler, *
     )
 
 
-def items_per_epoch(sampler: TripleSampler, live: Mapping[str, Any]) -> int:
+def items_per_epoch(sampler: RankingSampler, live: Mapping[str, Any]) -> int:
     """How many items pass with gradient in an epoch, by Live's `every` and `max_items`, counted on batches of one."""
     every = _every(sampler, live)
     counts, met = [], set[int]()
@@ -83,11 +83,11 @@ def _item_cost(vectors: ItemVectors, precision: Precision) -> tuple[float, float
     return train_s / len(rows), forward_s / len(rows), kept // len(rows)
 
 
-def _every(sampler: TripleSampler, live: Mapping[str, Any]) -> int:
+def _every(sampler: RankingSampler, live: Mapping[str, Any]) -> int:
     return len(sampler) if live["every"] == "epoch" else min(live["every"], len(sampler))
 
 
-def _passes_per_epoch(sampler: TripleSampler, live: Mapping[str, Any]) -> int:
+def _passes_per_epoch(sampler: RankingSampler, live: Mapping[str, Any]) -> int:
     return -(-len(sampler) // _every(sampler, live))
 
 

@@ -28,7 +28,7 @@ from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.features.adapters import ADAPTERS, cached_top, make_cache, make_item_vectors
 from lmm4rec.features.item_vectors import EncodedItems
 from lmm4rec.features.state_cache import StatesCache
-from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.sampler import RankingSampler
 
 _ITEMS = 8  # that are encoded in a trial
 
@@ -74,7 +74,7 @@ def random_features(dims: Mapping[str, int], items: int) -> Features:
     return {modality: torch.randn(items, dim, generator=generator) for modality, dim in dims.items()}
 
 
-def _encoder_parts(plan: Plan, encoder: Encoder, catalog: Catalog, sampler: TripleSampler) -> Iterator[Estimate]:
+def _encoder_parts(plan: Plan, encoder: Encoder, catalog: Catalog, sampler: RankingSampler) -> Iterator[Estimate]:
     """What a run does with its encoder, in turn."""
     yield estimate_encoding(encoder.with_modalities(plan.features.modalities), catalog)
     if plan.features.train == "finetuned":
@@ -104,7 +104,7 @@ def estimate_encoding(encoder: Encoder, catalog: Catalog) -> Estimate:
     )
 
 
-def _end2end_parts(plan: Plan, encoder: Encoder, catalog: Catalog, sampler: TripleSampler) -> Iterator[Estimate]:
+def _end2end_parts(plan: Plan, encoder: Encoder, catalog: Catalog, sampler: RankingSampler) -> Iterator[Estimate]:
     """The cache of an adapter, where it has one, and training."""
     adapter, encoding = plan.features.adapter, plan.features.arguments(StatesCache)
     options = plan.features.end2end_arguments(ADAPTERS[adapter])

@@ -17,7 +17,7 @@ from lmm4rec.experiments.train import measure
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import RankingObjective
-from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.sampler import RankingSampler
 from lmm4rec.training.trainer import Trainer
 
 _FEW, _MORE = 2, 6  # batches; the difference is free of what is done once in an epoch
@@ -54,7 +54,7 @@ def _validation_seconds(plan: Plan, split: Split, recommender: Recommender, feat
     return seconds_of(validate, torch.device("cpu"))
 
 
-def _epoch_seconds(recommender: Recommender, features: Features, sampler: TripleSampler, device: str) -> float:
+def _epoch_seconds(recommender: Recommender, features: Features, sampler: RankingSampler, device: str) -> float:
     """The seconds of an epoch: two short ones separate what each batch takes from what is done once."""
     objective = RankingObjective(recommender, Frozen(features))
     trainer = Trainer(epochs=1, metric="none", device=device, learning_rate=1e-6)
@@ -76,7 +76,7 @@ def _epoch_seconds(recommender: Recommender, features: Features, sampler: Triple
 class _FirstBatches:
     """The first batches of a sampler's epoch."""
 
-    sampler: TripleSampler
+    sampler: RankingSampler
     count: int
 
     def __len__(self) -> int:

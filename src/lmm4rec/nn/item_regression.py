@@ -1,0 +1,118 @@
+"""Ridge regressions of each item on all others, in closed form: Gram matrix, inverse, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from scipy.linalg import get_lapack_funcs
+from torch import Tensor
+from torch.nn import functional as F
+
+from lmm4rec.core.errors import ConfigError, TrainingError
+from lmm4rec.core.types import Neighbors
+from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.neighborhoods import interaction_matrix
+from lmm4rec.nn.projections import has_content
+from lmm4rec.nn.sparse import csr
+
+_DOUBLE_ITEMS = 10_000  # up to which float64 takes seconds; float32 is twice as fast and takes half the memory
+_ROWS = 2048  # of a block
+
+
+def require_memory(model: str, items: int, memory_gb: float) -> None:
+    """Refuse a matrix [items, items] that does not fit the memory.
+
+    Raises:
+        ConfigError: it names the sizes and the model to take instead.
+    """
+    bytes_per_entry = 12 if items <= _DOUBLE_ITEMS else 4
+    needed = items**2 * bytes_per_entry / 1e9
+    if needed > memory_gb:
+        raise ConfigError(
+            f"{model} needs a dense matrix of {items:,} × {items:,} items: {needed:.1f} GB, but memory_gb is "
+            f'{memory_gb:g}. Take name = "elsa", the same model with {items:,} short vectors, or raise memory_gb where '
+            "there is more memory"
+        )
+
+
+def interaction_gram(graph: InteractionGraph) -> Float[Tensor, "items items"]:
+    """XᵀX of the interaction matrix X; float64 for up to 10,000 items, float32 for more."""
+    matrix = interaction_matrix(graph)
+    by_item, gram = matrix.T.tocsr(), zeros_gram(graph.n_items)
+    for rows in blocks(graph.n_items):
+        gram[rows] = torch.from_numpy((by_item[rows] @ matrix).toarray())
+    return gram
+
+
+def zeros_gram(items: int) -> Float[Tensor, "items items"]:
+    """A matrix of zeros of the type that `interaction_gram` has."""
+    return torch.zeros(items, items, dtype=torch.float64 if items <= _DOUBLE_ITEMS else torch.float32)
+
+
+def add_product_(gram: Float[Tensor, "items items"], x: Float[Tensor, "items width"], weight: float) -> None:
+    """Add weight · x xᵀ to the Gram matrix, in place."""
+    x = x.to(gram.dtype)
+    for rows in blocks(len(gram)):
+        gram[rows].addmm_(x[rows], x.T, alpha=weight)
+
+
+def invert_(matrix: Float[Tensor, "items items"], l2_weight: float) -> Float[Tensor, "items items"]:
+    """The inverse of matrix + `l2_weight` · I for a symmetric matrix without negative eigenvalues; it overwrites it.
+
+    By a Cholesky decomposition in place (LAPACK's potrf and potri), so that no second matrix is held.
+
+    Raises:
+        TrainingError: rounding made the matrix singular.
+    """
+    matrix.diagonal().add_(l2_weight)
+    columns = matrix.numpy().T  # LAPACK counts by columns; of a symmetric matrix these are the rows
+    factorize, invert = get_lapack_funcs(("potrf", "potri"), (columns,))
+    factor, failed = factorize(columns, lower=True, overwrite_a=True, clean=False)
+    if failed:
+        raise TrainingError(f"the Gram matrix is singular at item {failed - 1}: take a larger l2_weight")
+    inverse = torch.from_numpy(invert(factor, lower=True, overwrite_c=True)[0].T)
+    for rows in blocks(len(inverse)):  # the upper half has the values, the lower one those of before
+        inverse[rows.stop :, rows] = inverse[rows, rows.stop :].T
+        corner = inverse[rows, rows]
+        corner.copy_(corner.triu() + corner.triu(1).T)
+    return inverse
+
+
+def regression_weights_(inverse: Float[Tensor, "items items"]) -> Float[Tensor, "items items"]:
+    """The weights of the items j (columns) for each item i (rows), -P_ij / P_ii, for P the inverse; it is overwritten.
+
+    Row i is the regression of item i on the others, with 0 for itself (Steck 2019, arXiv 1905.03375, eq. 8).
+    """
+    inverse /= -inverse.diagonal().clone()[:, None]
+    inverse.fill_diagonal_(0.0)
+    return inverse.float()
+
+
+def neighbors_by(graph: InteractionGraph, weights: Float[Tensor, "items items"], neighbors: int) -> Neighbors:
+    """The users' histories times the weights; of each item the `neighbors` largest by size only, unless that is 0."""
+    ones = torch.ones(len(graph.users), device=graph.users.device)
+    seen = csr(graph.users, graph.items, ones, (graph.n_users, graph.n_items))
+    if not 0 < neighbors < graph.n_items:
+        return Neighbors(seen, weights.to(graph.users.device))
+    columns = torch.cat([weights[rows].abs().topk(neighbors, dim=1).indices for rows in blocks(graph.n_items)])
+    rows = torch.arange(graph.n_items).repeat_interleave(neighbors)
+    entries = (rows, columns.flatten(), weights.gather(1, columns).flatten())
+    return Neighbors(seen, csr(*entries, (graph.n_items, graph.n_items)))
+
+
+def center_of(x: Float[Tensor, "items width"]) -> Float[Tensor, " width"]:
+    """The mean features of the items that have the modality."""
+    return x.float().sum(0) / has_content(x).sum().clamp(min=1)
+
+
+def centered_rows(x: Float[Tensor, "items width"]) -> Float[Tensor, "items width"]:
+    """The features less their center, scaled to length 1; zeros where an item lacks the modality."""
+    return torch.where(has_content(x)[:, None], F.normalize(x.float() - center_of(x), dim=1), 0.0)
+
+
+def blocks(size: int) -> Iterator[slice]:
+    """Consecutive slices of at most 2,048 rows."""
+    for start in range(0, size, _ROWS):
+        yield slice(start, min(start + _ROWS, size))

@@ -1,0 +1,98 @@
+"""Add-EASE: the sum of two linear models from each item to all others, by interactions and by content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from annotated_types import Interval
+from jaxtyping import Float, Int
+from torch import Tensor
+from typing_extensions import Doc
+
+from lmm4rec.core.types import Features, Modality, Neighbors, NonNegativeInt, PositiveFloat
+from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.item_regression import (
+    blocks,
+    center_of,
+    centered_rows,
+    interaction_gram,
+    invert_,
+    neighbors_by,
+    regression_weights_,
+    require_memory,
+)
+from lmm4rec.nn.projections import ContentProjection
+from lmm4rec.recommenders.base import Recommender
+
+__all__ = ["AddEASE"]
+
+
+class AddEASE(Recommender):
+    """Additive EASE (Jeunen, Van Balen and Goethals 2020, doi 10.1145/3383313.3412480).
+
+    score(u, i) = sum over the items j of user u of B[j, i], with B = (1 - c) B_X + c B_F. B_X is that of EASE (Steck
+    2019, arXiv 1905.03375) for the interaction matrix X, and B_F the same for the features F [items, width], whose
+    modalities stand side by side:
+
+    P = (XᵀX + λ I)⁻¹,      B_X[j, i] = -P[j, i] / P[i, i] for j ≠ i
+    K = F (FᵀF + μ I)⁻¹ Fᵀ,    B_F[j, i] = K[j, i] / (1 - K[i, i]) for j ≠ i
+
+    The second is what the first is for F: (F Fᵀ + μ I)⁻¹ = (I - K) / μ. λ is `l2_weight`, μ `content_l2_weight`, c
+    `content_share`. Features are centered by the mean over the items that have the modality, and scaled to length 1; an
+    item that lacks a modality has zeros there.
+
+    A new item with the features f has no interactions: its column of B_X is 0, and that of B is c F (FᵀF + μ I)⁻¹ f.
+
+    Differs from the authors' code: their features are tags, zeros and ones as they are.
+    """
+
+    is_trained = False
+    uses_content = True
+
+    def __init__(
+        self,
+        graph: InteractionGraph,
+        features: Features,
+        generator: torch.Generator,
+        *,
+        l2_weight: Annotated[PositiveFloat, Doc("Weight of B_X's squared norms; larger for sparser data.")] = 100.0,
+        content_l2_weight: Annotated[PositiveFloat, Doc("Weight of B_F's squared norms.")] = 10.0,
+        content_share: Annotated[float, Interval(gt=0, le=1), Doc("Share of B_F in the sum; 1: content alone.")] = 0.2,
+        neighbors: Annotated[NonNegativeInt, Doc("Largest weights kept of each item, for small bundles; 0: all.")] = 0,
+        memory_gb: Annotated[PositiveFloat, Doc("Memory for items × items numbers; more stops the run first.")] = 8.0,
+    ) -> None:
+        super().__init__(graph, features)
+        require_memory(type(self).__name__, graph.n_items, memory_gb)
+        self.l2_weight, self.content_l2_weight = l2_weight, content_l2_weight
+        self.content_share, self.neighbors = content_share, neighbors
+
+    def embed(self, features: Features) -> Neighbors:
+        """The users' histories and B, transposed."""
+        weights = regression_weights_(invert_(interaction_gram(self.graph), self.l2_weight))
+        content = {m: centered_rows(x) for m, x in features.items()}
+        joined = torch.cat([*content.values()], dim=1)
+        metric = joined.T.double() @ joined.double()
+        projection = (invert_(metric, self.content_l2_weight) @ joined.T.double()).float()
+        self._leverage = (joined * projection.T).sum(1)  # the diagonal of K
+        for rows in blocks(len(weights)):
+            by_content = (joined[rows] @ projection) / (1 - self._leverage[rows, None])
+            weights[rows] = weights[rows] * (1 - self.content_share) + by_content * self.content_share
+        weights.fill_diagonal_(0.0)
+        maps = torch.split(self.content_share * projection, [x.shape[1] for x in content.values()])
+        self._projections = {
+            m: ContentProjection(weight, center_of(features[m])) for m, weight in zip(content, maps, strict=True)
+        }
+        return neighbors_by(self.graph, weights, self.neighbors)
+
+    def content_projections(self) -> Mapping[Modality, ContentProjection]:
+        """c (FᵀF + μ I)⁻¹ Fᵀ, the rows of each modality, as `embed` computed it."""
+        return self._projections
+
+    def similarity_as_new(self, items: Int[Tensor, " chosen"], features: Features) -> Float[Tensor, "chosen items"]:
+        """c K_i / (1 - K_ii) for each item i: the regression of its content on the other items alone."""
+        rows = torch.stack([path(features[m][items]) for m, path in self._projections.items()]).sum(0)
+        rows = rows / (1 - self._leverage[items, None])
+        rows[torch.arange(len(items)), items] = 0.0
+        return rows

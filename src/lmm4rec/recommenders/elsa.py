@@ -1,0 +1,74 @@
+"""ELSA: a linear autoencoder of low rank, EASE for catalogs whose items × items numbers do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import Doc
+
+from lmm4rec.core.types import Batch, Embeddings, Features, PositiveInt
+from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.tables import xavier_table
+from lmm4rec.recommenders.base import Recommender
+
+__all__ = ["ELSA"]
+
+
+class ELSA(Recommender):
+    """Scalable linear shallow autoencoder (Vančura et al. 2022, doi 10.1145/3523227.3551482).
+
+    score(u, ·) = x (A Aᵀ - I) for the user's row x of the interaction matrix, with unit rows A [items, dim], so that
+    A Aᵀ - I has a diagonal of 0, as the weights of EASE. The loss of a user is |ŷ / |ŷ| - x / |x||², ŷ = x (A Aᵀ - I).
+
+    With z = x A the loss needs no row of all items: it is 2 - 2 (|z|² - |x|²) / (|x| |ŷ|), where
+    |ŷ|² = zᵀ (Aᵀ A) z - 2 |z|² + |x|². Memory is items × dim, and for a batch of b users b × dim.
+
+    The vectors are z of the users and A of the items: -x changes scores of items of the user's history alone.
+
+    Differs from the authors' code: the loss is the sum over items, not the mean (a constant factor), and the optimizer
+    is that of [train] (theirs is Nadam with a learning rate of 0.1).
+    """
+
+    user_batches = True
+
+    def __init__(
+        self,
+        graph: InteractionGraph,
+        features: Features,
+        generator: torch.Generator,
+        *,
+        dim: Annotated[PositiveInt, Doc("Width of the item vectors: the rank of the weights.")] = 256,
+    ) -> None:
+        super().__init__(graph)
+        self.items = xavier_table(graph.n_items, dim, generator)
+
+    def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
+        """`nmse`, the mean over the batch's users."""
+        items = F.normalize(self.items.all(), dim=1)
+        degrees = self.graph.user_degrees
+        sizes = degrees[batch.users]
+        z = self._histories(items, batch.users, degrees)
+        squares = z.square().sum(1)
+        length = ((z @ (items.T @ items) * z).sum(1) - 2 * squares + sizes).clamp(min=1e-12).sqrt()
+        return {"nmse": (2 - 2 * (squares - sizes) / (length * sizes.sqrt().clamp(min=1e-12))).mean()}
+
+    def embed(self, features: Features) -> Embeddings:
+        """X A and A."""
+        items, degrees = F.normalize(self.items.all(), dim=1), self.graph.user_degrees
+        return Embeddings(self._histories(items, torch.arange(len(degrees), device=items.device), degrees), items)
+
+    def _histories(
+        self, items: Float[Tensor, "items dim"], users: Tensor, degrees: Tensor
+    ) -> Float[Tensor, "batch dim"]:
+        """The sum of the vectors of each user's items; the graph's edges are ordered by user."""
+        counts = degrees[users]
+        ends = counts.cumsum(0)
+        rows = torch.repeat_interleave(counts)
+        starts = degrees.cumsum(0) - degrees
+        edges = torch.arange(len(rows), device=rows.device) + (starts[users] - ends + counts)[rows]
+        return F.embedding_bag(self.graph.items[edges], items, ends - counts, mode="sum")
