@@ -24,6 +24,7 @@ from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.estimate.estimate import Estimate, readable
 from lmm4rec.experiments.estimate.fine_tuning import estimate_fine_tuning
+from lmm4rec.experiments.folder import open_folder
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.run import run
 from lmm4rec.training.finetuning import fit_pairs
@@ -63,6 +64,9 @@ def test_a_tuned_folder_is_a_checkpoint(name: str, catalog: Catalog) -> None:
         for modality, vectors in encoder(inputs).items():
             torch.testing.assert_close(again.eval()(again.prepare(catalog[:5]))[modality], vectors)
     record = read_json(folder / build_encoders.TRAINING)
+    assert record["fine_tuning"]["recipe"] == "plain"
+    assert record["fine_tuning"]["learning_rate"] == OPTIONS["learning_rate"]
+    assert record["fine_tuning"]["weight_decay"] == 0.1
     assert record["options"]["epochs"] == len(record["epochs"]) == 1
     assert record["before"].keys() == record["after"].keys() == {f"retrieval_recall@{k}" for k in (1, 5, 10)}
 
@@ -123,6 +127,7 @@ def test_the_estimate_counts_what_training_does(catalog: Catalog, monkeypatch: p
     steps = 3 * (rest // 8 + (rest % 8 >= 2))
     assert estimate.details == f"{rest} items, {steps} steps"
     assert estimate.passes == 3 * rest
+    assert estimate.facts()["recipe"].startswith("plain: learning_rate = 0.001, weight_decay = 0.1, warmup = 0.1")
     assert estimate.forward_passes == (3 + 2) * held_out + 2 * len(catalog)
     assert estimate.disk_mb == pytest.approx(sum(weight.nbytes for weight in encoder.parameters()) / 2**20)
     passed = []
@@ -157,6 +162,43 @@ def test_an_estimate_of_what_cannot_be_is_the_error_of_training(catalog: Catalog
         estimate_fine_tuning(make("clip", catalog), bare, {})
 
 
+def test_another_recipe_is_another_encoder_in_the_cache(catalog: Catalog) -> None:
+    encoder = make("beit3", catalog)
+    options = [{"recipe": "plain"}, {"recipe": "official"}, {"recipe": "official", "drop_path": 0.0}]
+    folders = {build_encoders.fine_tuned_folder(encoder, catalog, OPTIONS | more) for more in options}
+    assert len(folders) == 3
+    by_encoder = make("beit3", catalog, drop_path=0.1)
+    assert by_encoder.fingerprint() == encoder.fingerprint()
+    assert build_encoders.fine_tuned_folder(by_encoder, catalog, OPTIONS) not in folders
+
+
+def test_plain_fills_its_numbers_in_and_another_recipe_leaves_them_to_the_encoder() -> None:
+    def table(**finetune: Any) -> dict[str, Any]:
+        plan = make_plan(load_spec(CONF | {"features": {"train": "finetuned", "finetune": finetune}}))
+        return dict(plan.tables["features"]["finetune"])
+
+    keys = ("learning_rate", "weight_decay", "warmup")
+    assert [table()[key] for key in keys] == [1e-5, 0.1, 0.1]
+    official = table(recipe="official", warmup=0.3)
+    assert official["warmup"] == 0.3
+    assert not {"learning_rate", "weight_decay", "layer_decay", "drop_path"} & set(official)
+    with pytest.raises(ConfigError, match=r"features\.finetune\.recipe = 'oficial' does not fit"):
+        table(recipe="oficial")
+
+
+def test_a_run_folder_from_before_the_recipes_is_resumed(tmp_path: Path) -> None:
+    plan = make_plan(load_spec(CONF | {"features": {"finetune": {"learning_rate": 2e-4}}}))
+    folder = open_folder(plan, tmp_path / "run", resume=False)
+    text = folder.experiment.read_text()
+    assert text.count('recipe = "plain"\n') == 1
+    folder.experiment.write_text(text.replace('recipe = "plain"\n', ""))
+    resumed = open_folder(plan, folder.path, resume=True)
+    assert resumed.plan().tables["features"]["finetune"] == plan.tables["features"]["finetune"]
+    other = make_plan(load_spec(CONF | {"features": {"finetune": {"recipe": "official"}}}))
+    with pytest.raises(ConfigError, match=r"features\.finetune\.recipe was 'plain', now 'official'"):
+        open_folder(other, folder.path, resume=True)
+
+
 CONF: dict[str, Any] = {
     "data": {"name": "toyshop", "users": 40, "items": 60, "interactions": 600},
     "encoder": {"name": "clip", "checkpoint": "tiny"},
@@ -174,6 +216,8 @@ def test_a_run_measures_alignment_before_and_after(
     tuned = run(CONF | {"features": features}, out=tmp_path / "tuned")
     frozen = run(CONF, out=tmp_path / "frozen")
     alignment = tuned.metrics["alignment"]
+    numbers = tuned.metrics["encoding"]["fine_tuning"]
+    assert (numbers["recipe"], numbers["learning_rate"], numbers["layer_decay"]) == ("plain", 1e-3, 1.0)
     assert alignment["before"] == frozen.metrics["alignment"] != alignment["after"]
     assert {"alignment", "uniformity_image", "uniformity_text", "modality_gap"} <= set(alignment["after"])
     assert caplog.text.index("fine-tuning Clip: ") < caplog.text.index("tuned for 2 epochs")
@@ -193,7 +237,9 @@ def test_a_run_without_texts_or_images_has_no_alignment(tmp_path: Path) -> None:
 
 def test_the_shipped_conf_names_every_key_and_a_wrong_one_is_an_error_also_while_frozen() -> None:
     spec = load_spec(Path(__file__).parents[2] / "conf" / "vbpr.conf")
-    assert set(spec.table("features")["finetune"]) == set(hyper_parameters(fit_pairs))
+    keys = hyper_parameters(fit_pairs)
+    left_to_the_recipe = {name for name, key in keys.items() if key.default is None and name != "learning_rate"}
+    assert set(spec.table("features")["finetune"]) == set(keys) - left_to_the_recipe
     assert make_plan(spec).tables["features"]["train"] == "frozen"
     with pytest.raises(ConfigError, match=r"no parameter 'epoch'\. Did you mean 'epochs'\?"):
         make_plan(load_spec(CONF, {"features.finetune.epoch": 3}))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from live_worlds import Scaled, TinyVectors, batches, generator, live, sampler, world
-from torch import Tensor
+from torch import Tensor, nn
 
 import lmm4rec.encoding.runner as runner_module
 from fit_callbacks import KillAfter, KilledError
@@ -154,6 +154,32 @@ def fit(
     trainer = Trainer(epochs=epochs, learning_rate=0.02, metric="score", checkpoint_every_s=0.0, device="cpu")
     history = trainer.fit(objective, batches_, validate, state_file=state, callbacks=callbacks)
     return history, objective
+
+
+def test_matrices_of_the_encoder_decay_and_nothing_else() -> None:
+    """Two groups of one name where there is weight decay, the one group of before where there is none."""
+    vectors = TinyVectors()
+    vectors.register_parameter("bias", nn.Parameter(torch.zeros(3)))
+    recommender, _ = world(RECOMMENDERS.get("vbpr"), vectors)
+    groups = {
+        decay: RankingObjective(
+            recommender,
+            live(vectors),
+            batches=4,
+            encoder_schedule=LearningRateSchedule(learning_rate=0.01, weight_decay=decay),
+        ).groups()
+        for decay in (0.0, 0.1)
+    }
+    (one,) = groups[0.0]
+    assert (len(one.parameters), one.schedule.weight_decay) == (len(list(vectors.parameters())), 0.0)
+    assert {group.name for group in groups[0.1]} == {"encoder"}
+    decayed = {weight: group.schedule.weight_decay for group in groups[0.1] for weight in group.parameters}
+    assert {name: decayed[weight] for name, weight in vectors.named_parameters()} == {
+        "maps.image": 0.1,
+        "maps.text": 0.1,
+        "log": 0.0,
+        "bias": 0.0,
+    }
 
 
 def test_an_encoder_changes_in_training_and_not_a_bit_before() -> None:

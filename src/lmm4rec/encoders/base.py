@@ -19,6 +19,7 @@ from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Item, Modality, PositiveInt
 from lmm4rec.nn.text import render
 from lmm4rec.nn.transformers.checkpoints import read_options
+from lmm4rec.nn.transformers.recipe import FineTuningRecipe
 from lmm4rec.nn.transformers.towers import Tower
 
 AnyEncoder = TypeVar("AnyEncoder", bound="Encoder")
@@ -73,6 +74,9 @@ class Encoder(nn.Module, ABC):
     """The parameters beside the checkpoint that `save_pretrained` writes and `from_pretrained` reads."""
 
     _weights: str = ""  # a digest of the weights, where it is already computed
+
+    below_blocks: ClassVar[Mapping[Modality, Sequence[str]]] = {}
+    """For each modality the beginnings of the names, in `model`, of the parameters below its first block."""
 
     about: ClassVar[Mapping[str, str]] = {}
     """What `lmm4rec models` prints beside the docstring: the vectors, the weights that can be loaded, the sizes."""
@@ -174,6 +178,10 @@ class Encoder(nn.Module, ABC):
 
     def towers(self) -> Mapping[Modality, Tower]:
         """The tower (stack of blocks) of each modality; without modalities that are not computed by such a stack."""
+        return {}
+
+    def recipes(self) -> Mapping[str, FineTuningRecipe]:
+        """The published recipes of fine-tuning for a model of this size, by name: "official" and others."""
         return {}
 
     def item_digest(self, item: Item) -> str:

@@ -26,6 +26,7 @@ from lmm4rec.encoders.base import (
 )
 from lmm4rec.nn.inputs import pad_tokens
 from lmm4rec.nn.pixels import squash_half
+from lmm4rec.nn.transformers.beit3 import recipe
 from lmm4rec.nn.transformers.beit3.checkpoint import RENAMES, load_beit3
 from lmm4rec.nn.transformers.beit3.network import Beit3Model, Beit3Shape
 from lmm4rec.nn.transformers.checkpoint_sizes import text_length
@@ -37,6 +38,7 @@ from lmm4rec.nn.transformers.checkpoints import (
     save_folder,
     weights_file,
 )
+from lmm4rec.nn.transformers.recipe import FineTuningRecipe
 from lmm4rec.nn.transformers.tokenizers import SentencePieces, find_vocabulary, learn_sentence_pieces, need_vocabulary
 from lmm4rec.nn.transformers.towers import Tower
 
@@ -66,6 +68,7 @@ class Beit3(Encoder):
     separable = True
     joint = True
     saved_options = ("text", "outputs")
+    below_blocks = recipe.BELOW_BLOCKS
     about: ClassVar = {
         "gives": "image and text, each 768-d (large 1024-d), and the fused pair (1536-d, large 2048-d)",
         "weights": 'an official .pth file or a saved folder, with beit3.spm beside it; "tiny", "toyshop"',
@@ -136,6 +139,10 @@ class Beit3(Encoder):
     def towers(self) -> Mapping[Modality, Tower]:
         """The passes of the outputs, all through the same blocks, read at the first token of each kind."""
         return {modality: self.model.tower(modality) for modality in self.dims}
+
+    def recipes(self) -> Mapping[str, FineTuningRecipe]:
+        """`official`: retrieval on COCO."""
+        return {"official": recipe.retrieval_recipe(self.model.shape)}
 
     def settings(self) -> dict[str, object]:
         """Template, outputs, sizes that do not follow from the weights, and the vocabulary."""

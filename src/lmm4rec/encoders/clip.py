@@ -21,8 +21,9 @@ from lmm4rec.encoders.base import Checkpoint, Encoder, ImageSize, PatchSize, Tex
 from lmm4rec.nn.inputs import pad_tokens
 from lmm4rec.nn.pixels import fit_and_crop, to_tensor
 from lmm4rec.nn.transformers.clip import checkpoint as clip_checkpoint
-from lmm4rec.nn.transformers.clip import original_layout
+from lmm4rec.nn.transformers.clip import original_layout, recipe
 from lmm4rec.nn.transformers.hugging_face import draw_from_seed, save_parts, transformers_library
+from lmm4rec.nn.transformers.recipe import FineTuningRecipe
 from lmm4rec.nn.transformers.towers import Tower, image_tower, last_token, stack_of, text_tower
 
 __all__ = ["Clip"]
@@ -46,6 +47,7 @@ class Clip(Encoder):
     joint = True
 
     saved_options = ("text", "outputs", "text_len")
+    below_blocks = recipe.BELOW_BLOCKS
     about: ClassVar = {
         "gives": "image and text in one space; ViT-B 512-d, ViT-L/14 768-d",
         "weights": 'a Hugging Face folder or hub name, or an original .pt file; "tiny", "toyshop"',
@@ -119,6 +121,10 @@ class Clip(Encoder):
         if texts is not None:
             found["text"] = text_tower(texts, self._text, last_token)
         return {modality: found[modality] for modality in self.dims if modality in found}
+
+    def recipes(self) -> Mapping[str, FineTuningRecipe]:
+        """`official`: the rates of later work on the authors' loss, for the authors published none."""
+        return {"official": recipe.RECIPE}
 
     def settings(self) -> dict[str, object]:
         """Template, outputs, preprocessing, vocabulary, and what does not follow from the weights."""

@@ -35,8 +35,10 @@ from lmm4rec.nn.transformers.checkpoints import (
     save_folder,
     weights_file,
 )
+from lmm4rec.nn.transformers.recipe import FineTuningRecipe
 from lmm4rec.nn.transformers.tokenizers import WordPieces, find_vocabulary, learn_word_pieces, need_vocabulary
 from lmm4rec.nn.transformers.towers import Tower
+from lmm4rec.nn.transformers.vlmo import recipe
 from lmm4rec.nn.transformers.vlmo.checkpoint import ITC, POOLER, RENAMES, VL, load_vlmo
 from lmm4rec.nn.transformers.vlmo.network import INITIAL_REACH, VlmoModel, VlmoShape
 
@@ -69,6 +71,7 @@ class Vlmo(Encoder):
     separable = True
     joint = True
     saved_options = ("text", "outputs", "variant")
+    below_blocks = recipe.BELOW_BLOCKS
     about: ClassVar = {
         "gives": "image and text in one space, their VL variants, and the fused pair",
         "weights": 'an official .pt file or a saved folder, with vocab.txt beside it; "tiny", "toyshop"',
@@ -171,6 +174,11 @@ class Vlmo(Encoder):
     def towers(self) -> Mapping[Modality, Tower]:
         """The passes of the outputs, all through the same blocks, read at the first token."""
         return {modality: self.model.tower(modality, self.variant) for modality in self.dims}
+
+    def recipes(self) -> Mapping[str, FineTuningRecipe]:
+        """`official`: retrieval, the contrastive loss alone; `pretraining`: with the losses of pre-training."""
+        shape = self.model.shape
+        return {"official": recipe.retrieval_recipe(shape), "pretraining": recipe.pretraining_recipe(shape)}
 
     def settings(self) -> dict[str, object]:
         """Template, outputs, sizes that do not follow from the weights, and the vocabulary."""

@@ -77,7 +77,7 @@ def open_folder(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
         CheckpointError: there is nothing to resume.
     """
     folder = RunFolder(out or _default(plan.name, resume=resume))
-    text = tomli_w.dumps({"name": plan.name, "title": plan.title, **plan.tables})
+    text = _as_toml(plan)
     if not folder.experiment.exists():
         if resume:
             raise CheckpointError(f"there is nothing to resume in {folder.path}: it has no experiment.toml")
@@ -86,9 +86,14 @@ def open_folder(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
         write_text(folder.experiment, text)
     elif not resume:
         raise ConfigError(f"{folder.path} already holds a run: add --resume to go on with it, or name another with -o")
-    elif changes := _differences(tomllib.loads(folder.experiment.read_text(encoding="utf-8")), tomllib.loads(text)):
+    # keys that are newer than the folder have their defaults in both
+    elif changes := _differences(tomllib.loads(_as_toml(folder.plan())), tomllib.loads(text)):
         raise ConfigError(f"{folder.path} was begun with another conf ({'; '.join(changes[:5])}); name another with -o")
     return folder
+
+
+def _as_toml(plan: Plan) -> str:
+    return tomli_w.dumps({"name": plan.name, "title": plan.title, **plan.tables})
 
 
 def _default(name: str, *, resume: bool) -> Path:

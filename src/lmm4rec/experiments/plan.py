@@ -21,6 +21,7 @@ from lmm4rec.experiments.conf.sections import (
 )
 from lmm4rec.experiments.conf.signature import resolve
 from lmm4rec.experiments.conf.spec import Spec, Table
+from lmm4rec.training.recipes import PLAIN_KEYS
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,6 @@ def _features(table: Table, encoder: EncoderSection | None) -> dict[str, Any]:
             f'features.adapter = "{complete["adapter"]}" is for train = "end2end", but train is "{complete["train"]}"'
         )
     if complete["train"] == "finetuned" or "finetune" in complete:
-        complete["finetune"] = _complete(
-            complete.get("finetune", {}), "features.finetune", *components("features.finetune", {})
-        )
+        finetune = _complete(complete.get("finetune", {}), "features.finetune", *components("features.finetune", {}))
+        complete["finetune"] = (PLAIN_KEYS if finetune["recipe"] == "plain" else {}) | finetune
     return complete

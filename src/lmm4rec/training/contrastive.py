@@ -17,6 +17,7 @@ from lmm4rec.encoding.runner import EncoderRunner
 from lmm4rec.encoding.shared_space import ManySpaces, shared_spaces
 from lmm4rec.nn.losses import contrastive, matching
 from lmm4rec.training.augmentation import Augmentation
+from lmm4rec.training.lr_schedule import ParameterGroup
 from lmm4rec.training.objective import Objective
 
 
@@ -39,14 +40,22 @@ class Contrastive(Objective):
         *,
         weights: Mapping[str, float],
         matching_weight: float = 0.0,
+        bounds_temperature: bool = True,
+        groups: tuple[ParameterGroup, ...] = (),
     ) -> None:
+        """`groups` are those of the encoder's parameters; without any, all train alike, as the trainer says."""
         super().__init__()
         self.encoder, self.pairs, self.runner = encoder, pairs, runner
         self.augmentation = augmentation or Augmentation()
         self.weights, self.matching_weight = weights, matching_weight
+        self.bounds_temperature, self._groups = bounds_temperature, groups
         by_name = {space.name: space for space in shared_spaces(encoder)}
         self.spaces = [by_name[name] for name in weights]
         self.noise = torch.Generator()
+
+    def groups(self) -> tuple[ParameterGroup, ...]:
+        """The groups of the encoder's parameters."""
+        return self._groups
 
     def begin_epoch(self, generator: torch.Generator) -> None:
         """All noise of an epoch follows from the generator's state at its beginning, which stays as it is."""
@@ -56,8 +65,8 @@ class Contrastive(Objective):
         self.after_step()  # a scale may begin beyond its bound
 
     def after_step(self) -> None:
-        """Put the learned temperatures within their bound."""
-        for space in self.spaces:
+        """Put the learned temperatures within their bound, where they have one."""
+        for space in self.spaces if self.bounds_temperature else ():
             space.bound_scale()
 
     def losses(self, batch: Int[Tensor, " batch"], generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:

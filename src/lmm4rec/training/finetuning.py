@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Int
@@ -15,6 +15,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import TrainingError
+from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.core.types import Fraction, Item, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lmm4rec.distributed import process_group
 from lmm4rec.encoders.base import Encoder
@@ -23,13 +24,15 @@ from lmm4rec.encoding.runner import EncoderRunner
 from lmm4rec.encoding.shared_space import ManySpaces, shared_spaces
 from lmm4rec.encoding.sizing import Precision, ResolvedPrecision, resolve_precision
 from lmm4rec.evaluation.alignment import retrieval_recall
+from lmm4rec.nn.transformers.multiway import drop_path_set
+from lmm4rec.nn.transformers.recipe import FineTuningRecipe, LossWeight
 from lmm4rec.training.augmentation import Augmentation
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.history import History
+from lmm4rec.training.parameter_groups import grouped, layer_factors
+from lmm4rec.training.recipes import RecipeName, resolve_recipe, schedule_of
 from lmm4rec.training.sampler import RowSampler
 from lmm4rec.training.trainer import Trainer
-
-Weight: TypeAlias = NonNegativeFloat | Literal["auto"]
 
 _METRIC = "retrieval_recall@5"
 _EVALUATED = 256  # pairs in a pass without gradient, at most
@@ -49,18 +52,37 @@ def fit_pairs(
     items: Sequence[Item],
     state_file: Path | None = None,
     *,
+    recipe: Annotated[
+        RecipeName, Doc("Source of what is left out: this package, the published recipe, or VLMo's with more losses.")
+    ] = "plain",
     epochs: Annotated[PositiveInt, Doc("Passes over the pairs, at most.")] = 20,
     batch_size: Annotated[PositiveInt, Doc("Pairs in a step, each the others' negative.")] = 128,
-    learning_rate: Annotated[PositiveFloat, Doc("Learning rate at its height.")] = 1e-5,
-    weight_decay: Annotated[NonNegativeFloat, Doc("Weight decay of the optimizer.")] = 0.1,
-    warmup: Annotated[Fraction, Doc("Share of all steps in which the learning rate rises.")] = 0.1,
+    learning_rate: Annotated[
+        PositiveFloat | None, Doc("Learning rate at its height; left out: the recipe's (plain 1e-5).")
+    ] = None,
+    weight_decay: Annotated[
+        NonNegativeFloat | None, Doc("Weight decay of all but biases, norms, positions; left out: the recipe's.")
+    ] = None,
+    warmup: Annotated[
+        Fraction | None, Doc("Share of all steps in which the learning rate rises; left out: the recipe's.")
+    ] = None,
+    layer_decay: Annotated[
+        PositiveFloat | None, Doc("Factor of the learning rate from a block to the one below; left out: the recipe's.")
+    ] = None,
+    drop_path: Annotated[
+        Fraction | None, Doc("Largest probability of stochastic depth; left out: the encoder's, else the recipe's.")
+    ] = None,
     patience: Annotated[NonNegativeInt, Doc("Epochs without a new best before training stops; 0: never.")] = 5,
     valid: Annotated[Fraction, Doc("Share of the pairs that is held out to choose the epoch.")] = 0.1,
     crop: Annotated[Fraction, Doc("Largest share of an image's area that is cut away at random.")] = 0.0,
     flip: Annotated[bool, Doc("Mirror half of the images.")] = False,
     mask: Annotated[Fraction, Doc("Probability of each token to be left out.")] = 0.0,
-    vl_weight: Annotated[Weight, Doc("Weight of the loss in a second joint space; auto: 1 if there is one.")] = "auto",
-    matching_weight: Annotated[Weight, Doc("Weight of image-text matching; auto: 1 if there is a head.")] = "auto",
+    vl_weight: Annotated[
+        LossWeight, Doc("Weight of the loss in a second joint space; auto: the recipe's (plain: 1 if there is one).")
+    ] = "auto",
+    matching_weight: Annotated[
+        LossWeight, Doc("Weight of image-text matching; auto: the recipe's (plain: 1 if there is a head).")
+    ] = "auto",
     chunk: Annotated[NonNegativeInt, Doc("Pairs in a pass of the encoder, to save memory; 0: the whole batch.")] = 0,
     checkpointing: Annotated[bool, Doc("Keep only states between blocks: less memory, more time.")] = False,
     precision: Annotated[Precision, Doc("Precision of the encoder; auto: bfloat16 where it is native.")] = "auto",
@@ -70,18 +92,24 @@ def fit_pairs(
 ) -> FinetuningHistory:
     """Fine-tune an encoder on pairs of image and text; its best weights by held-out image-text retrieval stay in it.
 
-    Symmetric contrastive loss with learned temperature, AdamW, linear warm-up and cosine decay. `valid` is the share
-    of pairs held out to choose the epoch by retrieval_recall@5; `patience` counts epochs. Items without image or text
-    are left out. The state of training is saved in `state_file`, from which it resumes.
+    Symmetric contrastive loss with learned temperature, AdamW, linear warm-up, then a cosine or what else the recipe
+    says. `valid` is the share of pairs held out to choose the epoch by retrieval_recall@5; `patience` counts epochs.
+    Items without image or text are left out. The state of training is saved in `state_file`, from which it resumes.
 
     Raises:
-        TrainingError: the encoder has no shared space, or there are too few whole pairs.
+        TrainingError: the encoder has no shared space or no such recipe, or there are too few whole pairs.
     """
+    _space_names(encoder)  # the first error to report
+    chosen = resolve_recipe(encoder, {
+        "recipe": recipe, "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay,
+        "warmup": warmup, "layer_decay": layer_decay, "drop_path": drop_path, "vl_weight": vl_weight,
+        "matching_weight": matching_weight,
+    })  # fmt: skip
     pairs = PreparedItems(encoder, whole_pairs(encoder, items), memory_mb=memory_mb)
     held_out, training = _split_pairs(pairs.whole(), len(items), valid=valid, seed=seed)
     objective = make_objective(
-        encoder, pairs, Augmentation(crop, flip, mask), vl_weight=vl_weight, matching_weight=matching_weight,
-        chunk=chunk, precision=resolve_precision(precision, encoder, choose_device(device)),
+        encoder, pairs, Augmentation(crop, flip, mask), chosen, chunk=chunk,
+        precision=resolve_precision(precision, encoder, choose_device(device)),
     )  # fmt: skip
 
     def validate() -> Mapping[str, float]:
@@ -91,13 +119,13 @@ def fit_pairs(
         return process_group.broadcast(retrieval_recall(image, text))
 
     trainer = Trainer(
-        epochs=epochs, optimizer="adamw", learning_rate=learning_rate, weight_decay=weight_decay, schedule="cosine",
-        warmup=warmup, clip_norm=1.0, metric=_METRIC, patience=patience, seed=seed, device=device,
+        epochs=epochs, optimizer="adamw", clip_norm=chosen.clip_norm, metric=_METRIC, patience=patience, seed=seed,
+        device=device,
     )  # fmt: skip
     batches = RowSampler(training, batch_size=batch_size)
     objective.to(trainer.device).eval()
     before = validate()
-    with objective.runner.checkpointed(enabled=checkpointing):
+    with objective.runner.checkpointed(enabled=checkpointing), drop_path_set(encoder, chosen.drop_path):
         history = trainer.fit(objective, batches, validate, state_file=state_file, description="fine-tuning")
     finetuned = FinetuningHistory(**vars(history), before=before, after=validate())
     if process_group.is_first():
@@ -105,25 +133,43 @@ def fit_pairs(
     return finetuned
 
 
+def recipe_of(encoder: Encoder, options: Mapping[str, Any]) -> FineTuningRecipe:
+    """The recipe of `fit_pairs` with these arguments.
+
+    Raises:
+        TrainingError: as `resolve_recipe`.
+    """
+    defaults = {name: value.default for name, value in hyper_parameters(fit_pairs).items()}
+    return resolve_recipe(encoder, defaults | dict(options))
+
+
 def make_objective(
     encoder: Encoder,
     pairs: PreparedItems,
     augmentation: Augmentation,
+    recipe: FineTuningRecipe,
     *,
-    vl_weight: Weight,
-    matching_weight: Weight,
     chunk: int,
     precision: ResolvedPrecision,
 ) -> Contrastive:
     """The objective of `fit_pairs`.
 
     Raises:
-        TrainingError: the encoder lacks the heads for a requested weight.
+        TrainingError: the encoder lacks the heads for a requested weight, or an order of its layers.
     """
-    weights = loss_weights(encoder, vl_weight=vl_weight, matching_weight=matching_weight)
+    weights = loss_weights(
+        encoder, main_weight=recipe.main_weight, vl_weight=recipe.vl_weight, matching_weight=recipe.matching_weight
+    )
     matching = weights.pop("matching", 0.0)
-    runner = EncoderRunner(encoder, precision=precision, chunk=chunk)
-    return Contrastive(encoder, pairs, runner, augmentation, weights=weights, matching_weight=matching)
+    runner, factors = (
+        EncoderRunner(encoder, precision=precision, chunk=chunk),
+        layer_factors(encoder, recipe.layer_decay),
+    )
+    return Contrastive(
+        encoder, pairs, runner, augmentation, weights=weights, matching_weight=matching,
+        bounds_temperature=recipe.bounds_temperature,
+        groups=grouped("", encoder.named_parameters(), schedule_of(recipe), factors=factors),
+    )  # fmt: skip
 
 
 def whole_pairs(encoder: Encoder, items: Sequence[Item]) -> list[Item]:
@@ -144,14 +190,16 @@ def whole_pairs(encoder: Encoder, items: Sequence[Item]) -> list[Item]:
     return whole
 
 
-def loss_weights(encoder: Encoder, *, vl_weight: Weight = "auto", matching_weight: Weight = "auto") -> dict[str, float]:
+def loss_weights(
+    encoder: Encoder, *, main_weight: float = 1.0, vl_weight: LossWeight = "auto", matching_weight: LossWeight = "auto"
+) -> dict[str, float]:
     """The weight of each loss: of every shared space, the main one's first, and of "matching".
 
     Raises:
         TrainingError: the encoder has no shared space, or lacks the heads for a requested weight.
     """
     main, *others = _space_names(encoder)
-    weights = {main: 1.0}
+    weights = {main: main_weight}
     name = type(encoder).__name__
     if not others and vl_weight not in ("auto", 0):
         raise TrainingError(

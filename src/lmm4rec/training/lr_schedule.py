@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from torch import nn
@@ -13,25 +13,32 @@ from typing_extensions import Doc
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Fraction, NonNegativeFloat, PositiveFloat
 from lmm4rec.training.optim.adam import Adam
+from lmm4rec.training.optim.deferred_rows import BETAS
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRateSchedule:
-    """The highest learning rate, its schedule with warm-up (a share of all steps), and the weight decay."""
+    """The highest learning rate, its schedule with warm-up (a share of all steps), and the weight decay.
+
+    Keyword-only arguments are keys of conf files; `end` and `betas` come from recipes alone. `end` is the learning rate
+    after the last step, as a share of the highest.
+    """
 
     learning_rate: Annotated[PositiveFloat, Doc("Learning rate at its height.")] = 1e-5
     weight_decay: Annotated[NonNegativeFloat, Doc("Weight decay.")] = 0.0
     schedule: Annotated[Literal["constant", "linear", "cosine"], Doc("Learning rate after the warm-up.")] = "constant"
     warmup: Annotated[Fraction, Doc("Share of the steps in which the learning rate rises.")] = 0.0
+    end: float = field(default=0.0, kw_only=False)
+    betas: tuple[float, float] = field(default=BETAS, kw_only=False)
 
     def at(self, step: int, steps: int) -> float:
-        """The learning rate at one of `steps` steps: linear warm-up, then the schedule down to 0."""
+        """The learning rate at one of `steps` steps: linear warm-up, then the schedule."""
         warm = self.warmup * steps
         if step < warm:
             return self.learning_rate * ((step + 1) / max(warm, 1.0))
         done = (step - warm) / max(steps - warm, 1.0)
         curves = {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2}
-        return self.learning_rate * curves[self.schedule]
+        return self.learning_rate * (self.end + (1.0 - self.end) * curves[self.schedule])
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,9 @@ class ParameterGroup:
 
     def options(self) -> dict[str, Any]:
         """The group as an optimizer takes it."""
-        lr, weight_decay = self.schedule.learning_rate, self.schedule.weight_decay
-        return {"params": list(self.parameters), "lr": lr, "weight_decay": weight_decay}
+        schedule = self.schedule
+        options = {"params": list(self.parameters), "lr": schedule.learning_rate, "weight_decay": schedule.weight_decay}
+        return options if schedule.betas == BETAS else options | {"betas": schedule.betas}
 
 
 def parameter_groups(
@@ -73,11 +81,15 @@ class LearningRates:
         self.optimizer, self.groups, self.epochs, self.batches = optimizer, groups, epochs, batches
 
     def set(self, step: int) -> dict[str, float]:
-        """Set all learning rates for a step; returns them as "learning_rate" and "learning_rate.GROUP"."""
-        rates = {}
+        """Set all learning rates for a step; returns them as "learning_rate" and "learning_rate.GROUP".
+
+        Of groups with one name it is the highest.
+        """
+        rates: dict[str, float] = {}
         for group, options in zip(self.groups, self.optimizer.param_groups, strict=True):
             waited = group.warm_start * self.batches
             steps = self.epochs * self.batches - waited
             options["lr"] = 0.0 if step < waited else group.schedule.at(step - waited, steps)
-            rates[f"learning_rate.{group.name}".removesuffix(".")] = options["lr"]
+            name = f"learning_rate.{group.name}".removesuffix(".")
+            rates[name] = max(options["lr"], rates.get(name, 0.0))
         return rates

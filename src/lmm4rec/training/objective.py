@@ -15,6 +15,7 @@ from lmm4rec.distributed import process_group
 from lmm4rec.features.source import FeatureSource
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.lr_schedule import LearningRateSchedule, ParameterGroup
+from lmm4rec.training.parameter_groups import grouped
 
 
 @runtime_checkable
@@ -73,11 +74,11 @@ class RankingObjective(Objective):
         self.batches, self.encoder_schedule = batches, encoder_schedule
 
     def groups(self) -> tuple[ParameterGroup, ...]:
-        """`encoder`, where the source is trained."""
-        weights = tuple(weight for weight in self.source.parameters() if weight.requires_grad)
-        if not weights or self.encoder_schedule is None:
+        """`encoder`, with and without weight decay, where the source is trained."""
+        if self.encoder_schedule is None:
             return ()
-        return (ParameterGroup("encoder", weights, self.encoder_schedule, self.source.warm_start),)
+        named, warm_start = self.source.named_parameters(), self.source.warm_start
+        return grouped("encoder", named, self.encoder_schedule, warm_start=warm_start)
 
     def begin_epoch(self, generator: torch.Generator) -> None:
         """Call `begin_epoch` of source and recommender."""

@@ -22,7 +22,8 @@ from lmm4rec.distributed import process_group
 from lmm4rec.encoders.base import DEFAULT_TEXT, Encoder
 from lmm4rec.encoding.sizing import resolve_precision
 from lmm4rec.nn.text import render
-from lmm4rec.training.finetuning import fit_pairs
+from lmm4rec.training.finetuning import fit_pairs, recipe_of
+from lmm4rec.training.recipes import recipe_record
 
 
 def make_encoder(table: Mapping[str, Any], catalog: Catalog | None) -> Encoder:
@@ -107,7 +108,8 @@ def fine_tune(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) ->
     Raises:
         ConfigError: the encoder cannot be saved, so its fine-tuned weights would be lost.
     """
-    options, folder = _resolved(encoder, options), fine_tuned_folder(encoder, catalog, options)
+    folder, numbers = fine_tuned_folder(encoder, catalog, options), fine_tuning_record(encoder, options)
+    options = _resolved(encoder, options)
 
     def create(beside: Path) -> None:
         state = folder.with_suffix(".state.safetensors")
@@ -116,7 +118,11 @@ def fine_tune(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) ->
             return
         encoder.save_pretrained(beside)  # type: ignore[operator]
         record = {"options": options, "before": tuned.before, "after": tuned.after, "best_epoch": tuned.best_epoch}
-        record |= {"seconds": round(tuned.seconds, 3), "epochs": [dict(row) for row in tuned.rows]}
+        record |= {
+            "fine_tuning": numbers,
+            "seconds": round(tuned.seconds, 3),
+            "epochs": [dict(row) for row in tuned.rows],
+        }
         write_json(beside / TRAINING, record)
         state.unlink(missing_ok=True)
 
@@ -137,7 +143,14 @@ def fine_tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, 
     if not hasattr(encoder, "save_pretrained"):
         raise ConfigError(f"{type(encoder).__name__} cannot be fine-tuned; take an encoder that can, such as 'clip'")
     contents = [encoder.item_digest(item) for item in catalog]
-    return _folder("tuned", encoder.fingerprint(), contents, _resolved(encoder, options))
+    return _folder(
+        "tuned", encoder.fingerprint(), contents, _resolved(encoder, options), fine_tuning_record(encoder, options)
+    )
+
+
+def fine_tuning_record(encoder: Encoder, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of fine-tuning with these arguments of `fit_pairs`, as the recipe and the options together say."""
+    return {"recipe": options.get("recipe", "plain"), **recipe_record(recipe_of(encoder, options))}
 
 
 def _resolved(encoder: Encoder, options: Mapping[str, Any]) -> dict[str, Any]:

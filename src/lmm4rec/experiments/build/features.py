@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from lmm4rec.data.findings import Finding, counted
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.evaluation.alignment import measure_alignment
 from lmm4rec.experiments.build.data import log_findings
-from lmm4rec.experiments.build.encoders import fine_tuned, make_encoder
+from lmm4rec.experiments.build.encoders import fine_tuned, fine_tuning_record, make_encoder
 from lmm4rec.experiments.conf.sections import EncoderSection, FeaturesSection
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.features.ablation import altered, differs_at_test
@@ -34,7 +34,7 @@ class RunFeatures:
     encoder: Encoder | None = None  # to be trained end to end
     cost: Mapping[str, float | int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
-    encoding: Mapping[str, Any] = field(default_factory=dict)  # "precision", "broken_images"; empty if not encoded
+    encoding: Mapping[str, Any] = field(default_factory=dict)  # "precision", "broken_images", "fine_tuning"
     alignment: Mapping[str, Any] = field(default_factory=dict)  # "before" and "after" where the encoder was fine-tuned
 
 
@@ -53,9 +53,11 @@ def load_features(plan: Plan, catalog: Catalog, encoder: Encoder | None = None) 
         return _encoded(plan.features, encoder, catalog, to_train=encoder)
     if plan.features.train == "frozen":
         return _encoded(plan.features, encoder, catalog)
+    record = fine_tuning_record(encoder, plan.features.fine_tuning)
     before = measure_alignment(_extract(plan.features, encoder, catalog).features)
     tuned, seconds = fine_tuned(encoder, catalog, plan.features.fine_tuning)
-    return _encoded(plan.features, tuned, catalog, before=before, fine_tuning_s=seconds)
+    features = _encoded(plan.features, tuned, catalog, before=before, fine_tuning_s=seconds)
+    return replace(features, encoding={**features.encoding, "fine_tuning": record})
 
 
 def _read(encoder: EncoderSection, section: FeaturesSection, catalog: Catalog) -> RunFeatures:

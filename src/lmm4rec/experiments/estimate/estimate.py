@@ -32,12 +32,14 @@ class Estimate:
     disk_mb: float = 0.0  # written
     free_mb: float | None = None  # on that disk; None where it was not asked
     details: str = ""  # "18 steps, 900 items to train on"
+    recipe: str = ""  # the numbers of fine-tuning
     parts: tuple[Estimate, ...] = ()
 
     def facts(self) -> dict[str, str]:
         """The estimate as a table of two columns: a row for each part, then the whole."""
         facts = {part.what: f"{_passes(part)}{readable(part.seconds)}" for part in self.parts}
         facts |= {
+            "recipe": self.recipe,
             "training": self.details,
             "encoder passes": _passes(self).removesuffix("; ") if not self.parts else "",
             "speed": f"{self.items_per_s:,.1f} items/s, measured on a few" if self.items_per_s else "",
@@ -81,6 +83,7 @@ def in_turn(what: str, parts: Iterable[Estimate]) -> Estimate:
         trainable=max((part.trainable for part in parts), default=0),
         disk_mb=sum(part.disk_mb for part in parts),
         free_mb=min(free) if free else None,
+        recipe=next((part.recipe for part in parts if part.recipe), ""),
         parts=parts,
     )
 

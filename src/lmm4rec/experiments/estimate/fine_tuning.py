@@ -22,9 +22,11 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.prepared_items import PreparedItems
 from lmm4rec.encoding.sizing import kept_bytes, resolve_precision
 from lmm4rec.experiments.estimate.estimate import MB, Estimate, parameter_counts, seconds_of, weights_bytes
+from lmm4rec.nn.transformers.recipe import FineTuningRecipe
 from lmm4rec.training.augmentation import Augmentation
 from lmm4rec.training.contrastive import Contrastive
-from lmm4rec.training.finetuning import fit_pairs, held_out_pairs, make_objective, whole_pairs
+from lmm4rec.training.finetuning import fit_pairs, held_out_pairs, make_objective, recipe_of, whole_pairs
+from lmm4rec.training.recipes import recipe_line
 
 _PAIRS = 16  # in a trial, at most
 _TRIES = 3
@@ -51,7 +53,8 @@ def estimate_fine_tuning(encoder: Encoder, catalog: Catalog, options: Mapping[st
         TrainingError: as `fit_pairs`, where it would not begin.
     """
     options = {name: value.default for name, value in hyper_parameters(fit_pairs).items()} | dict(options)
-    cost = _measure(encoder, catalog[:], options)
+    recipe = recipe_of(encoder, options)
+    cost = _measure(encoder, catalog[:], options, recipe)
     held_out = held_out_pairs(cost.pairs, options["valid"])
     trained = cost.pairs - held_out
     whole, left = divmod(trained, max(2, options["batch_size"]))
@@ -70,6 +73,7 @@ def estimate_fine_tuning(encoder: Encoder, catalog: Catalog, options: Mapping[st
         trainable=trainable,
         disk_mb=weights_bytes(encoder, training=False) / MB,
         details=f"{trained:,} items, {epochs * (whole + (left >= 2)):,} steps",
+        recipe=recipe_line(options["recipe"], recipe),
     )
 
 
@@ -83,7 +87,9 @@ def _memory(encoder: Encoder, cost: _PairCost, options: Mapping[str, Any]) -> fl
     return weights + images + rows * cost.kept_bytes + cost.fixed_bytes + similarities
 
 
-def _measure(encoder: Encoder, items: Sequence[Item], options: Mapping[str, Any]) -> _PairCost:
+def _measure(
+    encoder: Encoder, items: Sequence[Item], options: Mapping[str, Any], recipe: FineTuningRecipe
+) -> _PairCost:
     """The cost of a pair in this process."""
     device = choose_device(options["device"])
     whole = whole_pairs(encoder, items)
@@ -93,8 +99,7 @@ def _measure(encoder: Encoder, items: Sequence[Item], options: Mapping[str, Any]
         pairs = PreparedItems(encoder, few, memory_mb=options["memory_mb"])
     prepare_s = (time.perf_counter() - began) / len(few)
     objective = make_objective(
-        encoder, pairs, Augmentation(options["crop"], options["flip"], options["mask"]), vl_weight=options["vl_weight"],
-        matching_weight=options["matching_weight"], chunk=options["chunk"],
+        encoder, pairs, Augmentation(options["crop"], options["flip"], options["mask"]), recipe, chunk=options["chunk"],
         precision=resolve_precision(options["precision"], encoder, device),
     )  # fmt: skip
     objective.to(device)

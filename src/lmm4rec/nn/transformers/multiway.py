@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias, cast
 
 import torch
@@ -200,6 +201,28 @@ class Multiway(nn.ModuleList):
             return None
         stay = 1 - torch.linspace(0, self.drop_path, len(self))[:, None, None]
         return (torch.rand(len(self), 2, batch, generator=self.generator) < stay).float() / stay
+
+
+def drop_path_of(module: nn.Module) -> float | None:
+    """The rate of stochastic depth of the stacks in a module; None where it has none."""
+    return next((stack.drop_path for stack in _stacks(module)), None)
+
+
+@contextmanager
+def drop_path_set(module: nn.Module, rate: float) -> Iterator[None]:
+    """The rate of stochastic depth for the stacks in a module; afterwards they have their own."""
+    before = [(stack, stack.drop_path) for stack in _stacks(module)]
+    for stack, _ in before:
+        stack.drop_path = rate
+    try:
+        yield
+    finally:
+        for stack, own in before:
+            stack.drop_path = own
+
+
+def _stacks(module: nn.Module) -> Iterator[Multiway]:
+    return (part for part in module.modules() if isinstance(part, Multiway))
 
 
 class PatchEmbedding(nn.Module):

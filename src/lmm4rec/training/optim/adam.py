@@ -30,7 +30,10 @@ class Adam:
     """
 
     def __init__(self, groups: Sequence[Mapping[str, Any]], *, decoupled: bool = False) -> None:
-        """Each of the `groups` has "params", "lr" and "weight_decay"; the latter two may change between steps."""
+        """Each of the `groups` has "params", "lr" and "weight_decay"; the latter two may change between steps.
+
+        A group may have "betas" of its own.
+        """
         self.param_groups = [dict(group) for group in groups]
         self.decoupled = decoupled
         self.state: dict[nn.Parameter, dict[str, Tensor]] = {}
@@ -49,7 +52,7 @@ class Adam:
             for weight in group["params"]:
                 weight.grad = None
                 if isinstance(weight, Table):
-                    self._observe(weight, deferrable=not group["weight_decay"])
+                    self._observe(weight, deferrable=not group["weight_decay"] and "betas" not in group)
 
     def before_rows(self, table: Table, rows: Int[Tensor, " rows"]) -> bool:
         """Bring the rows up to date and record them; whether the others are deferred and the gradient is sparse."""
@@ -155,6 +158,7 @@ class Adam:
 
     def _step_whole(self, weights: list[nn.Parameter], group: Mapping[str, Any]) -> None:
         states = [self._state_of(weight) for weight in weights]
+        beta1, beta2 = group.get("betas", BETAS)
         adam(
             [*weights],
             [weight.grad for weight in weights if weight.grad is not None],
@@ -164,8 +168,8 @@ class Adam:
             [state["step"] for state in states],
             fused=True,
             amsgrad=False,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
+            beta1=beta1,
+            beta2=beta2,
             lr=group["lr"],
             weight_decay=group["weight_decay"],
             eps=EPSILON,
