@@ -137,7 +137,9 @@ def trained(at: World, name: str, seed: int) -> tuple[Recommender, Scorer]:
 
 def with_new_items(at: World, recommender: Recommender, scorer: Scorer) -> tuple[Scorer, Mapping[str, Any]]:
     """What ranks all items after the new ones were added to the model's bundle, and how their vectors are made."""
-    content_to_vectors = fit_content_to_vectors(scorer, at.features, at.warm.train, recommender.content_projections())
+    content_to_vectors = fit_content_to_vectors(
+        scorer, at.features, at.warm.train, recommender.content_projections(), recommender.similarity_as_new
+    )
     assert content_to_vectors is not None
     plain = Bundle.of(scorer, at.warm.dataset, {}, features=at.features, content_to_vectors=content_to_vectors)
     # a bundle knows people by all their likes; here by those that content kNN has too

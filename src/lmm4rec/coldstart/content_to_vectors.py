@@ -25,8 +25,9 @@ class ContentToVectors:
     """The maps from the content of a new item to its vector.
 
     The columns that the model itself computes from content (`paths`, by part) are computed that way; the `free` ones
-    are `weights` times the content plus `offset`; those of the `profile` are its own. For a model without vectors, a
-    new item is similar to its `neighbors` nearest items by content, with the similarity times `scale`.
+    are `weights` times the content plus `offset`; those of the `profile` are its own. For a model without vectors, the
+    similarities of a new item are `scale` times the sum of the model's `paths`, or without these, a new item is similar
+    to its `neighbors` nearest items by content, with the similarity times `scale`.
     """
 
     content: ContentSpace
@@ -48,6 +49,9 @@ class ContentToVectors:
         Raises:
             DataError: the features have other modalities or widths than those that the maps were fitted to.
         """
+        if isinstance(scorer, Neighbors) and self.paths:
+            self.content(new)  # refuses other modalities and widths
+            return self.scale * torch.stack([path(new[m].float()) for m, path in self.paths.items()]).sum(0)
         if isinstance(scorer, Neighbors):
             seen = {m: x[: scorer.similarity.shape[1]] for m, x in known.items()}
             return self.scale * nearest_only(self.content.similarity(new, seen), self.neighbors)
@@ -70,9 +74,9 @@ class ContentToVectors:
         """The summand of each modality in the vectors of new items; what is left is the same for all of them.
 
         Each modality is centered and scaled by itself, and what follows is linear: so vectors are sums over modalities,
-        and without one an item loses these numbers. Empty for `Neighbors`, which choose by all modalities together.
+        and without one an item loses these numbers. Empty where all modalities together choose the nearest items.
         """
-        if not isinstance(scorer, Embeddings):
+        if not isinstance(scorer, Embeddings) and not self.paths:
             return {}
         zeros = {modality: torch.zeros_like(x) for modality, x in new.items()}
         common = self.vectors(zeros, scorer, {})

@@ -20,13 +20,13 @@ they are of the catalog, measured on the held-out items.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,6 +38,9 @@ from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.nn.projections import ContentProjection
 
+SimilarityAsNew: TypeAlias = Callable[[Int[Tensor, " chosen"], Features], Float[Tensor, "chosen items"]]
+"""The similarities that items would have if they were new, from their rows and all features."""
+
 _LAMBDAS, _ALPHAS = (0.1, 1.0, 10.0), (0.3, 1.0, 3.0, 10.0)
 _NEIGHBORS = (20, 50, 200)
 _LEAST_ITEMS = 10
@@ -47,20 +50,28 @@ _OWN_SHARE = 0.25  # of the deviation of a new item's scores, from the model's o
 
 @torch.no_grad()
 def fit_content_to_vectors(
-    scorer: Scorer, features: Features, train: Interactions, paths: Mapping[str, ContentProjection] | None = None
+    scorer: Scorer,
+    features: Features,
+    train: Interactions,
+    paths: Mapping[str, ContentProjection] | None = None,
+    as_new: SimilarityAsNew | None = None,
 ) -> ContentToVectors | None:
     """The maps for a trained scorer; None where fewer than ten items have both interactions and content.
 
     `features` are those of the scorer's items, `train` is what it was trained on, `paths` are the model's own maps from
-    content to vectors (`Recommender.content_projections`).
+    content to vectors (`Recommender.content_projections`), `as_new` what they give to items that count as new
+    (`Recommender.similarity_as_new`; for `Neighbors` with `paths`).
     """
     sample = draw_sample(features, train, scorer)
     if len(sample.items) < _LEAST_ITEMS:
         return None
-    if isinstance(scorer, Neighbors):
-        return _fit_neighbors(scorer, sample)
-    assert isinstance(scorer, Embeddings)
     own = {part: _detached(path) for part, path in (paths or {}).items()}
+    if isinstance(scorer, Neighbors):
+        if not own or as_new is None:
+            return _fit_neighbors(scorer, sample)
+        rows = as_new(torch.from_numpy(sample.items[sample.held]), features)
+        return _fit_scale(scorer, sample, own, rows)
+    assert isinstance(scorer, Embeddings)
     return _fit_maps(scorer.detach(), features, sample, own)
 
 
@@ -225,9 +236,10 @@ def _level(
 
 
 def _scale(scorer: Scorer, sample: HeldOutSample, scores: Float[Tensor, "chosen held"]) -> float:
-    """The factor of the held-out items' scores, which are at least 0, with which they have that share."""
+    """The factor of the held-out items' scores with which they have that share; 1 where the lists ask for none."""
     needed, given = _list_thresholds(scorer, sample, scores)
-    return float(_share_quantile(sample, needed / given.clamp(min=1e-12), 1.0)) or 1.0
+    factor = float(_share_quantile(sample, needed / given.clamp(min=1e-12), 1.0))
+    return factor if factor > 0 else 1.0
 
 
 def _path_scores(
@@ -248,6 +260,24 @@ def _fit_neighbors(scorer: Neighbors, sample: HeldOutSample) -> ContentToVectors
     best = max(recalls, key=lambda k: recalls[k])
     facts = {"method": f"similar to the {best} nearest items by content", **_quality(sample, content, recalls[best])}
     return ContentToVectors(content, neighbors=best, scale=_scale(scorer, sample, scores[best]), facts=facts)
+
+
+def _fit_scale(
+    scorer: Neighbors,
+    sample: HeldOutSample,
+    paths: Mapping[str, ContentProjection],
+    rows: Float[Tensor, "held items"],
+) -> ContentToVectors:
+    """The model's own maps; `rows` are the similarities of the held-out items, each as if it were new."""
+    content, scores = (
+        ContentSpace.of(sample.features),
+        Neighbors(scorer.seen, rows).scores(torch.from_numpy(sample.users)),
+    )
+    facts = {
+        "method": "the model's own similarities by content",
+        **_quality(sample, content, recall(scores, sample.truth)),
+    }
+    return ContentToVectors(content, paths, scale=_scale(scorer, sample, scores), facts=facts)
 
 
 def _neighbor_scores(sample: HeldOutSample, content: ContentSpace, k: int) -> Float[Tensor, "chosen held"]:

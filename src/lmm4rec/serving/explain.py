@@ -45,6 +45,9 @@ def score_shares(
     modality, and the "rest". A single "joint" for a model without separate parts.
     """
     scorer, is_new = state.scorer, item >= len(state.catalog.catalog)
+    if isinstance(scorer, Neighbors) and is_new and state.modality_shares:
+        row, history = item - scorer.n_items, _history(scorer, user)
+        return {modality: float(x[row, history].sum()) for modality, x in state.modality_shares.items()}
     if isinstance(scorer, Neighbors) and is_new and content is not None:
         return _shares_of_neighbors(state, scorer, user, item, content)
     if not isinstance(scorer, Embeddings):
@@ -82,11 +85,16 @@ def _shares_of_neighbors(
     state: BundleState, scorer: Neighbors, user: int, item: int, content: ContentSpace
 ) -> dict[str, float]:
     """By how much each modality contributes to the item's similarity to the user's items among its neighbors."""
-    start, columns = scorer.seen.crow_indices(), scorer.seen.col_indices().long()
-    history = columns[int(start[user]) : int(start[user + 1])]
+    history = _history(scorer, user)
     similarity = similarity_columns(scorer.similarity, torch.tensor([item]))[0, history]
     one, others = ({m: x[rows] for m, x in state.features.items()} for rows in ([item], history))
     cosines = content.cosines(one, others)
     total = sum(cosines.values(), torch.zeros(len(history)))
     # shares of the stored similarity, so that rounded features cannot change the sum
     return {m: float((similarity * x / total.where(similarity > 0, torch.ones(()))).sum()) for m, x in cosines.items()}
+
+
+def _history(scorer: Neighbors, user: int) -> Int64[Tensor, " history"]:
+    """The rows of the items that the user has interacted with."""
+    start, columns = scorer.seen.crow_indices(), scorer.seen.col_indices().long()
+    return columns[int(start[user]) : int(start[user + 1])]

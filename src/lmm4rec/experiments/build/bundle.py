@@ -47,19 +47,24 @@ def pack(
     """The bundle of a trained model; `trained` is the folder of an encoder that was trained with it end to end.
 
     It holds features only where something reads them: a search, which takes an encoder, or new items of a model
-    without vectors.
+    without vectors and without maps of its own.
     """
     dataset, features = split.dataset, run_features.features
     encoder = encoder_record(plan, dataset.catalog, trained)
     content_to_vectors = (
-        fit_content_to_vectors(scorer, features, split.train, recommender.content_projections()) if features else None
+        fit_content_to_vectors(
+            scorer, features, split.train, recommender.content_projections(), recommender.similarity_as_new
+        )
+        if features
+        else None
     )
+    nearest_by_content = isinstance(scorer, Neighbors) and not (content_to_vectors and content_to_vectors.paths)
     return Bundle.of(
         scorer,
         dataset,
         _card(plan, metrics),
         thumbnails=thumbnails,
-        features=features if encoder or isinstance(scorer, Neighbors) else {},
+        features=features if encoder or nearest_by_content else {},
         content_to_vectors=content_to_vectors,
         encoder=encoder,
         lost=lost_without(recommender, scorer, features),
