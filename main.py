@@ -1,4 +1,7 @@
-"""Choose a model and run its conf file: `python main.py`, or `python main.py VBPR -s train.epochs=5`."""
+"""Choose a model and run its conf file: `python main.py`, or `python main.py VBPR -s train.epochs=5`.
+
+The import path of a class, `mypackage.models:MyModel`, can stand in the place of a name.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from rich.console import Console
 from rich.prompt import Prompt
 
 from lmm4rec.cli.app import main as lmm4rec
-from lmm4rec.core.errors import did_you_mean
+from lmm4rec.core.errors import LMM4RecError, did_you_mean
+from lmm4rec.core.registry import RECOMMENDERS
 
 CONF = Path(__file__).parent / "conf"
 
@@ -30,6 +34,15 @@ def choose(known: dict[str, tuple[Path, str]]) -> str:
     return names[int(answer) - 1] if answer.isdigit() else answer
 
 
+def conf_for(path: str) -> Path:
+    """The conf file whose data, encoder and training serve for a class that is given by its import path."""
+    sys.path.append(str(Path.cwd()))
+    try:
+        return CONF / ("vbpr.conf" if RECOMMENDERS.get(path).uses_content else "bpr.conf")
+    except LMM4RecError as error:
+        sys.exit(f"error: {error}")
+
+
 def main(arguments: list[str]) -> None:
     known = models()
     if arguments and not arguments[0].startswith("-"):
@@ -40,6 +53,9 @@ def main(arguments: list[str]) -> None:
         name, options = choose(known), arguments
     else:
         sys.exit(f"name a model: python main.py MODEL. There are: {', '.join(known)}")
+    if ":" in name:
+        lmm4rec(["run", str(conf_for(name)), "-s", f"recommender.name={name}", *options])
+        return
     found = next((conf for model, (conf, _) in known.items() if model.lower() == name.lower()), None)
     if found is None:
         sys.exit(f"there is no model '{name}' in {CONF}.{did_you_mean(name, known)} There are: {', '.join(known)}")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 import lmm4rec
+from lmm4rec.cli import runs
 from lmm4rec.cli.app import main
 from lmm4rec.core.errors import CheckpointError, DataError, ImageError
 from lmm4rec.experiments.build.bundle import export
+from lmm4rec.experiments.result import read_result
 from lmm4rec.serving.answers import NewItem
 
 CONF = {
@@ -109,7 +113,7 @@ def test_export_needs_no_run_and_takes_new_items(call: Output, run: Path, tmp_pa
         (["recommend", "u01"], "unknown user 'u01' among 40 users. Did you mean 'u0"),
         (["recommend", "--history", "T1"], "unknown item 'T1' among 60 items."),
         (["similar", "T00001"], "Did you mean 'T0001'?"),
-        (["explain", "u001", "T9999"], "unknown item 'T9999'"),
+        (["explain", "u001", "T9999"], "unknown item 'T9999' among 60 items. They look like 'T0001'"),
         (["search"], "say what to look for"),
         (["search", "!!"], "the query is empty"),
         (["search", "--image", "nothing.png"], "nothing.png is missing"),
@@ -118,6 +122,30 @@ def test_export_needs_no_run_and_takes_new_items(call: Output, run: Path, tmp_pa
 def test_errors_are_one_message_and_status_2(call: Output, arguments: list[str], message: str) -> None:
     code, text = call(*arguments)
     assert (code, message in text) == (2, True), text
+
+
+def test_an_unfinished_run_says_how_to_go_on(call: Output, tmp_path: Path) -> None:
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "experiment.toml").write_text('name = "half"\n')
+    code, text = call("recommend", "u001", on=tmp_path / "half")
+    assert code == 2
+    assert f"is not finished: continue it with `lmm4rec run {tmp_path}/half/experiment.toml -o" in text
+    assert "--resume`" in text
+
+
+@pytest.mark.parametrize(("width", "left_out"), [(80, ["peak MB", "valid Recall@20"]), (120, [])])
+def test_the_table_of_results_is_whole_at_any_width(
+    run: Path, monkeypatch: pytest.MonkeyPatch, width: int, left_out: list[str]
+) -> None:
+    console = Console(width=width, file=io.StringIO())
+    monkeypatch.setattr(runs, "console", console)
+    results = [read_result(run)] * 2
+    console.print(runs.results_table(results, ["LATTICE, CLIP", "EASE"], "The toy shop"))
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert "LATTICE, CLIP" in text
+    assert [name for name in ("peak MB", "valid Recall@20") if f" {name} ┃" not in text] == left_out
+    assert ("not shown here: peak MB" in text) == bool(left_out)
 
 
 def test_hostile_items_are_refused_whole(run: Path) -> None:

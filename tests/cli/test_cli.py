@@ -13,7 +13,10 @@ import pytest
 
 import lmm4rec
 from lmm4rec.cli.app import main
+from lmm4rec.cli.models import entries
+from lmm4rec.experiments.conf.spec import load_spec, parse_override
 from lmm4rec.experiments.example_shop import write_example
+from lmm4rec.experiments.plan import make_plan
 
 CONF = """
 title = "tiny"
@@ -64,6 +67,7 @@ def test_a_dry_run_says_what_it_takes_and_stops(call: Output, tmp_path: Path) ->
     assert code == 0
     assert "VBPR on color, frozen: what it takes at most" in text
     assert "60 items without gradient" in text
+    assert "MB of weights, optimizer state, features and activations; Python and torch take" in text
     assert {path.name for path in tmp_path.iterdir()} == {"tiny.conf"}
 
 
@@ -136,6 +140,14 @@ def test_models_lists_all(call: Output) -> None:
         assert said in text
 
 
+def test_papers_of_one_author_or_several_are_shown() -> None:
+    papers = {entry.name: entry.paper for entry in entries()}
+    assert papers["ease"] == "arXiv 1905.03375"
+    assert papers["vbpr"] == "arXiv 1510.01784"
+    assert papers["itemknn"] == "doi 10.1145/963770.963776"
+    assert papers["popular"] == ""
+
+
 def test_one_model_in_full(call: Output) -> None:
     code, text = call("models", "VBPR")
     assert code == 0
@@ -178,6 +190,23 @@ def test_main_runs_a_model_by_its_name(front: ModuleType, monkeypatch: pytest.Mo
     monkeypatch.setattr(front, "lmm4rec", called.append)
     front.main(["VBPR", "-s", "train.epochs=5"])
     assert called == [["run", str(front.CONF / "vbpr.conf"), "-s", "train.epochs=5"]]
+
+
+@pytest.mark.parametrize(("base", "conf"), [("recommenders.bpr:BPR", "bpr"), ("recommenders.vbpr:VBPR", "vbpr")])
+def test_main_runs_a_class_by_its_import_path(
+    front: ModuleType, monkeypatch: pytest.MonkeyPatch, base: str, conf: str
+) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(front, "lmm4rec", called.append)
+    path = f"lmm4rec.{base}"
+    front.main([path, "-s", "train.epochs=5"])
+    (arguments,) = called
+    assert arguments[1:] == [str(front.CONF / f"{conf}.conf"), "-s", f"recommender.name={path}", "-s", "train.epochs=5"]
+    plan = make_plan(load_spec(arguments[1], dict([parse_override(arguments[3]), parse_override(arguments[5])])))
+    assert plan.recommender.label == conf.upper()
+    assert plan.train.table["epochs"] == 5
+    with pytest.raises(SystemExit, match="module 'nowhere' raises ModuleNotFoundError"):
+        front.main(["nowhere:Mine"])
 
 
 def test_main_without_a_model_is_a_menu(front: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from lmm4rec.data.doctor import describe, examine
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.sources.table import load
 
+LOG = pl.DataFrame({"user_id": [1] * 5, "item_id": range(5)})
+
 
 @pytest.fixture
 def sick(tmp_path: Path) -> Dataset:
@@ -67,7 +69,6 @@ def test_everything_is_found_and_counted(sick: Dataset) -> None:
         "duplicate-image": ("note", 2),
         "no-image": ("note", 2),
         "no-text": ("warning", 2),
-        "empty-text": ("note", 2),
         "duplicate-text": ("note", 2),
         "no-interaction-item": ("note", 13),
         "rare-item": ("note", 1),
@@ -81,6 +82,16 @@ def test_everything_is_found_and_counted(sick: Dataset) -> None:
     assert findings["broken-features"].examples == ("item 3",)
     assert "14 rows; expected 15" in findings["unusable-features"].message
     assert len(findings["no-interaction-item"].examples) == 10
+
+
+def test_empty_columns_are_of_items_with_other_text(tmp_path: Path) -> None:
+    """An item without any text is counted once, as such."""
+    items = pl.DataFrame({"item_id": range(4), "title": ["a", "b", "", ""], "brand": ["x", " ", "y", ""]})
+    found = {finding.message for finding in examine(load(interactions=LOG, items=items)) if "text" in finding.kind}
+    assert found == {
+        "1 item have no text", "1 item with other text have an empty 'title'",
+        "1 item with other text have an empty 'brand'",
+    }  # fmt: skip
 
 
 def test_earlier_findings_are_passed_on(sick: Dataset) -> None:
@@ -105,7 +116,6 @@ def test_description(sick: Dataset) -> None:
 
 
 def test_a_log_without_content_is_no_disease() -> None:
-    log = pl.DataFrame({"user_id": [1] * 5, "item_id": range(5)})
-    data = load(interactions=log)
+    data = load(interactions=LOG)
     assert {finding.kind for finding in examine(data)} == {"no-items-table", "rare-item"}
     assert "first" not in describe(data)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lmm4rec.core.files import read_json
 from lmm4rec.experiments.run import run
 
 CONF: dict[str, Any] = {
@@ -50,9 +51,12 @@ def test_killed_twice_it_ends_with_the_same_numbers(tmp_path: Path, monkeypatch:
     assert not list(cache.glob("features/*/entry.json"))
     history = folder / "history.jsonl"
     kill_when(lambda: history.exists() and len(history.read_text().splitlines()) >= 5, folder, "resume")
+    before = read_json(folder / "cost.json")["total"]
     resumed = run(CONF, out=folder, resume=True)
     assert resumed.history == expected.history
     assert resumed.metrics["test"] == expected.metrics["test"]
+    assert resumed.metrics["cost"]["seconds"] > before > 0
+    assert not (folder / "cost.json").exists()
 
 
 END2END: dict[str, Any] = {

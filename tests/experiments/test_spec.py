@@ -14,6 +14,7 @@ from lmm4rec.experiments.plan import make_plan
 
 BASE: dict[str, Any] = {"data": {"name": "mmrec", "path": "x"}, "recommender": {"name": "bpr"}}
 
+COLOR = {"name": "color"}
 PAIRED: dict[str, Any] = {"name": "paired", "text": {"name": "words"}}
 
 END2END = {"train": "end2end"}
@@ -29,18 +30,23 @@ def plan(**tables: Any) -> Any:
         ({"recommender": {"name": "bpr", "dims": 3}}, "no parameter 'dims'. Did you mean 'dim'? It takes: dim, l2"),
         ({"recommender": {"name": "vpbr"}}, "unknown recommender 'vpbr'. Did you mean 'vbpr'?"),
         ({"recommender": {}}, r"\[recommender\] needs a name, one of: [a-z]"),
-        ({"recommender": {"name": "bpr", "dim": "64"}}, "recommender.dim = '64' does not fit: .*valid integer"),
-        ({"recommender": {"name": "bpr", "dim": 0}}, "recommender.dim = 0 does not fit: .*greater than or equal to 1"),
-        ({"recommender": {"name": "bpr", "dim": True}}, "recommender.dim = True does not fit"),
-        ({"recommender": {"name": "bpr", "dim": [32, 64]}}, "recommender.dim = .* does not fit"),
-        ({"train": {"optimizer": "adamx"}}, "train.optimizer = 'adamx' does not fit: .*'adam' or 'adamw'"),
+        ({"recommender": {"name": "bpr", "dim": "64"}}, "dim = '64' does not fit: it takes int ≥ 1, got text; numbers"),
+        ({"recommender": {"name": "bpr", "dim": 0}}, "recommender.dim = 0 does not fit: it takes int ≥ 1$"),
+        ({"recommender": {"name": "bpr", "dim": True}}, "dim = True does not fit: it takes int ≥ 1, got bool"),
+        ({"recommender": {"name": "bpr", "dim": [3]}}, "dim = .* does not fit: it takes int ≥ 1, got list; several"),
+        ({"train": {"optimizer": "adamx"}}, "optimizer = 'adamx' does not fit: it takes \"adam\" . \"adamw\"$"),
         ({"train": {"epoch": 3}}, r"\[train\] has no parameter 'epoch'. Did you mean 'epochs'\?"),
-        ({"train": {"tensorboard": "False"}}, "train.tensorboard = 'False' does not fit"),
+        ({"train": {"tensorboard": "False"}}, "train.tensorboard = 'False' does not fit: it takes bool, got text"),
         ({"trian": {}}, r"unknown table \[trian\]. Did you mean 'train'\?"),
         ({"train": 5}, "'train' must be a table"),
         ({"data": {"name": "mmrec", "pth": "x"}}, r"\[data\] has no parameter 'pth'. Did you mean 'path'\?"),
         ({"data": {"name": "mmrec"}}, r"\[data\] needs a value for 'path'"),
-        ({"split": {"method": "random", "valid": 1.5}}, "split.valid = 1.5 does not fit"),
+        ({"split": {"method": "random", "valid": 1.5}}, "split.valid = 1.5 does not fit: it takes float ≥ 0, < 1$"),
+        ({"evaluate": {"ks": [5, 0]}}, r"ks = .* does not fit: it takes list of int ≥ 1$"),
+        ({"evaluate": {"metrics": ["recal"]}}, r'metrics = .*: it takes list of "recall" . '),
+        ({"encoder": COLOR, "features": {"workers": -1}}, "workers = -1 .*: it takes int ≥ 0 or \"auto\"$"),
+        ({"encoder": COLOR, "features": {"modalities": "image"}}, "'image' .*: it takes list of text, got text$"),
+        ({"encoder": COLOR, "features": {"hide": {"text": 2.0}}}, "hide = .*: it takes table of float ≥ 0, < 1$"),
         ({"features": {"train": "frozen"}}, r"\[features\] needs an \[encoder\] table"),
         ({"encoder": PAIRED | {"image": "color"}}, "encoder.image is an encoder: a table"),
         ({"encoder": PAIRED | {"image": {"name": "colour"}}}, "Did you mean 'color'"),

@@ -178,6 +178,9 @@ def test_content_hidden_at_test_changes_the_test_and_nothing_before(conf: Conf, 
     whole, hidden = (read_json(result.folder.cell(name).metrics) for name in result.done)
     assert whole["valid"] == hidden["valid"]
     assert whole["test"] != hidden["test"]
+    bundles = [Bundle.load(result.folder.cell(name).path) for name in result.done]
+    users = list(bundles[0].users[:5])
+    assert bundles[0].recommend(users, 5) == bundles[1].recommend(users, 5)  # a bundle serves with all content
 
 
 def test_a_searched_design_runs_under_all_seeds_with_what_the_first_found(conf: Conf, tmp_path: Path) -> None:

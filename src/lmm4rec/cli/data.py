@@ -52,7 +52,7 @@ def doctor_command(conf: Conf, settings: Settings = None) -> None:
     dataset = cache.dataset(plan)
     facts = describe(dataset)
     print_facts({name: f"{x:,}" if isinstance(x, int) else str(x) for name, x in facts.items()}, dataset.name)
-    findings = (*examine(dataset), *cache.split(plan).findings)
+    findings = dict.fromkeys((*examine(dataset), *cache.split(plan).findings))
     for finding in sorted(findings, key=lambda finding: list(_COLORS).index(finding.level)):
         console.print(f"[{_COLORS[finding.level]}]{finding.level:8}[/]{escaped(finding.message)}")
         for example in finding.examples[:5]:

@@ -20,7 +20,7 @@ from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.experiments.conf.keys import keys_of
 from lmm4rec.experiments.conf.sections import PRECOMPUTED
 
-_CITATION = re.compile(r"\(([A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+)[^()]*\d{4}[^()]*)\)")
+_CITATION = re.compile(r"\(([A-Z][\w-]+(?: et al\.| and [A-Z][\w-]+|,| (?=\d))[^()]*\d{4}[^()]*)\)")
 _IDENTIFIER = re.compile(r"arXiv \d{4}\.\d{4,5}|doi \S+")
 _PRECOMPUTED = {"gives": "what the files hold", "weights": "none: feature files, or those that came with the data"}
 

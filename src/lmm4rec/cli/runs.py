@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,30 +106,46 @@ def models_command(
     show_models(console, name)
 
 
+# columns that are left out where the console is too narrow for all, in this order
+_SPARE = ("peak MB", "valid Recall@20", "parameters", "epochs", "seconds")
+
+
 def results_table(results: Sequence[Result], labels: Sequence[str], title: str) -> Table:
-    """The table of results; the best value of each metric is bold."""
-    table = Table("model", "features", title=title, title_justify="left")
-    for column in ("Recall@20", "NDCG@20", "valid Recall@20", "epochs", "seconds", "peak MB", "parameters"):
-        table.add_column(column, justify="right")
+    """The table of results, as wide as the console allows; the best value of each metric is bold."""
     best = {name: max(result.measured.test[name] for result in results) for name in ("recall@20", "ndcg@20")}
-    for label, result in zip(labels, results, strict=True):
-        metrics = result.measured
-        quality = [
-            f"[bold]{metrics.test[name]:.4f}[/]"
-            if len(results) > 1 and metrics.test[name] == best[name]
-            else f"{metrics.test[name]:.4f}"
-            for name in best
-        ]
-        table.add_row(
-            label,
-            result.plan.encoder_label if result.plan.recommender.component.uses_content else "none",
-            *quality,
-            f"{metrics.valid['recall@20']:.4f}",
-            str(metrics.chosen.epochs),
-            f"{metrics.cost['seconds']:.1f}",
-            f"{metrics.cost['peak_memory_mb']:,.0f}",
-            f"{metrics.cost['parameters']:,}",
-        )
+
+    def quality(result: Result, name: str) -> str:
+        value = result.measured.test[name]
+        return f"[bold]{value:.4f}[/]" if len(results) > 1 and value == best[name] else f"{value:.4f}"
+
+    columns = {
+        "model": list(labels),
+        "features": [r.plan.encoder_label if r.plan.recommender.component.uses_content else "none" for r in results],
+        "Recall@20": [quality(result, "recall@20") for result in results],
+        "NDCG@20": [quality(result, "ndcg@20") for result in results],
+        "valid Recall@20": [f"{result.measured.valid['recall@20']:.4f}" for result in results],
+        "epochs": [str(result.measured.chosen.epochs) for result in results],
+        "seconds": [f"{result.measured.cost['seconds']:.1f}" for result in results],
+        "peak MB": [f"{result.measured.cost['peak_memory_mb']:,.0f}" for result in results],
+        "parameters": [f"{result.measured.cost['parameters']:,}" for result in results],
+    }
+    for left_out in range(len(_SPARE) + 1):
+        spare = _SPARE[:left_out]
+        table = _table({name: cells for name, cells in columns.items() if name not in spare}, title)
+        if spare:
+            table.caption = f"not shown here: {', '.join(spare)}; the report has all"
+        if console.measure(table, options=console.options.update(width=1000)).maximum <= console.width:
+            break
+    return table
+
+
+def _table(columns: Mapping[str, Sequence[str]], title: str) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for name in columns:
+        names = name in ("model", "features")
+        table.add_column(name, justify="left" if names else "right", overflow="fold", no_wrap=not names)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     return table
 
 

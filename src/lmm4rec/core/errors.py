@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 
@@ -41,6 +42,20 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     names = {name.lower(): name for name in known}
     near = difflib.get_close_matches(given.lower(), list(names), n=1, cutoff=0.6)
     return f" Did you mean '{names[near[0]]}'?" if near else ""
+
+
+def nearest_id(given: str, ids: Sequence[str]) -> str:
+    """A hint on an unknown id: " Did you mean 'u007'?" where another spelling of it is known, else the form of the ids.
+
+    Ids with other numbers in them are never offered: they are other users and items.
+    """
+    numbers = _numbers(given)
+    hint = did_you_mean(given, (id_ for id_ in ids if _numbers(id_) == numbers))
+    return hint or (f" They look like '{ids[0]}'" if ids else "")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(digits) for digits in re.findall("[0-9]+", text)]
 
 
 def optional(module: str, *, extra: str, purpose: str) -> ModuleType:

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int
 
-from lmm4rec.core.errors import DataError, did_you_mean
+from lmm4rec.core.errors import DataError, nearest_id
 from lmm4rec.core.fingerprint import fingerprint
 
 
@@ -47,7 +47,7 @@ class Vocabulary(Sequence[str]):
         try:
             return self._rows[str(id_)]
         except KeyError:
-            hint = did_you_mean(str(id_), self._ids) if len(self) <= 100_000 else ""
+            hint = nearest_id(str(id_), self._ids) if len(self) <= 100_000 else ""
             raise DataError(f"unknown {self.kind} '{id_}' among {len(self):,} {self.kind}s.{hint}") from None
 
     def rows(self, ids: Iterable[object]) -> Int[np.ndarray, " ids"]:

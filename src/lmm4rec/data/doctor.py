@@ -162,11 +162,12 @@ def _examine_texts(catalog: Catalog) -> list[Finding]:
     for kind, mask in (("no-text", ~has_text), ("duplicate-text", same)):
         if mask.any():
             rows = np.flatnonzero(mask).tolist()
-            findings.append(_finding(kind, catalog, rows, {row: catalog.title(row) for row in rows[:10]}))
+            titles = {row: title for row in rows[:10] if (title := catalog.title(row)) != catalog.ids[row]}
+            findings.append(_finding(kind, catalog, rows, titles))
     for column in catalog.fields.columns:
-        empty = int((catalog.fields[column].str.strip_chars() == "").sum())
+        empty = int(((catalog.fields[column].str.strip_chars() == "").to_numpy() & has_text).sum())
         if empty:
-            message = f"{counted(empty, 'item')} have an empty '{column}'"
+            message = f"{counted(empty, 'item')} with other text have an empty '{column}'"
             findings.append(Finding("empty-text", "note", empty, message))
     return findings
 

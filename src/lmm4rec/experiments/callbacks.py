@@ -1,4 +1,4 @@
-"""Callbacks of a run: its history file and TensorBoard."""
+"""Callbacks of a run: its history file, its cost and TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import optional
 from lmm4rec.core.files import write_text
+from lmm4rec.experiments.environment import Cost
 from lmm4rec.training.callbacks import Callback
 from lmm4rec.training.history import History, Row
 
@@ -28,6 +29,17 @@ class HistoryWriter(Callback):
         """Append a line."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+class CostWriter(Callback):
+    """Saves the cost of the run so far, so that a run that is resumed adds to it."""
+
+    def __init__(self, cost: Cost) -> None:
+        self.cost = cost
+
+    def on_epoch_end(self, row: Row) -> None:
+        """Save it."""
+        self.cost.save()
 
 
 class TensorBoard(Callback):

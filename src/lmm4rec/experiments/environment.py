@@ -16,11 +16,13 @@ from typing import Any
 
 import torch
 
+from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.registry import plugins
 
 _PACKAGES = (
     "lmm4rec", "torch", "numpy", "scipy", "polars", "pillow", "safetensors", "transformers", "sentence-transformers",
 )  # fmt: skip
+_SAVE_EVERY_S = 1.0
 
 
 def environment() -> dict[str, Any]:
@@ -67,26 +69,55 @@ def _commit() -> str:
 
 
 class Cost:
-    """Seconds by phase and peak memory, from the creation of the object to its `summary`."""
+    """Seconds by phase and peak memory of a run, from its first start, however often it is resumed.
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._began = time.monotonic()
+    With a `file` they are saved there at the end of a phase, and counted on from there.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file, self._began, self._saved = file, time.monotonic(), time.monotonic()
+        self._running: dict[str, float] = {}  # phase -> when it began
+        before = read_json(file) if file and file.exists() else {}
+        self.seconds: dict[str, float] = before.get("seconds", {})
+        self._total_before: float = before.get("total", 0.0)
+        self._peak_before: float = before.get("peak_memory_mb", 0.0)
         _reset_peak()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the block's seconds to a phase."""
-        began = time.monotonic()
+        self._running[name] = time.monotonic()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+            self.seconds = self._seconds()
+            del self._running[name]
+            self.save()
 
     def summary(self) -> dict[str, float]:
         """`seconds` in all, `<phase>_seconds`, and `peak_memory_mb` of the process."""
-        phases = {f"{name}_seconds": round(seconds, 3) for name, seconds in self.seconds.items()}
-        return {"seconds": round(time.monotonic() - self._began, 3), **phases, "peak_memory_mb": round(_peak_mb(), 1)}
+        phases = {f"{name}_seconds": round(seconds, 3) for name, seconds in self._seconds().items()}
+        return {"seconds": round(self._total(), 3), **phases, "peak_memory_mb": round(self._peak(), 1)}
+
+    def save(self) -> None:
+        """Write the file, unless that was done within the last second."""
+        if self._file and time.monotonic() - self._saved >= _SAVE_EVERY_S:
+            state = {"seconds": self._seconds(), "total": self._total(), "peak_memory_mb": self._peak()}
+            write_json(self._file, state)
+            self._saved = time.monotonic()
+
+    def _seconds(self) -> dict[str, float]:
+        """The seconds of all phases, up to now for those that are running."""
+        now, seconds = time.monotonic(), dict(self.seconds)
+        for name, began in self._running.items():
+            seconds[name] = seconds.get(name, 0.0) + now - began
+        return seconds
+
+    def _total(self) -> float:
+        return self._total_before + time.monotonic() - self._began
+
+    def _peak(self) -> float:
+        return max(self._peak_before, _peak_mb())
 
 
 def _reset_peak() -> None:

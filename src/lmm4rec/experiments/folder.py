@@ -30,6 +30,7 @@ class RunFolder:
         self.history = path / "history.jsonl"  # one JSON object an epoch
         self.report = path / "report.html"
         self.state = path / "checkpoint" / "state.safetensors"  # from which an interrupted training goes on
+        self.cost = path / "cost.json"  # of the run so far, while it is not finished
         self.bundle = path / "bundle"  # the trained model, ready to serve
         self.encoder = path / "encoder"  # only where one was trained with the recommender
 
@@ -45,7 +46,6 @@ class RunFolder:
             ConfigError: a component that it names cannot be had; it says which plugins the run was made with.
         """
         tables = tomllib.loads(self.experiment.read_text(encoding="utf-8"))
-        tables.pop("name", None)
         try:
             return make_plan(load_spec(tables))
         except ConfigError as error:
@@ -62,7 +62,7 @@ class RunFolder:
 
     def remove_if_nothing_is_done(self) -> None:
         """Remove a folder that holds no more than a conf, so that the corrected run can have it."""
-        only_conf = {self.experiment.name, self.environment.name}
+        only_conf = {self.experiment.name, self.environment.name, self.cost.name}
         if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= only_conf:
             shutil.rmtree(self.path)
 

@@ -75,7 +75,7 @@ def run(
 
 
 def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache) -> None:
-    cost = Cost()
+    cost = Cost(folder.cost if process_group.is_first() else None)
     with cost.phase("data"):
         split = data.split(plan)
     with cost.phase("encode"), process_group.first_process_first():  # the others then read them from the store
@@ -129,9 +129,8 @@ def _measure_and_save(
         chosen = ChosenModel(plan.train.metric, history.best_epoch, len(history.rows))
         metrics = RunMetrics(_data_facts(split, features), features.encoding, chosen, valid.mean)
         metrics.write(folder.metrics)
-        if features.at_test is not None:
-            scorer = recommender.embed(features.at_test)
-        test = measure(plan.evaluate, scorer, split, "test")
+        at_test = scorer if features.at_test is None else recommender.embed(features.at_test)
+        test = measure(plan.evaluate, at_test, split, "test")
     _write_per_user(folder, split, valid, test)
     if isinstance(source, Live):
         save_item_vectors(source.vectors, folder.encoder)
@@ -146,6 +145,7 @@ def _measure_and_save(
     bundle = pack(plan, recommender, scorer, split, features, data.thumbnails(plan), metrics, folder.encoder)
     bundle.save(folder.bundle)
     metrics.write(folder.metrics)  # last: it marks the run as finished
+    folder.cost.unlink(missing_ok=True)  # now in the metrics
 
 
 def _data_facts(split: Split, features: RunFeatures) -> DataFacts:

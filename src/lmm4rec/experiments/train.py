@@ -13,7 +13,7 @@ from lmm4rec.distributed import process_group
 from lmm4rec.evaluation.evaluator import Evaluator, Report
 from lmm4rec.evaluation.masking import masked
 from lmm4rec.experiments.build.recommenders import make_sampler
-from lmm4rec.experiments.callbacks import HistoryWriter, tensorboard_writer
+from lmm4rec.experiments.callbacks import CostWriter, HistoryWriter, tensorboard_writer
 from lmm4rec.experiments.conf.sections import EvaluateSection
 from lmm4rec.experiments.environment import Cost
 from lmm4rec.experiments.folder import RunFolder
@@ -53,7 +53,7 @@ def train(
     own: list[Callback] = []
     if process_group.is_first():
         curves = tensorboard_writer(folder.path / "tensorboard", **plan.train.arguments(tensorboard_writer))
-        own = [HistoryWriter(folder.history), *curves]
+        own = [HistoryWriter(folder.history), CostWriter(cost), *curves]
     history = Trainer(**plan.train.arguments(Trainer)).fit(
         objective, make_sampler(plan, split), validate, state_file=folder.state, callbacks=[*own, *callbacks],
         description=plan.title,

@@ -36,7 +36,9 @@ class BPR(Recommender):
         *,
         dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of a batch's vectors.")] = 1e-2,
-        initial_std: Annotated[PositiveFloat, Doc("Standard deviation of first ids; small: popularity first.")] = 0.01,
+        initial_std: Annotated[
+            PositiveFloat, Doc("Standard deviation of the initial vectors; a small one ranks by popularity at first.")
+        ] = 0.01,
     ) -> None:
         super().__init__(graph)
         self.l2_weight = l2_weight

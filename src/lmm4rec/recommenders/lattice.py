@@ -7,6 +7,7 @@ from functools import partial
 from typing import Annotated, Literal, TypeAlias
 
 import torch
+from annotated_types import Interval
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -72,7 +73,9 @@ class LATTICE(Recommender):
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
         item_layers: Annotated[PositiveInt, Doc("Graph convolutions over the item graph.")] = 1,
         neighbors: Annotated[PositiveInt, Doc("Edges of an item in each modality's graph, its own included.")] = 10,
-        skip: Annotated[float, Doc("Share of the item graph of the features; the rest is the learned one.")] = 0.9,
+        skip: Annotated[
+            float, Interval(ge=0, le=1), Doc("Share of the item graph of the features; the rest is the learned one.")
+        ] = 0.9,
         likes: Annotated[Literal["symmetric", "row"], Doc("Normalization of the interaction graph.")] = "symmetric",
         normalize_mix: Annotated[bool, Doc("Normalize the learned graphs as one, as the authors' code does.")] = False,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's final vectors.")] = 1e-4,

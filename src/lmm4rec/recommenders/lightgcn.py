@@ -40,7 +40,9 @@ class LightGCN(Recommender):
         dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of layer-0 vectors.")] = 1e-3,
-        initial_std: Annotated[PositiveFloat, Doc("Standard deviation of first ids; small: popularity first.")] = 0.01,
+        initial_std: Annotated[
+            PositiveFloat, Doc("Standard deviation of the initial vectors; a small one ranks by popularity at first.")
+        ] = 0.01,
     ) -> None:
         super().__init__(graph)
         self.layers, self.l2_weight = layers, l2_weight

@@ -57,7 +57,9 @@ class VBPR(Recommender):
             NonNegativeFloat, Doc("Weight of the projections' squared norms; wide features want more (1e-3).")
         ] = 3e-4,
         normalize: Annotated[bool, Doc("Center features and scale them to length 1; false: the paper's raw.")] = True,
-        initial_std: Annotated[PositiveFloat, Doc("Standard deviation of first ids; small: popularity first.")] = 0.01,
+        initial_std: Annotated[
+            PositiveFloat, Doc("Standard deviation of the initial vectors; a small one ranks by popularity at first.")
+        ] = 0.01,
     ) -> None:
         super().__init__(graph, features)
         self.l2_weight, self.projection_l2_weight, self.normalize = l2_weight, projection_l2_weight, normalize

@@ -109,6 +109,9 @@ def read(folder: Path) -> BundleContents:
     """
     folder = folder / "bundle" if (folder / "bundle").is_dir() else folder
     if not (folder / FACTS).exists():
+        if (conf := folder / "experiment.toml").exists():
+            command = f"lmm4rec run {conf} -o {folder} --resume"
+            raise CheckpointError(f"the run in {folder} is not finished: continue it with `{command}`")
         raise CheckpointError(f"there is no bundle in {folder}: give the folder of a finished run")
     listed = read_json(folder / FACTS)
     if (version := listed.get("version")) != VERSION:

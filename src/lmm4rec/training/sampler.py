@@ -29,7 +29,10 @@ class TripleSampler:
         items: Int[Tensor, " pairs"],
         n_items: int,
         *,
-        batch_size: Annotated[PositiveInt | Literal["auto"], Doc("Triples in a step; auto: by the log size.")] = "auto",
+        batch_size: Annotated[
+            PositiveInt | Literal["auto"],
+            Doc("Triples (user, item, negatives) in a step; auto: 2,048, large logs more."),
+        ] = "auto",
         negatives: Annotated[PositiveInt, Doc("Negative items for each positive one.")] = 1,
     ) -> None:
         """`batch_size` "auto" is 2,048, and from 262,144 pairs on a 128th of them (docs/decisions/0009).

@@ -100,7 +100,7 @@ def test_none_or_several_logs(tmp_path: Path) -> None:
     (tmp_path / "more.inter").write_text(LOG)
     with pytest.raises(DataError, match=r"several \.inter files, more\.inter, toys\.inter"):
         load(path=tmp_path)
-    with pytest.raises(DataError, match="is missing"):
+    with pytest.raises(DataError, match=r"data\.path = .* does not exist; it must be a folder with a \.inter file"):
         load(path=tmp_path / "none")
 
 

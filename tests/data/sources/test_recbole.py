@@ -103,5 +103,5 @@ def test_rows_that_cannot_be_read(tmp_path: Path) -> None:
 def test_files_that_do_not_fit(tmp_path: Path, files: dict[str, str], words: str) -> None:
     with pytest.raises(DataError, match=words):
         load(path=folder(tmp_path, **files))
-    with pytest.raises(DataError, match="is missing"):
+    with pytest.raises(DataError, match=r"data\.path = .* does not exist; it must be a folder with a \.inter file"):
         load(path=tmp_path / "none")

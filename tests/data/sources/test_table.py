@@ -211,7 +211,9 @@ def test_bad_tables(tmp_path: Path, log: str, items: str, options: dict, words: 
 def test_bad_places(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs 'path'"):
         load()
-    with pytest.raises(DataError, match="is missing; expected the data set's folder"):
+    with pytest.raises(
+        DataError, match=r"data\.path = '.*none' does not exist; it must be the folder that holds inter"
+    ):
         load(path=tmp_path / "none")
     with pytest.raises(DataError, match="has no interactions"):
         load(path=tmp_path)

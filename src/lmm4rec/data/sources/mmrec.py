@@ -72,7 +72,7 @@ def _find_log(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise DataError(f"{path} is missing; expected a folder with a .inter file")
+        raise DataError(f"data.path = '{path}' does not exist; it must be a folder with a .inter file, or that file")
     logs = sorted(path.glob("*.inter"))
     if not logs:
         inside = ", ".join(sorted(file.name for file in path.iterdir())[:20]) or "nothing"

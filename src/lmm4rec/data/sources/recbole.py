@@ -72,7 +72,7 @@ def _find_logs(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(f"{path} is missing; expected a folder with a .inter file")
+        raise DataError(f"data.path = '{path}' does not exist; it must be a folder with a .inter file, or that file")
     found = sorted(path.glob("*.inter"))
     parts = {_part(file): file for file in found if _part(file) is not None}
     whole = [file for file in found if _part(file) is None]

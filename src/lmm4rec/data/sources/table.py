@@ -64,7 +64,8 @@ def load(
 
 def _folder(path: Path) -> Path:
     if not path.is_dir():
-        raise DataError(f"{path} is {'a file' if path.exists() else 'missing'}; expected the data set's folder")
+        problem = "is a file" if path.exists() else "does not exist"
+        raise DataError(f"data.path = '{path}' {problem}; it must be the folder that holds interactions.* and items.*")
     return path
 
 

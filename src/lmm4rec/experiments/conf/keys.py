@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import inspect
 import json
-import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
-
-from annotated_types import Ge, Gt, Interval, Le, Lt
+from typing import Any
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.registry import ENCODERS, RECOMMENDERS, SOURCES, hyper_parameters, meanings
 from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.data.filters import prepare
 from lmm4rec.data.splits import METHODS, split
-from lmm4rec.encoders.base import Encoder
 from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.evaluation.masking import masked
 from lmm4rec.experiments.callbacks import tensorboard_writer
+from lmm4rec.experiments.conf.annotations import describe
 from lmm4rec.experiments.conf.sections import PRECOMPUTED, Component, FeaturesSection
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.study.spec import StudyOptions
@@ -51,7 +48,6 @@ _NAMES = {  # keys that choose a component and belong to none
     ("split", "method"): f"Method of the split: {' | '.join(METHODS)}.",
 }
 _REGISTRIES = {"data": SOURCES, "encoder": ENCODERS, "recommender": RECOMMENDERS}
-_TYPE_NAMES = {str: "text", bool: "bool", int: "int", float: "float", list: "list", dict: "table", Mapping: "table"}
 
 
 @dataclass(frozen=True)
@@ -117,35 +113,6 @@ def table_keys(table: str, tables: Mapping[str, Any]) -> dict[str, Key]:
     for key in (*named, *keys_of(*components(table, tables))):
         found.setdefault(key.name, key)
     return found
-
-
-def describe(annotation: Any) -> tuple[str, str]:
-    """A parameter's type in a word, and the values that it may take; the latter empty where any will do."""
-    if annotation is Encoder:
-        return "encoder", 'a table: { name = "...", ... }'
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return describe(arguments[0])[0], ", ".join(filter(None, map(_bounds, arguments[1:])))
-    if origin is Literal:
-        return _TYPE_NAMES[type(arguments[0])], " | ".join(json.dumps(value) for value in arguments)
-    if origin in (Union, types.UnionType):
-        parts = [describe(part) for part in arguments if part is not type(None)]
-        plain = [part for part in parts if part[0] in _TYPE_NAMES.values()]  # a conf file holds plain values, no frames
-        return (plain or parts)[0]
-    plain_type = origin or annotation
-    for known, word in _TYPE_NAMES.items():
-        if inspect.isclass(plain_type) and issubclass(plain_type, known):
-            return (f"list of {describe(arguments[0])[0]}" if word == "list" and arguments else word), ""
-    return getattr(annotation, "__name__", str(annotation)).lower(), ""
-
-
-def _bounds(limit: Any) -> str:
-    if isinstance(limit, Interval):
-        return ", ".join(filter(None, map(_bounds, limit)))
-    signs = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
-    return next(
-        (f"{sign} {getattr(limit, name)}" for kind, (sign, name) in signs.items() if isinstance(limit, kind)), ""
-    )
 
 
 def _default(parameter: inspect.Parameter) -> str:

@@ -87,7 +87,9 @@ class FeaturesSection(Section):
     adapter: Annotated[Adapter, Doc("What trains end to end: all weights, LoRA, top blocks, a side network.")] = "none"
     end2end: Annotated[Mapping[str, Any] | None, Doc("Table: how the encoder trains end to end.")] = None
     modalities: Annotated[Sequence[str], Doc('Modalities to use, such as ["image"]; empty: all of the encoder.')] = ()
-    batch_size: Annotated[PositiveInt | Literal["auto"], Doc("Items in a pass; auto: what fits memory_mb.")] = "auto"
+    batch_size: Annotated[
+        PositiveInt | Literal["auto"], Doc("Items encoded at once; auto: as many as memory_mb holds.")
+    ] = "auto"
     memory_mb: Annotated[PositiveInt, Doc("MiB for the activations of an automatic batch.")] = 1024
     workers: Annotated[
         NonNegativeInt | Literal["auto"],

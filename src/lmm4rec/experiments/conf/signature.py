@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.core.registry import hyper_parameters
+from lmm4rec.experiments.conf.annotations import mismatch
 
 Component = Callable[..., Any]
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
@@ -62,9 +63,9 @@ def _value(
         return nested[parameter.annotation](table[name], f"{where}.{name}")
     try:
         return _adapter(parameter.annotation).validate_python(table[name])
-    except ValidationError as error:
-        problems = "; ".join(problem["msg"] for problem in error.errors()[:3])
-        raise ConfigError(f"{where}.{name} = {table[name]!r} does not fit: {problems}") from None
+    except ValidationError:
+        problem = mismatch(table[name], parameter.annotation)
+        raise ConfigError(f"{where}.{name} = {table[name]!r} does not fit: {problem}") from None
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:

@@ -69,7 +69,7 @@ def take_title(content: dict[str, Any], name: str, known: Sequence[str]) -> str:
 def read_conf(conf: str | Path | Table, overrides: Table | None = None) -> tuple[str, dict[str, Any]]:
     """The name (the file's stem) and the tables of a conf file, or of the same as a mapping, dotted keys overridden.
 
-    Nothing else is checked.
+    `name` in it, which `experiment.toml` has, comes before both. Nothing else is checked.
 
     Raises:
         ConfigError: the file is missing or no TOML, an override names no table.
@@ -78,6 +78,8 @@ def read_conf(conf: str | Path | Table, overrides: Table | None = None) -> tuple
         name, content = "run", {key: _copy(value) for key, value in conf.items()}
     else:
         name, content = Path(conf).stem, _read(Path(conf))
+    if isinstance(content.get("name"), str):  # experiment.toml of a run folder
+        name = content.pop("name")
     for dotted, value in (overrides or {}).items():
         _override(content, dotted, value)
     return name, content

@@ -14,6 +14,7 @@ from lmm4rec.core.progress import is_quiet
 from lmm4rec.distributed import process_group
 
 MB = 2**20
+_BESIDE = "Python and torch take about 400 MB more"
 COPIES = 5  # of what trains: the weights, their gradient, Adam's two moments, the best weights so far
 
 
@@ -45,7 +46,7 @@ class Estimate:
             "speed": f"{self.items_per_s:,.1f} items/s, measured on a few" if self.items_per_s else "",
             "time": f"{readable(self.seconds)} ({self.seconds / 3600:.2f} h), at most",
             "parameters": f"{self.trainable:,} of {self.parameters:,} train" if self.parameters else "",
-            "memory": f"{self.memory_mb:,.0f} MB",
+            "memory": f"{self.memory_mb:,.0f} MB of weights, optimizer state, features and activations; {_BESIDE}",
             "disk": self._disk() if self.disk_mb or self.free_mb is not None else "",
         }
         return {name: fact for name, fact in facts.items() if fact}
@@ -59,7 +60,8 @@ class Estimate:
     def __str__(self) -> str:
         """The estimate in one line, for a log."""
         details = f"{self.details}; " if self.details else ""
-        return f"{self.what}: {details}{_passes(self)}{readable(self.seconds)}, {self.memory_mb:,.0f} MB, at most"
+        memory = f"{self.memory_mb:,.0f} MB beside Python and torch"
+        return f"{self.what}: {details}{_passes(self)}{readable(self.seconds)}, {memory}, at most"
 
 
 def log_estimate(make: Callable[[], Estimate]) -> None:

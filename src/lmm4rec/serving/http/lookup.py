@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
-from lmm4rec.core.errors import did_you_mean
+from lmm4rec.core.errors import nearest_id
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.http.problems import Problem
@@ -27,7 +27,7 @@ def matching(ids: Sequence[str], text: str, text_of: Callable[[str], str]) -> Se
 
 def unknown_id(ids: Vocabulary, id_: str) -> Problem:
     """The problem of an unknown id; it names the nearest known one where that is found quickly."""
-    hint = did_you_mean(id_, ids) if len(ids) <= _MOST_IDS and len(id_) <= _MOST_CHARACTERS else ""
+    hint = nearest_id(id_, list(ids)) if len(ids) <= _MOST_IDS and len(id_) <= _MOST_CHARACTERS else ""
     return Problem(HTTPStatus.NOT_FOUND, f"unknown {ids.kind} '{id_[:100]}' among {len(ids):,} {ids.kind}s.{hint}")
 
 

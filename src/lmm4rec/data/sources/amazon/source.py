@@ -44,6 +44,8 @@ def load(
         DataError: a file is missing or damaged, or nothing is left.
     """
     folder, layout = Path(path), EDITIONS[edition]
+    if not folder.is_dir():
+        raise DataError(f"data.path = '{path}' is no folder; `lmm4rec data download` fetches the files of a category")
     review_files = layout.find_reviews(folder, category) if reviews is None else [_file(folder / reviews)]
     meta_files = layout.find_meta(folder, category) if metadata is None else [_file(folder / metadata)]
     log = read_reviews(review_files, layout, rating_at_least)
