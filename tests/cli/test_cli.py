@@ -172,7 +172,7 @@ def test_one_model_in_full(call: Output) -> None:
 def test_a_model_that_is_not_there(call: Output) -> None:
     code, text = call("models", "vpbr")
     assert code == 2
-    assert "no model is called 'vpbr'. Did you mean 'vbpr'? There are: b" in text
+    assert "no model is called 'vpbr'. Did you mean 'vbpr'? There are: " in text
 
 
 @pytest.fixture
