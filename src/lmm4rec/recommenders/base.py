@@ -29,6 +29,9 @@ class Recommender(nn.Module, ABC):
     is_trained: ClassVar[bool] = True
     """Whether it has weights that a training loop fits; False: a closed form, computed by `embed` from the graph."""
 
+    is_deterministic: ClassVar[bool] = False
+    """Whether every seed gives the same scores: no random number is drawn. One run of it is then enough."""
+
     is_personal: ClassVar[bool] = True
     """Whether users are ranked differently; False: all get the same list."""
 

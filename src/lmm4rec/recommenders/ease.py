@@ -28,6 +28,7 @@ class EASE(Recommender):
     """
 
     is_trained = False
+    is_deterministic = True
 
     def __init__(
         self,

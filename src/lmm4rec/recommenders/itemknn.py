@@ -33,6 +33,7 @@ class ItemKNN(Recommender):
     """
 
     is_trained = False
+    is_deterministic = True
 
     def __init__(
         self,

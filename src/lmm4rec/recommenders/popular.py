@@ -15,6 +15,7 @@ class Popular(Recommender):
     """Ranking by the number of users that an item has in training: the baseline that every model must beat."""
 
     is_trained = False
+    is_deterministic = True
     is_personal = False
 
     def __init__(self, graph: InteractionGraph, features: Features, generator: torch.Generator) -> None:

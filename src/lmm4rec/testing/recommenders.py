@@ -138,6 +138,14 @@ def the_same_seed_gives_the_same_scores(candidate: Candidate) -> None:
     expect(torch.equal(one, other), f"scores differ by up to {float((one - other).abs().max()):g}")
 
 
+@CONTRACTS.add(lambda candidate: candidate.component.is_deterministic)
+def every_seed_gives_the_same_scores(candidate: Candidate) -> None:
+    """What declares to be deterministic draws no random number."""
+    graph, features = world()
+    one, other = (all_scores(candidate.build(graph, features, seed).embed(features)) for seed in range(2))
+    expect(torch.equal(one, other), "is_deterministic is True, but two seeds give other scores")
+
+
 @CONTRACTS.add(lambda candidate: candidate.component.is_trained)
 def another_seed_gives_other_scores(candidate: Candidate) -> None:
     """First weights come from the generator that is passed."""

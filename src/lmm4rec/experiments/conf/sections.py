@@ -135,6 +135,11 @@ class RecommenderSection(Section):
         """Whether the model has weights to train."""
         return bool(self.component.is_trained)
 
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether every seed gives the same scores."""
+        return bool(self.component.is_deterministic)
+
 
 @dataclass(frozen=True)
 class TrainSection(Section):

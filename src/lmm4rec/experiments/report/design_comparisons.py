@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
-from lmm4rec.evaluation.significance import Comparison, compare, holm, mean_over_seeds
+from lmm4rec.evaluation.significance import Comparison, compare, holm
 from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, RunCollection
 from lmm4rec.experiments.study.axis_presets import SEED
 from lmm4rec.experiments.study.cells import cell_name
@@ -16,7 +17,10 @@ _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 @dataclass(frozen=True)
 class DesignComparison:
-    """One design compared with another; the p-values are adjusted over the family of comparisons."""
+    """One design compared with another; the p-values are adjusted over the family of comparisons.
+
+    Where a design lacks seeds, its t-test has no p-value (NaN) and is not one of the family's tests.
+    """
 
     family: str
     first: Design
@@ -27,7 +31,7 @@ class DesignComparison:
 
     @property
     def stars(self) -> str:
-        """*** below 0.001, ** below 0.01, * below 0.05 of the adjusted t-test, else empty."""
+        """*** below 0.001, ** below 0.01, * below 0.05 of the adjusted t-test; empty above, and without a p-value."""
         return next((stars for level, stars in _STARS if self.t_holm < level), "")
 
 
@@ -74,9 +78,17 @@ def _pairs(designs: Sequence[Design], axis: str, values: Sequence[str]) -> list[
 
 
 def _family(name: str, pairs: Sequence[tuple[Design, Design]], metric: str) -> list[DesignComparison]:
-    compared = [compare(*(mean_over_seeds(design.per_user(metric)) for design in pair), level=0.95) for pair in pairs]
-    t, wilcoxon = (holm([getattr(one, key) for one in compared]) for key in ("t_p", "wilcoxon_p"))
+    compared = [
+        compare(
+            first.per_user(metric),
+            second.per_user(metric),
+            deterministic=(first.is_deterministic, second.is_deterministic),
+        )
+        for first, second in pairs
+    ]
+    t = iter(holm([one.t_p for one in compared if one.sees_seeds]))
+    wilcoxon = holm([one.wilcoxon_p for one in compared])
     return [
-        DesignComparison(name, first, second, one, t_p, wilcoxon_p)
-        for (first, second), one, t_p, wilcoxon_p in zip(pairs, compared, t, wilcoxon, strict=True)
+        DesignComparison(name, first, second, one, next(t) if one.sees_seeds else math.nan, wilcoxon_p)
+        for (first, second), one, wilcoxon_p in zip(pairs, compared, wilcoxon, strict=True)
     ]

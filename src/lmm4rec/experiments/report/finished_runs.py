@@ -12,6 +12,7 @@ import polars as pl
 from jaxtyping import Float64
 
 from lmm4rec.core.errors import DataError
+from lmm4rec.evaluation.standard_error import standard_error
 from lmm4rec.experiments.result import Result, RunMetrics
 
 Axes = Mapping[str, str]
@@ -82,6 +83,16 @@ class Design:
         """Whether the recommender uses images, text or other content of the items."""
         return self.runs[0].result.plan.encoder is not None
 
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether every seed gives the same result, so that one run is enough."""
+        return self.runs[0].result.plan.recommender.is_deterministic
+
+    @property
+    def lacks_seeds(self) -> bool:
+        """Whether its spread over seeds is unknown: it depends on the seed and ran under one only."""
+        return len(self.runs) == 1 and not self.is_deterministic
+
     def numbers(self, key: str) -> list[float]:
         """The number `key` of each run that has it."""
         return [run.numbers[key] for run in self.runs if key in run.numbers]
@@ -105,6 +116,12 @@ class Design:
         if any(not frame["user"].equals(first["user"]) for frame in others):
             raise DataError(f"the runs of '{self.label}' were measured on different users and cannot be averaged")
         return np.stack([frame[metric].to_numpy() for frame in self._test_values])
+
+    def mean_and_interval(self, metric: str) -> tuple[float, float, float]:
+        """The test mean and its 95% interval over users and seeds; over users alone where the design has one seed."""
+        values = self.per_user(metric)
+        mean = float(values.mean())
+        return mean, *standard_error(values.mean(0), [values]).interval(mean)
 
     @cached_property
     def _test_values(self) -> list[pl.DataFrame]:

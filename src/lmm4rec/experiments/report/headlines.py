@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lmm4rec.experiments.report.design_comparisons import DesignComparison
 from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, RunCollection
 from lmm4rec.experiments.report.number_formats import metric_name, metric_value, percent
+from lmm4rec.experiments.report.seed_notes import one_seed_note, seeds_needed
 
 _SAME = 0.01  # a relative difference up to this is called none
 
@@ -55,9 +56,23 @@ def group_headline(group: DesignGroup, comparisons: Sequence[DesignComparison], 
     compared = next((one for one in comparisons if {one.first.label, one.second.label} == pair), None)
     if compared is None:
         return f"{sentence}; the second best there is {value}."
-    differs = "differs" if compared.t_holm < collection.level else "does not differ"
-    significance = f"which {differs} from it significantly (p = {compared.t_holm:.2g}, corrected)"
-    return f"{sentence}; the second best by validation is {value}, {significance}."
+    return f"{sentence}; the second best by validation is {value}, {_significance(compared, comparisons, collection)}."
+
+
+def _significance(
+    compared: DesignComparison, comparisons: Sequence[DesignComparison], collection: RunCollection
+) -> str:
+    """Whether the two designs of a comparison differ, or what it would take to tell."""
+    lacking = [design.label for design in (compared.first, compared.second) if design.lacks_seeds]
+    if lacking:
+        return f"and whether they differ is not known: {' and '.join(lacking)} ran under one seed"
+    p = f"significantly (p = {compared.t_holm:.2g}, corrected"
+    if compared.t_holm < collection.level:
+        return f"which differs from it {p})"
+    error, difference = compared.comparison.error, abs(compared.comparison.difference)
+    tests = sum(one.comparison.sees_seeds for one in comparisons)
+    more = f"; {seeds_needed(error, difference, tests)}" if error.n_seeds and difference else ""
+    return f"which does not differ from it {p}{more})"
 
 
 def _test_value(design: Design, metric: str) -> str:
@@ -67,13 +82,12 @@ def _test_value(design: Design, metric: str) -> str:
 def run_notes(collection: RunCollection, masked: str) -> list[str]:
     """How the numbers of single runs were measured: selection, ranking, masked items, seeds."""
     seeds = sorted({run.seed for run in collection.runs})
-    one = f"One seed ({seeds[0]}): differences of a few percent can be chance."
     return [
         f"Models, epochs and settings were selected on validation {metric_name(collection.metric)}; "
         "the test set was read once, after the selection.",
         "Full ranking: every item of the catalog competes for every user; no negatives are sampled.",
         f"Left out of the test ranking: {masked}.",
-        one if len(seeds) == 1 else f"Seeds: {', '.join(map(str, seeds))}.",
+        one_seed_note(seeds),
     ]
 
 

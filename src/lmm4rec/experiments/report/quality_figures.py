@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from lmm4rec.evaluation.significance import bootstrap_interval, mean_over_seeds
 from lmm4rec.experiments.report.figure_series import (
     SERIES_AXES,
     axis_values,
@@ -35,7 +34,8 @@ from lmm4rec.experiments.study.axis_presets import HIDDEN, SEED
 
 _ROW = 0.24  # inches a row of text
 _SIZE = 5.5  # points, of a marker
-_INTERVALS = "Test means over seeds; lines: 95% bootstrap intervals over users. Gray: models that use no content."
+_HOLDS = "over users and seeds (of designs with one seed: over users only)"
+_INTERVALS = f"Test means; lines: 95% intervals {_HOLDS}. Gray: models that use no content."
 _HIDDEN_WHEN = {"always": "in training and test", "train": "in training", "test": "at test"}
 
 
@@ -78,10 +78,9 @@ def _intervals(fields: Mapping[str, Sequence[Design]], rows: str, series: str, c
 
 
 def _interval(ax: Any, design: Design, row: float, shade: str, sign: str, metric: str) -> Any:
-    values = mean_over_seeds(design.per_user(metric))
-    low, high = bootstrap_interval(values)
-    ax.plot([low, high], [row, row], color=shade, linewidth=1.6, solid_capstyle="butt", alpha=0.75)
-    (point,) = ax.plot(values.mean(), row, sign, color=shade, markersize=_SIZE, linestyle="none")
+    mean, *ends = design.mean_and_interval(metric)
+    ax.plot(ends, [row, row], color=shade, linewidth=1.6, solid_capstyle="butt", alpha=0.75)
+    (point,) = ax.plot(mean, row, sign, color=shade, markersize=_SIZE, linestyle="none")
     return point
 
 
@@ -169,34 +168,32 @@ def hidden_content(group: DesignGroup, collection: RunCollection) -> Iterator[Re
         ax.set_ylim(bottom=0)
         legend(figure, handles, [shortened(label, 40) for label in lines])
         title = f"Missing {hidden['modality']}, {_HIDDEN_WHEN[hidden['at']]}"
-        yield ReportFigure(axis, title, "Means over seeds; bands are 95% bootstrap intervals over users.", figure)
+        yield ReportFigure(axis, title, f"Means over seeds; bands are 95% intervals {_HOLDS}.", figure)
 
 
 def _hidden_line(ax: Any, designs: Sequence[Design], axis: str, index: int, metric: str) -> Any:
     designs = sorted(designs, key=lambda design: float(design.axes[axis]))
     shares = [100 * float(design.axes[axis]) for design in designs]
-    values = [mean_over_seeds(design.per_user(metric)) for design in designs]
-    lows, highs = zip(*map(bootstrap_interval, values), strict=True)
+    means, lows, highs = zip(*(design.mean_and_interval(metric) for design in designs), strict=True)
     ax.fill_between(shares, lows, highs, color=color(index), alpha=0.15, linewidth=0)
-    means = [float(of_users.mean()) for of_users in values]
     (line,) = ax.plot(shares, means, marker=marker(index), color=color(index), markersize=_SIZE)
     return line
 
 
 def spread_over_seeds(group: DesignGroup, collection: RunCollection) -> Iterator[ReportFigure]:
-    """The values of the seeds beside the interval over users."""
+    """The values of the seeds beside the interval of their mean."""
     designs = _best_first([design for design in group.designs if len(design.runs) > 1], collection)
     if not designs:
         return
     figure, ((ax,),) = canvas(0.9 + _ROW * len(designs))
     for row, design in enumerate(designs):
-        low, high = bootstrap_interval(mean_over_seeds(design.per_user(collection.metric)))
-        ax.plot([low, high], [row, row], color="#BBBBBB", linewidth=5, solid_capstyle="butt")
+        _, *ends = design.mean_and_interval(collection.metric)
+        ax.plot(ends, [row, row], color="#BBBBBB", linewidth=5, solid_capstyle="butt")
         values = design.numbers(f"test.{collection.metric}")
         ax.plot(values, [row] * len(values), "o", color=color(0), markersize=4, alpha=0.8)
     ax.set_xlabel(f"{metric_name(collection.metric)}, test")
     _name_rows(ax, [design.label for design in designs])
-    caption = "Points: seeds. Gray: 95% bootstrap interval over users of the mean over seeds."
+    caption = "Points: seeds. Gray: the 95% interval of the mean, for other users and other seeds."
     yield ReportFigure("seeds", "Seeds and users", caption, figure)
 
 

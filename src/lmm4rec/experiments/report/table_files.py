@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from lmm4rec.core.files import atomic, write_text
+from lmm4rec.evaluation.significance import Comparison
 from lmm4rec.experiments.report.design_comparisons import DesignComparison
 from lmm4rec.experiments.report.finished_runs import RunCollection
 from lmm4rec.experiments.report.tables import ReportTable
@@ -69,13 +71,26 @@ def _comparisons_frame(comparisons: Sequence[DesignComparison]) -> pl.DataFrame:
             "family": compared.family,
             "first": compared.first.label,
             "second": compared.second.label,
-            **vars(compared.comparison),
+            **{name: value for name, value in vars(compared.comparison).items() if name != "error"},
+            **_error_columns(compared.comparison),
             "t_holm": compared.t_holm,
             "wilcoxon_holm": compared.wilcoxon_holm,
         }
         for compared in comparisons
     ]
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _error_columns(comparison: Comparison) -> dict[str, float]:
+    """The standard error and its parts; what needs seeds is NaN where a design lacks them."""
+    error, seen = comparison.error, 1.0 if comparison.sees_seeds else math.nan
+    return {
+        "error": error.total * seen,
+        "error_users": math.sqrt(error.users),
+        "error_seeds": math.sqrt(error.seeds) * seen,
+        "seeds_df": error.seeds_df * seen,
+        "visible": error.visible() * seen,
+    }
 
 
 def _epochs_frame(collection: RunCollection) -> pl.DataFrame:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lmm4rec.evaluation.significance import variance_parts
 from lmm4rec.experiments.report.design_comparisons import DesignComparison
 from lmm4rec.experiments.report.finished_runs import Design, DesignGroup
 from lmm4rec.experiments.report.grouping import varying_axes
@@ -21,7 +20,6 @@ from lmm4rec.experiments.report.number_formats import (
     metric_name,
     metric_value,
     number,
-    p_value,
     seconds,
 )
 
@@ -164,12 +162,16 @@ def study_results(group: DesignGroup, comparisons: Sequence[DesignComparison], m
     rows = []
     for design, (_, first, *rest) in zip(designs, table.rows, strict=True):
         names = (TableCell(design.axes.get(axis, "–")) for axis in axes)
-        seeds = TableCell(str(len(design.runs)), len(design.runs))
+        seeds = TableCell("any" if design.is_deterministic else str(len(design.runs)), len(design.runs))
         rows.append([*names, replace(first, stars=stars.get(design.label, "")), *rest, seeds])
     caption = "Test, mean ± standard deviation over seeds"
-    if comparisons:
+    if any(comparison.comparison.sees_seeds for comparison in comparisons):
         base = comparisons[0].second.label
-        caption += f"; *, **, ***: differs from {base} with p < 0.05, 0.01, 0.001 (paired t-test over users, Holm)"
+        caption += f"; *, **, ***: differs from {base} with p < 0.05, 0.01, 0.001 (t-test over users and seeds, Holm)"
+    if any(design.is_deterministic for design in designs):
+        caption += "; any: the same under every seed"
+    if any(design.lacks_seeds for design in designs):
+        caption += "; one seed: no star, since another could change the order"
     return ReportTable(group.title, caption + ".", [*axes, *table.heads[1:], "Seeds"], rows, sorted_by=len(axes))
 
 
@@ -199,42 +201,3 @@ def _alignment(design: Design, when: str, name: str) -> float:
 def _change(after: float, before: float) -> TableCell:
     text = f"{after:.3f}" if math.isfinite(after) else "–"
     return TableCell(f"{text} ({before:.3f})" if math.isfinite(before) else text, after)
-
-
-def comparison_table(title: str, comparisons: Sequence[DesignComparison], metric: str) -> ReportTable:
-    """Every comparison of a family: difference, interval, effect, adjusted p-values, users better and worse."""
-    heads = ["", "Difference", "95% interval", "d_z", "p (t)", "p (Wilcoxon)", "Better : worse"]
-    one_base = len({comparison.second.label for comparison in comparisons}) < 2  # then the caption names it
-    rows = []
-    for compared in comparisons:
-        numbers = compared.comparison
-        rows.append(
-            [
-                TableCell(compared.first.label),
-                *([] if one_base else [TableCell(compared.second.label)]),
-                TableCell(f"{numbers.difference:+.4f}", numbers.difference, stars=compared.stars),
-                TableCell(f"[{numbers.low:+.4f}, {numbers.high:+.4f}]", numbers.low),
-                TableCell(f"{numbers.effect:+.2f}", numbers.effect),
-                TableCell(p_value(compared.t_holm), compared.t_holm),
-                TableCell(p_value(compared.wilcoxon_holm), compared.wilcoxon_holm),
-                TableCell(f"{numbers.better} : {numbers.worse}", numbers.better - numbers.worse),
-            ]
-        )
-    users = comparisons[0].comparison.users if comparisons else 0
-    caption = f"{metric_name(metric)}, paired over {users:,} users; p adjusted by Holm over {len(rows)} comparisons"
-    base = f", all against {comparisons[0].second.label}" if one_base and comparisons else ""
-    return ReportTable(title, f"{caption}{base}.", heads if one_base else [heads[0], "against", *heads[1:]], rows)
-
-
-def variance_table(group: DesignGroup, metric: str) -> ReportTable:
-    """How much of the uncertainty of each mean is that of seeds, and how much that of users."""
-    rows = []
-    for design in (design for design in group.designs if len(design.runs) > 1):
-        mean, parts = design.mean(f"test.{metric}"), variance_parts(design.per_user(metric))
-        numbers = mean, parts.seed_error, parts.user_error, math.sqrt(parts.seed), math.sqrt(parts.user)
-        rows.append([TableCell(design.label), *(TableCell(metric_value(value), value) for value in numbers)])
-    heads = ["", "Mean", "Error by seeds", "Error by users", "SD of seeds", "SD of users"]
-    caption = (
-        "Standard errors of the mean if only the seeds, or only the users, were drawn anew (crossed random effects)."
-    )
-    return ReportTable(f"Seeds and users, {group.title}", caption, heads, rows)

@@ -17,6 +17,7 @@ class Cooccurrence(Recommender):
     """
 
     is_trained = False  # a closed form: `embed` does all the work
+    is_deterministic = True  # and draws no random number
 
     def __init__(
         self,
