@@ -9,7 +9,13 @@ import pytest
 from scipy import stats
 
 from lmm4rec.core.errors import DataError
-from lmm4rec.evaluation.significance import bootstrap_interval, compare, holm, mean_over_seeds, variance_parts
+from lmm4rec.evaluation.significance import Comparison, holm
+from lmm4rec.evaluation.significance import compare as compare_designs
+
+
+def compare(first: np.ndarray, second: np.ndarray) -> Comparison:
+    """The comparison of two deterministic designs: of users alone."""
+    return compare_designs(first[None], second[None], deterministic=(True, True))
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def test_t_and_wilcoxon_are_those_of_scipy_and_statsmodels(pair: tuple[np.ndarra
 
 def test_four_users_by_hand() -> None:
     """d = 1, 2, 3, 2: mean 2, sd sqrt(2/3), t = 2 / (sqrt(2/3) / 2) = 2 sqrt(6), d_z = sqrt(6)."""
-    found = compare(np.array([2.0, 3.0, 4.0, 5.0]), np.array([1.0, 1.0, 1.0, 3.0]), resamples=50)
+    found = compare(np.array([2.0, 3.0, 4.0, 5.0]), np.array([1.0, 1.0, 1.0, 3.0]))
     assert found.difference == pytest.approx(2.0)
     assert found.effect == pytest.approx(math.sqrt(6))
     assert found.t == pytest.approx(2 * math.sqrt(6))
@@ -48,25 +54,6 @@ def test_models_that_never_differ_are_no_finding() -> None:
     assert shifted.t_p == 0.0
 
 
-def test_the_bootstrap_is_seeded_and_near_that_of_scipy(pair: tuple[np.ndarray, np.ndarray]) -> None:
-    d = pair[0] - pair[1]
-    ends = bootstrap_interval(d, resamples=5000, seed=1)
-    assert ends == bootstrap_interval(d, resamples=5000, seed=1)
-    assert ends != bootstrap_interval(d, resamples=5000, seed=2)
-    peer = stats.bootstrap((d,), np.mean, n_resamples=5000, method="percentile", rng=np.random.default_rng(0))
-    assert ends == pytest.approx(tuple(peer.confidence_interval), abs=0.15 * d.std() / math.sqrt(len(d)))
-
-
-def test_the_bootstrap_holds_what_it_promises() -> None:
-    """Of 300 samples from a world whose mean is known, 90% intervals hold it about 90% of the time."""
-    rng = np.random.default_rng(3)
-    held = 0
-    for number in range(300):
-        low, high = bootstrap_interval(rng.normal(0.3, 1.0, 60), resamples=300, level=0.9, seed=number)
-        held += low <= 0.3 <= high
-    assert 0.84 <= held / 300 <= 0.95
-
-
 @pytest.mark.parametrize("p", [[0.01, 0.04, 0.03, 0.005], [0.5], [0.2, 0.2, 0.9], [1e-9, 0.0, 0.6], []])
 def test_holm_is_that_of_statsmodels(p: list[float]) -> None:
     multitest = pytest.importorskip("statsmodels.stats.multitest")
@@ -78,32 +65,10 @@ def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-def test_variances_by_hand() -> None:
-    """Two seeds, two users: y = 0, 2 under one, 4, 4 under the other; MS are 9, 1 and 1."""
-    parts = variance_parts(np.array([[0.0, 2.0], [4.0, 4.0]]))
-    assert (parts.seed, parts.user, parts.rest) == pytest.approx((4.0, 0.0, 1.0))
-    assert parts.seed_error == pytest.approx(math.sqrt(4 / 2 + 1 / 4))
-    assert parts.user_error == pytest.approx(0.5)
-
-
-def test_variances_are_those_of_the_anova_of_statsmodels() -> None:
-    pandas = pytest.importorskip("pandas")
-    formula = pytest.importorskip("statsmodels.formula.api")
-    anova = pytest.importorskip("statsmodels.stats.anova")
-    rng = np.random.default_rng(1)
-    values = rng.normal(0, 0.5, (4, 1)) + rng.normal(0, 2.0, (1, 30)) + rng.normal(0, 1.0, (4, 30))
-    seeds, users = (index.ravel() for index in np.indices(values.shape))
-    frame = pandas.DataFrame({"y": values.ravel(), "seed": seeds.astype(str), "user": users.astype(str)})
-    table = anova.anova_lm(formula.ols("y ~ C(seed) + C(user)", frame).fit())
-    square = table["sum_sq"] / table["df"]
-    parts = variance_parts(values)
-    assert parts.rest == pytest.approx(square["Residual"])
-    assert parts.seed == pytest.approx((square["C(seed)"] - square["Residual"]) / 30)
-    assert parts.user == pytest.approx((square["C(user)"] - square["Residual"]) / 4)
-
-
 def test_seeds_are_averaged_before_users_are_compared() -> None:
-    assert mean_over_seeds(np.array([[0.0, 1.0], [1.0, 1.0]])).tolist() == [0.5, 1.0]
+    """Of both users the first design is better by 0.5, averaged over its seeds."""
+    found = compare_designs(np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([[0.0, 0.5]]), deterministic=(False, True))
+    assert (found.difference, found.better, found.worse) == (0.5, 2, 0)
 
 
 def test_columns_that_do_not_pair_are_refused() -> None:
@@ -111,5 +76,3 @@ def test_columns_that_do_not_pair_are_refused() -> None:
         compare(np.zeros(3), np.zeros(2))
     with pytest.raises(DataError, match="two users or more, got 1"):
         compare(np.zeros(1), np.zeros(1))
-    with pytest.raises(DataError, match="two seeds and two users or more, got 1 and 5"):
-        variance_parts(np.zeros((1, 5)))

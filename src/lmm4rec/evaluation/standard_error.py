@@ -25,9 +25,10 @@ from scipy import optimize, special
 from lmm4rec.core.errors import DataError
 
 PerUser = Float64[np.ndarray, " users"]
-PerSeed = Float64[np.ndarray, "seeds users"]
+PerSeed = Float64[np.ndarray, "_ users"]  # a row for each training seed
 
 _MOST_SEEDS = 1000
+_PARTS = ("users", "seeds", "seeds_df")
 _SMALLEST_P = 1e-100  # what is below counts as 0: quantiles are exact down to here
 
 
@@ -42,7 +43,7 @@ class StandardError:
     """
 
     users: float  # variance of the mean due to users
-    users_df: float
+    users_df: int
     seeds: float = 0.0  # variance of the mean due to seeds
     seeds_df: float = math.inf
     n_seeds: int = 0  # the smallest number of seeds among the designs that vary with the seed; 0: none does
@@ -56,7 +57,7 @@ class StandardError:
         """The value that mean / standard error exceeds with the probability `tail` if the true mean is 0."""
         parts = [(part, df) for part, df in ((self.users, self.users_df), (self.seeds, self.seeds_df)) if part > 0]
         total = sum(part for part, _ in parts)
-        return sum(part / total * -_t_quantile(tail, df) for part, df in parts)
+        return sum(part / total * -float(special.stdtrit(df, tail)) for part, df in parts)
 
     def p_value(self, difference: float) -> float:
         """The two-sided p-value of a difference; without any error 1 for no difference, and 0 for any other."""
@@ -92,11 +93,7 @@ class StandardError:
         """The number of seeds with which a difference is visible; infinite where 1,000 seeds are too few."""
         counts = range(2, _MOST_SEEDS + 1)
         seen = bisect.bisect_left(counts, True, key=lambda n: self.with_seeds(n).visible(level, power) <= difference)
-        return counts[seen] if seen < len(counts) else math.inf
-
-
-def _t_quantile(probability: float, df: float) -> float:
-    return float(special.ndtri(probability) if math.isinf(df) else special.stdtrit(df, probability))
+        return float(counts[seen]) if seen < len(counts) else math.inf
 
 
 def standard_error(per_user: PerUser, designs: Sequence[PerSeed]) -> StandardError:
@@ -123,18 +120,10 @@ def standard_error(per_user: PerUser, designs: Sequence[PerSeed]) -> StandardErr
 
 
 def pooled_error(errors: Sequence[StandardError]) -> StandardError:
-    """The error of an average comparison of a family over the same users: the mean of the parts, each more reliable."""
-    seeded = [error for error in errors if error.n_seeds]
-    users = float(np.mean([error.users for error in errors]))
-    if not seeded:
-        return StandardError(users, errors[0].users_df)
-    return StandardError(
-        users,
-        errors[0].users_df,
-        float(np.mean([error.seeds for error in errors])),
-        float(np.mean([error.seeds_df for error in seeded])),
-        min(error.n_seeds for error in seeded),
-    )
+    """The error of an average comparison of a family over the same users; of those with seeds, where there are any."""
+    seeded = [error for error in errors if error.n_seeds] or errors
+    users, seeds, seeds_df = (float(np.mean([getattr(e, name) for e in seeded])) for name in _PARTS)
+    return StandardError(users, errors[0].users_df, seeds, seeds_df, min(error.n_seeds for error in seeded))
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,8 @@ from lmm4rec.experiments.report.tables import ReportTable, TableCell
 
 def comparison_table(title: str, comparisons: Sequence[DesignComparison], metric: str) -> ReportTable:
     """Every comparison of a family: difference, interval, adjusted p-values, errors, effect, users better and worse."""
-    heads = [
-        "",
-        "Difference",
-        "95% interval",
-        "p",
-        "Error by users",
-        "Error by seeds",
-        "d_z",
-        "p (Wilcoxon, users only)",
-    ]
-    heads.append("Better : worse")
+    heads = ["", "Difference", "95% interval", "p", "Error by users", "Error by seeds", "d_z"]
+    heads += ["p (Wilcoxon, users only)", "Better : worse"]
     one_base = len({comparison.second.label for comparison in comparisons}) < 2  # then the caption names it
     rows = []
     for compared in comparisons:
@@ -60,7 +51,8 @@ def _comparison_caption(comparisons: Sequence[DesignComparison], metric: str, on
     base = f", all against {comparisons[0].second.label}" if one_base and comparisons else ""
     sentences = [f"{metric_name(metric)} of {users:,} users{base}."]
     if tested:
-        sentences.append(f"p: t-test over users and seeds, adjusted by Holm over {tested} comparisons.")
+        family = f", adjusted by Holm over {tested} comparisons" if tested > 1 else ""
+        sentences.append(f"p: t-test over users and seeds{family}.")
     if tested < len(comparisons):
         sentences.append(
             "No p: a design ran under one seed, and another could change the order; its interval holds users only."

@@ -68,8 +68,9 @@ def seeds_needed(error: StandardError, difference: float, tests: int) -> str:
     count = error.seeds_to_see(difference, level)
     if math.isfinite(count):
         return f"for {metric_value(difference)} run {count:.0f}"
-    least = metric_value(error.with_seeds(1000).visible(level))
-    return f"for {metric_value(difference)} more users are needed: these see {least} at best, under any number of seeds"
+    ten, least = (metric_value(error.with_seeds(many).visible(level)) for many in (10, 1000))
+    more = f"ten can see {ten}, and " if error.n_seeds < 10 else ""
+    return f"{more}less than {least} takes more users, not more seeds"
 
 
 def _in_words(count: int) -> str:
