@@ -63,10 +63,12 @@ def compare_command(
 ) -> None:
     """Run several conf files on the same data and write one report about them."""
     from lmm4rec.experiments.compare import ComparedRun, compare
+    from lmm4rec.experiments.report.seed_notes import one_seed_note
 
     entries = [ComparedRun(conf.stem, conf, overrides(settings)) for conf in confs]
     results = compare(entries, out, title="Comparison")
     console.print(results_table(results, [entry.label for entry in entries], "Comparison"))
+    console.print(one_seed_note(sorted({result.plan.train.seed for result in results})), soft_wrap=True)
     console.print(f"report   {out / 'report.html'}")
 
 

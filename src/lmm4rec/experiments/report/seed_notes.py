@@ -67,9 +67,9 @@ def seeds_needed(error: StandardError, difference: float, tests: int) -> str:
     level = _LEVEL / tests
     count = error.seeds_to_see(difference, level)
     if math.isfinite(count):
-        return f"for {metric_value(difference)} run {count:.0f}"
+        return f"for {metric_value(difference)} run {count:.0f} seeds"
     ten, least = (metric_value(error.with_seeds(many).visible(level)) for many in (10, 1000))
-    more = f"ten can see {ten}, and " if error.n_seeds < 10 else ""
+    more = f"ten seeds can see {ten}, and " if error.n_seeds < 10 else ""
     return f"{more}less than {least} takes more users, not more seeds"
 
 
