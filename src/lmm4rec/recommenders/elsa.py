@@ -60,7 +60,8 @@ class ELSA(Recommender):
     def embed(self, features: Features) -> Embeddings:
         """X A and A."""
         items, degrees = F.normalize(self.items.all(), dim=1), self.graph.user_degrees
-        return Embeddings(self._histories(items, torch.arange(len(degrees), device=items.device), degrees), items)
+        users = self._histories(items, torch.arange(len(degrees), device=items.device), degrees)
+        return Embeddings(users, items, parts={"id": slice(0, items.shape[1])})
 
     def _histories(
         self, items: Float[Tensor, "items dim"], users: Tensor, degrees: Tensor
