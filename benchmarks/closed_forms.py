@@ -71,7 +71,7 @@ def timed(into: dict[str, Any], step: str) -> Iterator[None]:
 
 def rank(scorer: Scorer) -> None:
     """The best 20 items of every user."""
-    for users in torch.arange(scorer.n_users).split(2048):
+    for users in torch.split(torch.arange(scorer.n_users), 2048):
         scorer.scores(users).topk(20, dim=1)
 
 
