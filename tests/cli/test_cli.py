@@ -109,6 +109,18 @@ def test_doctor_counts_and_lists(call: Output) -> None:
     assert "warning" in text or "note" in text
 
 
+def test_items_by_items_that_do_not_fit_are_reported_before_anything_is_encoded(call: Output, tmp_path: Path) -> None:
+    """By the doctor, in an estimate and in a run; 60 items take 43,200 bytes."""
+    conf = tmp_path / "tiny.conf"
+    head = conf.read_text().partition("[recommender]")[0]
+    conf.write_text(head + '[recommender]\nname = "cease"\nmemory_gb = 4e-5\n[encoder]\nname = "color"\n')
+    for command in (["doctor"], ["run", "--dry-run"], ["run"]):
+        code, text = call(*command, "tiny.conf")
+        assert code == (0 if command == ["doctor"] else 2)
+        assert 'memory_gb is 4e-05. Take name = "elsa"' in " ".join(text.split())
+    assert not (tmp_path / "cache" / "features").exists()
+
+
 def test_encode_fills_the_store_without_training(call: Output, tmp_path: Path) -> None:
     code, text = call("encode", "tiny.conf", "-s", "encoder.name=color")
     assert code == 0

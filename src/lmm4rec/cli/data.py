@@ -46,6 +46,7 @@ def doctor_command(conf: Conf, settings: Settings = None) -> None:
     """Report what is odd about a conf file's data set, without training."""
     from lmm4rec.data.doctor import describe, examine
     from lmm4rec.experiments.build.data import DataCache
+    from lmm4rec.experiments.build.recommenders import check_memory
 
     plan = plan_of(conf, settings)
     cache = DataCache()
@@ -53,6 +54,10 @@ def doctor_command(conf: Conf, settings: Settings = None) -> None:
     facts = describe(dataset)
     print_facts({name: f"{x:,}" if isinstance(x, int) else str(x) for name, x in facts.items()}, dataset.name)
     findings = dict.fromkeys((*examine(dataset), *cache.split(plan).findings))
+    try:
+        check_memory(plan, dataset.n_items)
+    except ConfigError as error:
+        console.print(f"[red]{'error':8}[/]{escaped(str(error))}")
     for finding in sorted(findings, key=lambda finding: list(_COLORS).index(finding.level)):
         console.print(f"[{_COLORS[finding.level]}]{finding.level:8}[/]{escaped(finding.message)}")
         for example in finding.examples[:5]:

@@ -22,7 +22,7 @@ from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.encoders import fine_tuned_folder, make_encoder
 from lmm4rec.experiments.build.end2end import save_item_vectors
 from lmm4rec.experiments.build.features import RunFeatures, load_features
-from lmm4rec.experiments.build.recommenders import make_objective, make_recommender, make_sampler
+from lmm4rec.experiments.build.recommenders import check_memory, make_objective, make_recommender, make_sampler
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.environment import Cost, environment
 from lmm4rec.experiments.estimate.end2end import estimate_end2end
@@ -78,6 +78,7 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache) -> None:
     cost = Cost(folder.cost if process_group.is_first() else None)
     with cost.phase("data"):
         split = data.split(plan)
+    check_memory(plan, split.dataset.n_items)
     with cost.phase("encode"), process_group.first_process_first():  # the others then read them from the store
         features = _load_features(plan, split.dataset.catalog)
     if process_group.is_first():

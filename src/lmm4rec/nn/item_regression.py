@@ -21,14 +21,18 @@ _DOUBLE_ITEMS = 10_000  # up to which float64 takes seconds; float32 is twice as
 _ROWS = 2048  # of a block
 
 
+def dense_bytes(items: int) -> int:
+    """The bytes of items × items numbers while they are computed."""
+    return items**2 * (12 if items <= _DOUBLE_ITEMS else 4)
+
+
 def require_memory(model: str, items: int, memory_gb: float) -> None:
     """Refuse a matrix [items, items] that does not fit the memory.
 
     Raises:
         ConfigError: it names the sizes and the model to take instead.
     """
-    bytes_per_entry = 12 if items <= _DOUBLE_ITEMS else 4
-    needed = items**2 * bytes_per_entry / 1e9
+    needed = dense_bytes(items) / 1e9
     if needed > memory_gb:
         raise ConfigError(
             f"{model} needs a dense matrix of {items:,} × {items:,} items: {needed:.1f} GB, but memory_gb is "

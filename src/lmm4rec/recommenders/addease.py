@@ -49,6 +49,8 @@ class AddEASE(Recommender):
     """
 
     is_trained = False
+    is_deterministic = True
+    dense_items = True
     uses_content = True
 
     def __init__(

@@ -47,6 +47,9 @@ class Recommender(nn.Module, ABC):
     user_batches: ClassVar[bool] = False
     """Whether a batch is users, each once in an epoch, whose histories are read from the graph; False: triples."""
 
+    dense_items: ClassVar[bool] = False
+    """Whether it holds numbers of all items × all items; its hyper-parameter `memory_gb` limits them."""
+
     sequential: ClassVar[bool] = False
     """Whether the order of a user's interactions counts. The graph lists them by item row, which stands for the order
     of time in such a model: renumbered items then have other scores."""

@@ -46,6 +46,8 @@ class CEASE(Recommender):
     """
 
     is_trained = False
+    is_deterministic = True
+    dense_items = True
     uses_content = True
 
     def __init__(

@@ -28,6 +28,7 @@ class EASE(Recommender):
     """
 
     is_trained = False
+    dense_items = True
     is_deterministic = True
 
     def __init__(

@@ -12,6 +12,7 @@ from lmm4rec.experiments.build.features import RunFeatures
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.item_regression import require_memory
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import RankingSampler, sampler_of
@@ -24,6 +25,16 @@ def make_recommender(plan: Plan, split: Split, features: Features) -> Recommende
     arguments = plan.recommender.arguments(component)
     recommender: Recommender = component(make_graph(split), features, generator, **arguments)
     return recommender
+
+
+def check_memory(plan: Plan, items: int) -> None:
+    """Refuse a model whose items × items numbers do not fit its `memory_gb`; before anything is encoded.
+
+    Raises:
+        ConfigError: it names the sizes and the model to take instead.
+    """
+    if plan.recommender.component.dense_items:
+        require_memory(plan.recommender.label, items, plan.recommender.table["memory_gb"])
 
 
 def make_graph(split: Split) -> InteractionGraph:

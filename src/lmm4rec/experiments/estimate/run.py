@@ -18,7 +18,7 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.build.features import load_features
-from lmm4rec.experiments.build.recommenders import make_sampler
+from lmm4rec.experiments.build.recommenders import check_memory, make_sampler
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.estimate.end2end import estimate_end2end
 from lmm4rec.experiments.estimate.estimate import MB, Estimate, in_turn, parameter_counts, seconds_of, weights_bytes
@@ -43,6 +43,7 @@ def estimate_run(conf: str | Path | Table, overrides: Table | None = None) -> Es
     """
     plan, data = make_plan(load_spec(conf, overrides)), DataCache()
     split = data.split(plan)
+    check_memory(plan, split.dataset.n_items)
     catalog = split.dataset.catalog
     parts: list[Estimate] = []
     if plan.encoder is None or plan.encoder.is_precomputed:

@@ -15,6 +15,7 @@ from lmm4rec.experiments.estimate.estimate import MB, Estimate, parameter_counts
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.train import measure
 from lmm4rec.features.source import Frozen
+from lmm4rec.nn.item_regression import dense_bytes
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import RankingSampler
@@ -30,6 +31,7 @@ def estimate_training(plan: Plan, split: Split, features: Features) -> Estimate:
     validation_s = _validation_seconds(plan, split, recommender, features)
     parameters, trainable = parameter_counts(recommender)
     held = weights_bytes(recommender, training=True) + sum(rows.nbytes for rows in features.values())
+    held += dense_bytes(split.dataset.n_items) if recommender.dense_items else 0
     seconds, details = validation_s, ""
     if recommender.is_trained:
         sampler, train = make_sampler(plan, split), plan.train

@@ -23,7 +23,7 @@ from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.progress import is_quiet, quiet
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.features import load_features
-from lmm4rec.experiments.build.recommenders import make_objective, make_recommender
+from lmm4rec.experiments.build.recommenders import check_memory, make_objective, make_recommender
 from lmm4rec.experiments.conf.spec import Table, load_spec, read_conf
 from lmm4rec.experiments.environment import Cost
 from lmm4rec.experiments.folder import RunFolder
@@ -42,6 +42,7 @@ def validate_setting(plan: Plan, folder: Path, data: DataCache, callbacks: Seque
     """
     with quiet():
         split = data.split(plan).without_test()
+        check_memory(plan, split.dataset.n_items)
         features = load_features(plan, split.dataset.catalog)
         recommender = make_recommender(plan, split, features.features)
         if recommender.is_trained:
