@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -113,3 +114,18 @@ def test_lines_are_at_most_100_columns(path: Path) -> None:
     prose = re.sub(r"(?ms)^ *```.*?^ *```$", "", path.read_text(encoding="utf-8"))
     long = [line for line in prose.splitlines() if len(line) > 100 and line[:1] not in "|!"]
     assert not long
+
+
+def test_the_tables_of_the_guide_hold_every_component() -> None:
+    spec = importlib.util.spec_from_file_location("components_hook", ROOT / "docs" / "hooks" / "components.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    for page, kind, folder in (("models", "recommender", "recommenders"), ("encoders", "encoder", "encoders")):
+        text = hook.on_page_markdown((ROOT / "docs" / "guide" / f"{page}.md").read_text(encoding="utf-8"), None)
+        assert "<!-- table" not in text
+        modules = (ROOT / "src" / "lmm4rec" / folder).glob("[a-z]*.py")
+        assert all(f"| `{module.stem}` |" in text for module in modules if module.stem != "base"), kind
+    ease = "A linear model from each item to all others, in closed form. | Steck 2019, [arXiv 1905.03375]"
+    assert f"| `ease` | {ease}(https://arxiv.org/abs/1905.03375) |" in hook.table("recommender")

@@ -48,13 +48,16 @@ class ListedComponent:
         return (inspect.getdoc(self.component) or "").partition("\n\nRaises:")[0]
 
     @property
+    def citation(self) -> str:
+        """The paper as its docstring cites it, with authors and year; empty where there is none."""
+        cited = _CITATION.search(" ".join(self.text.split()))
+        return cited[1] if cited else ""
+
+    @property
     def paper(self) -> str:
         """The paper's arXiv number, else its doi, else authors and year; empty where the docstring cites none."""
-        cited = _CITATION.search(" ".join(self.text.split()))
-        if not cited:
-            return ""
-        found = _IDENTIFIER.search(cited[1])
-        return found.group().rstrip(",.;") if found else cited[1]
+        found = _IDENTIFIER.search(self.citation)
+        return found.group().rstrip(",.;") if found else self.citation
 
     @property
     def about(self) -> Mapping[str, str]:
