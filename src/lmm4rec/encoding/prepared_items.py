@@ -59,11 +59,6 @@ class PreparedItems:
         tensors = (self._pixels, *(self._text or ()))
         return sum(one.nbytes for one in tensors if one is not None)
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether the pixels are in memory, not in a file."""
-        return self._pixels is None or not self._pixels.untyped_storage().filename
-
     def whole(self) -> Int[Tensor, " rows"]:
         """The rows of the items that lack neither the image nor the text that the encoder reads."""
         parts = [self._has_image, None if self._text is None else self._text[1].any(dim=1)]
