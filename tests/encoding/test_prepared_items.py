@@ -55,7 +55,8 @@ def test_inputs_are_those_that_the_encoder_prepares(
     monkeypatch.setattr(prepared_items_module, "_BLOCK", 80)
     items = [item(row) for row in range(280)]
     prepared = PreparedItems(encoder, items, memory_mb=memory_mb)
-    assert prepared.in_memory == bool(memory_mb)
+    assert prepared._pixels is not None
+    assert bool(prepared._pixels.untyped_storage().filename) == (not memory_mb)
     for chosen in ([279, 3, 130, 131], [1, 79, 80, 95, 200]):
         inputs, expected = prepared.of(torch.tensor(chosen)), encoder.prepare([items[row] for row in chosen])
         for one, other in zip(inputs, expected, strict=True):
