@@ -151,7 +151,7 @@ def test_killed_with_sigkill_it_ends_with_the_same_numbers(tmp_path: Path) -> No
 
 
 def _epochs(state: Path) -> int:
-    return len(checkpoint.load(state).facts["history"]["rows"])
+    return len(checkpoint._read(state)[1]["history"]["rows"])
 
 
 def test_before_and_after_are_of_the_same_held_out_pairs() -> None:

@@ -21,6 +21,7 @@ from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.vlmo import Vlmo
 from lmm4rec.encoding.shared_space import LARGEST_LOG_SCALE
 from lmm4rec.evaluation.alignment import retrieval_recall
+from lmm4rec.nn.adapters.side import SideNetwork
 from lmm4rec.nn.transformers.beit3 import network as beit3_network
 from lmm4rec.nn.transformers.beit3 import recipe as beit3_recipe
 from lmm4rec.nn.transformers.recipe import FineTuningRecipe
@@ -99,6 +100,12 @@ def test_positions_and_tokens_of_other_models_do_not_decay() -> None:
     assert decays("embeddings.token_type_embeddings.weight", matrix)
     assert decays("base.layers.0.lora_A.default.weight", matrix)
     assert not decays("gate", torch.nn.Parameter(torch.ones(4)))
+
+
+def test_matrices_of_a_side_network_decay_and_its_gates_do_not() -> None:
+    side = SideNetwork({"image": (3, 8), "text": (3, 8)}, {"image": 4, "text": 4}, torch.Generator(), dim=4)
+    found = {name for name, weight in side.named_parameters() if decays(name, weight)}
+    assert found == {*both("project.?", "out.?"), "down", "up"}
 
 
 LAYERS = {  # the layer of each parameter by the beginning of its name: 0 embeddings, 1 and 2 blocks, 3 what is above

@@ -12,13 +12,14 @@ from lmm4rec.core.errors import TrainingError
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.training.lr_schedule import LearningRateSchedule, ParameterGroup
 
-_UNDECAYED = re.compile(r"position|pos_embed|relative_|(bias|bias_table|tokens?)$")
+_UNDECAYED = re.compile(r"position|pos_embed|relative_|(bias|bias_table|tokens?|gates|shares)$")
 
 
 def decays(name: str, weight: nn.Parameter) -> bool:
     """Whether weight decay applies: not to biases, norms, layer scales, temperatures, positions and learned tokens.
 
-    All weights of one dimension or none are among these; of the others the name decides.
+    All weights of one dimension or none are among these; of the others the name decides, as it does of the biases and
+    gates of side networks, which are stacked.
     """
     return weight.ndim > 1 and not _UNDECAYED.search(name)
 

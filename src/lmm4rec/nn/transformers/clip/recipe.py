@@ -5,8 +5,8 @@ CLIP's authors published no fine-tuning. The rates are those of "Finetune like y
 1e-5 at batches of 256 and of 512 alike, weight decay .1 (ImageNet), AdamW, cosine with warm-up, no clipping of
 gradients (src/models/flyp_loss.py). Its warm-up of 500 steps is a tenth of all steps here, since a catalog has fewer.
 
-From CLIP's paper (arXiv 2103.00020, sec. 2.5): gains and biases do not decay, and the temperature is bounded after
-each step.
+From CLIP's paper (arXiv 2103.00020, sec. 2.5): gains and biases do not decay (FLYP decays all tensors), and the
+temperature is bounded after each step.
 """
 
 from __future__ import annotations
