@@ -97,7 +97,7 @@ def test_the_trained_side_of_a_pair_is_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"recommender.name": "popular"}, "Popular has nothing to train, so no encoder can be trained with it"),
+        ({"recommender.name": "popular"}, "Popular has no gradient, so no encoder can be trained with it"),
         ({"encoder.name": "color"}, "Color has no weights to train, so it cannot be trained end to end"),
         ({"features.end2end.alignment_weight": 0.1, "features.modalities": ["text"]}, "not both are among the modalit"),
     ],

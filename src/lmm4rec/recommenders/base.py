@@ -32,6 +32,9 @@ class Recommender(nn.Module, ABC):
     is_deterministic: ClassVar[bool] = False
     """Whether every seed gives the same scores: no random number is drawn. One run of it is then enough."""
 
+    is_solved: ClassVar[bool] = False
+    """Whether an epoch of its training is one `sweep` of exact updates; False: gradient steps on `losses`."""
+
     is_personal: ClassVar[bool] = True
     """Whether users are ranked differently; False: all get the same list."""
 
@@ -65,8 +68,12 @@ class Recommender(nn.Module, ABC):
         """Rebuild graphs or sample edges, where the model does so once an epoch."""
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
-        """The named losses of a batch, already weighted; their sum is minimized. None unless `is_trained`."""
+        """The named losses of a batch, already weighted; their sum is minimized. For gradient steps."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to train")
+
+    def sweep(self, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
+        """Update all weights in place; the named terms of what is minimized, afterwards. Called where `is_solved`."""
+        raise NotImplementedError(f"{type(self).__name__} is trained by gradient steps")
 
     @abstractmethod
     def embed(self, features: Features) -> Scorer:

@@ -86,13 +86,16 @@ def world() -> tuple[InteractionGraph, dict[str, Tensor]]:
 
 @CONTRACTS.add()
 def declares_whether_it_is_trained(candidate: Candidate) -> None:
-    """`is_trained` is True where there are weights and losses, and False where there are none."""
+    """`is_trained` is True where there are weights and losses (or `is_solved` and a sweep), else False."""
     component, recommender = candidate.component, candidate.build(*world())
     has_weights = any(weight.requires_grad for weight in recommender.parameters())
     has_losses = component.losses is not Recommender.losses
+    has_sweep = component.sweep is not Recommender.sweep
+    updates = has_losses or has_sweep
+    expect(has_sweep == component.is_solved, f"is_solved is {component.is_solved}, a method `sweep`: {has_sweep}")
     expect(
-        has_weights == has_losses == component.is_trained,
-        f"is_trained is {component.is_trained}, weights to train: {has_weights}, a method `losses`: {has_losses}",
+        has_weights == updates == component.is_trained,
+        f"is_trained is {component.is_trained}, weights to train: {has_weights}, `losses` or `sweep`: {updates}",
     )
 
 

@@ -41,6 +41,15 @@ class Objective(nn.Module, ABC):
         """The groups of parameters with a learning-rate schedule of their own."""
         return ()
 
+    @property
+    def is_solved(self) -> bool:
+        """Whether an epoch is one `sweep` of exact updates in place of gradient steps."""
+        return False
+
+    def sweep(self, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
+        """Update all parameters in place; the named terms of what is minimized, afterwards."""
+        raise NotImplementedError(f"{type(self).__name__} is trained by gradient steps")
+
     def epoch_counts(self) -> Mapping[str, int]:
         """Counts of the epoch for its row of the history, such as encoded items; called once, at its end."""
         return {}
@@ -96,6 +105,15 @@ class RankingObjective(Objective):
         if weight != 1.0:
             terms = {name: weight * term for name, term in terms.items()}
         return {**terms, **self.source.losses()}
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether the recommender is."""
+        return self.recommender.is_solved
+
+    def sweep(self, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
+        """The sweep of the recommender."""
+        return self.recommender.sweep(self.source(), generator)
 
     def after_step(self) -> None:
         """Let the source bound its parameters."""

@@ -116,11 +116,38 @@ class UserSampler:
             yield Batch(self.users[rows], last, last.new_empty(len(rows), 0))
 
 
-RankingSampler: TypeAlias = TripleSampler | UserSampler
+class WholeEpoch:
+    """No batches: for a model whose epoch is one sweep over all interactions, which counts as one step."""
+
+    def __init__(
+        self,
+        users: Int[Tensor, " pairs"],
+        items: Int[Tensor, " pairs"],
+        n_items: int,
+        *,
+        batch_size: Annotated[PositiveInt | Literal["auto"], Doc("Of no effect: an epoch is one sweep.")] = "auto",
+    ) -> None:
+        """Raises TrainingError where there are no interactions."""
+        if not len(users):
+            raise TrainingError("the training part of the split has no interactions")
+        self.users, self.items, self.n_items, self.batch_size = users, items, n_items, len(users)
+
+    def __len__(self) -> int:
+        """One."""
+        return 1
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """No batch."""
+        return iter(())
 
 
-def sampler_of(recommender: Any) -> type[TripleSampler] | type[UserSampler]:
+RankingSampler: TypeAlias = TripleSampler | UserSampler | WholeEpoch
+
+
+def sampler_of(recommender: Any) -> type[RankingSampler]:
     """The sampler of the batches that a recommender (a class) is trained on."""
+    if recommender.is_solved:
+        return WholeEpoch
     return UserSampler if recommender.user_batches else TripleSampler
 
 

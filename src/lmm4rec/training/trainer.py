@@ -104,10 +104,16 @@ class Trainer:
     def _train_epoch(
         self, epoch: int, state: TrainingState, batches: Batches, rates: LearningRates, checkpoint: Checkpoint, bar: Any
     ) -> dict[str, float]:
-        """The learning rates and mean losses of an epoch, after its steps."""
+        """The learning rates and mean losses of an epoch, after its steps or its sweep."""
         objective, optimizer, generator, totals = state.objective, state.optimizer, state.generator, LossTotals()
         objective.train()
         objective.begin_epoch(generator)
+        if objective.is_solved:
+            terms = objective.sweep(generator)
+            _require_finite(torch.stack(list(terms.values())).sum(), "loss", epoch, 0, terms, checkpoint)
+            totals.add(terms)
+            bar.update(len(batches))
+            return totals.means(1)
         for step, batch in enumerate(batches.epoch(generator), start=(epoch - 1) * len(batches)):
             current_rates = rates.set(step)
             optimizer.zero_grad()

@@ -58,10 +58,9 @@ def make_objective(plan: Plan, split: Split, features: RunFeatures, recommender:
     """
     if features.encoder is None:
         return RankingObjective(recommender, Frozen(features.features))
-    if not recommender.is_trained:
+    if not recommender.is_trained or recommender.is_solved:
         raise ConfigError(
-            f"{plan.recommender.label} has nothing to train, so no encoder can be trained with it: take "
-            'train = "frozen"'
+            f'{plan.recommender.label} has no gradient, so no encoder can be trained with it: take train = "frozen"'
         )
     live, schedule = make_live(features.encoder, split.dataset.catalog, features.features, plan.features)
     return RankingObjective(recommender, live, batches=len(make_sampler(plan, split)), encoder_schedule=schedule)

@@ -37,7 +37,8 @@ def estimate_training(plan: Plan, split: Split, features: Features) -> Estimate:
         sampler, train = make_sampler(plan, split), plan.train
         epoch_s = _epoch_seconds(recommender, features, sampler, train.device)
         seconds = train.epochs * (epoch_s + validation_s / train.evaluate_every)
-        details = f"{train.epochs:,} epochs of {len(sampler):,} batches"
+        steps = "one sweep" if recommender.is_solved else f"{len(sampler):,} batches"
+        details = f"{train.epochs:,} epochs of {steps}"
     return Estimate(
         f"training {plan.recommender.label}" if recommender.is_trained else f"fitting {plan.recommender.label}",
         seconds=seconds,

@@ -1,0 +1,99 @@
+"""Regularized least squares for many rows at once, each with few positive columns: a half of a sweep of iALS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lmm4rec.nn.rows import select_rows
+from lmm4rec.nn.sparse import csr
+
+_GROWTH = 1.25  # of the number of positives within a block, whose rows are padded to the largest
+_BLOCK = 2**20  # numbers in a block's vectors, padding included: 4 MiB
+
+
+class SparseRows(nn.Module):
+    """The positive columns of each row, with rows in blocks by their number of positives."""
+
+    matrix: Tensor
+    order: Tensor
+
+    def __init__(self, rows: Int[Tensor, " entries"], columns: Int[Tensor, " entries"], shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("matrix", csr(rows, columns, torch.ones(len(rows)), shape), persistent=False)
+        self.register_buffer("order", torch.argsort(self.counts, stable=True), persistent=False)
+
+    @property
+    def counts(self) -> Int[Tensor, " rows"]:
+        """The number of positives of each row."""
+        return self.matrix.crow_indices().diff()
+
+    def blocks(self, dim: int) -> Iterator[tuple[Int[Tensor, " block"], Int[Tensor, "block width"]]]:
+        """Rows that have positives, and the columns of these, padded with the number of columns."""
+        counts, starts = self.counts[self.order].tolist(), self.matrix.crow_indices()[:-1]
+        columns, padding = self.matrix.col_indices(), self.matrix.shape[1]
+        first = sum(count == 0 for count in counts)
+        while first < len(counts):
+            last, widest = first, max(counts[first] * _GROWTH, counts[first] + 0.0)
+            while (
+                last < len(counts)
+                and counts[last] <= widest
+                and (last == first or counts[last] * (last + 1 - first) * dim <= _BLOCK)
+            ):
+                last += 1
+            rows = self.order[first:last]
+            within = torch.arange(counts[last - 1], device=rows.device)
+            places = starts[rows][:, None] + within
+            missing = within >= self.counts[rows][:, None]
+            yield rows, columns[places.masked_fill(missing, 0)].masked_fill(missing, padding)
+            first = last
+
+
+@torch.no_grad()
+def solve_rows(
+    positives: SparseRows,
+    vectors: Float[Tensor, "columns dim"],
+    solution: Float[Tensor, "rows dim"],
+    unobserved_weight: float,
+    l2_weights: Float[Tensor, " rows"],
+) -> Float[Tensor, ""]:
+    """Set each row x of the solution to the minimum of its part of the loss; returns the total of the first sums there.
+
+    sum over positives j of (x · v_j - 1)² + α0 · sum over all columns j of (x · v_j)² + λ |x|²
+
+    with α0 = `unobserved_weight` and λ the row's of `l2_weights`. In the axes of the Gram matrix α0 VᵀV = Q Λ Qᵀ, its
+    part and λ are a diagonal matrix D⁻¹ = Λ + λ. With Z, the vectors of the n positives in these axes:
+
+    - n > dim:   x = Q (D⁻¹ + ZᵀZ)⁻¹ Zᵀ 1, a system of dim equations,
+    - n ≤ dim:   x = Q D Zᵀ r, r = (I + Z D Zᵀ)⁻¹ 1, a system of n equations; r is what Zx misses of 1.
+
+    Rows without positives get 0.
+    """
+    dim = vectors.shape[1]
+    eigenvalues, axes = torch.linalg.eigh(unobserved_weight * (vectors.T @ vectors))
+    turned = F.pad(vectors @ axes, (0, 0, 0, 1))  # a row of zeros for the padding
+    error = vectors.new_zeros(())
+    solution.zero_()
+    for rows, columns in positives.blocks(dim):
+        z = select_rows(turned, columns)
+        diagonal = eigenvalues.clamp(min=0) + l2_weights[rows, None]
+        if columns.shape[1] > dim:
+            system = z.mT @ z
+            system.diagonal(dim1=1, dim2=2).add_(diagonal)
+            found = torch.cholesky_solve(z.sum(1)[..., None], torch.linalg.cholesky(system))
+            missing = 1 - z @ found
+        else:
+            scale = diagonal.rsqrt()
+            z *= scale[:, None]
+            system = z @ z.mT
+            system.diagonal(dim1=1, dim2=2).add_(1.0)
+            missing = torch.cholesky_solve(torch.ones_like(z[..., :1]), torch.linalg.cholesky(system))
+            found = scale[..., None] * (z.mT @ missing)
+        error += (missing[..., 0] * (columns < len(vectors))).square().sum()
+        solution.index_copy_(0, rows, found[..., 0])
+    solution.copy_(solution @ axes.T)
+    return error
