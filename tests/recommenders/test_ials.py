@@ -91,7 +91,9 @@ def test_a_resumed_training_ends_in_the_same_vectors(tmp_path: Path) -> None:
         recommender, batches = model(on=on), WholeEpoch(on.users, on.items, on.n_items)
         trainer = Trainer(epochs=epochs, metric="score", patience=0, device="cpu", checkpoint_every_s=0.0)
         objective = RankingObjective(recommender, Frozen({}))
-        history = trainer.fit(objective, batches, lambda: {"score": float(recommender.users.sum())}, state_file=path)
+        history = trainer.fit(
+            objective, batches, lambda: {"score": float(recommender.users.detach().sum())}, state_file=path
+        )
         return recommender, [row["loss"] for row in history.rows]
 
     whole, losses = trained(6, tmp_path / "whole")
