@@ -35,6 +35,7 @@ class RP3beta(Recommender):
     """
 
     is_trained = False
+    is_deterministic = True
 
     def __init__(
         self,
