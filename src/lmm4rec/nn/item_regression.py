@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError, TrainingError
-from lmm4rec.core.types import Neighbors
+from lmm4rec.core.types import Features, Modality, Neighbors
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.neighborhoods import interaction_matrix
-from lmm4rec.nn.projections import has_content
+from lmm4rec.nn.projections import ContentProjection, has_content
 from lmm4rec.nn.sparse import csr
 
 _DOUBLE_ITEMS = 10_000  # up to which float64 takes seconds; float32 is twice as fast and takes half the memory
@@ -114,6 +115,36 @@ def center_of(x: Float[Tensor, "items width"]) -> Float[Tensor, " width"]:
 def centered_rows(x: Float[Tensor, "items width"]) -> Float[Tensor, "items width"]:
     """The features less their center, scaled to length 1; zeros where an item lacks the modality."""
     return torch.where(has_content(x)[:, None], F.normalize(x.float() - center_of(x), dim=1), 0.0)
+
+
+@dataclass(frozen=True)
+class ContentRegression:
+    """Ridge regressions of items on all items by content alone: K = F (FᵀF + μ I)⁻¹ Fᵀ.
+
+    F [items, widths] are the centered rows of all modalities side by side. For an item with the content f that is not
+    among the items, the weights are F (FᵀF + μ I)⁻¹ f; for item i among them, on the others, K_i / (1 - K_ii).
+    """
+
+    projections: Mapping[Modality, ContentProjection]  # from f to the weights; their sum over modalities
+    leverage: Float[Tensor, " items"]  # the diagonal of K
+
+    @classmethod
+    def of(cls, features: Features, l2_weight: float) -> ContentRegression:
+        """The regressions with μ = `l2_weight` on these items."""
+        content = [centered_rows(x) for x in features.values()]
+        joined = torch.cat(content, dim=1)
+        wide = joined.T.double()
+        weights = (invert_(wide @ wide.T, l2_weight) @ wide).float()
+        maps = torch.split(weights, [x.shape[1] for x in content])
+        pairs = zip(features.items(), maps, strict=True)
+        return cls({m: ContentProjection(map_, center_of(x)) for (m, x), map_ in pairs}, (joined * weights.T).sum(1))
+
+    def weights(self, items: Int[Tensor, " chosen"], features: Features) -> Float[Tensor, "chosen items"]:
+        """The weights of the other items for each of the chosen ones, as if these were new."""
+        rows = torch.stack([path(features[m][items].float()) for m, path in self.projections.items()]).sum(0)
+        rows /= 1 - self.leverage[items, None]
+        rows[torch.arange(len(items)), items] = 0.0
+        return rows
 
 
 def blocks(size: int) -> Iterator[slice]:

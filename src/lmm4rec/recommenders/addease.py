@@ -14,9 +14,8 @@ from typing_extensions import Doc
 from lmm4rec.core.types import Features, Modality, Neighbors, NonNegativeInt, PositiveFloat
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_regression import (
+    ContentRegression,
     blocks,
-    center_of,
-    centered_rows,
     interaction_gram,
     invert_,
     neighbors_by,
@@ -43,7 +42,7 @@ class AddEASE(Recommender):
     `content_share`. Features are centered by the mean over the items that have the modality, and scaled to length 1; an
     item that lacks a modality has zeros there.
 
-    A new item with the features f has no interactions: its column of B_X is 0, and that of B is c F (FᵀF + μ I)⁻¹ f.
+    A new item with the features f has no interactions: its column of B_X is 0, and that of B_F F (FᵀF + μ I)⁻¹ f.
 
     Differs from the authors' code: their features are tags, zeros and ones as they are.
     """
@@ -73,28 +72,16 @@ class AddEASE(Recommender):
     def embed(self, features: Features) -> Neighbors:
         """The users' histories and B, transposed."""
         weights = regression_weights_(invert_(interaction_gram(self.graph), self.l2_weight))
-        content = {m: centered_rows(x) for m, x in features.items()}
-        joined = torch.cat([*content.values()], dim=1)
-        metric = joined.T.double() @ joined.double()
-        projection = (invert_(metric, self.content_l2_weight) @ joined.T.double()).float()
-        self._leverage = (joined * projection.T).sum(1)  # the diagonal of K
+        self._by_content = ContentRegression.of(features, self.content_l2_weight)
         for rows in blocks(len(weights)):
-            by_content = (joined[rows] @ projection) / (1 - self._leverage[rows, None])
+            by_content = self._by_content.weights(torch.arange(rows.start, rows.stop), features)
             weights[rows] = weights[rows] * (1 - self.content_share) + by_content * self.content_share
-        weights.fill_diagonal_(0.0)
-        maps = torch.split(self.content_share * projection, [x.shape[1] for x in content.values()])
-        self._projections = {
-            m: ContentProjection(weight, center_of(features[m])) for m, weight in zip(content, maps, strict=True)
-        }
         return neighbors_by(self.graph, weights, self.neighbors)
 
     def content_projections(self) -> Mapping[Modality, ContentProjection]:
-        """c (FᵀF + μ I)⁻¹ Fᵀ, the rows of each modality, as `embed` computed it."""
-        return self._projections
+        """(FᵀF + μ I)⁻¹ Fᵀ, the rows of each modality, as `embed` computed it; the factor c is left to the level."""
+        return self._by_content.projections
 
     def similarity_as_new(self, items: Int[Tensor, " chosen"], features: Features) -> Float[Tensor, "chosen items"]:
-        """c K_i / (1 - K_ii) for each item i: the regression of its content on the other items alone."""
-        rows = torch.stack([path(features[m][items]) for m, path in self._projections.items()]).sum(0)
-        rows = rows / (1 - self._leverage[items, None])
-        rows[torch.arange(len(items)), items] = 0.0
-        return rows
+        """K_i / (1 - K_ii) for each item i: the regression of its content on the other items alone."""
+        return self._by_content.weights(items, features)

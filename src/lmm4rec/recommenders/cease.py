@@ -13,8 +13,8 @@ from typing_extensions import Doc
 from lmm4rec.core.types import Features, Modality, Neighbors, NonNegativeInt, PositiveFloat
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_regression import (
+    ContentRegression,
     add_product_,
-    center_of,
     centered_rows,
     interaction_gram,
     invert_,
@@ -39,8 +39,8 @@ class CEASE(Recommender):
     λ is `l2_weight`, w is `content_weight`. Features are centered by the mean over the items that have the modality,
     and scaled to length 1; an item that lacks a modality has zeros there.
 
-    A new item i with the features f has no interactions, so that its column of B is the same regression with x_i = 0:
-    b = w P Σ_m F_m f_m, in closed form.
+    Whom a new item will interest is not known, which is something else than no interaction: its column of B minimizes
+    the terms of content and λ alone, b = F (FᵀF + λ/w I)⁻¹ f for its features f, the modalities side by side.
 
     Differs from the authors' code: their features are tags, zeros and ones as they are.
     """
@@ -67,27 +67,17 @@ class CEASE(Recommender):
 
     def embed(self, features: Features) -> Neighbors:
         """The users' histories and B, transposed."""
-        gram, content = interaction_gram(self.graph), {m: centered_rows(x) for m, x in features.items()}
-        for rows in content.values():
-            add_product_(gram, rows, self.content_weight)
-        inverse = invert_(gram, self.l2_weight)
-        self._projections = {
-            m: ContentProjection(
-                (self.content_weight * (rows.T.to(inverse.dtype) @ inverse)).float(), center_of(features[m])
-            )
-            for m, rows in content.items()
-        }
-        self._weights = regression_weights_(inverse)
-        return neighbors_by(self.graph, self._weights, self.neighbors)
+        gram = interaction_gram(self.graph)
+        for x in features.values():
+            add_product_(gram, centered_rows(x), self.content_weight)
+        weights = regression_weights_(invert_(gram, self.l2_weight))
+        self._by_content = ContentRegression.of(features, self.l2_weight / self.content_weight)
+        return neighbors_by(self.graph, weights, self.neighbors)
 
     def content_projections(self) -> Mapping[Modality, ContentProjection]:
-        """w P F_m by modality, as `embed` computed it."""
-        return self._projections
+        """(FᵀF + λ/w I)⁻¹ Fᵀ, the rows of each modality, as `embed` computed it."""
+        return self._by_content.projections
 
     def similarity_as_new(self, items: Int[Tensor, " chosen"], features: Features) -> Float[Tensor, "chosen items"]:
-        """b - P[:, i] b_i / P_ii for each item i: the regression of its content on the other items alone."""
-        rows = torch.stack([path(features[m][items]) for m, path in self._projections.items()]).sum(0)
-        at = torch.arange(len(items)), items
-        rows = rows + self._weights[items] * rows[at][:, None]
-        rows[at] = 0.0
-        return rows
+        """K_i / (1 - K_ii) for each item i, K = F (FᵀF + λ/w I)⁻¹ Fᵀ: its content regressed on the other items."""
+        return self._by_content.weights(items, features)
