@@ -134,6 +134,19 @@ def test_designs_that_are_the_same_seldom_get_a_star() -> None:
     assert 0.03 <= after <= 0.07
 
 
+def test_the_tail_in_which_holm_looks_is_held() -> None:
+    """Three seeds against a deterministic design: one number of degrees of freedom gives eight times too many stars."""
+    rng, level, draws = RNG(5), 0.0025, 20_000
+    differences = np.abs(rng.normal(0, math.sqrt(1.1), draws))
+    errors = [StandardError(0.1, 9000, float(part), 2.0, 3) for part in rng.chisquare(2, draws) / 2]
+    total = np.array([error.total for error in errors])
+    df = 2 * (total**2 / (total**2 - 0.1)) ** 2  # Satterthwaite's, of the sum
+    textbook = np.mean(2 * stats.t.sf(differences / total, df) < level)
+    found = np.mean(differences > total * np.array([error.quantile(level / 2) for error in errors]))
+    assert textbook > 0.018
+    assert found < 0.005
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seeds", [3, 5, 10])
