@@ -136,7 +136,7 @@ def test_designs_that_are_the_same_seldom_get_a_star() -> None:
 
 def test_the_tail_in_which_holm_looks_is_held() -> None:
     """Three seeds against a deterministic design: one number of degrees of freedom gives eight times too many stars."""
-    rng, level, draws = RNG(5), 0.0025, 20_000
+    rng, level, draws = RNG(5), 0.0025, 8_000
     differences = np.abs(rng.normal(0, math.sqrt(1.1), draws))
     errors = [StandardError(0.1, 9000, float(part), 2.0, 3) for part in rng.chisquare(2, draws) / 2]
     total = np.array([error.total for error in errors])
