@@ -61,4 +61,4 @@ def fold_in_neighbors(scorer: Neighbors, rows: Int64[np.ndarray, " history"]) ->
     history = torch.zeros(known)
     history[at[at < known]] = 1.0
     history += F.normalize(dense_rows(scorer.similarity, at[at >= known]), p=1, dim=1).sum(0)
-    return (scorer.similarity @ history[:, None])[:, 0]
+    return scorer.history_scores(history[:, None])[:, 0]

@@ -181,4 +181,8 @@ class Neighbors:
             return torch.addmm(scores, chosen, self.similarity.T, beta=0, out=scores)
         indicator = self.seen.values().new_zeros(self.similarity.shape[1], len(users))
         indicator[history, rows] = 1.0
-        return (self.similarity @ indicator).T
+        return self.history_scores(indicator).T
+
+    def history_scores(self, history: Float[Tensor, "items batch"]) -> Float[Tensor, "items_and_added batch"]:
+        """The same for histories of users who need not be known, one a column."""
+        return self.similarity @ history

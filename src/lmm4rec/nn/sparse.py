@@ -37,9 +37,7 @@ def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]
         return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
 
 
-def _entries_of(
-    matrix: Tensor, rows: Int[Tensor, " chosen"]
-) -> tuple[Int[Tensor, " entries"], Int[Tensor, " entries"]]:
+def entries_of(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> tuple[Int[Tensor, " entries"], Int[Tensor, " entries"]]:
     """The entries of some rows of a CSR matrix: the place of each one's row among `rows`, and its own place."""
     starts = matrix.crow_indices()
     counts = starts[rows + 1] - starts[rows]
@@ -51,7 +49,7 @@ def dense_rows(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> Float[Tensor, "c
     """Some rows of a matrix, CSR or dense, as a dense matrix."""
     if matrix.layout == torch.strided:
         return matrix[rows]
-    new, entries = _entries_of(matrix, rows)
+    new, entries = entries_of(matrix, rows)
     dense = matrix.values().new_zeros(len(rows), matrix.shape[1])
     dense[new, matrix.col_indices()[entries].long()] = matrix.values()[entries]
     return dense
@@ -98,7 +96,7 @@ class SparseMatrix(nn.Module):
 
     def only(self, rows: Int[Tensor, " chosen"]) -> SparseMatrix:
         """The matrix of the given distinct rows; the cost is that of their entries."""
-        new, entries = _entries_of(self.matrix, rows)
+        new, entries = entries_of(self.matrix, rows)
         columns, values = self.matrix.col_indices()[entries], self.matrix.values()[entries]
         return SparseMatrix(new, columns, values, (len(rows), self.matrix.shape[1]))
 

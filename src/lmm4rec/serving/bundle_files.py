@@ -31,6 +31,7 @@ from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.features.side_files import SavedSide
+from lmm4rec.nn.user_neighbors import UserNeighbors
 from lmm4rec.serving.catalog_view import CatalogEntry, CatalogView
 from lmm4rec.serving.encoder_record import EncoderRecord
 from lmm4rec.serving.model_card import model_card
@@ -203,7 +204,15 @@ def _tensors(scorer: Scorer) -> tuple[dict[str, Tensor], str]:
     if isinstance(scorer, Embeddings):
         return {"users": scorer.users.contiguous(), "items": scorer.items.contiguous()}, "embeddings"
     if isinstance(scorer, Neighbors):
-        return _matrix_parts("seen", scorer.seen) | _matrix_parts("similarity", scorer.similarity), "neighbors"
+        tensors = _matrix_parts("seen", scorer.seen) | _matrix_parts("similarity", scorer.similarity)
+        if not isinstance(scorer, UserNeighbors):
+            return tensors, "neighbors"
+        options = {
+            "neighbors": torch.tensor(scorer.neighbors),
+            "shrinkage": torch.tensor(scorer.shrinkage, dtype=torch.float64),
+        }
+        tensors |= _matrix_parts("nearest", scorer.nearest)
+        return tensors | {"item_weights": scorer.item_weights.contiguous(), **options}, "user_neighbors"
     raise LMM4RecError(f"cannot save a {type(scorer).__name__}: a bundle holds embeddings or neighbors")
 
 
@@ -217,7 +226,11 @@ def _scorer(
             raise ValueError(f"{len(users)} and {len(items)} vectors for {n_users} users and {n_items} items")
         return Embeddings(users, items, parts=parts)
     shapes = {"seen": (n_users, n_catalog), "similarity": (n_items, n_catalog)}
-    return Neighbors(**{name: _matrix(tensors, name, shape) for name, shape in shapes.items()})
+    seen, similarity = (_matrix(tensors, name, shape) for name, shape in shapes.items())
+    if kind == "neighbors":
+        return Neighbors(seen, similarity)
+    nearest, weights = _matrix(tensors, "nearest", (n_users, n_users)), tensors["item_weights"]
+    return UserNeighbors(seen, similarity, nearest, weights, int(tensors["neighbors"]), float(tensors["shrinkage"]))
 
 
 def _matrix_parts(name: str, matrix: Tensor) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -54,7 +54,7 @@ def with_items(scorer: Scorer, vectors: Tensor) -> Scorer:
     if isinstance(scorer, Embeddings):
         return Embeddings(scorer.users, torch.cat([scorer.items, vectors]), parts=scorer.parts)
     assert isinstance(scorer, Neighbors)
-    return Neighbors(scorer.seen, _concatenated(scorer.similarity, vectors))
+    return replace(scorer, similarity=_concatenated(scorer.similarity, vectors))
 
 
 def similarity_columns(similarity: Tensor, at: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen items"]:

@@ -1,0 +1,87 @@
+"""UserKNN: the items of the users with the most similar histories."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from typing_extensions import Doc
+
+from lmm4rec.core.types import Features, NonNegativeFloat, PositiveInt
+from lmm4rec.nn.graph import InteractionGraph, user_item
+from lmm4rec.nn.neighborhoods import interaction_matrix, largest_entries
+from lmm4rec.nn.sparse import csr
+from lmm4rec.nn.user_neighbors import UserNeighbors
+from lmm4rec.recommenders.base import Recommender
+
+__all__ = ["UserKNN"]
+
+_SIMILAR_ITEMS = 50
+
+
+class UserKNN(Recommender):
+    """User-based neighborhood model (Herlocker et al. 1999, doi 10.1145/312624.312682), for positive-only data.
+
+    score(u, i) = sum of s(u, v) over the `neighbors` users v most similar to u who interacted with i, where s is the
+    cosine of the users' rows of the interaction matrix, shrunk, with weights w of the items:
+
+    s(u, v) = sum over common items j of w_j² / (|u| · |v| + shrinkage),    |u|² = sum over the items j of u of w_j²
+
+    - `weights = "none"`: w_j = 1.
+    - `weights = "idf"`: w_j = log(|users| / |users of j|): rare items in common count more.
+
+    Differs from the paper: there are no ratings, hence no means, and similarities are cosines instead of correlations.
+    A history that is new gets its neighbors in the same way. Similar items are those with the most similar users (by
+    the cosine of their columns).
+    """
+
+    is_trained = False
+    is_deterministic = True
+
+    def __init__(
+        self,
+        graph: InteractionGraph,
+        features: Features,
+        generator: torch.Generator,
+        *,
+        neighbors: Annotated[PositiveInt, Doc("Most similar users whose items are scored.")] = 100,
+        shrinkage: Annotated[NonNegativeFloat, Doc("Added to the denominator: short histories count less.")] = 0.0,
+        weights: Annotated[Literal["none", "idf"], Doc("Weights of items in the similarity of users.")] = "none",
+    ) -> None:
+        super().__init__(graph)
+        self.neighbors, self.shrinkage, self.weights = neighbors, shrinkage, weights
+
+    def embed(self, features: Features) -> UserNeighbors:
+        """The histories, each user's neighbors, and similar items, all sparse."""
+        graph, interactions, device = self.graph, interaction_matrix(self.graph), self.graph.users.device
+        item_weights = np.ones(graph.n_items, np.float32)
+        if self.weights == "idf":
+            item_weights = np.log(graph.n_users / np.maximum(graph.item_degrees.cpu().numpy(), 1)).astype(np.float32)
+        weighted = sp.csr_array(interactions @ sp.diags_array(item_weights))
+        nearest = csr(*_nearest_rows(weighted, self.neighbors, self.shrinkage), (graph.n_users, graph.n_users))
+        sources, targets, values = _nearest_rows(interactions.T.tocsr(), _SIMILAR_ITEMS, 0.0)
+        return UserNeighbors(
+            user_item(graph, "sum").matrix,
+            csr(targets, sources, values, (graph.n_items, graph.n_items)).to(device),
+            nearest.to(device),
+            torch.from_numpy(item_weights).to(device),
+            self.neighbors,
+            self.shrinkage,
+        )
+
+
+def _nearest_rows(
+    matrix: sp.csr_array, k: int, shrinkage: float
+) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], Float[Tensor, " pairs"]]:
+    """Each row, its `k` most similar rows, and the shrunk cosines."""
+    norms = np.sqrt(matrix.multiply(matrix).sum(axis=1))
+
+    def cosines(dots: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        divided: np.ndarray = dots / np.maximum(norms[rows] * norms[columns] + shrinkage, 1e-12)
+        return divided
+
+    return largest_entries(matrix, matrix.T.tocsr(), k, cosines)
