@@ -75,5 +75,5 @@ def test_a_bundle_folds_in_explains_and_finds_similar_items(tmp_path: Path) -> N
     loaded = Bundle.from_pretrained(tmp_path / "bundle")
     assert loaded.recommend_for(["b", "e"], k=3) == bundle.recommend_for(["b", "e"], k=3)
     (best, *_), (similar, *_) = loaded.recommend(["u0"], k=3)["u0"], loaded.similar(["b"], k=3)["b"]
-    assert loaded.explain("u0", best.id).score == pytest.approx(best.score)
-    assert similar.id == items[int(scorer.similarity.to_dense()[:, 1].argmax())]
+    assert loaded.explain("u0", best.item).score == pytest.approx(best.score)
+    assert similar.item == items[int(scorer.similarity.to_dense()[:, 1].argmax())]
