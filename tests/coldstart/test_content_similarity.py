@@ -23,7 +23,7 @@ NEW = ["new0", "new1", "new2"]
 
 
 def fitted(component: type[Recommender]) -> tuple[Bundle, dict[str, Tensor], Recommender]:
-    graph, _ = camps(items=16, users=20)
+    graph, _ = camps(items=16, users=20, held_out=8)  # items of the own camp fill the lists
     features = camp_features(torch.Generator().manual_seed(0), items=16)
     model = component(graph, features, torch.Generator())  # type: ignore[call-arg]
     scorer = model.embed(features)
@@ -73,8 +73,8 @@ def test_new_items_have_their_share_of_the_lists(component: type[Recommender]) -
     bundle, features, model = fitted(component)
     assert bundle.content_to_vectors is not None
     facts = bundle.content_to_vectors.facts
-    assert facts["recall@4"] > 2 * facts["recall@4 of chance"]  # 9 items are held out
+    assert facts["recall@4"] > 1.8 * facts["recall@4 of chance"]  # 9 items are held out
     bundle.add_items(NewItem(f"new{row}", features={m: x[row] for m, x in features.items()}) for row in range(0, 48, 4))
     scores = bundle.scorer.scores(torch.arange(60))
     scores[model.graph.users, model.graph.items] = -torch.inf
-    assert 0.05 < float((scores.topk(4).indices >= 48).float().mean()) < 0.6
+    assert float((scores.topk(4).indices >= 48).float().mean()) == pytest.approx(0.2, abs=0.1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lmm4rec.core import types
 from lmm4rec.core.types import Embeddings, Inputs, Neighbors, Scorer
 
 
@@ -42,3 +43,16 @@ def test_inputs_are_moved_and_selected_part_by_part() -> None:
     assert moved.pixels.is_meta
     assert moved.has_image.is_meta
     assert moved.text_ids is None
+
+
+def test_a_dense_similarity_gives_the_same_scores_in_every_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By columns, by rows in several blocks, and for users without history alone."""
+    monkeypatch.setattr(types, "_ROWS", 2)
+    generator = torch.Generator().manual_seed(0)
+    seen, similarity = (torch.rand(4, 5, generator=generator) < 0.5).float(), torch.randn(7, 5, generator=generator)
+    seen[2] = 0
+    expected = seen @ similarity.T
+    for one in (similarity, similarity.T.contiguous().T):
+        scorer = Neighbors(seen.to_sparse_csr(), one)
+        torch.testing.assert_close(scorer.scores(torch.tensor([3, 2, 0])), expected[[3, 2, 0]])
+        torch.testing.assert_close(scorer.scores(torch.tensor([2])), expected[[2]])

@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Interval
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from lmm4rec.core.dot_products import dot_products
 
@@ -23,6 +24,8 @@ Modality: TypeAlias = str
 
 Features: TypeAlias = Mapping[Modality, Float[Tensor, "items _dim"]]
 """Row i is item i, always. A row of zeros marks an item that lacks this modality."""
+
+_ROWS = 2048  # of a dense matrix that are copied at once
 
 # Ranges that hyper-parameters state in their signature; the conf reader enforces them.
 PositiveInt: TypeAlias = Annotated[int, Ge(1)]
@@ -173,12 +176,7 @@ class Neighbors:
         rows = torch.repeat_interleave(counts)
         history = columns[torch.arange(len(rows), device=rows.device) + (start[users] - ends + counts)[rows]]
         if self.similarity.layout == torch.strided:
-            # a dense matrix times a few sparse columns, both by columns: nothing of items × items is copied
-            ones, begins = self.seen.values().new_ones(len(history)), torch.nn.functional.pad(ends, (1, 0))
-            shape = (len(users), self.similarity.shape[1])
-            chosen = torch.sparse_csr_tensor(begins, history, ones, shape, check_invariants=False)
-            scores = self.similarity.new_empty(self.n_items, len(users)).T
-            return torch.addmm(scores, chosen, self.similarity.T, beta=0, out=scores)
+            return _sums_of_columns(self.similarity, history, ends - counts)
         indicator = self.seen.values().new_zeros(self.similarity.shape[1], len(users))
         indicator[history, rows] = 1.0
         return self.history_scores(indicator).T
@@ -186,3 +184,16 @@ class Neighbors:
     def history_scores(self, history: Float[Tensor, "items batch"]) -> Float[Tensor, "items_and_added batch"]:
         """The same for histories of users who need not be known, one a column."""
         return self.similarity @ history
+
+
+def _sums_of_columns(
+    matrix: Float[Tensor, "rows columns"], columns: Int[Tensor, " entries"], starts: Int[Tensor, " sums"]
+) -> Float[Tensor, "sums rows"]:
+    """The sum of consecutive selected columns from each start on; no copy of the matrix if it is stored by columns."""
+    if not len(columns):
+        return matrix.new_zeros(len(starts), len(matrix))
+    if matrix.T.is_contiguous():
+        return F.embedding_bag(columns, matrix.T, starts, mode="sum")
+    distinct, places = torch.unique(columns, return_inverse=True)
+    blocks = (block.index_select(1, distinct).T.contiguous() for block in torch.split(matrix, _ROWS))
+    return torch.cat([F.embedding_bag(places, block, starts, mode="sum") for block in blocks], dim=1)

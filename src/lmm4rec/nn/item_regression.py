@@ -88,11 +88,12 @@ def invert_(matrix: Float[Tensor, "items items"], l2_weight: float) -> Float[Ten
 def regression_weights_(inverse: Float[Tensor, "items items"]) -> Float[Tensor, "items items"]:
     """The weights of the items j (columns) for each item i (rows), -P_ij / P_ii, for P the inverse; it is overwritten.
 
-    Row i is the regression of item i on the others, with 0 for itself (Steck 2019, arXiv 1905.03375, eq. 8).
+    Row i is the regression of item i on the others, with 0 for itself (Steck 2019, arXiv 1905.03375, eq. 8). It is
+    stored by columns, of which a ranking sums those of a user's items.
     """
-    inverse /= -inverse.diagonal().clone()[:, None]
+    inverse /= -inverse.diagonal().clone()
     inverse.fill_diagonal_(0.0)
-    return inverse.float()
+    return inverse.float().T
 
 
 def neighbors_by(graph: InteractionGraph, weights: Float[Tensor, "items items"], neighbors: int) -> Neighbors:

@@ -59,8 +59,8 @@ class AddEASE(Recommender):
         generator: torch.Generator,
         *,
         l2_weight: Annotated[PositiveFloat, Doc("Weight of B_X's squared norms; larger for sparser data.")] = 100.0,
-        content_l2_weight: Annotated[PositiveFloat, Doc("Weight of B_F's squared norms.")] = 10.0,
-        content_share: Annotated[float, Interval(gt=0, le=1), Doc("Share of B_F in the sum; 1: content alone.")] = 0.2,
+        content_l2_weight: Annotated[PositiveFloat, Doc("Weight of B_F's squared norms.")] = 3.0,
+        content_share: Annotated[float, Interval(gt=0, le=1), Doc("Share of B_F in the sum; 1: content alone.")] = 0.3,
         neighbors: Annotated[NonNegativeInt, Doc("Largest weights kept of each item, for small bundles; 0: all.")] = 0,
         memory_gb: Annotated[PositiveFloat, Doc("Memory for items × items numbers; more stops the run first.")] = 8.0,
     ) -> None:
