@@ -153,7 +153,7 @@ def test_the_tail_in_which_holm_looks_is_held() -> None:
 @pytest.mark.parametrize("spread", [0.0, 0.0005, 0.003, 0.006])
 def test_false_stars_at_any_spread_and_number_of_seeds(spread: float, seeds: int) -> None:
     _, few_users = star_rate(lambda rng: sparse_recall(rng, 600, seeds, spread), 3000)
-    assert 0.03 <= few_users <= 0.07
+    assert 0.02 <= few_users <= 0.07  # Welch's test alone gives 0.035 at three seeds: it errs to the safe side
     before, after = star_rate(lambda rng: sparse_recall(rng, 9000, seeds, spread), 600)
     assert 0.02 <= after <= 0.08  # of fewer simulations: a standard error more
     assert spread < 0.003 or before > 0.15
