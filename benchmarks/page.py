@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from _paradigm_tables import adapters, cold_items, encodings, processes
-from _quality_figure import draw
+from _race_tables import draw, race
 from _results import HERE
 from _tables import table, wrapped
 from lmm4rec.core.files import read_json, write_text
@@ -17,8 +17,6 @@ PAGE = HERE.parent / "docs" / "results.md"
 WORLDS = {
     "films": "4,957 films with posters and texts, 5-core, random 8:1:1, protocol `strict`",
     "films-encoders": "The same films: VBPR in one setting over tiny encoders that were tuned on the films' own pairs",
-    "mmrec-films": "The films in the MMRec layout, split and features given, protocol `mmrec`",
-    "mmrec-tiktok": "TikTok in the MMRec layout, split and features given, protocol `mmrec`",
 }
 SPEEDS = {"baby": "Amazon Baby", "sports": "Amazon Sports", "clothing": "Amazon Clothing", "large": "Synthetic large"}
 HEAD = """---
@@ -245,22 +243,19 @@ def amazon_scale(values: Mapping[str, Any]) -> str:
 
 
 def image() -> str:
-    """Draw the models' quality and cost, and give the line that shows it; nothing where one of them is not measured."""
-    files = [
-        HERE / "results" / f"{name}.json" for name in ("quality_mmrec-films", "quality_mmrec-tiktok", "speed_baby")
-    ]
-    if not all(path.exists() for path in files):
+    """Draw the race, and give the line that shows it; nothing where it is not measured."""
+    path = HERE / "results" / "race.json"
+    if not path.exists():
         return ""
-    films, tiktok, speeds = (read_json(path)["values"] for path in files)
-    milliseconds = {name: row["milliseconds_a_batch"] for name, row in speeds["models"].items()}
-    draw({"Films": films, "TikTok": tiktok}, milliseconds, PAGE.parent / "images" / "quality.png")
-    words = "Recall of every model on films and TikTok, and what a batch costs; gray: models that use no content"
-    return f"\n![{words}](images/quality.png)\n"
+    draw(read_json(path)["values"]["data"], PAGE.parent / "images" / "race.png")
+    words = "Recall of every model as a share of EASE's, with intervals over users and seeds; blue: models that use content"
+    return f"\n![{words}](images/race.png)\n"
 
 
 def main() -> None:
     parts: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = []
-    parts += [("Quality", f"quality_{world}", partial(quality, world)) for world in WORLDS]
+    parts += [("The race", "race", race)]
+    parts += [("Encoders", f"quality_{world}", partial(quality, world)) for world in WORLDS]
     parts += [("Training speed", f"speed_{data}", partial(speed, data)) for data in SPEEDS]
     parts += [("Training speed", f"peers_{data}", partial(peers, data)) for data in SPEEDS]
     parts += [("Growth", "speed_growth", growth), ("Growth", "batches", batches)]
