@@ -248,7 +248,7 @@ def image() -> str:
     if not path.exists():
         return ""
     draw(read_json(path)["values"]["data"], PAGE.parent / "images" / "race.png")
-    words = "Recall of every model as a share of EASE's, with intervals over users and seeds; blue: models that use content"
+    words = "Recall of every model as a share of EASE's, with intervals; blue: models that use content"
     return f"\n![{words}](images/race.png)\n"
 
 
