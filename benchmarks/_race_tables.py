@@ -154,4 +154,4 @@ def _mean_share(label: str, worlds: Mapping[str, Mapping[str, Any]]) -> float:
         for world in worlds.values()
         if label in world["models"]
     ]
-    return sum(shares) / len(shares)
+    return float(sum(shares) / len(shares))
