@@ -45,9 +45,9 @@ class IALS(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 128,
-        unobserved_weight: Annotated[PositiveFloat, Doc("Weight α0 of all pairs beside the interactions' 1.")] = 0.1,
-        l2_weight: Annotated[PositiveFloat, Doc("Weight λ of the squared norms.")] = 3e-3,
+        dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
+        unobserved_weight: Annotated[PositiveFloat, Doc("Weight α0 of all pairs beside the interactions' 1.")] = 0.03,
+        l2_weight: Annotated[PositiveFloat, Doc("Weight λ of the squared norms.")] = 1e-2,
         frequency_power: Annotated[NonNegativeFloat, Doc("Power ν by which frequent rows are regularized more.")] = 1.0,
         initial_std: Annotated[PositiveFloat, Doc("Standard deviation of first vectors, times the root of dim.")] = 0.1,
     ) -> None:

@@ -48,7 +48,7 @@ class UserKNN(Recommender):
         features: Features,
         generator: torch.Generator,
         *,
-        neighbors: Annotated[PositiveInt, Doc("Most similar users whose items are scored.")] = 100,
+        neighbors: Annotated[PositiveInt, Doc("Most similar users whose items are scored.")] = 50,
         shrinkage: Annotated[NonNegativeFloat, Doc("Added to the denominator: short histories count less.")] = 0.0,
         weights: Annotated[Literal["none", "idf"], Doc("Weights of items in the similarity of users.")] = "none",
     ) -> None:
