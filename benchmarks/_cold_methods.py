@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lmm4rec.coldstart.methods.base import ColdStartMethod
 from lmm4rec.core.registry import COLD_START
 from lmm4rec.core.types import Embeddings, Features
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.evaluation.evaluator import Evaluator
-from lmm4rec.evaluation.ranking import restrict
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.training.history import History
 from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
 K = 20
-HELD = 0.1  # of the items, on which a method's learning rate and epoch are chosen
-OPTIONS: dict[str, Any] = {"epochs": 24, "evaluate_every": 3, "patience": 2, "device": "cpu"}
+EPOCHS, EVALUATE_EVERY, PATIENCE = 40, 2, 4
+TOWER = {"optimizer": "adamw", "weight_decay": 1.0}
 SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "softmax_tower": [
-        {"optimizer": "adamw", "weight_decay": decay, "learning_rate": rate} for decay, rate in ((1, 3e-3), (1, 1e-2))
-    ]
+    "softmax_tower": [{**TOWER, "learning_rate": rate} for rate in (1e-2, 3e-2)],
 }
-RATES = ({"learning_rate": 1e-3}, {"learning_rate": 3e-3})
+RATES: list[dict[str, Any]] = [{"learning_rate": rate} for rate in (1e-3, 3e-3)]
 
 
 def standardized(scores: Float[Tensor, "users items"]) -> Float[Tensor, "users items"]:
@@ -43,31 +42,58 @@ def popularity(truth: Interactions, n_warm: int, shape: tuple[int, int]) -> Floa
     return torch.from_numpy(counts).expand(shape)
 
 
+class Teacher(NamedTuple):
+    """A model that was trained on the items of a graph, and their features."""
+
+    graph: InteractionGraph
+    features: Features
+    vectors: Embeddings
+
+
+class HeldOut(NamedTuple):
+    """Items on which settings and epochs are chosen, and a teacher that was not trained on them.
+
+    The users of a teacher that was trained on them know them too well: ALDI found half of such interactions.
+    """
+
+    teacher: Teacher
+    features: Features  # of the held-out items
+    log: Interactions  # rows of these features
+
+    def recall(self, method: ColdStartMethod) -> dict[str, float]:
+        """Recall among the held-out items."""
+        with torch.no_grad():
+            return Evaluator(ks=[K], metrics=["recall"]).evaluate(method.embed(self.features), self.log, []).mean
+
+
 def fitted(
-    name: str, graph: InteractionGraph, features: Features, new: Features, trained: Embeddings, seed: int
+    name: str, teacher: Teacher, held: HeldOut, new: Features, seed: int
 ) -> tuple[Float[Tensor, "users new"], Mapping[str, Any]]:
-    """The scores of the new items by a method, and the setting that did best on a tenth of the graph's items."""
-    held = np.random.default_rng(seed).random(graph.n_items) < HELD
-    edges = torch.from_numpy(~held)[graph.items].nonzero()[:, 0]
-    rest = graph.only(edges)
-    entries = (column.numpy().astype(np.int32) for column in (graph.users, graph.items))
-    log = Interactions(*entries).take(held[graph.items.numpy()])
-    evaluator, is_held = Evaluator(ks=[K], metrics=["recall"]), torch.from_numpy(held)
-    best: tuple[float, Tensor, Mapping[str, Any]] | None = None
+    """The scores of the new items by a method, with the setting and epochs that did best on the held-out items."""
+    tried = []
     for setting in SETTINGS.get(name, RATES):
-        method = COLD_START.get(name)(rest, features, torch.Generator().manual_seed(seed), trained)
+        history = _trained(name, held.teacher, seed, setting, EPOCHS, held.recall)[1]
+        tried.append((history.best, history.best_epoch, setting))
+    _, epochs, setting = max(tried, key=lambda one: one[0])
+    method, _ = _trained(name, teacher, seed, setting, epochs)
+    with torch.no_grad():
+        vectors = method.embed(new)
+    return vectors.users @ vectors.items.T, {**setting, "epochs": epochs}
 
-        def validate(method: Any = method) -> Mapping[str, float]:
-            with torch.no_grad():
-                scorer: Embeddings = method.embed(features)
-                return evaluator.evaluate(restrict(scorer, is_held), log, []).mean
 
-        sampler = TripleSampler(rest.users, rest.items, rest.n_items, batch_size=8192)
-        Trainer(**OPTIONS, **setting, seed=seed).fit(RankingObjective(method, Frozen(features)), sampler, validate)
-        reached = validate()[f"recall@{K}"]
-        if best is None or reached > best[0]:
-            with torch.no_grad():
-                vectors = method.embed(new)
-            best = reached, vectors.users @ vectors.items.T, setting
-    assert best is not None
-    return best[1], best[2]
+def _trained(
+    name: str,
+    teacher: Teacher,
+    seed: int,
+    setting: Mapping[str, Any],
+    epochs: int,
+    recall: Callable[[ColdStartMethod], Mapping[str, float]] | None = None,
+) -> tuple[ColdStartMethod, History]:
+    """A method and its history: the best of its epochs by `recall`, or the last one without."""
+    graph, features, vectors = teacher
+    method: ColdStartMethod = COLD_START.get(name)(graph, features, torch.Generator().manual_seed(seed), vectors)
+    every = EVALUATE_EVERY if recall else epochs
+    trainer = Trainer(**setting, epochs=epochs, evaluate_every=every, patience=PATIENCE, seed=seed, device="cpu")
+    sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=8192)
+    objective = RankingObjective(method, Frozen(features))
+    return method, trainer.fit(objective, sampler, lambda: recall(method) if recall else {f"recall@{K}": 0.0})

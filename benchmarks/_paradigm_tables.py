@@ -67,17 +67,3 @@ def processes(values: Mapping[str, Any]) -> str:
         f"An epoch bound by the encoder takes {one:.1f} s with one process of one thread and {two:.1f} s with two: "
         f"{values['speed_of_two']:.2f} times as fast (`python benchmarks/processes.py`)."
     )
-
-
-def cold_items(world: str, values: Mapping[str, Any]) -> str:
-    head = ["", "among new items", "among all", "share of lists", "warm before", "warm after"]
-    keys = ("new", "all", "share of lists", "warm before", "warm after")
-    rows = [
-        [name, *(f"{row[key]:.3f}" if key in row else "–" for key in keys)] for name, row in values["models"].items()
-    ]
-    seeds = " and ".join(str(seed) for seed in values["seeds"])
-    words = (
-        f"{world}: a fifth of the items left out of training and added by content alone; Recall@{values['k']}, mean of "
-        f"seeds {seeds} (`python benchmarks/cold_items.py`; [decision 13](decisions/0013-vectors-of-new-items.md))."
-    )
-    return f"{words}\n\n{table(head, rows)}"

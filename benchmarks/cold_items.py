@@ -2,6 +2,7 @@
 
     python benchmarks/cold_items.py toyshop films          # all models
     python benchmarks/cold_items.py --first=0 --seeds=1 toyshop:vbpr,bpr
+    python benchmarks/cold_items.py --no-baselines films:lattice
 
 A fifth of the items (`split.method = "cold_items"`) is taken out of catalog and log, the model is trained on the rest
 (a tenth of whose interactions choose the epoch), and the items are added to its bundle by their features alone. Recall
@@ -25,14 +26,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from _cold_methods import K, fitted, popularity, standardized
+from _cold_methods import HeldOut, K, Teacher, fitted, popularity, standardized
 from _logs import SHARED
 from _results import HERE, write
 from lmm4rec.coldstart.content_profile import CONTENT
@@ -56,10 +57,10 @@ from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.scorer_operations import ComputedScores
 from lmm4rec.training.objective import RankingObjective
-from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.sampler import sampler_of
 from lmm4rec.training.trainer import Trainer
 
-SHARE = 0.2
+SHARE, HELD = 0.2, 0.1
 LIGHT = {"name": "paired", "image": {"name": "color"}, "text": {"name": "words"}}
 WORLDS: dict[str, dict[str, Any]] = {
     "toyshop": {"data": {"name": "toyshop"}, "encoder": LIGHT},
@@ -68,23 +69,20 @@ WORLDS: dict[str, dict[str, Any]] = {
         "encoder": {"name": "precomputed"},
     },
 }
-MODELS = (
-    "popular", "itemknn", "bpr", "lightgcn", "vbpr", "freedom", "bm3", "grcn", "lattice", "mgcn", "mmgcl", "mmgcn",
-    "slmrec", "lgmrec",
-)  # fmt: skip
+MODELS = RECOMMENDERS.names()
 Rows: TypeAlias = Iterator[tuple[str, dict[str, float], Mapping[str, Any]]]
 TRAIN: dict[str, Any] = {"epochs": 30, "learning_rate": 3e-3, "evaluate_every": 2, "patience": 5, "device": "cpu"}
 
 
 @dataclass(frozen=True)
 class World:
-    """A data set without a fifth of its items, and what the likes of these are."""
+    """A data set without a fifth of its items, and the interactions of these."""
 
     warm: Split  # without the new items
     features: dict[str, Tensor]  # of the warm items
     new_ids: list[str]
     new_features: dict[str, Tensor]
-    truth: Interactions  # likes of the new items; rows of the warm catalog, then of the new items
+    truth: Interactions  # interactions with the new items; rows of the warm catalog, then of the new items
     content_only: dict[str, Tensor]  # of all items in that order, for content kNN
 
     @property
@@ -129,7 +127,7 @@ def trained(at: World, name: str, seed: int) -> tuple[Recommender, Scorer]:
             with torch.inference_mode():
                 return evaluator.evaluate(recommender.embed(at.features), at.warm.valid, [at.warm.train]).mean
 
-        sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=1024)
+        sampler = sampler_of(recommender)(graph.users, graph.items, graph.n_items, batch_size=1024)
         Trainer(**TRAIN, seed=seed).fit(RankingObjective(recommender, Frozen(at.features)), sampler, validate)
     with torch.no_grad():
         return recommender, recommender.embed(at.features)
@@ -142,7 +140,7 @@ def with_new_items(at: World, recommender: Recommender, scorer: Scorer) -> tuple
     )
     assert content_to_vectors is not None
     plain = Bundle.of(scorer, at.warm.dataset, {}, features=at.features, content_to_vectors=content_to_vectors)
-    # a bundle knows people by all their likes; here by those that content kNN has too
+    # a bundle knows users by all their interactions; here by those that content kNN has too
     bundle = Bundle(
         scorer, plain.users, plain.items, list(plain.items), at.warm.train, {}, features=at.features,
         content_to_vectors=content_to_vectors,
@@ -211,14 +209,12 @@ def baselines(at: World, seed: int) -> Rows:
     for neighbors in (20, 50, 200):
         yield f"content kNN, {neighbors} neighbors", measure(at, content_neighbors(at, neighbors), None), {}
     grown, facts = with_new_items(at, *trained(at, "popular", seed))
-    assert isinstance(grown, Embeddings)
-    shared = contributions(grown)["profile"]
+    shared = contributions(_embeddings(grown))["profile"]
     profile = shared.users @ shared.items[at.n_warm :].T
     yield "shared content profile", alone(at, profile), facts
-    bpr = trained(at, "bpr", seed)[1]
-    assert isinstance(bpr, Embeddings)
+    teacher, held = bpr(at, seed)
     for name in COLD_START.names():
-        scores, setting = fitted(name, make_graph(at.warm), at.features, at.new_features, bpr, seed)
+        scores, setting = fitted(name, teacher, held, at.new_features, seed)
         label = str(COLD_START.get(name).__name__)
         yield label, alone(at, scores), {"method": str(setting)}
         if name == "softmax_tower":
@@ -226,10 +222,31 @@ def baselines(at: World, seed: int) -> Rows:
     yield "true popularity", alone(at, popularity(at.truth, at.n_warm, shape)), {}
 
 
-def rows(name: str, models: list[str], seed: int) -> Rows:
-    """A row for each baseline and model."""
+def bpr(at: World, seed: int) -> tuple[Teacher, HeldOut]:
+    """BPR on the warm items, and on all but a tenth of them, which choose the methods' settings."""
+    dataset = at.warm.dataset
+    held = np.random.default_rng(seed).random(at.n_warm) < HELD
+    kept = split(dataset.keep(np.ones(dataset.n_users, dtype=bool), ~held), "random", valid=0.1, test=0.0, seed=seed)
+    smaller = replace(at, warm=kept, features={m: x[~held] for m, x in at.features.items()})
+    log = at.warm.train.take(held[at.warm.train.items])
+    rows_of_held = np.cumsum(held) - 1
+    whole, part = (
+        Teacher(make_graph(one.warm), one.features, _embeddings(trained(one, "bpr", seed)[1])) for one in (at, smaller)
+    )
+    features = {m: x[held] for m, x in at.features.items()}
+    return whole, HeldOut(part, features, Interactions(log.users, rows_of_held[log.items].astype(np.int32)))
+
+
+def _embeddings(scorer: Scorer) -> Embeddings:
+    assert isinstance(scorer, Embeddings)
+    return scorer
+
+
+def rows(name: str, models: list[str], seed: int, *, beside: bool) -> Rows:
+    """A row for each model, and with `beside` for each baseline."""
     at = world(name, seed)
-    yield from baselines(at, seed)
+    if beside:
+        yield from baselines(at, seed)
     for model in models:
         recommender, scorer = trained(at, model, seed)
         grown, facts = with_new_items(at, recommender, scorer)
@@ -238,8 +255,8 @@ def rows(name: str, models: list[str], seed: int) -> Rows:
 
 def main(arguments: list[str]) -> None:
     """Each world with its models, over the seeds; what is measured already on a seed stays."""
-    first, seeds, worlds = 5, 5, []
-    for argument in arguments:
+    first, seeds, worlds, beside = 5, 5, [], "--no-baselines" not in arguments
+    for argument in (one for one in arguments if one != "--no-baselines"):
         if argument.startswith("--seeds="):
             seeds = int(argument.partition("=")[2])
         elif argument.startswith("--first="):
@@ -249,7 +266,7 @@ def main(arguments: list[str]) -> None:
     for chosen in worlds or list(WORLDS):
         name, _, named = chosen.partition(":")
         for seed in range(first, first + seeds):
-            for label, figures, facts in rows(name, named.split(",") if named else list(MODELS), seed):
+            for label, figures, facts in rows(name, named.split(",") if named else MODELS, seed, beside=beside):
                 print(f"{name} seed {seed} {label:28} new {figures['both']:.4f}", flush=True)
                 _write(name, seed, label, {key: round(value, 4) for key, value in figures.items()}, facts)
 

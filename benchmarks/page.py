@@ -7,7 +7,8 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from _paradigm_tables import adapters, cold_items, encodings, processes
+from _cold_table import cold_items
+from _paradigm_tables import adapters, encodings, processes
 from _race_tables import draw, race
 from _results import HERE
 from _tables import table, wrapped
@@ -267,7 +268,7 @@ def main() -> None:
     parts += [("Serving", "service", service), ("Serving", "search", search)]
     parts += [
         ("New items", f"cold_items_{world}", partial(cold_items, title))
-        for world, title in (("toyshop", "Toy shop"), ("films", "Films"))
+        for world, title in (("films", "Films"), ("toyshop", "Toy shop"))
     ]
     text, section = HEAD + image(), ""
     for title, name, write in parts:

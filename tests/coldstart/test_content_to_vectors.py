@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lmm4rec.coldstart import fit_content_to_vectors as fit
-from lmm4rec.coldstart.content_profile import ContentProfile, score_deviations
+from lmm4rec.coldstart.content_profile import CONTENT, ContentProfile, score_deviations
 from lmm4rec.coldstart.content_space import ContentSpace
 from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.coldstart.fit_content_to_vectors import fit_content_to_vectors
@@ -157,6 +157,24 @@ def test_the_level_gives_new_items_their_share_of_the_lists() -> None:
     assert float(fit._level(scorer, sample, scores, torch.ones(1, 1))) == 5.0
     assert float(fit._level(scorer, sample, scores, torch.full((1, 1), 2.0))) == 2.5
     assert fit._scale(scorer, sample, scores) == pytest.approx(8 / 3)
+
+
+def test_the_profile_is_the_same_for_every_model() -> None:
+    """Two models of unlike vectors and widths: their profiles rank new items alike."""
+    _, features, scorer, log = world()
+    other = Embeddings(drawn(60, 5, seed=2), drawn(48, 5, seed=3))
+    found = []
+    for model in (scorer, other):
+        content_to_vectors = fit_content_to_vectors(model, features, log)
+        assert content_to_vectors is not None
+        bundle = bundle_of(model, features, content_to_vectors, log)
+        bundle.add_items(newborn(features))
+        grown = bundle.scorer
+        assert isinstance(grown, Embeddings)
+        columns = grown.parts[CONTENT]
+        scores = grown.users[:, columns] @ grown.items[-3:, columns].T
+        found.append((scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True))
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
 
 
 def test_of_users_with_unlike_lists_a_share_is_won() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Doc
 
 from lmm4rec.coldstart.methods.base import ColdStartMethod, TanhLayers, standardized
@@ -51,6 +51,8 @@ class Heater(ColdStartMethod):
         super().__init__(graph, features, trained)
         width, axes = trained.items.shape[1], self.known.shape[1]
         self.gate, self.experts = Affine(axes, experts, generator), Affine(axes, experts * width, generator)
+        for layer in (self.gate, self.experts):  # as the authors do: experts that begin large stay noise
+            nn.init.normal_(layer.weight, std=0.01, generator=generator)
         self.users, self.items = (TanhLayers(width, hidden, dim, generator) for _ in range(2))
         self.random, self.similarity_weight = random, similarity_weight
         self.register_buffer("user_inputs", standardized(self.trained_users), persistent=False)
