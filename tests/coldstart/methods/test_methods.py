@@ -163,7 +163,7 @@ def test_new_items_go_to_the_camp_of_similar_items(name: str) -> None:
     trained = Embeddings(axes.repeat_interleave(20, 0), 2 * axes.repeat_interleave(16, 0))
     method: ColdStartMethod = COLD_START.get(name)(graph, features, generator(1), trained)
     sampler = TripleSampler(graph.users, graph.items, graph.n_items, batch_size=128)
-    trainer = Trainer(epochs=16, learning_rate=1e-2, evaluate_every=16, metric="recall", device="cpu")
+    trainer = Trainer(epochs=40, learning_rate=1e-2, evaluate_every=40, metric="recall", device="cpu")
     trainer.fit(RankingObjective(method, Frozen(features)), sampler, lambda: {"recall": 0.0})
     new = {m: x.view(3, 16, -1).mean(1) for m, x in features.items()}
     with torch.no_grad():
