@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 
 from _logs import Log
+from lmm4rec.core.matrices import row_blocks
 from lmm4rec.nn.graph import normalize, spread, symmetric_weights, weighted_interactions
-from lmm4rec.nn.rows import row_blocks
 from lmm4rec.training.sampler import TripleSampler
 
 DIM, BATCH = 64, 2048

@@ -14,6 +14,7 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Batch, Features
 from lmm4rec.nn import item_regression
 from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.projections import center_of, centered
 from lmm4rec.recommenders.addease import AddEASE
 from lmm4rec.recommenders.cease import CEASE
 from lmm4rec.recommenders.ease import EASE
@@ -101,7 +102,7 @@ def test_a_new_item_gets_its_weights_from_content_alone(name: str) -> None:
 
 
 def _content_of(x: Features) -> np.ndarray:
-    return np.concatenate([item_regression.centered_rows(v).double().numpy() for v in x.values()], axis=1)
+    return np.concatenate([centered(v, center_of(v)).double().numpy() for v in x.values()], axis=1)
 
 
 def test_single_precision_of_large_catalogs_and_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,10 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Features, Modality
-from lmm4rec.nn.projections import has_content
+from lmm4rec.nn.projections import center_of, centered
 
 KnownFeatures: TypeAlias = Mapping[Modality, Float[Tensor, "known _dim"]]
 """Features of the items that a model was trained on, beside those of new ones."""
@@ -31,7 +30,7 @@ class ContentSpace:
     @classmethod
     def of(cls, features: Features) -> ContentSpace:
         """The space centered on the items that have each modality."""
-        return cls({m: x.float().sum(0) / has_content(x).sum().clamp(min=1) for m, x in features.items()})
+        return cls({m: center_of(x) for m, x in features.items()})
 
     def __call__(self, features: Features) -> Float[Tensor, "items widths"]:
         """The items' content as one matrix.
@@ -44,8 +43,7 @@ class ContentSpace:
             if modality not in features or features[modality].shape[1] != len(center):
                 shapes = {m: x.shape[1] for m, x in features.items()}
                 raise DataError(f"new items need {len(center)} numbers of '{modality}' features, got {shapes}")
-            x = features[modality].float()
-            parts.append(torch.where(has_content(x)[:, None], F.normalize(x - center, dim=1), 0.0))
+            parts.append(centered(features[modality], center))
         return torch.cat(parts, dim=1)
 
     def similarity(self, new: Features, known: KnownFeatures) -> Float[Tensor, "new known"]:

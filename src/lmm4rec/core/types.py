@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmm4rec.core.dot_products import dot_products
+from lmm4rec.core.matrices import dot_products, positions_in_runs
 
 Modality: TypeAlias = str
 """The name of a kind of content: "image", "text", "audio", ... No code knows a fixed list."""
@@ -170,13 +170,12 @@ class Neighbors:
 
     def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
         """The summed similarity of every item to the items of each given user's history."""
-        start, columns = self.seen.crow_indices().long(), self.seen.col_indices().long()
-        counts = start[users + 1] - start[users]
-        ends = counts.cumsum(0)
-        rows = torch.repeat_interleave(counts)
-        history = columns[torch.arange(len(rows), device=rows.device) + (start[users] - ends + counts)[rows]]
+        starts = self.seen.crow_indices().long()
+        counts = starts[users + 1] - starts[users]
+        rows, entries = positions_in_runs(starts[users], counts)
+        history = self.seen.col_indices()[entries].long()
         if self.similarity.layout == torch.strided:
-            return _sums_of_columns(self.similarity, history, ends - counts)
+            return _sums_of_columns(self.similarity, history, counts.cumsum(0) - counts)
         indicator = self.seen.values().new_zeros(self.similarity.shape[1], len(users))
         indicator[history, rows] = 1.0
         return self.history_scores(indicator).T

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError, DataError, LMM4RecError
+from lmm4rec.core.matrices import highest
 from lmm4rec.core.types import Embeddings, PositiveInt, Scorer
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.nn.top_k import highest
 
 _BYTES_PER_SCORE = 24  # a float32 score, its masked copy, and the memory of breaking ties in every row
 # a block that fits into the CPU's cache and below the size up to which glibc reuses memory

@@ -17,6 +17,7 @@ from torch import Tensor
 from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.files import atomic, cache_folder, read_json, write_json
 from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.core.matrices import positions_in_runs
 from lmm4rec.core.types import Inputs, Modality
 
 STATES, LENGTHS, VECTORS = "states", "lengths", "vectors"
@@ -146,8 +147,9 @@ class StoredStates:
         targets = _starts(lengths)
         for shard in torch.unique(shard_of).tolist():
             inside = (shard_of == shard).nonzero().flatten()
-            source = _ranges(starts[inside], lengths[inside])
-            states[_ranges(targets[inside], lengths[inside])] = self.shards[shard][name][source]
+            _, source = positions_in_runs(starts[inside], lengths[inside])
+            _, target = positions_in_runs(targets[inside], lengths[inside])
+            states[target] = self.shards[shard][name][source]
         return states
 
     def inputs(self, items: Int[Tensor, " chosen"]) -> Inputs:
@@ -169,12 +171,6 @@ def states_folder() -> Path:
 
 def _starts(lengths: Tensor) -> Tensor:
     return lengths.cumsum(0) - lengths
-
-
-def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
-    """starts[0], starts[0] + 1, ... as many as lengths[0] says, then those of the next."""
-    within = torch.arange(int(lengths.sum())) - torch.repeat_interleave(_starts(lengths), lengths)
-    return torch.repeat_interleave(starts, lengths) + within
 
 
 def read_tensors(path: Path) -> Tensors:

@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmm4rec.core.dot_products import dot_products
-from lmm4rec.nn.sparse import SparseMatrix, SparsePattern, WeightedMatrix
-from lmm4rec.nn.top_k import highest
+from lmm4rec.core.matrices import dot_products, highest
+from lmm4rec.nn.sparse import SparseMatrix, SparsePattern, WeightedMatrix, csr
 
 _BLOCK_ENTRIES = 2**26  # similarities held at once: 256 MiB
 
@@ -72,6 +71,12 @@ def user_item(graph: InteractionGraph, kind: Literal["sum", "mean", "symmetric"]
         "symmetric": lambda: symmetric_weights(graph),
     }[kind]()
     return weighted_interactions(graph, values)
+
+
+def histories(graph: InteractionGraph) -> Tensor:
+    """The matrix [users, items] of the interactions as ones, in CSR."""
+    ones = torch.ones(len(graph.users), device=graph.users.device)
+    return csr(graph.users, graph.items, ones, (graph.n_users, graph.n_items))
 
 
 def propagate(adjacency: SparseMatrix, nodes: Float[Tensor, "nodes dim"], layers: int) -> Float[Tensor, "nodes dim"]:

@@ -9,13 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from scipy.linalg import get_lapack_funcs
 from torch import Tensor
-from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError, TrainingError
 from lmm4rec.core.types import Features, Modality, Neighbors
-from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.graph import InteractionGraph, histories
 from lmm4rec.nn.neighborhoods import interaction_matrix
-from lmm4rec.nn.projections import ContentProjection, has_content
+from lmm4rec.nn.projections import ContentProjection, center_of, centered
 from lmm4rec.nn.sparse import csr
 
 _DOUBLE_ITEMS = 10_000  # up to which float64 takes seconds; float32 is twice as fast and takes half the memory
@@ -98,24 +97,13 @@ def regression_weights_(inverse: Float[Tensor, "items items"]) -> Float[Tensor, 
 
 def neighbors_by(graph: InteractionGraph, weights: Float[Tensor, "items items"], neighbors: int) -> Neighbors:
     """The users' histories times the weights; of each item the `neighbors` largest by size only, unless that is 0."""
-    ones = torch.ones(len(graph.users), device=graph.users.device)
-    seen = csr(graph.users, graph.items, ones, (graph.n_users, graph.n_items))
+    seen = histories(graph)
     if not 0 < neighbors < graph.n_items:
         return Neighbors(seen, weights.to(graph.users.device))
     columns = torch.cat([weights[rows].abs().topk(neighbors, dim=1).indices for rows in blocks(graph.n_items)])
     rows = torch.arange(graph.n_items).repeat_interleave(neighbors)
     entries = (rows, columns.flatten(), weights.gather(1, columns).flatten())
     return Neighbors(seen, csr(*entries, (graph.n_items, graph.n_items)))
-
-
-def center_of(x: Float[Tensor, "items width"]) -> Float[Tensor, " width"]:
-    """The mean features of the items that have the modality."""
-    return x.float().sum(0) / has_content(x).sum().clamp(min=1)
-
-
-def centered_rows(x: Float[Tensor, "items width"]) -> Float[Tensor, "items width"]:
-    """The features less their center, scaled to length 1; zeros where an item lacks the modality."""
-    return torch.where(has_content(x)[:, None], F.normalize(x.float() - center_of(x), dim=1), 0.0)
 
 
 @dataclass(frozen=True)
@@ -132,7 +120,7 @@ class ContentRegression:
     @classmethod
     def of(cls, features: Features, l2_weight: float) -> ContentRegression:
         """The regressions with μ = `l2_weight` on these items."""
-        content = [centered_rows(x) for x in features.values()]
+        content = [centered(x, center_of(x)) for x in features.values()]
         joined = torch.cat(content, dim=1)
         wide = joined.T.double()
         weights = (invert_(wide @ wide.T, l2_weight) @ wide).float()

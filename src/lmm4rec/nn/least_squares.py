@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lmm4rec.nn.rows import select_rows
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.nn.sparse import csr
 
 _GROWTH = 1.25  # of the number of positives within a block, whose rows are padded to the largest

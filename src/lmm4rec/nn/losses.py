@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmm4rec.nn.rows import select_rows
+from lmm4rec.core.matrices import select_rows
 
 _LARGEST_GROUP = 2048  # pairs in a softmax: the field's batch size
 

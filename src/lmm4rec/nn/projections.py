@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lmm4rec.core.matrices import row_blocks
 from lmm4rec.core.types import Features, Modality
-from lmm4rec.nn.rows import row_blocks
 
 
 def xavier_weight(inputs: int, outputs: int, generator: torch.Generator) -> nn.Parameter:
@@ -52,6 +52,16 @@ def project(
 def has_content(x: Float[Tensor, "items dim"]) -> Bool[Tensor, " items"]:
     """Whether each row has an entry that is not 0: whether the item has the modality."""
     return (x.detach() != 0).any(dim=1)
+
+
+def center_of(x: Float[Tensor, "items width"]) -> Float[Tensor, " width"]:
+    """The mean features of the items that have the modality."""
+    return x.float().sum(0) / has_content(x).sum().clamp(min=1)
+
+
+def centered(x: Float[Tensor, "items width"], center: Float[Tensor, " width"]) -> Float[Tensor, "items width"]:
+    """The features less a center, scaled to length 1; zeros for an item that lacks the modality."""
+    return torch.where(has_content(x)[:, None], F.normalize(x.float() - center, dim=1), 0.0)
 
 
 class Projections(nn.Module):

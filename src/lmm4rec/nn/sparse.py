@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lmm4rec.core.matrices import positions_in_runs
+
 
 def csr(
     rows: Int[Tensor, " entries"],
@@ -40,9 +42,7 @@ def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]
 def entries_of(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> tuple[Int[Tensor, " entries"], Int[Tensor, " entries"]]:
     """The entries of some rows of a CSR matrix: the place of each one's row among `rows`, and its own place."""
     starts = matrix.crow_indices()
-    counts = starts[rows + 1] - starts[rows]
-    new = torch.repeat_interleave(counts)
-    return new, torch.arange(len(new), device=rows.device) + (starts[rows] - counts.cumsum(0) + counts)[new]
+    return positions_in_runs(starts[rows], starts[rows + 1] - starts[rows])
 
 
 def dense_rows(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen columns"]:

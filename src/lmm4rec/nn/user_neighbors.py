@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lmm4rec.core.matrices import highest
 from lmm4rec.core.types import Neighbors
 from lmm4rec.nn.sparse import dense_rows, entries_of
-from lmm4rec.nn.top_k import highest
 
 
 @dataclass(frozen=True)

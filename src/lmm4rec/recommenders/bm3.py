@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Doc
 
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate
 from lmm4rec.nn.losses import l2
 from lmm4rec.nn.projections import Affine, Projections, has_content
-from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender
 

@@ -15,14 +15,13 @@ from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_regression import (
     ContentRegression,
     add_product_,
-    centered_rows,
     interaction_gram,
     invert_,
     neighbors_by,
     regression_weights_,
     require_memory,
 )
-from lmm4rec.nn.projections import ContentProjection
+from lmm4rec.nn.projections import ContentProjection, center_of, centered
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["CEASE"]
@@ -69,7 +68,7 @@ class CEASE(Recommender):
         """The users' histories and B, transposed."""
         gram = interaction_gram(self.graph)
         for x in features.values():
-            add_product_(gram, centered_rows(x), self.content_weight)
+            add_product_(gram, centered(x, center_of(x)), self.content_weight)
         weights = regression_weights_(invert_(gram, self.l2_weight))
         self._by_content = ContentRegression.of(features, self.l2_weight / self.content_weight)
         return neighbors_by(self.graph, weights, self.neighbors)

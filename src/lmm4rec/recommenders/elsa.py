@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Doc
 
+from lmm4rec.core.matrices import positions_in_runs
 from lmm4rec.core.types import Batch, Embeddings, Features, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.tables import xavier_table
@@ -50,26 +51,22 @@ class ELSA(Recommender):
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`nmse`, the mean over the batch's users."""
         items = F.normalize(self.items.all(), dim=1)
-        degrees = self.graph.user_degrees
-        sizes = degrees[batch.users]
-        z = self._histories(items, batch.users, degrees)
+        z, sizes = self._histories(items, batch.users)
         squares = z.square().sum(1)
         length = ((z @ (items.T @ items) * z).sum(1) - 2 * squares + sizes).clamp(min=1e-12).sqrt()
         return {"nmse": (2 - 2 * (squares - sizes) / (length * sizes.sqrt().clamp(min=1e-12))).mean()}
 
     def embed(self, features: Features) -> Embeddings:
         """X A and A."""
-        items, degrees = F.normalize(self.items.all(), dim=1), self.graph.user_degrees
-        users = self._histories(items, torch.arange(len(degrees), device=items.device), degrees)
+        items = F.normalize(self.items.all(), dim=1)
+        users, _ = self._histories(items, torch.arange(self.graph.n_users, device=items.device))
         return Embeddings(users, items, parts={"id": slice(0, items.shape[1])})
 
     def _histories(
-        self, items: Float[Tensor, "items dim"], users: Tensor, degrees: Tensor
-    ) -> Float[Tensor, "batch dim"]:
-        """The sum of the vectors of each user's items; the graph's edges are ordered by user."""
+        self, items: Float[Tensor, "items dim"], users: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch dim"], Int[Tensor, " batch"]]:
+        """The sum of the vectors of each user's items, and their number; the graph's edges are ordered by user."""
+        degrees = self.graph.user_degrees
         counts = degrees[users]
-        ends = counts.cumsum(0)
-        rows = torch.repeat_interleave(counts)
-        starts = degrees.cumsum(0) - degrees
-        edges = torch.arange(len(rows), device=rows.device) + (starts[users] - ends + counts)[rows]
-        return F.embedding_bag(self.graph.items[edges], items, ends - counts, mode="sum")
+        _, edges = positions_in_runs((degrees.cumsum(0) - degrees)[users], counts)
+        return F.embedding_bag(self.graph.items[edges], items, counts.cumsum(0) - counts, mode="sum"), counts

@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import (
     Batch,
     Embeddings,
@@ -26,7 +27,6 @@ from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, prune_edges
 from lmm4rec.nn.item_graph import ContentGraph, add, neighborhood, normalize_entries
 from lmm4rec.nn.losses import bpr
 from lmm4rec.nn.projections import Projections, has_content
-from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Doc
 
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, pattern
 from lmm4rec.nn.losses import bpr_of_vectors, l2
 from lmm4rec.nn.projections import xavier_weights
-from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import WeightedMatrix
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,7 +13,8 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features, Neighbors, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, nearest
+from lmm4rec.nn.graph import InteractionGraph, histories, nearest
+from lmm4rec.nn.neighborhoods import interaction_matrix
 from lmm4rec.nn.sparse import csr
 from lmm4rec.recommenders.base import Recommender
 
@@ -60,9 +60,8 @@ class ItemKNN(Recommender):
         values, similar = neighbors_of(features)
         sources = torch.arange(graph.n_items).repeat_interleave(values.shape[1])
         kept = values.flatten() > 0
-        seen = csr(graph.users, graph.items, torch.ones(len(graph.users)), (graph.n_users, graph.n_items))
         entries = (similar.flatten()[kept], sources[kept], values.flatten()[kept])
-        return Neighbors(seen, csr(*entries, (graph.n_items, graph.n_items)))
+        return Neighbors(histories(graph), csr(*entries, (graph.n_items, graph.n_items)))
 
     def _by_content(self, features: Features) -> tuple[Float[Tensor, "items k"], Int[Tensor, "items k"]]:
         joined = torch.cat([F.normalize(x, dim=1) for x in features.values()], dim=1)
@@ -73,8 +72,7 @@ class ItemKNN(Recommender):
 
     def _by_interactions(self, features: Features) -> tuple[Float[Tensor, "items k"], Int[Tensor, "items k"]]:
         graph, block = self.graph, 1024
-        entries = (np.ones(len(graph.users), np.float32), (graph.users.numpy(), graph.items.numpy()))
-        matrix = sp.csr_array(entries, shape=(graph.n_users, graph.n_items))
+        matrix = interaction_matrix(graph)
         root = np.sqrt(graph.item_degrees.numpy().astype(np.float32))
         by_item = matrix.T.tocsr()
         k = min(self.neighbors, graph.n_items - 1)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Doc
 
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate
 from lmm4rec.nn.item_graph import (
@@ -27,7 +28,6 @@ from lmm4rec.nn.item_graph import (
 )
 from lmm4rec.nn.losses import bpr_of_vectors, l2
 from lmm4rec.nn.projections import Projections
-from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Doc
 
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import (
     Batch,
     Embeddings,
@@ -26,7 +27,6 @@ from lmm4rec.core.types import (
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate, user_item
 from lmm4rec.nn.losses import bpr, info_nce, l2
 from lmm4rec.nn.projections import Projections, has_content
-from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender
 

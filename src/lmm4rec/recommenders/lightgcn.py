@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Doc
 
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.tables import normal_table
 from lmm4rec.recommenders.base import Recommender
 

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import Doc
 
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, user_item
 from lmm4rec.nn.item_graph import ContentGraph, neighborhood, normalize_entries
 from lmm4rec.nn.losses import bpr, info_nce, l2
 from lmm4rec.nn.projections import Affine, Projections, xavier_weight
-from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender

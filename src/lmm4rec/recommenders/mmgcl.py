@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.branch_convolution import Branches, convolve, item_branches, replace_branch
 from lmm4rec.nn.graph import InteractionGraph, drop_edges, pattern, symmetric_weights, weighted_interactions
 from lmm4rec.nn.losses import bpr_of_vectors, info_nce, l2
 from lmm4rec.nn.projections import Affine, has_content, xavier_weights
-from lmm4rec.nn.rows import select_rows
 from lmm4rec.nn.sparse import WeightedMatrix
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.recommenders.base import Recommender

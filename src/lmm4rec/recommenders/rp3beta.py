@@ -10,7 +10,7 @@ import torch
 from typing_extensions import Doc
 
 from lmm4rec.core.types import Features, Neighbors, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, user_item
+from lmm4rec.nn.graph import InteractionGraph, histories
 from lmm4rec.nn.neighborhoods import interaction_matrix, largest_entries
 from lmm4rec.nn.sparse import csr
 from lmm4rec.recommenders.base import Recommender
@@ -64,4 +64,4 @@ class RP3beta(Recommender):
             from_items, from_users, self.neighbors, lambda w, _, columns: w / divisors[columns]
         )
         similarity = csr(targets, sources, values, (graph.n_items, graph.n_items)).to(graph.users.device)
-        return Neighbors(user_item(graph, "sum").matrix, similarity)
+        return Neighbors(histories(graph), similarity)

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.core.types import Features, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, user_item
+from lmm4rec.nn.graph import InteractionGraph, histories
 from lmm4rec.nn.neighborhoods import interaction_matrix, largest_entries
 from lmm4rec.nn.sparse import csr
 from lmm4rec.nn.user_neighbors import UserNeighbors
@@ -65,7 +65,7 @@ class UserKNN(Recommender):
         nearest = csr(*_nearest_rows(weighted, self.neighbors, self.shrinkage), (graph.n_users, graph.n_users))
         sources, targets, values = _nearest_rows(interactions.T.tocsr(), _SIMILAR_ITEMS, 0.0)
         return UserNeighbors(
-            user_item(graph, "sum").matrix,
+            histories(graph),
             csr(targets, sources, values, (graph.n_items, graph.n_items)).to(device),
             nearest.to(device),
             torch.from_numpy(item_weights).to(device),

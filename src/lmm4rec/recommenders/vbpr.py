@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import Doc
 
+from lmm4rec.core.matrices import row_blocks, select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr, l2
-from lmm4rec.nn.projections import ContentProjection, xavier_weights
-from lmm4rec.nn.rows import row_blocks, select_rows
+from lmm4rec.nn.projections import ContentProjection, center_of, xavier_weights
 from lmm4rec.nn.tables import normal_table
 from lmm4rec.recommenders.base import Recommender
 
@@ -67,7 +67,7 @@ class VBPR(Recommender):
         self.items = normal_table(graph.n_items, dim, generator, std=initial_std)
         self.item_bias = nn.Parameter(torch.zeros(graph.n_items))
         for modality, x in features.items():
-            self.register_buffer(f"mean_{modality}", _mean(x))
+            self.register_buffer(f"mean_{modality}", center_of(x.detach()))
         self.tastes = nn.ParameterDict(
             {modality: normal_table(graph.n_users, content_dim, generator, std=initial_std) for modality in features}
         )
@@ -77,7 +77,7 @@ class VBPR(Recommender):
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
         """Recompute the means of the features."""
         for modality in self.projections:
-            self.get_buffer(f"mean_{modality}").copy_(_mean(features[modality]))
+            self.get_buffer(f"mean_{modality}").copy_(center_of(features[modality].detach()))
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` and `l2` (projections included)."""
@@ -128,9 +128,3 @@ class VBPR(Recommender):
             parts.append(projected[:, :-1])
             bias = bias + projected[:, -1]
         return torch.cat(parts, dim=1), bias
-
-
-def _mean(features: Float[Tensor, "items dim"]) -> Float[Tensor, " dim"]:
-    """The mean over the items that have the modality, without gradient."""
-    present = (features.detach() != 0).any(dim=1).sum()
-    return features.detach().sum(dim=0) / present.clamp(min=1)

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from typing_extensions import Doc
 
 from lmm4rec.coldstart.methods.base import ColdStartMethod, TanhLayers
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.rows import select_rows
 
 __all__ = ["ALDI"]
 

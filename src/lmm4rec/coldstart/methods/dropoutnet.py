@@ -11,9 +11,9 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.coldstart.methods.base import ColdStartMethod, TanhLayers, standardized
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.rows import select_rows
 
 __all__ = ["DropoutNet"]
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from typing_extensions import Doc
 
 from lmm4rec.coldstart.methods.base import ColdStartMethod, TanhLayers, standardized
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.projections import Affine
-from lmm4rec.nn.rows import select_rows
 
 __all__ = ["Heater"]
 

@@ -11,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
 from amazon_files import (
     LOG,
     META_2014,
@@ -23,10 +27,6 @@ from amazon_files import (
     write_2023,
     write_lines,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
-
 from lmm4rec.core.errors import DataError
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.filters import prepare

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from amazon_files import META_2014, write_2014, write_2023
 from filelock import FileLock
 from PIL import Image
 
+from amazon_files import META_2014, write_2014, write_2023
 from lmm4rec.cli.app import main
 from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.data.sources.amazon.editions import EDITIONS
