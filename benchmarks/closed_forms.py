@@ -33,7 +33,7 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.item_regression import neighbors_by
+from lmm4rec.nn.item_regression import history_scorer
 from lmm4rec.nn.neighborhoods import interaction_matrix
 from lmm4rec.recommenders.ease import EASE
 from lmm4rec.recommenders.elsa import ELSA
@@ -100,7 +100,7 @@ def measure_ease() -> dict[str, Any]:
     values["largest error of B"] = largest_error(graph, scorer.similarity)
     with tempfile.TemporaryDirectory() as folder:
         values["bundle"] = bundle_of(graph, scorer, Path(folder) / "dense")
-        sparse = neighbors_by(graph, scorer.similarity, KEPT)
+        sparse = history_scorer(graph, scorer.similarity, KEPT)
         values[f"bundle of {KEPT} weights an item"] = bundle_of(graph, sparse, Path(folder) / "sparse")
     try:
         EASE(InteractionGraph(torch.tensor([0]), torch.tensor([0]), 1, SIZES["elsa"][1]), {}, torch.Generator())

@@ -17,12 +17,12 @@ from lmm4rec.nn.neighborhoods import interaction_matrix
 from lmm4rec.nn.projections import ContentProjection, center_of, centered
 from lmm4rec.nn.sparse import csr
 
-_DOUBLE_ITEMS = 10_000  # up to which float64 takes seconds; float32 is twice as fast and takes half the memory
-_ROWS = 2048  # of a block
+_DOUBLE_ITEMS = 10_000  # up to so many float64 takes seconds; float32 halves time and memory
+_ROWS = 2048  # in a block
 
 
 def dense_bytes(items: int) -> int:
-    """The bytes of items × items numbers while they are computed."""
+    """The largest number of bytes that a dense matrix [items, items] takes while it is computed."""
     return items**2 * (12 if items <= _DOUBLE_ITEMS else 4)
 
 
@@ -51,7 +51,7 @@ def interaction_gram(graph: InteractionGraph) -> Float[Tensor, "items items"]:
 
 
 def zeros_gram(items: int) -> Float[Tensor, "items items"]:
-    """A matrix of zeros of the type that `interaction_gram` has."""
+    """A matrix of zeros with the dtype of `interaction_gram`."""
     return torch.zeros(items, items, dtype=torch.float64 if items <= _DOUBLE_ITEMS else torch.float32)
 
 
@@ -63,21 +63,21 @@ def add_product_(gram: Float[Tensor, "items items"], x: Float[Tensor, "items wid
 
 
 def invert_(matrix: Float[Tensor, "items items"], l2_weight: float) -> Float[Tensor, "items items"]:
-    """The inverse of matrix + `l2_weight` · I for a symmetric matrix without negative eigenvalues; it overwrites it.
+    """The inverse of matrix + `l2_weight` · I, for a symmetric matrix without negative eigenvalues, in its memory.
 
     By a Cholesky decomposition in place (LAPACK's potrf and potri), so that no second matrix is held.
 
     Raises:
-        TrainingError: rounding made the matrix singular.
+        TrainingError: the matrix is singular after rounding.
     """
     matrix.diagonal().add_(l2_weight)
-    columns = matrix.numpy().T  # LAPACK counts by columns; of a symmetric matrix these are the rows
+    columns = matrix.numpy().T  # LAPACK stores by columns; in a symmetric matrix these are the rows
     factorize, invert = get_lapack_funcs(("potrf", "potri"), (columns,))
     factor, failed = factorize(columns, lower=True, overwrite_a=True, clean=False)
     if failed:
         raise TrainingError(f"the Gram matrix is singular at item {failed - 1}: take a larger l2_weight")
     inverse = torch.from_numpy(invert(factor, lower=True, overwrite_c=True)[0].T)
-    for rows in blocks(len(inverse)):  # the upper half has the values, the lower one those of before
+    for rows in blocks(len(inverse)):  # LAPACK leaves the lower half as it was
         inverse[rows.stop :, rows] = inverse[rows, rows.stop :].T
         corner = inverse[rows, rows]
         corner.copy_(corner.triu() + corner.triu(1).T)
@@ -85,18 +85,18 @@ def invert_(matrix: Float[Tensor, "items items"], l2_weight: float) -> Float[Ten
 
 
 def regression_weights_(inverse: Float[Tensor, "items items"]) -> Float[Tensor, "items items"]:
-    """The weights of the items j (columns) for each item i (rows), -P_ij / P_ii, for P the inverse; it is overwritten.
+    """The weights -P_ij / P_ii of items j (columns) for items i (rows), for the inverse P, in its memory.
 
-    Row i is the regression of item i on the others, with 0 for itself (Steck 2019, arXiv 1905.03375, eq. 8). It is
-    stored by columns, of which a ranking sums those of a user's items.
+    Row i is the regression of item i on the others, with 0 for itself (Steck 2019, arXiv 1905.03375, eq. 8). The matrix
+    is stored by columns, since a ranking sums those of a user's items.
     """
     inverse /= -inverse.diagonal().clone()
     inverse.fill_diagonal_(0.0)
     return inverse.float().T
 
 
-def neighbors_by(graph: InteractionGraph, weights: Float[Tensor, "items items"], neighbors: int) -> Neighbors:
-    """The users' histories times the weights; of each item the `neighbors` largest by size only, unless that is 0."""
+def history_scorer(graph: InteractionGraph, weights: Float[Tensor, "items items"], neighbors: int) -> Neighbors:
+    """The scorer of the users' histories; of each item the `neighbors` largest weights by size are kept, 0: all."""
     seen = histories(graph)
     if not 0 < neighbors < graph.n_items:
         return Neighbors(seen, weights.to(graph.users.device))
@@ -108,10 +108,10 @@ def neighbors_by(graph: InteractionGraph, weights: Float[Tensor, "items items"],
 
 @dataclass(frozen=True)
 class ContentRegression:
-    """Ridge regressions of items on all items by content alone: K = F (FᵀF + μ I)⁻¹ Fᵀ.
+    """Ridge regressions of an item on all others by content alone, with K = F (FᵀF + μ I)⁻¹ Fᵀ.
 
-    F [items, widths] are the centered rows of all modalities side by side. For an item with the content f that is not
-    among the items, the weights are F (FᵀF + μ I)⁻¹ f; for item i among them, on the others, K_i / (1 - K_ii).
+    F [items, widths] holds the centered features of all modalities side by side. The weights of a new item with the
+    content f are F (FᵀF + μ I)⁻¹ f; those of a known item i on the others are K_i / (1 - K_ii).
     """
 
     projections: Mapping[Modality, ContentProjection]  # from f to the weights; their sum over modalities
@@ -122,8 +122,8 @@ class ContentRegression:
         """The regressions with μ = `l2_weight` on these items."""
         content = [centered(x, center_of(x)) for x in features.values()]
         joined = torch.cat(content, dim=1)
-        wide = joined.T.double()
-        weights = (invert_(wide @ wide.T, l2_weight) @ wide).float()
+        transposed = joined.T.double()
+        weights = (invert_(transposed @ transposed.T, l2_weight) @ transposed).float()
         maps = torch.split(weights, [x.shape[1] for x in content])
         pairs = zip(features.items(), maps, strict=True)
         return cls({m: ContentProjection(map_, center_of(x)) for (m, x), map_ in pairs}, (joined * weights.T).sum(1))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.nn.sparse import csr
 
-_GROWTH = 1.25  # of the number of positives within a block, whose rows are padded to the largest
+_GROWTH = 1.25  # largest ratio of the numbers of positives in a block, whose rows are padded to the largest
 _BLOCK = 2**20  # numbers in a block's vectors, padding included: 4 MiB
 
 
@@ -48,8 +48,8 @@ class SparseRows(nn.Module):
             rows = self.order[first:last]
             within = torch.arange(counts[last - 1], device=rows.device)
             places = starts[rows][:, None] + within
-            missing = within >= self.counts[rows][:, None]
-            yield rows, columns[places.masked_fill(missing, 0)].masked_fill(missing, padding)
+            is_padding = within >= self.counts[rows][:, None]
+            yield rows, columns[places.masked_fill(is_padding, 0)].masked_fill(is_padding, padding)
             first = last
 
 
@@ -61,39 +61,39 @@ def solve_rows(
     unobserved_weight: float,
     l2_weights: Float[Tensor, " rows"],
 ) -> Float[Tensor, ""]:
-    """Set each row x of the solution to the minimum of its part of the loss; returns the total of the first sums there.
+    """The sum of the positives' squared errors, after each row x of the solution was set to the minimum of
 
     sum over positives j of (x · v_j - 1)² + α0 · sum over all columns j of (x · v_j)² + λ |x|²
 
-    with α0 = `unobserved_weight` and λ the row's of `l2_weights`. In the axes of the Gram matrix α0 VᵀV = Q Λ Qᵀ, its
-    part and λ are a diagonal matrix D⁻¹ = Λ + λ. With Z, the vectors of the n positives in these axes:
+    with α0 = `unobserved_weight` and λ the row's of `l2_weights`. In the axes Q of the Gram matrix α0 VᵀV = Q Λ Qᵀ the
+    last two terms have the diagonal matrix D⁻¹ = Λ + λ. With Z, the vectors of the n positives in these axes:
 
     - n > dim:   x = Q (D⁻¹ + ZᵀZ)⁻¹ Zᵀ 1, a system of dim equations,
-    - n ≤ dim:   x = Q D Zᵀ r, r = (I + Z D Zᵀ)⁻¹ 1, a system of n equations; r is what Zx misses of 1.
+    - n ≤ dim:   x = Q D Zᵀ r, r = (I + Z D Zᵀ)⁻¹ 1, a system of n equations; r are the residuals 1 - V x.
 
     Rows without positives get 0.
     """
     dim = vectors.shape[1]
     eigenvalues, axes = torch.linalg.eigh(unobserved_weight * (vectors.T @ vectors))
-    turned = F.pad(vectors @ axes, (0, 0, 0, 1))  # a row of zeros for the padding
+    rotated = F.pad(vectors @ axes, (0, 0, 0, 1))  # a row of zeros for the padding
     error = vectors.new_zeros(())
     solution.zero_()
     for rows, columns in positives.blocks(dim):
-        z = select_rows(turned, columns)
+        z = select_rows(rotated, columns)
         diagonal = eigenvalues.clamp(min=0) + l2_weights[rows, None]
         if columns.shape[1] > dim:
             system = z.mT @ z
             system.diagonal(dim1=1, dim2=2).add_(diagonal)
-            found = torch.cholesky_solve(z.sum(1)[..., None], torch.linalg.cholesky(system))
-            missing = 1 - z @ found
+            solved = torch.cholesky_solve(z.sum(1)[..., None], torch.linalg.cholesky(system))
+            residuals = 1 - z @ solved
         else:
             scale = diagonal.rsqrt()
             z *= scale[:, None]
             system = z @ z.mT
             system.diagonal(dim1=1, dim2=2).add_(1.0)
-            missing = torch.cholesky_solve(torch.ones_like(z[..., :1]), torch.linalg.cholesky(system))
-            found = scale[..., None] * (z.mT @ missing)
-        error += (missing[..., 0] * (columns < len(vectors))).square().sum()
-        solution.index_copy_(0, rows, found[..., 0])
+            residuals = torch.cholesky_solve(torch.ones_like(z[..., :1]), torch.linalg.cholesky(system))
+            solved = scale[..., None] * (z.mT @ residuals)
+        error += (residuals[..., 0] * (columns < len(vectors))).square().sum()
+        solution.index_copy_(0, rows, solved[..., 0])
     solution.copy_(solution @ axes.T)
     return error

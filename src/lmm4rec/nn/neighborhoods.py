@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lmm4rec.nn.graph import InteractionGraph
 
-_ROWS = 256  # of the product at once: with 63,001 columns at most 0.3 GB
+_ROWS = 256  # of the product in a block: with 63,001 columns at most 0.3 GB
 
 Rescale: TypeAlias = Callable[
     [Float[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]], Float[np.ndarray, " n"]

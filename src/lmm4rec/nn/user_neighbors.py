@@ -1,4 +1,4 @@
-"""A scorer by similar users: what the users with the most similar histories have interacted with."""
+"""A scorer by similar users: the items with which the users of the most similar histories have interacted."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lmm4rec.nn.sparse import dense_rows, entries_of
 
 @dataclass(frozen=True)
 class UserNeighbors(Neighbors):
-    """A scorer of known users by their stored neighbors, and of any history by neighbors that are found for it.
+    """A scorer of known users by their stored neighbors, and of any history by its most similar known users.
 
-    The item-item matrix serves what needs a similarity of items (similar items, explanations), and its rows of added
-    items score these from the history, as for any `Neighbors`.
+    The item-item matrix `similarity` is used where items are compared (similar items, explanations), and its rows of
+    added items score these from the history, as for any `Neighbors`.
     """
 
     nearest: Tensor  # [users, users], sparse CSR: the similarities of each user's neighbors
@@ -27,7 +27,7 @@ class UserNeighbors(Neighbors):
     shrinkage: float
 
     def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
-        """The summed similarities of the neighbors who interacted with each item."""
+        """The sum over the neighbors who interacted with an item of their similarities, for every item."""
         rows, entries = entries_of(self.nearest, users)
         neighbors, similarities = self.nearest.col_indices()[entries].long(), self.nearest.values()[entries]
         return self._join(dense_rows(self.seen, users), rows, neighbors, similarities)

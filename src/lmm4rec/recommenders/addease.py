@@ -16,9 +16,9 @@ from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_regression import (
     ContentRegression,
     blocks,
+    history_scorer,
     interaction_gram,
     invert_,
-    neighbors_by,
     regression_weights_,
     require_memory,
 )
@@ -38,13 +38,13 @@ class AddEASE(Recommender):
     P = (XᵀX + λ I)⁻¹,      B_X[j, i] = -P[j, i] / P[i, i] for j ≠ i
     K = F (FᵀF + μ I)⁻¹ Fᵀ,    B_F[j, i] = K[j, i] / (1 - K[i, i]) for j ≠ i
 
-    The second is what the first is for F: (F Fᵀ + μ I)⁻¹ = (I - K) / μ. λ is `l2_weight`, μ `content_l2_weight`, c
-    `content_share`. Features are centered by the mean over the items that have the modality, and scaled to length 1; an
-    item that lacks a modality has zeros there.
+    B_F is EASE with Fᵀ in the place of X, since (F Fᵀ + μ I)⁻¹ = (I - K) / μ. λ is `l2_weight`, μ `content_l2_weight`,
+    c `content_share`. Features are centered by the mean over the items that have the modality, and scaled to length 1;
+    an item that lacks a modality has zeros there.
 
-    A new item with the features f has no interactions: its column of B_X is 0, and that of B_F F (FᵀF + μ I)⁻¹ f.
+    A new item with the features f has zeros as its column of B_X, and F (FᵀF + μ I)⁻¹ f as that of B_F.
 
-    Differs from the authors' code: their features are tags, zeros and ones as they are.
+    Differs from the authors' code: their features are tags (zeros and ones), neither centered nor scaled.
     """
 
     is_trained = False
@@ -62,7 +62,9 @@ class AddEASE(Recommender):
         content_l2_weight: Annotated[PositiveFloat, Doc("Weight of B_F's squared norms.")] = 3.0,
         content_share: Annotated[float, Interval(gt=0, le=1), Doc("Share of B_F in the sum; 1: content alone.")] = 0.3,
         neighbors: Annotated[NonNegativeInt, Doc("Largest weights kept of each item, for small bundles; 0: all.")] = 0,
-        memory_gb: Annotated[PositiveFloat, Doc("Memory for items × items numbers; more stops the run first.")] = 8.0,
+        memory_gb: Annotated[
+            PositiveFloat, Doc("GB that the items × items matrix may take; a larger one is refused.")
+        ] = 8.0,
     ) -> None:
         super().__init__(graph, features)
         require_memory(type(self).__name__, graph.n_items, memory_gb)
@@ -76,10 +78,10 @@ class AddEASE(Recommender):
         for rows in blocks(len(weights)):
             by_content = self._by_content.weights(torch.arange(rows.start, rows.stop), features)
             weights[rows] = weights[rows] * (1 - self.content_share) + by_content * self.content_share
-        return neighbors_by(self.graph, weights, self.neighbors)
+        return history_scorer(self.graph, weights, self.neighbors)
 
     def content_projections(self) -> Mapping[Modality, ContentProjection]:
-        """(FᵀF + μ I)⁻¹ Fᵀ, the rows of each modality, as `embed` computed it; the factor c is left to the level."""
+        """(FᵀF + μ I)⁻¹ Fᵀ, the rows of each modality, as `embed` computed it; a fitted scale replaces the factor c."""
         return self._by_content.projections
 
     def similarity_as_new(self, items: Int[Tensor, " chosen"], features: Features) -> Float[Tensor, "chosen items"]:

@@ -27,10 +27,10 @@ class Recommender(nn.Module, ABC):
     """
 
     is_trained: ClassVar[bool] = True
-    """Whether it has weights that a training loop fits; False: a closed form, computed by `embed` from the graph."""
+    """Whether a training loop fits its weights; False: a closed form, which `embed` computes from the graph."""
 
     is_deterministic: ClassVar[bool] = False
-    """Whether every seed gives the same scores: no random number is drawn. One run of it is then enough."""
+    """Whether it draws no random number, so that every seed gives the same scores and one run is enough."""
 
     is_solved: ClassVar[bool] = False
     """Whether an epoch of its training is one `sweep` of exact updates; False: gradient steps on `losses`."""
@@ -45,13 +45,13 @@ class Recommender(nn.Module, ABC):
     """Whether a graph carries content from item to item: a batch's losses then depend on other items' features too."""
 
     item_graph: ClassVar[bool] = False
-    """Whether an item's vector is also made of those of similar items, which fill in what it lacks."""
+    """Whether similar items contribute to an item's vector, also to that of an item without content."""
 
     user_batches: ClassVar[bool] = False
     """Whether a batch is users, each once in an epoch, whose histories are read from the graph; False: triples."""
 
     dense_items: ClassVar[bool] = False
-    """Whether it holds numbers of all items × all items; its hyper-parameter `memory_gb` limits them."""
+    """Whether it holds a dense matrix [items, items]; its hyper-parameter `memory_gb` limits the size."""
 
     sequential: ClassVar[bool] = False
     """Whether the order of a user's interactions counts. The graph lists them by item row, which stands for the order
@@ -88,8 +88,8 @@ class Recommender(nn.Module, ABC):
         return {}
 
     def similarity_as_new(self, items: Int[Tensor, " chosen"], features: Features) -> Float[Tensor, "chosen items"]:
-        """The rows that items would have by `content_projections`, were they new; for `Neighbors` that have such maps.
+        """The similarities that items would have by `content_projections` if they were new; for `Neighbors` alone.
 
-        From them follows the level of the scores of new items.
+        The scale of new items' similarities is fitted on them.
         """
         raise NotImplementedError(f"{type(self).__name__} maps no content to similarities")

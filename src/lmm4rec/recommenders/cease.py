@@ -1,4 +1,4 @@
-"""CEASE: EASE with content, whose features are further rows of the interaction matrix."""
+"""CEASE: EASE with content features as additional rows of the interaction matrix."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_regression import (
     ContentRegression,
     add_product_,
+    history_scorer,
     interaction_gram,
     invert_,
-    neighbors_by,
     regression_weights_,
     require_memory,
 )
@@ -38,10 +38,10 @@ class CEASE(Recommender):
     λ is `l2_weight`, w is `content_weight`. Features are centered by the mean over the items that have the modality,
     and scaled to length 1; an item that lacks a modality has zeros there.
 
-    Whom a new item will interest is not known, which is something else than no interaction: its column of B minimizes
-    the terms of content and λ alone, b = F (FᵀF + λ/w I)⁻¹ f for its features f, the modalities side by side.
+    A new item has no column in X, and zeros there would mean that no user is interested. Its column of B minimizes the
+    terms of content and λ alone: b = F (FᵀF + λ/w I)⁻¹ f for its features f, with the modalities side by side.
 
-    Differs from the authors' code: their features are tags, zeros and ones as they are.
+    Differs from the authors' code: their features are tags (zeros and ones), neither centered nor scaled.
     """
 
     is_trained = False
@@ -56,9 +56,11 @@ class CEASE(Recommender):
         generator: torch.Generator,
         *,
         l2_weight: Annotated[PositiveFloat, Doc("Weight of the squared norms; larger for sparser data.")] = 100.0,
-        content_weight: Annotated[PositiveFloat, Doc("Weight of content beside interactions.")] = 30.0,
+        content_weight: Annotated[PositiveFloat, Doc("Weight w of the content terms.")] = 30.0,
         neighbors: Annotated[NonNegativeInt, Doc("Largest weights kept of each item, for small bundles; 0: all.")] = 0,
-        memory_gb: Annotated[PositiveFloat, Doc("Memory for items × items numbers; more stops the run first.")] = 8.0,
+        memory_gb: Annotated[
+            PositiveFloat, Doc("GB that the items × items matrix may take; a larger one is refused.")
+        ] = 8.0,
     ) -> None:
         super().__init__(graph, features)
         require_memory(type(self).__name__, graph.n_items, memory_gb)
@@ -71,7 +73,7 @@ class CEASE(Recommender):
             add_product_(gram, centered(x, center_of(x)), self.content_weight)
         weights = regression_weights_(invert_(gram, self.l2_weight))
         self._by_content = ContentRegression.of(features, self.l2_weight / self.content_weight)
-        return neighbors_by(self.graph, weights, self.neighbors)
+        return history_scorer(self.graph, weights, self.neighbors)
 
     def content_projections(self) -> Mapping[Modality, ContentProjection]:
         """(FᵀF + λ/w I)⁻¹ Fᵀ, the rows of each modality, as `embed` computed it."""

@@ -9,7 +9,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.types import Features, Neighbors, NonNegativeInt, PositiveFloat
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.item_regression import interaction_gram, invert_, neighbors_by, regression_weights_, require_memory
+from lmm4rec.nn.item_regression import history_scorer, interaction_gram, invert_, regression_weights_, require_memory
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["EASE"]
@@ -23,8 +23,8 @@ class EASE(Recommender):
 
     P = (XᵀX + λ I)⁻¹,    B[j, i] = -P[j, i] / P[i, i] for j ≠ i,    B[i, i] = 0
 
-    λ is `l2_weight`. B is dense, items × items: 23,000 items take 2.1 GB, and the inverse, computed in its place, no
-    more (float64 for up to 10,000 items, float32 for more). No content has a part in it.
+    λ is `l2_weight`. B is a dense matrix [items, items], computed in the memory of XᵀX: 23,000 items take 2.1 GB. Up to
+    10,000 items it is computed in float64, more in float32. Content is not used.
     """
 
     is_trained = False
@@ -39,7 +39,9 @@ class EASE(Recommender):
         *,
         l2_weight: Annotated[PositiveFloat, Doc("Weight of the squared norms; larger for sparser data.")] = 100.0,
         neighbors: Annotated[NonNegativeInt, Doc("Largest weights kept of each item, for small bundles; 0: all.")] = 0,
-        memory_gb: Annotated[PositiveFloat, Doc("Memory for items × items numbers; more stops the run first.")] = 8.0,
+        memory_gb: Annotated[
+            PositiveFloat, Doc("GB that the items × items matrix may take; a larger one is refused.")
+        ] = 8.0,
     ) -> None:
         super().__init__(graph)
         require_memory(type(self).__name__, graph.n_items, memory_gb)
@@ -48,4 +50,4 @@ class EASE(Recommender):
     def embed(self, features: Features) -> Neighbors:
         """The users' histories and B, transposed."""
         weights = regression_weights_(invert_(interaction_gram(self.graph), self.l2_weight))
-        return neighbors_by(self.graph, weights, self.neighbors)
+        return history_scorer(self.graph, weights, self.neighbors)

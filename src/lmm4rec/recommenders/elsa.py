@@ -1,4 +1,4 @@
-"""ELSA: a linear autoencoder of low rank, EASE for catalogs whose items × items numbers do not fit."""
+"""ELSA: a linear autoencoder of low rank, for catalogs whose items × items matrix does not fit into memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class ELSA(Recommender):
     With z = x A the loss needs no row of all items: it is 2 - 2 (|z|² - |x|²) / (|x| |ŷ|), where
     |ŷ|² = zᵀ (Aᵀ A) z - 2 |z|² + |x|². Memory is items × dim, and for a batch of b users b × dim.
 
-    The vectors are z of the users and A of the items: -x changes scores of items of the user's history alone.
+    The vectors are z of the users and A of the items. The term -x, left out of them, changes the scores of items in the
+    user's history alone.
 
     Differs from the authors' code: the loss is the sum over items, not the mean (a constant factor), and the optimizer
     is that of [train] (theirs is Nadam with a learning rate of 0.1).

@@ -65,7 +65,7 @@ class ItemKNN(Recommender):
 
     def _by_content(self, features: Features) -> tuple[Float[Tensor, "items k"], Int[Tensor, "items k"]]:
         joined = torch.cat([F.normalize(x, dim=1) for x in features.values()], dim=1)
-        # cosine of the joined unit vectors would favor items with all modalities; the plain dot is the mean cosine
+        # the cosine of the joined unit vectors would favor items with all modalities; their dot product is the mean
         values, similar = nearest(joined, self.neighbors)
         norms = joined.norm(dim=1)
         return values * norms[:, None] * norms[similar] / len(features), similar

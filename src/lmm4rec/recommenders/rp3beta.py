@@ -30,8 +30,8 @@ class RP3beta(Recommender):
     With `beta` = 0 it is P3α (Cooper et al. 2014, doi 10.1145/2567948.2579244). The first step, from u to each of u's
     items, has the same probability for all of them and leaves the ranking as it is.
 
-    Differs from the authors' code: w is computed exactly, not by sampled walks, and each j counts for its `neighbors`
-    items of highest w only.
+    Differs from the authors' code: w is computed exactly, not by sampled walks, and an item j of the history scores
+    only the `neighbors` items i of highest w(j, i).
     """
 
     is_trained = False
