@@ -1,4 +1,4 @@
-"""ALDI: a student on content that learns from the scores and vectors of a trained model."""
+"""ALDI: distillation of a trained model's scores and vectors into a model of content."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Doc
 
-from lmm4rec.coldstart.methods.base import ColdStartMethod, TanhLayers
-from lmm4rec.core.matrices import select_rows
+from lmm4rec.coldstart.methods.base import BatchPairs, ColdStartMethod, TanhLayers
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 
@@ -45,9 +44,9 @@ class ALDI(ColdStartMethod):
         trained: Embeddings,
         *,
         hidden: Annotated[PositiveInt, Doc("Width of the hidden layers.")] = 200,
-        ranking_weight: Annotated[NonNegativeFloat, Doc("Weight of the teacher's order of two items.")] = 0.9,
-        identity_weight: Annotated[NonNegativeFloat, Doc("Weight of how far items are apart.")] = 0.05,
-        rating_weight: Annotated[NonNegativeFloat, Doc("Weight of the teacher's scores.")] = 0.1,
+        ranking_weight: Annotated[NonNegativeFloat, Doc("Weight of the teacher's differences of two scores.")] = 0.9,
+        identity_weight: Annotated[NonNegativeFloat, Doc("Weight of the items' distances T and S.")] = 0.05,
+        rating_weight: Annotated[NonNegativeFloat, Doc("Weight of the differences to the teacher's scores.")] = 0.1,
         frequency_limit: Annotated[PositiveFloat, Doc("Slope of the teacher's weight by an item's popularity.")] = 4.0,
     ) -> None:
         super().__init__(graph, features, trained)
@@ -62,14 +61,9 @@ class ALDI(ColdStartMethod):
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`own`, `ranking`, `identity` and `rating`; of several negatives, each makes a pair."""
-        users, user_place = torch.unique(batch.users, return_inverse=True)
-        both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
-        items, place = torch.unique(both, return_inverse=True)
-        student = (
-            select_rows(self.user_vectors(users), user_place),
-            select_rows(self.item_vectors(self.known[items]), place),
-        )
-        teacher = (self.trained_users[batch.users], self.trained_items[both])
+        pairs = BatchPairs.of(batch)
+        student = pairs.vectors(self.user_vectors(pairs.users), self.item_vectors(self.known[pairs.items]))
+        teacher = (self.trained_users[batch.users], self.trained_items[pairs.both])
         terms = distillation(student, teacher, self.get_buffer("trust")[batch.positives])
         weights = dict(zip(("ranking", "identity", "rating"), self.weights, strict=True))
         return {name: weights.get(name, 1.0) * term for name, term in terms.items()}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lmm4rec.coldstart.content_space import ContentSpace
-from lmm4rec.core.types import Embeddings, Features
+from lmm4rec.core.matrices import select_rows
+from lmm4rec.core.types import Batch, Embeddings, Features
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.projections import Affine
 from lmm4rec.recommenders.base import Recommender
@@ -18,11 +20,11 @@ _AXES = 256  # principal axes of content; the authors of DropoutNet and Heater t
 
 
 class ColdStartMethod(Recommender):
-    """A model on top of a trained one: its vectors U and V, and the items' content x.
+    """A model on top of a trained one, from that one's user vectors U and item vectors V and the items' content x.
 
-    It is trained like any recommender, on the items of the graph. `embed` gives vectors to the items whose features it
-    gets, all of them as if they had no interactions; the users' vectors are their partners. The content x of an item is
-    its place in the content space, in its 256 principal axes, with a root mean square of 1.
+    It is trained like any recommender, on the items of the graph. `embed` returns vectors for the items whose features
+    are passed, all of them as if they had no interactions, and the user vectors that score them. The content x of an
+    item is its vector in `ContentSpace`, in the 256 principal axes, with a root mean square of 1.
     """
 
     uses_content = True
@@ -49,7 +51,7 @@ class ColdStartMethod(Recommender):
 
     @abstractmethod
     def user_vectors(self, users: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen dim"]:
-        """The vectors of some users, which meet those of `item_vectors`."""
+        """The user vectors that score the items of `item_vectors`."""
 
     @abstractmethod
     def item_vectors(self, content: Float[Tensor, "items axes"]) -> Float[Tensor, "items dim"]:
@@ -60,6 +62,36 @@ class ColdStartMethod(Recommender):
         space = ContentSpace({m: self.get_buffer(f"center_{m}") for m in self.modalities})
         users = torch.arange(self.graph.n_users, device=self.basis.device)
         return Embeddings(self.user_vectors(users), self.item_vectors(space(features) @ self.basis))
+
+
+class BatchPairs(NamedTuple):
+    """A batch as pairs of a user and an item, the positive first, in which each user and item is computed once."""
+
+    users: Int[Tensor, " users"]  # distinct
+    items: Int[Tensor, " items"]  # distinct
+    user_of: Int[Tensor, " batch"]
+    items_of: Int[Tensor, "batch candidates"]
+    both: Int[Tensor, "batch candidates"]  # item rows: the positive, then the negatives
+
+    @classmethod
+    def of(cls, batch: Batch) -> BatchPairs:
+        """The pairs of a batch."""
+        both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
+        users, user_of = torch.unique(batch.users, return_inverse=True)
+        items, items_of = torch.unique(both, return_inverse=True)
+        return cls(users, items, user_of, items_of, both)
+
+    def vectors(
+        self, users: Float[Tensor, "users dim"], items: Float[Tensor, "items dim"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch candidates dim"]]:
+        """The vectors of each pair, from those of the distinct users and items."""
+        return select_rows(users, self.user_of), select_rows(items, self.items_of)
+
+    def scores(
+        self, users: Float[Tensor, "users dim"], items: Float[Tensor, "items dim"]
+    ) -> Float[Tensor, "batch candidates"]:
+        """The scores of each pair, from the vectors of the distinct users and items."""
+        return torch.einsum("bd,bnd->bn", *self.vectors(users, items))
 
 
 class TanhLayers(nn.Module):

@@ -1,4 +1,4 @@
-"""DropoutNet: networks that reproduce a model's scores, also where an item's vector is missing."""
+"""DropoutNet: networks that reproduce a model's scores, also for items without a vector."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import Doc
 
-from lmm4rec.coldstart.methods.base import ColdStartMethod, TanhLayers, standardized
-from lmm4rec.core.matrices import select_rows
+from lmm4rec.coldstart.methods.base import BatchPairs, ColdStartMethod, TanhLayers, standardized
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 
@@ -54,15 +53,11 @@ class DropoutNet(ColdStartMethod):
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`reproduction`: the squared difference of scores."""
-        users, user_place = torch.unique(batch.users, return_inverse=True)
-        both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
-        items, place = torch.unique(both, return_inverse=True)
-        kept = (torch.rand(len(items), 1, generator=generator) >= self.dropout).to(self.known.device)
-        inputs = torch.cat([self.get_buffer("item_inputs")[items] * kept, self.known[items]], dim=1)
-        scores = torch.einsum(
-            "bd,bnd->bn", select_rows(self.user_vectors(users), user_place), select_rows(self.items(inputs), place)
-        )
-        target = torch.einsum("bd,bnd->bn", self.trained_users[batch.users], self.trained_items[both])
+        pairs = BatchPairs.of(batch)
+        kept = (torch.rand(len(pairs.items), 1, generator=generator) >= self.dropout).to(self.known.device)
+        inputs = torch.cat([self.get_buffer("item_inputs")[pairs.items] * kept, self.known[pairs.items]], dim=1)
+        scores = pairs.scores(self.user_vectors(pairs.users), self.items(inputs))
+        target = torch.einsum("bd,bnd->bn", self.trained_users[batch.users], self.trained_items[pairs.both])
         return {"reproduction": (target - scores).square().mean()}
 
     def user_vectors(self, users: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen dim"]:

@@ -1,4 +1,4 @@
-"""Heater: experts that turn content into a model's vectors, and networks on either."""
+"""Heater: a mixture of experts from content to a model's vectors, and networks on either."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import Doc
 
-from lmm4rec.coldstart.methods.base import ColdStartMethod, TanhLayers, standardized
-from lmm4rec.core.matrices import select_rows
+from lmm4rec.coldstart.methods.base import BatchPairs, ColdStartMethod, TanhLayers, standardized
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.projections import Affine
@@ -60,15 +59,11 @@ class Heater(ColdStartMethod):
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`ranking` (squared errors) and `similarity` (S, weighted)."""
-        users, user_place = torch.unique(batch.users, return_inverse=True)
-        both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
-        items, place = torch.unique(both, return_inverse=True)
-        trained, by_content = self.get_buffer("item_inputs")[items], self.mixture(self.known[items])
-        from_content = (torch.rand(len(items), 1, generator=generator) < self.random).to(self.known.device)
+        pairs = BatchPairs.of(batch)
+        trained, by_content = self.get_buffer("item_inputs")[pairs.items], self.mixture(self.known[pairs.items])
+        from_content = (torch.rand(len(pairs.items), 1, generator=generator) < self.random).to(self.known.device)
         vectors = self.items(torch.where(from_content, by_content, trained))
-        scores = torch.einsum(
-            "bd,bnd->bn", select_rows(self.user_vectors(users), user_place), select_rows(vectors, place)
-        )
+        scores = pairs.scores(self.user_vectors(pairs.users), vectors)
         observed = torch.zeros_like(scores)
         observed[:, 0] = 1.0
         distance = (by_content - trained).square().mean()

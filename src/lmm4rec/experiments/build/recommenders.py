@@ -28,7 +28,7 @@ def make_recommender(plan: Plan, split: Split, features: Features) -> Recommende
 
 
 def check_memory(plan: Plan, items: int) -> None:
-    """Refuse a model whose items × items numbers do not fit its `memory_gb`; before anything is encoded.
+    """Refuse a model whose items × items matrix exceeds its `memory_gb`, before anything is encoded.
 
     Raises:
         ConfigError: it names the sizes and the model to take instead.
