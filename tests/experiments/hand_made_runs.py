@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from lmm4rec.core.errors import ImageError
-from lmm4rec.experiments.report.collect import labelled_runs
+from lmm4rec.experiments.report.collect import labeled_runs
 from lmm4rec.experiments.report.run_report import RunPage, run_page
 from lmm4rec.experiments.report.user_examples import ItemCard, UserExample
 from lmm4rec.experiments.result import ChosenModel, DataFacts, RunMetrics
@@ -153,6 +153,6 @@ def anna(labels: Sequence[str]) -> UserExample:
 def make_page(results: Mapping[str, Any] | None = None, **changes: Any) -> RunPage:
     """The page on some results; without `users` with one example user."""
     results = three_results() if results is None else results
-    collection = labelled_runs(changes.pop("title", "A title"), list(results.values()), list(results))
+    collection = labeled_runs(changes.pop("title", "A title"), list(results.values()), list(results))
     content: dict[str, Any] = {"subtitle": "a subtitle", "facts": {"Users": "800"}, "users": [anna(list(results))]}
     return run_page(collection, **(content | changes))

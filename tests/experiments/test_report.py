@@ -217,11 +217,11 @@ def test_results_that_do_not_fit_together_are_refused() -> None:
 
 
 def test_two_runs_of_one_label_are_refused() -> None:
-    from lmm4rec.experiments.report.collect import labelled_runs
+    from lmm4rec.experiments.report.collect import labeled_runs
 
     results: list[Any] = [SimpleNamespace()] * 2
-    with pytest.raises(DataError, match="2 runs of the report are labelled 'A'"):
-        labelled_runs("t", results, ["A", "A"])
+    with pytest.raises(DataError, match="2 runs of the report are labeled 'A'"):
+        labeled_runs("t", results, ["A", "A"])
 
 
 def test_the_same_results_give_the_same_page(source: str) -> None:

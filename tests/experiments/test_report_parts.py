@@ -12,7 +12,7 @@ import pytest
 from hand_made_runs import Drawn, Noise, Plain, make_result, three_results
 
 from lmm4rec.experiments.report import figure_style, number_formats
-from lmm4rec.experiments.report.collect import labelled_runs
+from lmm4rec.experiments.report.collect import labeled_runs
 from lmm4rec.experiments.report.figures import run_figures
 from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, FinishedRun
 from lmm4rec.experiments.report.study_report import StudyPage
@@ -24,7 +24,7 @@ from lmm4rec.experiments.result import ChosenModel
 
 
 def figures_of(results: dict[str, Any]) -> dict[str, Any]:
-    return {figure.name: figure for figure in run_figures(labelled_runs("t", list(results.values()), list(results)))}
+    return {figure.name: figure for figure in run_figures(labeled_runs("t", list(results.values()), list(results)))}
 
 
 def test_curves_mark_the_selected_epoch_and_skip_what_cannot_be_drawn() -> None:

@@ -119,7 +119,7 @@ def test_power_is_stated_with_the_seeds_that_half_of_it_takes(mixed: list[Design
     visible = pooled_error(errors).visible(0.05 / 2)
     statement = power_statement(comparisons)
     match = re.fullmatch(
-        r"Three seeds can see a difference of (\S+) here \(in 80% of cases\); for (\S+) run (\d+) seeds\.", statement
+        r"Three seeds can detect a difference of (\S+) here \(in 80% of cases\); for (\S+) run (\d+) seeds\.", statement
     )
     assert match, statement
     assert match[1] == f"{visible:.4f}"
@@ -135,7 +135,7 @@ def test_where_users_hide_a_difference_more_seeds_are_no_advice(tmp_path: Path) 
     _, _, comparisons = compared([make_design(tmp_path, name, means) for name in ("A", "B")])
     error = comparisons[0].comparison.error
     ten, least = (f"{error.with_seeds(count).visible():.4f}" for count in (10, 1000))
-    expected = f"; ten seeds can see {ten}, and less than {least} takes more users, not more seeds."
+    expected = f"; ten seeds can detect {ten}, and less than {least} takes more users, not more seeds."
     assert power_statement(comparisons).endswith(expected)
 
 

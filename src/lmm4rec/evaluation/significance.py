@@ -1,6 +1,6 @@
-"""Significance of differences between designs, over users and training seeds, corrected for multiple comparisons.
+"""Significance of differences between designs, corrected for multiple comparisons.
 
-The standard error holds both (`standard_error`).
+The standard error covers the variation over users and over training seeds (`standard_error`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Comparison:
     t_p: float  # two-sided; NaN without `sees_seeds`
     wilcoxon_p: float  # of the signed-rank test over users, two-sided, ties by Wilcoxon's rule; 1 where none differs
     error: StandardError
-    sees_seeds: bool  # whether the error holds seeds; False: a design that varies with the seed has one seed
+    sees_seeds: bool  # whether the error covers seeds; False: a design that varies with the seed has one seed
 
 
 def compare(
@@ -47,9 +47,9 @@ def compare(
     """The comparison of two designs' values for the same users, in the same order, a row for each training seed.
 
     `deterministic` says which design has the same values under every seed, so that one row is enough. Where another
-    has one row only, the spread over seeds is unknown: there is no p-value, and the interval holds users alone.
+    has one row only, the spread over seeds is unknown: there is no p-value, and the interval covers users alone.
     d_z = mean(d) / sd(d) of the users' differences, averaged over seeds, with n - 1 in sd (Cohen 1988). Wilcoxon's test
-    sees users alone, always: it holds for these trained models, not for other seeds.
+    is over users alone: its result is for these trained models, not for other seeds.
 
     Raises:
         DataError: the columns differ in length, or there are fewer than two users.

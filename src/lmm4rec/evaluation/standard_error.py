@@ -29,7 +29,7 @@ PerSeed = Float64[np.ndarray, "_ users"]  # a row for each training seed
 
 _MOST_SEEDS = 1000
 _PARTS = ("users", "seeds", "seeds_df")
-_SMALLEST_P = 1e-100  # what is below counts as 0: quantiles are exact down to here
+_SMALLEST_P = 1e-100  # smaller p-values count as 0: quantiles are exact down to here
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class StandardError:
 
     Each part has degrees of freedom of its own: n - 1 for the users, Satterthwaite's for the seeds. Quantiles are those
     of Cochran and Cox (1950): the two t quantiles, averaged with the parts as weights. So the test is the paired t-test
-    over users where seeds make no difference, Welch's t-test over the seeds' means where users make none, and between
-    them it errs to the safe side. Satterthwaite's degrees of freedom of the whole sum would not (decision 25).
+    over users where seeds make no difference, Welch's t-test over the seeds' means where users make none, and
+    conservative in between. Satterthwaite's degrees of freedom of the whole sum would not (decision 25).
     """
 
     users: float  # variance of the mean due to users
@@ -54,7 +54,7 @@ class StandardError:
         return math.sqrt(self.users + self.seeds)
 
     def quantile(self, tail: float) -> float:
-        """The value that mean / standard error exceeds with the probability `tail` if the true mean is 0."""
+        """The value that mean / standard error exceeds with probability `tail` where the true mean is 0."""
         parts = [(part, df) for part, df in ((self.users, self.users_df), (self.seeds, self.seeds_df)) if part > 0]
         total = sum(part for part, _ in parts)
         return sum(part / total * -float(special.stdtrit(df, tail)) for part, df in parts)
@@ -77,27 +77,27 @@ class StandardError:
         return mean - half, mean + half
 
     def visible(self, level: float = 0.05, power: float = 0.8) -> float:
-        """The smallest true difference that a test at this level finds with this probability."""
+        """The smallest true difference that a test at this level detects with this power."""
         if self.total == 0:
             return 0.0
         return self.total * (self.quantile(level / 2) + self.quantile(1 - power))
 
     def with_seeds(self, count: int) -> StandardError:
-        """What is expected with another number of seeds, in each design that varies with the seed."""
+        """The expected error with another number of seeds in each design that varies with the seed."""
         if not self.n_seeds:
             return self
         df = self.seeds_df * (count - 1) / (self.n_seeds - 1)
         return replace(self, seeds=self.seeds * self.n_seeds / count, seeds_df=df, n_seeds=count)
 
     def seeds_to_see(self, difference: float, level: float = 0.05, power: float = 0.8) -> float:
-        """The number of seeds with which a difference is visible; infinite where 1,000 seeds are too few."""
+        """The number of seeds with which a true difference is detected; infinite where 1,000 are too few."""
         counts = range(2, _MOST_SEEDS + 1)
         seen = bisect.bisect_left(counts, True, key=lambda n: self.with_seeds(n).visible(level, power) <= difference)
         return float(counts[seen]) if seen < len(counts) else math.inf
 
 
 def standard_error(per_user: PerUser, designs: Sequence[PerSeed]) -> StandardError:
-    """The standard error of the mean of `per_user`: a design's values, or two designs' differences, seed-averaged.
+    """The standard error of the mean of `per_user`: a design's values or two designs' differences, averaged over seeds.
 
     `designs` are the values under each seed. One with a single row adds nothing: the error is then that of other users
     with the same trained model.
@@ -120,7 +120,7 @@ def standard_error(per_user: PerUser, designs: Sequence[PerSeed]) -> StandardErr
 
 
 def pooled_error(errors: Sequence[StandardError]) -> StandardError:
-    """The error of an average comparison of a family over the same users; of those with seeds, where there are any."""
+    """The mean error of a family of comparisons over the same users; of those with seeds, where there are any."""
     seeded = [error for error in errors if error.n_seeds] or errors
     users, seeds, seeds_df = (float(np.mean([getattr(e, name) for e in seeded])) for name in _PARTS)
     return StandardError(users, errors[0].users_df, seeds, seeds_df, min(error.n_seeds for error in seeded))

@@ -16,7 +16,7 @@ from lmm4rec.experiments.study.axis_presets import SEED
 from lmm4rec.experiments.study.folder import StudyFolder
 
 
-def labelled_runs(title: str, results: Sequence[Result], labels: Sequence[str]) -> RunCollection:
+def labeled_runs(title: str, results: Sequence[Result], labels: Sequence[str]) -> RunCollection:
     """Results on the same split, each a design of its own; the first one's metric ranks them.
 
     Raises:
@@ -26,7 +26,7 @@ def labelled_runs(title: str, results: Sequence[Result], labels: Sequence[str]) 
         raise DataError("a report needs at least one run, got none")
     label, times = Counter(labels).most_common(1)[0]
     if times > 1:
-        raise DataError(f"{times} runs of the report are labelled '{label}'; give each run a label of its own")
+        raise DataError(f"{times} runs of the report are labeled '{label}'; give each run a label of its own")
     metric = results[0].measured.chosen.metric
     for label, result in zip(labels, results, strict=True):
         for part, values in (("valid", result.measured.valid), ("test", result.measured.test)):
@@ -84,7 +84,7 @@ def _of_runs(folders: Sequence[Path]) -> RunCollection:
     derived = [_derived_axes(result) for result in results]
     varying = [axis for axis in derived[0] if axis == "recommender" or len({axes[axis] for axes in derived}) > 1]
     axes = [{axis: values[axis] for axis in varying} for values in derived]
-    if len({tuple(values.values()) for values in axes}) < len(axes):  # they differ in something that is no axis
+    if len({tuple(values.values()) for values in axes}) < len(axes):  # the runs differ in a key that is no axis
         axes = [{"run": folder.name, **values} for folder, values in zip(folders, axes, strict=True)]
     runs = [FinishedRun(f.name, values, result) for f, values, result in zip(folders, axes, results, strict=True)]
     order = {axis: list(dict.fromkeys(values[axis] for values in axes)) for axis in axes[0]}

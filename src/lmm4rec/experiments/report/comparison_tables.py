@@ -55,13 +55,13 @@ def _comparison_caption(comparisons: Sequence[DesignComparison], metric: str, on
         sentences.append(f"p: t-test over users and seeds{family}.")
     if tested < len(comparisons):
         sentences.append(
-            "No p: a design ran under one seed, and another could change the order; its interval holds users only."
+            "No p: a design ran under one seed, and another could change the order; its interval covers users only."
         )
     return " ".join([*sentences, power_statement(comparisons)]).strip()
 
 
 def variance_table(group: DesignGroup, metric: str) -> ReportTable:
-    """How much of the uncertainty of each mean is that of seeds, and how much that of users."""
+    """The uncertainty of each mean by seeds and by users: standard errors and standard deviations."""
     rows = []
     for design in (design for design in group.designs if len(design.runs) > 1):
         mean, parts = design.mean(f"test.{metric}"), variance_parts(design.per_user(metric))

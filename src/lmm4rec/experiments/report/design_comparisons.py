@@ -19,7 +19,7 @@ _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 class DesignComparison:
     """One design compared with another; the p-values are adjusted over the family of comparisons.
 
-    Where a design lacks seeds, its t-test has no p-value (NaN) and is not one of the family's tests.
+    Where a design lacks seeds, its t-test has no p-value (NaN) and does not count in the family.
     """
 
     family: str

@@ -1,4 +1,4 @@
-"""Which designs a figure shows, and how it divides them into rows, series and fields."""
+"""Which designs a figure shows, and how it divides them into rows, series and subplots."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def row_axis(designs: Sequence[Design], collection: RunCollection) -> str:
 
 
 def other_values(design: Design, axis: str) -> str:
-    """What a design is besides its value on an axis; empty where that is all."""
+    """The values of a design on the other axes, joined; empty where there are none."""
     return " · ".join(v for a, v in design.axes.items() if a not in (axis, "data", "protocol"))
 
 
 def kinds_by_label(designs: Sequence[Design], axis: str, collection: RunCollection) -> dict[str, str]:
-    """By label, what a design is besides its value on an axis; one axis of it where there are more than colors."""
+    """The `other_values` of each design by its label; of one axis alone where there are more kinds than colors."""
     kinds = {design.label: other_values(design, axis) for design in designs}
     few = [a for a in SERIES_AXES if a != axis and 1 < len(axis_values(designs, a, collection)) <= len(COLORS)]
     if len(set(kinds.values())) > len(COLORS) and few:
@@ -43,19 +43,19 @@ def kinds_by_label(designs: Sequence[Design], axis: str, collection: RunCollecti
     return kinds
 
 
-def fields_of(designs: Sequence[Design], used: Sequence[str], collection: RunCollection) -> dict[str, list[Design]]:
-    """The designs by their values on the axes that are not `used`; those without such values stand in every field."""
+def subplots_of(designs: Sequence[Design], used: Sequence[str], collection: RunCollection) -> dict[str, list[Design]]:
+    """The designs by their values on the axes that are not `used`; those without such values stand in every subplot."""
     others = [a for a in collection.axes if a not in (*used, SEED, "data", "protocol")]
     others = [axis for axis in others if len(axis_values(designs, axis, collection)) > 1]
     names = [" · ".join(d.axes[axis] for axis in others if axis in d.axes) for d in designs]
-    fields: dict[str, list[Design]] = {name: [] for name in dict.fromkeys(names) if name or not any(names)}
+    subplots: dict[str, list[Design]] = {name: [] for name in dict.fromkeys(names) if name or not any(names)}
     for design, name in zip(designs, names, strict=True):
-        for field in [name] if name in fields else fields:
-            fields[field].append(design)
-    return fields
+        for subplot in [name] if name in subplots else subplots:
+            subplots[subplot].append(design)
+    return subplots
 
 
-def field_layout(fields: int) -> tuple[int, int]:
-    """Rows and columns for so many fields."""
-    columns = 2 if fields == 4 else min(3, fields)
-    return -(-fields // columns), columns
+def subplot_layout(subplots: int) -> tuple[int, int]:
+    """Rows and columns for so many subplots."""
+    columns = 2 if subplots == 4 else min(3, subplots)
+    return -(-subplots // columns), columns

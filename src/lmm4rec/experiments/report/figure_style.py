@@ -47,7 +47,7 @@ class ReportFigure:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether such figures stand beside each other."""
+        """Whether two such figures fit beside each other."""
         return bool(self.figure.get_figwidth() < WIDE)
 
     def save(self, folder: Path) -> None:
@@ -112,7 +112,7 @@ def color(index: int) -> str:
 
 
 def marker(index: int) -> str:
-    """The marker of a series: no two of the first 56 series have both color and marker in common."""
+    """The marker of a series; the first 56 series differ in color or marker."""
     return MARKERS[index % len(MARKERS)]
 
 

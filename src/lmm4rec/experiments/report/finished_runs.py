@@ -21,7 +21,7 @@ TOTAL = "cost.total_seconds"  # of a run, and of computing its features where an
 
 
 class GroupKey(NamedTuple):
-    """What runs must share to be compared."""
+    """The key of runs that can be compared: they share all of it."""
 
     split: str  # its fingerprint
     protocol: str

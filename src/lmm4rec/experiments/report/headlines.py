@@ -13,7 +13,7 @@ _SAME = 0.01  # a relative difference up to this is called none
 
 
 def run_headline(group: DesignGroup, metric: str) -> str:
-    """How much better the best model with content is than the best one without, also where it is not.
+    """A sentence that compares the best model with content with the best one without, whichever is better.
 
     Validation selects the two models that are compared; the numbers are those of the test set.
     """
@@ -44,7 +44,7 @@ def _content_gain(content: Design, plain: Design, metric: str) -> str:
 
 
 def group_headline(group: DesignGroup, comparisons: Sequence[DesignComparison], collection: RunCollection) -> str:
-    """The best design by validation, and whether the second best differs from it significantly."""
+    """A sentence on the best design by validation, and on whether the second best differs significantly."""
     best, *others = group.best_first(f"valid.{collection.metric}")
     reached = _test_value(best, collection.metric)
     sentence = f"{group.title}: {best.label}, the best by validation, reaches {reached} on the test part"
@@ -62,7 +62,7 @@ def group_headline(group: DesignGroup, comparisons: Sequence[DesignComparison], 
 def _significance(
     compared: DesignComparison, comparisons: Sequence[DesignComparison], collection: RunCollection
 ) -> str:
-    """Whether the two designs of a comparison differ, or what it would take to tell."""
+    """A clause on whether the two designs of a comparison differ, or on the seeds that it would take to tell."""
     lacking = [design.label for design in (compared.first, compared.second) if design.lacks_seeds]
     if lacking:
         return f"and whether they differ is not known: {' and '.join(lacking)} ran under one seed"
@@ -80,7 +80,7 @@ def _test_value(design: Design, metric: str) -> str:
 
 
 def run_notes(collection: RunCollection, masked: str) -> list[str]:
-    """How the numbers of single runs were measured: selection, ranking, masked items, seeds."""
+    """Notes on how the numbers of single runs were measured: selection, ranking, masked items, seeds."""
     seeds = sorted({run.seed for run in collection.runs})
     return [
         f"Models, epochs and settings were selected on validation {metric_name(collection.metric)}; "

@@ -1,4 +1,4 @@
-"""How numbers and names are written in a report, one function a kind."""
+"""Formats of the numbers and names in a report."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def megabytes(value: float) -> str:
 
 
 def initials(title: str) -> str:
-    """At most two letters that stand for a title where there is no image."""
+    """At most two initials of a title, shown where there is no image."""
     words = re.findall(r"\w+", title)
     return "".join(word[0] for word in words[:2]).upper() or "?"
 
 
 def first_names(names: Sequence[str], limit: int = 12) -> str:
-    """The first of many names, and how many more there are."""
+    """The first names of a list, and the number of the others."""
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more:,} more" if more > 0 else "")
 

@@ -10,12 +10,12 @@ import numpy as np
 from lmm4rec.experiments.report.figure_series import (
     SERIES_AXES,
     axis_values,
-    field_layout,
-    fields_of,
     kinds_by_label,
     main_designs,
     other_values,
     row_axis,
+    subplot_layout,
+    subplots_of,
 )
 from lmm4rec.experiments.report.figure_style import (
     GRAY,
@@ -34,32 +34,32 @@ from lmm4rec.experiments.study.axis_presets import HIDDEN, SEED
 
 _ROW = 0.24  # inches a row of text
 _SIZE = 5.5  # points, of a marker
-_HOLDS = "over users and seeds (of designs with one seed: over users only)"
-_INTERVALS = f"Test means; lines: 95% intervals {_HOLDS}. Gray: models that use no content."
+_COVERED = "over users and seeds (of designs with one seed: over users only)"
+_INTERVALS = f"Test means; lines: 95% intervals {_COVERED}. Gray: models that use no content."
 _HIDDEN_WHEN = {"always": "in training and test", "train": "in training", "test": "at test"}
 
 
 def quality_by_axis(group: DesignGroup, collection: RunCollection) -> Iterator[ReportFigure]:
-    """The metric by recommender, a color for each value of a second axis, a field for each combination of others."""
+    """The metric by recommender, a color for each value of a second axis, a subplot for each combination of others."""
     main = [axis for axis in collection.axes if axis not in (SEED, *SERIES_AXES, "data", "protocol")]
     rows = next((axis for axis in ("recommender", *main) if axis in collection.axes), None)
     for series in SERIES_AXES:
         designs = main_designs(group.designs, collection, keep=(series,))
         if rows is None or len(axis_values(designs, series, collection)) < 2:
             continue
-        figure = _intervals(fields_of(designs, (rows, series), collection), rows, series, collection)
+        figure = _intervals(subplots_of(designs, (rows, series), collection), rows, series, collection)
         yield ReportFigure(f"quality_by_{series}", f"{metric_name(collection.metric)} by {series}", _INTERVALS, figure)
 
 
-def _intervals(fields: Mapping[str, Sequence[Design]], rows: str, series: str, collection: RunCollection) -> Any:
-    every = [design for designs in fields.values() for design in designs]
+def _intervals(subplots: Mapping[str, Sequence[Design]], rows: str, series: str, collection: RunCollection) -> Any:
+    every = [design for designs in subplots.values() for design in designs]
     names, kinds = axis_values(every, rows, collection), axis_values(every, series, collection)
-    down, across = field_layout(len(fields))
+    down, across = subplot_layout(len(subplots))
     figure, axes = canvas(
         down * (0.55 + _ROW * len(names) * max(1.0, 0.5 * len(kinds))) + 0.75, rows=down, columns=across
     )
     handles: dict[str, Any] = {}
-    for ax, (title, designs) in zip(axes.flat, fields.items(), strict=False):
+    for ax, (title, designs) in zip(axes.flat, subplots.items(), strict=False):
         ax.set_title(shortened(title, 70 // across))
         for design in designs:
             row, kind = float(names.index(design.axes[rows])), design.axes.get(series)
@@ -70,7 +70,7 @@ def _intervals(fields: Mapping[str, Sequence[Design]], rows: str, series: str, c
             row += (index - (len(kinds) - 1) / 2) * 0.7 / len(kinds)
             handles[kind] = _interval(ax, design, row, color(index), marker(index), collection.metric)
         _name_rows(ax, names, 24)
-    for ax in lowest_fields(axes, len(fields)):
+    for ax in lowest_subplots(axes, len(subplots)):
         ax.set_xlabel(f"{metric_name(collection.metric)}, test")
     shown = [kind for kind in kinds if kind in handles]
     legend(figure, [handles[kind] for kind in shown], shown)
@@ -85,7 +85,7 @@ def _interval(ax: Any, design: Design, row: float, shade: str, sign: str, metric
 
 
 def quality_and_cost(group: DesignGroup, collection: RunCollection, *, width: float = WIDE) -> Iterator[ReportFigure]:
-    """The metric against seconds: color by recommender, marker by what else differs (where nothing does, by both)."""
+    """The metric against seconds: color by recommender, marker by the other axes, or by recommender without these."""
     key, name = f"test.{collection.metric}", metric_name(collection.metric)
     designs = [design for design in main_designs(group.designs, collection) if design.numbers(TOTAL)]
     if len(designs) < 2:
@@ -168,7 +168,7 @@ def hidden_content(group: DesignGroup, collection: RunCollection) -> Iterator[Re
         ax.set_ylim(bottom=0)
         legend(figure, handles, [shortened(label, 40) for label in lines])
         title = f"Missing {hidden['modality']}, {_HIDDEN_WHEN[hidden['at']]}"
-        yield ReportFigure(axis, title, f"Means over seeds; bands are 95% intervals {_HOLDS}.", figure)
+        yield ReportFigure(axis, title, f"Means over seeds; bands are 95% intervals {_COVERED}.", figure)
 
 
 def _hidden_line(ax: Any, designs: Sequence[Design], axis: str, index: int, metric: str) -> Any:
@@ -208,9 +208,9 @@ def _name_rows(ax: Any, names: Sequence[str], longest: int = 44) -> None:
     ax.grid(axis="y", visible=False)
 
 
-def lowest_fields(axes: Any, fields: int) -> list[Any]:
-    """The lowest field of each column, with its scale shown; axes without a field are hidden."""
-    for ax in axes.flat[fields:]:
+def lowest_subplots(axes: Any, subplots: int) -> list[Any]:
+    """The lowest subplot of each column, with its scale shown; axes without a subplot are hidden."""
+    for ax in axes.flat[subplots:]:
         ax.set_visible(False)
     lowest = [[ax for ax in column if ax.get_visible()][-1] for column in axes.T]
     for ax in lowest:

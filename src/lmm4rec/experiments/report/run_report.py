@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from lmm4rec.core.files import read_json, write_text
 from lmm4rec.data.splits import Split
-from lmm4rec.experiments.report.collect import labelled_runs
+from lmm4rec.experiments.report.collect import labeled_runs
 from lmm4rec.experiments.report.figures import run_figures
 from lmm4rec.experiments.report.finished_runs import RunCollection
 from lmm4rec.experiments.report.headlines import run_headline, run_notes
@@ -50,7 +50,7 @@ def write_run_report(
     models = f"{len(labels)} models on '{data.name}'" if len(labels) > 1 else f"{labels[0]} on '{data.name}'"
     sizes = f"{data.n_users:,} users, {data.n_items:,} items, {len(data.interactions):,} interactions"
     page = run_page(
-        labelled_runs(title, results, labels),
+        labeled_runs(title, results, labels),
         subtitle=f"{models}: {sizes}",
         facts=_facts(results[0], split),
         users=user_examples(results, labels, split),

@@ -1,4 +1,4 @@
-"""What a report says about training seeds: which designs lack them, and how small a difference they let one see."""
+"""Sentences of a report on training seeds: which designs lack them, and how small a difference they can detect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 def one_seed_note(seeds: Sequence[int]) -> str:
-    """Why no difference between models that ran once each is called significant."""
+    """The reason why no difference between models that ran once each is called significant."""
     ran = f"One seed ({seeds[0]})" if len(seeds) == 1 else f"One seed a model ({', '.join(map(str, seeds))})"
     return (
         f"{ran}: another could change the order of trained models, so no difference is called significant. "
@@ -24,19 +24,19 @@ def one_seed_note(seeds: Sequence[int]) -> str:
 
 
 def seed_notes(designs: Sequence[Design]) -> list[str]:
-    """How the designs of a study are tested, and which of them have no star or need no second seed, and why."""
+    """Notes on how the designs of a study are tested, and on those without a star or without need of a second seed."""
     lacking = [design.label for design in designs if design.lacks_seeds]
     same = [design.label for design in designs if design.is_deterministic]
     notes = []
     if any(len(design.runs) > 1 for design in designs):
         notes.append(
-            "Stars and intervals hold for other users and other training seeds: the standard errors count both. They "
-            "do not hold for another split, encoder or search, which all seeds share."
+            "Stars and intervals cover other users and other training seeds: the standard errors include both. They "
+            "do not cover another split, encoder or search, which all seeds share."
         )
     if lacking:
         notes.append(
             f"No star, because of one seed: {first_names(lacking)}. Another seed could change the order; three seeds "
-            "are the least to test, five are better. Until then the intervals hold the users alone."
+            "are the least to test, five are better. Until then the intervals cover users alone."
         )
     if same:
         notes.append(f"The same result under every seed, so that one run is enough: {first_names(same)}.")
@@ -44,10 +44,10 @@ def seed_notes(designs: Sequence[Design]) -> list[str]:
 
 
 def power_statement(comparisons: Sequence[DesignComparison]) -> str:
-    """How small a difference a family of comparisons can see, and the seeds it takes to see half of it.
+    """The smallest difference that a family of comparisons can detect, and the seeds that half of it takes.
 
-    A difference counts as seen where it gets a star in 80% of cases, even as the smallest p-value of the family.
-    Without a comparison that has seeds enough, empty.
+    Detected means a star in 80% of cases, also where it is the smallest p-value of the family. Empty where no
+    comparison has enough seeds.
     """
     tested = [one.comparison.error for one in comparisons if one.comparison.sees_seeds]
     if not tested:
@@ -56,20 +56,21 @@ def power_statement(comparisons: Sequence[DesignComparison]) -> str:
     visible = error.visible(level)
     if not error.n_seeds:
         return (
-            f"These users can see a difference of {metric_value(visible)} here (in 80% of cases); seeds change nothing."
+            f"These users can detect a difference of {metric_value(visible)} here (in 80% of cases); "
+            "seeds change nothing."
         )
-    seen = f"{_in_words(error.n_seeds).capitalize()} seeds can see a difference of {metric_value(visible)} here"
+    seen = f"{_in_words(error.n_seeds).capitalize()} seeds can detect a difference of {metric_value(visible)} here"
     return f"{seen} (in 80% of cases); {seeds_needed(error, visible / 2, len(tested))}."
 
 
 def seeds_needed(error: StandardError, difference: float, tests: int) -> str:
-    """What it takes to see a true difference of this size in a family of so many tests."""
+    """The number of seeds that detect a true difference of this size in a family of so many tests, as a phrase."""
     level = _LEVEL / tests
     count = error.seeds_to_see(difference, level)
     if math.isfinite(count):
         return f"for {metric_value(difference)} run {count:.0f} seeds"
     ten, least = (metric_value(error.with_seeds(many).visible(level)) for many in (10, 1000))
-    more = f"ten seeds can see {ten}, and " if error.n_seeds < 10 else ""
+    more = f"ten seeds can detect {ten}, and " if error.n_seeds < 10 else ""
     return f"{more}less than {least} takes more users, not more seeds"
 
 

@@ -144,7 +144,10 @@ def _test_tables(collection: RunCollection, comparisons: Sequence[DesignComparis
 
 
 def _users(collection: RunCollection) -> tuple[list[UserExample], list[str]]:
-    """A few users under two designs of the first group: the best by validation, and the best of the other kind."""
+    """Example users with two designs of the first group: the best by validation, and the best with or without content.
+
+    The second is with content where the first is without, and without where it is with.
+    """
     best, *others = collection.groups[0].best_first(f"valid.{collection.metric}")
     if not others:
         return [], []

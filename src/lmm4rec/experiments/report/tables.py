@@ -38,7 +38,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table: a head for each column, the first of which hold text, and its rows."""
+    """A table: a head for each column, and rows of cells; the first columns hold text."""
 
     title: str
     caption: str
@@ -89,7 +89,7 @@ def slice_table(group: DesignGroup, metric: str) -> ReportTable:
 
 
 def detail_tables(group: DesignGroup, metric: str) -> list[ReportTable]:
-    """Beyond accuracy, every test metric, and cost by phase; those that have something to show."""
+    """Tables of beyond-accuracy metrics, every test metric, and cost by phase, where they are not empty."""
     designs = group.best_first(f"test.{metric}")
     beyond, tests = (dict.fromkeys(k for d in designs for k in d.keys(part)) for part in ("beyond.", "test."))
     costs = [
@@ -132,7 +132,7 @@ def _number_cells(designs: Sequence[Design], column: NumberColumn) -> list[Table
     values = [design.numbers(column.key) for design in designs]
     means = [float(np.mean(of_seeds)) if of_seeds else math.nan for of_seeds in values]
     texts = [column.format(mean) if math.isfinite(mean) else "–" for mean in means]
-    # values that read alike share a rank
+    # values that are written alike share a rank
     best = sorted({round(mean, 4) for mean in means if math.isfinite(mean)}, reverse=True)[: 2 if column.ranked else 0]
     cells = []
     for of_seeds, mean, text in zip(values, means, texts, strict=True):
@@ -143,7 +143,7 @@ def _number_cells(designs: Sequence[Design], column: NumberColumn) -> list[Table
 
 
 def study_results(group: DesignGroup, comparisons: Sequence[DesignComparison], metric: str) -> ReportTable:
-    """Quality and cost of every design, best first by test; stars mark who differs from the reference."""
+    """Quality and cost of every design, best first by test; stars mark the designs that differ from the reference."""
     designs = group.best_first(f"test.{metric}")
     axes = varying_axes([{a: value for a, value in design.axes.items() if a != "data"} for design in designs])
     stars = {comparison.first.label: comparison.stars for comparison in comparisons}
@@ -176,7 +176,7 @@ def study_results(group: DesignGroup, comparisons: Sequence[DesignComparison], m
 
 
 def alignment_table(group: DesignGroup) -> ReportTable:
-    """How well the vectors of image and text agree in the features (of a trained encoder: after and before)."""
+    """Alignment of the image and text vectors in the features; of a trained encoder after and before training."""
     names = [key.rpartition(".")[2] for design in group.designs for key in design.keys("alignment.")]
     measures = [name for name in dict.fromkeys(names) if name != "pairs"]
     rows: dict[tuple[str, ...], list[TableCell]] = {}

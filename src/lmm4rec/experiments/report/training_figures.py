@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from lmm4rec.experiments.report.figure_series import axis_values, field_layout, kinds_by_label, main_designs, row_axis
+from lmm4rec.experiments.report.figure_series import axis_values, kinds_by_label, main_designs, row_axis, subplot_layout
 from lmm4rec.experiments.report.figure_style import (
     WIDE,
     ReportFigure,
@@ -19,13 +19,13 @@ from lmm4rec.experiments.report.figure_style import (
 )
 from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, RunCollection
 from lmm4rec.experiments.report.number_formats import metric_name, metric_value
-from lmm4rec.experiments.report.quality_figures import lowest_fields
+from lmm4rec.experiments.report.quality_figures import lowest_subplots
 
 _WIDE_RANGE = 20  # losses that span more than this factor stand on a logarithmic scale
 
 
 def learning_curves(group: DesignGroup, collection: RunCollection, *, width: float = WIDE) -> Iterator[ReportFigure]:
-    """The validation metric by epoch: a field for each recommender, a color for each kind, a line for each seed."""
+    """The validation metric by epoch: a subplot for each recommender, a color for each kind, a line for each seed."""
     metric = collection.metric
     designs = [design for design in main_designs(group.designs, collection) if _curves(design, metric)]
     if not designs:
@@ -38,7 +38,7 @@ def learning_curves(group: DesignGroup, collection: RunCollection, *, width: flo
         figure, numbers = _all_designs(designs, metric, f"{metric_name(metric)}, validation", collection, width)
         yield ReportFigure("learning_curves", title, caption, figure, numbers)
         return
-    rows, columns = field_layout(len(names))
+    rows, columns = subplot_layout(len(names))
     figure, axes = canvas(0.6 + 1.9 * rows + 0.2, rows=rows, columns=columns)
     handles: dict[str, Any] = {}
     for ax, name in zip(axes.flat, names, strict=False):
@@ -46,7 +46,7 @@ def learning_curves(group: DesignGroup, collection: RunCollection, *, width: flo
         for design in (design for design in designs if design.axes[axis] == name):
             kind = kind_of[design.label]
             handles[kind] = _draw_curves(ax, design, metric, kinds.index(kind))
-    for ax in lowest_fields(axes, len(names)):
+    for ax in lowest_subplots(axes, len(names)):
         _epoch_axis(ax)
     for ax in axes[:, 0]:
         ax.set_ylabel(f"{metric_name(metric)}, validation")
@@ -72,7 +72,7 @@ def training_losses(group: DesignGroup, collection: RunCollection, *, width: flo
 def _all_designs(
     designs: Sequence[Design], key: str, label: str, collection: RunCollection, width: float
 ) -> tuple[Any, str]:
-    """One field for all designs, each in a color and with a marker of its own; and the selected epochs as text."""
+    """One subplot for all designs, each in a color and with a marker of its own; and the selected epochs as text."""
     axis = row_axis(designs, collection)
     order = collection.axes[axis]  # the colors are those of the other figures
     labels = [shortened(design.label, 30) for design in designs]
