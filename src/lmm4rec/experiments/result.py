@@ -51,7 +51,9 @@ class RunMetrics:
     valid: Values
     slices: Mapping[str, Values] = field(default_factory=dict)  # test metrics by "cold", "tail", "head" items
     beyond: Values = field(default_factory=dict)  # "coverage@20", "gini@20", "novelty@20"
-    alignment: Mapping[str, Any] = field(default_factory=dict)  # of image and text vectors; see `alignment_after`
+    alignment: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of image and text vectors; "before" and "after" where an encoder trained
     cost: Values = field(default_factory=dict)  # "seconds", "peak_memory_mb", "parameters", ...
     test: Values = field(default_factory=dict)
 
@@ -70,16 +72,6 @@ class RunMetrics:
         """The mapping that the file holds; what is not measured yet, or cannot be, is left out."""
         optional = ("slices", "beyond", "alignment", "cost", "test")
         return {name: value for name, value in asdict(self).items() if value or name not in optional}
-
-    @property
-    def alignment_after(self) -> Values:
-        """Alignment of the features in use; empty where these are not image and text in one space."""
-        return self.alignment.get("after", self.alignment)
-
-    @property
-    def alignment_before(self) -> Values:
-        """Alignment before the encoder was trained; empty where it was not."""
-        return self.alignment.get("before", {})
 
 
 @dataclass(frozen=True)

@@ -18,23 +18,22 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lmm4rec.coldstart.content_to_vectors import ContentToVectors, ModalityShares
-from lmm4rec.core.errors import CheckpointError, LMM4RecError
+from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.files import read_json, write_json, write_text
 from lmm4rec.core.fingerprint import fingerprint
-from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
+from lmm4rec.core.types import Embeddings, Features, Modality, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.features.side_files import SavedSide
-from lmm4rec.nn.user_neighbors import UserNeighbors
 from lmm4rec.serving.catalog_view import CatalogEntry, CatalogView
 from lmm4rec.serving.encoder_record import EncoderRecord
 from lmm4rec.serving.model_card import model_card
+from lmm4rec.serving.scorer_tensors import read_scorer, scorer_tensors
 
 VERSION = 2
 FACTS = "bundle.json"
@@ -67,7 +66,7 @@ def write(contents: BundleContents, folder: Path, *, copy_encoder: bool = False)
     With `copy_encoder`, the encoder's weights are copied; else they stay where they are, unless a bundle holds them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors, kind = _tensors(contents.scorer)
+    tensors, kind = scorer_tensors(contents.scorer)
     listed: dict[str, Any] = {"version": VERSION, "kind": kind, "catalog_items": len(contents.catalog.catalog)}
     halves = {"features": contents.features, "lost": contents.lost}
     groups = {name: {m: x.half().contiguous() for m, x in group.items()} for name, group in halves.items()}
@@ -136,7 +135,7 @@ def _contents(folder: Path, listed: Mapping[str, Any]) -> BundleContents:
     times = seen["timestamp"].to_numpy() if "timestamp" in seen.columns else None
     encoder = listed.get("encoder")
     return BundleContents(
-        _scorer(groups["vectors"], listed["kind"], parts, (len(users), items.height, listed["catalog_items"])),
+        read_scorer(groups["vectors"], listed["kind"], parts, (len(users), items.height, listed["catalog_items"])),
         users,
         _catalog(items, frames["texts"], frames["thumbnails"], listed["catalog_items"]),
         Interactions(seen["user"].to_numpy().astype(np.int32), seen["item"].to_numpy().astype(np.int32), None, times),
@@ -198,55 +197,6 @@ def _catalog(items: pl.DataFrame, texts: pl.DataFrame, thumbnails: pl.DataFrame,
     rows_of_added = {ids[row]: row for row in rows if row not in removed}
     catalog, first = Vocabulary(ids[:n_catalog]), {row: x for row, x in images.items() if row < n_catalog}
     return CatalogView(catalog, titles[:n_catalog], texts[:n_catalog], first, added, removed, rows_of_added)
-
-
-def _tensors(scorer: Scorer) -> tuple[dict[str, Tensor], str]:
-    if isinstance(scorer, Embeddings):
-        return {"users": scorer.users.contiguous(), "items": scorer.items.contiguous()}, "embeddings"
-    if isinstance(scorer, Neighbors):
-        tensors = _matrix_parts("seen", scorer.seen) | _matrix_parts("similarity", scorer.similarity)
-        if not isinstance(scorer, UserNeighbors):
-            return tensors, "neighbors"
-        options = {
-            "neighbors": torch.tensor(scorer.neighbors),
-            "shrinkage": torch.tensor(scorer.shrinkage, dtype=torch.float64),
-        }
-        tensors |= _matrix_parts("nearest", scorer.nearest)
-        return tensors | {"item_weights": scorer.item_weights.contiguous(), **options}, "user_neighbors"
-    raise LMM4RecError(f"cannot save a {type(scorer).__name__}: a bundle holds embeddings or neighbors")
-
-
-def _scorer(
-    tensors: Mapping[str, Tensor], kind: str, parts: Mapping[str, slice], sizes: tuple[int, int, int]
-) -> Scorer:
-    n_users, n_items, n_catalog = sizes
-    if kind == "embeddings":
-        users, items = tensors["users"], tensors["items"]
-        if (len(users), len(items)) != (n_users, n_items):
-            raise ValueError(f"{len(users)} and {len(items)} vectors for {n_users} users and {n_items} items")
-        return Embeddings(users, items, parts=parts)
-    shapes = {"seen": (n_users, n_catalog), "similarity": (n_items, n_catalog)}
-    seen, similarity = (_matrix(tensors, name, shape) for name, shape in shapes.items())
-    if kind == "neighbors":
-        return Neighbors(seen, similarity)
-    nearest, weights = _matrix(tensors, "nearest", (n_users, n_users)), tensors["item_weights"]
-    return UserNeighbors(seen, similarity, nearest, weights, int(tensors["neighbors"]), float(tensors["shrinkage"]))
-
-
-def _matrix_parts(name: str, matrix: Tensor) -> dict[str, Tensor]:
-    if matrix.layout == torch.strided:
-        return {name: matrix.contiguous()}
-    parts = {"crow": matrix.crow_indices(), "columns": matrix.col_indices(), "values": matrix.values()}
-    return {f"{name}.{part}": tensor.contiguous() for part, tensor in parts.items()}
-
-
-def _matrix(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, int]) -> Tensor:
-    if name in tensors:
-        if tensors[name].shape != shape:
-            raise ValueError(f"the matrix '{name}' is {tuple(tensors[name].shape)}, expected {shape}")
-        return tensors[name]
-    crow, columns, values = (tensors[f"{name}.{part}"] for part in ("crow", "columns", "values"))
-    return torch.sparse_csr_tensor(crow, columns, values, shape, check_invariants=True)
 
 
 def _placed(folder: Path, stem: str, suffix: str, save: Callable[[Path], object]) -> str:

@@ -1,4 +1,4 @@
-"""What every recommender must do, whichever it is."""
+"""The contracts of recommenders: checks that every one of them has to pass."""
 
 from __future__ import annotations
 
@@ -89,9 +89,8 @@ def declares_whether_it_is_trained(candidate: Candidate) -> None:
     """`is_trained` is True where there are weights and losses (or `is_solved` and a sweep), else False."""
     component, recommender = candidate.component, candidate.build(*world())
     has_weights = any(weight.requires_grad for weight in recommender.parameters())
-    has_losses = component.losses is not Recommender.losses
     has_sweep = component.sweep is not Recommender.sweep
-    updates = has_losses or has_sweep
+    updates = has_sweep or component.losses is not Recommender.losses
     expect(has_sweep == component.is_solved, f"is_solved is {component.is_solved}, a method `sweep`: {has_sweep}")
     expect(
         has_weights == updates == component.is_trained,
@@ -124,8 +123,7 @@ def permuted_items_have_permuted_scores(candidate: Candidate) -> None:
     """Renumbering the items renumbers the scores and changes nothing else."""
     graph, features = world()
     order = torch.randperm(graph.n_items, generator=generator(7))
-    place = torch.argsort(order)
-    permuted = InteractionGraph(graph.users, place[graph.items], graph.n_users, graph.n_items)
+    permuted = InteractionGraph(graph.users, torch.argsort(order)[graph.items], graph.n_users, graph.n_items)
     shuffled = {modality: x[order] for modality, x in features.items()}
     first, second = candidate.build(graph, features), candidate.build(permuted, shuffled)
     copy_weights(first, second, order, graph)
@@ -143,7 +141,7 @@ def the_same_seed_gives_the_same_scores(candidate: Candidate) -> None:
 
 @CONTRACTS.add(lambda candidate: candidate.component.is_deterministic)
 def every_seed_gives_the_same_scores(candidate: Candidate) -> None:
-    """What declares to be deterministic draws no random number."""
+    """A model that declares to be deterministic draws no random number."""
     graph, features = world()
     one, other = (all_scores(candidate.build(graph, features, seed).embed(features)) for seed in range(2))
     expect(torch.equal(one, other), "is_deterministic is True, but two seeds give other scores")
@@ -217,22 +215,22 @@ def ignores_features_unless_it_declares_them(candidate: Candidate) -> None:
     expect(torch.equal(scores[0], scores[2]), "no features give other scores: declare uses_content = True")
 
 
-@CONTRACTS.add(lambda candidate: candidate.component.uses_content and candidate.component.is_trained)
+def _trains_on_content(candidate: Candidate) -> bool:
+    return candidate.component.uses_content and candidate.component.is_trained
+
+
+@CONTRACTS.add(_trains_on_content)
 def gradient_reaches_live_features(candidate: Candidate) -> None:
     """A batch's positive items receive gradient in every modality, so no transformed features are cached."""
-    touched, batch, _ = _rows_withgradient(candidate)
+    touched, batch, _ = _rows_with_gradient(candidate)
     for modality, rows in touched.items():
         expect(rows[batch.positives].all(), f"positive items receive no gradient in their {modality} features")
 
 
-@CONTRACTS.add(
-    lambda candidate: (
-        candidate.component.uses_content and candidate.component.is_trained and not candidate.component.spreads_content
-    )
-)
-def only_the_batch_receivesgradient(candidate: Candidate) -> None:
+@CONTRACTS.add(lambda candidate: _trains_on_content(candidate) and not candidate.component.spreads_content)
+def only_the_batch_receives_gradient(candidate: Candidate) -> None:
     """Where no graph carries content further (`spreads_content`), no item outside the batch receives gradient."""
-    touched, batch, reads_negatives = _rows_withgradient(candidate)
+    touched, batch, reads_negatives = _rows_with_gradient(candidate)
     for modality, rows in touched.items():
         expected = torch.zeros_like(rows)
         expected[batch.positives] = True
@@ -242,7 +240,7 @@ def only_the_batch_receivesgradient(candidate: Candidate) -> None:
         expect(not wrong, f"gradient of the {modality} features is wrong at items {wrong}")
 
 
-@CONTRACTS.add(lambda candidate: candidate.component.uses_content and candidate.component.is_trained)
+@CONTRACTS.add(_trains_on_content)
 def a_missing_modality_receives_no_gradient(candidate: Candidate) -> None:
     """Where an item lacks a modality no gradient arrives, as it would through an offset or F.normalize."""
     graph, features = world()
@@ -261,8 +259,7 @@ def a_missing_modality_receives_no_gradient(candidate: Candidate) -> None:
 
 @CONTRACTS.add(
     lambda candidate: (
-        candidate.component.uses_content
-        and candidate.component.is_trained
+        _trains_on_content(candidate)
         and not candidate.component.item_graph
         and bool(image_weights(candidate.build(*world())))
     )
@@ -288,7 +285,7 @@ def a_missing_modality_adds_nothing(candidate: Candidate) -> None:
         expect(not torch.equal(after[5], before[5]), "the vector of an item with an image does not")
 
 
-def _rows_withgradient(candidate: Candidate) -> tuple[dict[str, Bool[Tensor, " items"]], Batch, bool]:
+def _rows_with_gradient(candidate: Candidate) -> tuple[dict[str, Bool[Tensor, " items"]], Batch, bool]:
     """The items whose features receive gradient from a small batch, and whether its negatives count at all."""
     graph, features = world()
     features = {modality: x.requires_grad_() for modality, x in features.items()}

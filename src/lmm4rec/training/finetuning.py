@@ -92,8 +92,8 @@ def fit_pairs(
 ) -> FinetuningHistory:
     """Fine-tune an encoder on pairs of image and text; its best weights by held-out image-text retrieval stay in it.
 
-    Symmetric contrastive loss with learned temperature, AdamW, linear warm-up, then a cosine or what else the recipe
-    says. `valid` is the share of pairs held out to choose the epoch by retrieval_recall@5; `patience` counts epochs.
+    Symmetric contrastive loss with learned temperature, AdamW, linear warm-up, then a cosine (or the schedule of the
+    recipe). `valid` is the share of pairs held out to choose the epoch by retrieval_recall@5; `patience` counts epochs.
     Items without image or text are left out. The state of training is saved in `state_file`, from which it resumes.
 
     Raises:
@@ -107,7 +107,7 @@ def fit_pairs(
     })  # fmt: skip
     pairs = PreparedItems(encoder, whole_pairs(encoder, items), memory_mb=memory_mb)
     held_out, training = _split_pairs(pairs.whole(), len(items), valid=valid, seed=seed)
-    objective = make_objective(
+    objective = contrastive_objective(
         encoder, pairs, Augmentation(crop, flip, mask), chosen, chunk=chunk,
         precision=resolve_precision(precision, encoder, choose_device(device)),
     )  # fmt: skip
@@ -143,7 +143,7 @@ def recipe_of(encoder: Encoder, options: Mapping[str, Any]) -> FineTuningRecipe:
     return resolve_recipe(encoder, defaults | dict(options))
 
 
-def make_objective(
+def contrastive_objective(
     encoder: Encoder,
     pairs: PreparedItems,
     augmentation: Augmentation,
@@ -152,7 +152,7 @@ def make_objective(
     chunk: int,
     precision: ResolvedPrecision,
 ) -> Contrastive:
-    """The objective of `fit_pairs`.
+    """The objective of `fit_pairs`, with a recipe of which all numbers are known.
 
     Raises:
         TrainingError: the encoder lacks the heads for a requested weight, or an order of its layers.
@@ -161,10 +161,8 @@ def make_objective(
         encoder, main_weight=recipe.main_weight, vl_weight=recipe.vl_weight, matching_weight=recipe.matching_weight
     )
     matching = weights.pop("matching", 0.0)
-    runner, factors = (
-        EncoderRunner(encoder, precision=precision, chunk=chunk),
-        layer_factors(encoder, recipe.layer_decay),
-    )
+    runner = EncoderRunner(encoder, precision=precision, chunk=chunk)
+    factors = layer_factors(encoder, recipe.layer_decay)
     return Contrastive(
         encoder, pairs, runner, augmentation, weights=weights, matching_weight=matching,
         bounds_temperature=recipe.bounds_temperature,

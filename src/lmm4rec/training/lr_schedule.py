@@ -20,8 +20,8 @@ from lmm4rec.training.optim.deferred_rows import BETAS
 class LearningRateSchedule:
     """The highest learning rate, its schedule with warm-up (a share of all steps), and the weight decay.
 
-    Keyword-only arguments are keys of conf files; `end` and `betas` come from recipes alone. `end` is the learning rate
-    after the last step, as a share of the highest.
+    Keyword-only arguments are keys of conf files; `end` and `betas` are set by recipes alone. `end` is the learning
+    rate after the last step, as a share of the highest.
     """
 
     learning_rate: Annotated[PositiveFloat, Doc("Learning rate at its height.")] = 1e-5
@@ -51,7 +51,7 @@ class ParameterGroup:
     warm_start: int = 0
 
     def options(self) -> dict[str, Any]:
-        """The group as an optimizer takes it."""
+        """The group in the format of an optimizer's parameter groups."""
         schedule = self.schedule
         options = {"params": list(self.parameters), "lr": schedule.learning_rate, "weight_decay": schedule.weight_decay}
         return options if schedule.betas == BETAS else options | {"betas": schedule.betas}

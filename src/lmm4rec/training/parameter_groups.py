@@ -1,4 +1,4 @@
-"""Groups of parameters: what of a network decays, and the learning rate of each of its layers."""
+"""Groups of parameters: those with weight decay and those without, and the learning rate of each layer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _UNDECAYED = re.compile(r"position|pos_embed|relative_|(bias|bias_table|tokens?|
 def decays(name: str, weight: nn.Parameter) -> bool:
     """Whether weight decay applies: not to biases, norms, layer scales, temperatures, positions and learned tokens.
 
-    All weights of one dimension or none are among these; of the others the name decides, as it does of the biases and
-    gates of side networks, which are stacked.
+    Weights of one dimension or none never decay. For the others the name decides, also for the biases and gates of side
+    networks, which are stacked to matrices.
     """
     return weight.ndim > 1 and not _UNDECAYED.search(name)
 

@@ -1,4 +1,4 @@
-"""Recipes of fine-tuning: published numbers of an encoder, resolved for a batch and by given options."""
+"""Recipes of fine-tuning: the published numbers of an encoder, adjusted to the batch and to the user's options."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ _KEYS = (*PLAIN_KEYS, "layer_decay", "drop_path", "vl_weight", "matching_weight"
 
 
 def resolve_recipe(encoder: Encoder, options: Mapping[str, Any]) -> FineTuningRecipe:
-    """The recipe of an encoder with all numbers as they apply; `options` are arguments of `fit_pairs`.
+    """The recipe of an encoder with all numbers that a fine-tuning needs; `options` are arguments of `fit_pairs`.
 
-    What the options hold wins over the recipe (None and "auto" leave it as it is), and so does the encoder's own
-    `drop_path` where it is not 0. A published learning rate is for the published batch: at another one it is
-    multiplied by the square root of the ratio of the batches, the rule for Adam (Malladi et al. 2022, arXiv
-    2205.10287).
+    Options replace the recipe's numbers, except None and "auto"; so does the encoder's own `drop_path` where it is not
+    0. A published learning rate belongs to the published batch size: for another one it is multiplied by the square
+    root of the ratio of the batches, the rule for Adam (Malladi et al. 2022, arXiv 2205.10287).
 
     Raises:
         TrainingError: the encoder has no such recipe, or no blocks for the requested stochastic depth.
@@ -68,7 +67,7 @@ def recipe_record(recipe: FineTuningRecipe) -> dict[str, Any]:
 
 
 def recipe_line(name: str, recipe: FineTuningRecipe) -> str:
-    """The numbers of a recipe that differ most, in one line."""
+    """The main numbers of a recipe, in one line."""
     numbers = ("weight_decay", "warmup", "layer_decay", "drop_path")
     parts = [f"{key} = {getattr(recipe, key):g}" for key in numbers]
     return (

@@ -40,8 +40,7 @@ class TripleSampler:
         Raises:
             TrainingError: there are no interactions, or a user has interacted with every item.
         """
-        if not len(users):
-            raise TrainingError("the training part of the split has no interactions")
+        _require_interactions(users)
         self.users, self.items, self.n_items = users.long(), items.long(), n_items
         self.batch_size = max(SMALLEST_BATCH, len(users) // MOST_BATCHES) if batch_size == "auto" else batch_size
         self.negatives = negatives
@@ -84,7 +83,7 @@ class TripleSampler:
 class UserSampler:
     """Batches of users: every user with an interaction once in an epoch, in random order, with the last of their items.
 
-    For a model of whole histories, which it reads from the graph; there are no negatives.
+    For models of whole histories, which read them from the graph; there are no negatives.
     """
 
     def __init__(
@@ -96,8 +95,7 @@ class UserSampler:
         batch_size: Annotated[PositiveInt | Literal["auto"], Doc("Users in a step; auto: 1,024.")] = "auto",
     ) -> None:
         """Raises TrainingError where there are no interactions."""
-        if not len(users):
-            raise TrainingError("the training part of the split has no interactions")
+        _require_interactions(users)
         order = torch.argsort(users, stable=True)
         self.users, counts = torch.unique(users.long(), return_counts=True)
         self.items, self.n_items = items.long()[order], n_items
@@ -117,7 +115,7 @@ class UserSampler:
 
 
 class WholeEpoch:
-    """No batches: for a model whose epoch is one sweep over all interactions, which counts as one step."""
+    """A sampler without batches, for a model whose epoch is one sweep over all interactions; it counts as one step."""
 
     def __init__(
         self,
@@ -128,8 +126,7 @@ class WholeEpoch:
         batch_size: Annotated[PositiveInt | Literal["auto"], Doc("Of no effect: an epoch is one sweep.")] = "auto",
     ) -> None:
         """Raises TrainingError where there are no interactions."""
-        if not len(users):
-            raise TrainingError("the training part of the split has no interactions")
+        _require_interactions(users)
         self.users, self.items, self.n_items, self.batch_size = users, items, n_items, len(users)
 
     def __len__(self) -> int:
@@ -139,6 +136,11 @@ class WholeEpoch:
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """No batch."""
         return iter(())
+
+
+def _require_interactions(users: Int[Tensor, " pairs"]) -> None:
+    if not len(users):
+        raise TrainingError("the training part of the split has no interactions")
 
 
 RankingSampler: TypeAlias = TripleSampler | UserSampler | WholeEpoch

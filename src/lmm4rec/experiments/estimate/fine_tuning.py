@@ -25,7 +25,7 @@ from lmm4rec.experiments.estimate.estimate import MB, Estimate, parameter_counts
 from lmm4rec.nn.transformers.recipe import FineTuningRecipe
 from lmm4rec.training.augmentation import Augmentation
 from lmm4rec.training.contrastive import Contrastive
-from lmm4rec.training.finetuning import fit_pairs, held_out_pairs, make_objective, recipe_of, whole_pairs
+from lmm4rec.training.finetuning import contrastive_objective, fit_pairs, held_out_pairs, recipe_of, whole_pairs
 from lmm4rec.training.recipes import recipe_line
 
 _PAIRS = 16  # in a trial, at most
@@ -98,7 +98,7 @@ def _measure(
     with quiet():
         pairs = PreparedItems(encoder, few, memory_mb=options["memory_mb"])
     prepare_s = (time.perf_counter() - began) / len(few)
-    objective = make_objective(
+    objective = contrastive_objective(
         encoder, pairs, Augmentation(options["crop"], options["flip"], options["mask"]), recipe, chunk=options["chunk"],
         precision=resolve_precision(options["precision"], encoder, device),
     )  # fmt: skip

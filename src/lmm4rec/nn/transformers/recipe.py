@@ -15,7 +15,7 @@ LossWeight: TypeAlias = NonNegativeFloat | Literal["auto"]
 class FineTuningRecipe:
     """All numbers of a fine-tuning on pairs of image and text that depend on the encoder."""
 
-    source: str  # where the numbers stand
+    source: str  # the paper or file with the numbers
     learning_rate: float  # at its height
     batch_size: int | None = None  # for which the learning rate is; None: for any
     schedule: Literal["linear", "cosine"]

@@ -15,7 +15,7 @@ from lmm4rec.distributed import process_group
 from lmm4rec.nn.tables import Table
 from lmm4rec.training.optim.deferred_rows import BETAS, EPSILON, DeferredRows
 
-_WORTH = 12  # times as many rows as a batch reads make it faster to defer the others than to update all
+_WORTH = 12  # deferring rows is faster where a table has more than so many times the rows that a batch reads
 
 
 class Adam:
