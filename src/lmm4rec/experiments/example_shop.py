@@ -23,7 +23,7 @@ path = "{path}"              # a folder with interactions.csv and items.csv (or 
 k_core = 0                    # 5 keeps only users and items with at least 5 interactions
 
 [encoder]
-name = "paired"               # one encoder for the images, one for the words; neither needs weights
+name = "paired"               # one encoder for the images, one for the texts; neither needs weights
 image = {{ name = "color" }}
 text = {{ name = "words", text = "{{title}}. {{description}}" }}
 
