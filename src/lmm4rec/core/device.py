@@ -1,4 +1,4 @@
-"""Where tensors live, and what the hardware there computes natively."""
+"""Devices: their choice, number of threads, and native bfloat16."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lmm4rec.core.errors import ConfigError
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Compute on the CPU with so many threads meanwhile."""
+    """A context in which the CPU computes with so many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,4 +1,4 @@
-"""Files that are either the old or the new, never half: written beside, then renamed."""
+"""Atomic files: written beside, then renamed, so that there is the old one or the new one."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _QUIET = ContextVar("lmm4rec_quiet", default=False)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block no progress is shown: for steps of a larger job that shows its own, and for tests."""
+    """A context in which no progress is shown: for steps of a larger job that shows its own, and for tests."""
     before = _QUIET.set(True)
     try:
         yield

@@ -28,7 +28,7 @@ FUSED: Modality = "fused"
 """One vector of an item's image and text together."""
 
 DEFAULT_TEXT = "{title}. {description}"
-"""The template of what encoders read of an item, where none is given."""
+"""The default template of the text that encoders read of an item."""
 
 # Hyper-parameters that several encoders have.
 Checkpoint: TypeAlias = Annotated[str, Doc('Folder, official file or hub name; or "tiny", "toyshop" of lmm4rec.')]
@@ -88,7 +88,7 @@ class Encoder(nn.Module, ABC):
 
     @classmethod
     def has_tiny(cls) -> bool:
-        """Whether `write_tiny` is its own, so that it takes checkpoint = "tiny"."""
+        """Whether it defines `write_tiny`, and so takes checkpoint = "tiny"."""
         return any("write_tiny" in vars(kind) for kind in cls.__mro__ if kind is not Encoder)
 
     @classmethod
@@ -161,8 +161,8 @@ class Encoder(nn.Module, ABC):
     def by_modality(self) -> tuple[Encoder, ...]:
         """Encoders of one modality each, with the same vectors between them; the encoder itself if not `separable`.
 
-        Extraction runs one after the other, so that an image under two texts is encoded once. They share the weights,
-        and are for use before these change.
+        Extraction runs them one after the other, so that an image with two different texts is encoded once. They share
+        the weights and the fingerprint computed now, so they must not be used after the weights change.
         """
         if not self.separable or len(self.dims) == 1:
             return (self,)
@@ -209,7 +209,7 @@ class Encoder(nn.Module, ABC):
         """The modalities whose vectors can be computed from the inputs.
 
         Raises:
-            ConfigError: they are too little for any.
+            ConfigError: they suffice for none.
         """
         has = {"image": inputs.pixels is not None, "text": inputs.text_ids is not None}
         has[FUSED] = all(has.values())
@@ -223,7 +223,7 @@ class Encoder(nn.Module, ABC):
         return modalities
 
     def learn_catalog(self, items: Sequence[Item]) -> None:
-        """Learn from the whole catalog what the encoder needs before encoding, such as word frequencies."""
+        """Fit what the encoder needs of the whole catalog before encoding, such as word frequencies."""
 
 
 def stack_pixels(

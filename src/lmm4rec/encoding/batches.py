@@ -1,4 +1,4 @@
-"""Encoding items without gradient: batches are prepared ahead of the encoder, vectors come out block by block."""
+"""Encoding of items without gradient: batches are prepared ahead of the encoder, vectors are yielded in blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lmm4rec.encoding.sizing import PREFETCH, ResolvedPrecision
 
 @dataclass(frozen=True)
 class ResolvedOptions:
-    """How to encode, every value known. Only the precision changes the vectors (batch sizes change their rounding)."""
+    """Options of encoding without "auto". Only the precision changes the vectors; batch sizes change their rounding."""
 
     device: torch.device
     precision: ResolvedPrecision
@@ -33,7 +33,7 @@ class ResolvedOptions:
 
 @dataclass(frozen=True)
 class EncodingOptions:
-    """How to encode; "auto" is replaced by a measured value in `resolve`."""
+    """Options of encoding; `resolve` replaces "auto" by measured values."""
 
     device: torch.device
     precision: ResolvedPrecision
@@ -62,7 +62,7 @@ class EncodingOptions:
 
 
 class EncodedBlock(NamedTuple):
-    """The vectors of a run of items."""
+    """The vectors of consecutive items."""
 
     rows: range
     features: Features
@@ -72,10 +72,10 @@ class EncodedBlock(NamedTuple):
 def encode_blocks(
     encoder: Encoder, items: Sequence[Item], options: ResolvedOptions, bar: Any
 ) -> Iterator[EncodedBlock]:
-    """The vectors of the items, block by block; to be used within `evaluating`.
+    """The vectors of the items in blocks; to be called within `evaluating`.
 
-    No batch reaches over the end of a block, so that a restart after any block has the same batches. Nothing waits
-    for the device within a block.
+    No batch crosses the end of a block, so that a restart after any block has the same batches. Within a block nothing
+    synchronizes with the device.
 
     Raises:
         DataError: a vector is not finite.

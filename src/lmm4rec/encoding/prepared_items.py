@@ -1,4 +1,4 @@
-"""The prepared inputs of a catalog's items: decoded and tokenized once, not once a step."""
+"""The prepared inputs of a catalog's items, decoded and tokenized once instead of in every step."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class PreparedItems:
         return sum(one.nbytes for one in tensors if one is not None)
 
     def whole(self) -> Int[Tensor, " rows"]:
-        """The rows of the items that lack neither the image nor the text that the encoder reads."""
+        """The rows of the items that have all that the encoder reads: image, text or both."""
         parts = [self._has_image, None if self._text is None else self._text[1].any(dim=1)]
         return torch.stack([part for part in parts if part is not None]).all(dim=0).nonzero().flatten()
 

@@ -1,4 +1,4 @@
-"""How an encoder is run, for all uses: modes, precision, chunks, memory, activation checkpointing and seeded noise."""
+"""The runner of encoders, for all uses: modes, precision, chunks, memory, activation checkpointing, seeded noise."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class EncoderRunner:
 
     @contextmanager
     def seeded(self, seed: int, device: torch.device) -> Iterator[None]:
-        """All noise of the passes in this block follows from the seed; the global generators stay as they are."""
+        """A context in which all noise of the passes follows from the seed; the global generators do not change."""
         self.noise.manual_seed(seed)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -75,7 +75,7 @@ class EncoderRunner:
         rows = _row_count(tensors)
         chunks = _chunks(tensors, self._chunk_rows(rows))
         if self._keeps_activations(rows):
-            with autocast(self._device, self.precision):  # around all chunks: weights are cast once
+            with autocast(self._device, self.precision):  # around all chunks, so that weights are cast once
                 parts = [self._run(function, *chunk) for chunk in chunks]
         else:
             parts = [self._run_again_in_backward(function, *chunk) for chunk in chunks]
@@ -139,13 +139,13 @@ def masked_vectors(encoder: Encoder, inputs: Inputs) -> dict[Modality, Float[Ten
 
 
 def autocast(device: torch.device, precision: ResolvedPrecision) -> torch.autocast:
-    """The precision of the operations in a block."""
+    """A context in which operations have the precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 @contextmanager
 def evaluating(module: nn.Module, device: torch.device, precision: ResolvedPrecision) -> Iterator[None]:
-    """Evaluation mode without gradient, in the precision; afterwards every module is in the mode in which it was."""
+    """A context of evaluation mode without gradient, in the precision; afterwards modules have their earlier modes."""
     # not inference_mode: only without it does autocast keep the weights that it has cast for the next batch
     with in_mode(module, training=False), torch.no_grad(), autocast(device, precision):
         yield
@@ -153,7 +153,7 @@ def evaluating(module: nn.Module, device: torch.device, precision: ResolvedPreci
 
 @contextmanager
 def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
-    """Training or evaluation mode; afterwards every module is in the mode in which it was."""
+    """A context of training or evaluation mode; afterwards modules have their earlier modes."""
     before = {one: one.training for one in module.modules()}
     train_mode(module, training)
     try:
@@ -173,7 +173,7 @@ def train_mode(module: nn.Module, mode: bool) -> None:
 
 @contextmanager
 def _drawing_from(noise: torch.Generator, stacks: list[Multiway]) -> Iterator[None]:
-    """The stacks draw their stochastic depth from the generator."""
+    """A context in which the stacks draw their stochastic depth from the generator."""
     before = [stack.generator for stack in stacks]
     for stack in stacks:
         stack.generator = noise
@@ -186,7 +186,7 @@ def _drawing_from(noise: torch.Generator, stacks: list[Multiway]) -> Iterator[No
 
 @contextmanager
 def _rewound(generator: torch.Generator, state: Tensor) -> Iterator[None]:
-    """The generator as it was at `state`, and after the block as it is now."""
+    """A context in which the generator has an earlier state; afterwards it has its present one."""
     now = generator.get_state()
     generator.set_state(state)
     try:

@@ -65,14 +65,14 @@ class SharedSpace:
     def scale(self) -> Float[Tensor, ""]:
         """The learned inverse temperature.
 
-        Its bound is no part of the computation, where it would take away the gradient of a scale beyond it: see
-        `bound_scale`.
+        Its bound is applied by `bound_scale` alone: within the computation it would remove the gradient of a scale
+        beyond it.
         """
         return self._log_scale.exp()
 
     @torch.no_grad()
     def bound_scale(self) -> None:
-        """Put the learned scale within CLIP's bound of 100; called before training and after each optimizer step."""
+        """Clamp the learned scale to CLIP's bound of 100; called before training and after each optimizer step."""
         self._log_scale.clamp_(max=LARGEST_LOG_SCALE)
 
     @property

@@ -1,4 +1,4 @@
-"""Values of "auto" on a machine: precision, batch size and worker processes, measured where that is needed."""
+"""The values of "auto" on a machine: precision, batch size and number of worker processes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ResolvedPrecision: TypeAlias = Literal["float32", "bfloat16"]
 
 PREFETCH = 2  # batches that each worker prepares ahead
 _LARGEST_BATCH = 256
-_WORTH_WORKERS_S = 2.0  # less work than this is done before processes have started and warmed up
+_WORTH_WORKERS_S = 2.0  # seconds of work below which starting processes takes longer
 _MOST_WORKERS = 16
-_HELD = 2  # what is held at once, in units of the largest operation's own tensors: a residual, a norm, an activation
+_HELD = 2  # tensors held at once, as a multiple of those of the largest operation: a residual, a norm, an activation
 MB = 2**20
 
 

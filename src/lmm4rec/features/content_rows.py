@@ -16,7 +16,7 @@ class ContentRows:
     def __init__(self, items: Sequence[Item], contents: Sequence[str], dims: Mapping[Modality, int]) -> None:
         """`contents` are the digests of what the encoder reads of each item."""
         self.contents = contents
-        self.first: dict[str, Item] = {}  # of the items that share a content
+        self.first: dict[str, Item] = {}  # the first item of each content
         for item, content in zip(items, contents, strict=True):
             self.first.setdefault(content, item)
         self.missing = {content: row for row, content in enumerate(self.first)}

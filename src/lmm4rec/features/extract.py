@@ -36,7 +36,7 @@ class Extracted:
     encoded: int  # items that passed through the encoder, or through a part of it
     reused: int  # items whose vectors were in the store, or are those of another item with the same content
     seconds: float  # of this call
-    encoding_seconds: float  # of encoding all items, now or in an earlier run: what a study counts
+    encoding_seconds: float  # of encoding all items, now or in an earlier run; counted as the cost of the features
     precision: ResolvedPrecision
 
 

@@ -32,7 +32,7 @@ class FeatureSource(nn.Module, ABC):
         """A change to its parameters after an optimizer step, such as a bound on a learned temperature."""
 
     def refresh(self, *, final: bool = False) -> None:
-        """Encode items anew where that is needed to rank; `final`: with exactly the present weights."""
+        """Encode items again where ranking needs it; `final`: all of them with the present weights."""
 
     def epoch_counts(self) -> dict[str, int]:
         """The counts of items encoded since the last call, for the history."""

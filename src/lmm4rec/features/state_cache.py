@@ -56,7 +56,7 @@ class CacheEstimate:
 
 
 class StatesCache:
-    """The states of one catalog below the `top` blocks of an encoder, or one vector of every state for a side network.
+    """The states of one catalog below the `top` blocks of an encoder, or one vector of each state for a side network.
 
     Its key is of all that determines its bytes: the encoder's weights and settings, the number of blocks, both
     precisions, and the encoded content of each item. Items of the same content share one row. Every `block_size` items
@@ -79,7 +79,7 @@ class StatesCache:
         block_size: PositiveInt = 256,
         modalities: Sequence[Modality] = (),
     ) -> None:
-        """`top` None keeps of every state one vector, and the encoder's own; `stored` is the precision on disk.
+        """`top` None keeps one vector of each state, and the encoder's own; `stored` is the precision on disk.
 
         The other options are those of `extract`. The encoder is left on `device`; `self.encoder` is the one that is
         limited to the `modalities`.

@@ -1,4 +1,4 @@
-"""The types of keys as a reader of conf files knows them: a word, the allowed values, what is wrong with a value."""
+"""Descriptions of the types of keys for users of conf files: name, allowed values, and what is wrong with a value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TYPE_NAMES: Mapping[type, str] = {
 
 
 def describe(annotation: Any) -> tuple[str, str]:
-    """A parameter's type in a word, and the values that it may take; the latter empty where any will do."""
+    """The name of a parameter's type, and the values that it may take; the latter empty where all of the type may."""
     if annotation is Encoder:
         return "encoder", 'a table: { name = "...", ... }'
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -36,7 +36,7 @@ def describe(annotation: Any) -> tuple[str, str]:
 
 
 def expected(annotation: Any) -> str:
-    """What a value should be, for a message: "int ≥ 1", '"adam" | "adamw"', "list of int ≥ 1"."""
+    """The allowed values, for a message: "int ≥ 1", '"adam" | "adamw"', "list of int ≥ 1"."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         known = [part for part in arguments if describe(part) in _alternatives(arguments)]
@@ -50,7 +50,7 @@ def expected(annotation: Any) -> str:
 
 
 def mismatch(given: Any, annotation: Any) -> str:
-    """What a value that does not fit should be, what it is instead, and what to do where that can be told."""
+    """A message on a value that does not fit: the allowed values, the type of this one, and a likely remedy."""
     kind, wanted = describe(type(given))[0], describe(annotation)[0]
     text = f"it takes {expected(annotation)}" + (f", got {kind}" if kind != wanted.partition(" ")[0] else "")
     if isinstance(given, list) and "list" not in expected(annotation):

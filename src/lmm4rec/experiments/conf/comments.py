@@ -1,4 +1,4 @@
-"""Comments of conf files, written from the meanings that stand in the signatures.
+"""Comments of conf files, written from the `Doc` texts in the signatures.
 
 `python -m lmm4rec.experiments.conf.comments conf/*.conf` writes those of whole files anew; values stay as they are.
 """
@@ -21,14 +21,14 @@ _COLUMN, _WIDTH = 30, 120
 def with_comments(conf: str) -> str:
     """The text of a conf file whose tables and keys have the comments of their signatures.
 
-    Comments on lines of their own that begin at the margin stay; tables and keys that no signature knows stay whole.
+    Comments that begin in the first column stay, and so do tables and keys that no signature has.
     """
     tables = tomllib.loads(conf)
     lines: list[str] = []
     keys: dict[str, Key] = {}
     for line in conf.splitlines():
         if line.startswith(" ") and line.strip().startswith("#"):
-            continue  # the rest of a comment, which is written anew
+            continue  # a continued comment, which is written anew
         if line.startswith("["):
             name = line[1 : line.index("]")]
             keys = _known(name, tables)
@@ -41,7 +41,7 @@ def with_comments(conf: str) -> str:
 
 
 def _known(table: str, tables: dict[str, Any]) -> dict[str, Key]:
-    """The keys of a table; none where a study leaves open which component it is of."""
+    """The keys of a table; none where the component is not known, as in a study that compares several."""
     try:
         return table_keys(table, tables) if table in TABLE_MEANINGS else {}
     except ConfigError:

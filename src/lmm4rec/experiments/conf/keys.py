@@ -52,11 +52,11 @@ _REGISTRIES = {"data": SOURCES, "encoder": ENCODERS, "recommender": RECOMMENDERS
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a conf file, as people read it."""
+    """A key of a conf file, described for users."""
 
     name: str
-    kind: str  # the type in a word
-    default: str  # as TOML; "needed" where there is none, empty where left out means something of its own
+    kind: str  # the name of the type
+    default: str  # as TOML; "needed" where there is none, empty where the default is None
     allowed: str  # the range or the choices; empty: anything of the type
     meaning: str
 

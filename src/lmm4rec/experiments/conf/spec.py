@@ -1,4 +1,4 @@
-"""Spec: a conf file as it is written, with dotted keys overridden; its tables are checked, their keys not yet."""
+"""Specs: conf files as they are written, with dotted keys overridden; tables are checked, their keys are not yet."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def load_spec(conf: str | Path | Table, overrides: Table | None = None) -> Spec:
 
 
 def take_title(content: dict[str, Any], name: str, known: Sequence[str]) -> str:
-    """The title of a conf file (else its name), taken out of its content; what is left are the known tables.
+    """The title of a conf file (else its name), removed from its content, in which known tables must remain.
 
     Raises:
         ConfigError: something else is left, or the title is no text.
