@@ -1,4 +1,4 @@
-"""User profiles by content: columns beside the model's own that score new items alone."""
+"""User profiles by content: columns beside the model's own that affect the scores of new items alone."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ JOINT = "joint"
 class ContentProfile:
     """The columns of users and new items in the part `CONTENT`; the model's own items have zeros there.
 
-    A user has three kinds of columns: the content of their items, scaled to the length σ; σ; and the mean score. Here
-    σ² = uᵀ `spread` u is the variance of the scores that the model gives to a user u. A new item has `weights` times
-    its content, `level` and 1 in them, so that its scores are distributed like the user's other scores.
+    A user has three kinds of columns: the content of their items, scaled to the length σ; σ; and the mean score, where
+    σ² = uᵀ `spread` u is the variance of the model's scores for the user u. A new item has `weights` times its content,
+    `level` and 1 in them, so that its scores are distributed like the user's other scores.
     """
 
     basis: Float[Tensor, "widths axes"]

@@ -47,7 +47,7 @@ class ContentSpace:
         return torch.cat(parts, dim=1)
 
     def similarity(self, new: Features, known: KnownFeatures) -> Float[Tensor, "new known"]:
-        """The mean over modalities of the cosine; 0 where one of both lacks the modality."""
+        """The mean over modalities of the cosine, which is 0 where one of the two items lacks the modality."""
         return self(new) @ self(known).T / len(self.centers)
 
     def cosines(self, item: Features, known: KnownFeatures) -> dict[Modality, Float[Tensor, " known"]]:

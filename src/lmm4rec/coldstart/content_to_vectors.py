@@ -24,10 +24,10 @@ ModalityShares: TypeAlias = Mapping[Modality, Float[Tensor, "added _columns"]]
 class ContentToVectors:
     """The maps from the content of a new item to its vector.
 
-    The columns that the model itself computes from content (`paths`, by part) are computed that way; the `free` ones
-    are `weights` times the content plus `offset`; those of the `profile` are its own. For a model without vectors, the
-    similarities of a new item are `scale` times the sum of the model's `paths`, or without these, a new item is similar
-    to its `neighbors` nearest items by content, with the similarity times `scale`.
+    Columns that the model itself computes from content come from its own maps (`paths`, by part), the `free` columns are
+    `weights` times the content plus `offset`, and the last columns are those of the `profile`. For a model without
+    vectors, the similarities of a new item are `scale` times the sum of the model's `paths`; without these, they are
+    `scale` times those to its `neighbors` nearest items by content.
     """
 
     content: ContentSpace
@@ -38,7 +38,7 @@ class ContentToVectors:
     neighbors: int = 0
     scale: float = 1.0
     profile: ContentProfile | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)  # how it was chosen, for the model card
+    facts: Mapping[str, Any] = field(default_factory=dict)  # method and quality, for the model card
 
     def vectors(self, new: Features, scorer: Scorer, known: KnownFeatures) -> Float[Tensor, "new dim"]:
         """The rows of the item matrix for new items; `known` are the features of the scorer's items.
@@ -50,7 +50,7 @@ class ContentToVectors:
             DataError: the features have other modalities or widths than those that the maps were fitted to.
         """
         if isinstance(scorer, Neighbors) and self.paths:
-            self.content(new)  # refuses other modalities and widths
+            self.content(new)  # raises DataError on other modalities and widths
             return self.scale * torch.stack([path(new[m].float()) for m, path in self.paths.items()]).sum(0)
         if isinstance(scorer, Neighbors):
             seen = {m: x[: scorer.similarity.shape[1]] for m, x in known.items()}

@@ -1,6 +1,6 @@
 """The fit of the maps from content to vectors for a trained model, and their quality on held-out items.
 
-A ridge regression from content to the vector that an item's interactions call for. The vector of an item with the
+A ridge regression from content to the vector that fits an item's interactions. The vector of an item with the
 interactions r (1 for the users who interacted with it) is v = (UᵀU + λ s I)⁻¹ Uᵀ r: the item's half of a step of
 alternating least squares (Hu et al. 2008, doi 10.1109/ICDM.2008.22) against users U, with s the mean over columns of
 Σ (u - mean u)². λ and the ridge's α are those with the best recall on a fifth of the items, held out from the
@@ -8,14 +8,14 @@ regression.
 
 There are two regressions. One against the trained users gives the model's own columns of a new item; the model's item
 vectors are a candidate for its target, too. One against the users' profiles by content (the sum of the content of their
-items, in its principal axes) gives the columns of `ContentProfile`. The second says more about items without
-interactions; the first says it in the model's space, where items are compared. So the profiles get three quarters of
-the deviation of a new item's scores.
+items, in its principal axes) gives the columns of `ContentProfile`. The second predicts the interactions of new items
+better; the first gives vectors in the model's space, where items are compared. So the profiles contribute three
+quarters of the deviation of a new item's scores.
 
 Predictions of a regression vary less than its targets, so that new items would hardly ever be recommended beside the
 others. They are therefore scaled and shifted: a user's scores of new items have the deviation and the mean of the
-user's scores of the model's items, and as many deviations on top as give new items the share of the users' lists that
-they are of the catalog, measured on the held-out items.
+user's scores of the model's items, plus a number of deviations with which new items have the same share of the users'
+lists as of the catalog, measured on the held-out items.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _fit_maps(
     fixed = _path_scores(scorer, sample, paths)
     own = _best_regression(sample, x, users, users, items, fixed)
     basis = torch.linalg.eigh(x.T @ x).eigenvectors[:, -_AXES:].contiguous()
-    # profiles that judge held-out items must not hold their content
+    # the profiles that are evaluated on held-out items must not contain these
     judging, profiles = (_profiles(sample, x @ basis, which) for which in (~sample.held, np.ones_like(sample.held)))
     by_profile = _best_regression(sample, x, judging, profiles)
     spread = torch.cov(items.T, correction=0).reshape(len(free), len(free))
@@ -120,7 +120,7 @@ def _fit_maps(
 
 
 class _Regression(NamedTuple):
-    """The regression from content to vectors against some users that does best on the held-out items."""
+    """The regression from content to vectors, against some users, with the best recall on the held-out items."""
 
     name: str
     predicted: Float[Tensor, "held columns"]  # from the other items, less their mean
@@ -136,7 +136,7 @@ def _best_regression(
     own: Float[Tensor, "sample columns"] | None = None,
     fixed: Float[Tensor, "chosen held"] | float = 0.0,
 ) -> _Regression:
-    """The regression selected on the vectors `judging` and fitted to `users`; `own` are the model's item vectors."""
+    """The regression selected with the user vectors `judging` and fitted to `users`; `own` are the model's items."""
     held, columns = torch.from_numpy(sample.held), judging.shape[1]
     targets: dict[float | None, Tensor] = {one: _target(judging, sample.interactions, one) for one in _LAMBDAS}
     targets |= {} if own is None else {None: own}
@@ -167,10 +167,10 @@ def _profiles(
 def _target(
     users: Float[Tensor, "users free"], interactions: sp.csr_array, weight: float
 ) -> Float[Tensor, "sample free"]:
-    """The item vectors that the interactions call for against these users."""
+    """The least-squares item vectors of the interactions against these users."""
     wide = users.double()
     gram = wide.T @ wide
-    spread = (wide - wide.mean(0)).square().sum(0).mean()  # what all users share says nothing about their preferences
+    spread = (wide - wide.mean(0)).square().sum(0).mean()  # what all users share is no preference
     gram += weight * spread.clamp(min=1e-12) * torch.eye(len(gram), dtype=gram.dtype)
     sums = torch.from_numpy(np.ascontiguousarray(interactions.T @ users.numpy()))
     return torch.linalg.solve(gram, sums.double().T).T.float()
@@ -196,7 +196,7 @@ def _deviation(scores: Float[Tensor, "users items"]) -> float:
 def _factors(
     own: Float[Tensor, "chosen held"], by_profile: Float[Tensor, "chosen held"], deviation: float
 ) -> tuple[float, float]:
-    """The factors of both scores with which their sum has the given deviation, and the model's own its share of it."""
+    """The factors of both scores: their sum then has the given deviation, and the model's own its share of it."""
     own_factor, profile_factor = (
         share / max(_deviation(scores), 1e-12) if _deviation(scores) > 1e-12 else 0.0
         for share, scores in ((_OWN_SHARE, own), (1 - _OWN_SHARE, by_profile))
@@ -230,13 +230,13 @@ def _share_quantile(sample: HeldOutSample, values: Float[Tensor, "chosen k"], ot
 def _level(
     scorer: Scorer, sample: HeldOutSample, scores: Float[Tensor, "chosen held"], deviation: Float[Tensor, "chosen 1"]
 ) -> Float[Tensor, ""]:
-    """The deviations on top with which held-out items have the share of the lists that they are of the catalog."""
+    """The number of deviations to add, so that held-out items have the same share of the lists as of the catalog."""
     needed, given = _list_thresholds(scorer, sample, scores)
     return _share_quantile(sample, (needed - given) / deviation.clamp(min=1e-12), 0.0)
 
 
 def _scale(scorer: Scorer, sample: HeldOutSample, scores: Float[Tensor, "chosen held"]) -> float:
-    """The factor of the held-out items' scores with which they have that share; 1 where the lists ask for none."""
+    """The factor of the held-out items' scores with which they have that share; 1 where no factor gives it."""
     needed, given = _list_thresholds(scorer, sample, scores)
     factor = float(_share_quantile(sample, needed / given.clamp(min=1e-12), 1.0))
     return factor if factor > 0 else 1.0
@@ -269,10 +269,8 @@ def _fit_scale(
     rows: Float[Tensor, "held items"],
 ) -> ContentToVectors:
     """The model's own maps; `rows` are the similarities of the held-out items, each as if it were new."""
-    content, scores = (
-        ContentSpace.of(sample.features),
-        Neighbors(scorer.seen, rows).scores(torch.from_numpy(sample.users)),
-    )
+    content = ContentSpace.of(sample.features)
+    scores = Neighbors(scorer.seen, rows).scores(torch.from_numpy(sample.users))
     facts = {
         "method": "the model's own similarities by content",
         **_quality(sample, content, recall(scores, sample.truth)),

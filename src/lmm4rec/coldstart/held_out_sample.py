@@ -28,7 +28,7 @@ class HeldOutSample(NamedTuple):
 
     @property
     def truth(self) -> Bool[Tensor, "chosen held"]:
-        """Which of the held-out items the chosen users interacted with."""
+        """Whether each chosen user interacted with each held-out item."""
         return self.history(self.held) > 0
 
     def history(self, which: Bool[np.ndarray, " sample"]) -> Float[Tensor, "chosen some"]:
@@ -65,6 +65,6 @@ def cutoff(n_held: int) -> int:
 
 
 def recall(scores: Float[Tensor, "chosen held"], truth: Bool[Tensor, "chosen held"]) -> float:
-    """The mean over users of recall: which share of a user's held-out items is in the user's list of them."""
+    """The mean over users of the share of a user's held-out items that is in the user's list of held-out items."""
     top = scores.topk(cutoff(scores.shape[1]), dim=1).indices
     return float((truth.gather(1, top).sum(1) / truth.sum(1)).mean())
