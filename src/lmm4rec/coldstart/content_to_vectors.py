@@ -24,8 +24,8 @@ ModalityShares: TypeAlias = Mapping[Modality, Float[Tensor, "added _columns"]]
 class ContentToVectors:
     """The maps from the content of a new item to its vector.
 
-    Columns that the model itself computes from content come from its own maps (`paths`, by part), the `free` columns are
-    `weights` times the content plus `offset`, and the last columns are those of the `profile`. For a model without
+    Columns that the model itself computes from content come from its own maps (`paths`, by part), the `free` columns
+    are `weights` times the content plus `offset`, and the last columns are those of the `profile`. For a model without
     vectors, the similarities of a new item are `scale` times the sum of the model's `paths`; without these, they are
     `scale` times those to its `neighbors` nearest items by content.
     """
