@@ -36,7 +36,7 @@ class ListedComponent:
 
     @property
     def what(self) -> str:
-        """What it is, in a line: the first of its module's docstring."""
+        """A description in one line: the first of its module's docstring."""
         line = (inspect.getdoc(sys.modules[self.component.__module__]) or "").split("\n", 1)[0]
         title, colon, rest = line.partition(": ")
         own = colon and re.sub(r"\W", "", title).lower() == self.name.replace("_", "")
@@ -61,7 +61,7 @@ class ListedComponent:
 
     @property
     def about(self) -> Mapping[str, str]:
-        """What it gives, its weights and sizes, as the class states them."""
+        """Its vectors, weights and sizes, as the class states them."""
         if self.component is read_shipped:
             return _PRECOMPUTED
         about: Mapping[str, str] = getattr(self.component, "about", {})

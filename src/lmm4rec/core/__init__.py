@@ -1,1 +1,1 @@
-"""The ground floor: types, names, files and errors that every other layer speaks in."""
+"""The lowest layer: types, registries, files and errors that every other layer uses."""

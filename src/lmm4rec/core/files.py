@@ -57,6 +57,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def cache_folder() -> Path:
-    """Where features and encoders are kept for all runs: LMM4REC_CACHE, or else the user's cache folder."""
+    """The folder of features and encoders for all runs: LMM4REC_CACHE, or else the user's cache folder."""
     named = os.environ.get("LMM4REC_CACHE")
     return Path(named) if named else Path(platformdirs.user_cache_dir("lmm4rec"))

@@ -23,7 +23,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
 
-_HOUSE = "lmm4rec"
+_OWN = "lmm4rec"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Installed:
     @property
     def plugin(self) -> str:
         """The distribution, where it is not this one."""
-        return "" if self.distribution == _HOUSE else self.distribution
+        return "" if self.distribution == _OWN else self.distribution
 
 
 class Registry:
@@ -49,7 +49,7 @@ class Registry:
 
     def installed(self) -> list[Installed]:
         """All components that have a name, in alphabetical order, without importing them; a name may occur twice."""
-        found = [Installed(name, f"{self.package}.{name}", _HOUSE) for name in self._own_names()]
+        found = [Installed(name, f"{self.package}.{name}", _OWN) for name in self._own_names()]
         for entry in _announced(self.group, tuple(sys.path)):
             origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
             found.append(Installed(_key(entry.name), entry.value, origin))
@@ -60,7 +60,7 @@ class Registry:
         return sorted({component.name for component in self.installed()})
 
     def find(self, name: str) -> Installed:
-        """Where the component of a name, or of an import path, comes from; upper and lower case are alike in names.
+        """The origin of the component of a name or an import path; upper and lower case are alike in names.
 
         Raises:
             ConfigError: there is none of that name, or more than one.
@@ -98,12 +98,12 @@ class Registry:
             ConfigError: it cannot be imported, or it is of another kind.
         """
         path, origin = installed.path, installed.distribution
-        where = f"the {self.kind} '{installed.name}'" + (f" of {origin}" if origin not in ("", _HOUSE) else "")
+        where = f"the {self.kind} '{installed.name}'" + (f" of {origin}" if origin not in ("", _OWN) else "")
         module_name, _, attribute = path.partition(":")
         try:
             module = importlib.import_module(module_name)
         except Exception as error:  # whatever the import of somebody else's module raises
-            if origin == _HOUSE:
+            if origin == _OWN:
                 raise  # MissingExtraError and the like say it better
             raise ConfigError(
                 f"{where} cannot be imported: module '{module_name}' raises {type(error).__name__}: {error}"
@@ -185,7 +185,7 @@ def hyper_parameters(component: Any) -> dict[str, inspect.Parameter]:
 
 
 def meanings(component: Any) -> dict[str, str]:
-    """What each hyper-parameter means: the `Doc` in its annotation; empty where it has none."""
+    """The meaning of each hyper-parameter: the `Doc` in its annotation; empty where it has none."""
     return {name: _split(parameter.annotation)[1] for name, parameter in _keyword_only(component).items()}
 
 

@@ -181,7 +181,7 @@ class Neighbors:
         return self.history_scores(indicator).T
 
     def history_scores(self, history: Float[Tensor, "items batch"]) -> Float[Tensor, "items_and_added batch"]:
-        """The same for histories of users who need not be known, one a column."""
+        """The scores of every item for any histories, one a column, with 1 at the items of the history."""
         return self.similarity @ history
 
 

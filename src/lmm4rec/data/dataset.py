@@ -36,12 +36,12 @@ class Dataset:
 
     @property
     def n_users(self) -> int:
-        """How many users there are."""
+        """The number of users."""
         return len(self.users)
 
     @property
     def n_items(self) -> int:
-        """How many items there are, those without interactions included."""
+        """The number of items, those without interactions included."""
         return len(self.catalog)
 
     @property

@@ -64,7 +64,7 @@ def read_rows(path: Path, catalog: Catalog) -> Float32[np.ndarray, "items dim"]:
 
 
 def broken_mask(rows: Float32[np.ndarray, "items dim"]) -> Bool[np.ndarray, " items"]:
-    """Which rows hold NaN or infinity."""
+    """A mask of the rows with NaN or infinity."""
     return ~np.isfinite(rows).all(axis=1)
 
 

@@ -79,7 +79,7 @@ class ImageFile:
         return hashlib.sha256(content).hexdigest()
 
     def conversions(self) -> tuple[str, ...]:
-        """What `open` converts: any of "animated", "rotated", "alpha", "cmyk", "gray", "deep" (16 bits or more).
+        """The conversions of `open`: any of "animated", "rotated", "alpha", "cmyk", "gray", "deep" (16 bits or more).
 
         Raises:
             ImageError: as `open` does, though only the header is read.

@@ -34,11 +34,11 @@ class Interactions:
         )
 
     def item_counts(self, n_items: int) -> Int64[np.ndarray, " items"]:
-        """How many interactions each item has."""
+        """The number of interactions of each item."""
         return np.bincount(self.items, minlength=n_items).astype(np.int64)
 
     def user_counts(self, n_users: int) -> Int64[np.ndarray, " users"]:
-        """How many interactions each user has."""
+        """The number of interactions of each user."""
         return np.bincount(self.users, minlength=n_users).astype(np.int64)
 
     def pairs(self, n_items: int) -> Int64[np.ndarray, " n"]:

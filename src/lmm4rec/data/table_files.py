@@ -27,7 +27,7 @@ class PandasFrame(Protocol):
     columns: Any
 
     def isna(self) -> Any:
-        """Where values are missing."""
+        """A mask of the missing values."""
         ...
 
 

@@ -1,1 +1,1 @@
-"""Where work runs: in this process, or in several that train one model together."""
+"""Processes: one alone, or several that train one model together."""

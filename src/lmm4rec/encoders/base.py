@@ -79,7 +79,7 @@ class Encoder(nn.Module, ABC):
     """For each modality the beginnings of the names, in `model`, of the parameters below its first block."""
 
     about: ClassVar[Mapping[str, str]] = {}
-    """What `lmm4rec models` prints beside the docstring: the vectors, the weights that can be loaded, the sizes."""
+    """The facts that `lmm4rec models` prints beside the docstring: vectors, loadable weights, sizes."""
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

@@ -1,1 +1,1 @@
-"""How an encoder is run: chunks, precision, memory, modes and seeds."""
+"""Running encoders: chunks, precision, memory, modes and seeds."""

@@ -44,7 +44,7 @@ def next_steps(out: Path) -> list[str]:
 
 
 def program(name: str = "lmm4rec") -> str:
-    """How a command of this environment is called from here: its bare name where the shell would find this one."""
+    """The path of a command of this environment, as typed here: its bare name where the shell would find it."""
     beside = Path(sys.executable).with_name(name)
     if shutil.which(name) == str(beside) or not beside.exists():
         return name

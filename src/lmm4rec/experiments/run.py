@@ -166,7 +166,7 @@ def _data_facts(split: Split, features: RunFeatures) -> DataFacts:
 
 
 def _parameters(objective: RankingObjective) -> dict[str, int]:
-    """How many parameters there are and train: all, and those of the encoder where one trains."""
+    """The numbers of parameters and of those that train: of the whole, and of the encoder where one trains."""
     counts: dict[str, int] = {}
     for name, module in (("parameters", objective), ("encoder_parameters", objective.source)):
         total, trainable = parameter_counts(module)
@@ -183,7 +183,7 @@ def _alignment(features: RunFeatures, source: FeatureSource) -> Mapping[str, Any
 
 
 def _encodings(source: FeatureSource, history: History) -> dict[str, float]:
-    """How many items passed through the encoder in training and after it, and in how many passes."""
+    """The numbers of items that passed through the encoder, in training and after it, and of passes."""
     counts = dict(source.epoch_counts())  # since the last epoch
     if not counts:
         return {}

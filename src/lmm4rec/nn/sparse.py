@@ -26,7 +26,7 @@ def csr(
 def _compress(
     rows: Int[Tensor, " entries"], columns: Int[Tensor, " entries"], shape: tuple[int, int]
 ) -> tuple[Int[Tensor, " starts"], Int[Tensor, " entries"], Int[Tensor, " entries"]]:
-    """Where each row starts, the columns row by row, and which entry each of them is."""
+    """The start of each row, the columns row by row, and the entry of each of them."""
     order = torch.argsort(rows * shape[1] + columns)
     starts = torch.zeros(shape[0] + 1, dtype=torch.int64, device=rows.device)
     torch.cumsum(torch.bincount(rows, minlength=shape[0]), 0, out=starts[1:])

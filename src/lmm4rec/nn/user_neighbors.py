@@ -33,7 +33,7 @@ class UserNeighbors(Neighbors):
         return self._join(dense_rows(self.seen, users), rows, neighbors, similarities)
 
     def history_scores(self, history: Float[Tensor, "items batch"]) -> Float[Tensor, "items_and_added batch"]:
-        """The same for histories of users who need not be known, one a column."""
+        """The scores of every item for any histories, one a column, with 1 at the items of the history."""
         squares = self.item_weights.square()
         norms = (self.seen @ squares[:, None]).sqrt() * (squares @ history).sqrt()
         similarity = self.seen @ (squares[:, None] * history) / (norms + self.shrinkage).clamp(min=1e-12)

@@ -151,7 +151,7 @@ class LGMRec(Recommender):
     def _shares(
         self, dependencies: Float[Tensor, "nodes hyperedges"], generator: torch.Generator | None
     ) -> Float[Tensor, "nodes hyperedges"]:
-        """How much of each node belongs to each hyperedge; the rows add up to 1 before dropout."""
+        """The share of each hyperedge in each node; the rows add up to 1 before dropout."""
         if generator is None:
             return (dependencies / self.temperature).softmax(1)
         uniform = torch.rand(dependencies.shape, generator=generator).to(dependencies.device)

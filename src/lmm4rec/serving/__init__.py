@@ -1,1 +1,1 @@
-"""What leaves a run and is used: bundles that recommend without the training code."""
+"""Bundles of trained models, which recommend without the training code, and their HTTP service."""

@@ -43,7 +43,7 @@ class NewItem(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """Why an item has its score for a user."""
+    """The explanation of an item's score for a user."""
 
     score: float
     shares: Mapping[str, float]  # the summand of each part of the model; they add up to the score

@@ -199,7 +199,7 @@ class Bundle:
             self._state = self._state.without(ids)
 
     def explain(self, user: object, item: object) -> Explanation:
-        """Why an item has its score for a user: the parts of the score, and the most similar items of the user.
+        """The explanation of an item's score for a user: its parts, and the most similar items of the user's history.
 
         Raises:
             DataError: the user or the item is unknown.

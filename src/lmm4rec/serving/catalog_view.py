@@ -97,7 +97,7 @@ class CatalogView:
 
     @cached_property
     def present(self) -> Bool[Tensor, " rows"]:
-        """Which rows are not removed."""
+        """A mask of the rows that are not removed."""
         present = torch.ones(len(self), dtype=torch.bool)
         present[list(self.removed)] = False
         return present

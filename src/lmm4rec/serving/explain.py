@@ -1,4 +1,4 @@
-"""Why an item has its score for a user: the summands of the score, and the most similar items of the user."""
+"""Explanations of an item's score for a user: the summands of the score, and the most similar items of the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every encoder must do, whichever it is."""
+"""The contracts of encoders: checks that every one of them has to pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the contracts of recommenders read from one, and how they change its weights."""
+"""Helpers of the contracts of recommenders: reading scores, vectors and gradients, and changing weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every data source must do, whichever it is."""
+"""The contracts of data sources: checks that every one of them has to pass."""
 
 from __future__ import annotations
 

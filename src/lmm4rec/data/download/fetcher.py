@@ -148,7 +148,7 @@ def _first_byte(partial: PartialFile, response: Response) -> int:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float:
-    """How long the server asks to wait, in seconds; 0 where it does not say."""
+    """The seconds that the server asks to wait; 0 where it does not say."""
     asked = headers.get("retry-after", "").strip()
     if asked.isdecimal():
         return float(asked)

@@ -32,11 +32,11 @@ class PartialFile:
         return self.path.with_name(f"{self.path.name}.json")
 
     def size(self) -> int:
-        """How many bytes there are."""
+        """The number of bytes."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def resumable(self) -> int:
-        """How many bytes the next attempt need not fetch again: none where their version is unknown."""
+        """The number of bytes that the next attempt need not fetch again: 0 where their version is unknown."""
         return self.size() if self._version() else 0
 
     def headers(self) -> dict[str, str]:

@@ -121,7 +121,7 @@ def _external_ids(folder: Path, ours: tuple[str, str], theirs: tuple[str, str], 
 
 
 def _count_items(named: int, listed: int, shipped: Mapping[Modality, Path]) -> int:
-    """How many items there are: one for each row of the feature files, else as many as the log and the ids name."""
+    """The number of items: one for each row of the feature files, else as many as the log and the ids name."""
     sizes = {path: len(open_matrix(path)) for path in shipped.values()}
     rows = set(sizes.values()) or {max(named, listed)}
     if len(rows) > 1 or min(rows) < max(named, listed):

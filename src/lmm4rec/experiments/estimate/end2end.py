@@ -48,7 +48,7 @@ def estimate_end2end(plan: Plan, vectors: ItemVectors, sampler: RankingSampler, 
 
 
 def items_per_epoch(sampler: RankingSampler, live: Mapping[str, Any]) -> int:
-    """How many items pass with gradient in an epoch, by Live's `every` and `max_items`, counted on batches of one."""
+    """The number of items that pass with gradient in an epoch, by Live's `every` and `max_items`; from some batches."""
     every = _every(sampler, live)
     counts, met = [], set[int]()
     batches = sampler.epoch(torch.Generator().manual_seed(0))
@@ -61,7 +61,7 @@ def items_per_epoch(sampler: RankingSampler, live: Mapping[str, Any]) -> int:
 
 
 def forward_passes(n_items: int, epochs: int, evaluate_every: int, live: Mapping[str, Any]) -> int:
-    """How many items pass without gradient in a run: refreshes, before validations, and at the end."""
+    """The number of items that pass without gradient in a run: refreshes, before validations, and at the end."""
     trained = max(epochs - live["warm_start"], 0)
     refreshes = trained // live["refresh_every"] if live["refresh_every"] else 0
     validations = trained // evaluate_every if live["validate_on"] == "fresh" else 0

@@ -20,7 +20,7 @@ COPIES = 5  # of what trains: the weights, their gradient, Adam's two moments, t
 
 @dataclass(frozen=True)
 class Estimate:
-    """What some work takes at most (early stopping makes it less), from a trial of a few items or batches."""
+    """The cost of some work at most (early stopping lowers it), from a trial of a few items or batches."""
 
     what: str  # "fine-tuning Clip"
     seconds: float = 0.0
@@ -115,7 +115,7 @@ def weights_bytes(module: nn.Module, *, training: bool) -> int:
 
 
 def parameter_counts(module: nn.Module) -> tuple[int, int]:
-    """How many parameters a module has, and how many of them train."""
+    """The number of parameters of a module, and of those that train."""
     sizes = [(weight.numel(), weight.requires_grad) for weight in module.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
 

@@ -76,7 +76,7 @@ def random_features(dims: Mapping[str, int], items: int) -> Features:
 
 
 def _encoder_parts(plan: Plan, encoder: Encoder, catalog: Catalog, sampler: RankingSampler) -> Iterator[Estimate]:
-    """What a run does with its encoder, in turn."""
+    """The estimates of what a run does with its encoder, in order."""
     yield estimate_encoding(encoder.with_modalities(plan.features.modalities), catalog)
     if plan.features.train == "finetuned":
         yield estimate_fine_tuning(encoder, catalog, plan.features.fine_tuning)

@@ -1,4 +1,4 @@
-"""Which designs a figure shows, and how it divides them into rows, series and subplots."""
+"""The designs of a figure, and their division into rows, series and subplots."""
 
 from __future__ import annotations
 

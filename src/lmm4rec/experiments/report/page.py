@@ -24,7 +24,7 @@ _PACKAGE = "lmm4rec.experiments.report"
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What every page shows, as plain values; its kinds add their sections."""
+    """The common content of all pages, as plain values; subclasses add their sections."""
 
     template: ClassVar[str]
 

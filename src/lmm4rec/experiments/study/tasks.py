@@ -46,7 +46,7 @@ def task_names(cell: Cell) -> list[str]:
 
 
 def features_key(plan: Plan) -> str:
-    """What identifies the features of a plan: data, encoder, and how it is fine-tuned."""
+    """The key of the features of a plan: data, encoder, and its fine-tuning."""
     left_out = _PER_CELL if plan.features.train == "finetuned" else (*_PER_CELL, *_PARADIGM)
     features = {key: value for key, value in plan.features.table.items() if key not in left_out}
     encoder = plan.encoder.table if plan.encoder else {}

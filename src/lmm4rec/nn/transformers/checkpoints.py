@@ -170,7 +170,7 @@ def read_settings(weights: Path) -> dict[str, Any]:
 
 
 def read_options(folder: str | Path, names: Sequence[str]) -> dict[str, Any]:
-    """Those of the named parameters that a saved encoder's settings hold."""
+    """The values of the named parameters that a saved encoder's settings contain."""
     saved = read_json(Path(folder) / SETTINGS) if names else {}
     return {name: saved[name] for name in names if name in saved}
 

@@ -91,7 +91,7 @@ def _check_name(name: str) -> None:
 
 
 def _connection_problem() -> str:
-    """Why the hub cannot be reached; empty where it answers."""
+    """The reason why the hub cannot be reached; empty where it answers."""
     constants = _hub(".constants")
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"

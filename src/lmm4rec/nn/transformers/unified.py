@@ -17,7 +17,7 @@ from lmm4rec.nn.transformers.towers import Tower, every_token
 
 
 class UnifiedTransformer(nn.Module, ABC):
-    """What BEiT-3 and VLMo share; a subclass embeds, plans its blocks, and has the heads.
+    """The common part of BEiT-3 and VLMo; a subclass defines embeddings, blocks and heads.
 
     A modality is "image", "text" or, for attention over the pair, any other name. A space names a pair of heads whose
     vectors of images and texts can be compared: "itc" (image-text contrast) and, in VLMo alone, "vl".
@@ -45,7 +45,7 @@ class UnifiedTransformer(nn.Module, ABC):
 
     @abstractmethod
     def read_pair(self, image: Float[Tensor, "batch dim"], text: Float[Tensor, "batch dim"]) -> Tensor:
-        """What is read of a pair's states: those of one or of both first tokens."""
+        """The states of a pair from which its vector is computed: those of one or of both first tokens."""
 
     @abstractmethod
     def project(self, read: Float[Tensor, "batch _dim"], modality: Modality, space: str) -> Tensor:

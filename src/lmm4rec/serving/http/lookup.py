@@ -32,7 +32,7 @@ def unknown_id(ids: Vocabulary, id_: str) -> Problem:
 
 
 def audience(bundle: Bundle, item: str, k: int) -> tuple[int, list[tuple[str, int]]]:
-    """How many users' first `k` items were computed, and the users among them who get the item, with its rank."""
+    """The number of users whose first `k` items were computed, and those among them who get the item, with its rank."""
     most = max(_BATCH, min(_MOST_USERS, _MOST_SCORES // len(bundle.items)))
     users = bundle.users[:: -(-len(bundle.users) // most)]
     ranks: dict[str, int] = {}

@@ -105,7 +105,7 @@ class Adam:
                 self._step_whole(whole, group)
 
     def state_dict(self) -> dict[str, Any]:
-        """As `torch.optim.Adam.state_dict`: parameters by their numbers. All rows are brought up to date before."""
+        """The state as in `torch.optim.Adam.state_dict`, parameters by number; all rows catch up before."""
         self.catch_up()
         numbers = {weight: number for number, weight in enumerate(self.parameters)}
         groups = [{**group, "params": [numbers[weight] for weight in group["params"]]} for group in self.param_groups]
