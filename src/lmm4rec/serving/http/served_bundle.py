@@ -128,7 +128,7 @@ class ServedBundle:
         return matching(ids, text, lambda item: f"{bundle.title(item)} {item}")
 
     def audience(self, item: str, k: int) -> tuple[int, list[tuple[str, int]]]:
-        """The number of users whose first `k` items were computed, and those of them who get the item, with its rank."""
+        """The number of users whose first `k` items were computed, and those who get the item, with its rank."""
         return audience(self.bundle, item, k)
 
     async def run(self, work: Callable[[], Answer]) -> Answer:
