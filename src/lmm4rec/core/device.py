@@ -13,7 +13,7 @@ from lmm4rec.core.errors import ConfigError
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """A context in which the CPU computes with so many threads."""
+    """A context in which the CPU computes with this number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -41,7 +41,7 @@ class Installed:
 
 
 class Registry:
-    """The components of one kind, imported when they are asked for."""
+    """The components of one kind, imported when they are needed."""
 
     def __init__(self, package: str, *, group: str, kind: str, base: str = "") -> None:
         """`group` is that of entry points, `kind` is the word that errors use, `base` the path of the class above."""

@@ -43,7 +43,7 @@ class EncodingOptions:
     block_size: int
 
     def resolve(self, encoder: Encoder, longest: Item, items: int) -> ResolvedOptions:
-        """The options for so many items; "auto" is measured on the item with the longest text.
+        """The options for a number of items; "auto" is measured on the item with the longest text.
 
         The batch size must not depend on how many items are still to be encoded: it determines the rounding.
         """

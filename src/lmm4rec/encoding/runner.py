@@ -91,7 +91,7 @@ class EncoderRunner:
             return _concatenate([function(chunk) for chunk in torch.split(rows, pass_rows)])
 
     def passes(self, rows: int) -> int:
-        """The number of passes that so many rows take."""
+        """The number of passes for a number of rows."""
         return -(-rows // max(self._chunk_rows(rows), 1))
 
     def fit_memory(self, function: RowFunction, probe: Int[Tensor, " probe"], memory_mb: int) -> None:

@@ -21,6 +21,6 @@ def masked(
     """The interactions whose items are left out of a user's ranking when `part` is measured.
 
     "strict": all that is known at that point, so training and validation positives when testing. "mmrec": training
-    positives only, as the public MMRec toolbox does; validation positives then stand in the way at test.
+    positives only, as the public MMRec toolbox does; validation positives then compete with the test items.
     """
     return [split.train, split.valid] if part == "test" and protocol == "strict" else [split.train]

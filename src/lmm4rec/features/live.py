@@ -31,7 +31,7 @@ class Live(FeatureSource):
       are written into their rows of the table, with gradient, and the whole table goes to the recommender. All other
       rows are as old as the last batch that had their item, or the last refresh, and get no gradient, also where an
       item graph would send them some.
-    - `max_items`: at most so many items go through the encoder in a pass, drawn from those of the batch; the others
+    - `max_items`: at most this number of items is encoded in a pass, drawn from those of the batch; the others
       count as outside the batch. 0: no limit.
     - `every` = k: the encoder runs in every k-th step (gradient accumulation). In the k - 1 steps between, the
       recommender trains on the table as it is, and the gradient with respect to the rows of the step's items is

@@ -18,7 +18,7 @@ class FeatureSource(nn.Module, ABC):
     """The epochs before it begins to train."""
 
     def begin_epoch(self, batches: int) -> None:
-        """The preparation of an epoch of so many batches."""
+        """The preparation of an epoch of this number of batches."""
 
     @abstractmethod
     def forward(self, items: Int[Tensor, " batch"] | None = None, generator: torch.Generator | None = None) -> Features:

@@ -85,7 +85,7 @@ class StatesCache:
         limited to the `modalities`.
 
         Raises:
-            ConfigError: the encoder has no stack of so many blocks for each of the modalities.
+            ConfigError: the encoder has no stack of `top` blocks for each of the modalities.
         """
         items, where = catalog[:], torch.device(device)
         encoder.learn_catalog(items)
@@ -141,7 +141,7 @@ class StatesCache:
         return StoredStates(shards, row_of, tuple(self.towers))
 
     def sample(self, items: int) -> Inputs:
-        """The inputs of so many items, spread over short and long texts, on the encoder's device."""
+        """The inputs of a number of items, spread over short and long texts, on the encoder's device."""
         return self._prepare(self._spread(items))
 
     def _spread(self, items: int) -> list[Item]:

@@ -17,7 +17,7 @@ from lmm4rec.nn.neighborhoods import interaction_matrix
 from lmm4rec.nn.projections import ContentProjection, center_of, centered
 from lmm4rec.nn.sparse import csr
 
-_DOUBLE_ITEMS = 10_000  # up to so many float64 takes seconds; float32 halves time and memory
+_DOUBLE_ITEMS = 10_000  # up to this number float64 takes seconds; float32 halves time and memory
 _ROWS = 2048  # in a block
 
 

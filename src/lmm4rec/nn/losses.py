@@ -54,7 +54,7 @@ def match_rows(
     row that is in several pairs counts as often in the softmax, but is multiplied once: the value is that of
     `left[left_of]` and `right[right_of]`, at the cost of the distinct rows.
 
-    More than 2,048 pairs are split into groups of at most so many: cost and number of candidates do not grow with the
+    More than 2,048 pairs are split into groups of at most that size: cost and number of candidates do not grow with the
     batch. 0 where there are no pairs.
     """
     left_of = torch.arange(len(left), device=left.device) if left_of is None else left_of

@@ -21,7 +21,7 @@ PLAIN = FineTuningRecipe(
 )  # fmt: skip
 
 PLAIN_KEYS = {key: getattr(PLAIN, key) for key in ("learning_rate", "weight_decay", "warmup")}
-"""The keys of [features.finetune] that `plain` fills in whatever the encoder is."""
+"""The keys of [features.finetune] that `plain` fills in, for every encoder."""
 
 _KEYS = (*PLAIN_KEYS, "layer_decay", "drop_path", "vl_weight", "matching_weight")
 

@@ -1,4 +1,4 @@
-"""Features of plans: read from files, or encoded, where asked for after the encoder is fine-tuned."""
+"""Features of plans: read from files, or encoded, after fine-tuning of the encoder where the plan says so."""
 
 from __future__ import annotations
 
@@ -125,6 +125,6 @@ def _broken_images(extracted: Extracted, items: int) -> tuple[Finding, ...]:
         return ()
     message = (
         f"{counted(len(broken), 'item')} of {items:,} named an image that could not be read when the features were "
-        "made; treated as having no image"
+        "encoded; treated as having no image"
     )
     return (Finding("broken-image", "warning", len(broken), message, tuple(f"item {id_}" for id_ in broken[:10])),)

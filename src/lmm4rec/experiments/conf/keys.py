@@ -30,7 +30,7 @@ from lmm4rec.training.trainer import Trainer
 
 TABLE_MEANINGS = {
     "data": "Items, users and interactions.",
-    "split": "Interactions that train, that choose the model, and that judge it.",
+    "split": "Training, validation and test parts of the interactions.",
     "encoder": "From images and text to vectors.",
     "features": "How the vectors reach the recommender.",
     "features.finetune": "Fine-tuning of the encoder on the catalog's pairs of image and text.",

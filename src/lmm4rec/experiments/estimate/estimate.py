@@ -98,7 +98,7 @@ def readable(seconds: float) -> str:
 
 
 def seconds_of(work: Callable[[], object], device: torch.device, *, tries: int = 1) -> float:
-    """The seconds of some work: the fastest of so many tries, after one that warms up."""
+    """The seconds of some work: the fastest of `tries`, after one that warms up."""
     seconds = []
     for _ in range(1 + tries):
         began = time.perf_counter()

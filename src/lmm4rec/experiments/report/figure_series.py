@@ -56,6 +56,6 @@ def subplots_of(designs: Sequence[Design], used: Sequence[str], collection: RunC
 
 
 def subplot_layout(subplots: int) -> tuple[int, int]:
-    """Rows and columns for so many subplots."""
+    """The numbers of rows and columns for a number of subplots."""
     columns = 2 if subplots == 4 else min(3, subplots)
     return -(-subplots // columns), columns

@@ -64,7 +64,7 @@ def power_statement(comparisons: Sequence[DesignComparison]) -> str:
 
 
 def seeds_needed(error: StandardError, difference: float, tests: int) -> str:
-    """The number of seeds that detect a true difference of this size in a family of so many tests, as a phrase."""
+    """The number of seeds that detect a true difference of this size in a family of `tests` tests, as a phrase."""
     level = _LEVEL / tests
     count = error.seeds_to_see(difference, level)
     if math.isfinite(count):

@@ -71,7 +71,7 @@ def open_study(spec: StudySpec, cells: Sequence[Cell], out: Path | None, *, resu
     """The folder for a study: new, or one to go on with (which may have grown since, by values or axes' order).
 
     Raises:
-        ConfigError: the folder holds a study and one to resume was not asked for, or something else.
+        ConfigError: the folder holds a study although `resume` is False, or something else.
         CheckpointError: there is nothing to resume.
     """
     folder = StudyFolder(out or Path("runs") / spec.name)

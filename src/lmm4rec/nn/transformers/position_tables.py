@@ -19,7 +19,7 @@ CROSS_ROWS = 2
 
 
 def square_side(cells: int) -> int | None:
-    """The side of a square of so many cells; None where there is none."""
+    """The side of a square of this number of cells; None where there is none."""
     side = math.isqrt(max(cells, 0))
     return side if side > 0 and side * side == cells else None
 

@@ -131,7 +131,7 @@ def _replace_by(states: Tensor) -> Callable[..., tuple[tuple[Any, ...], dict[str
 
 
 def stack_of(model: nn.Module, depth: int | None) -> nn.ModuleList | None:
-    """The blocks of a model with `depth` of them: the outermost list of so many modules of one class."""
+    """The blocks of a model with `depth` of them: the outermost list of that many modules of one class."""
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(block) for block in module}) == 1:
             return module
@@ -202,7 +202,7 @@ def text_tower(
     *,
     tokens: int | None = None,
 ) -> Tower:
-    """The tower of a text model; `tokens` where all texts have so many and padding is attended to."""
+    """The tower of a text model; `tokens` is their number where it is fixed and padding is attended to."""
 
     def kept(inputs: Inputs) -> Tensor:
         return text_mask(inputs) if tokens is None else every_token(inputs, tokens)
