@@ -1,4 +1,4 @@
-"""The main job on the built-in world: six models, one table, one page of images."""
+"""The main job on the built-in world: nine models, one table, one page of images."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ def demo(out: Path) -> tuple[list[ComparedRun], list[Result]]:
     entries = [
         _entry("Popular", {"name": "popular"}),
         _entry("ItemKNN", {"name": "itemknn"}),
+        _entry("RP3beta", {"name": "rp3beta"}),
         _entry("EASE", {"name": "ease"}),
+        _entry("iALS", {"name": "ials"}),
         _entry("LightGCN", {"name": "lightgcn"}),
+        _entry("CEASE, CLIP", {"name": "cease"}, _CLIP),
         _entry("VBPR, CLIP", {"name": "vbpr", "dim": 32, "content_dim": 32}, _CLIP),
         _entry("LATTICE, CLIP", {"name": "lattice"}, _CLIP),
     ]
