@@ -10,7 +10,7 @@ DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: demo test slow check docs format conf bench setup clean
 
-demo: setup           ## six models on the built-in toy shop: one table, one page of images
+demo: setup           ## eight models on the built-in toy shop: one table, one page of images
 	$(BIN)/lmm4rec demo
 
 test: setup           ## the fast test suite

@@ -149,7 +149,7 @@ def test_an_estimate_reads_well() -> None:
     estimate = Estimate("fine-tuning Clip", 5400.0, 812.4, 18000, 2000, 12.5, details="900 items, 160 steps")
     assert str(estimate) == (
         "fine-tuning Clip: 900 items, 160 steps; 18,000 items with gradient, 2,000 items without gradient; 1.5 h, "
-        "812 MB, at most"
+        "812 MB beside Python and torch, at most"
     )
     assert estimate.facts()["time"] == "1.5 h (1.50 h), at most"
     assert [readable(seconds) for seconds in (3.2, 100, 7200)] == ["3.2 s", "1.7 min", "2.0 h"]

@@ -23,7 +23,8 @@ from lmm4rec.training.lr_schedule import LearningRateSchedule
 from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.trainer import Trainer
 
-CONTENT = [name for name in RECOMMENDERS.names() if RECOMMENDERS.get(name).uses_content]
+MODELS = {name: RECOMMENDERS.get(name) for name in RECOMMENDERS.names()}
+CONTENT = [name for name, model in MODELS.items() if model.uses_content and model.is_trained]
 
 
 def items_of(batch: Batch) -> Tensor:

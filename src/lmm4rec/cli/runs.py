@@ -74,7 +74,7 @@ def compare_command(
 
 @runs.command("demo")
 def demo_command(out: RunsFolder = Path("runs/demo")) -> None:
-    """Train and compare six models on the built-in toy shop: one table, one report with images."""
+    """Train and compare eight models on the built-in toy shop: one table, one report with images."""
     from lmm4rec.experiments.demo import demo, next_steps
 
     entries, results = demo(out)

@@ -1,4 +1,4 @@
-"""The main job on the built-in world: nine models, one table, one page of images."""
+"""The main job on the built-in world: eight models, one table, one page of images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ def demo(out: Path) -> tuple[list[ComparedRun], list[Result]]:
         _entry("ItemKNN", {"name": "itemknn"}),
         _entry("RP3beta", {"name": "rp3beta"}),
         _entry("EASE", {"name": "ease"}),
-        _entry("iALS", {"name": "ials"}),
         _entry("LightGCN", {"name": "lightgcn"}),
         _entry("CEASE, CLIP", {"name": "cease"}, _CLIP),
         _entry("VBPR, CLIP", {"name": "vbpr", "dim": 32, "content_dim": 32}, _CLIP),
@@ -39,10 +38,10 @@ def demo(out: Path) -> tuple[list[ComparedRun], list[Result]]:
 def next_steps(out: Path) -> list[str]:
     """The commands to try after the demo; the last one opens the page on what was just trained."""
     return [
-        f"{program()} recommend {out / 'lattice-clip'} u001 u002",
+        f"{program()} recommend {out / 'cease-clip'} u001 u002",
         f"{program('python')} main.py LightGCN -s recommender.layers=3",
         f"{program()} example my_shop",
-        f"{program()} serve {out / 'lattice-clip'} {out / 'ease'}",
+        f"{program()} serve {out / 'cease-clip'} {out / 'lattice-clip'}",
     ]
 
 
