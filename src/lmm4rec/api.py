@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from lmm4rec.core.registry import ENCODERS, SOURCES
 from lmm4rec.core.types import Inputs
@@ -37,8 +37,7 @@ def load_dataset(name: str, **options: Any) -> Dataset:
     """
     source = SOURCES.get(name)
     check_names(options, "data", source)
-    dataset: Dataset = source(**options)
-    return dataset
+    return cast(Dataset, source(**options))
 
 
 def load_encoder(name: str, *, catalog: Catalog | None = None, **options: Any) -> Encoder:

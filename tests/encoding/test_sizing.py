@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lmm4rec.core import device
 from lmm4rec.encoding import sizing
 from towers import Wide, catalog_of
 
@@ -22,7 +23,7 @@ def test_batch_size_fits_the_budget(memory_mb: int, expected: int) -> None:
 
 def test_workers_need_work_cores_and_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     room = 2**30
-    monkeypatch.setattr(sizing.os, "sched_getaffinity", lambda _process: set(range(4)), raising=False)
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda _process: set(range(4)), raising=False)
     monkeypatch.setattr(sizing.shutil, "disk_usage", lambda _path: type("Usage", (), {"free": room}))
     assert sizing.worker_count(preparing_s=0.1, batch_bytes=1000) == 0
     assert sizing.worker_count(preparing_s=60.0, batch_bytes=1000) == 3

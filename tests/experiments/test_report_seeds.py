@@ -14,13 +14,11 @@ import polars as pl
 import pytest
 
 from lmm4rec.evaluation.standard_error import pooled_error
-from lmm4rec.experiments.report.comparison_tables import comparison_table
 from lmm4rec.experiments.report.design_comparisons import DesignComparison, compare_with_reference
 from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, FinishedRun, RunCollection
-from lmm4rec.experiments.report.headlines import group_headline
-from lmm4rec.experiments.report.seed_notes import one_seed_note, power_statement, seed_notes
+from lmm4rec.experiments.report.sentences import group_headline, one_seed_note, power_statement, seed_notes
 from lmm4rec.experiments.report.table_files import write_data
-from lmm4rec.experiments.report.tables import study_results
+from lmm4rec.experiments.report.tables import comparison_table, study_results
 from lmm4rec.experiments.result import ChosenModel, DataFacts, RunMetrics
 
 METRIC, USERS = "recall@20", 400

@@ -25,8 +25,7 @@ from lmm4rec.experiments.estimate.estimate import Estimate
 from lmm4rec.experiments.estimate.study import StudyEstimates
 from lmm4rec.experiments.report.collect import collect
 from lmm4rec.experiments.report.design_comparisons import compare_along_axes, compare_with_reference
-from lmm4rec.experiments.report.finished_runs import FinishedRun
-from lmm4rec.experiments.report.grouping import comparable_groups
+from lmm4rec.experiments.report.finished_runs import FinishedRun, comparable_groups
 from lmm4rec.experiments.report.study_report import write_study_report
 from lmm4rec.experiments.reproduce import reproduce
 from lmm4rec.experiments.study.cells import make_cells

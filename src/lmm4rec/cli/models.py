@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from rich import box
 from rich.console import Console
@@ -64,8 +64,7 @@ class ListedComponent:
         """Its vectors, weights and sizes, as the class states them."""
         if self.component is read_shipped:
             return _PRECOMPUTED
-        about: Mapping[str, str] = getattr(self.component, "about", {})
-        return about
+        return cast(Mapping[str, str], getattr(self.component, "about", {}))
 
 
 def show_models(console: Console, name: str | None) -> None:

@@ -63,7 +63,7 @@ def compare_command(
 ) -> None:
     """Run several conf files on the same data and write one report about them."""
     from lmm4rec.experiments.compare import ComparedRun, compare
-    from lmm4rec.experiments.report.seed_notes import one_seed_note
+    from lmm4rec.experiments.report.sentences import one_seed_note
 
     entries = [ComparedRun(conf.stem, conf, overrides(settings)) for conf in confs]
     results = compare(entries, out, title="Comparison")
@@ -159,13 +159,14 @@ def _run_in_processes(processes: int, conf: Path, settings: Sequence[str], out: 
     Raises:
         ConfigError: the conf is wrong; raised once, before any process starts.
     """
+    from lmm4rec.core.device import cores
+
     plan_of(conf, settings)
     arguments = ["run", str(conf), *(part for setting in settings for part in ("-s", setting))]
     arguments += ["-o", str(out)] if out else []
     arguments += ["--resume"] if resume else []
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = {"OMP_NUM_THREADS": str(max(1, cores // processes))}
+    threads = {"OMP_NUM_THREADS": str(max(1, cores() // processes))}
     done = subprocess.run(
         [sys.executable, *launcher, "-m", "lmm4rec.cli.app", *arguments], env=threads | os.environ, check=False
     )

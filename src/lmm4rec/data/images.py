@@ -64,11 +64,7 @@ class ImageFile:
         Raises:
             ImageError: the file is missing, is damaged, is no image, or has more than `MAX_PIXELS` pixels.
         """
-        with self._decode() as image:
-            try:
-                return to_rgb(ImageOps.exif_transpose(image))
-            except _UNDECODABLE as error:
-                raise ImageError(f"{self.path} is damaged: {error}") from None
+        return _upright(self._decode(), str(self.path))
 
     def digest(self) -> str:
         """SHA-256 of the file's bytes; of the image's name where there is no file."""
@@ -119,11 +115,7 @@ class ImageBytes:
         Raises:
             ImageError: it is damaged, is no image of the formats, or has more than `max_pixels` pixels.
         """
-        with _opened(io.BytesIO(self.content), self.name, self.max_pixels, self.formats) as image:
-            try:
-                return to_rgb(ImageOps.exif_transpose(image))
-            except _UNDECODABLE as error:
-                raise ImageError(f"{self.name} is damaged: {error}") from None
+        return _upright(_opened(io.BytesIO(self.content), self.name, self.max_pixels, self.formats), self.name)
 
     def digest(self) -> str:
         """SHA-256 of the bytes."""
@@ -150,6 +142,15 @@ def _opened(
         image.close()
         raise HugeImageError(f"{name} has {size} pixels, more than {max_pixels:,}; make it smaller")
     return image
+
+
+def _upright(opened: Image.Image, name: str) -> Image.Image:
+    """The decoded image as upright RGB; it is closed."""
+    with opened:
+        try:
+            return to_rgb(ImageOps.exif_transpose(opened))
+        except _UNDECODABLE as error:
+            raise ImageError(f"{name} is damaged: {error}") from None
 
 
 _ORIENTATION = 0x0112  # the EXIF tag

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, cast
 
 from jaxtyping import Float
 from torch import Tensor
@@ -113,8 +113,7 @@ class Beit3(Encoder):
     @property
     def logit_scale(self) -> Tensor:
         """The learned log of the inverse temperature; missing without retrieval heads."""
-        scale: Tensor = self.model.logit_scale
-        return scale
+        return cast(Tensor, self.model.logit_scale)
 
     @cached_property
     def tokenizer(self) -> SentencePieces:

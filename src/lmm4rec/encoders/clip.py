@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -95,8 +95,7 @@ class Clip(Encoder):
     @property
     def logit_scale(self) -> Tensor:
         """The learned log of the inverse temperature."""
-        scale: Tensor = self.model.logit_scale
-        return scale
+        return cast(Tensor, self.model.logit_scale)
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """Pixels after resizing and cropping, and token ids, padded with 0 to the longest text."""

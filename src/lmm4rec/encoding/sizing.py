@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lmm4rec.core.device import has_bfloat16
+from lmm4rec.core.device import cores, has_bfloat16
 from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
 
@@ -43,10 +42,9 @@ def worker_count(preparing_s: float, batch_bytes: int) -> int:
     """
     if preparing_s < _WORTH_WORKERS_S:
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shared = Path("/dev/shm")
-    room = shutil.disk_usage(shared).free // 2 // (PREFETCH * max(batch_bytes, 1)) if shared.exists() else cores
-    return max(0, min(cores - 1, room, _MOST_WORKERS))
+    room = shutil.disk_usage(shared).free // 2 // (PREFETCH * max(batch_bytes, 1)) if shared.exists() else _MOST_WORKERS
+    return max(0, min(cores() - 1, room, _MOST_WORKERS))
 
 
 def batch_size(encoder: Encoder, inputs: Inputs, memory_mb: int) -> int:

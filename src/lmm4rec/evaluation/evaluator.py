@@ -1,4 +1,4 @@
-"""The evaluation of a scorer on held-out interactions by full ranking."""
+"""The evaluation of a scorer on held-out interactions by full ranking, and the interactions left out of rankings."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
 from lmm4rec.core.types import PositiveInt, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.splits import Split
 from lmm4rec.evaluation.beyond_accuracy import coverage, exposure, gini, novelty
 from lmm4rec.evaluation.metrics import METRICS, Metric, Values, measure
 from lmm4rec.evaluation.ranking import interaction_matrix, restrict, top_k
@@ -195,3 +196,19 @@ def _per_row(relevant: sp.csr_array, members: Bool[np.ndarray, " items"] | None 
 def _means(per_user: Mapping[str, Values]) -> dict[str, float]:
     """The mean of each column; empty where there are no users."""
     return {name: float(values.mean()) for name, values in per_user.items() if len(values)}
+
+
+def masked(
+    split: Split,
+    part: Literal["valid", "test"],
+    *,
+    protocol: Annotated[
+        Literal["strict", "mmrec"], Doc("Interactions left out of rankings; mmrec: training alone, in the test too.")
+    ] = "strict",
+) -> list[Interactions]:
+    """The interactions whose items are left out of a user's ranking when `part` is measured.
+
+    "strict": all that is known at that point, so training and validation positives when testing. "mmrec": training
+    positives only, as the public MMRec toolbox does; validation positives then compete with the test items.
+    """
+    return [split.train, split.valid] if part == "test" and protocol == "strict" else [split.train]

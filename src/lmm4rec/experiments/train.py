@@ -10,8 +10,7 @@ import torch
 from lmm4rec.core.types import Scorer
 from lmm4rec.data.splits import Split
 from lmm4rec.distributed import process_group
-from lmm4rec.evaluation.evaluator import Evaluator, Report
-from lmm4rec.evaluation.masking import masked
+from lmm4rec.evaluation.evaluator import Evaluator, Report, masked
 from lmm4rec.experiments.build.recommenders import make_sampler
 from lmm4rec.experiments.callbacks import CostWriter, HistoryWriter, tensorboard_writer
 from lmm4rec.experiments.conf.sections import EvaluateSection

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -113,8 +113,7 @@ class SideEncoder(Encoder):
                 summary = summaries(self.encoder, tower, having, self.stored)
             states[modality][rows] = summary[STATES].float()
             own[modality][rows] = summary[VECTORS]
-        vectors: dict[Modality, Tensor] = self.side(states, own, present)
-        return vectors
+        return cast(dict[Modality, Tensor], self.side(states, own, present))
 
     def settings(self) -> dict[str, object]:
         """The encoder's settings, and the precision of its states."""

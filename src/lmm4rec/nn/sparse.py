@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -107,13 +107,11 @@ class SparseMatrix(nn.Module):
 
     def forward(self, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
         """The product with a dense matrix; differentiable in the dense matrix."""
-        product: Tensor = _Product.apply(self.matrix, self.transposed, dense)  # type: ignore[no-untyped-call]
-        return product
+        return cast(Tensor, _Product.apply(self.matrix, self.transposed, dense))  # type: ignore[no-untyped-call]
 
     def reverse(self, dense: Float[Tensor, "rows dim"]) -> Float[Tensor, "columns dim"]:
         """The product of the transpose with a dense matrix; differentiable in the dense matrix."""
-        product: Tensor = _Product.apply(self.transposed, self.matrix, dense)  # type: ignore[no-untyped-call]
-        return product
+        return cast(Tensor, _Product.apply(self.transposed, self.matrix, dense))  # type: ignore[no-untyped-call]
 
 
 class SparsePattern(nn.Module):
@@ -147,8 +145,7 @@ class SparsePattern(nn.Module):
 
     def dots(self, left: Float[Tensor, "rows dim"], right: Float[Tensor, "columns dim"]) -> Float[Tensor, " entries"]:
         """The dot product of the row's and the column's vector at each entry."""
-        values: Tensor = _Dots.apply(self, left, right)  # type: ignore[no-untyped-call]
-        return values
+        return cast(Tensor, _Dots.apply(self, left, right))  # type: ignore[no-untyped-call]
 
     def sampled(self, left: Tensor, right: Tensor) -> Tensor:
         """`dots` without gradient; no entry's pair of vectors is copied."""
@@ -169,13 +166,11 @@ class WeightedMatrix:
 
     def __call__(self, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
         """The product with a dense matrix."""
-        product: Tensor = _Weighted.apply(self.pattern, False, self.values, dense)  # type: ignore[no-untyped-call]
-        return product
+        return cast(Tensor, _Weighted.apply(self.pattern, False, self.values, dense))  # type: ignore[no-untyped-call]
 
     def reverse(self, dense: Float[Tensor, "rows dim"]) -> Float[Tensor, "columns dim"]:
         """The product of the transpose with a dense matrix."""
-        product: Tensor = _Weighted.apply(self.pattern, True, self.values, dense)  # type: ignore[no-untyped-call]
-        return product
+        return cast(Tensor, _Weighted.apply(self.pattern, True, self.values, dense))  # type: ignore[no-untyped-call]
 
 
 class _Weighted(torch.autograd.Function):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -81,7 +81,6 @@ def _nearest_rows(
     norms = np.sqrt(matrix.multiply(matrix).sum(axis=1))
 
     def cosines(dots: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        divided: np.ndarray = dots / np.maximum(norms[rows] * norms[columns] + shrinkage, 1e-12)
-        return divided
+        return cast(np.ndarray, dots / np.maximum(norms[rows] * norms[columns] + shrinkage, 1e-12))
 
     return largest_entries(matrix, matrix.T.tocsr(), k, cosines)

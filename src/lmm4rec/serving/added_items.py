@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from lmm4rec.core.errors import CheckpointError, LMM4RecError
 from lmm4rec.data.images import ImageBytes
@@ -101,8 +101,7 @@ class AddedItems:
             yield AddedItem(id_, json.loads(fields), image, added_at)
 
     def __len__(self) -> int:
-        count: int = self._file.execute("SELECT count(*) FROM items").fetchone()[0]
-        return count
+        return cast(int, self._file.execute("SELECT count(*) FROM items").fetchone()[0])
 
     def close(self) -> None:
         """Close the file."""

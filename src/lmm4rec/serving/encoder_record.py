@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.registry import ENCODERS
@@ -86,11 +86,9 @@ class EncoderRecord:
                 f"which it came with, to search and to add items ({error})"
             ) from error
         if self.saved:
-            saved: Encoder = component.from_pretrained(self.saved)
-            return saved
+            return cast(Encoder, component.from_pretrained(self.saved))
         arguments = {
             key: value._build_alone() if isinstance(value, EncoderRecord) else value
             for key, value in self.arguments.items()
         }
-        encoder: Encoder = component(**arguments)
-        return encoder
+        return cast(Encoder, component(**arguments))

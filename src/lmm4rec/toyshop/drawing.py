@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import asdict, dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -243,5 +243,4 @@ def _luminance(color: Rgb) -> float:
 
 def _flat(points: Float[np.ndarray, "points 2"]) -> list[float]:
     """The points as x, y, x, y, ..., the form that Pillow reads fastest."""
-    flat: list[float] = points.ravel().tolist()
-    return flat
+    return cast(list[float], points.ravel().tolist())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
@@ -83,8 +84,7 @@ def _band(top: float, height: float) -> Float[np.ndarray, "4 2"]:
 
 
 def _positions(gap: float, shift: float) -> list[float]:
-    positions: list[float] = np.arange(_LOW - gap * (1 - shift), _HIGH, gap).tolist()
-    return positions
+    return cast(list[float], np.arange(_LOW - gap * (1 - shift), _HIGH, gap).tolist())
 
 
 _PATTERNS: dict[str, Callable[[float, float], Motifs]] = {

@@ -19,8 +19,7 @@ from lmm4rec.training.callbacks import Callback
 from lmm4rec.training.history import EarlyStopping, History, LossTotals
 from lmm4rec.training.lr_schedule import LearningRates, LearningRateSchedule, parameter_groups
 from lmm4rec.training.objective import Batches, Objective
-from lmm4rec.training.optim.adam import Adam
-from lmm4rec.training.optim.clipping import clip_gradients
+from lmm4rec.training.optim.adam import Adam, clip_gradients
 from lmm4rec.training.state import Checkpoint, TrainingState
 
 Validate = Callable[[], Mapping[str, float]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -70,13 +70,11 @@ class ALDI(ColdStartMethod):
 
     def user_vectors(self, users: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen dim"]:
         """f_U(U_u)."""
-        vectors: Tensor = self.users(self.trained_users[users])
-        return vectors
+        return cast(Tensor, self.users(self.trained_users[users]))
 
     def item_vectors(self, content: Float[Tensor, "items axes"]) -> Float[Tensor, "items dim"]:
         """f_I(x_i)."""
-        vectors: Tensor = self.items(content)
-        return vectors
+        return cast(Tensor, self.items(content))
 
 
 def distillation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -87,12 +87,6 @@ class BatchPairs(NamedTuple):
         """The vectors of each pair, from those of the distinct users and items."""
         return select_rows(users, self.user_of), select_rows(items, self.items_of)
 
-    def scores(
-        self, users: Float[Tensor, "users dim"], items: Float[Tensor, "items dim"]
-    ) -> Float[Tensor, "batch candidates"]:
-        """The scores of each pair, from the vectors of the distinct users and items."""
-        return torch.einsum("bd,bnd->bn", *self.vectors(users, items))
-
 
 class TanhLayers(nn.Module):
     """The network A₂ tanh(norm(A₁ x)): two affine maps, with batch normalization between them."""
@@ -104,8 +98,7 @@ class TanhLayers(nn.Module):
 
     def forward(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
         """The outputs of each row; in training, the normalization is that of these rows."""
-        output: Tensor = self.last(torch.tanh(self.norm(self.first(x))))
-        return output
+        return cast(Tensor, self.last(torch.tanh(self.norm(self.first(x)))))
 
 
 def standardized(x: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -56,17 +56,15 @@ class DropoutNet(ColdStartMethod):
         pairs = BatchPairs.of(batch)
         kept = (torch.rand(len(pairs.items), 1, generator=generator) >= self.dropout).to(self.known.device)
         inputs = torch.cat([self.get_buffer("item_inputs")[pairs.items] * kept, self.known[pairs.items]], dim=1)
-        scores = pairs.scores(self.user_vectors(pairs.users), self.items(inputs))
+        scores = torch.einsum("bd,bnd->bn", *pairs.vectors(self.user_vectors(pairs.users), self.items(inputs)))
         target = torch.einsum("bd,bnd->bn", self.trained_users[batch.users], self.trained_items[pairs.both])
         return {"reproduction": (target - scores).square().mean()}
 
     def user_vectors(self, users: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen dim"]:
         """f_U(U_u)."""
-        vectors: Tensor = self.users(self.get_buffer("user_inputs")[users])
-        return vectors
+        return cast(Tensor, self.users(self.get_buffer("user_inputs")[users]))
 
     def item_vectors(self, content: Float[Tensor, "items axes"]) -> Float[Tensor, "items dim"]:
         """f_V([0, x_i])."""
         zeros = content.new_zeros(len(content), self.trained_items.shape[1])
-        vectors: Tensor = self.items(torch.cat([zeros, content], dim=1))
-        return vectors
+        return cast(Tensor, self.items(torch.cat([zeros, content], dim=1)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -63,7 +63,7 @@ class Heater(ColdStartMethod):
         trained, by_content = self.get_buffer("item_inputs")[pairs.items], self.mixture(self.known[pairs.items])
         from_content = (torch.rand(len(pairs.items), 1, generator=generator) < self.random).to(self.known.device)
         vectors = self.items(torch.where(from_content, by_content, trained))
-        scores = pairs.scores(self.user_vectors(pairs.users), vectors)
+        scores = torch.einsum("bd,bnd->bn", *pairs.vectors(self.user_vectors(pairs.users), vectors))
         observed = torch.zeros_like(scores)
         observed[:, 0] = 1.0
         distance = (by_content - trained).square().mean()
@@ -76,10 +76,8 @@ class Heater(ColdStartMethod):
 
     def user_vectors(self, users: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen dim"]:
         """f_U(U_u)."""
-        vectors: Tensor = self.users(self.get_buffer("user_inputs")[users])
-        return vectors
+        return cast(Tensor, self.users(self.get_buffer("user_inputs")[users]))
 
     def item_vectors(self, content: Float[Tensor, "items axes"]) -> Float[Tensor, "items dim"]:
         """f_V(g(x_i))."""
-        vectors: Tensor = self.items(self.mixture(content))
-        return vectors
+        return cast(Tensor, self.items(self.mixture(content)))

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import ConfigError
@@ -36,8 +36,7 @@ def make_encoder(table: Mapping[str, Any], catalog: Catalog | None) -> Encoder:
     for key, parameter in hyper_parameters(component).items():
         if parameter.annotation is Encoder and isinstance(arguments.get(key), Mapping):
             arguments[key] = make_encoder(arguments[key], catalog)
-    encoder: Encoder = component(**arguments | local_checkpoint(component, arguments, catalog))
-    return encoder
+    return cast(Encoder, component(**arguments | local_checkpoint(component, arguments, catalog)))
 
 
 TINY, TOYSHOP = "tiny", "toyshop"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from lmm4rec.core.errors import ConfigError
@@ -23,8 +25,7 @@ def make_recommender(plan: Plan, split: Split, features: Features) -> Recommende
     generator = torch.Generator().manual_seed(plan.train.seed)
     component = plan.recommender.component
     arguments = plan.recommender.arguments(component)
-    recommender: Recommender = component(make_graph(split), features, generator, **arguments)
-    return recommender
+    return cast(Recommender, component(make_graph(split), features, generator, **arguments))
 
 
 def check_memory(plan: Plan, items: int) -> None:

@@ -13,8 +13,7 @@ from lmm4rec.core.registry import ENCODERS, RECOMMENDERS, SOURCES, hyper_paramet
 from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.data.filters import prepare
 from lmm4rec.data.splits import METHODS, split
-from lmm4rec.evaluation.evaluator import Evaluator
-from lmm4rec.evaluation.masking import masked
+from lmm4rec.evaluation.evaluator import Evaluator, masked
 from lmm4rec.experiments.callbacks import tensorboard_writer
 from lmm4rec.experiments.conf.annotations import describe
 from lmm4rec.experiments.conf.sections import PRECOMPUTED, Component, FeaturesSection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias, cast
 
 from typing_extensions import Doc
 
@@ -46,8 +46,7 @@ class DataSection(Section):
     @property
     def source(self) -> Component:
         """The data source."""
-        source: Component = SOURCES.get(self.name)
-        return source
+        return cast(Component, SOURCES.get(self.name))
 
 
 @dataclass(frozen=True)

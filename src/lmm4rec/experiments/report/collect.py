@@ -9,8 +9,7 @@ from pathlib import Path
 from lmm4rec.core.errors import CheckpointError, DataError
 from lmm4rec.core.files import read_json
 from lmm4rec.experiments.folder import RunFolder
-from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, FinishedRun, RunCollection
-from lmm4rec.experiments.report.grouping import comparable_groups
+from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, FinishedRun, RunCollection, comparable_groups
 from lmm4rec.experiments.result import Result, read_result
 from lmm4rec.experiments.study.axis_presets import SEED
 from lmm4rec.experiments.study.folder import StudyFolder

@@ -12,8 +12,8 @@ from lmm4rec.data.splits import Split
 from lmm4rec.experiments.report.collect import labeled_runs
 from lmm4rec.experiments.report.figures import run_figures
 from lmm4rec.experiments.report.finished_runs import RunCollection
-from lmm4rec.experiments.report.headlines import run_headline, run_notes
 from lmm4rec.experiments.report.page import Page
+from lmm4rec.experiments.report.sentences import run_headline, run_notes
 from lmm4rec.experiments.report.tables import ReportTable, alignment_table, detail_tables, run_results, slice_table
 from lmm4rec.experiments.report.user_examples import UserExample, user_examples
 from lmm4rec.experiments.result import Result

@@ -13,16 +13,20 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.core.files import read_json, write_text
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.report.collect import collect
-from lmm4rec.experiments.report.comparison_tables import comparison_table, variance_table
 from lmm4rec.experiments.report.design_comparisons import DesignComparison, compare_along_axes, compare_with_reference
 from lmm4rec.experiments.report.figures import study_figures
 from lmm4rec.experiments.report.finished_runs import RunCollection
-from lmm4rec.experiments.report.headlines import STUDY_NOTES, group_headline
 from lmm4rec.experiments.report.number_formats import first_names, megabytes, metric_name, seconds
 from lmm4rec.experiments.report.page import Page
-from lmm4rec.experiments.report.seed_notes import seed_notes
+from lmm4rec.experiments.report.sentences import STUDY_NOTES, group_headline, seed_notes
 from lmm4rec.experiments.report.table_files import write_data, write_tables
-from lmm4rec.experiments.report.tables import ReportTable, alignment_table, study_results
+from lmm4rec.experiments.report.tables import (
+    ReportTable,
+    alignment_table,
+    comparison_table,
+    study_results,
+    variance_table,
+)
 from lmm4rec.experiments.report.user_examples import UserExample, user_examples
 from lmm4rec.experiments.result import DataFacts
 from lmm4rec.experiments.study.axis_presets import SEED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import Depends, Query, Request
 
@@ -19,8 +19,7 @@ from lmm4rec.serving.http.settings import MAX_ID, Settings
 
 def all_bundles(request: Request) -> ServedBundles:
     """The bundles in service."""
-    bundles: ServedBundles = request.app.state.bundles
-    return bundles
+    return cast(ServedBundles, request.app.state.bundles)
 
 
 async def _bundle(
@@ -34,8 +33,7 @@ async def _bundle(
 
 def settings_of(request: Request) -> Settings:
     """The service's settings."""
-    settings: Settings = request.app.state.settings
-    return settings
+    return cast(Settings, request.app.state.settings)
 
 
 async def require_write_access(request: Request) -> None:
