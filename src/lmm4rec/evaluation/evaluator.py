@@ -19,8 +19,7 @@ from lmm4rec.core.types import PositiveInt, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.splits import Split
-from lmm4rec.evaluation.beyond_accuracy import coverage, exposure, gini, novelty
-from lmm4rec.evaluation.metrics import METRICS, Metric, Values, measure
+from lmm4rec.evaluation.metrics import METRICS, Metric, Values, coverage, exposure, gini, measure, novelty
 from lmm4rec.evaluation.ranking import interaction_matrix, restrict, top_k
 
 POPULAR_SHARE = 0.2

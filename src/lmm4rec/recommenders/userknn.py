@@ -13,9 +13,8 @@ from typing_extensions import Doc
 
 from lmm4rec.core.types import Features, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, histories
-from lmm4rec.nn.neighborhoods import interaction_matrix, largest_entries
+from lmm4rec.nn.neighborhoods import UserNeighbors, interaction_matrix, largest_entries
 from lmm4rec.nn.sparse import csr
-from lmm4rec.nn.user_neighbors import UserNeighbors
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["UserKNN"]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
-from lmm4rec.nn.user_neighbors import UserNeighbors
+from lmm4rec.nn.neighborhoods import UserNeighbors
 
 
 def scorer_tensors(scorer: Scorer) -> tuple[dict[str, Tensor], str]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lmm4rec.evaluation.beyond_accuracy import coverage, exposure, gini, novelty
+from lmm4rec.evaluation.metrics import coverage, exposure, gini, novelty
 
 
 def test_exposure_and_coverage_skip_the_padding() -> None:
