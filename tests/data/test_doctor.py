@@ -73,6 +73,7 @@ def test_everything_is_found_and_counted(sick: Dataset) -> None:
         "no-interaction-item": ("note", 13),
         "rare-item": ("note", 1),
         "rare-user": ("note", 1),
+        "moments-in-1970": ("warning", 6),
         "broken-features": ("error", 1),
         "zero-features": ("note", 1),
         "unusable-features": ("error", 1),

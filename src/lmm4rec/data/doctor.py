@@ -19,10 +19,12 @@ from lmm4rec.core.types import ItemImage, Modality
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.feature_files import broken_mask, read_rows
+from lmm4rec.data.filters import dislikes
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.images import HugeImageError, ImageFile, MissingImageError, NotAnImageError
 
 FEW = 5  # a user or an item with fewer interactions is rare
+_YEAR = 365 * 86_400  # seconds
 TINY = 32  # an image with a shorter side of fewer pixels is tiny
 
 
@@ -85,6 +87,9 @@ def describe(dataset: Dataset) -> dict[str, int | float | str]:
     }
     if catalog.shipped:
         facts["feature files"] = ", ".join(catalog.shipped)
+    if log.ratings is not None and len(log):
+        low, middle, high = np.quantile(log.ratings, (0, 0.5, 1))
+        facts["ratings"] = f"{low:g} to {high:g}, median {middle:g}"
     if log.timestamps is not None and len(log):
         facts["first"], facts["last"] = _day(int(log.timestamps.min())), _day(int(log.timestamps.max()))
     return facts
@@ -186,7 +191,17 @@ def _examine_log(dataset: Dataset) -> list[Finding]:
         findings.append(
             Finding("rare-user", "note", len(few), message, tuple(f"user {dataset.users[row]}" for row in few[:10]))
         )
-    return findings
+    return [*findings, *dislikes(dataset), *_examine_times(dataset)]
+
+
+def _examine_times(dataset: Dataset) -> Iterable[Finding]:
+    times = dataset.interactions.timestamps
+    if times is not None and len(times) and times.min() >= 0 and times.max() < _YEAR:
+        message = (
+            f"all {counted(len(times), 'moment')} lie in 1970: the timestamps may be order numbers, years or days; "
+            "their order is used, but since and until select nothing"
+        )
+        yield Finding("moments-in-1970", "warning", len(times), message)
 
 
 def _examine_features(catalog: Catalog) -> Iterable[Finding]:

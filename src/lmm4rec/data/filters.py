@@ -37,7 +37,23 @@ def prepare(
         dataset = date_range(dataset, since, until)
     if duplicates == "last":
         dataset = remove_duplicates(dataset)
-    return _k_core(dataset, k_core, k_core) if k_core else dataset
+    dataset = _k_core(dataset, k_core, k_core) if k_core else dataset
+    return dataset.with_findings(*dislikes(dataset))
+
+
+def dislikes(dataset: Dataset) -> tuple[Finding, ...]:
+    """A finding on interactions with a rating of 0 or below, which count as positive like all others."""
+    ratings = dataset.interactions.ratings
+    if ratings is None or not (ratings <= 0).any():
+        return ()
+    log, low, high = dataset.interactions, np.flatnonzero(ratings <= 0), ratings[ratings > 0]
+    examples = tuple(f"user {dataset.users[log.users[at]]}, item {dataset.items[log.items[at]]}: {ratings[at]:g}"
+                     for at in low[:10])  # fmt: skip
+    message = f"{counted(len(low), 'interaction')} of {len(ratings):,} have a rating of 0 or below, yet all count as "
+    message += "positive; " + (
+        f"rating_at_least = {high.min():g} leaves them out" if len(high) else "rating_at_least can leave some out"
+    )
+    return (Finding("dislikes", "warning", len(low), message, examples),)
 
 
 def keep_ratings(dataset: Dataset, at_least: float) -> Dataset:

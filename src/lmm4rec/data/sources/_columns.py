@@ -1,4 +1,4 @@
-"""Columns parsed as ids, numbers, times and texts; cells that cannot be parsed become null."""
+"""Columns parsed as ids, numbers and texts; cells that cannot be parsed become null."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from collections.abc import Callable
 import polars as pl
 
 from lmm4rec.data.table_files import Table, from_objects
-
-_DATE_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%dT%H:%M:%S%.f%#z")
-# units in a second, and the smallest value that is read in this unit
-_SUBSECONDS = ((10**9, 1e17), (10**6, 1e14), (10**3, 1e11))
 
 
 def parse_column(table: Table, column: str, parse: Callable[[pl.Series], pl.Series], why: str) -> Table:
@@ -55,32 +51,6 @@ def as_rows(column: pl.Series) -> pl.Series:
     numbers = as_numbers(column)
     whole = (numbers >= 0) & (numbers < 2**31 - 1) & (numbers == numbers.floor())
     return numbers.set(~whole, None).cast(pl.Int64)
-
-
-def as_seconds(column: pl.Series) -> pl.Series:
-    """Unix seconds; null where the cell is not a date or time.
-
-    Numbers are seconds, milliseconds, microseconds or nanoseconds, judged by the size of their median (seconds up to
-    the year 5138); texts are such numbers or ISO 8601 dates, in UTC unless they name another zone.
-    """
-    if column.dtype in (pl.Date, pl.Datetime):
-        return _epoch(column)
-    numbers = as_numbers(column)
-    if column.dtype == pl.String and numbers.null_count() * 2 > len(column):
-        return _parse_dates(column)
-    size = numbers.abs().median()
-    divisor = next((divisor for divisor, least in _SUBSECONDS if isinstance(size, float) and size >= least), 1)
-    return (numbers / divisor).floor().cast(pl.Int64, strict=False)
-
-
-def _parse_dates(column: pl.Series) -> pl.Series:
-    text = pl.col("text").str.strip_chars().str.replace(" ", "T", literal=True)
-    parsed = [text.str.to_datetime(format_, strict=False, time_zone="UTC") for format_ in _DATE_FORMATS]
-    return _epoch(column.to_frame("text").select(pl.coalesce(parsed)).to_series())
-
-
-def _epoch(times: pl.Series) -> pl.Series:
-    return times.dt.epoch("s").cast(pl.Int64)
 
 
 def is_numeric(column: pl.Series) -> bool:

@@ -13,7 +13,8 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.data.sources._columns import as_ids, as_numbers, as_seconds, parse_column
+from lmm4rec.data.sources._columns import as_ids, as_numbers, parse_column
+from lmm4rec.data.sources._times import parse_times
 from lmm4rec.data.table_files import Table
 
 
@@ -31,7 +32,7 @@ def clean_log(table: Table, user: str, item: str, rating: str | None, timestamp:
     if "rating" in names:
         table = parse_column(table, "rating", as_numbers, "their rating is not a number")
     if "timestamp" in names:
-        table = parse_column(table, "timestamp", as_seconds, "their timestamp is not a date or time")
+        table = parse_times(table, "timestamp")
     return table.filled()
 
 

@@ -18,7 +18,8 @@ from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.feature_files import open_matrix
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.sources._catalog import shipped_features
-from lmm4rec.data.sources._columns import as_ids, as_numbers, as_rows, as_seconds, parse_column
+from lmm4rec.data.sources._columns import as_ids, as_numbers, as_rows, parse_column
+from lmm4rec.data.sources._times import parse_times
 from lmm4rec.data.table_files import READERS, Table, read_table
 
 __all__ = ["load"]
@@ -89,9 +90,10 @@ def _clean(table: Table) -> Table:
         table = parse_column(table, column, as_rows, f"their {column} is not a whole number from 0 on")
     if "x_label" in table.frame.columns:
         table = parse_column(table, "x_label", _as_labels, "their x_label is not 0 (train), 1 (validation) or 2 (test)")
-    for column, parse in (("rating", as_numbers), ("timestamp", as_seconds)):
-        if column in table.frame.columns:
-            table = parse_column(table, column, parse, f"their {column} is not readable")
+    if "rating" in table.frame.columns:
+        table = parse_column(table, "rating", as_numbers, "their rating is not readable")
+    if "timestamp" in table.frame.columns:
+        table = parse_times(table, "timestamp")
     return table.filled()
 
 
