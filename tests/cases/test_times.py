@@ -135,7 +135,7 @@ def test_other_sources_read_times_in_the_same_way(tmp_path: Path) -> None:
 
 def test_dislikes_are_a_finding_that_names_the_filter() -> None:
     """Ratings +1 and -1, or 0 to 5 with zeros: all rows count as positive, which nobody means."""
-    for ratings, least in (([1, -1, 1, -1, 1], 1), ([0, 0.5, 5, 0, 3], 0.5)):
+    for ratings, least in (([1, -1, 1, -1, 1], 1), ([0.0, 0.5, 5.0, 0.0, 3.0], 0.5)):
         data = log(*[NEW_YEAR] * 5, rating=ratings)
         for findings in (examine(data), prepare(data).findings, examine(prepare(data))):
             (finding,) = [finding for finding in findings if finding.kind == "dislikes"]
