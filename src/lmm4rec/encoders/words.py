@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -23,7 +25,14 @@ from lmm4rec.nn.inputs import pad_tokens, text_of
 
 __all__ = ["Words"]
 
-_WORD = re.compile(r"\w+")
+_SPACELESS = (  # scripts without spaces between words: Chinese and Japanese; Thai, Lao, Burmese, Khmer and their kin
+    "\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9f\U0001b000-\U0001b16f\U00020000-\U000323af"
+    "\u0e01-\u0e30\u0e32\u0e33\u0e40-\u0e46\u0e81-\u0eb0\u0eb2\u0eb3\u0ebd-\u0ec6\u0edc-\u0edf"
+    "\u1000-\u102a\u103f\u1050-\u1055\u1780-\u17b3\u17d7\u17dc\u1950-\u19ab\u1a20-\u1a54\ua000-\ua48c\ua9e0-\ua9ef\uaa60-\uaa7a"
+)
+_ASCII_WORD, _MARKS = re.compile(r"\w+"), ("Mn", "Mc")
+_IDEOGRAPHS = re.compile("[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 
 
 class Words(Encoder):
@@ -32,6 +41,7 @@ class Words(Encoder):
     Words and pairs of neighboring words fall into `buckets` by a stable hash; counts are damped (1 + log), weighted by
     log((1 + N) / (1 + df)) + 1, L2-normalized and projected on the `dim` strongest directions of the catalog, then
     L2-normalized again. The catalog's frequencies and directions are learned by `learn_catalog`, from texts alone.
+    In scripts without spaces (Chinese, Japanese, Thai, ...) characters and their pairs take the place of words.
     """
 
     has_weights = False
@@ -91,9 +101,7 @@ class Words(Encoder):
         return {"text": self.text, "dim": self.dims["text"], "buckets": self.buckets, "version": 1}
 
     def _hash(self, text: str) -> list[int]:
-        words = _WORD.findall(text.lower())
-        pairs = [f"{first} {second}" for first, second in itertools.pairwise(words)]
-        return [zlib.crc32(part.encode()) % self.buckets for part in (*words, *pairs)]
+        return [zlib.crc32(part.encode()) % self.buckets for part in _terms(text)]
 
     def _strongest(self, table: sp.csr_array) -> Float[Tensor, "buckets dim"]:
         """The right singular vectors of the largest singular values; columns of zeros where there are fewer."""
@@ -106,6 +114,46 @@ class Words(Encoder):
         directions = torch.zeros(self.buckets, dim)
         directions[used, :rank] = torch.from_numpy(_right_singular_vectors(table[:, used], rank)).float()
         return directions
+
+
+def _terms(text: str) -> list[str]:
+    """The words of a text and the pairs of neighboring ones, in lower case.
+
+    In scripts without spaces a character counts as a word. A letter of theirs says too little alone: there only the
+    pairs count, ideographs also alone, as does a letter that has no neighbor.
+    """
+    text = text.lower()
+    if text.isascii():
+        words = _ASCII_WORD.findall(text)
+        return [*words, *_pairs(words)]
+    pattern, spaceless = _patterns()
+    found = list(pattern.finditer(unicodedata.normalize("NFC", text)))
+    words = [match.group() for match in found]
+    joined = [first.end() == second.start() for first, second in itertools.pairwise(found)]
+    beside = [left or right for left, right in zip([False, *joined], [*joined, False], strict=True)]
+    alone = [
+        word
+        for word, has_neighbor in zip(words, beside, strict=True)
+        if not has_neighbor or not spaceless.match(word) or _IDEOGRAPHS.match(word)
+    ]
+    return [*alone, *_pairs(words)]
+
+
+def _pairs(words: list[str]) -> list[str]:
+    return [f"{first} {second}" for first, second in itertools.pairwise(words)]
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Patterns of a word, and of one in a script without spaces: a letter with the marks that follow it.
+
+    Marks (vowel signs of Hindi and Thai, tones, points of Hebrew and Arabic) belong to their word; Python's \\w ends
+    there.
+    """
+    marks = "".join(letter for letter in map(chr, range(0x300, 0x1F000)) if unicodedata.category(letter) in _MARKS)
+    marks = re.sub("[\ufe00-\ufe0f]", "", marks)  # variants of emoji
+    letter = f"[{_SPACELESS}][{marks}]*"
+    return re.compile(f"{letter}|(?:(?![{_SPACELESS}])\\w)(?:(?![{_SPACELESS}])[\\w{marks}])*"), re.compile(letter)
 
 
 def _right_singular_vectors(
