@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="lmm4rec")
     except LMM4RecError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escaped(error)}", highlight=False, soft_wrap=True)
+        message = " ".join([str(error), *(f"({note})" for note in getattr(error, "__notes__", []))])
+        Console(stderr=True).print(f"[bold red]error:[/] {escaped(message)}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; the same command continues, a run with --resume")

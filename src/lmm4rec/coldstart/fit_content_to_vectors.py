@@ -36,6 +36,7 @@ from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.coldstart.held_out_sample import HeldOutSample, cutoff, draw_sample, recall
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.nn.linear_algebra import principal_axes, solve_positive
 from lmm4rec.nn.projections import ContentProjection
 
 SimilarityAsNew: TypeAlias = Callable[[Int[Tensor, " chosen"], Features], Float[Tensor, "chosen items"]]
@@ -91,7 +92,7 @@ def _fit_maps(
     users, items = scorer.users[:, free], scorer.items[torch.from_numpy(sample.items)][:, free]
     fixed = _path_scores(scorer, sample, paths)
     own = _best_regression(sample, x, users, users, items, fixed)
-    basis = torch.linalg.eigh(x.T @ x).eigenvectors[:, -_AXES:].contiguous()
+    basis = principal_axes(x, _AXES)
     # the profiles that are evaluated on held-out items must not contain these
     judging, profiles = (_profiles(sample, x @ basis, which) for which in (~sample.held, np.ones_like(sample.held)))
     by_profile = _best_regression(sample, x, judging, profiles)
@@ -172,8 +173,8 @@ def _target(
     gram = wide.T @ wide
     spread = (wide - wide.mean(0)).square().sum(0).mean()  # what all users share is no preference
     gram += weight * spread.clamp(min=1e-12) * torch.eye(len(gram), dtype=gram.dtype)
-    sums = torch.from_numpy(np.ascontiguousarray(interactions.T @ users.numpy()))
-    return torch.linalg.solve(gram, sums.double().T).T.float()
+    sums = torch.from_numpy(np.ascontiguousarray(interactions.T @ wide.numpy()))
+    return solve_positive(gram, sums.T).T.float()
 
 
 def _ridge(
@@ -182,10 +183,8 @@ def _ridge(
     """The weights W that minimize |x W + b - y|² + alpha |W|², and b, the mean of y (`x` is centered already)."""
     mean = y.mean(0)
     if len(x) <= x.shape[1]:  # the same weights, from the smaller of two systems
-        gram = x @ x.T + alpha * torch.eye(len(x))
-        return x.T @ torch.cholesky_solve(y - mean, torch.linalg.cholesky(gram)), mean
-    gram = x.T @ x + alpha * torch.eye(x.shape[1])
-    return torch.cholesky_solve(x.T @ (y - mean), torch.linalg.cholesky(gram)), mean
+        return x.T @ solve_positive(x @ x.T + alpha * torch.eye(len(x)), y - mean), mean
+    return solve_positive(x.T @ x + alpha * torch.eye(x.shape[1]), x.T @ (y - mean)), mean
 
 
 def _deviation(scores: Float[Tensor, "users items"]) -> float:
@@ -232,7 +231,8 @@ def _level(
 ) -> Float[Tensor, ""]:
     """The number of deviations to add, so that held-out items have the same share of the lists as of the catalog."""
     needed, given = _list_thresholds(scorer, sample, scores)
-    return _share_quantile(sample, (needed - given) / deviation.clamp(min=1e-12), 0.0)
+    deviation = torch.where(deviation > 1e-12, deviation, torch.nan)  # equal scores say nothing about a level
+    return _share_quantile(sample, (needed - given) / deviation, 0.0)
 
 
 def _scale(scorer: Scorer, sample: HeldOutSample, scores: Float[Tensor, "chosen held"]) -> float:

@@ -40,7 +40,8 @@ class UserFoldIn:
         free = items[:, ~constant].double()
         gram = free.T @ free
         if len(gram):
-            gram += _WEIGHT * gram.diagonal().mean().clamp(min=1e-12) * torch.eye(len(gram), dtype=gram.dtype)
+            # the length of the solution does not count: a mean of 1 keeps the inverse of any vectors within float32
+            gram = gram / gram.diagonal().mean().clamp(min=1e-300) + _WEIGHT * torch.eye(len(gram), dtype=gram.dtype)
         length = float(users[:, ~constant].norm(dim=1).mean())
         return cls(constant, users[0] * constant, torch.linalg.inv(gram).float(), length)
 

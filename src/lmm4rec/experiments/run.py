@@ -91,7 +91,13 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache) -> None:
     with cost.phase("train"):
         history = train(plan, folder, objective, split, cost)
     if process_group.is_first():
-        _measure_and_save(plan, folder, data, features, objective, history, cost)
+        try:
+            _measure_and_save(plan, folder, data, features, objective, history, cost)
+        except Exception as error:
+            error.add_note(
+                f"What was trained is in {folder.path}: the same command with --resume begins after training"
+            )
+            raise
     process_group.barrier()
 
 

@@ -70,7 +70,8 @@ def invert_(matrix: Float[Tensor, "items items"], l2_weight: float) -> Float[Ten
     Raises:
         TrainingError: the matrix is singular after rounding.
     """
-    matrix.diagonal().add_(l2_weight)
+    rounding = torch.finfo(torch.float64).eps * float(matrix.trace()) if matrix.dtype == torch.float64 else 0.0
+    matrix.diagonal().add_(max(l2_weight, rounding))
     columns = matrix.numpy().T  # LAPACK stores by columns; in a symmetric matrix these are the rows
     factorize, invert = get_lapack_funcs(("potrf", "potri"), (columns,))
     factor, failed = factorize(columns, lower=True, overwrite_a=True, clean=False)
@@ -131,7 +132,7 @@ class ContentRegression:
     def weights(self, items: Int[Tensor, " chosen"], features: Features) -> Float[Tensor, "chosen items"]:
         """The weights of the other items for each of the chosen ones, as if these were new."""
         rows = torch.stack([path(features[m][items].float()) for m, path in self.projections.items()]).sum(0)
-        rows /= 1 - self.leverage[items, None]
+        rows /= (1 - self.leverage[items, None]).clamp(min=1e-6)  # an item that no other resembles
         rows[torch.arange(len(items)), items] = 0.0
         return rows
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmm4rec.core.matrices import select_rows
+from lmm4rec.nn.linear_algebra import eigenvectors, solve_positive
 from lmm4rec.nn.sparse import csr
 
 _GROWTH = 1.25  # largest ratio of the numbers of positives in a block, whose rows are padded to the largest
@@ -74,24 +75,24 @@ def solve_rows(
     Rows without positives get 0.
     """
     dim = vectors.shape[1]
-    eigenvalues, axes = torch.linalg.eigh(unobserved_weight * (vectors.T @ vectors))
+    eigenvalues, axes = eigenvectors(unobserved_weight * (vectors.T @ vectors))
     rotated = F.pad(vectors @ axes, (0, 0, 0, 1))  # a row of zeros for the padding
     error = vectors.new_zeros(())
     solution.zero_()
     for rows, columns in positives.blocks(dim):
         z = select_rows(rotated, columns)
-        diagonal = eigenvalues.clamp(min=0) + l2_weights[rows, None]
+        diagonal = eigenvalues + l2_weights[rows, None]
         if columns.shape[1] > dim:
             system = z.mT @ z
             system.diagonal(dim1=1, dim2=2).add_(diagonal)
-            solved = torch.cholesky_solve(z.sum(1)[..., None], torch.linalg.cholesky(system))
+            solved = solve_positive(system, z.sum(1)[..., None])
             residuals = 1 - z @ solved
         else:
             scale = diagonal.rsqrt()
             z *= scale[:, None]
             system = z @ z.mT
             system.diagonal(dim1=1, dim2=2).add_(1.0)
-            residuals = torch.cholesky_solve(torch.ones_like(z[..., :1]), torch.linalg.cholesky(system))
+            residuals = solve_positive(system, torch.ones_like(z[..., :1]))
             solved = scale[..., None] * (z.mT @ residuals)
         error += (residuals[..., 0] * (columns < len(vectors))).square().sum()
         solution.index_copy_(0, rows, solved[..., 0])

@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from lmm4rec.core.matrices import row_blocks
 from lmm4rec.core.types import Features, Modality
 
+_ROUNDING = 1e-5  # distances from the center, relative to the length, that count as 0
+_ROUNDING_OF_SQUARES = 3e-7  # the same of a squared distance that is a difference of squares
+
 
 def xavier_weight(inputs: int, outputs: int, generator: torch.Generator) -> nn.Parameter:
     """A matrix [inputs, outputs] drawn from N(0, 2 / (inputs + outputs)) (Glorot and Bengio 2010)."""
@@ -60,8 +63,14 @@ def center_of(x: Float[Tensor, "items width"]) -> Float[Tensor, " width"]:
 
 
 def centered(x: Float[Tensor, "items width"], center: Float[Tensor, " width"]) -> Float[Tensor, "items width"]:
-    """The features less a center, scaled to length 1; zeros for an item that lacks the modality."""
-    return torch.where(has_content(x)[:, None], F.normalize(x.float() - center, dim=1), 0.0)
+    """The features less a center, scaled to length 1; zeros for an item that lacks the modality, or is at the center.
+
+    Where all items share one image, their differences from the center are rounding errors, not content.
+    """
+    x = x.float()
+    offset = x - center
+    lengths, norms = (torch.linalg.vector_norm(side, dim=1, keepdim=True) for side in (offset, x))
+    return torch.where((norms > 0) & (lengths > _ROUNDING * norms), offset / lengths.clamp(min=1e-12), 0.0)
 
 
 class Projections(nn.Module):
@@ -116,6 +125,7 @@ class ContentProjection(NamedTuple):
         pairs = [(block @ wide, torch.linalg.vector_norm(block, dim=1)) for block in blocks]
         product, norms = (torch.cat(side) for side in zip(*pairs, strict=True))
         squares = norms.square()
-        lengths = (squares - 2 * product[:, -1] + self.center.square().sum()).clamp(min=1e-12).sqrt()
-        centered = (product[:, :-1] - self.center @ self.weights) / lengths[:, None]
-        return torch.where((squares > 0)[:, None], centered, 0.0)
+        lengths = squares - 2 * product[:, -1] + self.center.square().sum()
+        centered = (product[:, :-1] - self.center @ self.weights) / lengths.clamp(min=1e-12).sqrt()[:, None]
+        has_direction = (squares > 0) & (lengths > _ROUNDING_OF_SQUARES * squares)
+        return torch.where(has_direction[:, None], centered, 0.0)

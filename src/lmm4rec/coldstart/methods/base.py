@@ -13,6 +13,7 @@ from lmm4rec.coldstart.content_space import ContentSpace
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features
 from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.linear_algebra import principal_axes
 from lmm4rec.nn.projections import Affine
 from lmm4rec.recommenders.base import Recommender
 
@@ -42,7 +43,7 @@ class ColdStartMethod(Recommender):
         for modality, center in space.centers.items():
             self.register_buffer(f"center_{modality}", center)
         x = space(features)
-        basis = torch.linalg.eigh(x.T @ x).eigenvectors[:, -_AXES:]
+        basis = principal_axes(x, _AXES)
         basis = basis / (x @ basis).square().mean().sqrt().clamp(min=1e-12)
         self.register_buffer("basis", basis)
         self.register_buffer("known", x @ basis)
