@@ -45,9 +45,18 @@ def test_an_epoch_has_every_pair_once() -> None:
     assert not torch.equal(seen, users * 20 + items)
 
 
-def test_a_user_who_has_everything_is_an_error_that_names_them() -> None:
-    with pytest.raises(TrainingError, match=r"1 users \(the first in row 1\) have interacted with all 2 items"):
-        TripleSampler(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2, batch_size=2, negatives=1)
+def test_a_user_who_has_everything_is_left_out() -> None:
+    users, items = torch.tensor([0, 1, 1, 2, 1]), torch.tensor([0, 0, 1, 1, 1])
+    sampler = TripleSampler(users, items, 2, batch_size=2, negatives=3)
+    batches = list(sampler.epoch(generator()))
+    assert len(batches) == len(sampler) == 1
+    assert sorted(batches[0].users.tolist()) == [0, 2]
+    assert torch.equal(batches[0].negatives, (1 - batches[0].positives)[:, None].expand(-1, 3))
+
+
+def test_no_user_without_everything_is_an_error() -> None:
+    with pytest.raises(TrainingError, match="every user has interacted with all 2 items"):
+        TripleSampler(torch.tensor([1, 1]), torch.tensor([0, 1]), 2, batch_size=2, negatives=1)
 
 
 def test_nothing_to_train_on_is_an_error() -> None:

@@ -90,6 +90,7 @@ def split(
         if share and not len(part):
             message = f"the {name} part is empty although it should have a share of {share:g}"
             findings = (*findings, Finding("empty-part", "warning", 0, message))
+    findings = (*findings, *_users_with_every_item(dataset, train))
     parameters = {"valid": valid, "test": test, "seed": seed}
     return Split(dataset, train, held_valid, held_test, method, parameters, findings)
 
@@ -220,6 +221,23 @@ def _without_leaks(dataset: Dataset, parts: Parts) -> tuple[Parts, tuple[Finding
     trained[log.users[parts == TRAIN]] = True
     set_aside((parts > TRAIN) & ~trained[log.users], "untrained-user", "their user has no interaction to train on")
     return parts, tuple(findings)
+
+
+def _users_with_every_item(dataset: Dataset, train: Interactions) -> tuple[Finding, ...]:
+    """A finding on users with all items in training: there is no negative for them and nothing to recommend."""
+    counts = train.user_counts(dataset.n_users)
+    candidates = np.flatnonzero(counts >= dataset.n_items)  # repeated interactions count once
+    chosen = train.take(np.isin(train.users, candidates))
+    users, distinct = np.unique(np.unique(chosen.pairs(dataset.n_items)) // dataset.n_items, return_counts=True)
+    full = users[distinct == dataset.n_items].tolist()
+    if not full:
+        return ()
+    message = (
+        f"{counted(len(full), 'user')} with all {counted(dataset.n_items, 'item')} in training: no item is left to "
+        "rank below those, so triples leave them out, and they get no recommendations"
+    )
+    return (Finding("user-with-every-item", "warning", len(full), message,
+                    tuple(f"user {dataset.users[user]}" for user in full[:10])),)  # fmt: skip
 
 
 def _repeated(dataset: Dataset, parts: Parts) -> Bool[np.ndarray, " n"]:

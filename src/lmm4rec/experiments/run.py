@@ -32,7 +32,7 @@ from lmm4rec.experiments.folder import RunFolder, open_folder
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.report.run_report import write_run_report
 from lmm4rec.experiments.result import ChosenModel, DataFacts, Result, RunMetrics
-from lmm4rec.experiments.train import measure, train
+from lmm4rec.experiments.train import measure, require_held_out, train
 from lmm4rec.features.live import Live
 from lmm4rec.features.source import FeatureSource
 from lmm4rec.training.history import History
@@ -78,6 +78,7 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache) -> None:
     cost = Cost(folder.cost if process_group.is_first() else None)
     with cost.phase("data"):
         split = data.split(plan)
+    require_held_out(plan, split, "valid", "test")
     check_memory(plan, split.dataset.n_items)
     with cost.phase("encode"), process_group.first_process_first():  # the others then read them from the store
         features = _load_features(plan, split.dataset.catalog)

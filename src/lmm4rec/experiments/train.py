@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 
+from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Scorer
 from lmm4rec.data.splits import Split
 from lmm4rec.distributed import process_group
@@ -60,6 +62,46 @@ def train(
     source.refresh(final=True)
     objective.cpu()
     return history
+
+
+def require_held_out(plan: Plan, split: Split, *parts: Literal["valid", "test"]) -> None:
+    """Refuse a split of which a part has nothing to measure on, before anything is encoded or trained.
+
+    Raises:
+        DataError: it names the part, the reason and the key to change.
+    """
+    for part in parts:
+        held_out, share = getattr(split, part), split.parameters[part]
+        name, purpose = {"valid": ("validation", "no epoch can be chosen"), "test": ("test", "nothing is measured")}[
+            part
+        ]
+        if not len(held_out):
+            longest = int(np.bincount(split.dataset.interactions.users, minlength=1).max())
+            raise DataError(f"the {name} part is empty, so {purpose}: {_why_empty(split.method, part, share, longest)}")
+        cold = plan.evaluate.arguments(Evaluator).get("candidates") == "cold"
+        if cold and split.train.item_counts(split.dataset.n_items)[held_out.items].all():
+            raise DataError(
+                f'the {name} part has no item without a training interaction, and candidates = "cold" ranks only '
+                'such: take the split method = "cold_items", or candidates = "all"'
+            )
+
+
+def _why_empty(method: str, part: str, share: float, longest: int) -> str:
+    if method == "labels":
+        return "the file's own split has none"
+    if not share:
+        return f"split.{part} = 0; set it above 0, such as 0.1"
+    if method in ("random", "user_time") and longest < 3:
+        return (
+            f"'{method}' holds out interactions of users with at least 3, and none has more than {longest}. Take "
+            'method = "leave_last_out" where users have 3, or "global_time" or "cold_items"'
+        )
+    if method == "leave_last_out":
+        return (
+            f"'leave_last_out' needs users with 3 interactions (one each for test, validation and training), and the "
+            f'most that one has is {longest}. Take method = "global_time" or "cold_items"'
+        )
+    return f"its share of split.{part} = {share:g} holds no interaction of a user who is trained on; try a larger one"
 
 
 def measure(section: EvaluateSection, scorer: Scorer, split: Split, part: Literal["valid", "test"]) -> Report:

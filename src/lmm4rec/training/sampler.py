@@ -20,7 +20,8 @@ SMALLEST_BATCH, MOST_BATCHES = 2048, 128  # of batch_size = "auto"
 class TripleSampler:
     """Batches of training triples: every pair once in an epoch, in random order, each with newly sampled negatives.
 
-    Negatives are uniform over the items with which the user has no training interaction.
+    Negatives are uniform over the items with which the user has no training interaction. Users who have interacted
+    with every item have no negative and are left out (the split has a finding that names them).
     """
 
     def __init__(
@@ -38,18 +39,20 @@ class TripleSampler:
         """`batch_size` "auto" is 2,048, and from 262,144 pairs on a 128th of them (docs/decisions/0009).
 
         Raises:
-            TrainingError: there are no interactions, or a user has interacted with every item.
+            TrainingError: there are no interactions, or all users have interacted with every item.
         """
         _require_interactions(users)
         self.users, self.items, self.n_items = users.long(), items.long(), n_items
         self.batch_size = max(SMALLEST_BATCH, len(users) // MOST_BATCHES) if batch_size == "auto" else batch_size
         self.negatives = negatives
         self.interactions = torch.unique(self.users * n_items + self.items)
-        full = torch.nonzero(torch.bincount(self.interactions // n_items) == n_items)
-        if len(full):
+        full = torch.bincount(self.interactions // n_items) == n_items
+        if full.any():
+            kept = ~full[self.users]
+            self.users, self.items = self.users[kept], self.items[kept]
+        if not len(self.users):
             raise TrainingError(
-                f"{len(full)} users (the first in row {int(full[0])}) have interacted with all {n_items} items: "
-                "no item is left to sample as a negative. Add items or leave these users out"
+                f"every user has interacted with all {n_items} items: no item is left to sample as a negative"
             )
 
     def __len__(self) -> int:

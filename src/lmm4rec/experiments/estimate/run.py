@@ -25,6 +25,7 @@ from lmm4rec.experiments.estimate.estimate import MB, Estimate, in_turn, paramet
 from lmm4rec.experiments.estimate.fine_tuning import estimate_fine_tuning
 from lmm4rec.experiments.estimate.training import estimate_training
 from lmm4rec.experiments.plan import Plan, make_plan
+from lmm4rec.experiments.train import require_held_out
 from lmm4rec.features.adapters import ADAPTERS, cached_top, make_cache, make_item_vectors
 from lmm4rec.features.item_vectors import EncodedItems
 from lmm4rec.features.state_cache import StatesCache
@@ -43,6 +44,7 @@ def estimate_run(conf: str | Path | Table, overrides: Table | None = None) -> Es
     """
     plan, data = make_plan(load_spec(conf, overrides)), DataCache()
     split = data.split(plan)
+    require_held_out(plan, split, "valid", "test")
     check_memory(plan, split.dataset.n_items)
     catalog = split.dataset.catalog
     parts: list[Estimate] = []

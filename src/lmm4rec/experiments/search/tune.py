@@ -30,7 +30,7 @@ from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.search.space import check_space, draw, grid
-from lmm4rec.experiments.train import measure, train
+from lmm4rec.experiments.train import measure, require_held_out, train
 from lmm4rec.training.callbacks import Callback
 from lmm4rec.training.history import History, Row
 
@@ -42,6 +42,7 @@ def validate_setting(plan: Plan, folder: Path, data: DataCache, callbacks: Seque
     """
     with quiet():
         split = data.split(plan).without_test()
+        require_held_out(plan, split, "valid")
         check_memory(plan, split.dataset.n_items)
         features = load_features(plan, split.dataset.catalog)
         recommender = make_recommender(plan, split, features.features)
