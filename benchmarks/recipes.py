@@ -21,7 +21,7 @@ from _logs import SHARED
 from _results import HERE, write
 from lmm4rec.core.files import read_json
 from lmm4rec.experiments.build.data import DataCache
-from lmm4rec.experiments.build.encoders import TRAINING, fine_tune, make_encoder
+from lmm4rec.experiments.build.encoders import TRAINING, finetune, make_encoder
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.run import run
@@ -60,7 +60,7 @@ def measured(encoder: str, variant: str, seed: int, data: DataCache) -> dict[str
     catalog = data.split(plan).dataset.catalog
     assert plan.encoder is not None
     if VARIANTS[variant]:
-        folder = fine_tune(make_encoder(plan.encoder.table, catalog), catalog, plan.features.fine_tuning)
+        folder = finetune(make_encoder(plan.encoder.table, catalog), catalog, plan.features.finetune_arguments)
         training = read_json(folder / TRAINING)
         row |= {f"held_out_{when}": training[when]["retrieval_recall@5"] for when in ("before", "after")}
         row |= {"epochs": len(training["epochs"]), "best_epoch": training["best_epoch"], "seconds": training["seconds"]}

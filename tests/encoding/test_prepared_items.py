@@ -70,7 +70,7 @@ def test_images_take_a_byte_a_number() -> None:
 
 def test_whole_items_have_an_image_that_can_be_read_and_text() -> None:
     items = [item(0), item(3), item(4), Item("broken", {"title": "a"}, Gray(-1)), item(6)]  # no text, no image, ...
-    assert PreparedItems(Towers(), items, memory_mb=1).whole().tolist() == [2, 4]
+    assert PreparedItems(Towers(), items, memory_mb=1).complete().tolist() == [2, 4]
 
 
 def test_modalities_that_are_not_used_are_not_prepared() -> None:

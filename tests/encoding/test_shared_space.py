@@ -48,7 +48,7 @@ def end_to_end(encoder: Toy, **options: Any) -> tuple[RankingObjective, TripleSa
     return RankingObjective(recommender, source, batches=len(sampler), encoder_schedule=schedule), sampler
 
 
-def fine_tuning(encoder: Toy) -> Contrastive:
+def finetuning(encoder: Toy) -> Contrastive:
     pairs = PreparedItems(encoder, toy_items(24), memory_mb=64)
     return Contrastive(encoder, pairs, EncoderRunner(encoder, precision="float32"), weights={"contrastive": 1.0})
 
@@ -69,7 +69,7 @@ def test_the_published_temperature_has_a_gradient_and_is_bounded_after_a_step(pa
         objective, sampler = end_to_end(encoder)
         gradient = gradient_of_scale(objective, encoder, next(iter(sampler.epoch(torch.Generator()))))
     else:
-        objective = fine_tuning(encoder)
+        objective = finetuning(encoder)
         gradient = gradient_of_scale(objective, encoder, torch.arange(24))
     assert gradient.abs() > 1e-3
     with torch.no_grad():

@@ -23,7 +23,7 @@ from lmm4rec.experiments.build import encoders as build_encoders
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.estimate.estimate import Estimate, readable
-from lmm4rec.experiments.estimate.fine_tuning import estimate_fine_tuning
+from lmm4rec.experiments.estimate.finetuning import estimate_finetuning
 from lmm4rec.experiments.folder import open_folder
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.run import run
@@ -56,7 +56,7 @@ def test_a_tuned_folder_is_a_checkpoint(name: str, catalog: Catalog) -> None:
     """It gives the vectors of the encoder that was fine-tuned, with the other keys of the conf as they were."""
     encoder = make(name, catalog, text_len=20)
     untouched = encoder.fingerprint()
-    folder = build_encoders.fine_tune(encoder, catalog, OPTIONS)
+    folder = build_encoders.finetune(encoder, catalog, OPTIONS)
     again = make(name, catalog, checkpoint=str(folder), text_len=20)
     assert again.fingerprint() == encoder.fingerprint() != untouched
     inputs = encoder.prepare(catalog[:5])
@@ -120,7 +120,7 @@ def test_the_estimate_counts_what_training_does(catalog: Catalog, monkeypatch: p
     options = OPTIONS | {"epochs": 3, "batch_size": 8, "valid": 0.25, "patience": 0}
     encoder = make("clip", catalog)
     fingerprint = encoder.fingerprint()
-    estimate = estimate_fine_tuning(encoder, catalog, options)
+    estimate = estimate_finetuning(encoder, catalog, options)
     assert encoder.fingerprint() == fingerprint
     held_out = round(0.25 * len(whole))
     rest = len(whole) - held_out
@@ -139,7 +139,7 @@ def test_the_estimate_counts_what_training_does(catalog: Catalog, monkeypatch: p
 def test_the_estimate_of_memory_follows_batch_and_chunk(catalog: Catalog) -> None:
     encoder = make("clip", catalog)
     small, large, chunked = (
-        estimate_fine_tuning(encoder, catalog, OPTIONS | {"batch_size": size, "chunk": chunk}).memory_mb
+        estimate_finetuning(encoder, catalog, OPTIONS | {"batch_size": size, "chunk": chunk}).memory_mb
         for size, chunk in ((4, 0), (32, 0), (32, 4))
     )
     assert small < chunked < large
@@ -159,17 +159,17 @@ def test_an_estimate_of_what_cannot_be_is_the_error_of_training(catalog: Catalog
     words = pretraining_catalog(seed=5, items=6)
     bare = Catalog(words.ids, words.fields, (None,) * 6, words.source_rows, words.source_size)
     with pytest.raises(TrainingError, match="0 have an image and 6 have text"):
-        estimate_fine_tuning(make("clip", catalog), bare, {})
+        estimate_finetuning(make("clip", catalog), bare, {})
 
 
 def test_another_recipe_is_another_encoder_in_the_cache(catalog: Catalog) -> None:
     encoder = make("beit3", catalog)
     options = [{"recipe": "plain"}, {"recipe": "official"}, {"recipe": "official", "drop_path": 0.0}]
-    folders = {build_encoders.fine_tuned_folder(encoder, catalog, OPTIONS | more) for more in options}
+    folders = {build_encoders.finetuned_folder(encoder, catalog, OPTIONS | more) for more in options}
     assert len(folders) == 3
     by_encoder = make("beit3", catalog, drop_path=0.1)
     assert by_encoder.fingerprint() == encoder.fingerprint()
-    assert build_encoders.fine_tuned_folder(by_encoder, catalog, OPTIONS) not in folders
+    assert build_encoders.finetuned_folder(by_encoder, catalog, OPTIONS) not in folders
 
 
 def test_plain_fills_its_numbers_in_and_another_recipe_leaves_them_to_the_encoder() -> None:

@@ -62,7 +62,7 @@ def found(clip: Clip, pairs: list[Item]) -> float:
 
 
 @pytest.mark.slow
-def test_fine_tuning_aligns_images_with_their_texts(clip: Clip, catalog: Catalog) -> None:
+def test_finetuning_aligns_images_with_their_texts(clip: Clip, catalog: Catalog) -> None:
     pairs = [item for item in catalog if item.image is not None]
     before, scale = found(clip, pairs), clip.logit_scale.item()
     history = fit_pairs(clip, pairs, None, **OPTIONS | {"epochs": 20})
@@ -255,13 +255,13 @@ def test_a_tuned_encoder_is_found_again(
     def untouched() -> Encoder:
         return kind(checkpoint=str(build_encoders.tiny_encoder(kind, catalog, text=template)))
 
-    first, seconds = build_encoders.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2})
+    first, seconds = build_encoders.finetuned(untouched(), catalog, OPTIONS | {"epochs": 2})
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
     monkeypatch.setattr(build_encoders, "fit_pairs", never)
-    again, known = build_encoders.fine_tuned(untouched(), catalog, OPTIONS | {"epochs": 2})
+    again, known = build_encoders.finetuned(untouched(), catalog, OPTIONS | {"epochs": 2})
     assert known == pytest.approx(seconds, abs=1e-3)  # what it cost is known where it cost nothing this time
     assert seconds > 0
     assert again.fingerprint() == first.fingerprint() != untouched().fingerprint()

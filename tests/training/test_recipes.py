@@ -24,7 +24,7 @@ from lmm4rec.evaluation.alignment import retrieval_recall
 from lmm4rec.nn.adapters.side import SideNetwork
 from lmm4rec.nn.transformers.beit3 import network as beit3_network
 from lmm4rec.nn.transformers.beit3 import recipe as beit3_recipe
-from lmm4rec.nn.transformers.recipe import FineTuningRecipe
+from lmm4rec.nn.transformers.recipe import FinetuningRecipe
 from lmm4rec.nn.transformers.towers import Tower
 from lmm4rec.nn.transformers.vlmo import network as vlmo_network
 from lmm4rec.nn.transformers.vlmo import recipe as vlmo_recipe
@@ -144,7 +144,7 @@ def test_each_layer_has_its_rate(name: str, encoders: Mapping[str, Encoder]) -> 
         assert found[weight].weight_decay == (0.05 if key.removeprefix("model.") in DECAYED[name] else 0), key
 
 
-OFFICIAL: dict[str, tuple[FineTuningRecipe, dict[str, Any]]] = {  # as the sources in the modules of the recipes say
+OFFICIAL: dict[str, tuple[FinetuningRecipe, dict[str, Any]]] = {  # as the sources in the modules of the recipes say
     "beit3 base": (
         beit3_recipe.retrieval_recipe(beit3_network.SIZES["base"]),
         {"learning_rate": 2e-4, "layer_decay": 0.65, "drop_path": 0.2, "weight_decay": 0.05, "warmup": 0.2,
@@ -245,7 +245,7 @@ class Official(Toy):
 
     below_blocks = beit3_recipe.BELOW_BLOCKS
 
-    def recipes(self) -> Mapping[str, FineTuningRecipe]:
+    def recipes(self) -> Mapping[str, FinetuningRecipe]:
         return {"official": beit3_recipe.retrieval_recipe(self.model.shape)}
 
     def towers(self) -> Mapping[str, Tower]:

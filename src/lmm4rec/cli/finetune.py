@@ -31,30 +31,30 @@ def finetune_command(
     from lmm4rec.core.files import read_json
     from lmm4rec.distributed import process_group
     from lmm4rec.experiments.build.data import DataCache
-    from lmm4rec.experiments.build.encoders import TRAINING, fine_tune, fine_tuned_folder, make_encoder
+    from lmm4rec.experiments.build.encoders import TRAINING, finetune, finetuned_folder, make_encoder
     from lmm4rec.experiments.build.features import load_features
     from lmm4rec.experiments.demo import program
     from lmm4rec.experiments.estimate.estimate import log_estimate
-    from lmm4rec.experiments.estimate.fine_tuning import estimate_fine_tuning
+    from lmm4rec.experiments.estimate.finetuning import estimate_finetuning
 
     plan = plan_of(conf, settings, {"features.train": "finetuned"})
     if plan.encoder is None or plan.encoder.is_precomputed:
         raise ConfigError(f"{conf} takes features from files: name an encoder to fine-tune, -s encoder.name=NAME")
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already: name another folder, or remove it")
-    options, catalog = plan.features.fine_tuning, DataCache().dataset(plan).catalog
+    options, catalog = plan.features.finetune_arguments, DataCache().dataset(plan).catalog
     with process_group.initialized():
         prints = process_group.is_first()
         with process_group.first_process_first():
             encoder = make_encoder(plan.encoder.table, catalog)
         if dry_run:
             if prints:
-                facts = estimate_fine_tuning(encoder, catalog, options).facts()
+                facts = estimate_finetuning(encoder, catalog, options).facts()
                 print_facts(facts, f"Fine-tuning {plan.encoder.label}")
             return
-        if not fine_tuned_folder(encoder, catalog, options).exists():
-            log_estimate(lambda: estimate_fine_tuning(encoder, catalog, options))
-        folder = fine_tune(encoder, catalog, options)
+        if not finetuned_folder(encoder, catalog, options).exists():
+            log_estimate(lambda: estimate_finetuning(encoder, catalog, options))
+        folder = finetune(encoder, catalog, options)
     if not prints:
         return
     with process_group.single_process():

@@ -19,7 +19,7 @@ from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Item, Modality, PositiveInt
 from lmm4rec.nn.text import render
 from lmm4rec.nn.transformers.checkpoints import read_options
-from lmm4rec.nn.transformers.recipe import FineTuningRecipe
+from lmm4rec.nn.transformers.recipe import FinetuningRecipe
 from lmm4rec.nn.transformers.towers import Tower
 
 AnyEncoder = TypeVar("AnyEncoder", bound="Encoder")
@@ -180,7 +180,7 @@ class Encoder(nn.Module, ABC):
         """The tower (stack of blocks) of each modality; without modalities that are not computed by such a stack."""
         return {}
 
-    def recipes(self) -> Mapping[str, FineTuningRecipe]:
+    def recipes(self) -> Mapping[str, FinetuningRecipe]:
         """The published recipes of fine-tuning for a model of this size, by name: "official" and others."""
         return {}
 

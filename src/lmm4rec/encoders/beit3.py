@@ -38,7 +38,7 @@ from lmm4rec.nn.transformers.checkpoints import (
     save_folder,
     weights_file,
 )
-from lmm4rec.nn.transformers.recipe import FineTuningRecipe
+from lmm4rec.nn.transformers.recipe import FinetuningRecipe
 from lmm4rec.nn.transformers.tokenizers import SentencePieces, find_vocabulary, learn_sentence_pieces, need_vocabulary
 from lmm4rec.nn.transformers.towers import Tower
 
@@ -139,7 +139,7 @@ class Beit3(Encoder):
         """The passes of the outputs, all through the same blocks, read at the first token of each kind."""
         return {modality: self.model.tower(modality) for modality in self.dims}
 
-    def recipes(self) -> Mapping[str, FineTuningRecipe]:
+    def recipes(self) -> Mapping[str, FinetuningRecipe]:
         """`official`: retrieval on COCO."""
         return {"official": recipe.retrieval_recipe(self.model.shape)}
 

@@ -23,7 +23,7 @@ from lmm4rec.nn.pixels import fit_and_crop, to_tensor
 from lmm4rec.nn.transformers.clip import checkpoint as clip_checkpoint
 from lmm4rec.nn.transformers.clip import original_layout, recipe
 from lmm4rec.nn.transformers.hugging_face import draw_from_seed, save_parts, transformers_library
-from lmm4rec.nn.transformers.recipe import FineTuningRecipe
+from lmm4rec.nn.transformers.recipe import FinetuningRecipe
 from lmm4rec.nn.transformers.towers import Tower, image_tower, last_token, stack_of, text_tower
 
 __all__ = ["Clip"]
@@ -121,7 +121,7 @@ class Clip(Encoder):
             found["text"] = text_tower(texts, self._text, last_token)
         return {modality: found[modality] for modality in self.dims if modality in found}
 
-    def recipes(self) -> Mapping[str, FineTuningRecipe]:
+    def recipes(self) -> Mapping[str, FinetuningRecipe]:
         """`official`: the rates of later work on the authors' loss, for the authors published none."""
         return {"official": recipe.RECIPE}
 

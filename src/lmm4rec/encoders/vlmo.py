@@ -35,7 +35,7 @@ from lmm4rec.nn.transformers.checkpoints import (
     save_folder,
     weights_file,
 )
-from lmm4rec.nn.transformers.recipe import FineTuningRecipe
+from lmm4rec.nn.transformers.recipe import FinetuningRecipe
 from lmm4rec.nn.transformers.tokenizers import WordPieces, find_vocabulary, learn_word_pieces, need_vocabulary
 from lmm4rec.nn.transformers.towers import Tower
 from lmm4rec.nn.transformers.vlmo import recipe
@@ -173,7 +173,7 @@ class Vlmo(Encoder):
         """The passes of the outputs, all through the same blocks, read at the first token."""
         return {modality: self.model.tower(modality, self.variant) for modality in self.dims}
 
-    def recipes(self) -> Mapping[str, FineTuningRecipe]:
+    def recipes(self) -> Mapping[str, FinetuningRecipe]:
         """`official`: retrieval, the contrastive loss alone; `pretraining`: with the losses of pre-training."""
         shape = self.model.shape
         return {"official": recipe.retrieval_recipe(shape), "pretraining": recipe.pretraining_recipe(shape)}

@@ -59,7 +59,7 @@ class PreparedItems:
         tensors = (self._pixels, *(self._text or ()))
         return sum(one.nbytes for one in tensors if one is not None)
 
-    def whole(self) -> Int[Tensor, " rows"]:
+    def complete(self) -> Int[Tensor, " rows"]:
         """The rows of the items that have all that the encoder reads: image, text or both."""
         parts = [self._has_image, None if self._text is None else self._text[1].any(dim=1)]
         return torch.stack([part for part in parts if part is not None]).all(dim=0).nonzero().flatten()

@@ -19,7 +19,7 @@ from lmm4rec.evaluation.alignment import measure_alignment
 from lmm4rec.evaluation.evaluator import Report
 from lmm4rec.experiments.build.bundle import pack
 from lmm4rec.experiments.build.data import DataCache
-from lmm4rec.experiments.build.encoders import fine_tuned_folder, make_encoder
+from lmm4rec.experiments.build.encoders import finetuned_folder, make_encoder
 from lmm4rec.experiments.build.end2end import save_item_vectors
 from lmm4rec.experiments.build.features import RunFeatures, load_features
 from lmm4rec.experiments.build.recommenders import check_memory, make_objective, make_recommender, make_sampler
@@ -27,7 +27,7 @@ from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.environment import Cost, environment
 from lmm4rec.experiments.estimate.end2end import estimate_end2end
 from lmm4rec.experiments.estimate.estimate import log_estimate, parameter_counts
-from lmm4rec.experiments.estimate.fine_tuning import estimate_fine_tuning
+from lmm4rec.experiments.estimate.finetuning import estimate_finetuning
 from lmm4rec.experiments.folder import RunFolder, open_folder
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.report.run_report import write_run_report
@@ -106,9 +106,9 @@ def _load_features(plan: Plan, catalog: Catalog) -> RunFeatures:
     """The plan's features; where the encoder has to be fine-tuned for them, the estimate is logged first."""
     if plan.encoder is None or plan.encoder.is_precomputed or plan.features.train != "finetuned":
         return load_features(plan, catalog)
-    encoder, options = make_encoder(plan.encoder.table, catalog), plan.features.fine_tuning
-    if not fine_tuned_folder(encoder, catalog, options).exists():
-        log_estimate(lambda: estimate_fine_tuning(encoder, catalog, options))
+    encoder, options = make_encoder(plan.encoder.table, catalog), plan.features.finetune_arguments
+    if not finetuned_folder(encoder, catalog, options).exists():
+        log_estimate(lambda: estimate_finetuning(encoder, catalog, options))
     return load_features(plan, catalog, encoder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from lmm4rec.encoding.shared_space import ManySpaces, shared_spaces
 from lmm4rec.encoding.sizing import Precision, ResolvedPrecision, resolve_precision
 from lmm4rec.evaluation.alignment import retrieval_recall
 from lmm4rec.nn.transformers.multiway import drop_path_set
-from lmm4rec.nn.transformers.recipe import FineTuningRecipe, LossWeight
+from lmm4rec.nn.transformers.recipe import FinetuningRecipe, LossWeight
 from lmm4rec.training.augmentation import Augmentation
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.history import History
@@ -35,8 +36,8 @@ from lmm4rec.training.sampler import RowSampler
 from lmm4rec.training.trainer import Trainer
 
 _METRIC = "retrieval_recall@5"
-_EVALUATED = 256  # pairs in a pass without gradient, at most
-_FEWEST = 4  # pairs: two to train on, two held out
+_MAX_VALIDATION_BATCH = 256  # pairs in a pass without gradient
+_MIN_PAIRS = 4  # two to train on, two held out
 
 
 @dataclass
@@ -53,7 +54,7 @@ def fit_pairs(
     state_file: Path | None = None,
     *,
     recipe: Annotated[
-        RecipeName, Doc("Source of what is left out: this package, the published recipe, or VLMo's with more losses.")
+        RecipeName, Doc("Source of left-out keys: this package, the encoder's authors, or VLMo's pre-training.")
     ] = "plain",
     epochs: Annotated[PositiveInt, Doc("Passes over the pairs, at most.")] = 20,
     batch_size: Annotated[PositiveInt, Doc("Pairs in a step, each the others' negative.")] = 128,
@@ -90,34 +91,30 @@ def fit_pairs(
     seed: Annotated[NonNegativeInt, Doc("Seed of the held-out pairs, the order and the noise.")] = 0,
     device: Annotated[str, Doc("Where to compute: auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> FinetuningHistory:
-    """Fine-tune an encoder on pairs of image and text; its best weights by held-out image-text retrieval stay in it.
+    """The history of fine-tuning on pairs of image and text, which leaves the best weights in the encoder.
 
     Symmetric contrastive loss with learned temperature, AdamW, linear warm-up, then a cosine (or the schedule of the
-    recipe). `valid` is the share of pairs held out to choose the epoch by retrieval_recall@5; `patience` counts epochs.
-    Items without image or text are left out. The state of training is saved in `state_file`, from which it resumes.
+    recipe). The best epoch is that with the highest retrieval_recall@5 of the held-out pairs. Items without image or
+    text are left out. The state of training is saved in `state_file`, from which training resumes.
 
     Raises:
         TrainingError: the encoder has no shared space or no such recipe, or there are too few whole pairs.
     """
-    _space_names(encoder)  # the first error to report
+    _space_names(encoder)  # raises before the longer checks below
     chosen = resolve_recipe(encoder, {
         "recipe": recipe, "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay,
         "warmup": warmup, "layer_decay": layer_decay, "drop_path": drop_path, "vl_weight": vl_weight,
         "matching_weight": matching_weight,
     })  # fmt: skip
-    pairs = PreparedItems(encoder, whole_pairs(encoder, items), memory_mb=memory_mb)
-    held_out, training = _split_pairs(pairs.whole(), len(items), valid=valid, seed=seed)
+    pairs = PreparedItems(encoder, items_with_both(encoder, items), memory_mb=memory_mb)
+    held_out, training = _split_pairs(pairs.complete(), len(items), valid=valid, seed=seed)
     objective = contrastive_objective(
         encoder, pairs, Augmentation(crop, flip, mask), chosen, chunk=chunk,
         precision=resolve_precision(precision, encoder, choose_device(device)),
     )  # fmt: skip
 
-    def validate() -> Mapping[str, float]:
-        with torch.inference_mode():
-            blocks = [objective.vectors(rows) for rows in torch.split(held_out, min(chunk or _EVALUATED, _EVALUATED))]
-        image, text = (torch.cat(side) for side in zip(*blocks, strict=True))
-        return process_group.broadcast(retrieval_recall(image, text))
-
+    batch = min(chunk or _MAX_VALIDATION_BATCH, _MAX_VALIDATION_BATCH)
+    validate = functools.partial(_retrieval_recall, objective, torch.split(held_out, batch))
     trainer = Trainer(
         epochs=epochs, optimizer="adamw", clip_norm=chosen.clip_norm, metric=_METRIC, patience=patience, seed=seed,
         device=device,
@@ -133,7 +130,15 @@ def fit_pairs(
     return finetuned
 
 
-def recipe_of(encoder: Encoder, options: Mapping[str, Any]) -> FineTuningRecipe:
+def _retrieval_recall(objective: Contrastive, batches: Sequence[Int[Tensor, " pairs"]]) -> Mapping[str, float]:
+    """The retrieval recall among the pairs of all batches, the same in every process."""
+    with torch.inference_mode():
+        vectors = [objective.vectors(rows) for rows in batches]
+    image, text = (torch.cat(side) for side in zip(*vectors, strict=True))
+    return process_group.broadcast(retrieval_recall(image, text))
+
+
+def recipe_of(encoder: Encoder, options: Mapping[str, Any]) -> FinetuningRecipe:
     """The recipe of `fit_pairs` with these arguments.
 
     Raises:
@@ -147,7 +152,7 @@ def contrastive_objective(
     encoder: Encoder,
     pairs: PreparedItems,
     augmentation: Augmentation,
-    recipe: FineTuningRecipe,
+    recipe: FinetuningRecipe,
     *,
     chunk: int,
     precision: ResolvedPrecision,
@@ -170,7 +175,7 @@ def contrastive_objective(
     )  # fmt: skip
 
 
-def whole_pairs(encoder: Encoder, items: Sequence[Item]) -> list[Item]:
+def items_with_both(encoder: Encoder, items: Sequence[Item]) -> list[Item]:
     """The items that have an image and a text for the encoder to read.
 
     Raises:
@@ -178,14 +183,14 @@ def whole_pairs(encoder: Encoder, items: Sequence[Item]) -> list[Item]:
     """
     _space_names(encoder)
     with_image = [item for item in items if item.image is not None]
-    whole = [item for item in with_image if encoder.item_text(item)]
-    if len(whole) < _FEWEST:
+    with_both = [item for item in with_image if encoder.item_text(item)]
+    if len(with_both) < _MIN_PAIRS:
         with_text = sum(bool(encoder.item_text(item)) for item in items)
         raise TrainingError(
-            f"{_too_few(len(whole), len(items))}; {len(with_image)} have an image and {with_text} have text in "
+            f"{_too_few(len(with_both), len(items))}; {len(with_image)} have an image and {with_text} have text in "
             f"'{encoder.text}'"
         )
-    return whole
+    return with_both
 
 
 def loss_weights(
@@ -236,7 +241,7 @@ def _split_pairs(
 ) -> tuple[Int[Tensor, " held_out"], Int[Tensor, " training"]]:
     """The rows of the held-out pairs and of those to train on."""
     order = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))]
-    if len(order) < _FEWEST:
+    if len(order) < _MIN_PAIRS:
         raise TrainingError(f"{_too_few(len(order), items)}; the images of others cannot be read")
     held_out = held_out_pairs(len(order), valid)
     return order[:held_out], order[held_out:]
@@ -247,8 +252,8 @@ def held_out_pairs(pairs: int, valid: float) -> int:
     return min(max(round(valid * pairs), 2), pairs - 2)
 
 
-def _too_few(whole: int, items: int) -> str:
-    return f"fine-tuning needs at least {_FEWEST} items with image and text, got {whole} of {items}"
+def _too_few(pairs: int, items: int) -> str:
+    return f"fine-tuning needs at least {_MIN_PAIRS} items with image and text, got {pairs} of {items}"
 
 
 def _log_summary(history: FinetuningHistory) -> None:

@@ -10,12 +10,12 @@ from typing import Any, Literal, TypeAlias
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.nn.transformers.multiway import drop_path_of
-from lmm4rec.nn.transformers.recipe import FineTuningRecipe
+from lmm4rec.nn.transformers.recipe import FinetuningRecipe
 from lmm4rec.training.lr_schedule import LearningRateSchedule
 
 RecipeName: TypeAlias = Literal["plain", "official", "pretraining"]
 
-PLAIN = FineTuningRecipe(
+PLAIN = FinetuningRecipe(
     source="this package", learning_rate=1e-5, schedule="cosine", warmup=0.1, weight_decay=0.1, clip_norm=1.0,
     bounds_temperature=True, vl_weight="auto", matching_weight="auto",
 )  # fmt: skip
@@ -26,7 +26,7 @@ PLAIN_KEYS = {key: getattr(PLAIN, key) for key in ("learning_rate", "weight_deca
 _KEYS = (*PLAIN_KEYS, "layer_decay", "drop_path", "vl_weight", "matching_weight")
 
 
-def resolve_recipe(encoder: Encoder, options: Mapping[str, Any]) -> FineTuningRecipe:
+def resolve_recipe(encoder: Encoder, options: Mapping[str, Any]) -> FinetuningRecipe:
     """The recipe of an encoder with all numbers that a fine-tuning needs; `options` are arguments of `fit_pairs`.
 
     Options replace the recipe's numbers, except None and "auto"; so does the encoder's own `drop_path` where it is not
@@ -53,7 +53,7 @@ def resolve_recipe(encoder: Encoder, options: Mapping[str, Any]) -> FineTuningRe
     return replace(recipe, **{key: options[key] for key in _KEYS if options.get(key) not in (None, "auto")})
 
 
-def schedule_of(recipe: FineTuningRecipe) -> LearningRateSchedule:
+def schedule_of(recipe: FinetuningRecipe) -> LearningRateSchedule:
     """The learning-rate schedule of a recipe."""
     return LearningRateSchedule(
         learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, schedule=recipe.schedule,
@@ -61,12 +61,12 @@ def schedule_of(recipe: FineTuningRecipe) -> LearningRateSchedule:
     )  # fmt: skip
 
 
-def recipe_record(recipe: FineTuningRecipe) -> dict[str, Any]:
+def recipe_record(recipe: FinetuningRecipe) -> dict[str, Any]:
     """The numbers of a recipe, for a record and for the key of a cache."""
     return {key: value for key, value in asdict(recipe).items() if key != "source"}
 
 
-def recipe_line(name: str, recipe: FineTuningRecipe) -> str:
+def recipe_line(name: str, recipe: FinetuningRecipe) -> str:
     """The main numbers of a recipe, in one line."""
     numbers = ("weight_decay", "warmup", "layer_decay", "drop_path")
     parts = [f"{key} = {getattr(recipe, key):g}" for key in numbers]
@@ -75,7 +75,7 @@ def recipe_line(name: str, recipe: FineTuningRecipe) -> str:
     )
 
 
-def _named(encoder: Encoder, name: str) -> FineTuningRecipe:
+def _named(encoder: Encoder, name: str) -> FinetuningRecipe:
     if name == "plain":
         return PLAIN
     published = encoder.recipes()

@@ -19,7 +19,7 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.build.data import DataCache, popular_thumbnails
-from lmm4rec.experiments.build.encoders import fine_tune, local_checkpoint, make_encoder
+from lmm4rec.experiments.build.encoders import finetune, local_checkpoint, make_encoder
 from lmm4rec.experiments.build.features import RunFeatures
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import Plan
@@ -121,7 +121,7 @@ def encoder_record(plan: Plan, catalog: Catalog, trained: Path) -> EncoderRecord
     if features.train == "finetuned":
         with quiet():
             encoder = make_encoder(table, catalog)
-            return EncoderRecord(plan.encoder.name, {}, fine_tune(encoder, catalog, features.fine_tuning))
+            return EncoderRecord(plan.encoder.name, {}, finetune(encoder, catalog, features.finetune_arguments))
     if features.train == "end2end":
         if features.adapter == "side":  # the encoder has not changed
             return replace(_record(table, catalog), side=SavedSide.read(trained))

@@ -89,25 +89,25 @@ def toyshop_encoder(component: type[Encoder]) -> Path:
     catalog = pretraining_catalog(seed=1, items=_TOYSHOP_ITEMS)
     folder = tiny_encoder(component, catalog, text=DEFAULT_TEXT)
     encoder = component(checkpoint=str(folder))
-    return fine_tune(encoder, catalog, _TOYSHOP_TRAINING)
+    return finetune(encoder, catalog, _TOYSHOP_TRAINING)
 
 
-def fine_tuned(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> tuple[Encoder, float]:
+def finetuned(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> tuple[Encoder, float]:
     """The encoder after fine-tuning on the catalog's pairs of image and text (see `fit_pairs`).
 
     Beside it the seconds that fine-tuning took, now or in an earlier run.
     """
-    folder = fine_tune(encoder, catalog, options)
+    folder = finetune(encoder, catalog, options)
     return type(encoder).from_pretrained(folder), read_json(folder / TRAINING).get("seconds", 0.0)
 
 
-def fine_tune(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Path:
+def finetune(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Path:
     """The folder of the encoder after fine-tuning; an interrupted one is continued, a finished one not repeated.
 
     Raises:
         ConfigError: the encoder cannot be saved, so its fine-tuned weights would be lost.
     """
-    folder, numbers = fine_tuned_folder(encoder, catalog, options), fine_tuning_record(encoder, options)
+    folder, numbers = finetuned_folder(encoder, catalog, options), finetuning_record(encoder, options)
     options = _resolved(encoder, options)
 
     def create(beside: Path) -> None:
@@ -133,7 +133,7 @@ def fine_tune(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) ->
     return folder
 
 
-def fine_tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Path:
+def finetuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Path:
     """The folder of the encoder after fine-tuning with these arguments of `fit_pairs`; it may not be there yet.
 
     Raises:
@@ -143,11 +143,11 @@ def fine_tuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, 
         raise ConfigError(f"{type(encoder).__name__} cannot be fine-tuned; take an encoder that can, such as 'clip'")
     contents = [encoder.item_digest(item) for item in catalog]
     return _folder(
-        "tuned", encoder.fingerprint(), contents, _resolved(encoder, options), fine_tuning_record(encoder, options)
+        "tuned", encoder.fingerprint(), contents, _resolved(encoder, options), finetuning_record(encoder, options)
     )
 
 
-def fine_tuning_record(encoder: Encoder, options: Mapping[str, Any]) -> dict[str, Any]:
+def finetuning_record(encoder: Encoder, options: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of fine-tuning with these arguments of `fit_pairs`, as the recipe and the options together say."""
     return {"recipe": options.get("recipe", "plain"), **recipe_record(recipe_of(encoder, options))}
 

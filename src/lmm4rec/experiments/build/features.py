@@ -17,7 +17,7 @@ from lmm4rec.data.findings import Finding, counted
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.evaluation.alignment import measure_alignment
 from lmm4rec.experiments.build.data import log_findings
-from lmm4rec.experiments.build.encoders import fine_tuned, fine_tuning_record, make_encoder
+from lmm4rec.experiments.build.encoders import finetuned, finetuning_record, make_encoder
 from lmm4rec.experiments.conf.sections import EncoderSection, FeaturesSection
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.features.ablation import altered, differs_at_test
@@ -53,10 +53,10 @@ def load_features(plan: Plan, catalog: Catalog, encoder: Encoder | None = None) 
         return _encoded(plan.features, encoder, catalog, to_train=encoder)
     if plan.features.train == "frozen":
         return _encoded(plan.features, encoder, catalog)
-    record = fine_tuning_record(encoder, plan.features.fine_tuning)
+    record = finetuning_record(encoder, plan.features.finetune_arguments)
     before = measure_alignment(_extract(plan.features, encoder, catalog).features)
-    tuned, seconds = fine_tuned(encoder, catalog, plan.features.fine_tuning)
-    features = _encoded(plan.features, tuned, catalog, before=before, fine_tuning_s=seconds)
+    tuned, seconds = finetuned(encoder, catalog, plan.features.finetune_arguments)
+    features = _encoded(plan.features, tuned, catalog, before=before, finetuning_s=seconds)
     return replace(features, encoding={**features.encoding, "fine_tuning": record})
 
 
@@ -74,7 +74,7 @@ def _encoded(
     *,
     to_train: Encoder | None = None,
     before: Mapping[str, float] | None = None,
-    fine_tuning_s: float = 0.0,
+    finetuning_s: float = 0.0,
 ) -> RunFeatures:
     extracted = _extract(section, encoder, catalog)
     findings = _broken_images(extracted, len(catalog))
@@ -88,7 +88,7 @@ def _encoded(
         cost={
             "items_encoded": extracted.encoded,
             "items_reused": extracted.reused,
-            "features_seconds": round(extracted.encoding_seconds + fine_tuning_s, 3),
+            "features_seconds": round(extracted.encoding_seconds + finetuning_s, 3),
         },
         findings=findings,
         encoding={"precision": extracted.precision, "broken_images": list(extracted.broken)},

@@ -99,8 +99,8 @@ class FeaturesSection(Section):
     strict: Annotated[bool, Doc("Stop at an image that cannot be read, instead of taking it as missing.")] = False
 
     @property
-    def fine_tuning(self) -> Mapping[str, Any]:
-        """The arguments of `fit_pairs`."""
+    def finetune_arguments(self) -> Mapping[str, Any]:
+        """The arguments of `fit_pairs` that [features.finetune] holds."""
         return self.finetune or {}
 
     def end2end_arguments(self, component: Component) -> dict[str, Any]:

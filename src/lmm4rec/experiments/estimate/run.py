@@ -22,7 +22,7 @@ from lmm4rec.experiments.build.recommenders import check_memory, make_sampler
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.estimate.end2end import estimate_end2end
 from lmm4rec.experiments.estimate.estimate import MB, Estimate, in_turn, parameter_counts, seconds_of, weights_bytes
-from lmm4rec.experiments.estimate.fine_tuning import estimate_fine_tuning
+from lmm4rec.experiments.estimate.finetuning import estimate_finetuning
 from lmm4rec.experiments.estimate.training import estimate_training
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.train import require_held_out
@@ -81,7 +81,7 @@ def _encoder_parts(plan: Plan, encoder: Encoder, catalog: Catalog, sampler: Rank
     """The estimates of what a run does with its encoder, in order."""
     yield estimate_encoding(encoder.with_modalities(plan.features.modalities), catalog)
     if plan.features.train == "finetuned":
-        yield estimate_fine_tuning(encoder, catalog, plan.features.fine_tuning)
+        yield estimate_finetuning(encoder, catalog, plan.features.finetune_arguments)
     if plan.features.train == "end2end":
         yield from _end2end_parts(plan, encoder, catalog, sampler)
 

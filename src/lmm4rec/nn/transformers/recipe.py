@@ -12,7 +12,7 @@ LossWeight: TypeAlias = NonNegativeFloat | Literal["auto"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuningRecipe:
+class FinetuningRecipe:
     """All numbers of a fine-tuning on pairs of image and text that depend on the encoder."""
 
     source: str  # the paper or file with the numbers

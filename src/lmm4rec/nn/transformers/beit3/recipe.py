@@ -15,7 +15,7 @@ Differs: the warm-up begins at 0 instead of 1e-6, and the text's positions do no
 from __future__ import annotations
 
 from lmm4rec.nn.transformers.beit3.network import Beit3Shape
-from lmm4rec.nn.transformers.recipe import FineTuningRecipe
+from lmm4rec.nn.transformers.recipe import FinetuningRecipe
 
 SOURCE = "microsoft/unilm, beit3/get_started/get_started_for_retrieval.md, COCO"
 _LARGE_LAYERS = 24
@@ -23,11 +23,11 @@ _LARGE_LAYERS = 24
 BELOW_BLOCKS = {"image": ("patches.", "mask_token", "image_positions"), "text": ("words.", "text_positions")}
 
 
-def retrieval_recipe(shape: Beit3Shape) -> FineTuningRecipe:
+def retrieval_recipe(shape: Beit3Shape) -> FinetuningRecipe:
     """The recipe for a BEiT-3 of the size base or large; smaller ones have that of base."""
     large = shape.layers >= _LARGE_LAYERS
     rate = 5e-5 if large else 2e-4
-    return FineTuningRecipe(
+    return FinetuningRecipe(
         source=SOURCE, learning_rate=rate, batch_size=3072, schedule="cosine", warmup=3 / 15, end=1e-6 / rate,
         weight_decay=0.05, layer_decay=0.85 if large else 0.65, drop_path=0.2,
     )  # fmt: skip

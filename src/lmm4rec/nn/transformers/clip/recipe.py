@@ -11,9 +11,9 @@ temperature is bounded after each step.
 
 from __future__ import annotations
 
-from lmm4rec.nn.transformers.recipe import FineTuningRecipe
+from lmm4rec.nn.transformers.recipe import FinetuningRecipe
 
-RECIPE = FineTuningRecipe(
+RECIPE = FinetuningRecipe(
     source="locuslab/FLYP, README.md, ImageNet; arXiv 2103.00020, sec. 2.5", learning_rate=1e-5, schedule="cosine",
     warmup=0.1, weight_decay=0.1, bounds_temperature=True,
 )  # fmt: skip

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lmm4rec.nn.transformers.recipe import FineTuningRecipe
+from lmm4rec.nn.transformers.recipe import FinetuningRecipe
 from lmm4rec.nn.transformers.vlmo.network import VlmoShape
 
 SOURCE = "microsoft/unilm, vlmo/vlmo/config.py, task_finetune_irtr"
@@ -33,14 +33,14 @@ BELOW_BLOCKS = {
 }
 
 
-def retrieval_recipe(shape: VlmoShape) -> FineTuningRecipe:
+def retrieval_recipe(shape: VlmoShape) -> FinetuningRecipe:
     """The recipe for retrieval."""
-    return FineTuningRecipe(
+    return FinetuningRecipe(
         source=SOURCE, learning_rate=2e-5 if shape.dim >= _LARGE_DIM else 3e-5, batch_size=3072, schedule="linear",
         warmup=0.1, betas=(0.9, 0.98), weight_decay=0.01, drop_path=0.15 if shape.layers <= _BASE_LAYERS else 0.2,
     )  # fmt: skip
 
 
-def pretraining_recipe(shape: VlmoShape) -> FineTuningRecipe:
+def pretraining_recipe(shape: VlmoShape) -> FinetuningRecipe:
     """The recipe for retrieval with the losses of pre-training on pairs."""
     return replace(retrieval_recipe(shape), main_weight=0.5, vl_weight=0.5, matching_weight=1.0)

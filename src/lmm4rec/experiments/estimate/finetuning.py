@@ -22,10 +22,10 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.prepared_items import PreparedItems
 from lmm4rec.encoding.sizing import kept_bytes, resolve_precision
 from lmm4rec.experiments.estimate.estimate import MB, Estimate, parameter_counts, seconds_of, weights_bytes
-from lmm4rec.nn.transformers.recipe import FineTuningRecipe
+from lmm4rec.nn.transformers.recipe import FinetuningRecipe
 from lmm4rec.training.augmentation import Augmentation
 from lmm4rec.training.contrastive import Contrastive
-from lmm4rec.training.finetuning import contrastive_objective, fit_pairs, held_out_pairs, recipe_of, whole_pairs
+from lmm4rec.training.finetuning import contrastive_objective, fit_pairs, held_out_pairs, items_with_both, recipe_of
 from lmm4rec.training.recipes import recipe_line
 
 _PAIRS = 16  # in a trial, at most
@@ -46,7 +46,7 @@ class _PairCost:
     fixed_bytes: int  # what it keeps whatever the number of pairs
 
 
-def estimate_fine_tuning(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Estimate:
+def estimate_finetuning(encoder: Encoder, catalog: Catalog, options: Mapping[str, Any]) -> Estimate:
     """The estimate of `fit_pairs` with these arguments, the catalog's encoding before and after it included.
 
     Raises:
@@ -57,7 +57,7 @@ def estimate_fine_tuning(encoder: Encoder, catalog: Catalog, options: Mapping[st
     cost = _measure(encoder, catalog[:], options, recipe)
     held_out = held_out_pairs(cost.pairs, options["valid"])
     trained = cost.pairs - held_out
-    whole, left = divmod(trained, max(2, options["batch_size"]))
+    full_batches, left = divmod(trained, max(2, options["batch_size"]))
     epochs, again = options["epochs"], 0 < options["chunk"] < options["batch_size"]
     train_s = cost.train_s + (cost.forward_s if again else 0.0)  # chunks pass forward twice
     passes, forward = epochs * trained, (epochs + 2) * held_out + 2 * len(catalog)
@@ -72,7 +72,7 @@ def estimate_fine_tuning(encoder: Encoder, catalog: Catalog, options: Mapping[st
         parameters=parameters,
         trainable=trainable,
         disk_mb=weights_bytes(encoder, training=False) / MB,
-        details=f"{trained:,} items, {epochs * (whole + (left >= 2)):,} steps",
+        details=f"{trained:,} items, {epochs * (full_batches + (left >= 2)):,} steps",
         recipe=recipe_line(options["recipe"], recipe),
     )
 
@@ -88,12 +88,12 @@ def _memory(encoder: Encoder, cost: _PairCost, options: Mapping[str, Any]) -> fl
 
 
 def _measure(
-    encoder: Encoder, items: Sequence[Item], options: Mapping[str, Any], recipe: FineTuningRecipe
+    encoder: Encoder, items: Sequence[Item], options: Mapping[str, Any], recipe: FinetuningRecipe
 ) -> _PairCost:
     """The cost of a pair in this process."""
     device = choose_device(options["device"])
-    whole = whole_pairs(encoder, items)
-    few = _spread(whole, max(2, min(options["batch_size"], options["chunk"] or _PAIRS, _PAIRS)))
+    with_both = items_with_both(encoder, items)
+    few = _spread(with_both, max(2, min(options["batch_size"], options["chunk"] or _PAIRS, _PAIRS)))
     began = time.perf_counter()
     with quiet():
         pairs = PreparedItems(encoder, few, memory_mb=options["memory_mb"])
@@ -116,7 +116,7 @@ def _measure(
             forward_s = seconds_of(lambda: objective.vectors(rows), device, tries=_TRIES)
     kept = max(whole_bytes - half_bytes, 0) // (len(rows) - len(rows) // 2)
     return _PairCost(
-        pairs=len(whole),
+        pairs=len(with_both),
         prepare_s=prepare_s,
         train_s=train_s / len(rows),
         forward_s=forward_s / len(rows),
