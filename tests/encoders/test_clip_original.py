@@ -149,6 +149,9 @@ def parity(encoder: Clip, model: Original, given: Inputs) -> None:
         torch.testing.assert_close(got[modality], rows, atol=1e-5, rtol=0)
 
 
+GIVEN: dict[str, Any] = {"heads": 1, "activation": "quick_gelu"}  # what shapes do not tell
+
+
 def options(size: Size) -> dict[str, int]:
     return {"heads": size.heads, "text_heads": size.text_heads}
 
@@ -157,13 +160,13 @@ def options(size: Size) -> dict[str, int]:
 def test_vectors_are_those_of_the_original_forward(size: Size, tmp_path: Path) -> None:
     model = original(size)
     torch.save(model.state_dict(), tmp_path / "clip.pt")
-    encoder = Clip(checkpoint=str(tmp_path / "clip.pt"), **options(size))
+    encoder = Clip(checkpoint=str(tmp_path / "clip.pt"), **options(size), activation="quick_gelu")
     assert encoder.dims == {"image": size.dim, "text": size.dim}
     assert encoder.text_len == size.text_len
     assert sum(p.numel() for p in encoder.parameters()) == sum(p.numel() for p in model.parameters())
     parity(encoder, model, inputs(size))
     said = {"patch": size.patch, "image_size": size.patch * size.grid, "text_len": size.text_len}
-    parity(Clip(checkpoint=str(tmp_path / "clip.pt"), **options(size), **said), model, inputs(size))
+    parity(Clip(checkpoint=str(tmp_path / "clip.pt"), **GIVEN | options(size), **said), model, inputs(size))
 
 
 def _bare(model: Original, file: Path) -> Path:
@@ -203,7 +206,7 @@ def test_every_way_of_writing_the_file(write: Callable[[Original, Path], Path], 
     model = original(size)
     file = write(model, tmp_path / "clip.pt")
     model.half().float()
-    encoder = Clip(checkpoint=str(file))
+    encoder = Clip(checkpoint=str(file), **{"heads": 1} if write is _half else GIVEN)
     assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
     if write is _half:
         parity(encoder, model, inputs(size))
@@ -214,8 +217,8 @@ def test_every_way_of_writing_the_file(write: Callable[[Original, Path], Path], 
 def test_texts_are_cut_short_and_gelu_is_the_exact_one_where_said(tmp_path: Path) -> None:
     size = Size()
     file = str(_bare(original(size), tmp_path / "clip.pt"))
-    assert Clip(checkpoint=file, text_len=9).text_len == 9
-    quick, exact = (Clip(checkpoint=file, activation=name) for name in ("quick_gelu", "gelu"))
+    assert Clip(checkpoint=file, text_len=9, **GIVEN).text_len == 9
+    quick, exact = (Clip(checkpoint=file, heads=1, activation=name) for name in ("quick_gelu", "gelu"))
     assert quick.fingerprint() != exact.fingerprint()
     model = original(size)
     for module in model.modules():
@@ -244,7 +247,7 @@ def test_images_of_another_size_get_interpolated_positions(grid: int, tmp_path: 
     square = torch.einsum("ri,ijd,cj->rcd", matrix, table[1:].reshape(4, 4, -1), matrix)
     positions = torch.cat([table[:1], square.flatten(0, 1)])
     other.load_state_dict(model.state_dict() | {"visual.positional_embedding": positions})
-    encoder = Clip(checkpoint=str(_bare(model, tmp_path / "clip.pt")), image_size=8 * grid + 1)
+    encoder = Clip(checkpoint=str(_bare(model, tmp_path / "clip.pt")), image_size=8 * grid + 1, **GIVEN)
     assert encoder.preprocessing["crop"] == [8 * grid + 1] * 2
     given = inputs(Size(grid=grid))
     assert given.pixels is not None
@@ -256,9 +259,9 @@ def test_an_original_becomes_a_folder(shared: Path, tmp_path: Path) -> None:
     size = Size(vocabulary=700)
     file = _bare(original(size), tmp_path / "clip.pt")
     with pytest.raises(ConfigError, match="came without its tokenizer: give tokenizer = "):
-        Clip(checkpoint=str(file)).save_pretrained(tmp_path / "none")
+        Clip(checkpoint=str(file), **GIVEN).save_pretrained(tmp_path / "none")
     tokenizer = str(shared / "golden" / "clip-bpe-vocab.txt.gz")
-    encoder = Clip(checkpoint=str(file), tokenizer=tokenizer, image_size=48, text="{title}", text_len=9)
+    encoder = Clip(checkpoint=str(file), tokenizer=tokenizer, image_size=48, text="{title}", text_len=9, **GIVEN)
     encoder.save_pretrained(tmp_path / "saved")
     again = Clip.from_pretrained(tmp_path / "saved")
     assert again.fingerprint() == encoder.fingerprint()
@@ -275,7 +278,7 @@ def test_token_ids_are_those_of_the_original(shared: Path, tmp_path: Path) -> No
     golden: dict[str, Any] = json.loads((shared / "golden" / "tokens.json").read_text(encoding="utf-8"))
     size = Size(vocabulary=49408, text_len=77, text_layers=1)
     (tmp_path / "bpe_simple_vocab_16e6.txt.gz").write_bytes((shared / "golden" / "clip-bpe-vocab.txt.gz").read_bytes())
-    encoder = Clip(checkpoint=str(_bare(original(size), tmp_path / "clip.pt")), text="{title}", outputs="text")
+    encoder = Clip(checkpoint=str(_bare(original(size), tmp_path / "clip.pt")), text="{title}", outputs="text", **GIVEN)
     for sentence, expected in zip(golden["sentences"], golden["clip"]["ids"], strict=True):
         ids = encoder.prepare([Item("1", {"title": sentence})]).text_ids
         assert ids is not None
@@ -286,13 +289,13 @@ def test_what_is_missing_is_listed_and_what_is_extra_is_said(tmp_path: Path, cap
     state = original(Size()).state_dict()
     torch.save(state | {"decoder.weight": torch.ones(2)}, tmp_path / "more.pt")
     with caplog.at_level(logging.INFO):
-        Clip(checkpoint=str(tmp_path / "more.pt"))
+        Clip(checkpoint=str(tmp_path / "more.pt"), **GIVEN)
     said = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
     assert said == ["more.pt: ignored 1 weights that CLIP does not use: decoder.weight"]
     lost = ("text_projection", "transformer.resblocks.1.mlp.c_fc.bias", "visual.ln_pre.weight", "logit_scale")
     torch.save({name: value for name, value in state.items() if name not in lost}, tmp_path / "less.pt")
     with pytest.raises(ConfigError, match="lacks 4 of the encoder's weights") as error:
-        Clip(checkpoint=str(tmp_path / "less.pt"))
+        Clip(checkpoint=str(tmp_path / "less.pt"), **GIVEN)
     assert all(name in str(error.value) for name in lost)
 
 
@@ -314,7 +317,7 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     torch.save(original(Size()).state_dict() | change, tmp_path / "clip.pt")
     with pytest.raises(ConfigError, match=message):
-        Clip(checkpoint=str(tmp_path / "clip.pt"), **given)
+        Clip(checkpoint=str(tmp_path / "clip.pt"), **GIVEN | given)
 
 
 def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:

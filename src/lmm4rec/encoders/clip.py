@@ -37,7 +37,9 @@ class Clip(Encoder):
     towers, L2-normalized (fig. 3). Text is cut by tokens, its end token kept.
 
     Only for a file: sizes follow from its shapes, but `heads` (of both towers, or of the image tower where `text_heads`
-    is given too; default: heads of width 64) and `activation` (quick_gelu in the released weights) do not;
+    is given too) and `activation` do not. They are known for the authors' own files: heads by the widths of the towers,
+    quick_gelu by the numbers that these files hold beside the weights. Other files need both, OpenCLIP's ViT-H/14
+    `heads = 16` and `activation = "gelu"`;
     `tokenizer` is the original bpe_simple_vocab_16e6.txt.gz, by default the one beside the checkpoint. `patch` is
     only checked against the checkpoint. `image_size` other than the checkpoint's: positions are interpolated (bicubic).
     `text_len` cuts texts shorter than the checkpoint's length.
@@ -73,7 +75,7 @@ class Clip(Encoder):
         self.model: Any
         self.tokenizer: Any
         if Path(checkpoint).is_file():
-            options = {"heads": heads, "text_heads": text_heads, "activation": activation or "quick_gelu"}
+            options = {"heads": heads, "text_heads": text_heads, "activation": activation}
             self.model = clip_checkpoint.model_of_file(Path(checkpoint), options)
             vocabulary = self.model.config.text_config.vocab_size
             self.tokenizer = clip_checkpoint.tokenizer_of_file(Path(checkpoint), tokenizer, vocabulary)

@@ -7,19 +7,18 @@ from torch import Tensor
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.nn.transformers.position_tables import square_side
 
-_HEAD = 64
-_OTHER_HEADS = {544: 16}  # VLMo base plus
+_RELEASED_HEADS = {544: 16, 768: 12, 1024: 16}  # by width: VLMo base plus; base; large
 
 
 def head_count(dim: int, given: int | None, known: int | None = None) -> int:
-    """The number of attention heads: known from the weights, else given, else one for each 64 of `dim`.
+    """The number of attention heads: known from the weights, else given, else that of the released models `dim` wide.
 
     Raises:
         ConfigError: the given heads contradict the weights, or do not divide `dim`.
     """
     if known is not None and given not in (None, known):
         raise ConfigError(f"heads = {given}, but the checkpoint's relative position biases are for {known} heads")
-    heads = known or given or _OTHER_HEADS.get(dim) or (dim // _HEAD if dim % _HEAD == 0 else 0)
+    heads = known or given or _RELEASED_HEADS.get(dim)
     if not heads:
         raise ConfigError(
             f"give heads: the number of attention heads does not follow from the weights, which are {dim} wide"

@@ -30,7 +30,8 @@ Renames: TypeAlias = Sequence[tuple[str, str]]
 
 WEIGHTS, SETTINGS = "model.safetensors", "lmm4rec.json"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-_WRAPPERS = ("state_dict", "module", "model")
+_WRAPPERS = ("state_dict", "model_state_dict", "module", "model")
+_PREFIXES = re.compile(r"^(?:(?:module|model)\.)+")
 _LISTED = 60
 
 
@@ -55,17 +56,23 @@ def weights_file(checkpoint: str, *, kind: str) -> Path:
 
 
 def read_state(path: Path) -> State:
-    """The tensors in a file by name; without wrappers and a leading "module.", floats as float32.
+    """The tensors in a file by name, floats as float32.
+
+    Names are without what wrappers of models put into them: "module." and "model." before, "_orig_mod." anywhere.
 
     Raises:
         ConfigError: the file cannot be read, or holds no tensors.
     """
     content = _open(path)
-    for wrapper in _WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    state = {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+    while inner := [wrapper for wrapper in _WRAPPERS if isinstance(content.get(wrapper), Mapping)]:
+        content = content[inner[0]]
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    state = {_PREFIXES.sub("", name.replace("_orig_mod.", "")): value for name, value in tensors.items()}
+    if len(state) < len(tensors):
+        raise ConfigError(
+            f"checkpoint '{path}' holds several models: names such as '{min(tensors)}' occur with and without a "
+            "prefix. Save the state dict of one of them"
+        )
     if not state:
         raise ConfigError(
             f"checkpoint '{path}' holds no tensors; its keys are {', '.join(map(str, content)) or 'none'}"

@@ -27,6 +27,7 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 _STEPS = {"do_resize": True, "resample": 3, "do_center_crop": True, "do_rescale": True, "do_normalize": True}
 _BUFFERS = ("input_resolution", "context_length", "vocab_size")
+_RELEASED_WIDTHS = {(768, 512), (1024, 768)}  # of image and text tower, with heads of 64
 _BLOCK_PARTS = {
     "attn.out_proj": "self_attn.out_proj",
     "ln_1": "layer_norm1",
@@ -93,21 +94,31 @@ def check_kind(weights: Weights, file: Path) -> None:
 
 
 def architecture(
-    weights: Weights, *, heads: int | None = None, text_heads: int | None = None, activation: str = "quick_gelu"
+    weights: Weights, *, heads: int | None = None, text_heads: int | None = None, activation: str | None = None
 ) -> dict[str, Any]:
     """The keyword arguments of transformers' `CLIPConfig` for these weights: sizes from shapes, heads as given.
 
     Raises:
-        ConfigError: heads do not divide a width, or patches are not a square.
+        ConfigError: heads or activation are neither given nor known, heads do not divide a width, or patches are not a
+            square.
     """
     width, _, patch, _ = weights["visual.conv1.weight"].shape
     vocabulary, text_width = weights["token_embedding.weight"].shape
+    if activation is None and all(name in weights for name in _BUFFERS):  # the authors' own files hold these numbers
+        activation = "quick_gelu"
+    heads_known = heads or (width, text_width) in _RELEASED_WIDTHS
+    if wanted := [key for key, known in (("heads", heads_known), ("activation", activation)) if not known]:
+        raise ConfigError(
+            f"give {' and '.join(wanted)}: the weights of this file, {width} wide for images and {text_width} for "
+            "text, do not tell them. The authors' CLIPs have activation = 'quick_gelu', most of OpenCLIP's 'gelu'; "
+            "OpenCLIP's ViT-H/14 has heads = 16"
+        )
     towers = {
         tower: {
             "hidden_size": size,
             "intermediate_size": len(weights[f"{tower}.resblocks.0.mlp.c_fc.weight"]),
             "num_hidden_layers": _depth(weights, tower),
-            "num_attention_heads": _heads(size, given, key),
+            "num_attention_heads": _heads(size, given or size // 64, key),
             "hidden_act": activation,
         }
         for tower, size, given, key in (
@@ -236,11 +247,7 @@ def _depth(weights: Weights, tower: str) -> int:
     return max([0, *(int(found[1]) for found in map(pattern.match, weights) if found)]) + 1
 
 
-def _heads(width: int, given: int | None, key: str) -> int:
-    heads = given or width // 64
-    if heads < 1 or width % heads:
-        said = f"{key} = {given}" if given else "the original's rule, width // 64,"
-        raise ConfigError(
-            f"{said} gives {heads} heads for a width of {width}, which they do not divide; give the number with {key}"
-        )
+def _heads(width: int, heads: int, key: str) -> int:
+    if width % heads:
+        raise ConfigError(f"{key} = {heads} do not divide the width of {width}")
     return heads
