@@ -39,7 +39,7 @@ class SparseRows(nn.Module):
         columns, padding = self.matrix.col_indices(), self.matrix.shape[1]
         first = sum(count == 0 for count in counts)
         while first < len(counts):
-            last, widest = first, max(counts[first] * _GROWTH, counts[first] + 0.0)
+            last, widest = first, counts[first] * _GROWTH
             while (
                 last < len(counts)
                 and counts[last] <= widest
@@ -82,19 +82,27 @@ def solve_rows(
     for rows, columns in positives.blocks(dim):
         z = select_rows(rotated, columns)
         diagonal = eigenvalues + l2_weights[rows, None]
-        if columns.shape[1] > dim:
-            system = z.mT @ z
-            system.diagonal(dim1=1, dim2=2).add_(diagonal)
-            solved = solve_positive(system, z.sum(1)[..., None])
-            residuals = 1 - z @ solved
-        else:
-            scale = diagonal.rsqrt()
-            z *= scale[:, None]
-            system = z @ z.mT
-            system.diagonal(dim1=1, dim2=2).add_(1.0)
-            residuals = solve_positive(system, torch.ones_like(z[..., :1]))
-            solved = scale[..., None] * (z.mT @ residuals)
-        error += (residuals[..., 0] * (columns < len(vectors))).square().sum()
-        solution.index_copy_(0, rows, solved[..., 0])
+        solved, residuals = _solve_block(z, diagonal)
+        error += (residuals * (columns < len(vectors))).square().sum()
+        solution.index_copy_(0, rows, solved)
     solution.copy_(solution @ axes.T)
     return error
+
+
+def _solve_block(
+    z: Float[Tensor, "block width dim"], diagonal: Float[Tensor, "block dim"]
+) -> tuple[Float[Tensor, "block dim"], Float[Tensor, "block width"]]:
+    """The solutions Qᵀ x of rows and their residuals r, by the smaller of the two systems; `diagonal` is D⁻¹."""
+    if z.shape[1] > z.shape[2]:
+        system = z.mT @ z
+        system.diagonal(dim1=1, dim2=2).add_(diagonal)
+        solved = solve_positive(system, z.sum(1)[..., None])
+        residuals = 1 - z @ solved
+    else:
+        scale = diagonal.rsqrt()
+        z = z * scale[:, None]
+        system = z @ z.mT
+        system.diagonal(dim1=1, dim2=2).add_(1.0)
+        residuals = solve_positive(system, torch.ones_like(z[..., :1]))
+        solved = scale[..., None] * (z.mT @ residuals)
+    return solved[..., 0], residuals[..., 0]

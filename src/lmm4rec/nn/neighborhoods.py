@@ -75,13 +75,13 @@ class UserNeighbors(Neighbors):
     shrinkage: float
 
     def scores(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
-        """The sum over the neighbors who interacted with an item of their similarities, for every item."""
+        """For every item, the sum of the similarities of those neighbors who interacted with it."""
         rows, entries = entries_of(self.nearest, users)
         neighbors, similarities = self.nearest.col_indices()[entries].long(), self.nearest.values()[entries]
         return self._join(dense_rows(self.seen, users), rows, neighbors, similarities)
 
     def history_scores(self, history: Float[Tensor, "items batch"]) -> Float[Tensor, "items_and_added batch"]:
-        """The scores of every item for any histories, one a column, with 1 at the items of the history."""
+        """The scores of every item for any histories, one in each column, with 1 at its items and 0 elsewhere."""
         squares = self.item_weights.square()
         norms = (self.seen @ squares[:, None]).sqrt() * (squares @ history).sqrt()
         similarity = self.seen @ (squares[:, None] * history) / (norms + self.shrinkage).clamp(min=1e-12)
@@ -96,7 +96,7 @@ class UserNeighbors(Neighbors):
         neighbors: Int[Tensor, " pairs"],
         similarities: Float[Tensor, " pairs"],
     ) -> Float[Tensor, "batch items_and_added"]:
-        """The scores of the items by pairs of a row and a neighbor, and those of added items by the history."""
+        """The scores of known items from pairs of a row and a neighbor, then those of added items from the history."""
         pairs, entries = entries_of(self.seen, neighbors)
         known = history.new_zeros(history.shape)
         places = rows[pairs] * known.shape[1] + self.seen.col_indices()[entries].long()

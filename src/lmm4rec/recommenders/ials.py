@@ -28,13 +28,14 @@ class IALS(Recommender):
     + λ · (sum over u of (|items of u| + α0 |I|)^ν |x_u|² + sum over i of (|users of i| + α0 |U|)^ν |y_i|²)
 
     An epoch is a sweep: all user vectors at the exact minimum for the item vectors, then all item vectors for these.
-    α0 is `unobserved_weight`, λ is `l2_weight`, ν is `frequency_power`. The larger `dim`, the better, as a rule.
+    α0 is `unobserved_weight`, λ is `l2_weight`, ν is `frequency_power`. Accuracy mostly grows with `dim`.
 
-    The keys of gradient steps in [train] (`batch_size`, `optimizer`, `learning_rate`, `weight_decay`,
-    `schedule`, `warmup`, `clip_norm`) have no part in it.
+    The keys of gradient steps in [train] are ignored: `batch_size`, `optimizer`, `learning_rate`, `weight_decay`,
+    `schedule`, `warmup`, `clip_norm`.
 
-    Differs from the authors' code: a user or item with fewer interactions than `dim` takes a system of the size of its
-    interactions (`nn.least_squares`), which has the same solution; their iALS++ solves parts of each vector in turn.
+    Differs from the authors' code: the vector of a row with fewer interactions than `dim` comes from a system with one
+    equation per interaction (`nn.least_squares`), which has the same solution; their iALS++ solves parts of each vector
+    in turn.
     """
 
     is_solved = True
@@ -46,10 +47,10 @@ class IALS(Recommender):
         generator: torch.Generator,
         *,
         dim: Annotated[PositiveInt, Doc("Width of the user and item vectors.")] = 64,
-        unobserved_weight: Annotated[PositiveFloat, Doc("Weight α0 of all pairs beside the interactions' 1.")] = 0.03,
+        unobserved_weight: Annotated[PositiveFloat, Doc("Weight α0 of all pairs; interactions add 1.")] = 0.03,
         l2_weight: Annotated[PositiveFloat, Doc("Weight λ of the squared norms.")] = 1e-2,
         frequency_power: Annotated[NonNegativeFloat, Doc("Power ν by which frequent rows are regularized more.")] = 1.0,
-        initial_std: Annotated[PositiveFloat, Doc("Standard deviation of first vectors, times the root of dim.")] = 0.1,
+        initial_std: Annotated[PositiveFloat, Doc("Standard deviation of first vectors times sqrt(dim).")] = 0.1,
     ) -> None:
         super().__init__(graph)
         self.unobserved_weight, self.l2_weight, self.frequency_power = unobserved_weight, l2_weight, frequency_power
@@ -59,7 +60,7 @@ class IALS(Recommender):
         self.users_of = SparseRows(graph.items, graph.users, (graph.n_items, graph.n_users))
 
     def sweep(self, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
-        """`interactions`, `all_pairs` and `l2` after all vectors were solved, each per interaction."""
+        """The terms `interactions`, `all_pairs` and `l2` after all vectors were solved, per interaction."""
         users, items, weight = self.users.detach(), self.items.detach(), self.unobserved_weight
         of_users, of_items = self._l2_weights(self.items_of), self._l2_weights(self.users_of)
         solve_rows(self.items_of, items, users, weight, of_users)
@@ -76,5 +77,5 @@ class IALS(Recommender):
         return self.l2_weight * frequencies**self.frequency_power
 
     def embed(self, features: Features) -> Embeddings:
-        """The two tables."""
+        """The user and item vectors."""
         return Embeddings(self.users.all(), self.items.all(), parts={"id": slice(0, self.users.shape[1])})

@@ -19,7 +19,7 @@ from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["UserKNN"]
 
-_SIMILAR_ITEMS = 50
+_SIMILAR_ITEMS = 50  # kept for each item, for the lists of similar items alone
 
 
 class UserKNN(Recommender):
@@ -34,8 +34,8 @@ class UserKNN(Recommender):
     - `weights = "idf"`: w_j = log(|users| / |users of j|): rare items in common count more.
 
     Differs from the paper: there are no ratings, hence no means, and similarities are cosines instead of correlations.
-    A history that is new gets its neighbors in the same way. Similar items are those with the most similar users (by
-    the cosine of their columns).
+    The neighbors of a user who was not in the training are found in the same way. Similar items are those with the
+    largest cosines of their columns.
     """
 
     is_trained = False
@@ -55,7 +55,7 @@ class UserKNN(Recommender):
         self.neighbors, self.shrinkage, self.weights = neighbors, shrinkage, weights
 
     def embed(self, features: Features) -> UserNeighbors:
-        """The histories, each user's neighbors, and similar items, all sparse."""
+        """The histories, each user's neighbors and each item's similar items, all sparse."""
         graph, interactions, device = self.graph, interaction_matrix(self.graph), self.graph.users.device
         item_weights = np.ones(graph.n_items, np.float32)
         if self.weights == "idf":
@@ -76,7 +76,7 @@ class UserKNN(Recommender):
 def _nearest_rows(
     matrix: sp.csr_array, k: int, shrinkage: float
 ) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], Float[Tensor, " pairs"]]:
-    """Each row, its `k` most similar rows, and the shrunk cosines."""
+    """Pairs of a row and one of its `k` most similar rows, and the shrunk cosine of each pair."""
     norms = np.sqrt(matrix.multiply(matrix).sum(axis=1))
 
     def cosines(dots: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
