@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,9 @@ import polars as pl
 from jaxtyping import Bool, Int32
 
 from lmm4rec.core.errors import DataError, did_you_mean
+from lmm4rec.data import delimited_text as text
 from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.object_columns import from_pandas, from_records
 
 
 @runtime_checkable
@@ -57,9 +58,11 @@ class Table:
         """
         if column not in self.frame.columns:
             known = self.frame.columns
+            others = [sign for sign in (";", ",", "|", "\t") if len(known) == 1 and sign in known[0]]
+            hint = f" The separator may be another: separator = {json.dumps(others[0])}" if others else ""
             raise DataError(
                 f"{self.label} has no column '{column}' for the {role}.{did_you_mean(column, known)} "
-                f"Its columns: {', '.join(known)}"
+                f"Its columns: {', '.join(known)}.{hint}"
             )
         return column
 
@@ -94,9 +97,10 @@ class Table:
         )
 
 
-def read_table(source: TableLike, label: str) -> Table:
+def read_table(source: TableLike, label: str, *, separator: str | None = None, encoding: str | None = None) -> Table:
     """The table in a file or a frame; `label` is the name of a frame in messages.
 
+    `separator` and `encoding` are those of delimited files; left out: by the file's ending, and by its first bytes.
     The text cells of CSV, TSV and JSON lines stay text, so that ids keep their leading zeros.
 
     Raises:
@@ -105,13 +109,15 @@ def read_table(source: TableLike, label: str) -> Table:
     if isinstance(source, pl.DataFrame):
         return _numbered(source, label)
     if isinstance(source, PandasFrame):
-        return _numbered(_from_pandas(source, label), label)
+        return _numbered(from_pandas(source, label), label)
     path = Path(source)
     if not path.is_file():
         raise DataError(f"{path} is {'a folder' if path.is_dir() else 'missing'}; expected the file of the {label}")
     suffix = suffix_of(path)
     if suffix not in READERS:
         raise DataError(f"{path} is of an unknown kind; expected one of {', '.join(READERS)}")
+    if suffix in DELIMITED:
+        return DELIMITED[suffix](path, separator, encoding)
     return READERS[suffix](path)
 
 
@@ -135,54 +141,106 @@ def _read_parquet(path: Path) -> Table:
         raise DataError(f"{path} is not readable Parquet: {_first_line(error)}") from None
 
 
-def _read_delimited(path: Path, separator: str) -> Table:
+def _read_delimited(
+    path: Path, separator: str | None = None, encoding: str | None = None, *, usual: str, quotes: bool | None
+) -> Table:
+    """A delimited file's table; `quotes` enclose cells, are letters, or (None) either, as the file shows."""
+    separator, encoding = usual if separator is None else separator, text.encoding_of(path, encoding)
+    plain = encoding in ("utf-8", "utf-8-sig")
     try:
-        frame, suspicious = _scan_delimited(path, separator)
+        quoted = text.quotes_enclose(path, encoding, separator) if quotes is None else quotes
+        content = path if plain else io.BytesIO(text.read_text(path, encoding).encode())
+        frame, suspicious = _scan_delimited(content, separator, quoted=quoted)
     except pl.exceptions.NoDataError:
         raise DataError(f"{path} is empty") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        advice = "expected UTF-8 text, with each opening quote closed"
-        raise DataError(f"{path} is not readable: {advice} ({_first_line(error)})") from None
+    except (pl.exceptions.PolarsError, OSError):
+        return _without_repeated(_read_damaged(path, separator, encoding), path, separator, encoding, quoted=True)
     table = _numbered(frame, path.name, first=2)
-    return _without_ragged(table, path, separator) if suspicious else table
+    if suspicious:
+        ragged = _without_ragged(table, path, separator, encoding, quoted=quoted)
+        table = _read_damaged(path, separator, encoding) if ragged is None else ragged
+    return _without_repeated(table, path, separator, encoding, quoted=quoted)
 
 
-def _scan_delimited(path: Path, separator: str) -> tuple[pl.DataFrame, bool]:
+def _scan_delimited(content: Path | io.BytesIO, separator: str, *, quoted: bool) -> tuple[pl.DataFrame, bool]:
     """The cells as text, and whether some rows may have too few or too many of them."""
-    read = partial(pl.read_csv, path, separator=separator, infer_schema=False)
+    read = partial(pl.read_csv, separator=separator, infer_schema=False, quote_char='"' if quoted else None)
     try:
-        frame = read()
+        frame = read(content)
     except pl.exceptions.ComputeError:  # too many cells, or another error that is raised again
-        return read(truncate_ragged_lines=True), True
+        if isinstance(content, io.BytesIO):
+            content.seek(0)
+        return read(content, truncate_ragged_lines=True), True
     return frame, frame.height > 0 and frame.to_series(-1).has_nulls()  # the missing cells of a short row become null
 
 
-def _without_ragged(table: Table, path: Path, separator: str) -> Table:
-    """The table without rows of too many or too few cells: Polars cuts or fills them, the csv module finds them."""
+def _without_ragged(table: Table, path: Path, separator: str, encoding: str, *, quoted: bool) -> Table | None:
+    """The table without rows of too many or too few cells, which Polars cuts or fills; None: its quotes are damaged."""
     try:
-        with _open_text(path) as file:
-            widths = np.fromiter((len(row) for row in csv.reader(file, delimiter=separator)), np.int32)
-    except csv.Error as error:
+        with text.open_bytes(path) as file, io.TextIOWrapper(file, encoding, newline="") as lines:
+            cells = text.rows_of(lines, separator, quoted=quoted)
+            widths = np.fromiter((len(row) for row in cells), np.int32)
+    except (csv.Error, UnicodeError) as error:
         raise DataError(f"{path} is not readable: {error}") from None
     header = int(np.argmax(widths > 0))
     expected, widths = widths[header], widths[header + 1 :]
     if len(widths) != len(table):
-        raise DataError(f"{path} is not readable: some quotes are not closed")
+        return None
     table = _without_blank(table, widths == 0)
-    widths = widths[widths > 0]
+    return _of_width(table, widths[widths > 0], int(expected))
+
+
+def _of_width(table: Table, widths: Int32[np.ndarray, " rows"], expected: int) -> Table:
     why = f"they don't have the {expected} cells of the header"
     return table.set_aside(widths != expected, "ragged-row", why, lambda at: counted(int(widths[at]), "cell"))
+
+
+def _read_damaged(path: Path, separator: str, encoding: str) -> Table:
+    """The table in a file with open quotes or bytes that are no UTF-8: the records that hold them are set aside.
+
+    Raises:
+        DataError: more than a twentieth of the records are not in the encoding.
+    """
+    header, *records = list(text.damaged_records(text.read_text(path, encoding, errors="surrogateescape"), separator))
+    while not header.cells and records:
+        header, *records = records
+    undecoded = sum("UTF-8" in record.damage for record in (header, *records))
+    if undecoded * 20 > len(records) or header.damage:
+        problem = header.damage or f"expected UTF-8 text, which {counted(undecoded, 'row')} are not"
+        raise DataError(f'{path} is not readable: {problem}; another encoding is named by encoding = "cp1252"')
+    names, width = list(header.cells), len(header.cells)
+    names = [name if name not in names[:at] else f"{name}_duplicated_{at}" for at, name in enumerate(names)]
+    rows = [[*record.cells, *[""] * width][:width] if not record.damage else [""] * width for record in records]
+    columns = [pl.Series([row[at] or None for row in rows], dtype=pl.String) for at in range(width)]
+    table = _numbered(pl.DataFrame(dict(zip(names, columns, strict=True))), path.name, first=2)
+    blank = np.array([not record.cells for record in records], dtype=bool)
+    filled = [record for record in records if record.cells]
+    table = _without_blank(table, blank)
+    bad = np.array([bool(record.damage) for record in filled], dtype=bool)
+    why = "a quote in them is not closed, or they are not text: expected UTF-8"
+    table = table.set_aside(bad, "damaged-row", why, lambda at: filled[at].damage)
+    return _of_width(table, np.array([len(record.cells) for record in filled if not record.damage], np.int32), width)
+
+
+def _without_repeated(table: Table, path: Path, separator: str, encoding: str, *, quoted: bool) -> Table:
+    """The table without the later columns of a name that the header has twice, with a finding that names them."""
+    if not any("_duplicated_" in name for name in table.frame.columns):
+        return table
+    header = text.header_of(path, encoding, separator, quoted=quoted)
+    repeated = text.repeated_names(header)
+    if not repeated or len(header) != table.frame.width:
+        return table
+    kept = [name for at, name in enumerate(table.frame.columns) if header[at] not in header[:at]]
+    told = tuple(f"'{name}' in columns {', '.join(map(str, places))}" for name, places in repeated.items())
+    message = f"the header of {path.name} has the same name twice ({'; '.join(told)}); the first column is used"
+    finding = Finding("duplicate-column", "warning", table.frame.width - len(kept), message, told[:10])
+    return replace(table, frame=table.frame.select(kept), findings=(*table.findings, finding))
 
 
 def _without_blank(table: Table, blank: Bool[np.ndarray, " rows"]) -> Table:
     frame = table.frame.filter(pl.Series(~blank))
     count = np.arange(frame.height, dtype=np.int32)
     return replace(table, frame=frame, rows=table.rows[~blank], records=count, size=frame.height)
-
-
-def _open_text(path: Path) -> io.TextIOWrapper:
-    raw = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 (the wrapper closes it)
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
 
 
 def _read_json_lines(path: Path) -> Table:
@@ -201,8 +259,8 @@ def _read_damaged_json_lines(path: Path) -> Table:
     readable = b"\n".join(b"{}" if is_bad else line for line, is_bad in zip(lines, bad, strict=True))
     try:
         frame = pl.read_ndjson(io.BytesIO(readable), infer_schema_length=None)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path} is not readable: its objects don't fit one table ({_first_line(error)})") from None
+    except pl.exceptions.PolarsError:  # cells of one name are of several kinds
+        frame = from_records([json.loads(line) for line in readable.splitlines()])
     table = _without_blank(_numbered(frame, path.name), blank)
     why = "they hold no JSON object"
     cut = [line[:60].decode(errors="replace") for line, is_blank in zip(lines, blank, strict=True) if not is_blank]
@@ -216,46 +274,20 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def _from_pandas(frame: Any, label: str) -> pl.DataFrame:
-    names = [str(name) for name in frame.columns]
-    if len(set(names)) < len(names):
-        raise DataError(f"{label} has two columns of one name: {', '.join(names)}")
-    missing = frame.isna().to_numpy()
-    columns = [_from_pandas_column(frame.iloc[:, at], missing[:, at]) for at in range(len(names))]
-    return pl.DataFrame(dict(zip(names, columns, strict=True)))
-
-
-def _from_pandas_column(column: Any, missing: Bool[np.ndarray, " rows"]) -> pl.Series:
-    if isinstance(column.dtype, np.dtype) and column.dtype != object:
-        return pl.Series(column.to_numpy())
-    values = column.astype(object).to_numpy()  # pandas' own types would lose digits of large ids on the way to floats
-    return from_objects([None if lacks else value for value, lacks in zip(values, missing, strict=True)])
-
-
-def from_objects(values: Sequence[Any]) -> pl.Series:
-    """A column of Python objects; where their types are mixed, a column of their texts (1.0 is "1")."""
-    try:
-        return pl.Series(values, strict=True)
-    except (TypeError, pl.exceptions.PolarsError):
-        return pl.Series([None if value is None else _text(value) for value in values], dtype=pl.String)
-
-
-def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", maxsplit=1)[0]
 
 
+_CSV = partial(_read_delimited, usual=",", quotes=True)
+_TSV = partial(_read_delimited, usual="\t", quotes=None)
+_ATOMIC = partial(_read_delimited, usual="\t", quotes=False)  # RecBole writes quotes as letters
+DELIMITED: Mapping[str, Callable[..., Table]] = {
+    ".csv": _CSV, ".csv.gz": _CSV, ".tsv": _TSV, ".tsv.gz": _TSV, ".txt": _TSV,
+    ".inter": _ATOMIC, ".item": _ATOMIC, ".user": _ATOMIC,
+}  # fmt: skip
+"""Readers of delimited files, which take `separator` and `encoding`."""
 READERS: Mapping[str, Callable[[Path], Table]] = {
-    ".csv": partial(_read_delimited, separator=","),
-    ".csv.gz": partial(_read_delimited, separator=","),
-    ".tsv": partial(_read_delimited, separator="\t"),
-    ".tsv.gz": partial(_read_delimited, separator="\t"),
-    ".inter": partial(_read_delimited, separator="\t"),
-    ".item": partial(_read_delimited, separator="\t"),
-    ".user": partial(_read_delimited, separator="\t"),
+    **DELIMITED,
     ".parquet": _read_parquet,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,

@@ -98,5 +98,5 @@ def _text_columns(
 
 
 def _holds_text(column: pl.Series) -> bool:
-    kinds = pl.String | pl.Categorical | pl.Enum | pl.List | pl.Array | pl.Object
+    kinds = pl.String | pl.Categorical | pl.Enum | pl.List | pl.Array | pl.Struct | pl.Object
     return isinstance(column.dtype, kinds) and not is_numeric(column)

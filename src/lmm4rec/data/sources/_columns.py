@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import polars as pl
 
-from lmm4rec.data.table_files import Table, from_objects
+from lmm4rec.data.object_columns import flat_text, from_objects
+from lmm4rec.data.table_files import Table
 
 
 def parse_column(table: Table, column: str, parse: Callable[[pl.Series], pl.Series], why: str) -> Table:
@@ -20,7 +21,7 @@ def parse_column(table: Table, column: str, parse: Callable[[pl.Series], pl.Seri
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """The values as text: 1 and 1.0 become "1", lists "A, B", text stays, NaN is null."""
+    """The values as text: 1 and 1.0 become "1", lists "A, B", objects "name: A", text stays, NaN is null."""
     if column.dtype == pl.Object:
         column = from_objects(column.to_list())
     if column.dtype.is_float():
@@ -29,8 +30,17 @@ def as_text(column: pl.Series) -> pl.Series:
                           .otherwise(column.fill_nan(None).cast(pl.String)))  # fmt: skip
         return texts.to_series().alias(column.name)
     if isinstance(column.dtype, pl.List | pl.Array):
+        if isinstance(column.dtype.inner, pl.List | pl.Array | pl.Struct):
+            return _nested(column)
         return column.cast(pl.List(pl.String)).list.drop_nulls().list.join(", ")
+    if isinstance(column.dtype, pl.Struct):
+        return _nested(column)
     return column.cast(pl.String)
+
+
+def _nested(column: pl.Series) -> pl.Series:
+    texts = [None if value is None else flat_text(value) for value in column.to_list()]
+    return pl.Series(column.name, texts, dtype=pl.String)
 
 
 def as_ids(column: pl.Series) -> pl.Series:

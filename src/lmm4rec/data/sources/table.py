@@ -30,6 +30,12 @@ def load(
     image_folder: Annotated[str | Path | None, Doc("Folder of the images; left out: that of the items' table.")] = None,
     text_columns: Annotated[list[str] | None, Doc("The items' text columns; left out: all that hold text.")] = None,
     list_separator: Annotated[str, Doc('Separator of lists in texts ("A|B" becomes "A, B"); empty: none.')] = "|",
+    separator: Annotated[
+        str | None, Doc('Separator of cells, such as ";"; left out: by the ending of the file.')
+    ] = None,
+    encoding: Annotated[
+        str | None, Doc('Encoding, such as "cp1252"; left out: UTF-8, or as the first bytes say.')
+    ] = None,
     rating_at_least: Annotated[float | None, Doc("Keep only interactions with this rating or a higher one.")] = None,
     title: Annotated[str | None, Doc("Name of the data set; left out: that of the folder or file.")] = None,
 ) -> Dataset:
@@ -43,14 +49,16 @@ def load(
         DataError: a file or column is missing or unreadable, or nothing is left.
     """
     folder = None if path is None else _folder(Path(path))
-    log = clean_log(_read_log(interactions, folder), user_column, item_column, rating_column, timestamp_column)
+    log = clean_log(
+        _read_log(interactions, folder, separator, encoding), user_column, item_column, rating_column, timestamp_column
+    )
     item_table = _named(items, folder, "items")
     if item_table is None:
         catalog, findings = catalog_of_ids(log.frame["item"].unique(maintain_order=True).to_list())
     else:
         beside = Path(item_table).parent if isinstance(item_table, str | Path) else folder or Path()
         catalog, findings = read_catalog(
-            read_table(item_table, "items"),
+            read_table(item_table, "items", separator=separator, encoding=encoding),
             item_column=item_column,
             image_column=image_column,
             image_folder=beside if image_folder is None else (folder or Path()) / image_folder,
@@ -75,14 +83,14 @@ def _title(folder: Path | None, interactions: TableLike | None) -> str:
     return Path(interactions).stem if isinstance(interactions, str | Path) else "table"
 
 
-def _read_log(given: TableLike | None, folder: Path | None) -> Table:
+def _read_log(given: TableLike | None, folder: Path | None, separator: str | None, encoding: str | None) -> Table:
     source = _named(given, folder, "interactions")
     if source is None:
         if folder is None:
             raise ConfigError("a table needs 'path' (a folder) or 'interactions' (a file or a frame)")
         inside = ", ".join(sorted(file.name for file in folder.iterdir())[:20]) or "nothing"
         raise DataError(f"{folder} has no interactions{{{','.join(READERS)}}}; it holds {inside}")
-    return read_table(source, "interactions")
+    return read_table(source, "interactions", separator=separator, encoding=encoding)
 
 
 def _named(given: TableLike | None, folder: Path | None, stem: str) -> TableLike | None:

@@ -1,0 +1,146 @@
+"""Delimited text: its encoding, its header, and its records where quotes or bytes are damaged."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lmm4rec.core.errors import DataError
+
+_MARKS = (  # byte order marks; that of UTF-32 begins like that of UTF-16
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+_LONGEST = 200  # lines of one record, where its quotes are damaged
+
+
+class Record(NamedTuple):
+    """The cells of a record, none for a blank line; `damage` is empty where it can be read."""
+
+    cells: Sequence[str]
+    damage: str = ""
+
+
+def open_bytes(path: Path) -> io.BufferedReader | gzip.GzipFile:
+    """The bytes of a file, decompressed where it ends in .gz."""
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def encoding_of(path: Path, named: str | None) -> str:
+    """The encoding that is named, else that of the byte order mark, else UTF-8.
+
+    Raises:
+        DataError: the name is unknown, or the bytes are no text.
+    """
+    if named is not None:
+        try:
+            return codecs.lookup(named).name
+        except LookupError:
+            raise DataError(f"encoding = '{named}' is unknown; expected one such as utf-8, utf-16 or cp1252") from None
+    with open_bytes(path) as file:
+        start = file.read(4096)
+    for mark, encoding in _MARKS:
+        if start.startswith(mark):
+            return encoding
+    if b"\0" in start:
+        raise DataError(f'{path} holds zero bytes: expected text. If it is UTF-16, say encoding = "utf-16-le"')
+    return "utf-8-sig"
+
+
+def read_text(path: Path, encoding: str, *, errors: str = "strict") -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: it is not in that encoding.
+    """
+    try:
+        with open_bytes(path) as file, io.TextIOWrapper(file, encoding, errors, newline="") as text:
+            return text.read()
+    except UnicodeError as error:
+        raise DataError(f"{path} is not {encoding} text: {error}") from None
+
+
+def header_of(path: Path, encoding: str, separator: str, *, quoted: bool) -> list[str]:
+    """The names in the first line that is not blank."""
+    with open_bytes(path) as file, io.TextIOWrapper(file, encoding, "replace", newline="") as text:
+        return next((cells for cells in rows_of(text, separator, quoted=quoted) if cells), [])
+
+
+def repeated_names(header: Sequence[str]) -> dict[str, list[int]]:
+    """The places (from 1 on) of the names that occur more than once."""
+    counts = Counter(header)
+    return {name: [at for at, other in enumerate(header, 1) if other == name]
+            for name, count in counts.items() if count > 1}  # fmt: skip
+
+
+def rows_of(lines: Iterator[str] | io.TextIOBase, separator: str, *, quoted: bool) -> Iterator[list[str]]:
+    """The cells of each record; quotes enclose cells, or are letters."""
+    return csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+
+
+def quotes_enclose(path: Path, encoding: str, separator: str) -> bool:
+    """Whether a quote at the beginning of a cell encloses it, always: it is closed at the cell's end.
+
+    Where that fails once, such as in `"Weird Al" live`, quotes are letters; so they are where one would enclose the end
+    of a line and the beginning of the next.
+    """
+    text = read_text(path, encoding)
+    if not any(sign + '"' in text for sign in (separator, "\n", "\r")) and not text.startswith('"'):
+        return False
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        return not any(separator in cell and "\n" in cell for row in rows for cell in row)
+    except csv.Error:
+        return False
+
+
+def damaged_records(text: str, separator: str) -> Iterator[Record]:
+    """The records of a text in which some quotes are not closed, or some bytes could not be decoded.
+
+    An opening quote without a closing one damages its line alone; a quote elsewhere in a cell is a letter. Bytes that
+    could not be decoded stand in the text as surrogates.
+    """
+    lines, at = io.StringIO(text, newline="").readlines(), 0
+    while at < len(lines):
+        size = _lines_of_record(lines[at : at + _LONGEST], separator)
+        chunk = "".join(lines[at : at + size])
+        cells = next(csv.reader(io.StringIO(chunk, newline=""), delimiter=separator), [])
+        yield Record(cells, _undecoded(chunk)) if size else Record(lines[at : at + 1], "a quote is not closed")
+        at += max(size, 1)
+
+
+def _lines_of_record(lines: Sequence[str], separator: str) -> int:
+    """The number of lines of the first record; 0 where a quote opens that no cell's end closes."""
+    for size in range(1, len(lines) + 1):
+        error = _first_error("".join(lines[:size]), separator)
+        if error != _OPEN:
+            return size if size == 1 or not error else 0
+    return 0
+
+
+_OPEN = "unexpected end of data"
+
+
+def _first_error(chunk: str, separator: str) -> str:
+    """What the csv module says about a record, "" where its quotes are in order."""
+    if '"' not in chunk:
+        return ""
+    try:
+        list(csv.reader(io.StringIO(chunk, newline=""), delimiter=separator, strict=True))
+    except csv.Error as error:
+        return str(error)
+    return ""
+
+
+def _undecoded(chunk: str) -> str:
+    try:
+        chunk.encode()
+    except UnicodeEncodeError:
+        return "it is no UTF-8 text"
+    return ""

@@ -1,0 +1,150 @@
+"""Tables as programs and people really write them: read as meant, or the row and the key to change are named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.findings import Finding
+from lmm4rec.data.sources.recbole import load as load_recbole
+from lmm4rec.data.sources.table import load
+from lmm4rec.data.table_files import read_table
+
+LOG = "user_id,item_id\nu,0\nu,1\nv,2\n"
+ITEMS = "item_id,title\n0,größe\n1,名前\n2,x\n"
+
+
+def shop(folder: Path, log: str | bytes = LOG, items: str | bytes = ITEMS, *, ending: str = "csv") -> Path:
+    for name, content in (("interactions.csv", log), (f"items.{ending}", items)):
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+def found(data: Dataset) -> dict[str, Finding]:
+    return {finding.kind: finding for finding in data.findings}
+
+
+def titles(data: Dataset) -> list[str]:
+    return [item.fields["title"] for item in data.catalog]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "utf-8"])
+def test_each_encoding_of_unicode_by_its_first_bytes(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding.endswith("le") or encoding.endswith("be") else ""
+    data = load(path=shop(tmp_path, (mark + LOG).encode(encoding), (mark + ITEMS).encode(encoding)))
+    assert titles(data) == ["größe", "名前", "x"]
+    assert list(data.users) == ["u", "v"]
+
+
+def test_excels_unicode_text_in_a_compressed_file_with_ragged_rows(tmp_path: Path) -> None:
+    text = "item_id\ttitle\n0\tgröße\n1\n2\tx\n".encode("utf-16")
+    (tmp_path / "t.tsv.gz").write_bytes(gzip.compress(text))
+    table = read_table(tmp_path / "t.tsv.gz", "items")
+    assert table.frame.rows() == [("0", "größe"), ("2", "x")]
+    assert table.findings[0].examples == ("t.tsv.gz row 3: 1 cell",)
+
+
+def test_an_encoding_and_a_separator_that_are_named(tmp_path: Path) -> None:
+    log, items = (text.replace(",", ";").replace("名前", "é").encode("cp1252") for text in (LOG, ITEMS))
+    data = load(path=shop(tmp_path, log, items), separator=";", encoding="cp1252")
+    assert titles(data) == ["größe", "é", "x"]
+    with pytest.raises(DataError, match=r'no column .user_id.*The separator may be another: separator = ";"'):
+        load(path=tmp_path)
+    with pytest.raises(DataError, match=r'expected UTF-8 text.*encoding = "cp1252"'):
+        load(path=tmp_path, separator=";", interactions=tmp_path / "items.csv", user_column="title")
+    with pytest.raises(DataError, match="encoding = 'klingon' is unknown"):
+        load(path=tmp_path, encoding="klingon")
+    with pytest.raises(DataError, match="is not ascii text"):
+        load(path=tmp_path, encoding="ascii", separator=";")
+
+
+def test_utf_16_without_a_mark_says_what_to_name(tmp_path: Path) -> None:
+    shop(tmp_path, LOG.encode("utf-16-le"), ITEMS.encode("utf-16-le"))
+    with pytest.raises(DataError, match='encoding = "utf-16-le"'):
+        load(path=tmp_path)
+    assert titles(load(path=tmp_path, encoding="utf-16-le"))[0] == "größe"
+
+
+ODD = ['27" monitor', '"Weird Al" live', '"Unclosed', 'x "" y', '""']
+
+
+@pytest.mark.parametrize("ending", ["tsv", "tsv.gz"])
+def test_quotes_are_letters_where_they_do_not_enclose(tmp_path: Path, ending: str) -> None:
+    items = "".join(["item_id\ttitle\n", *(f"{row}\t{title}\n" for row, title in enumerate(ODD))]).encode()
+    data = load(path=shop(tmp_path, items=gzip.compress(items) if ending.endswith("gz") else items, ending=ending))
+    assert titles(data) == ODD
+
+
+def test_quotes_that_enclose_in_a_table_with_tabs(tmp_path: Path) -> None:
+    items = 'item_id\ttitle\n0\t"27"" monitor"\n1\t"two\nlines"\n2\t"a\tb"\n'
+    assert titles(load(path=shop(tmp_path, items=items, ending="tsv"))) == ['27" monitor', "two\nlines", "a\tb"]
+
+
+def test_quotes_that_would_enclose_the_end_of_a_line_are_letters(tmp_path: Path) -> None:
+    items = 'item_id\ttitle\tnote\n0\t"A\tx\n1\tB"\ty\n'
+    assert titles(load(path=shop(tmp_path, items=items, ending="tsv"))) == ['"A', 'B"']
+
+
+def test_quotes_in_atomic_files_are_letters(tmp_path: Path) -> None:
+    rows = "".join(f"{row}\t{title}\n" for row, title in enumerate([*ODD, '"both"']))
+    (tmp_path / "x.item").write_text("item_id:token\ttitle:token_seq\n" + rows)
+    (tmp_path / "x.inter").write_text('user_id:token\titem_id:token\n"u\t0\nv"\t5\n')
+    data = load_recbole(path=tmp_path)
+    assert titles(data) == [*ODD, '"both"']
+    assert list(data.users) == ['"u', 'v"']
+
+
+def test_an_open_quote_in_csv_costs_its_row_alone(tmp_path: Path) -> None:
+    items = 'item_id,title\n0,27" monitor\n1,"open\n2,"two\nlines, ""quoted"""\n'
+    data = load(path=shop(tmp_path, "user_id,item_id\nu,0\nu,2\n", items))
+    assert titles(data) == ['27" monitor', 'two\nlines, "quoted"']
+    assert found(data)["damaged-row"].examples == ("items.csv row 3: a quote is not closed",)
+    assert data.catalog.source_rows.tolist() == [0, 2]
+
+
+def test_a_row_that_is_no_utf_8_among_many_is_named(tmp_path: Path) -> None:
+    rows = [f"{row},größe".encode() for row in range(40)]
+    rows[7] = b"7,gr\xf6\xdfe"
+    data = load(path=shop(tmp_path, items=b"\n".join([b"item_id,title", *rows])))
+    assert len(data.catalog) == 39
+    assert found(data)["damaged-row"].examples == ("items.csv row 9: it is no UTF-8 text",)
+
+
+def test_a_header_with_one_name_twice_is_a_finding_that_names_both(tmp_path: Path) -> None:
+    log = "user_id,item_id,user_id\nu,0,x\nv,1,y\n"
+    data = load(path=shop(tmp_path, log, "item_id,title,note,title\n0,a,n,b\n1,c,n,d\n"))
+    assert list(data.users) == ["u", "v"]
+    assert dict(data.catalog[0].fields) == {"title": "a", "note": "n"}
+    messages = [finding.message for finding in data.findings if finding.kind == "duplicate-column"]
+    assert ["'user_id' in columns 1, 3" in messages[0], "'title' in columns 2, 4" in messages[1]] == [True, True]
+
+
+NESTED: list[tuple[Any, str]] = [
+    ([["Baby", "Toys"], ["X"]], "Baby, Toys, X"),
+    ([], ""),
+    (None, ""),
+    ([[[1, 2]], []], "1, 2"),
+    ({"Brand": "A", "Size": None, "Sold": [1, 2]}, "Brand: A, Sold: 1, 2"),
+    ([{"name": "A"}, {"name": "B"}], "name: A, name: B"),
+]
+
+
+def test_nested_cells_become_text(tmp_path: Path) -> None:
+    """Each kind in a column of its own, then all kinds in one, as dumps of shops have them."""
+    for at, (value, text) in enumerate(NESTED):
+        lines = [{"item_id": "0", "title": "t", "cell": value}, {"item_id": "1", "title": "u", "cell": value}]
+        (tmp_path / str(at)).mkdir()
+        folder = shop(tmp_path / str(at), items="\n".join(map(json.dumps, lines)), ending="jsonl")
+        data = load(path=folder, text_columns=["title", "cell"])
+        assert [item.fields["cell"] for item in data.catalog] == [text, text]
+    mixed = [*NESTED, ("plain", "plain"), (3.5, "3.5"), (3.0, "3")]
+    lines = [{"item_id": str(at), "title": "t", "cell": value} for at, (value, _) in enumerate(mixed)]
+    (tmp_path / "mixed").mkdir()
+    data = load(path=shop(tmp_path / "mixed", items="\n".join(map(json.dumps, lines)), ending="jsonl"))
+    assert [item.fields["cell"] for item in data.catalog] == [text for _, text in mixed]
