@@ -109,7 +109,7 @@ def test_export_needs_no_run_and_takes_new_items(call: Output, run: Path, tmp_pa
     [
         (["recommend"], "say for whom: user ids, --all, or --history"),
         (["recommend", "u001", "--all"], "say for whom"),
-        (["recommend", "--all"], "--all is 40 lists: name a Parquet file"),
+        (["recommend", "--all"], "--all is 40 lists: name a file"),
         (["recommend", "u01"], "unknown user 'u01' among 40 users. Did you mean 'u0"),
         (["recommend", "--history", "T1"], "unknown item 'T1' among 60 items."),
         (["similar", "T00001"], "Did you mean 'T0001'?"),

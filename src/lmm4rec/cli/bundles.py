@@ -15,12 +15,15 @@ from lmm4rec.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from lmm4rec.serving.answers import Recommendation
+    from lmm4rec.serving.bundle import Bundle
 
 bundles = typer.Typer(rich_markup_mode="rich")
 
 _PANEL = "Use a trained model"
 _BATCH = 1024  # users ranked between two steps of the progress bar
 _SHORTEST_TOKEN = 16
+# methods of a polars frame, by suffix
+_WRITERS = {".csv": "write_csv", ".jsonl": "write_ndjson", ".ndjson": "write_ndjson", ".parquet": "write_parquet"}
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a bundle.")]
 Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
@@ -36,7 +39,9 @@ def recommend_command(
         str, typer.Option(metavar="ITEM,ITEM", help="For an unknown user with these items as history.")
     ] = "",
     only: Annotated[str, typer.Option(metavar="ITEM,ITEM", help="Recommend only items of this list.")] = "",
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write a Parquet file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write a .csv, .jsonl or .parquet file.")
+    ] = None,
     seen_too: Annotated[bool, typer.Option("--seen-too", help="Also items of the user's history.")] = False,
 ) -> None:
     """Recommend items to users."""
@@ -45,12 +50,15 @@ def recommend_command(
 
     if sum([bool(users), everyone, bool(history)]) != 1:
         raise ConfigError("say for whom: user ids, --all, or --history ITEM,ITEM for an unknown user")
+    if out is not None and out.suffix.lower() not in _WRITERS:
+        raise ConfigError(f"--out {out}: the suffix says the format, which is {', '.join(_WRITERS)}")
     bundle, candidates = Bundle.load(run), _ids(only) or None
+    k = _at_most_the_catalog(k, bundle)
     if history:
         _print_or_write({"this history": bundle.recommend_for(_ids(history), k, only=candidates)}, out, column="person")
         return
     if out is None and everyone:
-        raise ConfigError(f"--all is {len(bundle.users):,} lists: name a Parquet file for them with --out")
+        raise ConfigError(f"--all is {len(bundle.users):,} lists: name a file for them with --out")
     ids = list(bundle.users) if everyone else list(users or [])
     lists: dict[str, list[Recommendation]] = {}
     with progress(total=len(ids), description="recommending", unit="user", after_s=0.5) as bar:
@@ -68,7 +76,8 @@ def similar_command(
     """Show the most similar items of each given item."""
     from lmm4rec.serving.bundle import Bundle
 
-    for item, similar in Bundle.load(run).similar(items, k).items():
+    bundle = Bundle.load(run)
+    for item, similar in bundle.similar(items, _at_most_the_catalog(k, bundle)).items():
         console.print(_table(similar, f"similar to {item}"))
 
 
@@ -86,7 +95,9 @@ def search_command(
 
     if text is None and image is None:
         raise ConfigError("say what to look for: a text in quotes, --image FILE, or both")
-    items = Bundle.load(run).search(text, None if image is None else ImageFile(image), k, for_user=user)
+    bundle = Bundle.load(run)
+    k = _at_most_the_catalog(k, bundle)
+    items = bundle.search(text, None if image is None else ImageFile(image), k, for_user=user)
     query = " and ".join(part for part in (text and f'"{text}"', image and image.name) if part)
     console.print(_table(items, query + (f" for {user}" if user else "")))
 
@@ -167,8 +178,16 @@ def _ids(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _at_most_the_catalog(k: int, bundle: Bundle) -> int:
+    """The number of items to show, with a note where the catalog has fewer than `k`."""
+    count = len(bundle.items)
+    if k > count:
+        console.print(f"note: k = {k:,}, but the catalog has {count:,} items; lists have no more", soft_wrap=True)
+    return min(k, count)
+
+
 def _print_or_write(lists: Mapping[str, list[Recommendation]], out: Path | None, *, column: str) -> None:
-    """Print the lists, or write them as a Parquet file whose first column has this name."""
+    """Print the lists, or write them in the format of the file's suffix; the first column has this name."""
     import polars as pl
 
     from lmm4rec.core.files import atomic
@@ -180,7 +199,7 @@ def _print_or_write(lists: Mapping[str, list[Recommendation]], out: Path | None,
     rows = [(user, rank, *item) for user, items in lists.items() for rank, item in enumerate(items, start=1)]
     schema = {column: pl.String, "rank": pl.Int32, "item": pl.String, "title": pl.String, "score": pl.Float64}
     with atomic(out) as beside:
-        pl.DataFrame(rows, schema=schema, orient="row").write_parquet(beside)
+        getattr(pl.DataFrame(rows, schema=schema, orient="row"), _WRITERS[out.suffix.lower()])(beside)
     console.print(f"wrote {out}: {len(rows):,} recommendations for {len(lists):,} {column}s", soft_wrap=True)
 
 

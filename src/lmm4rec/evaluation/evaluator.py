@@ -24,6 +24,7 @@ from lmm4rec.evaluation.ranking import interaction_matrix, restrict, top_k
 
 POPULAR_SHARE = 0.2
 _KS = [5, 10, 20, 50]
+_PADDED = 1000  # lists are padded to this k; a larger one above the catalog is the catalog
 _ALL = list(METRICS)
 
 
@@ -136,7 +137,9 @@ class Evaluator:
                 f"{held_out.nnz} of them distinct and all of those excluded from the ranking"
             )
         relevant = relevant[users]
-        top = top_k(scorer, users, max(self.ks), exclude=hidden, memory_mb=self.memory_mb).items
+        top = top_k(
+            scorer, users, min(max(self.ks), max(scorer.n_items, _PADDED)), exclude=hidden, memory_mb=self.memory_mb
+        ).items
         hits = _hits(top, relevant)
         return Report(
             users=users,

@@ -84,8 +84,12 @@ METRICS: Mapping[Metric, Callable[[Hits, Relevant], Values]] = {
 
 
 def measure(hits: Hits, relevant: Relevant, metrics: Sequence[Metric], ks: Sequence[int]) -> dict[str, Values]:
-    """Every metric at every k, named like "recall@20"; the largest k is at most the width of `hits`."""
-    return {f"{name}@{k}": METRICS[name](hits[:, :k], relevant) for name in metrics for k in ks}
+    """Every metric at every k, named like "recall@20"; `hits` is as wide as the largest k, or as the catalog."""
+    values = {f"{name}@{k}": METRICS[name](hits[:, :k], relevant) for name in metrics for k in ks}
+    for k in ks:
+        if k > hits.shape[1] and "precision" in metrics:
+            values[f"precision@{k}"] *= hits.shape[1] / k  # its denominator is k, also above the catalog
+    return values
 
 
 def exposure(top: Int64[np.ndarray, "users k"], n_items: int) -> Int64[np.ndarray, " items"]:

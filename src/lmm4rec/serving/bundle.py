@@ -94,6 +94,8 @@ class Bundle:
     ) -> dict[str, list[Recommendation]]:
         """The `k` best items for each user, best first; of equal scores, the first item of the catalog is first.
 
+        A `k` above the catalog is the catalog, here and in the other lists.
+
         With `only`, no other items than these are recommended.
 
         Raises:
@@ -101,7 +103,7 @@ class Bundle:
         """
         ids, state = [str(user) for user in users], self._state
         exclude = self._histories.matrix(len(state.catalog)) if exclude_seen else None
-        best = state.best(self.users.rows(ids), k, exclude, only)
+        best = state.best(self.users.rows(ids), min(k, len(state.catalog)), exclude, only)
         lists = zip(ids, best.items.tolist(), best.scores.tolist(), strict=True)
         return {user: state.recommendations(items, scores) for user, items, scores in lists}
 
@@ -124,7 +126,8 @@ class Bundle:
         rows = np.unique(state.catalog.rows(history))
         if not len(rows):
             raise DataError("the history is empty: give at least one item")
-        best = state.best_for(rows, k, np.concatenate([rows, state.catalog.rows(exclude)]), only)
+        excluded = np.concatenate([rows, state.catalog.rows(exclude)])
+        best = state.best_for(rows, min(k, len(state.catalog)), excluded, only)
         return state.recommendations(best.items[0].tolist(), best.scores[0].tolist())
 
     def similar(self, items: Iterable[object], k: int = 10) -> dict[str, list[Recommendation]]:
@@ -161,7 +164,7 @@ class Bundle:
         relevance = relevance.masked_fill(~state.catalog.present, -torch.inf)
         if for_user is not None:
             row = torch.tensor([self.users.row(for_user)])
-            relevance = search.personal_relevance(relevance, state.scorer.scores(row)[0], k)
+            relevance = search.personal_relevance(relevance, state.scorer.scores(row)[0], min(k, len(relevance)))
         top = relevance.topk(min(k, len(relevance)))
         return state.recommendations(top.indices.tolist(), top.values.tolist())
 

@@ -12,7 +12,7 @@ from lmm4rec.serving.http.settings import MAX_HISTORY, MAX_ID, MAX_K, MAX_PAGE, 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 ItemPath = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="an item's id", examples=["T0001"])]
 UserPath = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="a user's id", examples=["u001"])]
-K = Annotated[int, Query(ge=1, le=MAX_K, description="how many items")]
+K = Annotated[int, Query(ge=1, le=MAX_K, description="how many items; at most all of the catalog")]
 Offset = Annotated[int, Query(ge=0, le=2**53, description="how many to skip")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="how many to list")]
 TextFilter = Annotated[str, Query(max_length=MAX_TEXT, description="part of an id or a title")]
