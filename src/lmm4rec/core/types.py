@@ -181,7 +181,7 @@ class Neighbors:
         return self.history_scores(indicator).T
 
     def history_scores(self, history: Float[Tensor, "items batch"]) -> Float[Tensor, "items_and_added batch"]:
-        """The scores of every item for any histories, one a column, with 1 at the items of the history."""
+        """The scores of every item for any histories, one in each column, with 1 at its items and 0 elsewhere."""
         return self.similarity @ history
 
 

@@ -64,7 +64,7 @@ def score_shares(
 
 
 def _shares_of_new_item(state: BundleState, scorer: Embeddings, user: int, item: int) -> dict[str, float]:
-    """By the summands of the item's vector; items that were added before bundles kept them have no row there."""
+    """The shares of the summands of the item's vector; items added before bundles kept summands have one share."""
     kept = state.modality_shares
     row = item - scorer.n_items + max((len(rows) for rows in kept.values()), default=0)
     if not kept or row < 0:
@@ -84,7 +84,7 @@ def _with_rest(
 def _shares_of_neighbors(
     state: BundleState, scorer: Neighbors, user: int, item: int, content: ContentSpace
 ) -> dict[str, float]:
-    """By how much each modality contributes to the item's similarity to the user's items among its neighbors."""
+    """The part of each modality in the sum of the item's similarities to the user's items."""
     history = _history(scorer, user)
     similarity = similarity_columns(scorer.similarity, torch.tensor([item]))[0, history]
     one, others = ({m: x[rows] for m, x in state.features.items()} for rows in ([item], history))

@@ -27,7 +27,7 @@ _CANDIDATE_TIMES = 6  # of a purchase; the one that fits the season best is take
 
 
 class Purchases(NamedTuple):
-    """Parallel columns in the order of time, one entry a purchase; users and items are row numbers."""
+    """Parallel columns in the order of time, one entry for each purchase; users and items are row numbers."""
 
     users: Int32[np.ndarray, " n"]
     items: Int32[np.ndarray, " n"]

@@ -47,7 +47,7 @@ def make_world(
     interactions: PositiveInt = 12_000,
     mention_looks: Fraction = 0.3,
 ) -> World:
-    """The shop of a seed, with 20 items or more and 5 purchases or more a user; a few items lack the image or the text.
+    """The shop of a seed, with at least 20 items and 5 purchases per user; a few items lack the image or the text.
 
     `mention_looks` is the share of the items whose text names color or pattern.
 

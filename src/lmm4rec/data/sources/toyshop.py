@@ -24,7 +24,7 @@ def load(
     seed: Annotated[NonNegativeInt, Doc("The same seed gives the same shop.")] = 0,
     users: Annotated[PositiveInt, Doc("Number of users.")] = 800,
     items: Annotated[PositiveInt, Doc("Number of items, 20 or more; a few of them lack image or text.")] = 500,
-    interactions: Annotated[PositiveInt, Doc("Number of purchases, 5 or more a user.")] = 12_000,
+    interactions: Annotated[PositiveInt, Doc("Number of purchases, at least 5 per user.")] = 12_000,
     mention_looks: Annotated[Fraction, Doc("Share of the items whose text names the color or the pattern.")] = 0.3,
 ) -> Dataset:
     """The toy shop of a seed: purchases by its users, with images and text of the items.

@@ -68,7 +68,7 @@ class StudyFolder:
 
 
 def open_study(spec: StudySpec, cells: Sequence[Cell], out: Path | None, *, resume: bool) -> StudyFolder:
-    """The folder for a study: new, or one to go on with (which may have grown since, by values or axes' order).
+    """The folder of a study: a new one, or an existing one to go on with, whose conf may by now have more values.
 
     Raises:
         ConfigError: the folder holds a study although `resume` is False, or something else.

@@ -22,7 +22,7 @@ class StudyOptions:
     """The keys of [study]."""
 
     metric: Annotated[str, Doc("Metric by which the report compares.")] = "recall@20"
-    workers: Annotated[NonNegativeInt, Doc("Processes that work on runs; 0: one a core.")] = 0
+    workers: Annotated[NonNegativeInt, Doc("Processes that work on runs; 0: as many as the cores hold.")] = 0
     threads: Annotated[PositiveInt, Doc("Threads of each process; other numbers change results' last digits.")] = 1
     skip: Annotated[Sequence[Mapping[str, str | list[str]]], Doc("Combinations of axis values that are left out.")] = ()
     reference: Annotated[str, Doc("Design with which the others are compared; empty: the best by validation.")] = ""

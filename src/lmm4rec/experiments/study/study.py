@@ -21,7 +21,7 @@ class StudyResult:
 
     folder: StudyFolder
     done: Sequence[str]  # names of cells
-    failed: Sequence[str]  # names of cells that have no result, because of themselves or of a stage before them
+    failed: Sequence[str]  # names of cells that have no result, because of themselves or of an earlier task
 
 
 def study(
@@ -35,8 +35,8 @@ def study(
     """Run every cell of a study conf that is not finished yet, several at a time.
 
     `overrides` are dotted keys (`{"axes.seed": [0], "train.epochs": 5}`).
-    `out` is the study folder (default `runs/NAME`). `workers` are processes on this machine (default: those of [study],
-    else one a core); 0 works in this process. Other machines join by the same call with `resume` on the same folder.
+    `out` is the study folder (default `runs/NAME`). `workers` are processes on this machine (default: `worker_count`);
+    0 works in this process. Other machines join by the same call with `resume` on the same folder.
 
     Raises:
         ConfigError: before any work, where the conf is wrong or the folder taken.
@@ -57,5 +57,5 @@ def study(
 
 
 def worker_count(spec: StudySpec, cells: Sequence[Cell]) -> int:
-    """The default number of workers: that of [study], or one a core."""
+    """The default number of workers: that of [study], or as many as the cores hold at [study] `threads` each."""
     return min(spec.options.workers or max(1, (os.cpu_count() or 1) // spec.options.threads), len(cells))

@@ -77,7 +77,7 @@ def _features_task(cell: Cell, folder: StudyFolder) -> Task:
 
 
 def _with_all_features(plan: Plan) -> Plan:
-    """The plan with all modalities of the encoder, unaltered."""
+    """The plan with all modalities of the encoder and without ablation."""
     table = {key: value for key, value in plan.features.table.items() if key not in ("ablate", "hide")}
     return replace(plan, features=FeaturesSection.of({**table, "modalities": []}))
 

@@ -32,7 +32,7 @@ _WATCH_S, _WAIT_S = 1.0, 0.5
 def do_tasks(cells: Sequence[Cell], folder: StudyFolder, search: SearchOptions | None, since: float) -> None:
     """Work until every cell is finished or has failed since a moment (what failed before is tried once more).
 
-    Each task is the first open one in the order of cells, so that an interrupted study has the first cells whole.
+    Each task is the first open one in the order of cells, so that an interrupted study has its first cells finished.
     """
     data, tasks = DataCache(), study_tasks(cells, folder, search)
     while open_tasks := _open_tasks(tasks, folder, since):
