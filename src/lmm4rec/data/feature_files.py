@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
@@ -86,10 +86,14 @@ def open_matrix(path: Path) -> Shaped[np.ndarray, "rows dim"]:
 
 def _open_npy(path: Path) -> np.ndarray:
     try:
-        matrix: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        opened: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path} is not a readable .npy file: {error}") from None
-    return matrix
+    if not isinstance(opened, np.ndarray):  # NumPy opens an archive whatever its name
+        with opened:
+            names = ", ".join(opened.files[:5])
+        raise DataError(f"{path} is an .npz archive ({names}); save its array alone, with numpy.save")
+    return opened
 
 
 def _open_safetensors(path: Path) -> np.ndarray:

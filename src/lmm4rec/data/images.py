@@ -69,8 +69,10 @@ class ImageFile:
     def digest(self) -> str:
         """SHA-256 of the file's bytes; of the image's name where there is no file."""
         try:
-            content = self.path.read_bytes()
+            content = self.path.read_bytes() if self.path.is_file() else None
         except OSError:
+            content = None
+        if content is None:
             content = b"no file: " + str(self).encode()
         return hashlib.sha256(content).hexdigest()
 
@@ -97,6 +99,8 @@ class ImageFile:
     def _decode(self) -> Image.Image:
         if self.root is not None and not self.path.resolve().is_relative_to(self.root.resolve()):
             raise ImageError(f"{self.path} lies outside {self.root}")
+        if self.path.exists() and not self.path.is_file():  # a named pipe would be waited for without end
+            raise NotAnImageError(f"{self.path} is no regular file")
         return _opened(self.path, str(self.path), MAX_PIXELS)
 
 
@@ -180,13 +184,16 @@ def locate(
     """The image of each name inside `folder`, and findings on names outside it or without a file.
 
     A name outside the folder (an absolute path, `..`, a symbolic link) is refused: that item has no image. A missing
-    file keeps its path, so that it is read once it is there. The items' `ids` stand in the findings' examples.
+    file keeps its path, so that it is read once it is there. A name with backslashes (of Windows) is read with slashes
+    where there is no file of that very name. The items' `ids` stand in the findings' examples.
     """
     resolver = _PathResolver(folder)
     images: list[ImageFile | None] = []
     outside: list[str] = []
     missing: list[str] = []
     for name, id_ in zip(names, ids, strict=True):
+        if name and "\\" in name and not resolver.has(name):
+            name = name.replace("\\", "/")  # noqa: PLW2901 (the name as it is used and shown)
         path = resolver.path(name) if name else None
         if name and path is None:
             outside.append(f"item {id_}: {name}")
@@ -225,6 +232,11 @@ class _PathResolver:
         except (OSError, RuntimeError):  # a name too long, links in a circle
             return None
         return path if target.is_relative_to(self.root) else None
+
+    def has(self, name: str) -> bool:
+        """Whether the folder has a regular file of that name."""
+        path = self.path(name)
+        return path is not None and self.exists(path)
 
     @staticmethod
     def exists(path: Path) -> bool:

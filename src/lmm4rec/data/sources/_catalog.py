@@ -14,7 +14,7 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.images import locate
-from lmm4rec.data.sources._columns import as_ids, as_item_text, as_text, is_numeric, parse_column
+from lmm4rec.data.sources._columns import as_ids, as_item_text, as_text, is_numeric, parse_column, without_point_zero
 from lmm4rec.data.table_files import Table
 
 
@@ -51,8 +51,9 @@ def read_catalog(
     return catalog, (*table.findings, *findings, *on_images)
 
 
-def catalog_of_ids(ids: Sequence[str]) -> tuple[Catalog, tuple[Finding, ...]]:
-    """A catalog of ids alone, for a log without a table of items."""
+def catalog_of_ids(items: pl.Series) -> tuple[Catalog, tuple[Finding, ...]]:
+    """A catalog of the items of a log alone, which has no table of items."""
+    ids = without_point_zero(items.unique(maintain_order=True)).to_list()
     message = f"there is no table of items: {counted(len(ids), 'item')} of the log have neither text nor images"
     catalog = Catalog(Vocabulary(ids), pl.DataFrame(), (None,) * len(ids), np.arange(len(ids)), len(ids))
     return catalog, (Finding("no-items-table", "note", len(ids), message),)

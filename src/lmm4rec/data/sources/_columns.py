@@ -49,6 +49,29 @@ def as_ids(column: pl.Series) -> pl.Series:
     return texts.set(texts == "", None)
 
 
+def without_point_zero(ids: pl.Series) -> pl.Series:
+    """The ids but "7.0" where "7" is among them too."""
+    twins = ids.str.contains(r"^-?\d+\.0+$")
+    return ids.filter(~twins | ~ids.str.replace(r"\.0+$", "").is_in(ids.implode())) if twins.any() else ids
+
+
+def with_met_ids(ids: pl.Series, known: pl.Series) -> pl.Series:
+    """The ids, where "7.0" is "7" (or "7" is "7.0") if only that is among the known ones.
+
+    A program that keeps whole numbers in a column with gaps writes them as 7.0.
+    """
+    unknown = ~ids.is_in(known.implode())
+    if not unknown.any():
+        return ids
+    numbered = ids.str.contains(r"^-?\d+(\.0+)?$")
+    if not (unknown & numbered).any():
+        return ids
+    bare = known.to_frame("known").with_columns(bare=pl.col("known").str.replace(r"\.0+$", ""))
+    bare = bare.filter(pl.col("known").str.contains(r"^-?\d+(\.0+)?$")).unique("bare", keep="none")
+    joined = ids.str.replace(r"\.0+$", "").to_frame("bare").join(bare, on="bare", how="left", maintain_order="left")
+    return ids.zip_with(~(unknown & numbered & joined["known"].is_not_null()), joined["known"]).alias(ids.name)
+
+
 def as_numbers(column: pl.Series) -> pl.Series:
     """Finite numbers; null where the cell holds anything else."""
     texts = column.dtype == pl.String

@@ -11,9 +11,9 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
-from lmm4rec.data.findings import Finding
+from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.data.sources._columns import as_ids, as_numbers, parse_column
+from lmm4rec.data.sources._columns import as_ids, as_numbers, parse_column, with_met_ids, without_point_zero
 from lmm4rec.data.sources._times import parse_times
 from lmm4rec.data.table_files import Table
 
@@ -29,6 +29,7 @@ def clean_log(table: Table, user: str, item: str, rating: str | None, timestamp:
     table = replace(table, frame=pl.DataFrame({name: table.frame[column] for name, column in names.items()}))
     table = parse_column(table, "user", as_ids, "they have no user id")
     table = parse_column(table, "item", as_ids, "they have no item id")
+    table = _meet(table, "user", without_point_zero(table.frame["user"].unique()))
     if "rating" in names:
         table = parse_column(table, "rating", as_numbers, "their rating is not a number")
     if "timestamp" in names:
@@ -43,6 +44,7 @@ def join(name: str, log: Table, catalog: Catalog, findings: tuple[Finding, ...])
         DataError: no interaction is of an item of the catalog.
     """
     known = pl.Series(list(catalog.ids), dtype=pl.String)
+    log = _meet(log, "item", known)
     ids = log.frame["item"]
     log = log.with_column("item", _rows(ids, known))
     unknown = log.frame["item"].is_null().to_numpy()
@@ -68,6 +70,19 @@ def join(name: str, log: Table, catalog: Catalog, findings: tuple[Finding, ...])
         ),
         findings=(*log.findings, *findings),
     )
+
+
+def _meet(log: Table, column: str, known: pl.Series) -> Table:
+    """The log with ids such as 7.0 replaced by the known 7, and a finding."""
+    ids = log.frame[column]
+    met = with_met_ids(ids, known)
+    changed = (met != ids).arg_true()
+    if not len(changed):
+        return log
+    examples = tuple(f"{log.label} row {log.rows[at]}: {ids[at]}, read as {met[at]}" for at in changed[:10])
+    message = f"{counted(len(changed), f'{column} id')} of {log.label} are read as the same number with or without .0"
+    finding = Finding("ids-with-point-zero", "warning", len(changed), message, examples)
+    return replace(log.with_column(column, met), findings=(*log.findings, finding))
 
 
 def _rows(ids: pl.Series, known: pl.Series) -> pl.Series:

@@ -63,7 +63,7 @@ def load(
             list_separator="",
         )
     else:
-        catalog, findings = catalog_of_ids(log.frame["item"].unique(maintain_order=True).to_list())
+        catalog, findings = catalog_of_ids(log.frame["item"])
     return join(name, log, catalog, (*findings, *_unused_user_columns(folder / f"{name}.user", user_field)))
 
 

@@ -54,7 +54,7 @@ def load(
     )
     item_table = _named(items, folder, "items")
     if item_table is None:
-        catalog, findings = catalog_of_ids(log.frame["item"].unique(maintain_order=True).to_list())
+        catalog, findings = catalog_of_ids(log.frame["item"])
     else:
         beside = Path(item_table).parent if isinstance(item_table, str | Path) else folder or Path()
         catalog, findings = read_catalog(

@@ -1,0 +1,112 @@
+"""Ids of float columns, archives with an array's name, paths of Windows, and files that are none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from lmm4rec.core.errors import DataError, ImageError
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.doctor import examine
+from lmm4rec.data.feature_files import open_matrix, read_shipped
+from lmm4rec.data.images import ImageFile, NotAnImageError
+from lmm4rec.data.sources.table import load
+
+
+def pairs(data: Dataset) -> list[tuple[str, str]]:
+    log = data.interactions
+    return [(data.users[user], data.items[item]) for user, item in zip(log.users, log.items, strict=True)]
+
+
+def table(users: list[str], items: list[str], known: list[str] | None) -> Dataset:
+    log = pl.DataFrame({"user_id": users, "item_id": items})
+    return load(interactions=log, items=None if known is None else pl.DataFrame({"item_id": known, "title": known}))
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "known", "expected", "changed"),
+    [
+        (["a", "a"], ["0.0", "1.0"], ["0", "1"], [("a", "0"), ("a", "1")], {"item": 2}),
+        (["a", "a"], ["0", "1.0"], ["0", "1"], [("a", "0"), ("a", "1")], {"item": 1}),
+        (["a", "a"], ["0", "1"], ["0.0", "1.0"], [("a", "0.0"), ("a", "1.0")], {"item": 2}),
+        (["1", "1.0"], ["x", "y"], ["x", "y"], [("1", "x"), ("1", "y")], {"user": 1}),
+        (["1.0", "2.0"], ["x", "y"], ["x", "y"], [("1.0", "x"), ("2.0", "y")], {}),  # they meet as they are
+        (["a", "b"], ["7", "7.0"], None, [("a", "7"), ("b", "7")], {"item": 1}),
+        (["a", "b"], ["7", "7.0"], ["7", "7.0"], [("a", "7"), ("b", "7.0")], {}),  # two items of the catalog
+        (["a", "b"], ["007.0", "1.50"], ["007", "1.50"], [("a", "007"), ("b", "1.50")], {"item": 1}),
+        (["a", "b"], ["v1.0", "9.0"], ["v1", "v1.0", "9"], [("a", "v1.0"), ("b", "9")], {"item": 1}),
+    ],
+)
+def test_ids_with_point_zero_meet(
+    users: list[str],
+    items: list[str],
+    known: list[str] | None,
+    expected: list[tuple[str, str]],
+    changed: dict[str, int],
+) -> None:
+    data = table(users, items, known)
+    assert pairs(data) == expected
+    found = [finding for finding in data.findings if finding.kind == "ids-with-point-zero"]
+    assert {finding.message.split()[1]: finding.count for finding in found} == changed
+    if changed:
+        assert ", read as " in found[0].examples[0]
+
+
+def test_an_archive_with_the_name_of_an_array(tmp_path: Path) -> None:
+    with (tmp_path / "image_feat.npy").open("wb") as file:
+        np.savez(file, features=np.zeros((2, 3)))
+    with pytest.raises(DataError, match=r"is an \.npz archive \(features\); save its array alone"):
+        open_matrix(tmp_path / "image_feat.npy")
+    (tmp_path / "interactions.csv").write_text("user_id,item_id\n1,0\n1,1\n")
+    (tmp_path / "items.csv").write_text("item_id,title\n0,a\n1,b\n")
+    data = load(path=tmp_path)
+    assert [finding.level for finding in examine(data) if finding.kind == "unusable-features"] == ["error"]
+    with pytest.raises(DataError, match="archive"):
+        read_shipped(data.catalog)
+
+
+def shop_with_images(folder: Path, names: list[str]) -> Dataset:
+    rows = list(map(str, range(len(names))))
+    items = pl.DataFrame({"item_id": rows, "title": rows, "image": names})
+    log = pl.DataFrame({"user_id": rows, "item_id": rows})
+    return load(interactions=log, items=items, image_folder=folder)
+
+
+def test_image_paths_of_windows_are_found(tmp_path: Path) -> None:
+    (tmp_path / "images/a").mkdir(parents=True)
+    for name in ("images/0.png", "images/a/1.png", "odd\\name.png"):
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    names = ["images\\0.png", ".\\images\\a\\1.png", "odd\\name.png", "images\\none.png", "..\\secret.png", "C:\\x.png"]
+    (tmp_path.parent / "secret.png").write_bytes((tmp_path / "images/0.png").read_bytes())
+    data = shop_with_images(tmp_path, names)
+    for image in data.catalog.images[:3]:
+        assert image is not None
+        assert image.open().size == (40, 40)
+    counts = {finding.kind: finding.count for finding in data.findings}
+    assert counts["missing-image"] == 2
+    assert counts["image-outside-folder"] == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    """A named pipe without a writer would be waited for without end; a folder and a device are no images either."""
+    os.mkfifo(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "c.png")
+    data = shop_with_images(tmp_path, ["a.jpg", "b.jpg", "c.png"])
+    findings = {finding.kind: finding for finding in examine(data)}
+    assert findings["not-an-image"].count == 2
+    assert findings["not-an-image"].examples[0].startswith("item 0: ")
+    for name in ("a.jpg", "b.jpg"):
+        image = ImageFile(tmp_path / name)
+        assert image.digest() != ImageFile(tmp_path / "c.png").digest()
+        for read in (image.open, image.conversions):
+            with pytest.raises(NotAnImageError, match="is no regular file"):
+                read()
+    with pytest.raises(ImageError):
+        ImageFile(Path("/dev/zero")).open()
