@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
-from lmm4rec.core.errors import DataError
+from lmm4rec.cli.app import main
+from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.experiments import run as run_module
 from lmm4rec.experiments.run import run
+from lmm4rec.experiments.study.locks import Locks
 from lmm4rec.training.trainer import Trainer
 
 CONF: dict[str, Any] = {
@@ -32,3 +37,111 @@ def test_a_failure_after_training_keeps_what_was_trained(tmp_path: Path, monkeyp
     result = run(CONF, out=tmp_path / "run", resume=True)
     assert len(result.history) == 2
     assert len(result.bundle().items) == 40
+
+
+def test_the_second_process_in_a_run_folder_hears_who_has_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with Locks(folder / "lock").hold("run") as is_held:
+        assert is_held
+        for resume in (False, True):
+            with pytest.raises(ConfigError, match=rf"is in use: process {os.getpid()} on .* -o"):
+                run(CONF, out=folder, resume=resume)
+    (folder / "lock").rmdir()
+    run(CONF, out=folder)
+    assert not (folder / "lock").exists()
+
+
+def test_the_lock_of_a_killed_process_is_stale(tmp_path: Path) -> None:
+    run(CONF, out=tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    (tmp_path / "run" / "lock").mkdir()
+    with Locks(tmp_path / "other").hold("run"):
+        owner = (tmp_path / "other" / "run.json").read_text()
+    (tmp_path / "run" / "lock" / "run.json").write_text(owner.replace('"born": "', '"born": "1'))
+    assert run(CONF, out=tmp_path / "run", resume=True).folder.is_finished
+
+
+def test_epochs_may_grow_with_resume(tmp_path: Path) -> None:
+    whole = run({**CONF, "train": {**CONF["train"], "epochs": 4}}, out=tmp_path / "whole")
+    run(CONF, out=tmp_path / "grown")
+    grown = run(CONF, {"train.epochs": 4}, out=tmp_path / "grown", resume=True)
+    assert grown.history == whole.history
+    assert grown.metrics["test"] == whole.metrics["test"]
+    with pytest.raises(ConfigError, match=r"train\.epochs was 4, now 2"):
+        run(CONF, out=tmp_path / "grown", resume=True)
+
+
+def test_epochs_do_not_grow_under_a_schedule_that_depends_on_them(tmp_path: Path) -> None:
+    conf = {**CONF, "train": {**CONF["train"], "schedule": "cosine"}}
+    run(conf, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"train\.epochs was 2, now 4"):
+        run(conf, {"train.epochs": 4}, out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_training_after_the_epoch_with_its_state_saved(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    conf = {**CONF, "train": {"epochs": 3, "checkpoint_every_s": 1000.0}}
+    (tmp_path / "bpr.conf").write_text(tomli_w.dumps(conf))
+    train_epoch = Trainer._train_epoch
+
+    def signaled(self: Trainer, epoch: int, *arguments: Any) -> dict[str, float]:
+        if epoch == 2:
+            os.kill(os.getpid(), number)
+        return train_epoch(self, epoch, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_epoch", signaled)
+        with pytest.raises(SystemExit) as ended:
+            main(["run", str(tmp_path / "bpr.conf"), "-o", str(tmp_path / "run")])
+    assert ended.value.code == 130
+    assert "stopped after epoch 2, which is saved; add --resume" in " ".join(capfd.readouterr().err.split())
+    resumed = run(conf, out=tmp_path / "run", resume=True)
+    assert resumed.history == run(conf, out=tmp_path / "whole").history
+
+
+TOO_LATE: dict[str, tuple[dict[str, Any], str]] = {
+    "template": ({"encoder": {"name": "words", "text": "{titel}"}, "recommender": {"name": "vbpr"}}, "'titel'"),
+    "template of a pair": (
+        {
+            "encoder": {"name": "paired", "image": {"name": "color"}, "text": {"name": "words", "text": "{brnd}"}},
+            "recommender": {"name": "vbpr"},
+        },
+        "'brnd'",
+    ),
+    "device": ({"train": {"device": "cuda:99"}}, "cuda:99"),
+    "no gradient": (
+        {
+            "encoder": {"name": "sentence", "checkpoint": "tiny"},
+            "recommender": {"name": "cease"},
+            "features": {"train": "end2end"},
+        },
+        "has no gradient",
+    ),
+    "nothing held out": ({"split": {"valid": 0.0}}, "split.valid = 0"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), TOO_LATE.values(), ids=TOO_LATE)
+def test_what_would_stop_a_run_is_known_before_work_and_to_doctor(
+    changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    conf = {**CONF, **changes}
+    (tmp_path / "late.conf").write_text(tomli_w.dumps(conf))
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", str(tmp_path / "late.conf")])
+    assert ended.value.code == 1
+    assert message in " ".join(capfd.readouterr().out.split())
+    monkeypatch.setattr(run_module, "_load_features", None)  # it is not reached
+    with pytest.raises((ConfigError, DataError), match=message):
+        run(conf, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_doctor_of_a_run_that_can_succeed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "good.conf").write_text(tomli_w.dumps(CONF))
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", str(tmp_path / "good.conf")])
+    assert ended.value.code == 0

@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from lmm4rec.cli.bundles import bundles
 from lmm4rec.cli.console import escaped
@@ -19,8 +21,23 @@ from lmm4rec.cli.runs import runs
 from lmm4rec.cli.studies import studies
 from lmm4rec.core.errors import LMM4RecError
 
+
+class _Group(TyperGroup):
+    """The commands, with an interruption as a message; typer would end without one."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command of the arguments."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            message = str(error) or "the same command continues, a run with --resume"
+            Console(stderr=True).print(f"interrupted; {message}", highlight=False, soft_wrap=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="lmm4rec",
+    cls=_Group,
     help="Multi-modal recommendation with large multi-modal encoders.",
     no_args_is_help=True,
     add_completion=False,
@@ -48,9 +65,6 @@ def main(arguments: list[str] | None = None) -> None:
         message = " ".join([str(error), *(f"({note})" for note in getattr(error, "__notes__", []))])
         Console(stderr=True).print(f"[bold red]error:[/] {escaped(message)}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; the same command continues, a run with --resume")
-        sys.exit(130)
 
 
 if __name__ == "__main__":  # torchrun starts it as a module

@@ -43,10 +43,10 @@ class Layout(StrEnum):
 
 @doctor.command("doctor")
 def doctor_command(conf: Conf, settings: Settings = None) -> None:
-    """Report what is odd about a conf file's data set, without training."""
+    """Report what is odd about a conf file's data set, without training; status 1 where a run would stop."""
     from lmm4rec.data.doctor import describe, examine
     from lmm4rec.experiments.build.data import DataCache
-    from lmm4rec.experiments.build.recommenders import check_memory
+    from lmm4rec.experiments.checks import problems
 
     plan = plan_of(conf, settings)
     cache = DataCache()
@@ -54,14 +54,15 @@ def doctor_command(conf: Conf, settings: Settings = None) -> None:
     facts = describe(dataset)
     print_facts({name: f"{x:,}" if isinstance(x, int) else str(x) for name, x in facts.items()}, dataset.name)
     findings = dict.fromkeys((*examine(dataset), *cache.split(plan).findings))
-    try:
-        check_memory(plan, dataset.n_items)
-    except ConfigError as error:
-        console.print(f"[red]{'error':8}[/]{escaped(str(error))}")
+    stopping = list(problems(plan, cache.split(plan)))
+    for problem in stopping:
+        console.print(f"[red]{'error':8}[/]{escaped(str(problem))}")
     for finding in sorted(findings, key=lambda finding: list(_COLORS).index(finding.level)):
         console.print(f"[{_COLORS[finding.level]}]{finding.level:8}[/]{escaped(finding.message)}")
         for example in finding.examples[:5]:
             console.print(f"          {example}", markup=False, soft_wrap=True)
+    if stopping:
+        raise typer.Exit(1)
 
 
 @data.command("download")

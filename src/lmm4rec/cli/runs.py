@@ -37,6 +37,7 @@ def run_command(
     from lmm4rec.experiments.demo import program
     from lmm4rec.experiments.estimate.run import estimate_run
     from lmm4rec.experiments.run import run
+    from lmm4rec.training.interruption import sigterm_as_interrupt
 
     if dry_run:
         estimate = estimate_run(conf, overrides(settings))
@@ -45,7 +46,8 @@ def run_command(
     if processes > 1:
         _run_in_processes(processes, conf, settings or [], out, resume)
         return
-    result = run(conf, overrides(settings), out=out, resume=resume)
+    with sigterm_as_interrupt():
+        result = run(conf, overrides(settings), out=out, resume=resume)
     if os.environ.get("RANK", "0") != "0":  # of several processes, the first one prints
         return
     folder = result.folder.path

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import tomli_w
 
@@ -16,6 +17,7 @@ from lmm4rec.core.files import read_json, write_text
 from lmm4rec.core.registry import plugins
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import Plan, make_plan
+from lmm4rec.experiments.study.locks import Locks
 
 
 class RunFolder:
@@ -62,9 +64,36 @@ class RunFolder:
 
     def remove_if_nothing_is_done(self) -> None:
         """Remove a folder that holds no more than a conf, so that the corrected run can have it."""
-        only_conf = {self.experiment.name, self.environment.name, self.cost.name}
+        only_conf = {self.experiment.name, self.environment.name, self.cost.name, "lock"}
         if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= only_conf:
             shutil.rmtree(self.path)
+
+
+@contextmanager
+def opened_folder(plan: Plan, out: Path | None, *, resume: bool) -> Iterator[RunFolder]:
+    """The folder for a run, as `open_folder` finds it, which no other process runs in the meantime.
+
+    Raises:
+        ConfigError: another process does; it says which.
+    """
+    locks = Locks((out or _default(plan.name, resume=resume)) / "lock")
+    for owner in locks.owners().values():
+        _refuse(locks.folder.parent, owner)
+    folder = open_folder(plan, locks.folder.parent, resume=resume)
+    with locks.hold("run") as is_held:
+        if not is_held:
+            _refuse(folder.path, next(iter(locks.owners().values()), {}))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(locks.folder, ignore_errors=True)
+
+
+def _refuse(path: Path, owner: Mapping[str, Any]) -> NoReturn:
+    raise ConfigError(
+        f"{path} is in use: process {owner.get('pid', '?')} on {owner.get('host', '?')} runs it. Wait until it ends, "
+        "or name another folder with -o"
+    )
 
 
 def open_folder(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
@@ -86,10 +115,27 @@ def open_folder(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
         write_text(folder.experiment, text)
     elif not resume:
         raise ConfigError(f"{folder.path} already holds a run: add --resume to go on with it, or name another with -o")
-    # keys that are newer than the folder have their defaults in both
-    elif changes := _differences(tomllib.loads(_as_toml(folder.plan())), tomllib.loads(text)):
-        raise ConfigError(f"{folder.path} was begun with another conf ({'; '.join(changes[:5])}); name another with -o")
+    else:
+        _take_over(folder, folder.plan(), plan)
     return folder
+
+
+def _take_over(folder: RunFolder, before: Plan, now: Plan) -> None:
+    """Check that a resumed run has the folder's conf; with more epochs than before, a finished run goes on.
+
+    Raises:
+        ConfigError: other keys differ, or there are fewer epochs.
+    """
+    old, new = tomllib.loads(_as_toml(before)), tomllib.loads(_as_toml(now))  # newer keys have their defaults in both
+    more = new["train"]["epochs"] > old["train"]["epochs"] and new["train"].get("schedule") == "constant"
+    if more:
+        old["train"]["epochs"] = new["train"]["epochs"]
+    if changes := _differences(old, new):
+        raise ConfigError(f"{folder.path} was begun with another conf ({'; '.join(changes[:5])}); name another with -o")
+    if more:
+        for measured in (folder.metrics, folder.report):  # of the shorter training
+            measured.unlink(missing_ok=True)
+        write_text(folder.experiment, _as_toml(now))
 
 
 def _as_toml(plan: Plan) -> str:

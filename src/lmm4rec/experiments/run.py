@@ -22,17 +22,18 @@ from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.encoders import finetuned_folder, make_encoder
 from lmm4rec.experiments.build.end2end import save_item_vectors
 from lmm4rec.experiments.build.features import RunFeatures, load_features
-from lmm4rec.experiments.build.recommenders import check_memory, make_objective, make_recommender, make_sampler
+from lmm4rec.experiments.build.recommenders import make_objective, make_recommender, make_sampler
+from lmm4rec.experiments.checks import require_runnable
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.environment import Cost, environment
 from lmm4rec.experiments.estimate.end2end import estimate_end2end
 from lmm4rec.experiments.estimate.estimate import log_estimate, parameter_counts
 from lmm4rec.experiments.estimate.finetuning import estimate_finetuning
-from lmm4rec.experiments.folder import RunFolder, open_folder
+from lmm4rec.experiments.folder import RunFolder, opened_folder
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.report.run_report import write_run_report
 from lmm4rec.experiments.result import ChosenModel, DataFacts, Result, RunMetrics
-from lmm4rec.experiments.train import measure, require_held_out, train
+from lmm4rec.experiments.train import measure, train
 from lmm4rec.features.live import Live
 from lmm4rec.features.source import FeatureSource
 from lmm4rec.training.history import History
@@ -57,20 +58,27 @@ def run(
     """
     plan, data = make_plan(load_spec(conf, overrides)), data or DataCache()
     with process_group.initialized():
-        first = process_group.is_first()
-        path = open_folder(plan, Path(out) if out else None, resume=resume).path if first else None
-        folder = RunFolder(process_group.broadcast(path))
-        if not process_group.broadcast(folder.is_finished):
-            try:
-                _train_and_measure(plan, folder, data)
-            except LMM4RecError:
-                if first:
-                    folder.remove_if_nothing_is_done()
-                raise
-        result = Result(folder, plan, RunMetrics.read(folder.metrics))
-        if first and not folder.report.exists():
-            labels = [plan.recommender.label]
-            write_run_report(folder.report, [result], labels, data.split(plan), title=plan.title)
+        if not process_group.is_first():
+            return _run_in(RunFolder(process_group.broadcast(None)), plan, data)
+        with opened_folder(plan, Path(out) if out else None, resume=resume) as folder:
+            process_group.broadcast(folder.path)
+            return _run_in(folder, plan, data)
+
+
+def _run_in(folder: RunFolder, plan: Plan, data: DataCache) -> Result:
+    """The result in a folder, after the run where it is not finished."""
+    first = process_group.is_first()
+    if not process_group.broadcast(folder.is_finished):
+        try:
+            _train_and_measure(plan, folder, data)
+        except LMM4RecError:
+            if first:
+                folder.remove_if_nothing_is_done()
+            raise
+    result = Result(folder, plan, RunMetrics.read(folder.metrics))
+    if first and not folder.report.exists():
+        labels = [plan.recommender.label]
+        write_run_report(folder.report, [result], labels, data.split(plan), title=plan.title)
     return result
 
 
@@ -78,8 +86,7 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache) -> None:
     cost = Cost(folder.cost if process_group.is_first() else None)
     with cost.phase("data"):
         split = data.split(plan)
-    require_held_out(plan, split, "valid", "test")
-    check_memory(plan, split.dataset.n_items)
+    require_runnable(plan, split)
     with cost.phase("encode"), process_group.first_process_first():  # the others then read them from the store
         features = _load_features(plan, split.dataset.catalog)
     if process_group.is_first():

@@ -17,6 +17,7 @@ from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, Posit
 from lmm4rec.distributed import process_group
 from lmm4rec.training.callbacks import Callback
 from lmm4rec.training.history import EarlyStopping, History, LossTotals
+from lmm4rec.training.interruption import deferred_interruption
 from lmm4rec.training.lr_schedule import LearningRates, LearningRateSchedule, parameter_groups
 from lmm4rec.training.objective import Batches, Objective
 from lmm4rec.training.optim.adam import Adam, clip_gradients
@@ -65,9 +66,11 @@ class Trainer:
     ) -> History:
         """The history of the training, which leaves the best weights in the objective.
 
-        With a `state_file` the state is saved there now and then, and training resumes from it where it exists.
+        With a `state_file` the state is saved there now and then, and training resumes from it where it exists. Ctrl-C
+        and SIGTERM then stop it at the end of the epoch, with the state saved.
 
         Raises:
+            KeyboardInterrupt: it was stopped by a signal.
             TrainingError: a loss or the gradient is not finite, or `validate` does not report the metric.
             CheckpointError: the state file is damaged or belongs to another model.
         """
@@ -78,24 +81,29 @@ class Trainer:
         generator, stopping = torch.Generator().manual_seed(self.seed), EarlyStopping(self.metric, self.patience)
         state = TrainingState(objective, optimizer, generator, stopping)
         checkpoint = Checkpoint.resume(state, state_file, every_s=self.checkpoint_every_s)
-        bar = progress(total=self.epochs * len(batches), description=description, unit="batch")
-        bar.update(state.epoch * len(batches))
-        for callback in callbacks:
-            callback.on_train_begin(state.history)
-        for epoch in state.remaining_epochs(self.epochs):
-            row = {"epoch": epoch, **self._train_epoch(epoch, state, batches, learning_rates, checkpoint, bar)}
-            if epoch % self.evaluate_every == 0 or epoch == self.epochs:
-                objective.eval()
-                row |= validate()
-                if stopping.update(row):
-                    state.keep_best()
-            row |= objective.epoch_counts()
-            state.end_epoch(row)
-            bar.set_postfix(epoch=epoch, loss=f"{row['loss']:.4f}", refresh=False)
+        with (
+            progress(total=self.epochs * len(batches), description=description, unit="batch") as bar,
+            deferred_interruption(is_saved=state_file is not None) as interruption,
+        ):
+            bar.update(state.epoch * len(batches))
             for callback in callbacks:
-                callback.on_epoch_end(row)
-            checkpoint.save(last=stopping.exhausted or epoch == self.epochs)
-        bar.close()
+                callback.on_train_begin(state.history)
+            for epoch in state.remaining_epochs(self.epochs):
+                row = {"epoch": epoch, **self._train_epoch(epoch, state, batches, learning_rates, checkpoint, bar)}
+                if epoch % self.evaluate_every == 0 or epoch == self.epochs:
+                    objective.eval()
+                    row |= validate()
+                    if stopping.update(row):
+                        state.keep_best()
+                row |= objective.epoch_counts()
+                state.end_epoch(row)
+                bar.set_postfix(epoch=epoch, loss=f"{row['loss']:.4f}", refresh=False)
+                for callback in callbacks:
+                    callback.on_epoch_end(row)
+                is_last = stopping.exhausted or epoch == self.epochs
+                checkpoint.save(last=is_last or interruption.requested)
+                if interruption.requested and not is_last:
+                    raise KeyboardInterrupt(f"stopped after epoch {epoch}, which is saved; add --resume to go on")
         state.restore_best()
         objective.eval()
         return state.history

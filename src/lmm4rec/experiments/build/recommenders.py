@@ -38,6 +38,19 @@ def check_memory(plan: Plan, items: int) -> None:
         require_memory(plan.recommender.label, items, plan.recommender.table["memory_gb"])
 
 
+def require_gradient(plan: Plan) -> None:
+    """Refuse a model without a loss where an encoder is to be trained with it.
+
+    Raises:
+        ConfigError: it names the key to change.
+    """
+    component = plan.recommender.component
+    if not component.is_trained or component.is_solved:
+        raise ConfigError(
+            f'{plan.recommender.label} has no gradient, so no encoder can be trained with it: take train = "frozen"'
+        )
+
+
 def make_graph(split: Split) -> InteractionGraph:
     """The graph of the training part."""
     users, items = (torch.from_numpy(column).long() for column in (split.train.users, split.train.items))
@@ -59,9 +72,6 @@ def make_objective(plan: Plan, split: Split, features: RunFeatures, recommender:
     """
     if features.encoder is None:
         return RankingObjective(recommender, Frozen(features.features))
-    if not recommender.is_trained or recommender.is_solved:
-        raise ConfigError(
-            f'{plan.recommender.label} has no gradient, so no encoder can be trained with it: take train = "frozen"'
-        )
+    require_gradient(plan)
     live, schedule = make_live(features.encoder, split.dataset.catalog, features.features, plan.features)
     return RankingObjective(recommender, live, batches=len(make_sampler(plan, split)), encoder_schedule=schedule)

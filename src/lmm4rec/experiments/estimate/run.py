@@ -18,14 +18,14 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.build.features import load_features
-from lmm4rec.experiments.build.recommenders import check_memory, make_sampler
+from lmm4rec.experiments.build.recommenders import make_sampler
+from lmm4rec.experiments.checks import require_runnable
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.estimate.end2end import estimate_end2end
 from lmm4rec.experiments.estimate.estimate import MB, Estimate, in_turn, parameter_counts, seconds_of, weights_bytes
 from lmm4rec.experiments.estimate.finetuning import estimate_finetuning
 from lmm4rec.experiments.estimate.training import estimate_training
 from lmm4rec.experiments.plan import Plan, make_plan
-from lmm4rec.experiments.train import require_held_out
 from lmm4rec.features.adapters import ADAPTERS, cached_top, make_cache, make_item_vectors
 from lmm4rec.features.item_vectors import EncodedItems
 from lmm4rec.features.state_cache import StatesCache
@@ -44,8 +44,7 @@ def estimate_run(conf: str | Path | Table, overrides: Table | None = None) -> Es
     """
     plan, data = make_plan(load_spec(conf, overrides)), DataCache()
     split = data.split(plan)
-    require_held_out(plan, split, "valid", "test")
-    check_memory(plan, split.dataset.n_items)
+    require_runnable(plan, split)
     catalog = split.dataset.catalog
     parts: list[Estimate] = []
     if plan.encoder is None or plan.encoder.is_precomputed:

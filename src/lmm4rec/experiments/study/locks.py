@@ -151,6 +151,12 @@ def _create(path: Path, text: str) -> bool:
         os.link(beside, path)
     except FileExistsError:
         return False
+    except OSError:  # a file system without hard links
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            return False
     finally:
         beside.unlink()
     return True

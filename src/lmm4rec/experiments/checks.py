@@ -1,0 +1,56 @@
+"""Checks of a plan on its data: all that would stop a run, before anything is encoded or trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from lmm4rec.core.device import choose_device
+from lmm4rec.core.errors import LMM4RecError, optional
+from lmm4rec.core.registry import ENCODERS, hyper_parameters
+from lmm4rec.data.splits import Split
+from lmm4rec.encoders.base import FUSED, Encoder
+from lmm4rec.experiments.build.recommenders import check_memory, require_gradient
+from lmm4rec.experiments.plan import Plan
+from lmm4rec.experiments.train import require_held_out
+from lmm4rec.nn.text import render
+
+
+def require_runnable(plan: Plan, split: Split) -> None:
+    """Raise the first of the `problems`, an LMM4RecError."""
+    for problem in problems(plan, split):
+        raise problem
+
+
+def problems(plan: Plan, split: Split) -> Iterator[LMM4RecError]:
+    """What would stop a run of the plan on this split."""
+    checks: list[Callable[[], object]] = [
+        partial(require_held_out, plan, split, "valid"),
+        partial(require_held_out, plan, split, "test"),
+        partial(check_memory, plan, split.dataset.n_items),
+        partial(choose_device, plan.train.device),
+    ]
+    if plan.train.table.get("tensorboard"):
+        checks.append(partial(optional, "tensorboard", extra="tensorboard", purpose="train.tensorboard = true"))
+    if plan.encoder is not None and not plan.encoder.is_precomputed:
+        checks.append(partial(choose_device, plan.features.device))
+        columns = dict.fromkeys(split.dataset.catalog.fields.columns, "")
+        checks += [partial(render, template, columns) for template in _templates(plan.encoder.table) if columns]
+        if plan.features.train == "end2end":
+            checks.append(partial(require_gradient, plan))
+    for check in checks:
+        try:
+            check()
+        except LMM4RecError as error:
+            yield error
+
+
+def _templates(table: Mapping[str, Any]) -> Iterator[str]:
+    """The text templates of an [encoder] table that are read, those of encoders inside it included."""
+    outputs = str(table.get("outputs", "text"))
+    if isinstance(table.get("text"), str) and ("text" in outputs or FUSED in outputs):
+        yield table["text"]
+    for key, parameter in hyper_parameters(ENCODERS.get(table["name"])).items():
+        if parameter.annotation is Encoder and key != "image" and isinstance(table.get(key), Mapping):
+            yield from _templates(table[key])
