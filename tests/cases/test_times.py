@@ -152,3 +152,17 @@ def test_dislikes_are_a_finding_that_names_the_filter() -> None:
 def test_ratings_that_are_all_negative_are_found_too() -> None:
     (finding,) = [finding for finding in prepare(log(NEW_YEAR, rating=[-2])).findings if finding.kind == "dislikes"]
     assert "rating_at_least can leave some out" in finding.message
+
+
+def test_junk_among_ratings_is_named() -> None:
+    ratings = [float(1 + at % 5) for at in range(100)]
+    assert "junk-ratings" not in {finding.kind for finding in examine(log(*[NEW_YEAR] * 100, rating=ratings))}
+    ratings[42] = 999.0
+    (finding,) = [
+        finding for finding in examine(log(*[NEW_YEAR] * 100, rating=ratings)) if finding.kind == "junk-ratings"
+    ]
+    assert finding.count == 1
+    assert finding.examples == ("user 42, item 1: 999",)
+    assert "rating_at_least" in finding.message
+    counts = [1.0] * 50 + [float(2**at) for at in range(50)]  # plays, with a long tail
+    assert "junk-ratings" not in {finding.kind for finding in examine(log(*[NEW_YEAR] * 100, rating=counts))}

@@ -191,7 +191,24 @@ def _examine_log(dataset: Dataset) -> list[Finding]:
         findings.append(
             Finding("rare-user", "note", len(few), message, tuple(f"user {dataset.users[row]}" for row in few[:10]))
         )
-    return [*findings, *dislikes(dataset), *_examine_times(dataset)]
+    return [*findings, *dislikes(dataset), *_examine_ratings(dataset), *_examine_times(dataset)]
+
+
+def _examine_ratings(dataset: Dataset) -> Iterable[Finding]:
+    """A finding on ratings far above the scale, such as 999 among 1 to 5."""
+    log, ratings = dataset.interactions, dataset.interactions.ratings
+    if ratings is None or not len(ratings):
+        return
+    usual = float(np.quantile(ratings, 0.98, method="lower"))
+    rows = np.flatnonzero(ratings > 10 * max(usual, 1.0))
+    if len(rows):
+        named = [f"user {dataset.users[log.users[at]]}, item {dataset.items[log.items[at]]}" for at in rows[:10]]
+        examples = tuple(f"{name}: {ratings[at]:g}" for name, at in zip(named, rows[:10], strict=True))
+        message = (
+            f"{counted(len(rows), 'rating')} lie far above the others (98 % are up to {usual:g}); they count as "
+            "positive and pass rating_at_least whatever it is: correct them where they stand for something else"
+        )
+        yield Finding("junk-ratings", "warning", len(rows), message, examples)
 
 
 def _examine_times(dataset: Dataset) -> Iterable[Finding]:
