@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,62 @@ def test_utf_16_without_a_mark_says_what_to_name(tmp_path: Path) -> None:
 
 
 ODD = ['27" monitor', '"Weird Al" live', '"Unclosed', 'x "" y', '""']
+
+
+def test_bad_bytes_and_odd_quotes_in_files_with_tabs_cost_their_row_alone(tmp_path: Path) -> None:
+    rows = [f'{row}\t"größe {row}'.encode() for row in range(40)]
+    rows[7], rows[9] = b"7\tgr\xf6\xdfe", b"9"
+    (tmp_path / "x.tsv").write_bytes(b"\n".join([b"item_id\ttitle", *rows]))
+    (tmp_path / "x.item").write_bytes(b"\n".join([b"item_id\ttitle", *rows]))
+    for name in ("x.tsv", "x.item"):
+        table = read_table(tmp_path / name, "items")
+        assert len(table) == 38
+        assert table.frame["title"][0] == '"größe 0'
+        assert [finding.examples for finding in table.findings] == [
+            (f"{name} row 9: it is no UTF-8 text",),
+            (f"{name} row 11: 1 cell",),
+        ]
+
+
+def test_damaged_files_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
+    """Random insertions, deletions and replacements: never another error than DataError."""
+    draw = random.Random(0)
+    pieces = [
+        b'"',
+        b",",
+        b"\t",
+        b"\n",
+        b"\r\n",
+        b"\0",
+        b"\xff",
+        b"",
+        b"9" * 30,
+        b"1e400",
+        b"nan",
+        b"[",
+        b"}",
+        b".0",
+        b"\\",
+    ]
+    log = "user_id,item_id,rating,timestamp\nu,0,5,1700000000\nv,1.0,-1,2024-01-01\nw,2,x,20240131\n"
+    objects = '{"item_id": "0", "title": "a", "c": [["x"]]}\n{"item_id": 1, "title": null, "c": {"a": 1}}\n'
+    read = 0
+    for ending in ["csv", "tsv", "jsonl"] * 25:
+        items = objects if ending == "jsonl" else ITEMS if ending == "csv" else ITEMS.replace(",", "\t")
+        damaged = []
+        for text in (log, items):
+            content = bytearray(text.encode())
+            for _ in range(draw.randint(0, 2)):
+                at = draw.randrange(len(content))
+                content[at : at + draw.choice([0, 1, 5])] = draw.choice(pieces)
+            damaged.append(bytes(content))
+        shop(tmp_path, *damaged, ending=ending)
+        try:
+            read += len(load(path=tmp_path).interactions) > 0
+        except DataError as error:
+            assert "\n" not in str(error).strip()  # noqa: PT017 (either outcome is right)
+        (tmp_path / f"items.{ending}").unlink()
+    assert read > 20
 
 
 @pytest.mark.parametrize("ending", ["tsv", "tsv.gz"])

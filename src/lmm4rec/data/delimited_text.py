@@ -48,8 +48,8 @@ def encoding_of(path: Path, named: str | None) -> str:
     for mark, encoding in _MARKS:
         if start.startswith(mark):
             return encoding
-    if b"\0" in start:
-        raise DataError(f'{path} holds zero bytes: expected text. If it is UTF-16, say encoding = "utf-16-le"')
+    if start.count(0) * 10 > len(start):
+        raise DataError(f'{path} holds many zero bytes: expected text. If it is UTF-16, say encoding = "utf-16-le"')
     return "utf-8-sig"
 
 
@@ -90,7 +90,7 @@ def quotes_enclose(path: Path, encoding: str, separator: str) -> bool:
     Where that fails once, such as in `"Weird Al" live`, quotes are letters; so they are where one would enclose the end
     of a line and the beginning of the next.
     """
-    text = read_text(path, encoding)
+    text = read_text(path, encoding, errors="surrogateescape")
     if not any(sign + '"' in text for sign in (separator, "\n", "\r")) and not text.startswith('"'):
         return False
     try:
@@ -100,17 +100,17 @@ def quotes_enclose(path: Path, encoding: str, separator: str) -> bool:
         return False
 
 
-def damaged_records(text: str, separator: str) -> Iterator[Record]:
+def damaged_records(text: str, separator: str, *, quoted: bool) -> Iterator[Record]:
     """The records of a text in which some quotes are not closed, or some bytes could not be decoded.
 
     An opening quote without a closing one damages its line alone; a quote elsewhere in a cell is a letter. Bytes that
-    could not be decoded stand in the text as surrogates.
+    could not be decoded stand in the text as surrogates. Without `quoted` all quotes are letters.
     """
     lines, at = io.StringIO(text, newline="").readlines(), 0
     while at < len(lines):
-        size = _lines_of_record(lines[at : at + _LONGEST], separator)
+        size = _lines_of_record(lines[at : at + _LONGEST], separator) if quoted else 1
         chunk = "".join(lines[at : at + size])
-        cells = next(csv.reader(io.StringIO(chunk, newline=""), delimiter=separator), [])
+        cells = next(rows_of(io.StringIO(chunk, newline=""), separator, quoted=quoted), [])
         yield Record(cells, _undecoded(chunk)) if size else Record(lines[at : at + 1], "a quote is not closed")
         at += max(size, 1)
 

@@ -147,18 +147,19 @@ def _read_delimited(
     """A delimited file's table; `quotes` enclose cells, are letters, or (None) either, as the file shows."""
     separator, encoding = usual if separator is None else separator, text.encoding_of(path, encoding)
     plain = encoding in ("utf-8", "utf-8-sig")
+    quoted = text.quotes_enclose(path, encoding, separator) if quotes is None else quotes
     try:
-        quoted = text.quotes_enclose(path, encoding, separator) if quotes is None else quotes
         content = path if plain else io.BytesIO(text.read_text(path, encoding).encode())
         frame, suspicious = _scan_delimited(content, separator, quoted=quoted)
     except pl.exceptions.NoDataError:
         raise DataError(f"{path} is empty") from None
     except (pl.exceptions.PolarsError, OSError):
-        return _without_repeated(_read_damaged(path, separator, encoding), path, separator, encoding, quoted=True)
+        damaged = _read_damaged(path, separator, encoding, quoted=quoted)
+        return _without_repeated(damaged, path, separator, encoding, quoted=quoted)
     table = _numbered(frame, path.name, first=2)
     if suspicious:
         ragged = _without_ragged(table, path, separator, encoding, quoted=quoted)
-        table = _read_damaged(path, separator, encoding) if ragged is None else ragged
+        table = _read_damaged(path, separator, encoding, quoted=quoted) if ragged is None else ragged
     return _without_repeated(table, path, separator, encoding, quoted=quoted)
 
 
@@ -175,12 +176,14 @@ def _scan_delimited(content: Path | io.BytesIO, separator: str, *, quoted: bool)
 
 
 def _without_ragged(table: Table, path: Path, separator: str, encoding: str, *, quoted: bool) -> Table | None:
-    """The table without rows of too many or too few cells, which Polars cuts or fills; None: its quotes are damaged."""
+    """The table without rows of too many or too few cells, which Polars cuts or fills; None: it is damaged."""
     try:
         with text.open_bytes(path) as file, io.TextIOWrapper(file, encoding, newline="") as lines:
             cells = text.rows_of(lines, separator, quoted=quoted)
             widths = np.fromiter((len(row) for row in cells), np.int32)
-    except (csv.Error, UnicodeError) as error:
+    except UnicodeError:
+        return None
+    except csv.Error as error:
         raise DataError(f"{path} is not readable: {error}") from None
     header = int(np.argmax(widths > 0))
     expected, widths = widths[header], widths[header + 1 :]
@@ -195,13 +198,14 @@ def _of_width(table: Table, widths: Int32[np.ndarray, " rows"], expected: int) -
     return table.set_aside(widths != expected, "ragged-row", why, lambda at: counted(int(widths[at]), "cell"))
 
 
-def _read_damaged(path: Path, separator: str, encoding: str) -> Table:
+def _read_damaged(path: Path, separator: str, encoding: str, *, quoted: bool) -> Table:
     """The table in a file with open quotes or bytes that are no UTF-8: the records that hold them are set aside.
 
     Raises:
         DataError: more than a twentieth of the records are not in the encoding.
     """
-    header, *records = list(text.damaged_records(text.read_text(path, encoding, errors="surrogateescape"), separator))
+    content = text.read_text(path, encoding, errors="surrogateescape")
+    header, *records = list(text.damaged_records(content, separator, quoted=quoted))
     while not header.cells and records:
         header, *records = records
     undecoded = sum("UTF-8" in record.damage for record in (header, *records))
