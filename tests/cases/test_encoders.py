@@ -41,8 +41,13 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
         )
     for file in (tmp_path / "large").glob("tokenizer*"):
         shutil.copy(file, tmp_path / "small" / file.name)
-    with pytest.raises(ConfigError, match="tokenizer has"):
-        Clip(checkpoint=str(tmp_path / "small"))
+    encoder = Clip(checkpoint=str(tmp_path / "small"))
+    with pytest.raises(ConfigError, match="that of another model"):
+        encoder(
+            encoder.prepare([Item("0", {"title": "red mug", "description": ""})])._replace(
+                pixels=torch.zeros(1, 3, 64, 64)
+            )
+        )
 
 
 def test_heads_and_activation_of_unknown_shapes_are_asked_for(tmp_path: Path) -> None:

@@ -189,6 +189,12 @@ class Clip(Encoder):
         return F.normalize(self.model.get_image_features(pixel_values=inputs.pixels).pooler_output, dim=1)
 
     def _text(self, inputs: Inputs) -> Tensor:
+        rows = self.model.config.text_config.vocab_size
+        if self.tokenizer is not None and len(self.tokenizer) > rows:
+            raise ConfigError(
+                f"the tokenizer of checkpoint '{self.checkpoint}' has {len(self.tokenizer):,} tokens, the model "
+                f"{rows:,}: it is that of another model"
+            )
         # the attention is causal: the end token does not see the padding behind it, so no mask is needed
         return F.normalize(self.model.get_text_features(input_ids=inputs.text_ids).pooler_output, dim=1)
 

@@ -33,9 +33,6 @@ def open_folder(checkpoint: str) -> tuple[Any, Any, dict[str, Any]]:
         images, _ = transformers.CLIPImageProcessorPil.get_image_processor_dict(source)
         if len(tokenizer) < _LEAST_VOCABULARY:  # a stub, in which all texts are the same
             raise OSError("its tokenizer is missing: tokenizer.json, or vocab.json and merges.txt")
-        rows = model.config.text_config.vocab_size
-        if len(tokenizer) > rows:
-            raise OSError(f"its tokenizer has {len(tokenizer):,} tokens, the model {rows:,}: it is another model's")
     check_weights(checkpoint, missing)
     return model, tokenizer, original_layout.preprocessing_of(checkpoint, images)
 
