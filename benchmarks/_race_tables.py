@@ -36,9 +36,8 @@ def race(values: Mapping[str, Any]) -> str:
         "set: \\* below .05, \\*\\* below .01, \\*\\*\\* below .001 ([how](guide/studies.md)). Settings are "
         "in `benchmarks/results/race.json` (`lmm4rec study conf/studies/race.conf`, `python benchmarks/race.py`)."
     )
-    missing = sorted({name.split("_")[0] for name in values["missing"]})
-    if missing:
-        told += f" Not run to the end: {', '.join(values['missing'])}."
+    if missing := len(values["missing"]):
+        told += f" The race goes on: {missing} of {missing + values['finished']} runs are still to be made."
     tables = [_table(name, world) for name, world in values["data"].items()]
     return "\n\n".join([*map(verdict, values["data"], values["data"].values()), told, *tables])
 
@@ -88,7 +87,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _table(name: str, world: Mapping[str, Any]) -> str:
     beside = TOOLBOX.get(name, {})
-    head = ["model", "content", "Recall@20", "NDCG@20", "to EASE", "seeds", "training s", "chosen by validation"]
+    head = ["model", "content", "Recall@20", "NDCG@20", "to EASE", "seeds", "chosen by validation"]
     head += ["MMRec toolbox"] if beside else []
     rows = []
     for label, row in world["models"].items():
@@ -98,7 +97,7 @@ def _table(name: str, world: Mapping[str, Any]) -> str:
             f"{key.rpartition('.')[2]} {_plain(value)}" for key, value in row.get("setting", {}).items()
         )
         cells = [label, "yes" if row["content"] else "–", _value(recall), _value(ndcg), to_base]
-        cells += [str(row["seeds"]), f"{row['train_seconds']:,.0f}", setting or "–"]
+        cells += [str(row["seeds"]), setting or "–"]
         cells += [" / ".join(f"{value:.4f}" for value in beside[label]) if label in beside else "–"] if beside else []
         rows.append(cells)
     facts = f"{world['users']:,} users, {world['items']:,} items, {world['interactions']:,} interactions"
@@ -115,7 +114,7 @@ def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def draw(worlds: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+def draw_race(worlds: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Write a PNG: a line for each model, and for each data set its recall as a share of EASE's, with the interval."""
     names = {label for world in worlds.values() for label in world["models"]}
     shares = {label: _mean_share(label, worlds) for label in names}

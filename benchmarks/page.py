@@ -9,7 +9,8 @@ from typing import Any
 
 from _cold_table import cold_items
 from _paradigm_tables import adapters, encodings, processes
-from _race_tables import draw, race
+from _quality_figure import draw
+from _race_tables import draw_race, race
 from _results import HERE
 from _tables import table, wrapped
 from lmm4rec.core.files import read_json, write_text
@@ -17,6 +18,8 @@ from lmm4rec.core.files import read_json, write_text
 PAGE = HERE.parent / "docs" / "results.md"
 WORLDS = {
     "films": "4,957 films with posters and texts, 5-core, random 8:1:1, protocol `strict`",
+    "mmrec-films": "The films in the MMRec layout, split and features given, protocol `mmrec`",
+    "mmrec-tiktok": "TikTok in the MMRec layout, split and features given, protocol `mmrec`",
     "films-encoders": "The same films: VBPR in one setting over tiny encoders that were tuned on the films' own pairs",
 }
 SPEEDS = {"baby": "Amazon Baby", "sports": "Amazon Sports", "clothing": "Amazon Clothing", "large": "Synthetic large"}
@@ -243,20 +246,45 @@ def amazon_scale(values: Mapping[str, Any]) -> str:
     )
 
 
-def image() -> str:
-    """Draw the race, and give the line that shows it; nothing where it is not measured."""
-    path = HERE / "results" / "race.json"
-    if not path.exists():
-        return ""
-    draw(read_json(path)["values"]["data"], PAGE.parent / "images" / "race.png")
+def race_figure(values: Mapping[str, Any]) -> str:
+    """The race in a figure, as the line that shows it."""
+    draw_race(values["data"], PAGE.parent / "images" / "race.png")
     words = "Recall of every model as a share of EASE's, with intervals; blue: models that use content"
-    return f"\n![{words}](images/race.png)\n"
+    return f"![{words}](images/race.png)"
+
+
+def quality_figure(films: Mapping[str, Any]) -> str:
+    """Quality and cost of the models of the earlier grids in a figure, as the line that shows it."""
+    tiktok, speeds = (
+        read_json(HERE / "results" / f"{name}.json")["values"] for name in ("quality_mmrec-tiktok", "speed_baby")
+    )
+    milliseconds = {name: row["milliseconds_a_batch"] for name, row in speeds["models"].items()}
+    draw({"Films": films, "TikTok": tiktok}, milliseconds, PAGE.parent / "images" / "quality.png")
+    words = "Recall of every model on films and TikTok, and what a batch costs; gray: models that use no content"
+    return f"![{words}](images/quality.png)"
+
+
+def significance(values: Mapping[str, Any]) -> str:
+    """How often two identical designs differ significantly."""
+    rows = [
+        [str(row["users"]), f"{row['spread']:g}", str(row["seeds"]), f"{row['before']:.3f}", f"{row['after']:.3f}"]
+        for row in values["false_stars"]
+        if row["kind"] == "identical"
+    ]
+    words = (
+        f"Share of {values['simulations']:,} simulated comparisons of two identical designs that get a star at .05: by "
+        "a paired test over users after averaging the seeds, and by the error over users and seeds that reports use "
+        "([decision 25](decisions/0025-seeds-in-the-error.md), `python benchmarks/significance.py`)."
+    )
+    return f"{words}\n\n{table(['users', 'spread of seeds', 'seeds', 'users alone', 'users and seeds'], rows)}"
 
 
 def main() -> None:
     parts: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = []
-    parts += [("The race", "race", race)]
-    parts += [("Encoders", f"quality_{world}", partial(quality, world)) for world in WORLDS]
+    parts += [("The race", "race", race_figure), ("The race", "race", race)]
+    parts += [("Significance", "significance", significance)]
+    parts += [("Earlier grids", "quality_mmrec-films", quality_figure)]
+    parts += [("Earlier grids", f"quality_{world}", partial(quality, world)) for world in WORLDS]
     parts += [("Training speed", f"speed_{data}", partial(speed, data)) for data in SPEEDS]
     parts += [("Training speed", f"peers_{data}", partial(peers, data)) for data in SPEEDS]
     parts += [("Growth", "speed_growth", growth), ("Growth", "batches", batches)]
@@ -270,7 +298,7 @@ def main() -> None:
         ("New items", f"cold_items_{world}", partial(cold_items, title))
         for world, title in (("films", "Films"), ("toyshop", "Toy shop"))
     ]
-    text, section = HEAD + image(), ""
+    text, section = HEAD, ""
     for title, name, write in parts:
         path = HERE / "results" / f"{name}.json"
         if not path.exists():

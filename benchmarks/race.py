@@ -34,9 +34,11 @@ def main(path: Path) -> None:
     data: dict[str, Any] = {}
     for group in collection.groups:
         base = next((design for design in group.designs if design.axes["recommender"] == BASE), None)
+        if base is None:
+            continue  # the race has not come so far
         against: dict[str, Mapping[str, DesignComparison]] = {}
-        for metric in METRICS if base else ():
-            asked = replace(collection, metric=metric, reference=cell_name(base.axes)) if base else collection
+        for metric in METRICS:
+            asked = replace(collection, metric=metric, reference=cell_name(base.axes))
             against[metric] = {one.first.label: one for one in compare_with_reference(group, asked)}
         models = {
             design.axes["recommender"]: row(design, against, folder.search(cell_name(design.axes)))
@@ -48,7 +50,8 @@ def main(path: Path) -> None:
             "users": facts.users, "items": facts.items, "interactions": facts.interactions,
             "split": facts.split, "protocol": plan.evaluate.protocol, "models": models,
         }  # fmt: skip
-    write("race", {"budget": collection.search, "missing": collection.missing, "data": data})
+    finished = {"budget": collection.search, "finished": len(collection.runs), "missing": collection.missing}
+    write("race", {**finished, "data": data})
 
 
 def row(design: Design, against: Mapping[str, Mapping[str, DesignComparison]], search: Path) -> dict[str, Any]:
