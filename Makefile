@@ -6,6 +6,9 @@ READY := .venv/.ready
 export PYTHONDONTWRITEBYTECODE :=
 # Long tests go to whichever process is free; only slow tests use the plugin of schemathesis, which takes seconds to load.
 FAST := $(BIN)/python -m pytest -n 2 -q --dist worksteal -p no:schemathesis
+# Shapes and types are checked in every call of the layers that compute: `make check` does, `make test` is quicker.
+SHAPES := --jaxtyping-packages=$(shell echo $(addprefix lmm4rec.,core distributed nn toyshop data encoders recommenders \
+	encoding features evaluation coldstart training serving) | tr ' ' ','),beartype.beartype
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: demo test slow check docs format conf bench setup clean
@@ -25,7 +28,7 @@ check: setup          ## format, lint, types, import layers, documentation, test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(DOCS)
-	$(FAST)
+	$(FAST) $(SHAPES)
 
 docs: setup           ## the documentation site, in site/; a broken link or an unknown reference fails
 	$(DOCS)
