@@ -216,7 +216,7 @@ def test_a_run_measures_alignment_before_and_after(
     tuned = run(CONF | {"features": features}, out=tmp_path / "tuned")
     frozen = run(CONF, out=tmp_path / "frozen")
     alignment = tuned.metrics["alignment"]
-    numbers = tuned.metrics["encoding"]["fine_tuning"]
+    numbers = tuned.metrics["features"]["fine_tuning"]
     assert (numbers["recipe"], numbers["learning_rate"], numbers["layer_decay"]) == ("plain", 1e-3, 1.0)
     assert alignment["before"] == frozen.metrics["alignment"] != alignment["after"]
     assert {"alignment", "uniformity_image", "uniformity_text", "modality_gap"} <= set(alignment["after"])

@@ -191,7 +191,8 @@ def alignment_table(group: DesignGroup) -> ReportTable:
             cells = [TableCell(label or group.title), *(_change(*pair) for pair in pairs)]
             rows.setdefault(tuple(axes.values()), cells)
     heads = ["", *(metric_name(name) for name in measures)]
-    caption = "Of the features, measured on pairs of image and text of one item; in brackets: before training."
+    caption = "Of the features, measured on pairs of image and text of one item"
+    caption += "; in brackets: before training." if any(d.keys("alignment.before.") for d in group.designs) else "."
     return ReportTable(f"Alignment, {group.title}", caption, heads, list(rows.values()))
 
 
