@@ -55,7 +55,7 @@ def main(path: Path) -> None:
 
 
 def row(design: Design, against: Mapping[str, Mapping[str, DesignComparison]], search: Path) -> dict[str, Any]:
-    """A model on one data set: its test values, its difference to EASE, its setting and what it cost."""
+    """A model on one data set: its test values, its difference to EASE and its setting."""
     found: dict[str, Any] = {"seeds": len(design.runs), "content": design.uses_content}
     for metric in METRICS:
         values = design.numbers(f"test.{metric}")
@@ -66,7 +66,6 @@ def row(design: Design, against: Mapping[str, Mapping[str, DesignComparison]], s
             c = compared.comparison
             found[metric] |= {"difference": c.difference, "low": c.low, "high": c.high, "stars": compared.stars}
     found["valid_recall@20"] = design.mean("valid.recall@20")
-    found["train_seconds"] = statistics.median(design.numbers("cost.train_seconds"))
     if (search / "tuned.json").exists():
         tuned = read_json(search / "tuned.json")
         found["setting"] = tuned["best"]

@@ -36,6 +36,17 @@ def test_a_resumed_run_adds_to_what_it_took_before(tmp_path: Path, clock: list[f
     assert (summary["seconds"], summary["data_seconds"], summary["train_seconds"]) == (20.0, 3.0, 15.0)
 
 
+def test_phases_within_a_phase_do_not_count_it_again(clock: list[float]) -> None:
+    cost = Cost()
+    with cost.phase("train"):
+        for _ in range(3):
+            clock[0] += 2
+            with cost.phase("validate"):
+                clock[0] += 1
+    summary = cost.summary()
+    assert (summary["seconds"], summary["train_seconds"], summary["validate_seconds"]) == (9.0, 9.0, 3.0)
+
+
 def test_a_killed_run_loses_what_came_after_the_last_saving(tmp_path: Path, clock: list[float]) -> None:
     file = tmp_path / "cost.json"
     first = Cost(file)

@@ -85,12 +85,12 @@ class Cost:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the block's seconds to a phase."""
+        """Add the block's seconds to a phase; phases may stand in each other."""
         self._running[name] = time.monotonic()
         try:
             yield
         finally:
-            self.seconds = self._seconds()
+            self.seconds[name] = self._seconds()[name]
             del self._running[name]
             self.save()
 
