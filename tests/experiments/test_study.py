@@ -384,7 +384,8 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_did_is_recorded(conf: C
     process = subprocess.Popen([sys.executable, str(script), json.dumps(conf), str(tmp_path / "s"), "new"])
     folder = StudyFolder(tmp_path / "s")
     deadline = time.monotonic() + 100
-    while not folder.cell("seed-0_bpr").history_rows() and time.monotonic() < deadline:
+    names = ("seed-0_bpr", "seed-1_bpr")  # both at work: a worker that still begins would take the dead one's task
+    while not all(folder.cell(name).history_rows() for name in names) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(folder.locks.owners()["cell-seed-0_bpr"]["pid"], signal.SIGKILL)
     assert process.wait() == 0

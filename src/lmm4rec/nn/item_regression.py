@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from scipy.linalg import get_lapack_funcs
 from torch import Tensor
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, TrainingError
-from lmm4rec.core.types import Features, Modality, Neighbors
+from lmm4rec.core.types import Features, Modality, Neighbors, NonNegativeInt, PositiveFloat
 from lmm4rec.nn.graph import InteractionGraph, histories
 from lmm4rec.nn.neighborhoods import interaction_matrix
 from lmm4rec.nn.projections import ContentProjection, center_of, centered
@@ -19,6 +21,11 @@ from lmm4rec.nn.sparse import csr
 
 _DOUBLE_ITEMS = 10_000  # up to this number float64 takes seconds; float32 halves time and memory
 _ROWS = 2048  # in a block
+
+KeptWeights: TypeAlias = Annotated[NonNegativeInt, Doc("Largest weights kept of each item, for small bundles; 0: all.")]
+MemoryLimit: TypeAlias = Annotated[
+    PositiveFloat, Doc("GB that the items × items matrix may take; a larger one is refused.")
+]
 
 
 def dense_bytes(items: int) -> int:
@@ -44,15 +51,11 @@ def require_memory(model: str, items: int, memory_gb: float) -> None:
 def interaction_gram(graph: InteractionGraph) -> Float[Tensor, "items items"]:
     """XᵀX of the interaction matrix X; float64 for up to 10,000 items, float32 for more."""
     matrix = interaction_matrix(graph)
-    by_item, gram = matrix.T.tocsr(), zeros_gram(graph.n_items)
+    by_item, dtype = matrix.T.tocsr(), torch.float64 if graph.n_items <= _DOUBLE_ITEMS else torch.float32
+    gram = torch.zeros(graph.n_items, graph.n_items, dtype=dtype)
     for rows in blocks(graph.n_items):
         gram[rows] = torch.from_numpy((by_item[rows] @ matrix).toarray())
     return gram
-
-
-def zeros_gram(items: int) -> Float[Tensor, "items items"]:
-    """A matrix of zeros with the dtype of `interaction_gram`."""
-    return torch.zeros(items, items, dtype=torch.float64 if items <= _DOUBLE_ITEMS else torch.float32)
 
 
 def add_product_(gram: Float[Tensor, "items items"], x: Float[Tensor, "items width"], weight: float) -> None:

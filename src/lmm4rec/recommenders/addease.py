@@ -11,10 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import Doc
 
-from lmm4rec.core.types import Features, Modality, Neighbors, NonNegativeInt, PositiveFloat
+from lmm4rec.core.types import Features, Modality, Neighbors, PositiveFloat
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_regression import (
     ContentRegression,
+    KeptWeights,
+    MemoryLimit,
     blocks,
     history_scorer,
     interaction_gram,
@@ -61,10 +63,8 @@ class AddEASE(Recommender):
         l2_weight: Annotated[PositiveFloat, Doc("Weight of B_X's squared norms; larger for sparser data.")] = 100.0,
         content_l2_weight: Annotated[PositiveFloat, Doc("Weight of B_F's squared norms.")] = 3.0,
         content_share: Annotated[float, Interval(gt=0, le=1), Doc("Share of B_F in the sum; 1: content alone.")] = 0.3,
-        neighbors: Annotated[NonNegativeInt, Doc("Largest weights kept of each item, for small bundles; 0: all.")] = 0,
-        memory_gb: Annotated[
-            PositiveFloat, Doc("GB that the items × items matrix may take; a larger one is refused.")
-        ] = 8.0,
+        neighbors: KeptWeights = 0,
+        memory_gb: MemoryLimit = 8.0,
     ) -> None:
         super().__init__(graph, features)
         require_memory(type(self).__name__, graph.n_items, memory_gb)

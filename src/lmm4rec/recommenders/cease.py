@@ -10,10 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import Doc
 
-from lmm4rec.core.types import Features, Modality, Neighbors, NonNegativeInt, PositiveFloat
+from lmm4rec.core.types import Features, Modality, Neighbors, PositiveFloat
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_regression import (
     ContentRegression,
+    KeptWeights,
+    MemoryLimit,
     add_product_,
     history_scorer,
     interaction_gram,
@@ -57,10 +59,8 @@ class CEASE(Recommender):
         *,
         l2_weight: Annotated[PositiveFloat, Doc("Weight of the squared norms; larger for sparser data.")] = 100.0,
         content_weight: Annotated[PositiveFloat, Doc("Weight w of the content terms.")] = 30.0,
-        neighbors: Annotated[NonNegativeInt, Doc("Largest weights kept of each item, for small bundles; 0: all.")] = 0,
-        memory_gb: Annotated[
-            PositiveFloat, Doc("GB that the items × items matrix may take; a larger one is refused.")
-        ] = 8.0,
+        neighbors: KeptWeights = 0,
+        memory_gb: MemoryLimit = 8.0,
     ) -> None:
         super().__init__(graph, features)
         require_memory(type(self).__name__, graph.n_items, memory_gb)

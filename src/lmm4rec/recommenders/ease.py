@@ -7,9 +7,17 @@ from typing import Annotated
 import torch
 from typing_extensions import Doc
 
-from lmm4rec.core.types import Features, Neighbors, NonNegativeInt, PositiveFloat
+from lmm4rec.core.types import Features, Neighbors, PositiveFloat
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.item_regression import history_scorer, interaction_gram, invert_, regression_weights_, require_memory
+from lmm4rec.nn.item_regression import (
+    KeptWeights,
+    MemoryLimit,
+    history_scorer,
+    interaction_gram,
+    invert_,
+    regression_weights_,
+    require_memory,
+)
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["EASE"]
@@ -38,10 +46,8 @@ class EASE(Recommender):
         generator: torch.Generator,
         *,
         l2_weight: Annotated[PositiveFloat, Doc("Weight of the squared norms; larger for sparser data.")] = 100.0,
-        neighbors: Annotated[NonNegativeInt, Doc("Largest weights kept of each item, for small bundles; 0: all.")] = 0,
-        memory_gb: Annotated[
-            PositiveFloat, Doc("GB that the items × items matrix may take; a larger one is refused.")
-        ] = 8.0,
+        neighbors: KeptWeights = 0,
+        memory_gb: MemoryLimit = 8.0,
     ) -> None:
         super().__init__(graph)
         require_memory(type(self).__name__, graph.n_items, memory_gb)

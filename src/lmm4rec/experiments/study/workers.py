@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
@@ -76,21 +77,22 @@ def run_workers(study: Table, folder: StudyFolder, workers: int, since: float) -
     context = multiprocessing.get_context("spawn")
     bar = progress(total=len(cells), description=spec.title, unit="cell")
 
-    def start() -> BaseProcess:
-        process = context.Process(target=_work, args=(study, folder.path, since, os.getpid()))
+    def start() -> tuple[BaseProcess, Event]:
+        began = context.Event()
+        process = context.Process(target=_work, args=(study, folder.path, since, os.getpid(), began))
         process.start()
-        return process
+        return process, began
 
-    running = [start() for _ in range(workers)]
+    running = dict(start() for _ in range(workers))
     try:
         while running:
             time.sleep(_WATCH_S)
             bar.update(sum(folder.cell(cell.name).is_finished for cell in cells) - bar.n)
             for process in [process for process in running if process.exitcode is not None]:
-                running.remove(process)
+                began = running.pop(process)
                 if process.exitcode:
-                    _record_crash(process, folder, since)
-                    running.append(start())
+                    _record_crash(process, folder, has_begun=began.is_set())
+                    running.update([start()])
     finally:
         bar.close()
         for process in running:
@@ -99,8 +101,15 @@ def run_workers(study: Table, folder: StudyFolder, workers: int, since: float) -
             process.join()
 
 
-def _record_crash(process: BaseProcess, folder: StudyFolder, since: float) -> None:
-    """Record the failure of the task that a killed process held, since it could not do so itself."""
+def _record_crash(process: BaseProcess, folder: StudyFolder, *, has_begun: bool) -> None:
+    """Record the failure of the task that a killed process held, since it could not do so itself.
+
+    There is none where the process recorded it, or where another worker has found the lock of the dead one first and
+    goes on with its task.
+
+    Raises:
+        LMM4RecError: the process ended before it had begun, so that another one would do the same.
+    """
     code, pid = process.exitcode or 0, process.pid or 0
     how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"status {code}"
     hint = "; out of memory? Fewer --workers need less" if code == -signal.SIGKILL else ""
@@ -108,18 +117,20 @@ def _record_crash(process: BaseProcess, folder: StudyFolder, since: float) -> No
     for task in left:
         logging.getLogger(__name__).warning("the worker at %s ended with %s", task, how)
         folder.write_failure(task, "WorkerDied", f"the worker process ended with {how}{hint}", pid=pid)
-    if not left and not any(failed["pid"] == pid and failed["when"] >= since for failed in folder.failures().values()):
+    if not left and not has_begun:
         raise LMM4RecError(f"a worker process ended with {how} before it had begun anything; try --workers 0")
 
 
-def _work(study: Table, path: Path, since: float, parent: int) -> None:
-    """The work of a worker process."""
+def _work(study: Table, path: Path, since: float, parent: int, began: Event) -> None:
+    """The work of a worker process; `began` is set before its first task."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # its parent reports an interruption
     threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
     _log_to(path / "logs" / f"{socket.gethostname()}-{os.getpid()}.log")
     spec = load_study(study)
     torch.set_num_threads(spec.options.threads)
-    do_tasks(make_cells(spec), StudyFolder(path), spec.search, since)
+    cells = make_cells(spec)
+    began.set()
+    do_tasks(cells, StudyFolder(path), spec.search, since)
 
 
 def _log_to(path: Path) -> None:
