@@ -51,6 +51,13 @@ def test_the_second_process_in_a_run_folder_hears_who_has_it(tmp_path: Path) -> 
     assert not (folder / "lock").exists()
 
 
+def test_of_two_processes_that_begin_at_once_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(CONF, out=tmp_path / "run")
+    monkeypatch.setattr(Locks, "owners", lambda _: {})  # the other one takes the lock after this one has looked
+    with Locks(tmp_path / "run" / "lock").hold("run"), pytest.raises(ConfigError, match="is in use"):
+        run(CONF, out=tmp_path / "run", resume=True)
+
+
 def test_the_lock_of_a_killed_process_is_stale(tmp_path: Path) -> None:
     run(CONF, out=tmp_path / "run")
     (tmp_path / "run" / "metrics.json").unlink()

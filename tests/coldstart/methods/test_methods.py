@@ -113,6 +113,11 @@ def test_heater_mixes_experts_and_stays_close_to_the_trained_vectors() -> None:
     assert float(terms["ranking"]) == pytest.approx(np.square(pairs(users, items, batch) - observed).mean(), rel=1e-5)
     distance = np.square(mixture - columns(trained.items))[:4].mean()  # the items of the batch
     assert float(terms["similarity"]) == pytest.approx(0.1 * distance, rel=1e-5)
+    nearly_all = Heater(graph, features, generator(), trained, dim=3, hidden=6, experts=2, random=1 - 1e-9).eval()
+    with torch.no_grad():
+        ranking = nearly_all.losses(batch, features, generator())["ranking"]
+    by_content = pairs(users, network(method.items, mixture), batch)
+    assert float(ranking) == pytest.approx(np.square(by_content - observed).mean(), rel=1e-5)
 
 
 def test_aldi_distils_order_distance_and_scores() -> None:
