@@ -26,8 +26,13 @@ TOOLBOX = {
 }  # fmt: skip
 
 
+def verdicts(values: Mapping[str, Any]) -> str:
+    """Each data set in sentences."""
+    return "\n\n".join(map(verdict, values["data"], values["data"].values()))
+
+
 def race(values: Mapping[str, Any]) -> str:
-    """The verdict, the budget, and the tables."""
+    """The budget and the tables."""
     budget = values["budget"]["budget"]
     told = (
         f"Every model had at most {budget} settings to try, on the validation part and under one seed; a setting that "
@@ -39,7 +44,7 @@ def race(values: Mapping[str, Any]) -> str:
     if missing := len(values["missing"]):
         told += f" The race goes on: {missing} of {missing + values['finished']} runs are still to be made."
     tables = [_table(name, world) for name, world in values["data"].items()]
-    return "\n\n".join([*map(verdict, values["data"], values["data"].values()), told, *tables])
+    return "\n\n".join([told, *tables])
 
 
 def verdict(name: str, world: Mapping[str, Any]) -> str:
@@ -97,7 +102,7 @@ def _table(name: str, world: Mapping[str, Any]) -> str:
             f"{key.rpartition('.')[2]} {_plain(value)}" for key, value in row.get("setting", {}).items()
         )
         cells = [label, "yes" if row["content"] else "–", _value(recall), _value(ndcg), to_base]
-        cells += [str(row["seeds"]), setting or "–"]
+        cells += ["any" if row["deterministic"] else str(row["seeds"]), setting or "–"]
         cells += [" / ".join(f"{value:.4f}" for value in beside[label]) if label in beside else "–"] if beside else []
         rows.append(cells)
     facts = f"{world['users']:,} users, {world['items']:,} items, {world['interactions']:,} interactions"

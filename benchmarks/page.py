@@ -10,7 +10,7 @@ from typing import Any
 from _cold_table import cold_items
 from _paradigm_tables import adapters, encodings, processes
 from _quality_figure import draw
-from _race_tables import draw_race, race
+from _race_tables import draw_race, race, verdicts
 from _results import HERE
 from _tables import table, wrapped
 from lmm4rec.core.files import read_json, write_text
@@ -281,7 +281,7 @@ def significance(values: Mapping[str, Any]) -> str:
 
 def main() -> None:
     parts: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = []
-    parts += [("The race", "race", race_figure), ("The race", "race", race)]
+    parts += [("The race", "race", write) for write in (verdicts, race_figure, race)]
     parts += [("Significance", "significance", significance)]
     parts += [("Earlier grids", "quality_mmrec-films", quality_figure)]
     parts += [("Earlier grids", f"quality_{world}", partial(quality, world)) for world in WORLDS]

@@ -57,6 +57,7 @@ def main(path: Path) -> None:
 def row(design: Design, against: Mapping[str, Mapping[str, DesignComparison]], search: Path) -> dict[str, Any]:
     """A model on one data set: its test values, its difference to EASE and its setting."""
     found: dict[str, Any] = {"seeds": len(design.runs), "content": design.uses_content}
+    found["deterministic"] = design.is_deterministic
     for metric in METRICS:
         values = design.numbers(f"test.{metric}")
         found[metric] = {"mean": statistics.mean(values)}
