@@ -9,9 +9,10 @@ import pytest
 
 from lmm4rec.cli.app import main
 from lmm4rec.core.errors import MissingExtraError
+from lmm4rec.data.download.folders import DownloadOptions
 from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.data.sources import mmrec
-from lmm4rec.data.sources.amazon.fetching import DownloadOptions, fetch_files
+from lmm4rec.data.sources.amazon.fetching import fetch_files
 
 CONF = """
 [data]

@@ -12,7 +12,8 @@ from PIL import Image
 
 from lmm4rec.core.errors import ImageError
 from lmm4rec.data import images
-from lmm4rec.data.images import HugeImageError, ImageFile, MissingImageError, NotAnImageError, locate
+from lmm4rec.data.image_paths import locate
+from lmm4rec.data.images import HugeImageError, ImageFile, MissingImageError, NotAnImageError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 128, 0), (0, 0, 255)
 

@@ -17,8 +17,8 @@ from lmm4rec.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from lmm4rec.data.catalog import Catalog
+    from lmm4rec.data.download.folders import DownloadOptions
     from lmm4rec.data.sources.amazon.editions import EditionName
-    from lmm4rec.data.sources.amazon.fetching import DownloadOptions
 
 doctor = typer.Typer(rich_markup_mode="rich")
 data = typer.Typer(help="Fetch data sets, and write them for other toolboxes.", no_args_is_help=True)
@@ -92,7 +92,7 @@ def download_command(
     ] = None,
 ) -> None:
     """Fetch the reviews, metadata and images of Amazon review data; files that exist are kept."""
-    from lmm4rec.data.sources.amazon.fetching import DownloadOptions
+    from lmm4rec.data.download.folders import DownloadOptions
 
     options = DownloadOptions(
         workers=workers,

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import stat
 import struct
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +14,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lmm4rec.core.errors import ImageError
 from lmm4rec.core.types import DrawnImage, ItemImage
-from lmm4rec.data.findings import Finding, counted
 
 MAX_PIXELS = 89_478_485  # where Pillow itself begins to warn of a decompression bomb
 _UNDECODABLE = (  # what Pillow's decoders raise on damaged bytes
@@ -176,72 +172,3 @@ def _from_deep(image: Image.Image) -> Image.Image:
     levels = np.asarray(image).astype(np.float64)
     scale = 255.0 if image.mode.startswith("F") else 255.0 / 65535.0
     return Image.fromarray(np.clip(np.rint(levels * scale), 0, 255).astype(np.uint8))
-
-
-def locate(
-    names: Sequence[str | None], folder: Path, ids: Sequence[str]
-) -> tuple[tuple[ImageFile | None, ...], list[Finding]]:
-    """The image of each name inside `folder`, and findings on names outside it or without a file.
-
-    A name outside the folder (an absolute path, `..`, a symbolic link) is refused: that item has no image. A missing
-    file keeps its path, so that it is read once it is there. A name with backslashes (of Windows) is read with slashes
-    where there is no file of that very name. The items' `ids` stand in the findings' examples.
-    """
-    resolver = _PathResolver(folder)
-    images: list[ImageFile | None] = []
-    outside: list[str] = []
-    missing: list[str] = []
-    for name, id_ in zip(names, ids, strict=True):
-        if name and "\\" in name and not resolver.has(name):
-            name = name.replace("\\", "/")  # noqa: PLW2901 (the name as it is used and shown)
-        path = resolver.path(name) if name else None
-        if name and path is None:
-            outside.append(f"item {id_}: {name}")
-        elif path is not None and not resolver.exists(path):
-            missing.append(f"item {id_}: {name}")
-        images.append(None if path is None else ImageFile(path, resolver.root))
-    findings = []
-    if outside:
-        message = f"{counted(len(outside), 'image path')} are outside {folder} or invalid; these items have no image"
-        findings.append(Finding("image-outside-folder", "warning", len(outside), message, tuple(outside[:10])))
-    if missing:
-        message = f"{counted(len(missing), 'image file')} missing in {folder}; these items count as having no image"
-        findings.append(Finding("missing-image", "warning", len(missing), message, tuple(missing[:10])))
-    return tuple(images), findings
-
-
-class _PathResolver:
-    """Paths of names inside one folder; each parent folder is resolved once, since a catalog has few of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder.resolve()
-        self._parents: dict[str, Path] = {}
-
-    def path(self, name: str) -> Path | None:
-        """The path of a name, or None where it is outside the folder or invalid."""
-        if "\0" in name:
-            return None
-        parent, base = os.path.split(name)
-        if base == "..":
-            parent, base = name, ""
-        try:
-            if parent not in self._parents:
-                self._parents[parent] = (self.root / parent).resolve()
-            path = self._parents[parent] / base
-            target = path.resolve() if path.is_symlink() else path
-        except (OSError, RuntimeError):  # a name too long, links in a circle
-            return None
-        return path if target.is_relative_to(self.root) else None
-
-    def has(self, name: str) -> bool:
-        """Whether the folder has a regular file of that name."""
-        path = self.path(name)
-        return path is not None and self.exists(path)
-
-    @staticmethod
-    def exists(path: Path) -> bool:
-        """Whether there is a regular file."""
-        try:
-            return stat.S_ISREG(path.stat().st_mode)
-        except OSError:
-            return False

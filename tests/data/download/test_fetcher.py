@@ -177,7 +177,7 @@ def test_a_server_that_resumes_elsewhere(server: LocalServer, tmp_path: Path) ->
 def test_a_page_instead_of_an_image(server: LocalServer, tmp_path: Path) -> None:
     server.answers["/a"] = says(200, b"<!DOCTYPE html><title>Robot check</title>", Content_Type="image/jpeg")
     outcome = fetch(image(server, tmp_path))
-    assert outcome.error == "it is a web page, expected an image (JPEG, PNG, GIF or WebP)"
+    assert outcome.error == "it is a web page, expected an image (JPEG, PNG, GIF, WebP, AVIF, TIFF or BMP)"
     assert server.times("/a") == 1
     assert files(tmp_path) == []
 

@@ -11,11 +11,17 @@ SIGNATURE_BYTES = 16  # bytes that decide
 _SIGNATURES: dict[Kind, dict[str, bytes]] = {  # of each kind the patterns of first bytes, by the file name's ending
     "image": {
         ".jpg": rb"\xff\xd8\xff", ".png": rb"\x89PNG\r\n\x1a\n", ".gif": rb"GIF8[79]a", ".webp": rb"RIFF.{4}WEBP",
+        ".bmp": rb"BM.{4}\0{4}", ".tif": rb"II\*\0|MM\0\*", ".avif": rb".{4}ftypavi[fs]",
+        ".heic": rb".{4}ftyp(hei|hev|mif1)",
     },
     "gzip": {"": rb"\x1f\x8b"},
     "parquet": {"": rb"PAR1"},
     "lines": {"": rb"\s*\{"},
 }  # fmt: skip
+
+
+IMAGE_ENDINGS = (".jpg", ".png", ".gif", ".webp", ".jpeg", ".bmp", ".tif", ".avif", ".heic")
+"""Endings of image files; of several files of one stem the first kind is used."""
 
 
 def ending_of(kind: Kind, head: bytes) -> str | None:
@@ -31,6 +37,8 @@ def kind_of(name: str) -> Kind:
 
 def describe(head: bytes) -> str:
     """The kind of content that first bytes suggest, for a message."""
+    if b"<svg" in head.lower():
+        return "an SVG drawing"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         return "a web page"
     return f"bytes that begin with {head[:8].hex(' ')}" if head else "nothing"

@@ -76,7 +76,11 @@ class PartialFile:
             head = file.read(512)
         if ending_of(self.job.kind, head) is None:
             self.discard()
-            expected = "an image (JPEG, PNG, GIF or WebP)" if self.job.kind == "image" else f"a {self.job.kind} file"
+            expected = (
+                "an image (JPEG, PNG, GIF, WebP, AVIF, TIFF or BMP)"
+                if self.job.kind == "image"
+                else f"a {self.job.kind} file"
+            )
             raise AttemptError(f"it is {describe(head)}, expected {expected}")
 
     def finish(self) -> Outcome:

@@ -13,8 +13,9 @@ from lmm4rec.core.types import Modality
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.findings import Finding, counted
-from lmm4rec.data.images import locate
-from lmm4rec.data.sources._columns import as_ids, as_item_text, as_text, is_numeric, parse_column, without_point_zero
+from lmm4rec.data.image_urls import UrlImages
+from lmm4rec.data.sources._columns import as_ids, as_item_text, is_numeric, parse_column, without_point_zero
+from lmm4rec.data.sources._images import read_images
 from lmm4rec.data.table_files import Table
 
 
@@ -26,27 +27,29 @@ def read_catalog(
     image_folder: Path,
     text_columns: Sequence[str] | None,
     list_separator: str,
+    urls: UrlImages | None = None,
 ) -> tuple[Catalog, tuple[Finding, ...]]:
     """The catalog in a table of items, and findings; of rows with the same id the first is kept.
+
+    `urls` says where images of URLs lie and whether they are fetched; None: they are only counted.
 
     Raises:
         DataError: a column is missing, or no row has an id.
     """
-    columns = table.frame.columns
     table.require(item_column, "item ids")
     image_column = _image_column(table, image_column)
     texts, findings = _text_columns(table, text_columns, {item_column, image_column})
     table = _one_row_an_item(table, item_column)
     frame = table.frame
     ids = frame[item_column].to_list()
-    names = as_text(frame[image_column]).to_list() if image_column in columns else [None] * len(ids)
-    images, on_images = locate(names, image_folder, ids)
+    images, image_urls, on_images = read_images(table, image_column, ids, image_folder, urls)
     catalog = Catalog(
         ids=Vocabulary(ids),
         fields=pl.DataFrame({column: as_item_text(frame[column], list_separator) for column in texts}),
         images=images,
         source_rows=table.records.astype(np.int64),
         source_size=table.size,
+        image_urls=image_urls,
     )
     return catalog, (*table.findings, *findings, *on_images)
 

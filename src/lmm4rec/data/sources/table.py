@@ -8,8 +8,11 @@ from typing import Annotated
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, DataError
+from lmm4rec.core.types import PositiveFloat
 from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.download.folders import DownloadOptions
 from lmm4rec.data.filters import keep_ratings
+from lmm4rec.data.image_urls import UrlImages
 from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog, with_shipped
 from lmm4rec.data.sources._log import clean_log, join
 from lmm4rec.data.table_files import READERS, Table, TableLike, read_table, suffix_of
@@ -28,6 +31,12 @@ def load(
     timestamp_column: Annotated[str | None, Doc('Column of times; left out: "timestamp" if there is one.')] = None,
     image_column: Annotated[str | None, Doc('Column of image paths; left out: "image" where there is one.')] = None,
     image_folder: Annotated[str | Path | None, Doc("Folder of the images; left out: that of the items' table.")] = None,
+    fetch_images: Annotated[bool, Doc("Fetch images whose column holds URLs (needs the extra `download`).")] = False,
+    fetched_images: Annotated[str, Doc("Folder of fetched images, relative to that of the images.")] = "fetched-images",
+    fetch_per_second: Annotated[PositiveFloat, Doc("Most requests for images in a second.")] = 10.0,
+    allow_private: Annotated[
+        list[str] | None, Doc('Private addresses to fetch images from, such as "10.0.0.0/8"; left out: none.')
+    ] = None,
     text_columns: Annotated[list[str] | None, Doc("The items' text columns; left out: all that hold text.")] = None,
     list_separator: Annotated[str, Doc('Separator of lists in texts ("A|B" becomes "A, B"); empty: none.')] = "|",
     separator: Annotated[
@@ -46,7 +55,7 @@ def load(
 
     Raises:
         ConfigError: neither `path` nor `interactions` is given.
-        DataError: a file or column is missing or unreadable, or nothing is left.
+        DataError: a file or column is missing or unreadable, nothing is left, or images cannot be written.
     """
     folder = None if path is None else _folder(Path(path))
     log = clean_log(
@@ -57,13 +66,16 @@ def load(
         catalog, findings = catalog_of_ids(log.frame["item"])
     else:
         beside = Path(item_table).parent if isinstance(item_table, str | Path) else folder or Path()
+        images = beside if image_folder is None else (folder or Path()) / image_folder
+        fetching = DownloadOptions(per_second=fetch_per_second, allow_private=tuple(allow_private or ()))
         catalog, findings = read_catalog(
             read_table(item_table, "items", separator=separator, encoding=encoding),
             item_column=item_column,
             image_column=image_column,
-            image_folder=beside if image_folder is None else (folder or Path()) / image_folder,
+            image_folder=images,
             text_columns=text_columns,
             list_separator=list_separator,
+            urls=UrlImages(images / fetched_images, fetch_images, fetching),
         )
         catalog = catalog if folder is None else with_shipped(catalog, folder / "features", folder)
     dataset = join(title or _title(folder, interactions), log, catalog, findings)

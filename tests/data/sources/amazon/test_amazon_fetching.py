@@ -15,8 +15,9 @@ from PIL import Image
 from amazon_files import META_2014, write_2014, write_2023
 from lmm4rec.cli.app import main
 from lmm4rec.core.errors import ConfigError, DataError
+from lmm4rec.data.download.folders import DownloadOptions
 from lmm4rec.data.sources.amazon.editions import EDITIONS
-from lmm4rec.data.sources.amazon.fetching import DownloadOptions, fetch_files, fetch_images
+from lmm4rec.data.sources.amazon.fetching import fetch_files, fetch_images
 from lmm4rec.data.sources.amazon.source import load
 from local_server import LocalServer, cuts, fails_first, local_server, says, serves
 

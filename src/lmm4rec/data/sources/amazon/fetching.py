@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lmm4rec.core.errors import ConfigError, DataError, optional
+from lmm4rec.core.errors import DataError
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.download.file_signatures import kind_of
+from lmm4rec.data.download.folders import DownloadOptions, download_images, download_into
 from lmm4rec.data.download.jobs import Job, Outcome
 from lmm4rec.data.sources.amazon.editions import EDITIONS, EditionName
-from lmm4rec.data.sources.amazon.image_folder import ENDINGS, image_stem
+from lmm4rec.data.sources.amazon.image_folder import image_stem
 
 _FILE_DEADLINE_S = 24 * 3600.0
-
-
-@dataclass(frozen=True)
-class DownloadOptions:
-    """Rates, limits and retries of a download."""
-
-    workers: int = 4  # files at a time
-    per_second: float = 10.0  # requests, of all workers together
-    timeout_s: float = 30.0  # to connect, and between two blocks of a response
-    image_deadline_s: float = 120.0  # for one image
-    max_image_mb: float = 10.0
-    max_file_gb: float = 100.0
-    attempts: int = 5
-    backoff_s: float = 1.0
-    allow_private: tuple[str, ...] = ()  # private addresses or networks to allow
-    verify: bool = False  # compare files that are there with their checksums
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if isinstance(value, int | float) and value <= 0 and name not in ("backoff_s", "verify"):
-                raise ConfigError(f"{name} = {value} must be more than 0")
 
 
 def fetch_files(
@@ -66,7 +44,7 @@ def fetch_files(
         if not _has_otherwise(find, folder, category, name)
     ]
     max_bytes = options.max_file_gb * 2**30
-    outcomes = _download(jobs, folder, options, max_bytes=max_bytes, deadline_s=_FILE_DEADLINE_S, unit="file")
+    outcomes = download_into(jobs, folder, options, max_bytes=max_bytes, deadline_s=_FILE_DEADLINE_S, unit="file")
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
         errors = "; ".join(f"{outcome.url}: {outcome.error}" for outcome in failed)
@@ -88,48 +66,7 @@ def fetch_images(
         for id_, url in zip(catalog.ids, catalog.image_urls, strict=True)
         if url
     ]
-    max_bytes = options.max_image_mb * 2**20
-    return _download(jobs, folder, options, max_bytes=max_bytes, deadline_s=options.image_deadline_s, unit="image")
-
-
-def _download(
-    jobs: list[Job], folder: Path, options: DownloadOptions, *, max_bytes: float, deadline_s: float, unit: str
-) -> list[Outcome]:
-    if not jobs:
-        return []
-    optional("httpcore2", extra="download", purpose="fetching files")
-    from lmm4rec.data.download.download_log import DownloadLog
-    from lmm4rec.data.download.fetcher import Fetcher, Limits, RateLimit
-    from lmm4rec.data.download.http_client import HttpClient
-    from lmm4rec.data.download.parallel import download
-
-    limits = Limits(int(max_bytes), deadline_s, attempts=options.attempts, backoff_s=options.backoff_s)
-    client = HttpClient(timeout_s=options.timeout_s, connections=options.workers, allow_private=options.allow_private)
-    with closing(client), _locked(folder):
-        fetcher, log = Fetcher(client, limits, RateLimit(options.per_second)), DownloadLog(folder)
-        return download(jobs, fetcher, log, workers=options.workers, find=_find, verify=options.verify, unit=unit)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """The folder for this process alone: two would write to the same partial files."""
-    filelock = optional("filelock", extra="download", purpose="fetching files")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".downloads.lock", timeout=0):
-            yield
-    except filelock.Timeout:
-        raise DataError(f"another process is fetching into {folder}; wait for it or stop it") from None
-    except OSError as error:
-        raise DataError(f"cannot write to {folder}: {error}") from error
-
-
-def _find(job: Job) -> Path | None:
-    """The place of a job's file; of an image, whose ending is not known before, the file that is there."""
-    if job.kind != "image":
-        return job.target
-    places = (job.target.with_name(job.target.name + ending) for ending in ENDINGS)
-    return next((place for place in places if place.is_file()), None)
+    return download_images(jobs, folder, options)
 
 
 def _has_otherwise(find: Callable[[Path, str], list[Path]], folder: Path, category: str, published: str) -> bool:

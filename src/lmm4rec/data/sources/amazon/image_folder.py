@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from lmm4rec.data.download.folders import image_files
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.images import ImageFile
-
-ENDINGS = (".jpg", ".png", ".gif", ".webp", ".jpeg", ".bmp")
 
 
 def image_stem(id_: str) -> str:
@@ -22,7 +20,7 @@ def find_images(
     folder: Path, ids: Sequence[str], urls: Sequence[str]
 ) -> tuple[tuple[ImageFile | None, ...], list[Finding]]:
     """The image of each item, and findings on items without one: not yet downloaded, or without a URL."""
-    files = _files(folder)
+    files = image_files(folder)
     root = folder.resolve()
     names = [files.get(image_stem(id_)) for id_ in ids]
     images = tuple(None if name is None else ImageFile(root / name, root) for name in names)
@@ -40,19 +38,3 @@ def find_images(
         message = f"{counted(len(without_url), 'item')} have neither an image nor the URL of one"
         findings.append(Finding("no-image-address", "warning", len(without_url), message, tuple(without_url[:10])))
     return images, findings
-
-
-def _files(folder: Path) -> dict[str, str]:
-    """Stem -> name of the image files in a folder; of several of one stem the first kind in `ENDINGS`."""
-    if not folder.is_dir():
-        return {}
-    found: dict[str, str] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            stem, ending = os.path.splitext(entry.name)  # noqa: PTH122 (an entry, not a path)
-            ending = ending.lower()
-            if ending not in ENDINGS or entry.name.startswith("."):
-                continue
-            if stem not in found or ENDINGS.index(ending) < ENDINGS.index(os.path.splitext(found[stem])[1].lower()):  # noqa: PTH122
-                found[stem] = entry.name
-    return found

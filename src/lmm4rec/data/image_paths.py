@@ -1,0 +1,127 @@
+"""Image files that a table names: found inside one folder, under other spellings of their name too."""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.images import ImageFile
+
+
+def locate(
+    names: Sequence[str | None], folder: Path, ids: Sequence[str]
+) -> tuple[tuple[ImageFile | None, ...], list[Finding]]:
+    """The image of each name inside `folder`, and findings on names outside it or without a file.
+
+    A name outside the folder (an absolute path, `..`, a symbolic link) is refused: that item has no image. A missing
+    file keeps its path, so that it is read once it is there. Where there is no file of that very name, other spellings
+    are tried: with slashes for the backslashes of Windows, without spaces around it, percent-decoded, and in other case
+    or Unicode form where one file alone has it. The items' `ids` stand in the findings' examples.
+    """
+    resolver = _PathResolver(folder)
+    images: list[ImageFile | None] = []
+    outside, missing, respelled = [], [], []
+    for name, id_ in zip(names, ids, strict=True):
+        spelled = resolver.spelling(name) if name else None
+        path = resolver.path(spelled or name.replace("\\", "/")) if name else None
+        if name and path is None:
+            outside.append(f"item {id_}: {name[:200]}")
+        elif name and spelled is None:
+            missing.append(f"item {id_}: {name[:200]}")
+        elif spelled and spelled != name:
+            respelled.append(f"item {id_}: {name}, read as {spelled}")
+        images.append(None if path is None else ImageFile(path, resolver.root))
+    findings = []
+    if outside:
+        message = f"{counted(len(outside), 'image path')} are outside {folder} or invalid; these items have no image"
+        findings.append(Finding("image-outside-folder", "warning", len(outside), message, tuple(outside[:10])))
+    if missing:
+        message = f"{counted(len(missing), 'image file')} missing in {folder}; these items count as having no image"
+        findings.append(Finding("missing-image", "warning", len(missing), message, tuple(missing[:10])))
+    if respelled:
+        message = f"{counted(len(respelled), 'image')} are found in {folder} under another spelling of their name"
+        findings.append(Finding("image-respelled", "note", len(respelled), message, tuple(respelled[:10])))
+    return tuple(images), findings
+
+
+class _PathResolver:
+    """Paths of names inside one folder; each parent folder is resolved once, since a catalog has few of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder.resolve()
+        self._parents: dict[str, Path] = {}
+        self._listings: dict[Path, dict[str, list[str]]] = {}
+
+    def path(self, name: str) -> Path | None:
+        """The path of a name, or None where it is outside the folder or invalid."""
+        if "\0" in name:
+            return None
+        parent, base = os.path.split(name)
+        if base == "..":
+            parent, base = name, ""
+        try:
+            if parent not in self._parents:
+                self._parents[parent] = (self.root / parent).resolve()
+            path = self._parents[parent] / base
+            target = path.resolve() if path.is_symlink() else path
+        except (OSError, RuntimeError, ValueError):  # a name too long, links in a circle
+            return None
+        return path if target.is_relative_to(self.root) else None
+
+    def spelling(self, name: str) -> str | None:
+        """The spelling of a name under which there is a regular file; None where there is none."""
+        for spelled in _spellings(name):
+            path = self.path(spelled)
+            if path is not None and self.exists(path):
+                return spelled
+        for spelled in _spellings(name):
+            path = self.path(spelled)
+            if path is not None and (same := self._same(path)):
+                return str(Path(spelled).with_name(same))
+        return None
+
+    def _same(self, path: Path) -> str | None:
+        """The one name in the path's folder that differs from its own in case or Unicode form alone."""
+        folder = path.parent
+        if not path.name:
+            return None
+        if folder not in self._listings:
+            listing: dict[str, list[str]] = {}
+            try:
+                for entry in os.listdir(folder):  # noqa: PTH208 (names alone)
+                    listing.setdefault(_folded(entry), []).append(entry)
+            except OSError:
+                pass
+            self._listings[folder] = listing
+        same = self._listings[folder].get(_folded(path.name), [])
+        return same[0] if len(same) == 1 and self.exists(folder / same[0]) else None
+
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Whether there is a regular file."""
+        try:
+            return stat.S_ISREG(path.stat().st_mode)
+        except OSError:
+            return False
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """The name, and what it may stand for."""
+    yield name
+    if name.lower().startswith("file://"):
+        name = unquote(urlsplit(name).path)
+        yield name
+    bare = name.strip()
+    yield bare
+    yield bare.replace("\\", "/")
+    if "%" in bare:
+        yield unquote(bare.replace("\\", "/"))
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
