@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.sources.recbole import load as load_recbole
 from lmm4rec.data.sources.table import load
+from lmm4rec.data.splits import split
 from lmm4rec.data.table_files import read_table
 
 LOG = "user_id,item_id\nu,0\nu,1\nv,2\n"
@@ -205,3 +207,25 @@ def test_nested_cells_become_text(tmp_path: Path) -> None:
     (tmp_path / "mixed").mkdir()
     data = load(path=shop(tmp_path / "mixed", items="\n".join(map(json.dumps, lines)), ending="jsonl"))
     assert [item.fields["cell"] for item in data.catalog] == [text for _, text in mixed]
+
+
+def test_weights_are_read_and_what_is_none_costs_its_row(tmp_path: Path) -> None:
+    log = "user_id,item_id,weight\nu,0,2.5\nu,1,0\nv,2,-1\nv,0,inf\nv,1,much\nw,2,\nw,1, 7 \n"
+    data = load(path=shop(tmp_path, log))
+    assert data.interactions.weights is not None
+    assert data.interactions.weights.tolist() == [2.5, 7.0]
+    finding = found(data)["unreadable-weight"]
+    assert (finding.count, finding.examples[0]) == (5, "interactions.csv row 3: weight is '0'")
+    assert "not a number above 0" in finding.message
+    parts = split(data, "random", valid=0.0, test=0.0)
+    assert parts.train.weights is not None
+    unweighted = replace(data.interactions, weights=None)
+    assert unweighted.fingerprint != data.interactions.fingerprint
+
+
+def test_a_column_of_weights_that_is_named(tmp_path: Path) -> None:
+    data = load(path=shop(tmp_path, "user_id,item_id,hours\nu,0,2\nv,1,3\n"), weight_column="hours")
+    assert data.interactions.weights is not None
+    assert data.interactions.weights.tolist() == [2.0, 3.0]
+    with pytest.raises(DataError, match=r"no column 'hour' for the weights.*Did you mean 'hours'"):
+        load(path=tmp_path, weight_column="hour")

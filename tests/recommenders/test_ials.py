@@ -47,6 +47,35 @@ def solved(x: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
+@pytest.mark.parametrize("dim", [2, 12])
+def test_weights_of_interactions_by_hand(dim: int) -> None:
+    """Hu et al. 2008, eq. 4 and 5, with the weights of Rendle et al.: (Yᵀ W Y + α0 YᵀY + λ_u I)⁻¹ Yᵀ W 1 row by row."""
+    on, x = dense(2)
+    weights = torch.rand(len(on.users), generator=torch.Generator().manual_seed(3)) * 5 + 0.1
+    trained = model(dim=dim, on=InteractionGraph(on.users, on.items, 40, 30, weights))
+    strength = np.zeros_like(x)
+    strength[on.users, on.items] = weights
+    items = trained.items.detach().double().numpy()
+    terms = trained.sweep({}, torch.Generator())
+    for matrix, table in ((strength, "users"), (strength.T, "items")):
+        gram = SETTINGS["unobserved_weight"] * items.T @ items
+        systems = np.einsum("ui,id,ie->ude", matrix, items, items) + gram
+        systems += l2_weights(matrix)[:, None, None] * np.eye(dim)
+        solution = np.linalg.solve(systems, (matrix @ items)[..., None])[..., 0]
+        np.testing.assert_allclose(getattr(trained, table).detach().numpy(), solution, rtol=2e-3, atol=1e-5)
+        items = solution
+    errors = strength * (trained.users @ trained.items.T - 1).square().detach().numpy()
+    assert float(terms["interactions"]) * x.sum() == pytest.approx(errors.sum(), rel=1e-3)
+
+
+def test_repeated_interactions_add_their_weights() -> None:
+    users, items = torch.tensor([0, 1, 0, 0]), torch.tensor([1, 0, 1, 2])
+    on = InteractionGraph(users, items, 2, 3, torch.tensor([1.0, 2.0, 3.0, 0.5]))
+    assert on.weights is not None
+    assert on.weights.tolist() == [4.0, 0.5, 2.0]
+    assert on.only(torch.tensor([1, 2])).weights.tolist() == [0.5, 2.0]  # type: ignore[union-attr]
+
+
 def loss(x: np.ndarray, users: np.ndarray, items: np.ndarray) -> float:
     scores = users @ items.T
     squares = (x * (scores - 1) ** 2).sum() + SETTINGS["unobserved_weight"] * (scores**2).sum()

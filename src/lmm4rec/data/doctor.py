@@ -87,9 +87,10 @@ def describe(dataset: Dataset) -> dict[str, int | float | str]:
     }
     if catalog.shipped:
         facts["feature files"] = ", ".join(catalog.shipped)
-    if log.ratings is not None and len(log):
-        low, middle, high = np.quantile(log.ratings, (0, 0.5, 1))
-        facts["ratings"] = f"{low:g} to {high:g}, median {middle:g}"
+    for name, column in (("ratings", log.ratings), ("weights", log.weights)):
+        if column is not None and len(log):
+            low, middle, high = np.quantile(column, (0, 0.5, 1))
+            facts[name] = f"{low:g} to {high:g}, median {middle:g}"
     if log.timestamps is not None and len(log):
         facts["first"], facts["last"] = _day(int(log.timestamps.min())), _day(int(log.timestamps.max()))
     return facts

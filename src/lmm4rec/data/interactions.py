@@ -1,4 +1,4 @@
-"""The log of interactions: pairs of user and item, with ratings, timestamps and labels where there are any."""
+"""The log of interactions: pairs of user and item, with ratings, timestamps, labels and weights where there are any."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ class Interactions:
     ratings: Float32[np.ndarray, " n"] | None = None
     timestamps: Int64[np.ndarray, " n"] | None = None  # unix seconds
     labels: Int8[np.ndarray, " n"] | None = None  # the file's own split: 0 train, 1 valid, 2 test
+    weights: Float32[np.ndarray, " n"] | None = None  # strength, above 0; None: 1 for each
 
     def __len__(self) -> int:
         return len(self.users)
 
     def take(self, chosen: Shaped[np.ndarray, " m"]) -> Interactions:
         """The interactions of a boolean mask or of positions, in that order."""
-        columns = (self.ratings, self.timestamps, self.labels)
+        columns = (self.ratings, self.timestamps, self.labels, self.weights)
         return Interactions(
             self.users[chosen],
             self.items[chosen],
@@ -57,5 +58,5 @@ class Interactions:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of the pairs of user and item, in order."""
-        return fingerprint(self.users, self.items)
+        """A digest of the pairs of user and item, in order, and of their weights."""
+        return fingerprint(self.users, self.items, *([] if self.weights is None else [self.weights]))

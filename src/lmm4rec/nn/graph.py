@@ -15,14 +15,28 @@ _BLOCK_ENTRIES = 2**26  # similarities held at once: 256 MiB
 
 
 class InteractionGraph(nn.Module):
-    """The training interactions as distinct user-item edges."""
+    """The training interactions as distinct user-item edges; `weights` of the same edge are added (None: all are 1)."""
 
     users: Tensor
     items: Tensor
+    weights: Tensor | None
 
-    def __init__(self, users: Int[Tensor, " edges"], items: Int[Tensor, " edges"], n_users: int, n_items: int) -> None:
+    def __init__(
+        self,
+        users: Int[Tensor, " edges"],
+        items: Int[Tensor, " edges"],
+        n_users: int,
+        n_items: int,
+        weights: Float[Tensor, " edges"] | None = None,
+    ) -> None:
         super().__init__()
-        keys = torch.unique(users.long() * n_items + items.long())
+        keys = users.long() * n_items + items.long()
+        if weights is None:
+            keys = torch.unique(keys)
+        else:
+            keys, edges = torch.unique(keys, return_inverse=True)
+            weights = weights.new_zeros(len(keys)).index_add_(0, edges, weights)
+        self.register_buffer("weights", weights, persistent=False)
         self.register_buffer("users", keys // n_items, persistent=False)
         self.register_buffer("items", keys % n_items, persistent=False)
         self.n_users, self.n_items = n_users, n_items
@@ -43,7 +57,8 @@ class InteractionGraph(nn.Module):
 
     def only(self, edges: Int[Tensor, " kept"]) -> InteractionGraph:
         """The graph of the given edges only."""
-        return InteractionGraph(self.users[edges], self.items[edges], self.n_users, self.n_items)
+        weights = None if self.weights is None else self.weights[edges]
+        return InteractionGraph(self.users[edges], self.items[edges], self.n_users, self.n_items, weights)
 
 
 def normalize(

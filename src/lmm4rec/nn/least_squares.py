@@ -18,14 +18,22 @@ _BLOCK = 2**20  # numbers in a block's vectors, padding included: 4 MiB
 
 
 class SparseRows(nn.Module):
-    """The positive columns of each row, with rows in blocks by their number of positives."""
+    """The positive columns of each row and their weights, with rows in blocks by their number of positives."""
 
     matrix: Tensor
     order: Tensor
 
-    def __init__(self, rows: Int[Tensor, " entries"], columns: Int[Tensor, " entries"], shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        rows: Int[Tensor, " entries"],
+        columns: Int[Tensor, " entries"],
+        shape: tuple[int, int],
+        weights: Float[Tensor, " entries"] | None = None,
+    ) -> None:
         super().__init__()
-        self.register_buffer("matrix", csr(rows, columns, torch.ones(len(rows)), shape), persistent=False)
+        self.is_weighted = weights is not None
+        values = torch.ones(len(rows)) if weights is None else weights
+        self.register_buffer("matrix", csr(rows, columns, values, shape), persistent=False)
         self.register_buffer("order", torch.argsort(self.counts, stable=True), persistent=False)
 
     @property
@@ -33,8 +41,18 @@ class SparseRows(nn.Module):
         """The number of positives of each row."""
         return self.matrix.crow_indices().diff()
 
-    def blocks(self, dim: int) -> Iterator[tuple[Int[Tensor, " block"], Int[Tensor, "block width"]]]:
-        """Rows that have positives, and the columns of these, padded with the number of columns."""
+    @property
+    def totals(self) -> Float[Tensor, " rows"] | Int[Tensor, " rows"]:
+        """The sum of the weights of each row's positives."""
+        if not self.is_weighted:
+            return self.counts
+        rows = torch.repeat_interleave(torch.arange(len(self.counts), device=self.order.device), self.counts)
+        return torch.zeros_like(self.counts, dtype=torch.float32).index_add_(0, rows, self.matrix.values())
+
+    def blocks(
+        self, dim: int
+    ) -> Iterator[tuple[Int[Tensor, " block"], Int[Tensor, "block width"], Float[Tensor, "block width"] | None]]:
+        """Rows that have positives, the columns of these, padded with the number of columns, and roots of weights."""
         counts, starts = self.counts[self.order].tolist(), self.matrix.crow_indices()[:-1]
         columns, padding = self.matrix.col_indices(), self.matrix.shape[1]
         first = sum(count == 0 for count in counts)
@@ -50,7 +68,9 @@ class SparseRows(nn.Module):
             within = torch.arange(counts[last - 1], device=rows.device)
             places = starts[rows][:, None] + within
             is_padding = within >= self.counts[rows][:, None]
-            yield rows, columns[places.masked_fill(is_padding, 0)].masked_fill(is_padding, padding)
+            places = places.masked_fill(is_padding, 0)
+            roots = self.matrix.values()[places].sqrt() if self.is_weighted else None
+            yield rows, columns[places].masked_fill(is_padding, padding), roots
             first = last
 
 
@@ -62,9 +82,9 @@ def solve_rows(
     unobserved_weight: float,
     l2_weights: Float[Tensor, " rows"],
 ) -> Float[Tensor, ""]:
-    """The sum of the positives' squared errors, after each row x of the solution was set to the minimum of
+    """The sum of the positives' weighted squared errors, after each row x of the solution was set to the minimum of
 
-    sum over positives j of (x · v_j - 1)² + α0 · sum over all columns j of (x · v_j)² + λ |x|²
+    sum over positives j of w_j (x · v_j - 1)² + α0 · sum over all columns j of (x · v_j)² + λ |x|²
 
     with α0 = `unobserved_weight` and λ the row's of `l2_weights`. In the axes Q of the Gram matrix α0 VᵀV = Q Λ Qᵀ the
     last two terms have the diagonal matrix D⁻¹ = Λ + λ. With Z, the vectors of the n positives in these axes:
@@ -72,17 +92,18 @@ def solve_rows(
     - n > dim:   x = Q (D⁻¹ + ZᵀZ)⁻¹ Zᵀ 1, a system of dim equations,
     - n ≤ dim:   x = Q D Zᵀ r, r = (I + Z D Zᵀ)⁻¹ 1, a system of n equations; r are the residuals 1 - V x.
 
-    Rows without positives get 0.
+    Here w is 1. Else each row of Z, and the 1 of its equation, is multiplied by the root of its w; r are then the
+    residuals times these roots. Rows without positives get 0.
     """
     dim = vectors.shape[1]
     eigenvalues, axes = eigenvectors(unobserved_weight * (vectors.T @ vectors))
     rotated = F.pad(vectors @ axes, (0, 0, 0, 1))  # a row of zeros for the padding
     error = vectors.new_zeros(())
     solution.zero_()
-    for rows, columns in positives.blocks(dim):
+    for rows, columns, roots in positives.blocks(dim):
         z = select_rows(rotated, columns)
         diagonal = eigenvalues + l2_weights[rows, None]
-        solved, residuals = _solve_block(z, diagonal)
+        solved, residuals = _solve_block(z, diagonal, roots)
         error += (residuals * (columns < len(vectors))).square().sum()
         solution.index_copy_(0, rows, solved)
     solution.copy_(solution @ axes.T)
@@ -90,19 +111,23 @@ def solve_rows(
 
 
 def _solve_block(
-    z: Float[Tensor, "block width dim"], diagonal: Float[Tensor, "block dim"]
+    z: Float[Tensor, "block width dim"],
+    diagonal: Float[Tensor, "block dim"],
+    roots: Float[Tensor, "block width"] | None = None,
 ) -> tuple[Float[Tensor, "block dim"], Float[Tensor, "block width"]]:
     """The solutions Qᵀ x of rows and their residuals r, by the smaller of the two systems; `diagonal` is D⁻¹."""
+    targets = torch.ones_like(z[..., :1]) if roots is None else roots[..., None]
+    z = z if roots is None else z * targets
     if z.shape[1] > z.shape[2]:
         system = z.mT @ z
         system.diagonal(dim1=1, dim2=2).add_(diagonal)
-        solved = solve_positive(system, z.sum(1)[..., None])
-        residuals = 1 - z @ solved
+        solved = solve_positive(system, z.sum(1)[..., None] if roots is None else z.mT @ targets)
+        residuals = targets - z @ solved
     else:
         scale = diagonal.rsqrt()
         z = z * scale[:, None]
         system = z @ z.mT
         system.diagonal(dim1=1, dim2=2).add_(1.0)
-        residuals = solve_positive(system, torch.ones_like(z[..., :1]))
+        residuals = solve_positive(system, targets)
         solved = scale[..., None] * (z.mT @ residuals)
     return solved[..., 0], residuals[..., 0]

@@ -50,6 +50,9 @@ class Recommender(nn.Module, ABC):
     user_batches: ClassVar[bool] = False
     """Whether a batch is users, each once in an epoch, whose histories are read from the graph; False: triples."""
 
+    uses_weights: ClassVar[bool] = False
+    """Whether the weights of interactions count; False: all interactions count the same."""
+
     dense_items: ClassVar[bool] = False
     """Whether it holds a dense matrix [items, items]; its hyper-parameter `memory_gb` limits the size."""
 

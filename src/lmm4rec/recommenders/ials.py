@@ -24,8 +24,11 @@ class IALS(Recommender):
 
     With S the interactions, x the user and y the item vectors it minimizes (arXiv 2110.14037)
 
-    sum over S of (x_u · y_i - 1)² + α0 · sum over all u, i of (x_u · y_i)²
+    sum over S of w_ui (x_u · y_i - 1)² + α0 · sum over all u, i of (x_u · y_i)²
     + λ · (sum over u of (|items of u| + α0 |I|)^ν |x_u|² + sum over i of (|users of i| + α0 |U|)^ν |y_i|²)
+
+    w is the weight of the interaction, 1 where the data has none; |items of u| and |users of i| are sums of weights, so
+    that an interaction of weight 2 counts like two.
 
     An epoch is a sweep: all user vectors at the exact minimum for the item vectors, then all item vectors for these.
     α0 is `unobserved_weight`, λ is `l2_weight`, ν is `frequency_power`. Accuracy mostly grows with `dim`.
@@ -39,6 +42,7 @@ class IALS(Recommender):
     """
 
     is_solved = True
+    uses_weights = True
 
     def __init__(
         self,
@@ -56,8 +60,8 @@ class IALS(Recommender):
         self.unobserved_weight, self.l2_weight, self.frequency_power = unobserved_weight, l2_weight, frequency_power
         self.users = normal_table(graph.n_users, dim, generator, std=initial_std / dim**0.5)
         self.items = normal_table(graph.n_items, dim, generator, std=initial_std / dim**0.5)
-        self.items_of = SparseRows(graph.users, graph.items, (graph.n_users, graph.n_items))
-        self.users_of = SparseRows(graph.items, graph.users, (graph.n_items, graph.n_users))
+        self.items_of = SparseRows(graph.users, graph.items, (graph.n_users, graph.n_items), graph.weights)
+        self.users_of = SparseRows(graph.items, graph.users, (graph.n_items, graph.n_users), graph.weights)
 
     def sweep(self, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """The terms `interactions`, `all_pairs` and `l2` after all vectors were solved, per interaction."""
@@ -73,7 +77,7 @@ class IALS(Recommender):
         return {name: term / max(len(self.graph.users), 1) for name, term in terms.items()}
 
     def _l2_weights(self, positives: SparseRows) -> Float[Tensor, " rows"]:
-        frequencies = positives.counts + self.unobserved_weight * positives.matrix.shape[1]
+        frequencies = positives.totals + self.unobserved_weight * positives.matrix.shape[1]
         return self.l2_weight * frequencies**self.frequency_power
 
     def embed(self, features: Features) -> Embeddings:

@@ -79,6 +79,12 @@ def as_numbers(column: pl.Series) -> pl.Series:
     return numbers.set(~numbers.is_finite(), None)
 
 
+def as_weights(column: pl.Series) -> pl.Series:
+    """Numbers above 0 that float32 holds; null where the cell holds anything else."""
+    numbers = as_numbers(column)
+    return numbers.set(~numbers.is_between(1e-30, 1e30), None)
+
+
 def as_rows(column: pl.Series) -> pl.Series:
     """Whole numbers from 0 on; null where the cell holds anything else."""
     numbers = as_numbers(column)

@@ -13,15 +13,17 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.data.sources._columns import as_ids, as_numbers, parse_column, with_met_ids, without_point_zero
+from lmm4rec.data.sources._columns import as_ids, as_numbers, as_weights, parse_column, with_met_ids, without_point_zero
 from lmm4rec.data.sources._times import parse_times
 from lmm4rec.data.table_files import Table
 
 
-def clean_log(table: Table, user: str, item: str, rating: str | None, timestamp: str | None) -> Table:
-    """The log with the columns user, item and, where there are such, rating and timestamp; bad rows set aside."""
+def clean_log(
+    table: Table, user: str, item: str, rating: str | None, timestamp: str | None, weight: str | None = None
+) -> Table:
+    """The log: user, item and, where there are such, rating, timestamp and weight; bad rows are set aside."""
     names = {"user": table.require(user, "user ids"), "item": table.require(item, "item ids")}
-    for name, given in (("rating", rating), ("timestamp", timestamp)):
+    for name, given in (("rating", rating), ("timestamp", timestamp), ("weight", weight)):
         if given is not None:
             names[name] = table.require(given, f"{name}s")
         elif name in table.frame.columns:
@@ -34,6 +36,8 @@ def clean_log(table: Table, user: str, item: str, rating: str | None, timestamp:
         table = parse_column(table, "rating", as_numbers, "their rating is not a number")
     if "timestamp" in names:
         table = parse_times(table, "timestamp")
+    if "weight" in names:
+        table = parse_column(table, "weight", as_weights, "their weight is not a number above 0")
     return table.filled()
 
 
@@ -67,6 +71,7 @@ def join(name: str, log: Table, catalog: Catalog, findings: tuple[Finding, ...])
             ratings=frame["rating"].to_numpy().astype(np.float32) if "rating" in frame.columns else None,
             timestamps=frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None,
             labels=frame["label"].to_numpy().astype(np.int8) if "label" in frame.columns else None,
+            weights=frame["weight"].to_numpy().astype(np.float32) if "weight" in frame.columns else None,
         ),
         findings=(*log.findings, *findings),
     )

@@ -29,6 +29,9 @@ def load(
     item_column: Annotated[str, Doc("Column of item ids in both tables.")] = "item_id",
     rating_column: Annotated[str | None, Doc('Column of ratings; left out: "rating" where there is one.')] = None,
     timestamp_column: Annotated[str | None, Doc('Column of times; left out: "timestamp" if there is one.')] = None,
+    weight_column: Annotated[
+        str | None, Doc('Column of the strengths of interactions, above 0; left out: "weight" where there is one.')
+    ] = None,
     image_column: Annotated[str | None, Doc('Column of image paths; left out: "image" where there is one.')] = None,
     image_folder: Annotated[str | Path | None, Doc("Folder of the images; left out: that of the items' table.")] = None,
     fetch_images: Annotated[bool, Doc("Fetch images whose column holds URLs (needs the extra `download`).")] = False,
@@ -59,8 +62,9 @@ def load(
     """
     folder = None if path is None else _folder(Path(path))
     log = clean_log(
-        _read_log(interactions, folder, separator, encoding), user_column, item_column, rating_column, timestamp_column
-    )
+        _read_log(interactions, folder, separator, encoding),
+        user_column, item_column, rating_column, timestamp_column, weight_column,
+    )  # fmt: skip
     item_table = _named(items, folder, "items")
     if item_table is None:
         catalog, findings = catalog_of_ids(log.frame["item"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import cast
 
 import torch
@@ -25,6 +26,10 @@ def make_recommender(plan: Plan, split: Split, features: Features) -> Recommende
     generator = torch.Generator().manual_seed(plan.train.seed)
     component = plan.recommender.component
     arguments = plan.recommender.arguments(component)
+    if split.train.weights is not None and not component.uses_weights:
+        logging.getLogger(__name__).info(
+            "%s counts all interactions the same: the weights of the data are not used", plan.recommender.label
+        )
     return cast(Recommender, component(make_graph(split), features, generator, **arguments))
 
 
@@ -54,7 +59,8 @@ def require_gradient(plan: Plan) -> None:
 def make_graph(split: Split) -> InteractionGraph:
     """The graph of the training part."""
     users, items = (torch.from_numpy(column).long() for column in (split.train.users, split.train.items))
-    return InteractionGraph(users, items, split.dataset.n_users, split.dataset.n_items)
+    weights = None if split.train.weights is None else torch.from_numpy(split.train.weights)
+    return InteractionGraph(users, items, split.dataset.n_users, split.dataset.n_items, weights)
 
 
 def make_sampler(plan: Plan, split: Split) -> RankingSampler:
