@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastapi.testclient import TestClient
@@ -63,3 +65,14 @@ def png(color: str = "red", size: tuple[int, int] = (40, 30), kind: str = "PNG")
 def add(client: TestClient, id_: str = "mug-7", **more: object) -> object:
     fields = json.dumps({"title": "A red mug", "description": "Stoneware."})
     return client.post("/items", data={"id": id_, "fields": fields}, files={"image": ("x.png", png())}, **more)  # type: ignore[arg-type]
+
+
+def loaded_bundles(client: TestClient) -> dict[str, Any]:
+    """The answer of `/bundles` when the encoders are loaded."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        answer: dict[str, Any] = client.get("/bundles").json()
+        if not any(one["loading"] for one in answer["bundles"]):
+            return answer
+        time.sleep(0.01)
+    raise AssertionError("the encoders are not loaded")

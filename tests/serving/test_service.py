@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from shops import ITEMS, USERS
+from shops import HERE, ITEMS, USERS, loaded_bundles
 
 from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.http.app import make_app
+from lmm4rec.serving.http.settings import Settings
 
 
 def test_recommendations_are_the_bundle_s(reader: TestClient, shops: Path) -> None:
@@ -103,13 +106,56 @@ def test_users_and_items_are_listed_and_found(reader: TestClient) -> None:
 
 
 def test_bundles_say_what_they_can(reader: TestClient) -> None:
-    answer = reader.get("/bundles").json()
+    answer = loaded_bundles(reader)
     assert answer["writing"] == "open"
     whole, bare = answer["bundles"]
     assert (whole["name"], whole["title"], whole["users"], whole["items"]) == ("whole", "Whole", USERS, ITEMS)
     assert whole["can"] == {"search_words": True, "search_picture": True, "add_items": True, "explain": True}
     assert bare["can"] == {"search_words": False, "search_picture": False, "add_items": False, "explain": True}
     assert whole["fields"] == ["title", "description"]
+
+
+def test_the_service_answers_while_the_encoder_is_loaded(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    may_go_on = threading.Event()
+    opened = Bundle.search
+
+    def search(*given: object, **more: object) -> object:
+        assert may_go_on.wait(20)
+        return opened(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Bundle, "search", search)
+    with TestClient(make_app(runs[:1], Settings(hosts=HERE))) as client:
+        assert client.get("/ready").status_code == 200
+        assert len(client.get("/recommend/u001").json()["items"]) == 10
+        (one,) = client.get("/bundles").json()["bundles"]
+        assert one["loading"]
+        assert one["can"] == {"search_words": False, "search_picture": False, "add_items": True, "explain": True}
+        may_go_on.set()
+        assert client.get("/search", params={"text": "lamp"}).status_code == 200
+        assert loaded_bundles(client)["bundles"][0]["can"]["search_picture"]
+
+
+def test_an_encoder_that_fails_is_no_reason_to_answer_nothing(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of the encoder")
+
+    monkeypatch.setattr(Bundle, "search", broken)
+    with TestClient(make_app(runs[:1], Settings(hosts=HERE))) as client:
+        assert not loaded_bundles(client)["bundles"][0]["can"]["search_words"]
+        assert client.get("/recommend/u001").status_code == 200
+    assert "of the encoder" in caplog.text
+
+
+def test_a_k_above_the_catalog_is_the_catalog_with_a_note(reader: TestClient) -> None:
+    note = f"k is 500, the catalog has {ITEMS} items: lists have no more"
+    answer = reader.get("/recommend/u001", params={"k": 500, "exclude_seen": False}).json()
+    assert (len(answer["items"]), answer["note"]) == (ITEMS, note)
+    assert reader.get("/search", params={"text": "lamp", "k": 500}).json()["note"] == note
+    assert reader.get("/similar/T0001", params={"k": 500}).json()["note"] == note
+    assert reader.post("/recommend", json={"history": ["T0001"], "k": 500}).json()["note"] == note
+    assert reader.get("/recommend/u001", params={"k": ITEMS}).json()["note"] is None
 
 
 def test_health_ready_and_metrics(reader: TestClient) -> None:

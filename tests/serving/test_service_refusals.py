@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,10 @@ from lmm4rec.serving.http.settings import MAX_K, Settings
         ("/explain?user=u001", 422, "query.item"),
         ("/explain?user=u001&item=T9999", 404, "unknown item"),
         ("/nowhere", 404, "Not Found"),
+        ("/recommend/u001?limit=5", 422, "query.limit: unknown parameter; there are: k, exclude_seen, reasons, only,"),
+        ("/recommend/u001?exclude_sen=false", 422, "Did you mean 'exclude_seen'?"),
+        ("/users/u001/history?a=1&b=2", 422, "query.b: unknown parameter; there are: k, bundle"),
+        ("/health?x=1", 422, "query.x: unknown parameter; it takes none"),
     ],
 )
 def test_errors_of_requests_have_one_shape(reader: TestClient, path: str, status: int, words: str) -> None:
@@ -176,6 +181,37 @@ def test_a_request_that_takes_too_long_ends(runs: list[Path], monkeypatch: pytes
         assert answer.status_code == 503
         assert "no answer within 0.2 s" in answer.json()["detail"]
         assert client.get("/health").status_code == 200
+
+
+def test_a_reload_has_its_own_time_and_is_done_once_at_a_time(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+    from concurrent.futures import ThreadPoolExecutor
+
+    load, started = Bundle.load, threading.Event()
+
+    def slow(*given: object, **more: object) -> Bundle:
+        started.set()
+        time.sleep(0.35)
+        return load(*given, **more)  # type: ignore[arg-type]
+
+    headers = {"authorization": "Bearer a-token-of-the-service"}
+    settings = Settings(hosts=HERE, token="a-token-of-the-service", timeout_s=0.2)
+    with TestClient(make_app(runs[1:], settings)) as client, ThreadPoolExecutor() as threads:
+        monkeypatch.setattr(Bundle, "load", slow)
+        first = threads.submit(client.post, "/reload", headers=headers)
+        assert started.wait(10)
+        second = client.post("/reload", headers=headers)
+        assert (second.status_code, second.headers["retry-after"]) == (409, "10")
+        assert first.result().status_code == 200
+        assert client.post("/reload", headers=headers).status_code == 200
+
+
+def test_a_service_without_a_token_says_how_else_to_reload(reader: TestClient) -> None:
+    answer = reader.post("/reload")
+    assert answer.status_code == 403
+    assert "kill -HUP" in answer.json()["detail"]
 
 
 def test_more_requests_than_may_wait_are_turned_away(runs: list[Path]) -> None:

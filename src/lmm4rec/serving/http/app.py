@@ -27,8 +27,9 @@ _PAGES = {"index.html": "/", "docs.html": "/docs"}  # the other files are at /pa
 _ABOUT = """Recommendations, similar items and search from trained bundles.
 
 Ids are those of the data set. Every error is a problem (RFC 9457) with `status`, `title`, `detail` and, for
-wrong values, `errors`. If the service has a token, adding and deleting items needs the header
-`Authorization: Bearer TOKEN`."""
+wrong values, `errors`. Query parameters that an endpoint does not know are refused. If the service has a token, adding
+and deleting items needs the header `Authorization: Bearer TOKEN`; loading the bundles again (`/reload`) always does, so
+a service without a token refuses it (`kill -HUP` reloads, too)."""
 
 
 def make_app(folders: Sequence[Path], settings: Settings) -> FastAPI:

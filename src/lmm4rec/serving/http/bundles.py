@@ -18,6 +18,7 @@ class ServedBundles:
 
     def __init__(self, folders: Sequence[Path], settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
+        self.is_reloading = False
         self._served: dict[str, ServedBundle] = {}
         for name, folder in _with_names(folders).items():
             self._served[name] = ServedBundle(name, folder, settings, metrics)
@@ -44,13 +45,16 @@ class ServedBundles:
         Raises:
             LMM4RecError: one cannot be loaded; it and those after it stay as they were.
         """
-        for served in self._served.values():
-            try:
+        self.is_reloading = True
+        try:
+            for served in self._served.values():
                 await served.reload()
-            except LMM4RecError:
-                self._metrics.reloads.labels("failed").inc()
-                raise
-            self._metrics.reloads.labels("done").inc()
+                self._metrics.reloads.labels("done").inc()
+        except LMM4RecError:
+            self._metrics.reloads.labels("failed").inc()
+            raise
+        finally:
+            self.is_reloading = False
         return list(self._served)
 
     def close(self) -> None:

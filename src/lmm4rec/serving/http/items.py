@@ -12,9 +12,9 @@ from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import Response
 
 from lmm4rec.data.images import ImageBytes
-from lmm4rec.serving.http.dependencies import BundleOfRequest, WriteAccess, require_known, settings_of
+from lmm4rec.serving.http.dependencies import BundleOfRequest, KnownParameters, WriteAccess, require_known, settings_of
 from lmm4rec.serving.http.problems import InvalidValue, Problem, responses
-from lmm4rec.serving.http.responses import card, cards
+from lmm4rec.serving.http.responses import card, listing
 from lmm4rec.serving.http.schemas import (
     EXAMPLE_FIELDS,
     Audience,
@@ -33,7 +33,7 @@ from lmm4rec.serving.http.served_bundle import ServedBundle
 from lmm4rec.serving.http.settings import MAX_FIELD, MAX_FIELD_NAME, MAX_FIELDS, MAX_ID, MAX_TEXT
 from lmm4rec.serving.http.uploads import Upload
 
-router = APIRouter(tags=["items"])
+router = APIRouter(tags=["items"], dependencies=[KnownParameters])
 _MAX_FIELDS_JSON = 4 * MAX_FIELD * MAX_FIELDS  # characters of the JSON text of a new item's fields
 _MEDIA_TYPES = {b"\xff\xd8": "image/jpeg", b"RI": "image/webp", b"\x89P": "image/png"}
 _IMAGE = File(description="a JPEG, PNG, WebP or GIF image")
@@ -45,7 +45,7 @@ async def similar(served: BundleOfRequest, item: ItemPath, k: K = 10) -> Cards:
     """The items that are most similar to one."""
     require_known(served.bundle.items, [item])
     found = await served.run(lambda: served.bundle.similar([item], k))
-    return Cards(bundle=served.name, items=cards(served, found[item]))
+    return listing(served, found[item], k)
 
 
 @router.get("/audience/{item:path}", responses=responses(404))
@@ -89,7 +89,7 @@ async def _search(
     if for_user is not None:
         require_known(served.bundle.users, [for_user])
     found = await served.run(lambda: served.bundle.search(text, image, k, for_user))
-    return Cards(bundle=served.name, items=cards(served, found))
+    return listing(served, found, k)
 
 
 async def _uploaded(request: Request, served: ServedBundle, file: UploadFile) -> ImageBytes:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.problems import Problem, problem_response
-from lmm4rec.serving.http.settings import Settings
+from lmm4rec.serving.http.settings import RELOAD, Settings
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -52,13 +52,14 @@ class Guard:
             self._count(scope, response.status, time.perf_counter() - start)
 
     async def _answer(self, scope: Scope, receive: Receive, response: _Response) -> None:
+        limit_s = self._settings.reload_timeout_s if scope["path"] == RELOAD else self._settings.timeout_s
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
+            async with asyncio.timeout(limit_s):
                 await self._app(scope, receive, response.send)
         except TimeoutError:
             if response.status:
                 raise  # half of the response is sent: the connection is closed
-            detail = f"no answer within {self._settings.timeout_s:g} s; try again with a smaller request"
+            detail = f"no answer within {limit_s:g} s; try again with a smaller request"
             problem = problem_response(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": "5"})
             await problem(scope, receive, response.send)
 

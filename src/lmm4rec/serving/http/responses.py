@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lmm4rec.serving.answers import Explanation, Recommendation
-from lmm4rec.serving.http.schemas import Card, NearestItem, Reason
+from lmm4rec.serving.http.schemas import Card, Cards, NearestItem, Reason
 from lmm4rec.serving.http.served_bundle import ServedBundle
 
 
 def card(served: ServedBundle, item: str, title: str, score: float | None = None) -> Card:
     """The card of an item."""
     return Card(id=item, title=title, score=score, picture=served.image_path(item), added=item in served.added)
+
+
+def listing(served: ServedBundle, found: Iterable[Recommendation], k: int) -> Cards:
+    """The answer with the best `k` items that were found; with a note where `k` is above the catalog."""
+    count = len(served.bundle.items)
+    note = f"k is {k:,}, the catalog has {count:,} items: lists have no more" if k > count else None
+    return Cards(bundle=served.name, items=cards(served, found), note=note)
 
 
 def cards(served: ServedBundle, found: Iterable[Recommendation]) -> list[Card]:

@@ -63,6 +63,7 @@ class Cards(BaseModel):
 
     bundle: str = Field(examples=["vbpr-clip"])
     items: list[Card]
+    note: str | None = Field(default=None, description="why there are fewer items than were asked for", examples=[None])
 
 
 class ItemDetail(Card):
@@ -142,6 +143,9 @@ class BundleInfo(BaseModel):
     added: int = Field(description="items added after the training")
     not_restored: list[str] = Field(description="added items on disk that this bundle refused", default=[])
     fields: list[str] = Field(description="the text fields that its items have", examples=[["title", "description"]])
+    loading: bool = Field(
+        description="whether the encoder is being loaded; searches wait for it, `can` is without them"
+    )
     can: Capabilities
     test: dict[str, float] = Field(description="measured on the test part", examples=[{"recall@20": 0.21}])
 

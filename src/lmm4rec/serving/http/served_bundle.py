@@ -7,7 +7,7 @@ import io
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -26,17 +26,19 @@ from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.problems import Problem
 from lmm4rec.serving.http.settings import Settings
 
+logger = logging.getLogger(__name__)
 
-def capabilities(bundle: Bundle) -> Mapping[str, bool]:
-    """Whether the bundle can search, take new items, explain; searches are tried, since they depend on its encoder."""
-    first = bundle.items[0]
+
+def _searches(bundle: Bundle) -> Mapping[str, bool]:
+    """Whether the bundle can search by text and by image; this is tried, since it depends on the encoder, and opens it.
+
+    That takes longer than all else at the start, so it is done while requests for recommendations are answered.
+    """
     blank = io.BytesIO()
     Image.new("RGB", (32, 32), "gray").save(blank, "PNG")
     return {
-        "search_words": _works(lambda: bundle.search(text=bundle.title(first), k=1)),
+        "search_words": _works(lambda: bundle.search(text=bundle.title(bundle.items[0]), k=1)),
         "search_picture": _works(lambda: bundle.search(image=ImageBytes(blank.getvalue()), k=1)),
-        "add_items": bundle.content_to_vectors is not None and bundle.encoder is not None,
-        "explain": _works(lambda: bundle.explain(bundle.users[0], first)),
     }
 
 
@@ -47,10 +49,12 @@ def _works(request: Callable[[], object]) -> bool:
         return True
     except LMM4RecError:
         return False
+    except Exception:  # of an encoder: recommendations do not need it
+        logger.exception("a request to the bundle fails")
+        return False
     return True
 
 
-logger = logging.getLogger(__name__)
 ADDED_ITEMS = "added_items.sqlite"  # beside the bundle, in the run folder
 Answer = TypeVar("Answer")
 
@@ -78,11 +82,11 @@ class ServedBundle:
         self._added = AddedItems(home / ADDED_ITEMS)
         self.added: frozenset[str] = frozenset()
         self.not_restored: tuple[str, ...] = ()
-        self.capabilities: Mapping[str, bool] = {}
-        self._put_in_service(bundle)
         self._ranking = ThreadPoolExecutor(1, f"rank-{name}")
         self._other = ThreadPoolExecutor(2, f"work-{name}")
         self._writing = ThreadPoolExecutor(1, f"write-{name}")
+        self._put_in_service(bundle)
+        self._searches = self._writing.submit(_searches, bundle)
         self._batcher = Batcher(
             self._recommend, self._ranking, max_waiting=settings.max_waiting, on_batch=metrics.batches.observe
         )
@@ -96,7 +100,7 @@ class ServedBundle:
         refused = restore(bundle, new)
         if refused:
             logger.warning("%s: %d added items could not be restored: %s", self.name, len(refused), refused[:10])
-        self.capabilities = capabilities(bundle)  # this loads the encoder, before a request waits for it
+        self._explains = _works(lambda: bundle.explain(bundle.users[0], bundle.items[0]))
         self.field_names = list(bundle.fields(bundle.items[0]))
         self.bundle = bundle
         self._image_paths: dict[str, str | None] = {}
@@ -104,6 +108,20 @@ class ServedBundle:
         self.not_restored = tuple(refused)
         self.added = frozenset(item.id for item in new) - set(refused)
         self._update_metrics()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the encoder is being loaded: until then a search waits for it, and is not among the capabilities."""
+        return not self._searches.done()
+
+    @property
+    def capabilities(self) -> dict[str, bool]:
+        """Whether the bundle can search, take new items, explain."""
+        searches = (
+            dict.fromkeys(("search_words", "search_picture"), False) if self.is_loading else self._searches.result()
+        )
+        takes_items = self.bundle.content_to_vectors is not None and self.bundle.encoder is not None
+        return {**searches, "add_items": takes_items, "explain": self._explains}
 
     def _update_metrics(self) -> None:
         self._metrics.items.labels(self.name, "catalog").set(len(self.bundle.items) - len(self.added))
@@ -175,7 +193,14 @@ class ServedBundle:
         Raises:
             CheckpointError: there is no whole bundle; the old one stays in service.
         """
-        await self._write(lambda: self._put_in_service(self._load()))
+        await self._write(self._load_again)
+
+    def _load_again(self) -> None:
+        bundle = self._load()
+        searches: Future[Mapping[str, bool]] = Future()
+        searches.set_result(_searches(bundle))  # before the bundle is in service, so that no search waits
+        self._put_in_service(bundle)
+        self._searches = searches
 
     async def _write(self, work: Callable[[], None]) -> None:
         """Make one change after the other; a change that has begun is finished even if its request is canceled."""

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from lmm4rec.core.errors import ConfigError, LMM4RecError
 from lmm4rec.serving.http.app import make_app
 from lmm4rec.serving.http.bundles import ServedBundles
+from lmm4rec.serving.http.header_limits import HeaderLimits
 from lmm4rec.serving.http.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -54,9 +55,10 @@ def serve(folders: Sequence[Path], settings: Settings, *, started: Callable[[str
         app = make_app(folders, settings)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, limit_concurrency=_CONNECTIONS,
-            timeout_keep_alive=20, timeout_graceful_shutdown=_STOP_S, lifespan="on",
+            http=HeaderLimits, timeout_keep_alive=20, timeout_graceful_shutdown=_STOP_S, lifespan="on",
         )  # fmt: skip
         gc.collect()
+        gc.enable()  # the command line turns it off for the start
         gc.freeze()  # a full collection over the bundles' ids would delay requests by a tenth of a second
         started(f"http://{'localhost' if settings.is_local else settings.host}:{listening.getsockname()[1]}/")
         _Server(config, app).run([listening])

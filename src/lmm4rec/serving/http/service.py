@@ -7,12 +7,12 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from lmm4rec.serving.http.dependencies import Token, all_bundles, settings_of
+from lmm4rec.serving.http.dependencies import KnownParameters, Token, all_bundles, settings_of
 from lmm4rec.serving.http.problems import Problem, responses
 from lmm4rec.serving.http.schemas import BundleInfo, Bundles, Capabilities, Reloaded, ServiceStatus
 from lmm4rec.serving.http.served_bundle import ServedBundle
 
-router = APIRouter(tags=["service"])
+router = APIRouter(tags=["service"], dependencies=[KnownParameters])
 
 
 @router.get("/bundles", responses=responses())
@@ -36,6 +36,7 @@ def _info(served: ServedBundle) -> BundleInfo:
         added=len(served.added),
         not_restored=list(served.not_restored),
         fields=served.field_names,
+        loading=served.is_loading,
         can=Capabilities(**served.capabilities),
         test={name: value for name, value in facts.get("test", {}).items() if isinstance(value, int | float)},
     )
@@ -63,5 +64,13 @@ async def metrics(request: Request) -> Response:
 
 @router.post("/reload", dependencies=[Token], responses=responses(401, 409))
 async def reload(request: Request) -> Reloaded:
-    """Load every bundle again from its folder; requests are answered meanwhile."""
-    return Reloaded(reloaded=await all_bundles(request).reload())
+    """Load every bundle again from its folder; requests are answered meanwhile.
+
+    This always needs the service's token: without one (`serve --token-env`) nobody may, and `kill -HUP` does the same.
+    It has ten minutes, and one is done at a time.
+    """
+    served = all_bundles(request)
+    if served.is_reloading:
+        detail = "the bundles are being reloaded already; ask again when that is done"
+        raise Problem(HTTPStatus.CONFLICT, detail, headers={"retry-after": "10"})
+    return Reloaded(reloaded=await served.reload())

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+RELOAD = "/reload"  # the path with a time limit and a token rule of its own
 MAX_K = 500  # items in one answer
 MAX_ID = 512  # characters of an id in a request
 MAX_TEXT = 2_000  # characters of a search
@@ -28,6 +29,7 @@ class Settings:
     max_body_mb: float = 16.0
     max_pixels: int = 25_000_000  # of an uploaded image
     timeout_s: float = 30.0  # of a request, with its upload
+    reload_timeout_s: float = 600.0  # of /reload, which opens every bundle and its encoder
     max_waiting: int = 512  # requests for recommendations in the queue; more are refused
     index: IndexKind = "exact"  # how the best items are found, as in `Bundle.from_pretrained`
     hosts: tuple[str, ...] = ()  # accepted Host headers beside the address itself; "*": any

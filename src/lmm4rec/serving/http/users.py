@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from lmm4rec.serving.http.dependencies import BundleOfRequest, require_known
+from lmm4rec.serving.http.dependencies import BundleOfRequest, KnownParameters, require_known
 from lmm4rec.serving.http.problems import responses
-from lmm4rec.serving.http.responses import card, cards, reason
+from lmm4rec.serving.http.responses import card, listing, reason
 from lmm4rec.serving.http.schemas import (
     Card,
     Cards,
@@ -26,7 +26,7 @@ from lmm4rec.serving.http.schemas import (
 )
 from lmm4rec.serving.http.served_bundle import RecommendOptions, ServedBundle
 
-router = APIRouter(tags=["users"])
+router = APIRouter(tags=["users"], dependencies=[KnownParameters])
 
 
 @router.get("/recommend/{user:path}", responses=responses(404, 409))
@@ -50,10 +50,10 @@ async def recommend(
         )[user]
     else:
         best = await served.recommend(user, RecommendOptions(k, exclude_seen))
-    found = cards(served, best)
+    answer = listing(served, best, k)
     if reasons:
-        await served.run(lambda: _add_reasons(served, user, found))
-    return Cards(bundle=served.name, items=found)
+        await served.run(lambda: _add_reasons(served, user, answer.items))
+    return answer
 
 
 def _add_reasons(served: ServedBundle, user: str, found: list[Card]) -> None:
@@ -68,7 +68,7 @@ async def recommend_for(served: BundleOfRequest, user: UnknownUser) -> Cards:
     best = await served.run(
         lambda: served.bundle.recommend_for(list(dict.fromkeys(user.history)), user.k, only=user.only or None)
     )
-    return Cards(bundle=served.name, items=cards(served, best))
+    return listing(served, best, user.k)
 
 
 @router.get("/users", responses=responses(404))
