@@ -1,17 +1,27 @@
-"""Data on which a run stopped: users with every item, and splits that hold out nothing."""
+"""Data on which a run stopped: users with every item, splits that hold out nothing, and metrics at another k."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import tomli_w
 
-from lmm4rec.core.errors import DataError
+from lmm4rec.cli.app import main
+from lmm4rec.core.errors import ConfigError, DataError
+from lmm4rec.experiments.compare import ComparedRun, compare
 from lmm4rec.experiments.estimate.run import estimate_run
+from lmm4rec.experiments.report.collect import collect
+from lmm4rec.experiments.reproduce import reproduce
+from lmm4rec.experiments.result import read_result
 from lmm4rec.experiments.run import run
+from lmm4rec.experiments.search.options import SearchOptions
+from lmm4rec.experiments.search.tune import tune
+from lmm4rec.experiments.study.study import study
 
 N_ITEMS = 10
 
@@ -51,8 +61,6 @@ def test_users_with_every_item_are_named_and_training_goes_on(tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("split", "each", "words"),
     [
-        ({"valid": 0}, 6, "the validation part is empty, so no epoch can be chosen: split.valid = 0; set it above 0"),
-        ({"test": 0}, 6, "the test part is empty, so nothing is measured: split.test = 0; set it above 0"),
         ({"method": "user_time"}, 2, 'none has more than 2. Take method = "leave_last_out"'),
         ({"method": "random"}, 2, "'random' holds out interactions of users with at least 3"),
         ({"method": "leave_last_out"}, 2, "'leave_last_out' needs users with 3 interactions"),
@@ -69,6 +77,60 @@ def test_a_split_that_holds_out_nothing_is_refused_before_any_work(
         with pytest.raises(DataError, match=re.escape(words)):
             work()
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("model", ["bpr", "popular"])
+@pytest.mark.parametrize(("valid", "test"), [(0, 0), (0, 0.2), (0.2, 0)])
+def test_a_part_without_a_share_is_not_measured_and_the_run_ends_with_a_bundle(
+    tmp_path: Path, valid: float, test: float, model: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    base = conf(tmp_path / "shop", 20, 6, split={"method": "random", "valid": valid, "test": test})
+    base |= {"recommender": {"name": model}, "train": {"epochs": 4, "patience": 1, "learning_rate": 10.0}}
+    (tmp_path / "all.conf").write_text(tomli_w.dumps(base))
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(tmp_path / "all.conf"), "-o", str(tmp_path / "run")])
+    assert ended.value.code == 0
+    output = capfd.readouterr().out
+    assert ("┃ Recall@20 " in output, "valid Recall@20" in output) == (bool(test), bool(valid))
+    result = read_result(tmp_path / "run")
+    findings = " ".join(result.measured.data.findings)
+    assert ("all epochs are trained" in findings, "nothing is measured" in findings) == (not valid, not test)
+    assert (bool(result.measured.valid), bool(result.measured.test)) == (bool(valid), bool(test))
+    if not valid and model == "bpr":  # no early stopping
+        assert (result.measured.chosen.epoch, result.measured.chosen.epochs) == (4, 4)
+    assert len(result.bundle().recommend(["u1"], 3)["u1"]) == 3
+    page = result.folder.report.read_text()
+    assert ("Nothing was held out for a test" in page) == (not test)
+    assert ("Nothing was held out for validation" in page) == (not valid)
+    assert ">nan<" not in page.lower()
+
+
+def test_what_compares_needs_the_parts_that_it_compares_by(tmp_path: Path) -> None:
+    base = conf(tmp_path / "shop", 20, 6, split={"method": "random", "valid": 0, "test": 0})
+    run(base, out=tmp_path / "run")
+    search = {"budget": 1, "sampler": "random", "space": {"recommender.dim": [2, 4]}}
+    refused: dict[str, Callable[[], object]] = {
+        "split.valid = 0, but a comparison": lambda: compare([ComparedRun("a", base, {})], tmp_path / "c", title="c"),
+        "split.valid = 0, but a study": lambda: study({**base, "axes": {"seed": [0, 1]}}, out=tmp_path / "study"),
+        "split.valid = 0, but a search": lambda: tune(base, SearchOptions.of(search), tmp_path / "search"),
+        "split.test = 0, but a report": lambda: collect([tmp_path / "run"]),
+        "measured on nothing": lambda: reproduce(tmp_path / "run"),
+    }
+    for words, work in refused.items():
+        with pytest.raises(ConfigError, match=words):
+            work()
+    assert {path.name for path in tmp_path.iterdir()} == {"shop", "run"}
+
+
+def test_another_k_than_the_default_is_measured_and_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    base = conf(tmp_path / "shop", 20, 6, split={"method": "random"})
+    base |= {"recommender": {"name": "popular"}, "evaluate": {"ks": [3], "metrics": ["ndcg"]}}
+    (tmp_path / "k.conf").write_text(tomli_w.dumps(base))
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(tmp_path / "k.conf"), "-o", str(tmp_path / "run")])
+    assert ended.value.code == 0
+    assert " NDCG@3 " in capfd.readouterr().out
+    assert "NDCG@3" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_cold_candidates_without_a_cold_item_are_refused_before_any_work(tmp_path: Path) -> None:

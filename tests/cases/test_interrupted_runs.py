@@ -126,7 +126,10 @@ TOO_LATE: dict[str, tuple[dict[str, Any], str]] = {
         },
         "has no gradient",
     ),
-    "nothing held out": ({"split": {"valid": 0.0}}, "split.valid = 0"),
+    "nothing held out": (
+        {"split": {"method": "global_time", "valid": 1e-9}},
+        "split.valid = 1e-09 holds no interaction",
+    ),
 }
 
 

@@ -115,6 +115,7 @@ def make_result(
         encoder_label=encoder,
         features=SimpleNamespace(label="frozen"),
         train=SimpleNamespace(seed=0),
+        holds_out=lambda part: True,
     )
     measured = {
         "data": DataFacts("shop", 800, 500, 12_000, 9_000, 1_500, 1_500, "random", "0123", []),

@@ -78,6 +78,15 @@ def test_the_best_weights_stay() -> None:
     assert line.slope.item() == slopes[1]
 
 
+def test_without_validation_all_epochs_are_trained_and_the_last_weights_stay() -> None:
+    line, other = Line(), Line()
+    history = trainer(epochs=4, patience=1).fit(line, Points(), None)
+    assert (len(history.rows), history.best_epoch) == (4, 0)
+    values = iter([1.0, 2.0, 3.0, 4.0])  # the last epoch is the best
+    trainer(epochs=4).fit(other, Points(), lambda: {"score": next(values)})
+    assert line.slope.item() == other.slope.item()
+
+
 def test_patience_counts_evaluations_without_improvement_strictly() -> None:
     line = Line()
     values = iter([1.0, 2.0, 2.0, 2.0, 2.0, 9.0])

@@ -110,31 +110,38 @@ def models_command(
     show_models(console, name)
 
 
-# columns that are left out where the console is too narrow for all, in this order
-_SPARE = ("peak MB", "valid Recall@20", "parameters", "epochs", "seconds")
-
-
 def results_table(results: Sequence[Result], labels: Sequence[str], title: str) -> Table:
-    """The table of results, as wide as the console allows; the best value of each metric is bold."""
-    best = {name: max(result.measured.test[name] for result in results) for name in ("recall@20", "ndcg@20")}
+    """The table of results, as wide as the console allows; the best value of each test metric is bold.
 
-    def quality(result: Result, name: str) -> str:
-        value = result.measured.test[name]
-        return f"[bold]{value:.4f}[/]" if len(results) > 1 and value == best[name] else f"{value:.4f}"
+    Columns that no run measured are not in it, nor, where the console is too narrow, the less important ones.
+    """
+    from lmm4rec.experiments.report.number_formats import companion, metric_name
+
+    metric = results[0].measured.metric
+    valid = f"valid {metric_name(metric)}"
+
+    def quality(name: str, part: str) -> list[str]:
+        values = [getattr(result.measured, part).get(name) for result in results]
+        best = max((value for value in values if value is not None), default=None)
+        bold = len(results) > 1 and part == "test"
+        cells = ["–" if value is None else f"{value:.4f}" for value in values]
+        return [f"[bold]{cell}[/]" if bold and v == best else cell for v, cell in zip(values, cells, strict=True)]
 
     columns = {
         "model": list(labels),
         "features": [r.plan.encoder_label if r.plan.recommender.component.uses_content else "none" for r in results],
-        "Recall@20": [quality(result, "recall@20") for result in results],
-        "NDCG@20": [quality(result, "ndcg@20") for result in results],
-        "valid Recall@20": [f"{result.measured.valid['recall@20']:.4f}" for result in results],
+        metric_name(metric): quality(metric, "test"),
+        metric_name(companion(metric)): quality(companion(metric), "test"),
+        valid: quality(metric, "valid"),
         "epochs": [str(result.measured.chosen.epochs) for result in results],
         "seconds": [f"{result.measured.cost['seconds']:.1f}" for result in results],
         "peak MB": [f"{result.measured.cost['peak_memory_mb']:,.0f}" for result in results],
         "parameters": [f"{result.measured.cost['parameters']:,}" for result in results],
     }
-    for left_out in range(len(_SPARE) + 1):
-        spare = _SPARE[:left_out]
+    columns = {name: cells for name, cells in columns.items() if set(cells) != {"–"}}  # what no run measured
+    sparable = [name for name in ("peak MB", valid, "parameters", "epochs", "seconds") if name in columns]
+    for left_out in range(len(sparable) + 1):
+        spare = sparable[:left_out]
         table = _table({name: cells for name, cells in columns.items() if name not in spare}, title)
         if spare:
             table.caption = f"not shown here: {', '.join(spare)}; the report has all"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Int8, Int64
@@ -20,6 +20,8 @@ from lmm4rec.data.interactions import Interactions
 
 TRAIN, VALID, TEST, SET_ASIDE = 0, 1, 2, -1
 
+HeldOutPart: TypeAlias = Literal["valid", "test"]
+PARTS: Sequence[HeldOutPart] = ("valid", "test")
 Parts: TypeAlias = Int8[np.ndarray, " n"]  # the part of each interaction: TRAIN, VALID, TEST or SET_ASIDE
 
 
@@ -34,6 +36,10 @@ class Split:
     method: str
     parameters: Mapping[str, float]
     findings: tuple[Finding, ...] = ()
+
+    def holds_out(self, part: HeldOutPart) -> bool:
+        """Whether interactions are held out for a part: its share is above 0, or the file's own labels say which."""
+        return self.method == "labels" or self.parameters[part] > 0
 
     @property
     def fingerprint(self) -> str:
@@ -56,8 +62,10 @@ def split(
     dataset: Dataset,
     method: str = "random",
     *,
-    valid: Annotated[Fraction, Doc("Share for validation, of a user's interactions, of all, or of the items.")] = 0.1,
-    test: Annotated[Fraction, Doc("Share for the test, measured in the same way.")] = 0.1,
+    valid: Annotated[
+        Fraction, Doc("Share for validation, of a user's interactions, of all, or of the items; 0: none.")
+    ] = 0.1,
+    test: Annotated[Fraction, Doc("Share for the test, measured in the same way; 0: none.")] = 0.1,
     seed: Annotated[NonNegativeInt, Doc("Seed of the random methods.")] = 0,
 ) -> Split:
     """The data set in three parts.
@@ -86,10 +94,15 @@ def split(
     train, held_valid, held_test = (dataset.interactions.take(parts == part) for part in (TRAIN, VALID, TEST))
     if not len(train):
         raise DataError(f"the split '{method}' leaves no interaction of '{dataset.name}' to train on")
-    for name, share, part in (("validation", valid, held_valid), ("test", test, held_test)):
+    for name, share, part, purpose in (
+        ("validation", valid, held_valid, "validation: all epochs are trained, and the last weights are kept"),
+        ("test", test, held_test, "the test: nothing is measured by it"),
+    ):
         if share and not len(part):
             message = f"the {name} part is empty although it should have a share of {share:g}"
             findings = (*findings, Finding("empty-part", "warning", 0, message))
+        if not share and method != "labels":
+            findings = (*findings, Finding("no-part", "note", 0, f"no interaction is held out for {purpose}"))
     findings = (*findings, *_users_with_every_item(dataset, train))
     parameters = {"valid": valid, "test": test, "seed": seed}
     return Split(dataset, train, held_valid, held_test, method, parameters, findings)

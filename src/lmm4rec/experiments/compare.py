@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmm4rec.data.splits import PARTS
 from lmm4rec.experiments.build.data import DataCache
-from lmm4rec.experiments.conf.spec import Table
+from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.folder import RunFolder
+from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.report.run_report import write_run_report
 from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.run import run
@@ -28,7 +30,13 @@ def compare(entries: Sequence[ComparedRun], out: Path, *, title: str, next_steps
     """The results of all entries, each run in a folder of its own under `out`, with one `report.html` about them.
 
     Finished runs are read, and interrupted ones resumed.
+
+    Raises:
+        ConfigError: before any work, where a conf is wrong or holds nothing out for validation or test.
     """
+    for entry in entries:
+        for part in PARTS:
+            make_plan(load_spec(entry.conf, entry.overrides)).require_share(part, "a comparison measures on it")
     data = DataCache()
     results = []
     for entry in entries:

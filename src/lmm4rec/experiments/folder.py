@@ -38,7 +38,7 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the test metrics are there, which a run writes last."""
+        """Whether the test metrics are there (empty without a test part), which a run writes last."""
         return self.metrics.exists() and "test" in read_json(self.metrics)
 
     def plan(self) -> Plan:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
+from lmm4rec.data.splits import HeldOutPart
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.conf.keys import components
 from lmm4rec.experiments.conf.sections import (
@@ -47,6 +48,19 @@ class Plan:
             "recommender": self.recommender, "train": self.train, "evaluate": self.evaluate,
         }  # fmt: skip
         return {name: section.table for name, section in sections.items() if section is not None}
+
+    def holds_out(self, part: HeldOutPart) -> bool:
+        """Whether interactions are held out for a part: its share is above 0, or the file's own labels say which."""
+        return self.split.method == "labels" or bool(self.split.table[part])
+
+    def require_share(self, part: HeldOutPart, purpose: str) -> None:
+        """Refuse a split that holds nothing out for a part.
+
+        Raises:
+            ConfigError: it names the key and the purpose.
+        """
+        if not self.holds_out(part):
+            raise ConfigError(f"split.{part} = 0, but {purpose}; set it above 0, such as 0.1")
 
     @property
     def encoder_label(self) -> str:

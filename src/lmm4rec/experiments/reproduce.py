@@ -56,11 +56,13 @@ def reproduce(folder: Path, *, out: Path | None = None, tolerance: float = TOLER
 
     Raises:
         CheckpointError: there is no finished run in the folder.
-        ConfigError: the tolerance is no number from 0.
+        ConfigError: the tolerance is no number from 0, or the run measured nothing.
     """
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise ConfigError(f"a tolerance is a number from 0, got {tolerance}")
     first = read_result(folder)
+    if not (first.measured.valid or first.measured.test):
+        raise ConfigError(f"{folder} was trained on everything and measured on nothing, so there is nothing to compare")
     place = out or folder.with_name(f"{folder.name}-again")
     conf = {"title": first.plan.title, **first.plan.tables}
     again = run(conf, out=place, resume=(place / "experiment.toml").exists())

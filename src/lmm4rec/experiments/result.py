@@ -34,7 +34,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class ChosenModel:
-    """The epoch whose weights are kept, by validation."""
+    """The epoch whose weights are kept, by validation; the last one where there is none."""
 
     metric: str
     epoch: int
@@ -43,7 +43,10 @@ class ChosenModel:
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """The measurements of a run: what `metrics.json` holds. Before the test the last five are empty."""
+    """The measurements of a run: what `metrics.json` holds. Before the test the last five are empty.
+
+    Metrics of a part for which nothing is held out are empty.
+    """
 
     data: DataFacts
     features: Mapping[str, Any]  # "precision" and "broken_images"; empty where nothing was encoded
@@ -56,6 +59,12 @@ class RunMetrics:
     )  # of image and text vectors; "before" and "after" where an encoder trained
     cost: Values = field(default_factory=dict)  # "seconds", "peak_memory_mb", "parameters", ...
     test: Values = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """The metric that ranks runs: that of the training, or another where a model without training lacks it."""
+        wanted, measured = self.chosen.metric, self.test or self.valid
+        return wanted if wanted in measured else next(iter(measured), wanted)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -70,7 +79,7 @@ class RunMetrics:
 
     def to_json(self) -> dict[str, Any]:
         """The mapping that the file holds; what is not measured yet, or cannot be, is left out."""
-        optional = ("slices", "beyond", "alignment", "cost", "test")
+        optional = ("slices", "beyond", "alignment", "cost") + (() if self.cost else ("test",))
         return {name: value for name, value in asdict(self).items() if value or name not in optional}
 
 

@@ -139,23 +139,23 @@ def _measure_and_save(
     features = replace(features, features=source())  # of the final weights
     with cost.phase("evaluate"), torch.inference_mode():
         scorer = recommender.embed(features.features)
-        valid = measure(plan.evaluate, scorer, split, "valid")
+        valid = measure(plan.evaluate, scorer, split, "valid") if split.holds_out("valid") else None
         # the choice of model is on record before the test part is read, and it is read once
-        chosen = ChosenModel(plan.train.metric, history.best_epoch, len(history.rows))
-        metrics = RunMetrics(_data_facts(split, features), features.encoding, chosen, valid.mean)
+        chosen = ChosenModel(plan.train.metric, history.best_epoch or len(history.rows), len(history.rows))
+        metrics = RunMetrics(_data_facts(split, features), features.encoding, chosen, valid.mean if valid else {})
         metrics.write(folder.metrics)
         at_test = scorer if features.at_test is None else recommender.embed(features.at_test)
-        test = measure(plan.evaluate, at_test, split, "test")
-    _write_per_user(folder, split, valid, test)
+        test = measure(plan.evaluate, at_test, split, "test") if split.holds_out("test") else None
+    _write_per_user(folder, split, {"valid": valid, "test": test})
     if isinstance(source, Live):
         save_item_vectors(source.vectors, folder.encoder)
     metrics = replace(
         metrics,
-        slices=test.slices,
-        beyond=test.beyond,
+        slices=test.slices if test else {},
+        beyond=test.beyond if test else {},
         alignment=_alignment(features, source),
         cost={**cost.summary(), **features.cost, **_parameters(objective), **_encodings(source, history)},
-        test=test.mean,
+        test=test.mean if test else {},
     )
     bundle = pack(plan, recommender, scorer, split, features, data.thumbnails(plan), metrics, folder.encoder)
     bundle.save(folder.bundle)
@@ -208,10 +208,14 @@ def _encodings(source: FeatureSource, history: History) -> dict[str, float]:
     return {**counts, "encodings": total, "encodings_per_epoch": round(per_epoch, 1)}
 
 
-def _write_per_user(folder: RunFolder, split: Split, valid: Report, test: Report) -> None:
+def _write_per_user(folder: RunFolder, split: Split, reports: Mapping[str, Report | None]) -> None:
+    """Write every metric of every user; no file where nothing was measured."""
     frames = [
         report.to_frame(split.dataset.users).with_columns(pl.lit(part).alias("part"))
-        for part, report in (("valid", valid), ("test", test))
+        for part, report in reports.items()
+        if report is not None
     ]
+    if not frames:
+        return
     with atomic(folder.per_user) as beside:
         pl.concat(frames).write_parquet(beside)

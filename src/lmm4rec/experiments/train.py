@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Scorer
-from lmm4rec.data.splits import Split
+from lmm4rec.data.splits import HeldOutPart, Split
 from lmm4rec.distributed import process_group
 from lmm4rec.evaluation.evaluator import Evaluator, Report, masked
 from lmm4rec.experiments.build.recommenders import make_sampler
@@ -36,6 +35,7 @@ def train(
 ) -> History:
     """Train an objective; the weights of the best epoch by validation are left in it. The test part is not read.
 
+    Without a validation part all epochs are trained, and the last weights are left.
     The `callbacks` are called after those of the run itself.
     """
     recommender, source = objective.recommender, objective.source
@@ -56,21 +56,21 @@ def train(
         curves = tensorboard_writer(folder.path / "tensorboard", **plan.train.arguments(tensorboard_writer))
         own = [HistoryWriter(folder.history), CostWriter(cost), *curves]
     history = Trainer(**plan.train.arguments(Trainer)).fit(
-        objective, make_sampler(plan, split), validate, state_file=folder.state, callbacks=[*own, *callbacks],
-        description=plan.title,
+        objective, make_sampler(plan, split), validate if split.holds_out("valid") else None,
+        state_file=folder.state, callbacks=[*own, *callbacks], description=plan.title,
     )  # fmt: skip
     source.refresh(final=True)
     objective.cpu()
     return history
 
 
-def require_held_out(plan: Plan, split: Split, *parts: Literal["valid", "test"]) -> None:
-    """Refuse a split of which a part has nothing to measure on, before anything is encoded or trained.
+def require_held_out(plan: Plan, split: Split, *parts: HeldOutPart) -> None:
+    """Refuse a split of which a part with a share has nothing to measure on, before anything is encoded or trained.
 
     Raises:
         DataError: it names the part, the reason and the key to change.
     """
-    for part in parts:
+    for part in filter(split.holds_out, parts):
         held_out, share = getattr(split, part), split.parameters[part]
         name, purpose = {"valid": ("validation", "no epoch can be chosen"), "test": ("test", "nothing is measured")}[
             part
@@ -89,8 +89,6 @@ def require_held_out(plan: Plan, split: Split, *parts: Literal["valid", "test"])
 def _why_empty(method: str, part: str, share: float, longest: int) -> str:
     if method == "labels":
         return "the file's own split has none"
-    if not share:
-        return f"split.{part} = 0; set it above 0, such as 0.1"
     if method in ("random", "user_time") and longest < 3:
         return (
             f"'{method}' holds out interactions of users with at least 3, and none has more than {longest}. Take "
@@ -104,7 +102,7 @@ def _why_empty(method: str, part: str, share: float, longest: int) -> str:
     return f"its share of split.{part} = {share:g} holds no interaction of a user who is trained on; try a larger one"
 
 
-def measure(section: EvaluateSection, scorer: Scorer, split: Split, part: Literal["valid", "test"]) -> Report:
+def measure(section: EvaluateSection, scorer: Scorer, split: Split, part: HeldOutPart) -> Report:
     """The ranking of all items by a scorer, measured on a part of the split."""
     exclude = masked(split, part, **section.arguments(masked))
     truth = split.valid if part == "valid" else split.test

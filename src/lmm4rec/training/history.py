@@ -20,7 +20,7 @@ class History:
     """The rows of all epochs, and which of them was best."""
 
     rows: list[Row] = field(default_factory=list)
-    best_epoch: int = 0  # from 1; 0 before the first evaluation
+    best_epoch: int = 0  # from 1; 0 before the first validation
     best: float = float("nan")  # the metric's value there
     seconds: float = 0.0  # training and validation, including those before training was resumed
 

@@ -58,13 +58,15 @@ class Trainer:
         self,
         objective: Objective,
         batches: Batches,
-        validate: Validate,
+        validate: Validate | None,
         *,
         state_file: Path | None = None,
         callbacks: Sequence[Callback] = (),
         description: str = "training",
     ) -> History:
         """The history of the training, which leaves the best weights in the objective.
+
+        Where `validate` is None, no epoch is best: all of them are trained, and the last weights stay.
 
         With a `state_file` the state is saved there now and then, and training resumes from it where it exists. Ctrl-C
         and SIGTERM then stop it at the end of the epoch, with the state saved.
@@ -90,7 +92,7 @@ class Trainer:
                 callback.on_train_begin(state.history)
             for epoch in state.remaining_epochs(self.epochs):
                 row = {"epoch": epoch, **self._train_epoch(epoch, state, batches, learning_rates, checkpoint, bar)}
-                if epoch % self.evaluate_every == 0 or epoch == self.epochs:
+                if validate is not None and (epoch % self.evaluate_every == 0 or epoch == self.epochs):
                     objective.eval()
                     row |= validate()
                     if stopping.update(row):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lmm4rec.core.errors import CheckpointError, DataError
 from lmm4rec.core.files import read_json
+from lmm4rec.data.splits import PARTS
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, FinishedRun, RunCollection, comparable_groups
 from lmm4rec.experiments.result import Result, read_result
@@ -26,10 +27,11 @@ def labeled_runs(title: str, results: Sequence[Result], labels: Sequence[str]) -
     label, times = Counter(labels).most_common(1)[0]
     if times > 1:
         raise DataError(f"{times} runs of the report are labeled '{label}'; give each run a label of its own")
-    metric = results[0].measured.chosen.metric
+    metric = results[0].measured.metric
     for label, result in zip(labels, results, strict=True):
-        for part, values in (("valid", result.measured.valid), ("test", result.measured.test)):
-            if metric not in values:
+        for part in PARTS:
+            values = getattr(result.measured, part)
+            if metric not in values and result.plan.holds_out(part):
                 known = ", ".join(values) or "nothing"
                 raise DataError(f"run '{label}' has no {part} '{metric}', by which the report ranks; it has: {known}")
     runs = [FinishedRun(label, {"model": label}, result) for label, result in zip(labels, results, strict=True)]
@@ -42,6 +44,7 @@ def collect(folders: Sequence[Path]) -> RunCollection:
 
     Raises:
         CheckpointError: there is no finished run.
+        ConfigError: a run was not measured on a test part.
     """
     if len(folders) == 1 and StudyFolder(folders[0]).record.exists():
         return _of_study(StudyFolder(folders[0]))
@@ -80,6 +83,8 @@ def _run_folders(folder: Path) -> list[Path]:
 
 def _of_runs(folders: Sequence[Path]) -> RunCollection:
     results = [read_result(folder) for folder in folders]
+    for folder, result in zip(folders, results, strict=True):
+        result.plan.require_share("test", f"a report compares by it, and {folder} was not measured on it")
     derived = [_derived_axes(result) for result in results]
     varying = [axis for axis in derived[0] if axis == "recommender" or len({axes[axis] for axes in derived}) > 1]
     axes = [{axis: values[axis] for axis in varying} for values in derived]
@@ -88,7 +93,7 @@ def _of_runs(folders: Sequence[Path]) -> RunCollection:
     runs = [FinishedRun(f.name, values, result) for f, values, result in zip(folders, axes, results, strict=True)]
     order = {axis: list(dict.fromkeys(values[axis] for values in axes)) for axis in axes[0]}
     title = results[0].plan.title if len(results) == 1 else f"{len(results)} runs"
-    metrics = {run.measured.chosen.metric for run in runs}
+    metrics = {run.measured.metric for run in runs}
     return RunCollection(title, order, comparable_groups(runs), min(metrics, key=lambda m: (m != "recall@20", m)))
 
 

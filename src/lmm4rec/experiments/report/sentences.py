@@ -18,6 +18,8 @@ def run_headline(group: DesignGroup, metric: str) -> str:
 
     Validation selects the two models that are compared; the numbers are those of the test set.
     """
+    if not group.designs[0].keys("test."):
+        return "Nothing was held out for a test, so this page says nothing about quality."
     ranked = group.best_first(f"valid.{metric}")
     content = [design for design in ranked if design.uses_content]
     plain = [design for design in ranked if not design.uses_content]
@@ -82,13 +84,17 @@ def _test_value(design: Design, metric: str) -> str:
 
 def run_notes(collection: RunCollection, masked: str) -> list[str]:
     """Notes on how the numbers of single runs were measured: selection, ranking, masked items, seeds."""
-    seeds = sorted({run.seed for run in collection.runs})
+    measured = {key.partition(".")[0] for design in collection.designs for key in design.keys("")}
+    selected = f"Models, epochs and settings were selected on validation {metric_name(collection.metric)}"
+    if "valid" not in measured:
+        selected = "Nothing was held out for validation: all epochs were trained, and the last weights were kept"
+    if "test" not in measured:
+        return [f"{selected}."]
     return [
-        f"Models, epochs and settings were selected on validation {metric_name(collection.metric)}; "
-        "the test set was read once, after the selection.",
+        f"{selected}; the test set was read once, after the {'selection' if 'valid' in measured else 'training'}.",
         "Full ranking: every item of the catalog competes for every user; no negatives are sampled.",
         f"Left out of the test ranking: {masked}.",
-        one_seed_note(seeds),
+        one_seed_note(sorted({run.seed for run in collection.runs})),
     ]
 
 

@@ -79,6 +79,8 @@ def run_results(group: DesignGroup, metric: str) -> ReportTable:
     ]
     table = _by_design("Quality and cost", "of every model", group.best_first(f"test.{metric}"), columns)
     top = max((row[1].value for row in table.rows), default=0.0)
+    if not table.heads[1:] or not table.heads[1].endswith(" test"):
+        return table
     rows = [[name, replace(best, bar=best.value / top if top > 0 else 0.0), *rest] for name, best, *rest in table.rows]
     return replace(table, rows=rows, sorted_by=1)
 

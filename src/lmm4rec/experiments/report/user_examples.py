@@ -41,9 +41,11 @@ class UserExample:
 
 
 def user_examples(results: Sequence[Result], labels: Sequence[str], split: Split) -> list[UserExample]:
-    """Users drawn at random among those with a history and held-out items; the same for all runs."""
+    """Users with a history (and held-out items where there is a test), drawn at random; the same for all runs."""
     counts = split.train.user_counts(split.dataset.n_users)
-    eligible = np.intersect1d(np.flatnonzero(counts >= min(5, counts.max())), split.test.users)
+    eligible = np.flatnonzero(counts >= min(5, counts.max()))
+    if split.holds_out("test"):
+        eligible = np.intersect1d(eligible, split.test.users)
     users = np.random.default_rng(0).choice(eligible, min(_USERS, len(eligible)), replace=False)
     tops = {
         label: top_k(result.bundle().scorer, users, _TOP, exclude=[split.train, split.valid]).items

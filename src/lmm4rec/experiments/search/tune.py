@@ -104,6 +104,7 @@ def tune(conf: Table, options: SearchOptions, folder: Path, *, data: DataCache |
     """
     optuna = optional("optuna", extra="search", purpose="hyper-parameter search")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    make_plan(load_spec(conf)).require_share("valid", "a search chooses by it")
     check_space(options.space, conf)
     points = grid(options.space) if options.sampler == "grid" else []
     if len(points) > options.budget:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.data.splits import PARTS
 from lmm4rec.experiments.conf.spec import TABLES, Table, load_spec
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.search.space import check_space
@@ -103,6 +104,8 @@ def _cell(spec: StudySpec, name: str, axes: Mapping[str, str], values: Sequence[
         loaded = load_spec({"title": title, **fixed}, overrides)
         conf = {"title": title} | {table: loaded.tables[table] for table in TABLES if table in loaded.tables}
         plan = make_plan(load_spec(conf))
+        for part in PARTS:
+            plan.require_share(part, "a study compares by it")
         tables = {*plan.tables} - (set() if plan.recommender.is_trained else {"train"})
         space = {key: wanted for key, wanted in searched.items() if key.split(".")[0] in tables}
     except ConfigError as error:
