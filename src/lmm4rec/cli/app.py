@@ -17,6 +17,7 @@ from lmm4rec.cli.console import escaped
 from lmm4rec.cli.data import data, doctor
 from lmm4rec.cli.features import features
 from lmm4rec.cli.finetune import finetune
+from lmm4rec.cli.recommend import recommend
 from lmm4rec.cli.runs import runs
 from lmm4rec.cli.studies import studies
 from lmm4rec.core.errors import LMM4RecError
@@ -46,7 +47,7 @@ app = typer.Typer(
 )
 
 
-for group in (runs, doctor, features, finetune, bundles, studies):
+for group in (runs, doctor, features, finetune, recommend, bundles, studies):
     app.add_typer(group)
 app.add_typer(data, name="data")
 

@@ -1,10 +1,10 @@
-"""Commands that use a trained model: recommend, similar, search, explain, export, serve."""
+"""Commands that use a trained model: similar, search, explain, export, serve."""
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -12,79 +12,34 @@ import typer
 from rich.table import Table
 
 from lmm4rec.cli.console import console, escaped
+from lmm4rec.cli.options import Count, TrainedModel
+from lmm4rec.cli.recommend import at_most_the_catalog
 from lmm4rec.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from lmm4rec.serving.answers import Recommendation
-    from lmm4rec.serving.bundle import Bundle
 
 bundles = typer.Typer(rich_markup_mode="rich")
 
 _PANEL = "Use a trained model"
-_BATCH = 1024  # users ranked between two steps of the progress bar
 _SHORTEST_TOKEN = 16
-# methods of a polars frame, by suffix
-_WRITERS = {".csv": "write_csv", ".jsonl": "write_ndjson", ".ndjson": "write_ndjson", ".parquet": "write_parquet"}
-
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a bundle.")]
-Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
-
-
-@bundles.command("recommend", rich_help_panel=_PANEL)
-def recommend_command(
-    run: Run,
-    users: Annotated[list[str] | None, typer.Argument(metavar="[USER...]", help="User ids.")] = None,
-    k: Count = 10,
-    everyone: Annotated[bool, typer.Option("--all", help="For all users; needs --out.")] = False,
-    history: Annotated[
-        str, typer.Option(metavar="ITEM,ITEM", help="For an unknown user with these items as history.")
-    ] = "",
-    only: Annotated[str, typer.Option(metavar="ITEM,ITEM", help="Recommend only items of this list.")] = "",
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write a .csv, .jsonl or .parquet file.")
-    ] = None,
-    seen_too: Annotated[bool, typer.Option("--seen-too", help="Also items of the user's history.")] = False,
-) -> None:
-    """Recommend items to users."""
-    from lmm4rec.core.progress import progress
-    from lmm4rec.serving.bundle import Bundle
-
-    if sum([bool(users), everyone, bool(history)]) != 1:
-        raise ConfigError("say for whom: user ids, --all, or --history ITEM,ITEM for an unknown user")
-    if out is not None and out.suffix.lower() not in _WRITERS:
-        raise ConfigError(f"--out {out}: the suffix says the format, which is {', '.join(_WRITERS)}")
-    bundle, candidates = Bundle.load(run), _ids(only) or None
-    k = _at_most_the_catalog(k, bundle)
-    if history:
-        _print_or_write({"this history": bundle.recommend_for(_ids(history), k, only=candidates)}, out, column="person")
-        return
-    if out is None and everyone:
-        raise ConfigError(f"--all is {len(bundle.users):,} lists: name a file for them with --out")
-    ids = list(bundle.users) if everyone else list(users or [])
-    lists: dict[str, list[Recommendation]] = {}
-    with progress(total=len(ids), description="recommending", unit="user", after_s=0.5) as bar:
-        for start in range(0, len(ids), _BATCH):
-            batch = ids[start : start + _BATCH]
-            lists |= bundle.recommend(batch, k, exclude_seen=not seen_too, only=candidates)
-            bar.update(len(batch))
-    _print_or_write(lists, out, column="user")
 
 
 @bundles.command("similar", rich_help_panel=_PANEL)
 def similar_command(
-    run: Run, items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Item ids.")], k: Count = 10
+    run: TrainedModel, items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Item ids.")], k: Count = 10
 ) -> None:
     """Show the most similar items of each given item."""
     from lmm4rec.serving.bundle import Bundle
 
     bundle = Bundle.load(run)
-    for item, similar in bundle.similar(items, _at_most_the_catalog(k, bundle)).items():
+    for item, similar in bundle.similar(items, at_most_the_catalog(k, bundle)).items():
         console.print(_table(similar, f"similar to {item}"))
 
 
 @bundles.command("search", rich_help_panel=_PANEL)
 def search_command(
-    run: Run,
+    run: TrainedModel,
     text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What to look for, in quotes.")] = None,
     image: Annotated[Path | None, typer.Option(metavar="FILE", help="Look for items similar to this image.")] = None,
     user: Annotated[str | None, typer.Option("--for", metavar="USER", help="Re-rank by this user's scores.")] = None,
@@ -97,7 +52,7 @@ def search_command(
     if text is None and image is None:
         raise ConfigError("say what to look for: a text in quotes, --image FILE, or both")
     bundle = Bundle.load(run)
-    k = _at_most_the_catalog(k, bundle)
+    k = at_most_the_catalog(k, bundle)
     items = bundle.search(text, None if image is None else ImageFile(image), k, for_user=user)
     query = " and ".join(part for part in (text and f'"{text}"', image and image.name) if part)
     console.print(_table(items, query + (f" for {user}" if user else "")))
@@ -105,7 +60,9 @@ def search_command(
 
 @bundles.command("explain", rich_help_panel=_PANEL)
 def explain_command(
-    run: Run, user: Annotated[str, typer.Argument(metavar="USER")], item: Annotated[str, typer.Argument(metavar="ITEM")]
+    run: TrainedModel,
+    user: Annotated[str, typer.Argument(metavar="USER")],
+    item: Annotated[str, typer.Argument(metavar="ITEM")],
 ) -> None:
     """Explain the score of an item for a user: its parts, and the most similar items of the user."""
     from lmm4rec.serving.bundle import Bundle
@@ -124,7 +81,7 @@ def explain_command(
 
 @bundles.command("export", rich_help_panel=_PANEL)
 def export_command(
-    run: Run,
+    run: TrainedModel,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the bundle.")],
     copy_encoder: Annotated[
         bool, typer.Option("--encoder/--no-encoder", help="Whether to copy the encoder's weights.")
@@ -182,36 +139,6 @@ def _serve(
         host=host, port=port, token=_token(token_env), hosts=tuple(allow_hosts or ()), index=cast(IndexKind, index)
     )
     serve(runs, settings, started=lambda url: console.print(f"Open [bold]{url}[/]  (Ctrl+C stops)", soft_wrap=True))
-
-
-def _ids(text: str) -> list[str]:
-    """The ids of a list that is separated by commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _at_most_the_catalog(k: int, bundle: Bundle) -> int:
-    """The number of items to show, with a note where the catalog has fewer than `k`."""
-    count = len(bundle.items)
-    if k > count:
-        console.print(f"note: k = {k:,}, but the catalog has {count:,} items; lists have no more", soft_wrap=True)
-    return min(k, count)
-
-
-def _print_or_write(lists: Mapping[str, list[Recommendation]], out: Path | None, *, column: str) -> None:
-    """Print the lists, or write them in the format of the file's suffix; the first column has this name."""
-    import polars as pl
-
-    from lmm4rec.core.files import atomic
-
-    if out is None:
-        for user, items in lists.items():
-            console.print(_table(items, f"for {user}"))
-        return
-    rows = [(user, rank, *item) for user, items in lists.items() for rank, item in enumerate(items, start=1)]
-    schema = {column: pl.String, "rank": pl.Int32, "item": pl.String, "title": pl.String, "score": pl.Float64}
-    with atomic(out) as beside:
-        getattr(pl.DataFrame(rows, schema=schema, orient="row"), _WRITERS[out.suffix.lower()])(beside)
-    console.print(f"wrote {out}: {len(rows):,} recommendations for {len(lists):,} {column}s", soft_wrap=True)
 
 
 def _table(items: Sequence[Recommendation], title: str, *, score: str = "score") -> Table:

@@ -12,6 +12,14 @@ from rich.table import Table
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)
 
 
+_notes = Console(highlight=False, stderr=True)
+
+
+def note(message: str) -> None:
+    """Print a note to standard error, where it does not mix with output for another program."""
+    _notes.print(f"note: {escaped(message)}", soft_wrap=True)
+
+
 def escaped(text: object) -> str:
     """A text that is printed as it is: square brackets are not markup."""
     return str(text).replace("[", r"\[")

@@ -17,6 +17,8 @@ Settings = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).")]
 RunsFolder = Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder for the runs.")]
+TrainedModel = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a bundle.")]
+Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Estimate passes, time, memory and disk without doing the work.")
 ]

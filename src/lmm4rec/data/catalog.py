@@ -31,6 +31,7 @@ class Catalog(Sequence[Item]):
     source_size: int
     shipped: Mapping[Modality, Path] = field(default_factory=dict)  # feature files that came with the data
     image_urls: tuple[str, ...] = ()  # the URL of each image, "" where it is unknown; empty: no image has one
+    attributes: pl.DataFrame = field(default_factory=pl.DataFrame)  # other columns (price, ...), to filter by
 
     def __post_init__(self) -> None:
         sizes = {len(self.ids), len(self.images), len(self.source_rows)}
@@ -38,6 +39,8 @@ class Catalog(Sequence[Item]):
             sizes.add(self.fields.height)
         if self.image_urls:
             sizes.add(len(self.image_urls))
+        if self.attributes.width:
+            sizes.add(self.attributes.height)
         if len(sizes) > 1:
             raise DataError(
                 f"a catalog's columns differ in length: {len(self.ids)} ids, {self.fields.height} texts, "
@@ -79,4 +82,5 @@ class Catalog(Sequence[Item]):
             images=tuple(self.images[row] for row in rows),
             source_rows=self.source_rows[rows],
             image_urls=tuple(self.image_urls[row] for row in rows) if self.image_urls else (),
+            attributes=self.attributes[rows.tolist()] if self.attributes.width else self.attributes,
         )

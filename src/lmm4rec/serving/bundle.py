@@ -22,6 +22,7 @@ from lmm4rec.data.interactions import Interactions
 from lmm4rec.serving import bundle_files, search
 from lmm4rec.serving.answers import Explanation, HistoryItem, NewItem, Recommendation
 from lmm4rec.serving.bundle_state import BundleState
+from lmm4rec.serving.catalog_filters import Filter
 from lmm4rec.serving.catalog_view import CatalogView
 from lmm4rec.serving.content_encoder import ContentEncoder
 from lmm4rec.serving.encoder_record import EncoderRecord
@@ -47,6 +48,7 @@ class Bundle:
         facts: Mapping[str, Any],
         *,
         fields: pl.DataFrame | None = None,
+        attributes: pl.DataFrame | None = None,
         thumbnails: Mapping[int, bytes] | None = None,
         features: Features | None = None,
         content_to_vectors: ContentToVectors | None = None,
@@ -55,11 +57,13 @@ class Bundle:
     ) -> None:
         """`seen` are the users' interactions, `facts` are model, data and metrics; the rest is optional.
 
-        `fields` are the items' texts by column, `thumbnails` small images by row, `features` those that searches
-        compare, `content_to_vectors` the maps that give new items vectors, `encoder` what encodes them and queries,
-        `lost` what the item vectors lose without each modality, for a model whose columns do not tell.
+        `fields` are the items' texts by column, `attributes` other columns to filter by, `thumbnails` small images by
+        row, `features` those that searches compare, `content_to_vectors` the maps that give new items vectors,
+        `encoder` what encodes them and queries, `lost` what the item vectors lose without each modality, for a model
+        whose columns do not tell.
         """
-        catalog = CatalogView(items, titles, pl.DataFrame() if fields is None else fields, thumbnails or {})
+        fields, attributes = (pl.DataFrame() if one is None else one for one in (fields, attributes))
+        catalog = CatalogView(items, titles, fields, thumbnails or {}, attributes=attributes)
         self.users, self.seen, self.facts = users, seen, facts
         self.content_to_vectors, self.encoder, self.lost = content_to_vectors, encoder, lost or {}
         self._histories = UserHistories(users, seen, len(items))
@@ -76,7 +80,7 @@ class Bundle:
     def of(cls, scorer: Scorer, dataset: Dataset, facts: Mapping[str, Any], **more: Any) -> Bundle:
         """The bundle of a trained model; all known interactions count as seen. `more` is as in `Bundle`."""
         titles = tuple(dataset.catalog.title(row) for row in range(dataset.n_items))
-        more = {"fields": dataset.catalog.fields, **more}
+        more = {"fields": dataset.catalog.fields, "attributes": dataset.catalog.attributes, **more}
         return cls(scorer, dataset.users, dataset.items, titles, dataset.interactions, facts, **more)
 
     @property
@@ -90,20 +94,29 @@ class Bundle:
         return self._state.catalog.ids
 
     def recommend(
-        self, users: Iterable[object], k: int = 10, *, exclude_seen: bool = True, only: Iterable[object] | None = None
+        self,
+        users: Iterable[object],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        only: Iterable[object] | None = None,
+        where: Sequence[str | Filter] = (),
     ) -> dict[str, list[Recommendation]]:
         """The `k` best items for each user, best first; of equal scores, the first item of the catalog is first.
 
         A `k` above the catalog is the catalog, here and in the other lists.
 
-        With `only`, no other items than these are recommended.
+        With `only`, no other items than these are recommended; with `where`, those that pass all of these filters on
+        the catalog's columns: `where=["category=shoes", "price<=50"]` (`serving.catalog_filters`).
 
         Raises:
-            DataError: a user, or an item of `only`, is unknown.
+            DataError: a user, or an item of `only`, is unknown, or no item passes the filters.
+            ConfigError: a filter is wrong.
         """
         ids, state = [str(user) for user in users], self._state
         exclude = self._histories.matrix(len(state.catalog)) if exclude_seen else None
-        best = state.best(self.users.rows(ids), min(k, len(state.catalog)), exclude, only)
+        candidates = state.catalog.candidates(only, where)
+        best = state.best(self.users.rows(ids), min(k, len(state.catalog)), exclude, candidates)
         lists = zip(ids, best.items.tolist(), best.scores.tolist(), strict=True)
         return {user: state.recommendations(items, scores) for user, items, scores in lists}
 
@@ -114,20 +127,21 @@ class Bundle:
         *,
         exclude: Iterable[object] = (),
         only: Iterable[object] | None = None,
+        where: Sequence[str | Filter] = (),
     ) -> list[Recommendation]:
         """The `k` best items for an unknown user with this history, without these items and those of `exclude`.
 
-        The user's vector comes from `coldstart.user_fold_in`.
+        The user's vector comes from `coldstart.user_fold_in`; `only` and `where` are as in `recommend`.
 
         Raises:
-            DataError: an item is unknown, or the history is empty.
+            DataError: an item is unknown, the history is empty, or no item passes the filters.
         """
         state = self._state
         rows = np.unique(state.catalog.rows(history))
         if not len(rows):
             raise DataError("the history is empty: give at least one item")
         excluded = np.concatenate([rows, state.catalog.rows(exclude)])
-        best = state.best_for(rows, min(k, len(state.catalog)), excluded, only)
+        best = state.best_for(rows, min(k, len(state.catalog)), excluded, state.catalog.candidates(only, where))
         return state.recommendations(best.items[0].tolist(), best.scores[0].tolist())
 
     def similar(self, items: Iterable[object], k: int = 10) -> dict[str, list[Recommendation]]:
@@ -231,6 +245,14 @@ class Bundle:
         """The item's texts by column."""
         catalog = self._state.catalog
         return dict(catalog.entry(catalog.row(item)).fields)
+
+    def table(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """A row for each item: its id as "item", and these columns of the catalog (None: all).
+
+        Raises:
+            ConfigError: the catalog has no such column; the message names those there are.
+        """
+        return self._state.catalog.table(columns)
 
     def thumbnail(self, item: object) -> bytes | None:
         """A small WebP image of the item; None for an item without one."""

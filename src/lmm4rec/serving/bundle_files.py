@@ -38,9 +38,10 @@ from lmm4rec.serving.scorer_tensors import read_scorer, scorer_tensors
 VERSION = 2
 FACTS = "bundle.json"
 _GROUPS = ("vectors", "features", "newcomers", "lost", "origins", "side")
+_FRAMES = ("users", "items", "texts", "attributes", "seen", "thumbnails")
 _VERSION_1 = ("vectors.safetensors", "users.parquet", "items.parquet", "seen.parquet")
 _WRITTEN = re.compile(
-    r"(vectors|features|newcomers|lost|origins|side|users|items|texts|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?"
+    r"(vectors|features|newcomers|lost|origins|side|users|items|texts|attributes|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?"
 )
 
 
@@ -127,7 +128,7 @@ def read(folder: Path) -> BundleContents:
 
 def _contents(folder: Path, listed: Mapping[str, Any]) -> BundleContents:
     names: Mapping[str, str] = listed["stems"]
-    frames = {stem: pl.read_parquet(folder / names[stem]) for stem in ("users", "items", "texts", "seen", "thumbnails")}
+    frames = {stem: pl.read_parquet(folder / names[stem]) for stem in _FRAMES if stem in names}
     groups = {stem: load_file(folder / names[stem]) for stem in _GROUPS if stem in names}
     users, items = Vocabulary(frames["users"]["id"], kind="user"), frames["items"]
     parts = {part: slice(*ends) for part, ends in listed.get("parts", {}).items()}
@@ -137,7 +138,10 @@ def _contents(folder: Path, listed: Mapping[str, Any]) -> BundleContents:
     return BundleContents(
         read_scorer(groups["vectors"], listed["kind"], parts, (len(users), items.height, listed["catalog_items"])),
         users,
-        _catalog(items, frames["texts"], frames["thumbnails"], listed["catalog_items"]),
+        replace(
+            _catalog(items, frames["texts"], frames["thumbnails"], listed["catalog_items"]),
+            attributes=frames.get("attributes", pl.DataFrame()),
+        ),
         Interactions(seen["user"].to_numpy().astype(np.int32), seen["item"].to_numpy().astype(np.int32), None, times),
         listed["card"],
         groups.get("features", {}),
@@ -165,7 +169,8 @@ def _frames(contents: BundleContents) -> dict[str, pl.DataFrame]:
     added = {first + i: entry.thumbnail for i, entry in enumerate(catalog.added) if entry.thumbnail}
     images = {**catalog.thumbnails, **added}
     log = pl.DataFrame({"user": seen.users, "item": seen.items})
-    return {
+    attributes = {"attributes": catalog.attributes} if catalog.attributes.width else {}
+    return attributes | {
         "users": pl.DataFrame({"id": pl.Series(list(contents.users), dtype=pl.String)}),
         "items": pl.DataFrame(items),
         "texts": _texts(catalog),

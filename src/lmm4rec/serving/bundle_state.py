@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -85,10 +85,13 @@ class BundleState:
         return state
 
     def best(
-        self, users: Int64[np.ndarray, " users"], k: int, exclude: sp.csr_array | None, only: Iterable[object] | None
+        self,
+        users: Int64[np.ndarray, " users"],
+        k: int,
+        exclude: sp.csr_array | None,
+        candidates: Bool[Tensor, " rows"] | None,
     ) -> Ranking:
-        """The best items of user rows."""
-        candidates = self.catalog.candidates(only)
+        """The best items of user rows, among the candidates (None: all)."""
         if self.index is not None and isinstance(self.scorer, Embeddings):
             excluded = [None if exclude is None else _columns(exclude, row) for row in users.tolist()]
             vectors = self.scorer.users[torch.from_numpy(users)]
@@ -100,10 +103,9 @@ class BundleState:
         history: Int64[np.ndarray, " history"],
         k: int,
         exclude: Int64[np.ndarray, " n"],
-        only: Iterable[object] | None,
+        candidates: Bool[Tensor, " rows"] | None,
     ) -> Ranking:
-        """The best items for an unknown user with this history."""
-        candidates = self.catalog.candidates(only)
+        """The best items for an unknown user with this history, among the candidates (None: all)."""
         if isinstance(self.scorer, Embeddings):
             user = self._folded_in(self.scorer, history)
             if self.index is not None:

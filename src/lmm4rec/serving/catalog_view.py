@@ -16,6 +16,7 @@ from torch import Tensor
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Item
 from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.serving.catalog_filters import Filter, passing_all, require_column
 
 
 class CatalogEntry(NamedTuple):
@@ -42,6 +43,7 @@ class CatalogView:
     added: tuple[CatalogEntry, ...] = ()
     removed: frozenset[int] = frozenset()
     rows_of_added: Mapping[str, int] = field(default_factory=dict)
+    attributes: pl.DataFrame = field(default_factory=pl.DataFrame)  # other columns of the catalog's items
 
     def __len__(self) -> int:
         """The number of rows, those of removed items included."""
@@ -102,13 +104,46 @@ class CatalogView:
         present[list(self.removed)] = False
         return present
 
-    def candidates(self, only: Iterable[object] | None) -> Bool[Tensor, " rows"] | None:
-        """The rows that may be recommended: those of `only`, or else those that are not removed; None for all."""
+    @cached_property
+    def columns(self) -> pl.DataFrame:
+        """All columns by which items can be filtered, a row for each item; added items have no attributes."""
+        known = pl.DataFrame({"title": pl.Series(self.titles, dtype=pl.String)}).with_columns(self.fields.get_columns())
+        known = known.with_columns(self.attributes.get_columns())
+        if not self.added:
+            return known
+        added = [{**entry.fields, "title": entry.title} for entry in self.added]
+        schema = {name: pl.String for entry in added for name in entry}
+        return pl.concat([known, pl.DataFrame(added, schema=schema)], how="diagonal")
+
+    def table(self, names: Sequence[str] | None) -> pl.DataFrame:
+        """A row for each item that is not removed: its id as "item", and the columns of these names (None: all).
+
+        Raises:
+            ConfigError: there is no such column.
+        """
+        names = self.columns.columns if names is None else names
+        chosen = [self.columns[require_column(name, self.columns)] for name in dict.fromkeys(names) if name != "item"]
+        ids = pl.Series("item", [self.id(row) for row in range(len(self))], dtype=pl.String)
+        return pl.DataFrame([ids, *chosen]).filter(pl.Series(self.present.numpy()))
+
+    def candidates(
+        self, only: Iterable[object] | None, where: Sequence[str | Filter] = ()
+    ) -> Bool[Tensor, " rows"] | None:
+        """The rows that may be recommended: those of `only`, or else those that are not removed; None for all.
+
+        Raises:
+            ConfigError: a filter of `where` is wrong.
+            DataError: an item of `only` is unknown, or no item passes the filters.
+        """
         if only is None:
-            return self.present if self.removed else None
-        candidates = torch.zeros(len(self), dtype=torch.bool)
-        candidates[torch.from_numpy(self.rows(only))] = True
-        return candidates
+            candidates = self.present if self.removed else None
+        else:
+            candidates = torch.zeros(len(self), dtype=torch.bool)
+            candidates[torch.from_numpy(self.rows(only))] = True
+        if not where:
+            return candidates
+        passing = torch.from_numpy(passing_all(where, self.columns).to_numpy().copy())
+        return passing if candidates is None else passing & candidates
 
     def with_added(self, entries: Sequence[CatalogEntry]) -> CatalogView:
         """The view with more items.

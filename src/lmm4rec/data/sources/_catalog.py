@@ -14,7 +14,15 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.image_urls import UrlImages
-from lmm4rec.data.sources._columns import as_ids, as_item_text, is_numeric, parse_column, without_point_zero
+from lmm4rec.data.sources._columns import (
+    as_ids,
+    as_item_text,
+    as_numbers,
+    as_text,
+    is_numeric,
+    parse_column,
+    without_point_zero,
+)
 from lmm4rec.data.sources._images import read_images
 from lmm4rec.data.table_files import Table
 
@@ -50,6 +58,7 @@ def read_catalog(
         source_rows=table.records.astype(np.int64),
         source_size=table.size,
         image_urls=image_urls,
+        attributes=_attributes(frame, {item_column, image_column, *texts}),
     )
     return catalog, (*table.findings, *findings, *on_images)
 
@@ -99,6 +108,16 @@ def _text_columns(
         return text_columns, ()
     message = f"{counted(len(others), 'column')} of {table.label} not used as text; text_columns can name them"
     return text_columns, (Finding("unused-column", "note", len(others), message, tuple(others[:10])),)
+
+
+def _attributes(frame: pl.DataFrame, taken: set[str | None]) -> pl.DataFrame:
+    """The columns that are neither id, image nor text of an item: numbers, truth values, dates and other texts."""
+    columns = [frame[name] for name in frame.columns if name not in taken]
+    return pl.DataFrame([as_numbers(one) if is_numeric(one) else _plain(one) for one in columns])
+
+
+def _plain(column: pl.Series) -> pl.Series:
+    return column if column.dtype == pl.Boolean or column.dtype.is_temporal() else as_text(column)
 
 
 def _holds_text(column: pl.Series) -> bool:

@@ -1,0 +1,201 @@
+"""The command `recommend`: lists for users by id, for those of a file, or for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from lmm4rec.cli.console import console, escaped, note
+from lmm4rec.cli.options import Count, TrainedModel
+from lmm4rec.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from lmm4rec.serving.bundle import Bundle
+
+recommend = typer.Typer(rich_markup_mode="rich")
+
+_BATCH = 1024  # users ranked at a time
+_PRINTED = 100  # users whose lists are printed at most
+_NAMED = 10  # unknown users
+_OWN = ("user", "rank", "item", "title", "score")  # columns of the output
+
+
+@recommend.command("recommend", rich_help_panel="Use a trained model")
+def recommend_command(
+    run: TrainedModel,
+    users: Annotated[list[str] | None, typer.Argument(metavar="[USER...]", help="User ids.")] = None,
+    k: Count = 10,
+    everyone: Annotated[bool, typer.Option("--all", help="For all users; needs --out.")] = False,
+    users_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For the users of a file: an id a line, or a table; -: standard input."),
+    ] = None,
+    users_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column of the user ids in --users-file.")
+    ] = None,
+    history: Annotated[
+        str, typer.Option(metavar="ITEM,ITEM", help="For an unknown user with these items as history.")
+    ] = "",
+    only: Annotated[str, typer.Option(metavar="ITEM,ITEM", help="Recommend only items of this list.")] = "",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILTER", help='Only items that pass, such as "price<=50"; also =, !=, <, >, >=, ~ (contains).'
+        ),
+    ] = None,
+    columns: Annotated[
+        str, typer.Option("--with", metavar="NAME,NAME", help="Columns of the catalog to add to the output.")
+    ] = "",
+    all_columns: Annotated[bool, typer.Option("--with-catalog", help="Add all columns of the catalog.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Write a .csv, .jsonl or .parquet file; -: CSV to stdout."),
+    ] = None,
+    seen_too: Annotated[bool, typer.Option("--seen-too", help="Also items of the user's history.")] = False,
+) -> None:
+    """Recommend items to users."""
+    from lmm4rec.cli.recommendation_files import require_suffix
+    from lmm4rec.serving.bundle import Bundle
+
+    if sum([bool(users), everyone, bool(history), users_file is not None]) != 1:
+        raise ConfigError(
+            "say for whom: user ids, --all, --users-file FILE, or --history ITEM,ITEM for an unknown user"
+        )
+    if users_column is not None and users_file is None:
+        raise ConfigError("--users-column names a column of --users-file, which is not given")
+    if out is not None:
+        require_suffix(out)
+    bundle = Bundle.load(run)
+    lists = _Lists(
+        bundle,
+        at_most_the_catalog(k, bundle),
+        only=ids_of(only) or None,
+        where=where or [],
+        seen_too=seen_too,
+        catalog=bundle.table(None if all_columns else ids_of(columns)),
+    )
+    if history:
+        frame = lists.for_history(ids_of(history))
+        _print(frame) if out is None else _write(iter([frame]), out, "history")
+        return
+    ids = list(bundle.users) if everyone else _known(bundle, users or [], users_file, users_column)
+    if out is None and len(ids) > _PRINTED:
+        what = "--all is" if everyone else "these are"
+        raise ConfigError(f"{what} {len(ids):,} lists: name a file for them with --out (-: CSV to standard output)")
+    if out is None:
+        for frame in lists.for_users(ids):
+            _print(frame)
+    else:
+        _write(lists.for_users(ids), out, "user")
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """Recommendations as frames: a row for each item of each list."""
+
+    bundle: Bundle
+    k: int
+    only: Sequence[str] | None
+    where: Sequence[str]
+    seen_too: bool
+    catalog: pl.DataFrame  # "item", and the columns to add to the output
+
+    def for_users(self, ids: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """The lists of many users, batch by batch, with a progress bar."""
+        from lmm4rec.core.progress import progress
+
+        with progress(total=len(ids), description="recommending", unit="user", after_s=0.5) as bar:
+            for start in range(0, len(ids), _BATCH):
+                batch = ids[start : start + _BATCH]
+                lists = self.bundle.recommend(
+                    batch, self.k, exclude_seen=not self.seen_too, only=self.only, where=self.where
+                )
+                yield self._frame([(user, *row) for user in batch for row in enumerate(lists[user], start=1)])
+                bar.update(len(batch))
+
+    def for_history(self, items: Sequence[str]) -> pl.DataFrame:
+        """The list of an unknown user with this history."""
+        best = self.bundle.recommend_for(items, self.k, only=self.only, where=self.where)
+        return self._frame([("this history", *row) for row in enumerate(best, start=1)])
+
+    def _frame(self, rows: Sequence[tuple[str, int, tuple[str, str, float]]]) -> pl.DataFrame:
+        import polars as pl
+
+        types = (pl.String, pl.Int32, pl.String, pl.String, pl.Float64)
+        frame = pl.DataFrame(
+            [(user, rank, *item) for user, rank, item in rows], schema=dict(zip(_OWN, types, strict=True)), orient="row"
+        )
+        names = {
+            name: f"item_{name}" for name in self.catalog.columns if name in _OWN and name not in ("item", "title")
+        }
+        catalog = self.catalog.rename(names).drop("title", strict=False)
+        return frame.join(catalog, on="item", how="left", maintain_order="left") if catalog.width > 1 else frame
+
+
+def _known(bundle: Bundle, users: Sequence[str], file: Path | None, column: str | None) -> list[str]:
+    """The users that the bundle knows, each once; unknown ones are counted and named in a note.
+
+    Raises:
+        DataError: it knows none of them.
+    """
+    from lmm4rec.cli.user_files import read_users
+
+    given = list(users) if file is None else read_users(file, column, bundle.users)
+    ids = list(dict.fromkeys(given))
+    if len(ids) < len(given):
+        note(f"{len(given) - len(ids):,} of {len(given):,} user ids are repeated; each gets one list")
+    unknown = [id_ for id_ in ids if id_ not in bundle.users]
+    if len(unknown) == len(ids):
+        bundle.users.row(unknown[0])  # raises the error that names the nearest id
+    if unknown:
+        named = ", ".join(unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
+        note(f"{len(unknown):,} of {len(ids):,} users are unknown and get no list: {named}")
+    gone = set(unknown)
+    return [id_ for id_ in ids if id_ not in gone] if gone else ids
+
+
+def _write(frames: Iterator[pl.DataFrame], out: Path, whom: str) -> None:
+    """Write the lists in the format of the file's suffix."""
+    from lmm4rec.cli.recommendation_files import STDOUT, appended
+
+    rows = lists = 0
+    with appended(out) as append:
+        for frame in frames:
+            append(frame if whom == "user" else frame.rename({"user": whom}))
+            rows, lists = rows + frame.height, lists + frame["user"].n_unique()
+    if out != STDOUT:
+        plural = "histories" if whom == "history" and lists != 1 else whom + "s" * (lists != 1)
+        console.print(f"wrote {out}: {rows:,} recommendations for {lists:,} {plural}", soft_wrap=True)
+
+
+def _print(frame: pl.DataFrame) -> None:
+    """Print the lists, a table for each."""
+    for (user,), rows in frame.group_by("user", maintain_order=True):
+        more = [name for name in frame.columns if name not in _OWN]
+        table = Table(
+            "", "item", "title", "score", *map(escaped, more), title=escaped(f"for {user}"), title_justify="left"
+        )
+        for row in rows.iter_rows(named=True):
+            cells = ("" if row[name] is None else escaped(row[name]) for name in more)
+            table.add_row(str(row["rank"]), escaped(row["item"]), escaped(row["title"]), f"{row['score']:.3f}", *cells)
+        console.print(table)
+
+
+def ids_of(text: str) -> list[str]:
+    """The ids (or names) of a list that is separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def at_most_the_catalog(k: int, bundle: Bundle) -> int:
+    """The number of items to show, with a note where the catalog has fewer than `k`."""
+    count = len(bundle.items)
+    if k > count:
+        note(f"k = {k:,}, but the catalog has {count:,} items; lists have no more")
+    return min(k, count)

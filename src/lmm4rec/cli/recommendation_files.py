@@ -1,0 +1,72 @@
+"""Files of recommendations, written part by part: CSV, JSON lines or Parquet by the suffix."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import polars as pl
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.files import atomic
+
+STDOUT = Path("-")
+SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
+Append: TypeAlias = Callable[[pl.DataFrame], None]
+
+
+def require_suffix(out: Path) -> None:
+    """Refuse a file whose suffix names no format.
+
+    Raises:
+        ConfigError: it names the suffixes there are.
+    """
+    if out != STDOUT and out.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"--out {out}: the suffix says the format, which is {', '.join(SUFFIXES)}")
+
+
+@contextmanager
+def appended(out: Path) -> Iterator[Append]:
+    """A function that appends a frame to a file, which is there, whole, when the block ends; "-" is CSV to stdout."""
+    if out == STDOUT:
+        yield _csv(sys.stdout.buffer)
+        sys.stdout.flush()
+        return
+    with atomic(out) as beside:
+        if out.suffix.lower() == ".parquet":
+            with _parquet(beside) as append:
+                yield append
+        else:
+            with beside.open("wb") as file:
+                yield _csv(file) if out.suffix.lower() == ".csv" else lambda frame: frame.write_ndjson(file)
+
+
+def _csv(file: object) -> Append:
+    header = [True]  # until the first part is written
+
+    def append(frame: pl.DataFrame) -> None:
+        frame.write_csv(file, include_header=header.pop() if header else False)  # type: ignore[call-overload]
+
+    return append
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Append]:
+    """Parts are files of their own until the end, so that no more than one is in memory."""
+    folder = path.with_suffix(".parts")
+    folder.mkdir()
+    parts: list[Path] = []
+
+    def append(frame: pl.DataFrame) -> None:
+        parts.append(folder / f"{len(parts)}.parquet")
+        frame.write_parquet(parts[-1])
+
+    try:
+        yield append
+        pl.scan_parquet(parts).sink_parquet(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

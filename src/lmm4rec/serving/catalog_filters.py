@@ -1,0 +1,158 @@
+"""Filters on columns of the catalog, written as `category=shoes`, `price<=50` or `title~red`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import polars as pl
+
+from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
+
+_FORM = re.compile(r"(.*?)(<=|>=|!=|=|<|>|~)(.*)", re.DOTALL)
+_HELP = "a filter is COLUMN=VALUE, or with !=, <, <=, >, >= or ~ (contains), such as price<=50"
+_MOST_VALUES = 20_000  # among which the nearest one to an unknown value is looked for
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A condition on one column of the catalog."""
+
+    column: str
+    sign: str  # "=", "!=", "<", "<=", ">", ">=", or "~" for "contains"
+    value: str
+
+    @classmethod
+    def parse(cls, text: str) -> Filter:
+        """The filter in a text.
+
+        Raises:
+            ConfigError: the text is none.
+        """
+        parts = _FORM.fullmatch(text)
+        if parts is None or not parts[1].strip():
+            raise ConfigError(f"'{text}' is no filter: {_HELP}")
+        return cls(parts[1].strip(), parts[2], parts[3].strip())
+
+    def __str__(self) -> str:
+        return f"{self.column}{self.sign}{self.value}"
+
+    def passing(self, table: pl.DataFrame) -> pl.Series:
+        """Whether each row of the catalog's columns passes; an empty cell passes `=` and `!=` alone.
+
+        Values are compared as numbers where both are, as moments in columns of dates, else as texts. `~` ignores case.
+
+        Raises:
+            ConfigError: there is no such column, or the value cannot be ordered like the column's cells.
+        """
+        column = table[require_column(self.column, table)]
+        if self.sign == "~":
+            found = column.cast(pl.String).str.to_lowercase().str.contains(self.value.lower(), literal=True)
+        elif self.sign in ("=", "!="):
+            found = self._equal(column)
+            found = ~found if self.sign == "!=" else found
+        else:
+            found = self._ordered(column)
+        return found.fill_null(value=False)
+
+    def _equal(self, column: pl.Series) -> pl.Series:
+        """Whether each cell is the value; an empty value stands for an empty cell."""
+        texts = column.cast(pl.String).fill_null("")
+        equal = texts == self.value
+        number = _number(self.value)
+        if number is not None and not column.dtype.is_temporal():
+            equal = equal | (_numbers(column) == number).fill_null(value=False)
+        if column.dtype == pl.Boolean:
+            equal = equal | (texts == self.value.lower())
+        return equal
+
+    def _ordered(self, column: pl.Series) -> pl.Series:
+        """Whether each cell is above or below the value."""
+        cells, value = self._comparable(column)
+        if self.sign == "<":
+            return cells < value
+        if self.sign == "<=":
+            return cells <= value
+        return cells > value if self.sign == ">" else cells >= value
+
+    def _comparable(self, column: pl.Series) -> tuple[pl.Series, object]:
+        """The cells and the value, in a type that has an order."""
+        moment, number = _moment(self.value), _number(self.value)
+        if column.dtype.is_temporal() and moment is not None:
+            return column.cast(pl.Datetime("us"), strict=False), moment
+        if number is not None and not column.dtype.is_temporal():
+            numbers = _numbers(column)
+            if numbers.null_count() < len(numbers) or column.null_count() == len(column):
+                return numbers, number
+        elif moment is not None and column.dtype == pl.String:  # ISO dates are in the order of their texts
+            return column.set(~column.str.contains(r"^\d{4}-\d\d"), None), self.value
+        examples = [repr(cell) for cell in column.drop_nulls().cast(pl.String).unique(maintain_order=True) if cell]
+        raise ConfigError(
+            f"the filter {self} compares what has no order: < and > take numbers and ISO dates, and '{self.column}' "
+            f"holds {', '.join(examples[:3]) or 'nothing'}"
+        )
+
+
+def passing_all(filters: Sequence[str | Filter], table: pl.DataFrame) -> pl.Series:
+    """Whether each row of the catalog's columns passes all filters.
+
+    Raises:
+        ConfigError: a filter is wrong.
+        DataError: no row passes; it says how many pass each filter.
+    """
+    parsed = [one if isinstance(one, Filter) else Filter.parse(one) for one in filters]
+    each = [one.passing(table) for one in parsed]
+    passing = pl.Series([True]).new_from_index(0, table.height)
+    for one in each:
+        passing = passing & one
+    if not passing.any():
+        counts = ", ".join(f"{one}: {found.sum():,}" for one, found in zip(parsed, each, strict=True))
+        hints = [_nearest_value(one, table) for one, found in zip(parsed, each, strict=True) if not found.any()]
+        raise DataError(f"no item passes the filters (items that pass each: {counts}).{''.join(hints)}")
+    return passing
+
+
+def require_column(name: str, table: pl.DataFrame) -> str:
+    """The name, which must be that of a column of the catalog.
+
+    Raises:
+        ConfigError: it is not; the message names the columns there are.
+    """
+    if name not in table.columns:
+        known = ", ".join(table.columns) or "none"
+        raise ConfigError(
+            f"the catalog has no column '{name}'.{did_you_mean(name, table.columns)} Its columns: {known}"
+        )
+    return name
+
+
+def _nearest_value(one: Filter, table: pl.DataFrame) -> str:
+    """The cell that is most like the value of a filter that no row passes."""
+    if one.sign != "=" or table[one.column].dtype != pl.String:
+        return ""
+    values = table[one.column].unique(maintain_order=True)
+    return did_you_mean(one.value, [cell for cell in values if cell]) if len(values) <= _MOST_VALUES else ""
+
+
+def _numbers(column: pl.Series) -> pl.Series:
+    texts = column.str.strip_chars() if column.dtype == pl.String else column
+    return texts.cast(pl.Float64, strict=False)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text) if "-" in text else None
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=None) if isinstance(moment, date) else None

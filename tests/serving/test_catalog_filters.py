@@ -1,0 +1,84 @@
+"""Filters on columns of the catalog: signs, types of columns, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import polars as pl
+import pytest
+
+from lmm4rec.core.errors import ConfigError, DataError
+from lmm4rec.serving.catalog_filters import Filter, passing_all
+
+TABLE = pl.DataFrame(
+    {
+        "category": ["shoes", "Hats", "", "shoes, red"],
+        "price": [50.0, 49.5, None, 120.0],
+        "size": ["42", "9", "large", "10.0"],
+        "listed": ["2024-01-31", "2024-02-01", "soon", ""],
+        "added": [date(2024, 1, 31), date(2024, 2, 1), None, date(2025, 1, 1)],
+        "stock": [True, False, None, True],
+        "a=b": ["x", "y", "z", "x"],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("category=shoes", [0]),
+        ("category = shoes", [0]),
+        ("category!=shoes", [1, 2, 3]),
+        ("category~SHOES", [0, 3]),
+        ("category=", [2]),
+        ("category!=", [0, 1, 3]),
+        ("price<=50", [0, 1]),
+        ("price<50", [1]),
+        ("price=50", [0]),
+        ("price=50.00", [0]),
+        ("price>49.5", [0, 3]),
+        ("price=", [2]),
+        ("size>=10", [0, 3]),  # 9 is below 10, as a text it would be above
+        ("size=10", [3]),
+        ("listed>=2024-02-01", [1]),
+        ("listed<2024-02-01", [0]),
+        ("added>=2024-02-01", [1, 3]),
+        ("added<=2024-02-01 00:00:00", [0, 1]),
+        ("added=2024-01-31", [0]),
+        ("stock=true", [0, 3]),
+        ("stock=False", [1]),
+    ],
+)
+def test_the_rows_that_pass(text: str, rows: list[int]) -> None:
+    assert passing_all([text], TABLE).arg_true().to_list() == rows
+
+
+def test_all_filters_have_to_pass() -> None:
+    assert passing_all(["category~shoes", "price>100"], TABLE).arg_true().to_list() == [3]
+    assert passing_all([Filter("category", "~", "s"), "stock=true"], TABLE).arg_true().to_list() == [0, 3]
+    assert passing_all([], TABLE).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("shoes", "'shoes' is no filter: a filter is COLUMN=VALUE"),
+        ("=shoes", "'=shoes' is no filter"),
+        ("prise<=50", "the catalog has no column 'prise'. Did you mean 'price'? Its columns: category, price, size"),
+        ("category<50", "< and > take numbers and ISO dates, and 'category' holds 'shoes', 'Hats', 'shoes, red'"),
+        ("price<cheap", "the filter price<cheap compares what has no order"),
+        ("price<nan", "compares what has no order"),
+        ("added<5", "compares what has no order"),
+    ],
+)
+def test_wrong_filters_are_explained(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        passing_all([text], TABLE)
+    assert message in str(raised.value)
+
+
+def test_filters_that_no_item_passes_are_counted() -> None:
+    with pytest.raises(DataError, match=r"category=shoe: 0, price<=50: 2\)\. Did you mean 'shoes'\?"):
+        passing_all(["category=shoe", "price<=50"], TABLE)
+    with pytest.raises(DataError, match=r"category=shoes: 1, price>100: 1\)\.$"):
+        passing_all(["category=shoes", "price>100"], TABLE)
