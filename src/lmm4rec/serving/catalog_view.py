@@ -112,7 +112,7 @@ class CatalogView:
         if not self.added:
             return known
         added = [{**entry.fields, "title": entry.title} for entry in self.added]
-        schema = {name: pl.String for entry in added for name in entry}
+        schema = {name: pl.String for entry in added for name in entry if name not in self.attributes.columns}
         return pl.concat([known, pl.DataFrame(added, schema=schema)], how="diagonal")
 
     def table(self, names: Sequence[str] | None) -> pl.DataFrame:
