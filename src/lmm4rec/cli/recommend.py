@@ -86,7 +86,7 @@ def recommend_command(
         _print(frame) if out is None else _write(iter([frame]), out, "history")
         return
     ids = list(bundle.users) if everyone else _known(bundle, users or [], users_file, users_column)
-    if out is None and len(ids) > _PRINTED:
+    if out is None and (everyone or len(ids) > _PRINTED):
         what = "--all is" if everyone else "these are"
         raise ConfigError(f"{what} {len(ids):,} lists: name a file for them with --out (-: CSV to standard output)")
     if out is None:
