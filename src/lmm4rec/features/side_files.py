@@ -10,16 +10,16 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lmm4rec.core.errors import CheckpointError
-from lmm4rec.core.files import atomic, read_json, write_json
+from lmm4rec.core.files import read_json, write_json
+from lmm4rec.core.tensor_files import read_tensors, save_tensors
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.sizing import ResolvedPrecision
 from lmm4rec.features.state_cache import summaries, towers_of
-from lmm4rec.features.state_files import STATES, VECTORS, read_tensors
+from lmm4rec.features.state_files import STATES, VECTORS
 from lmm4rec.nn.adapters.side import SideNetwork
 
 _WEIGHTS, _FACTS = "side.safetensors", "side.json"
@@ -43,12 +43,11 @@ class SavedSide:
         Raises:
             CheckpointError: a file is missing or damaged.
         """
-        return cls(read_json(folder / _FACTS), read_tensors(folder / _WEIGHTS))
+        return cls(read_json(folder / _FACTS), read_tensors(folder / _WEIGHTS)[0])
 
     def write(self, folder: Path) -> None:
         """Write the weights as `side.safetensors` and the facts as `side.json`."""
-        with atomic(folder / _WEIGHTS) as beside:
-            save_file(dict(self.weights), beside)
+        save_tensors(folder / _WEIGHTS, self.weights)
         write_json(folder / _FACTS, self.facts)
 
     def network(self) -> SideNetwork:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.files import atomic, cache_folder, read_json, write_json
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.matrices import positions_in_runs
+from lmm4rec.core.tensor_files import read_tensors
 from lmm4rec.core.types import Inputs, Modality
 
 STATES, LENGTHS, VECTORS = "states", "lengths", "vectors"
@@ -93,7 +93,7 @@ class Shards:
             status = path.stat()
         except FileNotFoundError:
             raise CheckpointError(f"{path} is missing") from None
-        tensors = read_tensors(path)
+        tensors = read_tensors(path)[0]
         same = (status.st_size, status.st_mtime_ns) == (shard.size, shard.modified_ns)
         if not same and fingerprint(tensors) != path.stem.split("-")[2]:
             raise CheckpointError(f"{path} was altered: its checksum is another")
@@ -101,7 +101,7 @@ class Shards:
 
     def _whole(self, path: Path) -> bool:
         try:
-            good = fingerprint(read_tensors(path)) == path.stem.split("-")[2]
+            good = fingerprint(read_tensors(path)[0]) == path.stem.split("-")[2]
         except CheckpointError:
             good = False
         if not good:
@@ -171,12 +171,3 @@ def states_folder() -> Path:
 
 def _starts(lengths: Tensor) -> Tensor:
     return lengths.cumsum(0) - lengths
-
-
-def read_tensors(path: Path) -> Tensors:
-    """The tensors of a safetensors file; CheckpointError where it cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lmm4rec.core.errors import CheckpointError
-from lmm4rec.core.files import atomic
+from lmm4rec.core.tensor_files import read_tensors, save_tensors
 from lmm4rec.distributed import process_group
 from lmm4rec.training.history import EarlyStopping, History, Row
 from lmm4rec.training.objective import Objective
@@ -73,10 +71,7 @@ class TrainingState:
             tensors |= {f"optimizer.{number}.{name}": moment for name, moment in moments.items()}
         facts = {"history": asdict(self.history), "stopping": asdict(self.stopping)}
         facts["optimizer"] = {"groups": optimizer["param_groups"], "plain": {}}
-        with atomic(path) as beside:
-            # clones: weights and best may share storage, which the format refuses
-            clones = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-            save_file(clones, beside, {"facts": json.dumps(facts)})
+        save_tensors(path, tensors, {"facts": json.dumps(facts)})
 
     def load(self, path: Path) -> None:
         """Resume from the state in a file.
@@ -115,10 +110,12 @@ class TrainingState:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["facts"])  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); delete it to train from the start") from error
+        tensors, metadata = read_tensors(path)
+        return tensors, json.loads(metadata["facts"])
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; delete it to train from the start") from error
+    except (KeyError, json.JSONDecodeError):
+        raise CheckpointError(f"{path} holds no state of a training; delete it to train from the start") from None
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

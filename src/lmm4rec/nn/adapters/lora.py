@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lmm4rec.core.errors import CheckpointError, ConfigError, did_you_mean, optional
-from lmm4rec.core.files import atomic
+from lmm4rec.core.tensor_files import read_tensors, save_tensors
 from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
 _LORA = ".lora_"  # in the names of the weights that peft adds
@@ -75,9 +73,7 @@ def lora_weights(encoder: nn.Module) -> dict[str, Tensor]:
 
 def save_lora(encoder: nn.Module, path: Path) -> None:
     """Write the LoRA weights alone, as safetensors."""
-    weights = {name: parameter.detach().cpu().contiguous() for name, parameter in lora_weights(encoder).items()}
-    with atomic(path) as beside:
-        save_file(weights, beside)
+    save_tensors(path, lora_weights(encoder))
 
 
 def load_lora(encoder: nn.Module, path: Path) -> None:
@@ -87,11 +83,7 @@ def load_lora(encoder: nn.Module, path: Path) -> None:
         CheckpointError: the file cannot be read, or is of other layers or another rank.
     """
     weights = lora_weights(encoder)
-    try:
-        with safe_open(path, framework="pt") as file:
-            loaded = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    loaded, _ = read_tensors(path)
     shapes = ({name: tuple(tensor.shape) for name, tensor in one.items()} for one in (weights, loaded))
     own, others = shapes
     wrong = sorted(name for name in own.keys() | others.keys() if own.get(name) != others.get(name))

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.files import atomic, read_json, write_json
+from lmm4rec.core.tensor_files import read_tensors, save_tensors
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -83,7 +82,7 @@ def read_state(path: Path) -> State:
 def _open(path: Path) -> Mapping[str, Any]:
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return read_tensors(path)[0]
         # training scripts keep their parsed arguments, a plain Namespace, beside the weights
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -92,7 +91,7 @@ def _open(path: Path) -> Mapping[str, Any]:
             f"checkpoint '{path}' holds more than weights, or is not a torch file; it is not read, since that "
             "could run code. Save its state dict alone, best as .safetensors"
         ) from error
-    except (OSError, RuntimeError, EOFError, LookupError, ValueError, SafetensorError) as error:
+    except (CheckpointError, OSError, RuntimeError, EOFError, LookupError, ValueError) as error:
         raise ConfigError(f"checkpoint '{path}' is damaged or not a file of weights ({error})") from error
     if not isinstance(content, Mapping):
         raise ConfigError(f"checkpoint '{path}' holds {type(content).__name__}, expected a mapping from name to tensor")
@@ -198,8 +197,7 @@ def save_folder(
                 shutil.copyfile(file, beside)
     state = module.state_dict()
     tensors = {official: state[name].cpu().contiguous() for name, official in official_names(module, renames).items()}
-    with atomic(folder / WEIGHTS) as beside:
-        save_file(tensors, beside, metadata={"format": "pt"})
+    save_tensors(folder / WEIGHTS, tensors)
     write_json(folder / SETTINGS, settings)
 
 
