@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 import random
+import sys
+import zipfile
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lmm4rec.core.errors import DataError
+from lmm4rec.core.errors import DataError, MissingExtraError
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding
+from lmm4rec.data.object_columns import flat_text
 from lmm4rec.data.sources.recbole import load as load_recbole
 from lmm4rec.data.sources.table import load
 from lmm4rec.data.splits import split
@@ -229,3 +236,112 @@ def test_a_column_of_weights_that_is_named(tmp_path: Path) -> None:
     assert data.interactions.weights.tolist() == [2.0, 3.0]
     with pytest.raises(DataError, match=r"no column 'hour' for the weights.*Did you mean 'hours'"):
         load(path=tmp_path, weight_column="hour")
+
+
+def packed(kind: str, content: bytes) -> bytes:
+    if kind == "zip":
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("inner.csv", content)
+            archive.writestr("__MACOSX/._inner.csv", b"junk")
+        return file.getvalue()
+    return {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[kind](content)
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zip"])
+def test_compressed_tables_by_their_bytes(tmp_path: Path, kind: str) -> None:
+    lines = "".join(f'{{"item_id": "{row}", "title": "größe"}}\n' for row in range(3))
+    for name, content in (
+        (f"t.csv.{kind}", "item_id,title\n0,größe\n1\n2,x\n"),
+        ("t.csv", ITEMS),
+        (f"t.jsonl.{kind}", lines),
+    ):
+        (tmp_path / name).write_bytes(packed(kind, content.encode()))
+    table = read_table(tmp_path / f"t.csv.{kind}", "items")
+    assert table.frame.rows() == [("0", "größe"), ("2", "x")]
+    assert table.findings[0].examples == (f"t.csv.{kind} row 3: 1 cell",)
+    assert read_table(tmp_path / "t.csv", "items").frame["title"].to_list() == ["größe", "名前", "x"]
+    assert read_table(tmp_path / f"t.jsonl.{kind}", "items").frame["title"].to_list() == ["größe"] * 3
+
+
+def test_a_zip_of_two_tables_names_both(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "t.csv.zip", "w") as archive:
+        archive.writestr("a.csv", b"x")
+        archive.writestr("b.csv", b"x")
+    with pytest.raises(DataError, match=r"a zip of 2 files \(a.csv, b.csv\)"):
+        read_table(tmp_path / "t.csv.zip", "items")
+
+
+def test_json_arrays(tmp_path: Path) -> None:
+    objects = [{"item_id": "007", "title": "a"}, {"item_id": 8, "price": [1, 2]}, "stray"]
+    wanted = [("007", "a", None), ("8", None, "1, 2")]
+    for at, whole in enumerate((objects, {"products": objects, "count": 3})):
+        (tmp_path / f"{at}.json").write_text(json.dumps(whole, indent=1))
+        table = read_table(tmp_path / f"{at}.json", "items")
+        assert [tuple(map(as_shown, row)) for row in table.frame.rows()] == wanted
+        assert table.findings[0].examples == (f"{at}.json row 3: 'stray'",)
+    (tmp_path / "lines.json").write_text("\n".join(map(json.dumps, objects[:2])))
+    assert len(read_table(tmp_path / "lines.json", "items")) == 2
+
+
+def as_shown(value: object) -> object:
+    return None if value is None else flat_text(value)
+
+
+def excel(path: Path, *sheets: tuple[str, list[list[object]]]) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for name, rows in sheets:
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+
+
+def test_excel_as_log_and_catalog_in_one_file(tmp_path: Path) -> None:
+    pytest.importorskip("fastexcel")
+    day = datetime(2024, 1, 31, 12)
+    late = [[f"u{row}", row, None, None] for row in range(1200)]  # text appears after the first thousand rows
+    log = [
+        ["user_id", "item_id", "rating", "timestamp"],
+        *late,
+        [7, 0, 4.5, day],
+        [],
+        ["v", 1, 4, day],
+        [8, 2, "N/A", day],
+    ]
+    items = [
+        ["item_id", "title", "note", "note"],
+        ["0", "größe", None, "x"],
+        [1, "名前", "n", None],
+        ["002", "x", None, None],
+    ]
+    excel(tmp_path / "shop.xlsx", ("Read me", [["x"]]), ("Interactions", log), ("items", items))
+    data = load(interactions=tmp_path / "shop.xlsx", items=tmp_path / "shop.xlsx")
+    kinds = found(data)
+    assert titles(data) == ["größe", "名前", "x"]
+    assert list(data.items) == ["0", "1", "002"]
+    assert list(data.users) == ["7", "v"]
+    assert data.interactions.ratings is not None
+    assert data.interactions.ratings.tolist() == [4.5, 4]
+    assert data.interactions.timestamps is not None
+    assert data.interactions.timestamps[0] == int(day.replace(tzinfo=UTC).timestamp())
+    assert kinds["unreadable-rating"].count == 1201
+    assert "'note' in columns 3, 4" in kinds["duplicate-column"].message
+    assert "'items' is read as the table of the items" in kinds["other-sheets"].message
+
+
+def test_rows_of_excel_are_named_as_it_shows_them(tmp_path: Path) -> None:
+    pytest.importorskip("fastexcel")
+    excel(tmp_path / "t.xlsx", ("a", [["user_id", "item_id"], ["u", "x"], [], [None, "y"], ["v", "x"]]))
+    data = load(interactions=tmp_path / "t.xlsx")
+    assert found(data)["unreadable-user"].examples == ("t.xlsx row 4: user is None",)
+    assert data.n_users == 2
+
+
+def test_the_extra_for_excel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "interactions.xlsx").write_bytes(b"PK")
+    monkeypatch.setitem(sys.modules, "fastexcel", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'lmm4rec\[excel\]'"):
+        load(path=tmp_path)

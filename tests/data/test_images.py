@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,12 +38,65 @@ def colors(path: Path) -> list[tuple[int, ...]]:
         ("I;16", 65535, "a.png", (255, 255, 255)),
         ("I;16", 257 * 100, "a.png", (100, 100, 100)),
         ("F", 0.2, "a.tiff", (51, 51, 51)),
+        ("F", 100.0, "a.tiff", (100, 100, 100)),
+        ("F", 257.0 * 100, "a.tiff", (100, 100, 100)),
+        ("F", float("nan"), "a.tiff", (0, 0, 0)),
+        ("I", 100, "a.tiff", (100, 100, 100)),
+        ("I", 257 * 100, "a.tiff", (100, 100, 100)),
     ],
 )
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, color: object, name: str, expected: tuple) -> None:
     options = {"lossless": True} if name.endswith("webp") else {}
     Image.new(mode, (3, 2), color).save(tmp_path / name, **options)
     assert colors(tmp_path / name) == [expected] * 6
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "tag", "old", "new", "expected"),
+    [
+        ("I;16", 257 * 100, 262, 1, 0, 155),  # white is zero
+        ("I", -(2**31), 339, 2, 1, 128),  # unsigned numbers: 2³¹ of 2³² - 1
+    ],
+)
+def test_tiffs_that_are_inverted_or_unsigned(
+    tmp_path: Path, mode: str, color: int, tag: int, old: int, new: int, expected: int
+) -> None:
+    Image.new(mode, (3, 2), color).save(tmp_path / "a.tiff")
+    entry = struct.pack("<HHI", tag, 3, 1)
+    content = (tmp_path / "a.tiff").read_bytes()
+    assert entry + bytes([old, 0]) in content
+    (tmp_path / "a.tiff").write_bytes(content.replace(entry + bytes([old, 0]), entry + bytes([new, 0])))
+    assert colors(tmp_path / "a.tiff") == [(expected,) * 3] * 6
+
+
+def test_heic_is_read_with_its_extra_and_else_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(Image.new("RGB", (64, 64), RED)).save(tmp_path / "a.heic")
+    Image.init()  # all formats are listed before one is hidden
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+        patch.setattr(images, "find_spec", lambda name: None)
+        with pytest.raises(NotAnImageError, match=r"it is HEIC, which `pip install 'lmm4rec\[heic\]'` reads"):
+            ImageFile(tmp_path / "a.heic").open()
+    assert ImageFile(tmp_path / "a.heic").open().getpixel((5, 5))[0] > 250
+    assert ImageFile(tmp_path / "a.heic").conversions() == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing; convert it to PNG"),
+        (b"%PDF-1.7", "a PDF; convert"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"\0\0\0 ftypisom" + bytes(99), "a video"),
+        (b"II*\0" + bytes(99), "a TIFF of a form"),
+        (b"", "it is empty"),
+    ],
+)
+def test_what_a_file_is_instead(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ImageError, match=said):
+        ImageFile(tmp_path / "a.jpg").open()
 
 
 def test_half_transparent_black_on_white_is_gray(tmp_path: Path) -> None:

@@ -12,16 +12,16 @@ from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.delimited_text import encoding_of, read_text
 from lmm4rec.data.sources._columns import as_ids, with_met_ids
-from lmm4rec.data.table_files import READERS, read_table, suffix_of
+from lmm4rec.data.table_files import KINDS, kind_of, read_table
 
-_TABLES = READERS.keys() - {".txt", ".txt.gz"}  # a .txt file may be a table, but has an id a line more often
+_TABLES = {*KINDS} - {".txt"}  # a .txt file may be a table, but has an id a line more often
 _COLUMNS = ("user_id", "user", "userid", "id")  # names of a column of user ids, in upper or lower case
 
 
 def read_users(path: Path, column: str | None, users: Vocabulary) -> list[str]:
     """The ids in a file, in its order; "-" is standard input.
 
-    A file of a kind of table (.csv, .tsv, .parquet, .jsonl) has them in a column: the one that is named, else the only
+    A kind of table (.csv, .tsv, .parquet, .jsonl, .xlsx) has them in a column: the one that is named, else the only
     one, else `user_id` or `user`; any other file has one id a line, unless a column is named.
 
     Raises:
@@ -30,7 +30,7 @@ def read_users(path: Path, column: str | None, users: Vocabulary) -> list[str]:
     """
     if path == Path("-"):
         ids = _lines(sys.stdin.read())
-    elif path.exists() and column is None and suffix_of(path) not in _TABLES:
+    elif path.exists() and column is None and kind_of(path) not in _TABLES:
         if not path.is_file():
             raise DataError(f"{path} is a folder; expected a file of user ids")
         ids = _lines(read_text(path, encoding_of(path, None)))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
 import gzip
 import io
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from lmm4rec.core.errors import DataError
+from lmm4rec.data.findings import counted
 
 _MARKS = (  # byte order marks; that of UTF-32 begins like that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -27,9 +32,50 @@ class Record(NamedTuple):
     damage: str = ""
 
 
-def open_bytes(path: Path) -> io.BufferedReader | gzip.GzipFile:
-    """The bytes of a file, decompressed where it ends in .gz."""
-    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+def open_bytes(path: Path) -> IO[bytes]:
+    """The bytes of a file, decompressed where its first bytes are those of gzip, bzip2, xz or a zip of one file.
+
+    Raises:
+        DataError: it is a zip of several files, or compressed by Zstandard.
+    """
+    opened = _decompressor(path)
+    return path.open("rb") if opened is None else cast(IO[bytes], opened(path))
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether `open_bytes` decompresses the file."""
+    return _decompressor(path) is not None
+
+
+def _decompressor(path: Path) -> Callable[[Path], Any] | None:
+    with path.open("rb") as file:
+        head = file.read(10)
+    return next((opened for begins, opened in _COMPRESSED.items() if re.match(begins, head, re.DOTALL)), None)
+
+
+def _open_zipped(path: Path) -> IO[bytes]:
+    archive = zipfile.ZipFile(path)
+    names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+    if len(names) != 1:
+        raise DataError(
+            f"{path} is a zip of {counted(len(names), 'file')} ({', '.join(names[:5])}); expected one table"
+        )
+    return archive.open(names[0])
+
+
+def _refuse_zstandard(path: Path) -> IO[bytes]:
+    raise DataError(f"{path} is compressed by Zstandard, which is not read: unpack it (zstd -d)")
+
+
+_COMPRESSED: Mapping[bytes, Callable[[Path], Any]] = {  # by first bytes
+    rb"\x1f\x8b": gzip.open,
+    rb"BZh[1-9]1AY&SY": bz2.open,
+    rb"\xfd7zXZ\0": lzma.open,
+    rb"PK\x03\x04": _open_zipped,
+    rb"\x28\xb5\x2f\xfd": _refuse_zstandard,
+}
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError)
+"""What decompression raises on damaged files, beside OSError."""
 
 
 def encoding_of(path: Path, named: str | None) -> str:
@@ -70,13 +116,6 @@ def header_of(path: Path, encoding: str, separator: str, *, quoted: bool) -> lis
     """The names in the first line that is not blank."""
     with open_bytes(path) as file, io.TextIOWrapper(file, encoding, "replace", newline="") as text:
         return next((cells for cells in rows_of(text, separator, quoted=quoted) if cells), [])
-
-
-def repeated_names(header: Sequence[str]) -> dict[str, list[int]]:
-    """The places (from 1 on) of the names that occur more than once."""
-    counts = Counter(header)
-    return {name: [at for at, other in enumerate(header, 1) if other == name]
-            for name, count in counts.items() if count > 1}  # fmt: skip
 
 
 def rows_of(lines: Iterator[str] | io.TextIOBase, separator: str, *, quoted: bool) -> Iterator[list[str]]:

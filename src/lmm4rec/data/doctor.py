@@ -39,7 +39,7 @@ _ITEM_FINDINGS: Mapping[str, _ItemFinding] = {
     "huge-image": _ItemFinding("warning", "have an image with too many pixels; treated as having no image"),
     "broken-image": _ItemFinding("warning", "have a damaged image; treated as having no image"),
     "tiny-image": _ItemFinding("note", f"have an image with a side of less than {TINY} pixels"),
-    "animated-image": _ItemFinding("note", "have an animated image; its first frame is used"),
+    "animated-image": _ItemFinding("note", "have an animated image or one of several pages; the first is used"),
     "rotated-image": _ItemFinding("note", "have an image with a rotation in its EXIF data; it is turned upright"),
     "alpha-image": _ItemFinding("note", "have an image with transparency; its background becomes white"),
     "cmyk-image": _ItemFinding("note", "have a CMYK image; it is converted to RGB"),

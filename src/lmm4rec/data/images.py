@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -127,14 +131,14 @@ def _opened(
 ) -> Image.Image:
     """The image with its header read, of an acceptable size."""
     try:
-        image = Image.open(source, formats=formats)
+        image = _open_any(source, formats)
     except FileNotFoundError:
         raise MissingImageError(f"{name} is missing") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise HugeImageError(f"{name} has more than {max_pixels:,} pixels; make it smaller") from None
     except UnidentifiedImageError:
         wanted = f" ({', '.join(formats)})" if formats else ""
-        raise NotAnImageError(f"{name} is not an image that can be read{wanted}") from None
+        raise NotAnImageError(f"{name} is not an image that can be read{wanted}{_hint(source)}") from None
     except _UNDECODABLE as error:
         raise ImageError(f"{name} cannot be read: {error}") from None
     if image.width * image.height > max_pixels:
@@ -144,11 +148,53 @@ def _opened(
     return image
 
 
+def _open_any(source: Path | io.BytesIO, formats: tuple[str, ...] | None) -> Image.Image:
+    """The image with its header read; HEIC is read by pillow-heif where it is installed."""
+    try:
+        return Image.open(source, formats=formats)
+    except UnidentifiedImageError:
+        if formats is not None or not _HEIC.match(_head(source)) or find_spec("pillow_heif") is None:
+            raise
+    import_module("pillow_heif").register_heif_opener()
+    return Image.open(source)
+
+
+_HEIC = re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL)
+
+
+def _head(source: Path | io.BytesIO) -> bytes:
+    if isinstance(source, io.BytesIO):
+        return source.getvalue()[:512]
+    with source.open("rb") as file:
+        return file.read(512)
+
+
+def _hint(source: Path | io.BytesIO) -> str:
+    """What the bytes are instead, and what reads them."""
+    head = _head(source)
+    if _HEIC.match(head) and find_spec("pillow_heif") is None:
+        return ": it is HEIC, which `pip install 'lmm4rec[heic]'` reads"
+    return next((f": it is {what}" for begins, what in _OTHERS.items() if re.match(begins, head, _FLAGS)), "")
+
+
+_FLAGS = re.DOTALL | re.IGNORECASE
+_OTHERS = {  # by first bytes
+    _HEIC.pattern: "HEIC of a form that pillow-heif does not read",
+    rb".{4}ftypavi[fs]": "AVIF, which Pillow 11.3 or later reads",
+    rb".*<svg": "an SVG drawing; convert it to PNG, such as with `rsvg-convert`",
+    rb"%PDF": "a PDF; convert its page to PNG, such as with `pdftoppm -png`",
+    rb"\s*<(!doctype|html|\?xml)": "a web page",
+    rb"II\*\0|MM\0\*": "a TIFF of a form that Pillow does not read; save it with 8 bits a channel",
+    rb".{4}ftyp|\x1aE\xdf\xa3": "a video",
+    rb"$": "empty",
+}
+
+
 def _upright(opened: Image.Image, name: str) -> Image.Image:
     """The decoded image as upright RGB; it is closed."""
     with opened:
         try:
-            return to_rgb(ImageOps.exif_transpose(opened))
+            return to_rgb(ImageOps.exif_transpose(opened), getattr(opened, "tag_v2", {}))
         except _UNDECODABLE as error:
             raise ImageError(f"{name} is damaged: {error}") from None
 
@@ -156,10 +202,10 @@ def _upright(opened: Image.Image, name: str) -> Image.Image:
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The image (its current frame) as 8-bit RGB, transparency laid on white."""
+def to_rgb(image: Image.Image, tags: Mapping[int, object] | None = None) -> Image.Image:
+    """The image (its current frame) as 8-bit RGB, transparency laid on white; `tags` are those of a TIFF."""
     if image.mode.startswith(("I", "F")):
-        return _from_deep(image).convert("RGB")
+        return _from_deep(image, tags or {}).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         background = Image.new("RGBA", layer.size, "white")
@@ -167,8 +213,23 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_deep(image: Image.Image) -> Image.Image:
-    """8-bit gray of a 16-bit (whole range) or floating-point (0 to 1) image, which Pillow would clip to white."""
-    levels = np.asarray(image).astype(np.float64)
-    scale = 255.0 if image.mode.startswith("F") else 255.0 / 65535.0
-    return Image.fromarray(np.clip(np.rint(levels * scale), 0, 255).astype(np.uint8))
+def _from_deep(image: Image.Image, tags: Mapping[int, object]) -> Image.Image:
+    """8-bit gray of an image of more bits a pixel, which Pillow would clip to white.
+
+    16 bits have the whole range. Of 32-bit and floating-point images the white level is the first of 1 (floating-point
+    alone), 255, 65,535 and 2³² - 1 that no pixel exceeds.
+    """
+    levels = np.asarray(image)
+    if image.mode == "I" and tags.get(_SAMPLE_FORMAT) == _UNSIGNED:
+        levels = levels.view(np.uint32)  # Pillow reads them as signed numbers
+    levels = np.nan_to_num(levels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    whites = (65535.0,) if image.mode.startswith("I;16") else (255.0, 65535.0, 2.0**32 - 1)
+    whites = (1.0, *whites) if image.mode.startswith("F") else whites
+    white = next((white for white in whites if levels.max() <= white), float(levels.max()))
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        levels = white - levels
+    return Image.fromarray(np.clip(np.rint(levels * (255.0 / white)), 0, 255).astype(np.uint8))
+
+
+_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # TIFF tags
+_WHITE_IS_ZERO, _UNSIGNED = 0, (1,)

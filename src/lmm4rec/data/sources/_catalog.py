@@ -24,7 +24,7 @@ from lmm4rec.data.sources._columns import (
     without_point_zero,
 )
 from lmm4rec.data.sources._images import read_images
-from lmm4rec.data.table_files import Table
+from lmm4rec.data.table import Table
 
 
 def read_catalog(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import polars as pl
 
 from lmm4rec.data.object_columns import flat_text, from_objects
-from lmm4rec.data.table_files import Table
+from lmm4rec.data.table import Table
 
 
 def parse_column(table: Table, column: str, parse: Callable[[pl.Series], pl.Series], why: str) -> Table:

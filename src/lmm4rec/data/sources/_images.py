@@ -12,7 +12,7 @@ from lmm4rec.data.image_paths import locate
 from lmm4rec.data.image_urls import UrlImages, first_url, images_by_url, is_url
 from lmm4rec.data.images import ImageFile
 from lmm4rec.data.sources._columns import as_text
-from lmm4rec.data.table_files import Table
+from lmm4rec.data.table import Table
 
 
 def read_images(

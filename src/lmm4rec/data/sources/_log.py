@@ -15,7 +15,7 @@ from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.sources._columns import as_ids, as_numbers, as_weights, parse_column, with_met_ids, without_point_zero
 from lmm4rec.data.sources._times import parse_times
-from lmm4rec.data.table_files import Table
+from lmm4rec.data.table import Table
 
 
 def clean_log(

@@ -9,7 +9,7 @@ import polars as pl
 
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.sources._columns import as_numbers
-from lmm4rec.data.table_files import Table
+from lmm4rec.data.table import Table
 
 _DATE_FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y%m%dT%H%M%S",

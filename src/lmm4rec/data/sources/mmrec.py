@@ -20,7 +20,8 @@ from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.sources._catalog import shipped_features
 from lmm4rec.data.sources._columns import as_ids, as_numbers, as_rows, parse_column
 from lmm4rec.data.sources._times import parse_times
-from lmm4rec.data.table_files import READERS, Table, read_table
+from lmm4rec.data.table import Table
+from lmm4rec.data.table_files import DELIMITED, read_table
 
 __all__ = ["load"]
 
@@ -105,10 +106,10 @@ def _as_labels(column: pl.Series) -> pl.Series:
 def _external_ids(folder: Path, ours: tuple[str, str], theirs: tuple[str, str], inner: str) -> list[str]:
     """The external id of each inner one, from 0 on; none where there is no such file (a name and its column)."""
     file, outer = folder / ours[0], ours[1]
-    read = READERS[".csv"]
+    read = DELIMITED[".csv"]
     if not file.exists():
         file, outer = folder / theirs[0], theirs[1]
-        read = READERS[".tsv"]  # whatever its name says
+        read = DELIMITED[".tsv"]  # whatever its name says
     if not file.exists():
         return []
     table = read(file)

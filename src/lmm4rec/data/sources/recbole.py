@@ -16,7 +16,8 @@ from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog
 from lmm4rec.data.sources._log import clean_log, join
-from lmm4rec.data.table_files import Table, read_table
+from lmm4rec.data.table import Table
+from lmm4rec.data.table_files import read_table
 
 __all__ = ["load"]
 

@@ -1,4 +1,4 @@
-"""Tables of interactions and items in CSV, TSV, Parquet or JSON lines, or in pandas or polars frames."""
+"""Tables of interactions and items in CSV, TSV, JSON, Parquet or Excel, or in pandas or polars frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from lmm4rec.data.filters import keep_ratings
 from lmm4rec.data.image_urls import UrlImages
 from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog, with_shipped
 from lmm4rec.data.sources._log import clean_log, join
-from lmm4rec.data.table_files import READERS, Table, TableLike, read_table, suffix_of
+from lmm4rec.data.table import Table, TableLike
+from lmm4rec.data.table_files import KINDS, read_table, table_files
 
 __all__ = ["load"]
 
@@ -105,7 +106,7 @@ def _read_log(given: TableLike | None, folder: Path | None, separator: str | Non
         if folder is None:
             raise ConfigError("a table needs 'path' (a folder) or 'interactions' (a file or a frame)")
         inside = ", ".join(sorted(file.name for file in folder.iterdir())[:20]) or "nothing"
-        raise DataError(f"{folder} has no interactions{{{','.join(READERS)}}}; it holds {inside}")
+        raise DataError(f"{folder} has no interactions{{{','.join(KINDS)}}}; it holds {inside}")
     return read_table(source, "interactions", separator=separator, encoding=encoding)
 
 
@@ -115,8 +116,7 @@ def _named(given: TableLike | None, folder: Path | None, stem: str) -> TableLike
         return (folder or Path()) / given
     if given is not None or folder is None:
         return given
-    found = [file for file in sorted(folder.glob(f"{stem}.*")) if file.name == stem + suffix_of(file)]
-    found = [file for file in found if suffix_of(file) in READERS]
+    found = table_files(folder, stem)
     if len(found) > 1:
         raise DataError(f'{folder} has {", ".join(file.name for file in found)}; say which with {stem} = "…"')
     return found[0] if found else None
