@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from lmm4rec.cli.models import ListedComponent, entries
+from lmm4rec.cli.components import ListedComponent
+from lmm4rec.cli.models import entries
 
 if TYPE_CHECKING:
     from mkdocs.structure.pages import Page

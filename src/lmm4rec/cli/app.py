@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -36,15 +37,31 @@ class _Group(TyperGroup):
             raise typer.Exit(130) from None
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        python = ".".join(map(str, sys.version_info[:3]))
+        print(f"lmm4rec {version('lmm4rec')} (Python {python}, torch {version('torch')})")  # noqa: T201
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="lmm4rec",
     cls=_Group,
     help="Multi-modal recommendation with large multi-modal encoders.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Options that stand before any command."""
 
 
 for group in (runs, doctor, features, finetune, recommend, bundles, studies):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 from rich.table import Table
 
+from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, escaped
 from lmm4rec.cli.options import Count, TrainedModel
 from lmm4rec.cli.recommend import at_most_the_catalog
@@ -98,7 +99,12 @@ def export_command(
 
 @bundles.command("serve", rich_help_panel=_PANEL)
 def serve_command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; the first answers by default.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Run folders; the first answers by default.", autocompletion=completion.trained
+        ),
+    ],
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
     token_env: Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from lmm4rec.cli import completion
 from lmm4rec.cli.console import console
 from lmm4rec.cli.options import Settings, plan_of
 from lmm4rec.core.errors import CheckpointError, ConfigError
@@ -27,7 +28,12 @@ _LISTED = 20  # broken images
 @features.command("encode")
 def encode_command(
     what: Annotated[
-        str, typer.Argument(metavar="[CONF|KEY]", help="A .conf file; for --verify and --prune the start of a key.")
+        str,
+        typer.Argument(
+            metavar="[CONF|KEY]",
+            help="A .conf file; for --verify and --prune the start of a key.",
+            autocompletion=completion.confs,
+        ),
     ] = "",
     settings: Settings = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at an image that cannot be read.")] = False,

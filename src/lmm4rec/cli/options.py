@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmm4rec.cli import completion
+
 if TYPE_CHECKING:
     from lmm4rec.experiments.plan import Plan
 
-Conf = Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file (TOML).")]
+Conf = Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file (TOML).", autocompletion=completion.confs)]
 Settings = Annotated[
     list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")
 ]
 Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).")]
 RunsFolder = Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder for the runs.")]
-TrainedModel = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a bundle.")]
+TrainedModel = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, or a bundle.", autocompletion=completion.trained)
+]
 Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Estimate passes, time, memory and disk without doing the work.")

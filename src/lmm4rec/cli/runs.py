@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, print_facts
 from lmm4rec.cli.options import Conf, DryRun, Out, RunsFolder, Settings, overrides, plan_of
 
@@ -59,7 +60,10 @@ def run_command(
 
 @runs.command("compare")
 def compare_command(
-    confs: Annotated[list[Path], typer.Argument(metavar="CONF...", help="The .conf files to compare.")],
+    confs: Annotated[
+        list[Path],
+        typer.Argument(metavar="CONF...", help="The .conf files to compare.", autocompletion=completion.confs),
+    ],
     settings: Settings = None,
     out: RunsFolder = Path("runs/compare"),
 ) -> None:
@@ -102,7 +106,10 @@ def example_command(
 
 @runs.command("models")
 def models_command(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them, in full.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="One of them, in full.", autocompletion=completion.models),
+    ] = None,
 ) -> None:
     """List the encoders, recommenders and data sources that a conf file can name, or one of them with all its keys."""
     from lmm4rec.cli.models import show_models

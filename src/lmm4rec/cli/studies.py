@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, escaped
 from lmm4rec.cli.options import Conf, Out, Settings, overrides
 
@@ -25,7 +26,9 @@ _COLORS = {"done": "green", "failed": "red", "running": "yellow", "waiting": "di
 
 @studies.command("study", rich_help_panel=_PANEL)
 def study_command(
-    conf: Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file with [axes].")],
+    conf: Annotated[
+        Path, typer.Argument(metavar="CONF", help="A .conf file with [axes].", autocompletion=completion.confs)
+    ],
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: runs/NAME.")] = None,
     resume: Annotated[
