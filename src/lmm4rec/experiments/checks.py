@@ -28,7 +28,7 @@ def problems(plan: Plan, split: Split) -> Iterator[LMM4RecError]:
     checks: list[Callable[[], object]] = [
         partial(require_held_out, plan, split, "valid"),
         partial(require_held_out, plan, split, "test"),
-        partial(check_memory, plan, split.dataset.n_items),
+        partial(check_memory, plan, split),
         partial(choose_device, plan.train.device),
     ]
     if plan.train.table.get("tensorboard"):

@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 
+from lmm4rec.core.device import machine_memory_gb
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features
 from lmm4rec.data.splits import Split
@@ -33,14 +34,28 @@ def make_recommender(plan: Plan, split: Split, features: Features) -> Recommende
     return cast(Recommender, component(make_graph(split), features, generator, **arguments))
 
 
-def check_memory(plan: Plan, items: int) -> None:
-    """Refuse a model whose items × items matrix exceeds its `memory_gb`, before anything is encoded.
+def check_memory(plan: Plan, split: Split) -> None:
+    """Refuse a model that cannot fit the memory, before anything is encoded.
+
+    That is an items × items matrix larger than the model's `memory_gb`, or vectors that alone exceed the machine's.
 
     Raises:
-        ConfigError: it names the sizes and the model to take instead.
+        ConfigError: it names the sizes, and the model or the keys to change.
     """
-    if plan.recommender.component.dense_items:
-        require_memory(plan.recommender.label, items, plan.recommender.table["memory_gb"])
+    users, items = split.dataset.n_users, split.dataset.n_items
+    model, component = plan.recommender, plan.recommender.component
+    if component.dense_items:
+        require_memory(model.label, items, model.table["memory_gb"])
+    dim, size = model.table.get("dim", 0), plan.train.table.get("batch_size")
+    batch = min(size, len(split.train)) if isinstance(size, int) else 0
+    copies = 3 if component.is_trained else 1  # at least: the weights, and Adam's two averages of their gradients
+    tables, rows = (4e-9 * dim * count for count in (copies * (users + items), 3 * batch * component.is_trained))
+    if tables + rows > (has := machine_memory_gb()):
+        raise ConfigError(
+            f"recommender.dim = {dim:,} takes at least {tables:,.1f} GB for the vectors of {users:,} users and "
+            f"{items:,} items and {rows:,.1f} GB for a batch of {batch:,} triples, and this machine has {has:,.1f} GB: "
+            "lower recommender.dim or train.batch_size"
+        )
 
 
 def require_gradient(plan: Plan) -> None:

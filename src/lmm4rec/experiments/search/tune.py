@@ -43,7 +43,7 @@ def validate_setting(plan: Plan, folder: Path, data: DataCache, callbacks: Seque
     with quiet():
         split = data.split(plan).without_test()
         require_held_out(plan, split, "valid")
-        check_memory(plan, split.dataset.n_items)
+        check_memory(plan, split)
         features = load_features(plan, split.dataset.catalog)
         recommender = make_recommender(plan, split, features.features)
         if recommender.is_trained:
