@@ -6,6 +6,7 @@ import ir_measures
 import numpy as np
 import polars as pl
 import pytest
+import scipy.stats
 import torch
 from test_ranking import Table, by_hand, log, random_log
 
@@ -154,6 +155,14 @@ def test_per_user_values_under_external_ids() -> None:
         }
     )
     assert report.to_frame(Vocabulary(["ann", "bob", "é🙂"], kind="user")).equals(expected)
+
+
+def test_the_standard_error_is_that_of_the_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pairs = log(*enumerate(torch.randint(9, (30,), generator=generator).tolist()))
+    report = Evaluator(ks=[3], metrics=["ndcg"]).evaluate(Table(torch.randn(30, 9, generator=generator)), pairs)
+    assert report.standard_error == pytest.approx({"ndcg@3": scipy.stats.sem(report.per_user["ndcg@3"])})
+    assert Evaluator().evaluate(Table(torch.ones(1, 3)), log((0, 1))).standard_error == {}
 
 
 def test_nothing_to_measure_is_an_error() -> None:

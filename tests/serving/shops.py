@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,20 @@ USERS, ITEMS, DIM = 30, 40, 12
 _WORDS = {"dim": 16, "buckets": 1024}
 
 
-def write_shop(folder: Path, *, seed: int = 0, content: bool = True, title: str = "A shop") -> Path:
+def write_shop(
+    folder: Path,
+    *,
+    seed: int = 0,
+    content: bool = True,
+    title: str = "A shop",
+    facts: Mapping[str, object] | None = None,
+) -> Path:
     """A run folder with a bundle of drawn vectors; without `content` it can neither search nor take items."""
     dataset = toyshop.load(users=USERS, items=ITEMS, interactions=300)
     generator = torch.Generator().manual_seed(seed)
     users, items = (torch.randn(count, DIM, generator=generator) for count in (USERS, ITEMS))
     parts = {"id": slice(0, 4), "image": slice(4, 8), "text": slice(8, 12)}
-    facts = {"title": title, "model": "VBPR", "encoder": "color+words", "data": {"name": "toyshop"}, "test": {}}
+    facts = dict(facts or {}) | {"title": title, "model": "VBPR", "encoder": "color+words", "data": {"name": "toyshop"}}
     more = {}
     if content:
         encoder = Paired(image=Color(), text=Words(**_WORDS))

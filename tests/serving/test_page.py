@@ -179,10 +179,69 @@ def test_add_an_item_and_see_it_recommended_then_delete_it(visit: Any, server: S
     assert card.locator(".name").inner_text() == HOSTILE
     assert card.locator("img").count() >= 1
     assert page.evaluate("document.body.dataset.broken") is None
+    recommended = page.get_by_label("recommended to u001", exact=True)
+    assert fresh.bounding_box()["y"] > recommended.bounding_box()["y"] + recommended.bounding_box()["height"]
     card.click()
     page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Keep it").click()
+    assert httpx.get(f"{server.url}/items", params={"added": True}).json()["total"] == 1
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete it").click()
     fresh.wait_for(state="detached")
     assert httpx.get(f"{server.url}/items", params={"added": True}).json()["total"] == 0
+
+
+def test_more_than_twelve_and_scores_on_demand(visit: Any, server: Server) -> None:
+    page = visit("#user=u001")
+    assert page.locator(".score").count() == 0
+    page.get_by_label("Scores").check()
+    page.locator(".grid .score").first.wait_for()
+    answer = httpx.get(f"{server.url}/recommend/u001", params={"k": 1}).json()
+    assert page.locator(".score").first.inner_text() == f"score {answer['items'][0]['score']:.3f}"
+    for shown in (24, 36):
+        page.get_by_role("button", name="Show more").click()
+        every = best(server, "u001", k=shown)
+        page.wait_for_function("count => document.querySelectorAll('.grid .card').length === count", arg=len(every))
+        assert ids(page, ".grid") == every
+    assert page.get_by_role("button", name="Show more").is_hidden()  # fewer than 36 are left to recommend
+
+
+def test_the_catalog_is_browsed_and_filtered(visit: Any, server: Server) -> None:
+    page = visit("#user=u001&view=catalog")
+    everything = httpx.get(f"{server.url}/items", params={"limit": 500}).json()
+    assert ids(page, ".grid") == [one["id"] for one in everything["items"][:48]]
+    page.get_by_label("Items whose title or id contains").fill("lamp")
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.hash.includes('q=lamp')")
+    lamps = httpx.get(f"{server.url}/items", params={"q": "lamp"}).json()
+    page.wait_for_function("count => document.querySelectorAll('.grid .card').length === count", arg=lamps["total"])
+    assert ids(page, ".grid") == [one["id"] for one in lamps["items"]]
+    page.get_by_role("link", name="Models").click()
+    page.get_by_role("link", name="First model").wait_for()
+    assert page.locator(".reloading").inner_text().startswith("To load them again after a run: kill -HUP.")
+
+
+def test_an_unknown_person_is_one_message_with_ids_that_exist(visit: Any) -> None:
+    page = visit("#user=u001", refused="status of 404")
+    page.locator("#person").fill("u02z")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Nobody is called “u02z”").wait_for()
+    links = page.get_by_label("people there are").get_by_role("link")
+    links.first.wait_for()
+    assert page.locator("main section").count() == 1
+    assert links.all_inner_texts() == ["u020", "u021", "u022", "u023", "u024", "u025"]
+    links.nth(1).click()
+    page.get_by_role("heading", name="For u021").wait_for()
+
+
+def test_controls_fold_on_a_phone(visit: Any) -> None:
+    page = visit("#user=u001", viewport=PHONE)
+    assert page.locator("#person").is_hidden()
+    button = page.locator("#options")
+    assert button.inner_text() == "u001 · First model"
+    button.click()
+    assert button.get_attribute("aria-expanded") == "true"
+    page.locator("#person").wait_for()
 
 
 def test_two_bundles_side_by_side(visit: Any, server: Server) -> None:
@@ -231,8 +290,11 @@ def test_all_by_keyboard(visit: Any, server: Server) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
 def test_nothing_leaves_the_screen_and_words_can_be_read(visit: Any, viewport: dict[str, int], scheme: str) -> None:
-    for fragment in ("#user=u001", "#user=u001&beside=second", "#user=u001&item=T0003", "#user=u001&words=lamp"):
-        page = visit(fragment, viewport=viewport, color_scheme=scheme)
+    for fragment in (
+        "#user=u001&scores=1", "#user=u001&beside=second", "#user=u001&item=T0003", "#user=u001&words=lamp",
+        "#user=u001&view=catalog",
+    ):  # fmt: skip
+        page = visit(fragment, viewport=viewport, color_scheme=scheme, device_scale_factor=2)
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
         small = page.evaluate(
@@ -243,11 +305,11 @@ def test_nothing_leaves_the_screen_and_words_can_be_read(visit: Any, viewport: d
         assert small == []
         density = page.evaluate(
             """() => [...document.querySelectorAll(".frame img")].filter((one) => one.complete && one.clientWidth)
-                .map((one) => one.naturalWidth / one.clientWidth)"""
+                .map((one) => Number(new URL(one.currentSrc).searchParams.get("side") ?? 416) / one.clientWidth)"""
         )
         assert density
-        assert min(density) >= 1.5  # image pixels in a CSS pixel: sharp on dense screens
-        for selector in ("h2", ".name", ".hint", ".near-words", "small"):
+        assert min(density) >= 2  # image pixels in a CSS pixel: sharp on dense screens
+        for selector in ("h2", ".name", ".hint", ".near-words", "small", ".score", "#views a"):
             for ratio in page.evaluate(CONTRAST, selector):
                 assert ratio >= 4.5, (fragment, selector, ratio)
         page.context.close()
@@ -279,8 +341,9 @@ def test_the_token_is_asked_for_where_writing_needs_one(visit: Any, tmp_path: Pa
         page.locator("#new-token input").fill(TOKEN)
         page.get_by_role("button", name="Add", exact=True).click()
         page.locator("dialog#item[open] .alike .card").first.wait_for()
-        page.get_by_role("textbox", name="Token").fill(TOKEN)
         page.get_by_role("button", name="Delete").click()
+        page.get_by_role("textbox", name="Token").fill(TOKEN)
+        page.get_by_role("button", name="Delete it").click()
         page.locator("dialog#item").wait_for(state="hidden")
         assert httpx.get(f"{server.url}/items", params={"added": True}).json()["total"] == 0
 

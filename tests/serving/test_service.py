@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from shops import HERE, ITEMS, USERS, loaded_bundles
+from PIL import Image
+from shops import HERE, ITEMS, USERS, loaded_bundles, write_shop
 
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.http.app import make_app
 from lmm4rec.serving.http.settings import Settings
+from lmm4rec.serving.thumbnails import SIDE
 
 
 def test_recommendations_are_the_bundle_s(reader: TestClient, shops: Path) -> None:
@@ -174,3 +177,21 @@ def test_a_thumbnail_is_not_sent_twice(reader: TestClient) -> None:
     first = reader.get("/thumbnails/T0001")
     again = reader.get("/thumbnails/T0001", headers={"if-none-match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_thumbnail_has_the_size_that_is_asked_for(reader: TestClient) -> None:
+    sides = {}
+    for side in (26, 64, 65, 192, 193, 1024):
+        answer = reader.get("/thumbnails/T0001", params={"side": side})
+        sides[side] = min(Image.open(io.BytesIO(answer.content)).size)
+    assert sides == {26: 64, 64: 64, 65: 192, 192: 192, 193: SIDE, 1024: SIDE}
+    assert reader.get("/thumbnails/T0001").content == reader.get("/thumbnails/T0001", params={"side": 500}).content
+
+
+def test_bundles_say_how_good_and_how_costly_they_are(tmp_path: Path) -> None:
+    facts = {"test": {"recall@20": 0.25, "note": "x"}, "test_error": {"recall@20": 0.01}, "cost": {"seconds": 3.5}}
+    run = write_shop(tmp_path / "shop", content=False, facts=facts)
+    with TestClient(make_app([run], Settings(hosts=HERE))) as client:
+        (one,) = client.get("/bundles").json()["bundles"]
+    assert (one["test"], one["test_error"], one["cost"]) == ({"recall@20": 0.25}, {"recall@20": 0.01}, {"seconds": 3.5})
+    assert one["interactions"] == 300

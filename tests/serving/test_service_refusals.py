@@ -251,7 +251,7 @@ def test_the_page_asks_nobody_else(reader: TestClient) -> None:
     for path in (
         "/",
         "/docs",
-        *(f"/page/{name}" for name in ("style.css", "docs.css", "main.js", "cards.js", "item.js")),
+        *(f"/page/{name}" for name in ("style.css", "docs.css", "main.js", "cards.js", "item.js", "home.js")),
     ):
         text = reader.get(path).text
         assert "https://" not in text

@@ -63,6 +63,12 @@ class Report:
         """The mean of each metric over `users`."""
         return _means(self.per_user)
 
+    @property
+    def standard_error(self) -> dict[str, float]:
+        """The standard error of each mean over `users`; without the metrics of fewer than two users."""
+        count = len(self.users)
+        return {name: float(x.std(ddof=1) / np.sqrt(count)) for name, x in self.per_user.items() if count > 1}
+
     def to_frame(self, vocabulary: Vocabulary) -> pl.DataFrame:
         """One row a user: the external id in column "user", then a column for each metric."""
         ids = [vocabulary[row] for row in self.users.tolist()]

@@ -157,7 +157,8 @@ def _measure_and_save(
         cost={**cost.summary(), **features.cost, **_parameters(objective), **_encodings(source, history)},
         test=test.mean if test else {},
     )
-    bundle = pack(plan, recommender, scorer, split, features, data.thumbnails(plan), metrics, folder.encoder)
+    thumbnails, errors = data.thumbnails(plan), test.standard_error
+    bundle = pack(plan, recommender, scorer, split, features, thumbnails, metrics, errors, folder.encoder)
     bundle.save(folder.bundle)
     metrics.write(folder.metrics)  # last: it marks the run as finished
     folder.cost.unlink(missing_ok=True)  # now in the metrics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import islice
 
 from PIL import Image
@@ -13,20 +14,35 @@ from lmm4rec.core.types import ItemImage
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.images import open_for_display
 
-SIDE = 320  # pixels of the longer side; the page shows up to 208 CSS pixels, on dense screens of two pixels each
+SIDE = 416  # pixels of the shorter side: the page shows squares of up to 208, on dense screens of two pixels each
+SMALLER_SIDES = (64, 192)  # for lists of small images
 _QUALITY = 75
+_MOST_STRETCHED = 2  # the longer side has up to so many times the pixels of the shorter one; beyond, both have fewer
 
 
 def thumbnail(image: ItemImage, *, side: int = SIDE) -> bytes:
-    """The thumbnail of an image, as WebP.
+    """The thumbnail of an image, as WebP, with `side` pixels on the shorter side; an image of fewer keeps its size.
 
     Raises:
         ImageError: it cannot be read.
     """
-    small = open_for_display(image, side)
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _reduced(open_for_display(image, side), side)
+
+
+@lru_cache(maxsize=8192)  # some 20 MB
+def smaller(content: bytes, side: int) -> bytes:
+    """A thumbnail reduced to the least of `SMALLER_SIDES` that has `side` pixels; itself where none has."""
+    chosen = next((one for one in SMALLER_SIDES if one >= side), None)
+    return content if chosen is None else _reduced(Image.open(io.BytesIO(content)), chosen)
+
+
+def _reduced(image: Image.Image, side: int) -> bytes:
+    scale = min(side / min(image.size), _MOST_STRETCHED * side / max(image.size))
+    if scale < 1:
+        width, height = (max(1, round(scale * pixels)) for pixels in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    small.save(file, "WEBP", quality=_QUALITY, method=2)
+    image.save(file, "WEBP", quality=_QUALITY, method=2)
     return file.getvalue()
 
 

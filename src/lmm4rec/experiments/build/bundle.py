@@ -42,9 +42,12 @@ def pack(
     run_features: RunFeatures,
     thumbnails: Mapping[int, bytes],
     metrics: RunMetrics,
+    test_error: Mapping[str, float],
     trained: Path,
 ) -> Bundle:
     """The bundle of a trained model; `trained` is the folder of an encoder that was trained with it end to end.
+
+    `test_error` are the standard errors of the test metrics over users, which the page of a service shows.
 
     It holds features only where something reads them: a search, which takes an encoder, or new items of a model
     without vectors and without maps of its own.
@@ -62,7 +65,7 @@ def pack(
     return Bundle.of(
         scorer,
         dataset,
-        _card(plan, metrics),
+        _card(plan, metrics) | {"test_error": dict(test_error)},
         thumbnails=thumbnails,
         features=features if encoder or nearest_by_content else {},
         content_to_vectors=content_to_vectors,

@@ -32,6 +32,7 @@ from lmm4rec.serving.http.schemas import (
 from lmm4rec.serving.http.served_bundle import ServedBundle
 from lmm4rec.serving.http.settings import MAX_FIELD, MAX_FIELD_NAME, MAX_FIELDS, MAX_ID, MAX_TEXT
 from lmm4rec.serving.http.uploads import Upload
+from lmm4rec.serving.thumbnails import SIDE, SMALLER_SIDES, smaller
 
 router = APIRouter(tags=["items"], dependencies=[KnownParameters])
 _MAX_FIELDS_JSON = 4 * MAX_FIELD * MAX_FIELDS  # characters of the JSON text of a new item's fields
@@ -191,12 +192,20 @@ async def delete_item(served: BundleOfRequest, item: ItemPath) -> None:
     response_class=Response,
     responses=responses(404) | {200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-async def thumbnail(request: Request, served: BundleOfRequest, item: ItemPath) -> Response:
-    """An item's thumbnail."""
+async def thumbnail(
+    request: Request,
+    served: BundleOfRequest,
+    item: ItemPath,
+    side: Annotated[
+        int, Query(ge=1, le=1024, description="pixels of the shorter side that are needed; the answer may have more")
+    ] = SIDE,
+) -> Response:
+    """An item's thumbnail, in one of three sizes."""
     require_known(served.bundle.items, [item])
-    content = served.bundle.thumbnail(item)
-    if content is None:
+    stored = served.bundle.thumbnail(item)
+    if stored is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"item '{item[:100]}' has no image")
+    content = await served.run(lambda: smaller(stored, side)) if side <= max(SMALLER_SIDES) else stored
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {"etag": tag, "cache-control": "private, max-age=60"}
     if request.headers.get("if-none-match") == tag:

@@ -147,7 +147,14 @@ class BundleInfo(BaseModel):
         description="whether the encoder is being loaded; searches wait for it, `can` is without them"
     )
     can: Capabilities
+    interactions: int = Field(description="those of the data set", examples=[12_000])
     test: dict[str, float] = Field(description="measured on the test part", examples=[{"recall@20": 0.21}])
+    test_error: dict[str, float] = Field(
+        description="the standard errors of `test` over users", examples=[{"recall@20": 0.01}]
+    )
+    cost: dict[str, float] = Field(
+        description="of the run: seconds, peak_memory_mb, parameters, ...", examples=[{"seconds": 19.9}]
+    )
 
 
 class Bundles(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request
@@ -38,8 +39,17 @@ def _info(served: ServedBundle) -> BundleInfo:
         fields=served.field_names,
         loading=served.is_loading,
         can=Capabilities(**served.capabilities),
-        test={name: value for name, value in facts.get("test", {}).items() if isinstance(value, int | float)},
+        interactions=len(bundle.seen),
+        test=_numbers(facts.get("test")),
+        test_error=_numbers(facts.get("test_error")),
+        cost=_numbers(facts.get("cost")),
     )
+
+
+def _numbers(facts: object) -> dict[str, float]:
+    """The numbers among the facts; a card that somebody wrote may hold anything."""
+    given = facts if isinstance(facts, Mapping) else {}
+    return {str(name): value for name, value in given.items() if isinstance(value, int | float)}
 
 
 @router.get("/health", responses=responses())

@@ -1,7 +1,7 @@
 // Items as picture cards, and why they are recommended.
 
 import { el } from "./dom.js";
-import { link } from "./place.js";
+import { link, place } from "./place.js";
 
 const KNOWN = ["id", "image", "text", "bias", "joint"]; // parts with a color of their own; others share four more
 const NAMES = {
@@ -32,12 +32,18 @@ function initials(title) {
   return words.slice(0, 2).map((word) => [...word.replace(/^[^\p{L}\p{N}]+/u, "")][0].toUpperCase()).join("") || "?";
 }
 
-export function picture(item, lazy = true) {
+/** An item's picture, shown at `size` CSS pixels; dense screens get one of more pixels. */
+export function picture(item, { size = 208, lazy = true } = {}) {
   const stand = () => el("span", { class: "placeholder", "aria-hidden": "true", "--hue": hue(item.id) }, initials(item.title));
   if (!item.picture) return el("span", { class: "frame" }, stand());
-  const image = el("img", { src: item.picture, alt: "", loading: lazy ? "lazy" : "eager", decoding: "async" });
+  const image = el("img", { srcset: sources(item.picture), sizes: `${size}px`, src: item.picture, alt: "", loading: lazy ? "lazy" : "eager", decoding: "async" });
   image.addEventListener("error", () => image.replaceWith(stand()), { once: true });
   return el("span", { class: "frame" }, image);
+}
+
+function sources(path) {
+  const sized = (side) => `${path}${path.includes("?") ? "&" : "?"}side=${side} ${side}w`;
+  return `${sized(64)}, ${sized(192)}, ${path} 416w`;
 }
 
 /** Whether the model's parts can be told apart: one bar of one color would say nothing. */
@@ -73,7 +79,7 @@ export function legend(items) {
 function nearest(reason) {
   if (!reason.nearest.length) return null;
   const [first] = reason.nearest;
-  const small = reason.nearest.slice(0, 3).map((near) => picture(near));
+  const small = reason.nearest.slice(0, 3).map((near) => picture(near, { size: 26 }));
   return el("span", { class: "near", title: reason.nearest.map((near) => near.title).join("\n") },
     el("span", { class: "thumbs", "aria-hidden": "true" }, ...small),
     el("span", { class: "near-words" }, `like ${first.title}`));
@@ -82,10 +88,11 @@ function nearest(reason) {
 export function card(item, { rank, bundle, small } = {}) {
   return el("li", {},
     el("a", { class: small ? "card small" : "card", href: link({ item: item.id, from: bundle }), "data-item": item.id },
-      el("span", { class: "pic" }, picture(item),
+      el("span", { class: "pic" }, picture(item, { size: small ? 96 : 208 }),
         rank && el("span", { class: "rank", "aria-hidden": "true" }, String(rank)),
         item.added && el("span", { class: "badge" }, "new")),
       el("span", { class: "name" }, item.title),
+      !small && place().scores && Number.isFinite(item.score) && el("span", { class: "score" }, `score ${item.score.toFixed(3).replace("-", "−")}`),
       item.reason && hasParts(item) && shareBar(item.reason.shares),
       item.reason && nearest(item.reason)));
 }

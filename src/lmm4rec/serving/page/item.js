@@ -30,7 +30,7 @@ export async function showItem(dialog, { item, user, info, writing, changed }) {
   dialog.replaceChildren(
     el("button", { type: "button", class: "close", "aria-label": "Close", "data-close": true }, "×"),
     el("div", { class: "detail" },
-      el("div", { class: "pic" }, picture(detail, false), detail.added && el("span", { class: "badge" }, "new")),
+      el("div", { class: "pic" }, picture(detail, { lazy: false }), detail.added && el("span", { class: "badge" }, "new")),
       el("div", { class: "facts" },
         el("h2", { id: "item-title" }, detail.title),
         el("p", { class: "hint" }, detail.id),
@@ -101,5 +101,14 @@ function removal(detail, { bundle, writing, changed }) {
     go({ item: "", from: "" });
     await changed();
   };
-  return el("div", { class: "actions" }, token, el("button", { type: "button", class: "quiet", onclick: remove }, "Delete"));
+  const bar = el("div", { class: "actions" });
+  const button = (words, onclick, kind) => el("button", { type: "button", class: kind, onclick }, words);
+  const rest = () => bar.replaceChildren(button("Delete", confirm, "quiet"));
+  const confirm = () => {
+    const keep = button("Keep it", () => (rest(), bar.firstChild.focus()), "quiet");
+    bar.replaceChildren(...[el("p", { class: "hint" }, "Delete this item for good?"), token, keep, button("Delete it", remove, "danger")].filter(Boolean));
+    (token || keep).focus();
+  };
+  rest();
+  return bar;
 }

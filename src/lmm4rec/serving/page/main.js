@@ -2,134 +2,28 @@
 
 import * as api from "./api.js";
 import { setUpAdding } from "./adding.js";
-import { grid, legend, waiting } from "./cards.js";
+import { catalog } from "./catalog.js";
 import { byId, closable, el } from "./dom.js";
+import { finding } from "./finding.js";
+import { home, showUnknown } from "./home.js";
 import { showItem } from "./item.js";
+import { models } from "./models.js";
 import { setUpPeople } from "./people.js";
-import { go, place } from "./place.js";
+import { go, link, place } from "./place.js";
+import { chosen, info, refreshBundles, state } from "./state.js";
 
-const SHOWN = 12;
-const NEWS = 6;
+const LOADING_MS = 1000; // between two looks at whether the encoders are loaded
+const HOME = { view: "", q: "", page: "", words: "", item: "", from: "" };
 const main = byId("main");
-const state = { bundles: [], writing: "off", photo: null, revision: 0 };
 let current = new AbortController();
 let shown = "";
-
-const info = (name) => state.bundles.find((one) => one.name === name) ?? state.bundles[0];
-
-function chosen() {
-  const { bundle, beside } = place();
-  const first = info(bundle).name;
-  return beside && beside !== first && info(beside).name === beside ? [first, beside] : [first];
-}
-
-async function refreshBundles() {
-  Object.assign(state, await api.bundles());
-}
-
-// ---- parts of the page
-
-function section(title, name, ...content) {
-  const heading = el("h2", {}, title);
-  if (name) heading.append(" ", el("small", {}, info(name).title));
-  return el("section", {}, heading, ...content);
-}
-
-/** A section that shows blanks, then what `load` gives, or what went wrong. */
-function filled({ title, name, count = SHOWN, small = false, load, signal }) {
-  const node = section(title, name, waiting(count, small));
-  load().then(
-    (content) => {
-      if (signal.aborted) return;
-      if (content === null) node.remove();
-      else node.replaceChildren(node.firstChild, ...content.filter(Boolean));
-    },
-    (error) => {
-      if (error.name !== "AbortError") node.replaceChildren(node.firstChild, el("p", { class: "wrong" }, error.message));
-    },
-  );
-  return node;
-}
-
-function recommended(user, name, signal) {
-  const load = async () => {
-    const reasons = info(name).can.explain;
-    const { items } = await api.recommend(user, { k: SHOWN, reasons, bundle: name }, signal);
-    if (!items.length) return [el("p", { class: "hint" }, "Nothing is left to recommend.")];
-    return [legend(items), grid(items, { ranked: true, bundle: name, label: `recommended to ${user}` })];
-  };
-  return filled({ title: `For ${user}`, name: state.bundles.length > 1 && name, load, signal });
-}
-
-function liked(user, name, signal) {
-  const load = async () => {
-    const { items } = await api.history(user, { k: 40, bundle: name }, signal);
-    if (!items.length) return [el("p", { class: "hint" }, "Nothing yet.")];
-    return [grid(items, { bundle: name, small: true, label: `what ${user} has` })];
-  };
-  return filled({ title: `What ${user} has`, count: 8, small: true, load, signal });
-}
-
-function fresh(user, name, signal) {
-  const load = async () => {
-    const added = await api.items({ added: true, limit: 50, bundle: name }, signal);
-    if (!added.items.length) return null;
-    const only = added.items.map((item) => item.id);
-    const asked = { only, k: Math.min(only.length, NEWS), reasons: info(name).can.explain, bundle: name };
-    const { items } = await api.recommend(user, asked, signal);
-    return [grid(items, { ranked: true, bundle: name, label: `new items, best for ${user} first` })];
-  };
-  return filled({ title: `New, best for ${user} first`, name: state.bundles.length > 1 && name, count: 3, load, signal });
-}
-
-function found(name, user, signal) {
-  const { words, taste } = place();
-  const { can } = info(name);
-  const forUser = taste && user ? user : "";
-  const load = async () => {
-    if (state.photo) {
-      if (!can.search_picture) return [el("p", { class: "hint" }, "This model's encoder cannot search by a photo.")];
-      const { items } = await api.searchPicture(state.photo, { k: SHOWN, for_user: forUser, bundle: name }, signal);
-      return [grid(items, { ranked: true, bundle: name, label: "found" })];
-    }
-    if (can.search_words) {
-      const { items } = await api.search({ text: words, k: SHOWN, for_user: forUser, bundle: name }, signal);
-      return [grid(items, { ranked: true, bundle: name, label: "found" })];
-    }
-    const { items, total } = await api.items({ q: words, limit: 2 * SHOWN, bundle: name }, signal);
-    const hint = `${total} ${total === 1 ? "item has" : "items have"} these words in the title. (This model's encoder cannot compare words with pictures.)`;
-    return [el("p", { class: "hint" }, hint), grid(items, { bundle: name, label: "found" })];
-  };
-  return filled({ title: state.photo ? "Like the photo" : `“${words}”`, name: state.bundles.length > 1 && name, load, signal });
-}
-
-function searchBar(user) {
-  const { taste } = place();
-  const bar = el("div", { class: "search-bar" });
-  if (state.photo) {
-    const preview = el("img", { class: "preview", alt: "the photo", src: URL.createObjectURL(state.photo) });
-    preview.addEventListener("load", () => URL.revokeObjectURL(preview.src), { once: true });
-    bar.append(preview);
-  }
-  if (user && chosen().some((name) => info(name).can.search_words || info(name).can.search_picture)) {
-    const box = el("input", { type: "checkbox", checked: Boolean(taste) });
-    box.addEventListener("change", () => go({ taste: box.checked ? "1" : "" }));
-    bar.append(el("label", { class: "check" }, box, ` mix in what ${user} likes`));
-  }
-  bar.append(el("button", { type: "button", class: "quiet", id: "clear", onclick: clearSearch }, "Back to recommendations"));
-  return bar;
-}
-
-function panes(make) {
-  const names = chosen();
-  return el("div", { class: names.length > 1 ? "panes two" : "panes" }, ...names.map(make));
-}
 
 // ---- what the address says
 
 async function draw() {
-  const { user, words, bundle, beside, taste } = place();
-  const key = JSON.stringify([user, words, bundle, beside, taste, state.photo?.name, state.photo?.size, state.revision]);
+  const { item, from, ...rest } = place();
+  const { user, words, view } = rest;
+  const key = JSON.stringify([rest, state.photo?.name, state.photo?.size, state.revision]);
   if (key === shown) return;
   shown = key;
   current.abort();
@@ -137,20 +31,27 @@ async function draw() {
   const { signal } = current;
   byId("person").value = user;
   byId("words").value = words;
-  document.title = `${words ? `“${words}”` : state.photo ? "Like the photo" : `For ${user}`} · lmm4rec`;
+  const searching = words || state.photo;
+  const titles = { catalog: "Catalog", models: "Models" };
+  document.title = `${words ? `“${words}”` : state.photo ? "Like the photo" : (titles[view] ?? `For ${user}`)} · lmm4rec`;
   main.setAttribute("aria-busy", "true");
-  if (words || state.photo) {
-    main.replaceChildren(searchBar(user), panes((name) => found(name, user, signal)));
-  } else {
-    const news = chosen().filter((name) => info(name).added);
-    main.replaceChildren(
-      liked(user, chosen()[0], signal),
-      ...(news.length ? [panes((name) => (news.includes(name) ? fresh(user, name, signal) : el("section")))] : []),
-      panes((name) => recommended(user, name, signal)),
-    );
-  }
+  if (searching) main.replaceChildren(...finding(user, signal, clearSearch));
+  else if (view === "catalog") main.replaceChildren(...catalog(signal));
+  else if (view === "models") main.replaceChildren(...models());
+  else main.replaceChildren(...home(user, signal, () => unknown(user)));
   main.setAttribute("aria-busy", "false");
   scrollTo({ top: 0 });
+}
+
+/** Show the message on an unknown person, once for all sections that asked. */
+async function unknown(user) {
+  current.abort();
+  current = new AbortController();
+  try {
+    await showUnknown(main, user, current.signal);
+  } catch (error) {
+    if (error.name !== "AbortError") main.append(el("p", { class: "wrong" }, error.message));
+  }
 }
 
 async function follow() {
@@ -160,7 +61,7 @@ async function follow() {
     go({ user: first.users[0]?.id ?? "" }, { replace: true });
     return;
   }
-  chooseModels();
+  showChoices();
   draw();
   await showItem(byId("item"), { item, user, info: info(from || chosen()[0]), writing: state.writing, changed });
 }
@@ -169,6 +70,23 @@ async function changed() {
   await refreshBundles();
   state.revision += 1;
   await follow();
+}
+
+/** Searches are offered when the encoders are loaded. */
+function awaitEncoders() {
+  if (!state.bundles.some((one) => one.loading)) return;
+  setTimeout(async () => {
+    try {
+      await refreshBundles();
+      showChoices();
+      if (place().view === "models") {
+        state.revision += 1;
+        draw();
+      }
+    } finally {
+      awaitEncoders(); // also after a failure: the service may be back later
+    }
+  }, LOADING_MS);
 }
 
 function clearSearch() {
@@ -184,16 +102,24 @@ function searchPhoto(file) {
   else draw();
 }
 
-function chooseModels() {
+/** Fill the header: choices of models, what can be searched and added, where one is. */
+function showChoices() {
   const [first, second] = chosen();
+  const { user, view, words, scores } = place();
   const several = state.bundles.length > 1;
   for (const node of document.querySelectorAll(".several")) node.hidden = !several;
   const options = (names, now) => names.map((one) => el("option", { value: one.name, selected: one.name === now }, one.title));
   byId("bundle").replaceChildren(...options(state.bundles, first));
   byId("beside").replaceChildren(el("option", { value: "" }, "none"), ...options(state.bundles.filter((one) => one.name !== first), second));
+  byId("scores").checked = Boolean(scores);
+  byId("options").replaceChildren(el("span", {}, several ? `${user} · ${info(first).title}` : user));
   byId("photo-label").hidden = !chosen().some((name) => info(name).can.search_picture);
-  byId("words").placeholder = byId("photo-label").hidden ? "Search by words" : "Search by words, or drop a photo";
+  byId("words").placeholder = byId("photo-label").hidden ? "Search by words" : "Search by words or a photo";
   byId("add").hidden = state.writing === "off" || !chosen().some((name) => info(name).can.add_items);
+  document.body.dataset.view = view;
+  const here = words || state.photo ? null : view;
+  const views = [["", "For you"], ["catalog", "Catalog"], ["models", "Models"]];
+  byId("views").replaceChildren(...views.map(([one, title]) => el("a", { href: link({ ...HOME, view: one }), "aria-current": one === here && "page" }, title)));
 }
 
 // ---- what people do
@@ -208,6 +134,10 @@ function setUpSearch() {
   });
   byId("words").addEventListener("search", () => byId("words").value === "" && place().words && clearSearch());
   byId("photo").addEventListener("change", ({ target }) => target.files[0] && searchPhoto(target.files[0]));
+  byId("views").addEventListener("click", ({ target }) => {
+    if (target.closest("a")) state.photo = null;
+    if (target.closest("a")?.getAttribute("href") === location.hash) draw(); // back from a photo: the address is the same
+  });
   addEventListener("keydown", (event) => {
     if (event.key === "/" && !event.target.closest("input, select, textarea, dialog")) {
       event.preventDefault();
@@ -232,14 +162,19 @@ function setUpDrop() {
   });
 }
 
-function setUpModels() {
+function setUpChoices() {
   byId("bundle").addEventListener("change", ({ target }) => go({ bundle: target.value, beside: place().beside === target.value ? "" : place().beside }));
   byId("beside").addEventListener("change", ({ target }) => go({ beside: target.value }));
+  byId("scores").addEventListener("change", ({ target }) => go({ scores: target.checked ? "1" : "" }));
   byId("anyone").addEventListener("click", async () => {
     const { name, users } = info(chosen()[0]);
     const offset = Math.floor(Math.random() * users);
     const [one] = (await api.users({ offset, limit: 1, bundle: name })).users;
-    go({ user: one.id, words: "", item: "", from: "" });
+    go({ ...HOME, user: one.id });
+  });
+  byId("options").addEventListener("click", ({ currentTarget }) => {
+    const open = byId("choices").classList.toggle("open");
+    currentTarget.setAttribute("aria-expanded", String(open));
   });
 }
 
@@ -252,8 +187,8 @@ async function start() {
   }
   setUpSearch();
   setUpDrop();
-  setUpModels();
-  setUpPeople({ bundle: () => chosen()[0], choose: (user) => go({ user, words: "", item: "", from: "" }) });
+  setUpChoices();
+  setUpPeople({ bundle: () => chosen()[0], choose: (user) => go({ ...HOME, user }) });
   setUpAdding({ bundles: () => chosen().map(info).filter((one) => one.can.add_items), writing: () => state.writing, changed });
   closable(byId("item"));
   byId("item").addEventListener("close", () => place().item && go({ item: "", from: "" }));
@@ -261,6 +196,7 @@ async function start() {
   byId("about").textContent = ` · ${data}: ${items.toLocaleString()} items, ${users.toLocaleString()} people`;
   addEventListener("hashchange", follow);
   await follow();
+  awaitEncoders();
 }
 
 start();

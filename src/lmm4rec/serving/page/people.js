@@ -69,7 +69,8 @@ export function setUpPeople({ bundle, choose }) {
       if (active < 0 && (list.hidden || chosen?.dataset.user !== input.value.trim())) {
         await ask();
         const first = list.querySelector("[role=option]");
-        if (first) take(first.dataset.user);
+        const typed = input.value.trim();
+        if (first || typed) take(first ? first.dataset.user : typed); // the page says that nobody has this id
       } else if (chosen) take(chosen.dataset.user);
     } else if (event.key === "Escape") close();
   });

@@ -1,0 +1,18 @@
+// What is known of the service, and which bundles the address chooses.
+
+import * as api from "./api.js";
+import { place } from "./place.js";
+
+export const state = { bundles: [], writing: "off", photo: null, revision: 0 };
+
+export const info = (name) => state.bundles.find((one) => one.name === name) ?? state.bundles[0];
+
+export function chosen() {
+  const { bundle, beside } = place();
+  const first = info(bundle).name;
+  return beside && beside !== first && info(beside).name === beside ? [first, beside] : [first];
+}
+
+export async function refreshBundles() {
+  Object.assign(state, await api.bundles());
+}
