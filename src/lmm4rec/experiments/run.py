@@ -157,7 +157,7 @@ def _measure_and_save(
         cost={**cost.summary(), **features.cost, **_parameters(objective), **_encodings(source, history)},
         test=test.mean if test else {},
     )
-    thumbnails, errors = data.thumbnails(plan), test.standard_error
+    thumbnails, errors = data.thumbnails(plan), test.standard_error if test else {}
     bundle = pack(plan, recommender, scorer, split, features, thumbnails, metrics, errors, folder.encoder)
     bundle.save(folder.bundle)
     metrics.write(folder.metrics)  # last: it marks the run as finished
