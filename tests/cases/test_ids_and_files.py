@@ -110,3 +110,78 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
                 read()
     with pytest.raises(ImageError):
         ImageFile(Path("/dev/zero")).open()
+
+
+def respelled(users: list[str], items: list[str], known: list[str] | None) -> tuple[list[tuple[str, str]], list[str]]:
+    data = table(users, items, known)
+    return pairs(data), [finding.kind for finding in data.findings if finding.kind.startswith("ids-")]
+
+
+NFD, NFC = "e\u0301", "\u00e9"
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "known", "expected", "kinds"),
+    [
+        (["a", "a "], ["x ", "\u200fx"], ["x", "y"], [("a", "x"), ("a", "x")], ["ids-respelled", "ids-respelled"]),
+        (["a"], ["x"], ["x \u00a0", "y"], [("a", "x \u00a0")], ["ids-respelled"]),
+        (["a"], ["x"], ["x ", "x\t", "z", "x"], [("a", "x")], []),
+        (["a", "b"], ["x", "z"], ["x ", "x\t", "z"], [("b", "z")], []),  # two it may be: set aside
+        ([NFD, NFC], [NFD + "1", NFC + "1"], [NFC + "1"], [(NFC, NFC + "1")] * 2, ["ids-respelled", "ids-respelled"]),
+        (["a ", "b"], ["7.0", "7 "], ["7"], [("a ", "7"), ("b", "7")], ["ids-with-point-zero", "ids-respelled"]),
+        (["a", "b"], [" x", "x"], None, [("a", "x"), ("b", "x")], ["ids-respelled"]),
+        (["\U0001f98a", "b"], ["\U0001f469\u200d\U0001f467", "x"], None,
+         [("\U0001f98a", "\U0001f469\u200d\U0001f467"), ("b", "x")], []),
+    ],
+)  # fmt: skip
+def test_ids_that_differ_in_spaces_or_unicode_form_meet(
+    users: list[str], items: list[str], known: list[str] | None, expected: list[tuple[str, str]], kinds: list[str]
+) -> None:
+    assert respelled(users, items, known) == (expected, kinds)
+
+
+@pytest.mark.parametrize(
+    ("items", "known", "hint"),
+    [
+        (["7", "8"], ["007", "008"], "leading zeros"),
+        (["A1"], ["a1"], "upper and lower case"),
+        (["1.23E+12"], ["1230000000001"], "scientific notation"),
+    ],
+)
+def test_why_no_item_is_known(items: list[str], known: list[str], hint: str) -> None:
+    with pytest.raises(DataError, match=hint):
+        table(["u"] * len(items), items, known)
+
+
+def test_ids_that_may_be_none_are_findings() -> None:
+    data = table(["nan", "u", "1.5E+11", "v"], ["x", "NULL", "x", "x"], None)
+    findings = [(finding.kind, finding.examples) for finding in data.findings if "ids" in finding.kind]
+    assert findings == [
+        ("shortened-ids", ("interactions row 3: 1.5E+11",)),
+        ("ids-of-nothing", ("interactions row 1: nan",)),
+        ("ids-of-nothing", ("interactions row 2: NULL",)),
+    ]
+
+
+def test_ids_of_every_type_become_text() -> None:
+    log = pl.DataFrame({"user_id": [2.0**70, 3.0, 0.5], "item_id": [b"a", b"\xff", b"b"]})
+    data = load(interactions=log)
+    assert list(data.users) == ["1.1805916207174113e+21", "3", "0.5"]
+    assert list(data.items) == ["a", "\ufffd", "b"]
+
+
+def test_image_names_under_other_spellings(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    for name in ("img/A.JPG", "b c.png", f"{NFD}.png", "d.png", "e.png", "e.jpg", "g%20h.png"):
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    good = ["IMG/a.jpg".lower(), "b%20c.png", f"{NFC}.png", "d", "/d.png", "d.png?v=2", " d.png ", "g%20h.png", "img/A"]
+    data = shop_with_images(tmp_path, [*good, "e", "../d.png"])
+    for image in data.catalog.images[: len(good)]:
+        assert image is not None
+        assert image.open().size == (40, 40)
+    findings = {finding.kind: finding for finding in data.findings}
+    assert findings["image-respelled"].count == len(good) - 1
+    assert findings["image-respelled"].examples[1] == "item 1: b%20c.png, read as b c.png"
+    assert findings["missing-image"].examples == ("item 9: e",)  # two files it may be
+    duplicates = {finding.kind: finding.count for finding in examine(data)}["duplicate-image"]
+    assert duplicates == len(good)

@@ -11,14 +11,18 @@ import random
 import sys
 import zipfile
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from lmm4rec.core.errors import DataError, MissingExtraError
 from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.doctor import examine
+from lmm4rec.data.filters import prepare
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.object_columns import flat_text
 from lmm4rec.data.sources.recbole import load as load_recbole
@@ -344,4 +348,156 @@ def test_the_extra_for_excel_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "interactions.xlsx").write_bytes(b"PK")
     monkeypatch.setitem(sys.modules, "fastexcel", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'lmm4rec\[excel\]'"):
+        load(path=tmp_path)
+
+
+def test_files_written_one_after_another(tmp_path: Path) -> None:
+    data = load(interactions=shop(tmp_path, "\ufeff" + LOG + "\ufeff" + LOG + LOG) / "interactions.csv")
+    assert list(data.users) == ["u", "v"]
+    assert found(data)["repeated-header"].examples == (
+        "interactions.csv row 5: header",
+        "interactions.csv row 9: header",
+    )
+
+
+def test_lines_of_the_old_macintosh_and_spaces_in_the_header(tmp_path: Path) -> None:
+    log = '"user_id", item_id\ru,0\rv,1\r'
+    data = load(path=shop(tmp_path, log, " item_id ,title\r0,a\r1\r2,c\r"))
+    assert [list(data.users), list(data.items)] == [["u"], ["0", "2"]]
+    assert found(data)["ragged-row"].examples == ("items.csv row 3: 1 cell",)
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers"),
+    [
+        (["1,234.5", "1,234,567", "7"], [1234.5, 1234567, 7]),
+        (["1.234,5", "3,5", "2,125"], [1234.5, 3.5, 2.125]),  # the second shows what the third is
+        (["4,5", " 5 ", "1e2"], [4.5, 5, 100]),
+        (["2,125", "7", "8"], [7, 8]),  # two thousand, or two and an eighth
+    ],
+)
+def test_ratings_with_separators(tmp_path: Path, cells: list[str], numbers: list[float]) -> None:
+    log = "user_id\titem_id\trating\n" + "".join(f"u\t{row}\t{cell}\n" for row, cell in enumerate(cells))
+    (tmp_path / "log.tsv").write_text(log)
+    data = load(interactions=tmp_path / "log.tsv")
+    assert data.interactions.ratings is not None
+    assert data.interactions.ratings.tolist() == numbers
+
+
+@pytest.mark.parametrize("column", ["rating", "timestamp", "weight"])
+@pytest.mark.parametrize("cell", ["", "good"])
+def test_a_column_without_a_readable_cell_is_not_used(tmp_path: Path, column: str, cell: str) -> None:
+    log = f"user_id,item_id,{column}\nu,0,{cell}\nv,1,{cell}\n"
+    data = load(path=shop(tmp_path, log))
+    assert len(data.interactions) == 2
+    finding = found(data)[f"unused-{column}"]
+    assert finding.examples[0] == f"interactions.csv row 2: {column} is {cell or None!r}"
+    with pytest.raises(DataError, match=f"{column} is"):
+        load(path=tmp_path, **{f"{column}_column": column})
+
+
+def test_junk_ratings_cost_their_rows_and_dislikes_name_the_key(tmp_path: Path) -> None:
+    cells = ["5", "N/A", "5 stars", "", "0", "-1", "3"]
+    log = "user_id,item_id,rating\n" + "".join(f"u{row},{row % 3},{cell}\n" for row, cell in enumerate(cells))
+    data = prepare(load(path=shop(tmp_path, log)))
+    assert len(data.interactions) == 4
+    findings = found(data)
+    assert findings["unreadable-rating"].examples[:2] == (
+        "interactions.csv row 3: rating is 'N/A'",
+        "interactions.csv row 4: rating is '5 stars'",
+    )
+    assert "rating_at_least = 3 leaves them out" in findings["dislikes"].message
+    assert len(prepare(load(path=tmp_path, rating_at_least=3)).interactions) == 2
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_columns_that_are_mostly_empty(tmp_path: Path, ending: str) -> None:
+    rows = [{"item_id": str(row), "title": "t", "late": None if row < 3000 else "text", "none": None,
+             "once": "a word" if row == 2000 else None} for row in range(3010)]  # fmt: skip
+    if ending == "jsonl":
+        items = "\n".join(map(json.dumps, rows))
+    else:
+        items = "\n".join([",".join(rows[0]), *(",".join(str(cell or "") for cell in row.values()) for row in rows)])
+    data = load(path=shop(tmp_path, items=items, ending=ending))
+    assert data.catalog[3005].fields["late"] == "text"
+    assert data.catalog[2000].fields["once"] == "a word"
+    assert data.catalog[0].fields["late"] == ""
+
+
+def test_parquet_of_every_type_and_in_parts(tmp_path: Path) -> None:
+    day = datetime(2024, 1, 31, 12, tzinfo=timezone(timedelta(hours=9)))
+    log = pl.DataFrame(
+        {"user_id": ["u", "v"], "item_id": ["0", "1"], "rating": [Decimal("4.5")] * 2, "timestamp": [day] * 2}
+    )
+    (tmp_path / "interactions.parquet").mkdir()
+    for part in (0, 1):
+        log[part : part + 1].with_columns(pl.col("item_id").cast(pl.Categorical)).write_parquet(
+            tmp_path / f"interactions.parquet/part-{part}.parquet"
+        )
+    (tmp_path / "interactions.parquet/_SUCCESS").touch()
+    items = {
+        "item_id": ["0", "1"],
+        "title": ["a", "b"],
+        "bytes": [b"\xff\0", None],
+        "nested": [{"a": [{"b": None}]}] * 2,
+        "price": [Decimal("1.10")] * 2,
+        "nothing": [None] * 2,
+        "long": [timedelta(1)] * 2,
+    }
+    pl.DataFrame(items).write_parquet(tmp_path / "items.parquet")
+    data = load(path=tmp_path)
+    assert data.interactions.timestamps is not None
+    assert data.interactions.timestamps.tolist() == [int(day.timestamp())] * 2
+    assert data.interactions.ratings is not None
+    assert data.interactions.ratings.tolist() == [4.5, 4.5]
+    (tmp_path / "empty.parquet").mkdir()
+    with pytest.raises(DataError, match="folder without parts"):
+        read_table(tmp_path / "empty.parquet", "items")
+
+
+def test_a_catalog_of_many_empty_columns_has_one_finding(tmp_path: Path) -> None:
+    names = [f"c{row}" for row in range(50)]
+    items = ",".join(["item_id", "title", *names]) + "\n0,t," + "," * 49 + "\n1,t," + "," * 49 + "\n"
+    data = load(path=shop(tmp_path, "user_id,item_id\nu,0\n", items))
+    findings = [finding for finding in examine(data) if finding.kind == "empty-text"]
+    assert [(finding.count, finding.examples[:2]) for finding in findings] == [(50, ("c0", "c1"))]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"sep=;\nuser_id;item_id\n1;2\n", r'first line .* is .sep=;., of Excel: delete it and say separator = ";"'),
+        (b" \n \n", "is empty"),
+        (b"<!DOCTYPE html><html>", "is a web page"),
+        (b"PAR1\0\0\0\0", "is a Parquet file: give it the ending .parquet"),
+    ],
+)
+def test_files_that_are_something_else(tmp_path: Path, content: bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        load(path=shop(tmp_path, content))
+
+
+def test_an_excel_file_with_the_name_of_a_text(tmp_path: Path) -> None:
+    excel(tmp_path / "t.xlsx", ("a", [["user_id", "item_id"]]))
+    (tmp_path / "t.xlsx").rename(tmp_path / "interactions.csv")
+    with pytest.raises(DataError, match=r"is an Excel file: give it the ending \.xlsx"):
+        load(path=tmp_path)
+
+
+def test_files_that_cannot_be_opened_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *options: object, **more: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    shop(tmp_path)
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    with pytest.raises(DataError, match=r"loop\.csv is (a link to nothing|missing)"):
+        load(interactions=tmp_path / "loop.csv")
+    (tmp_path / "taken.csv").mkdir()
+    with pytest.raises(DataError, match=r"taken\.csv is a folder; expected the file of the items"):
+        load(path=tmp_path, items="taken.csv")
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"interactions\.csv cannot be read: Permission denied$"):
+        load(path=tmp_path)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=r"cannot be read: Permission denied$"):
         load(path=tmp_path)

@@ -11,7 +11,8 @@ import polars as pl
 from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.delimited_text import encoding_of, read_text
-from lmm4rec.data.sources._columns import as_ids, with_met_ids
+from lmm4rec.data.sources._columns import as_ids
+from lmm4rec.data.sources._ids import with_met_ids
 from lmm4rec.data.table_files import KINDS, kind_of, read_table
 
 _TABLES = {*KINDS} - {".txt"}  # a .txt file may be a table, but has an id a line more often

@@ -114,8 +114,24 @@ def _read_damaged(path: Path, separator: str, encoding: str, *, quoted: bool) ->
     return _of_width(table, np.array([len(record.cells) for record in filled if not record.damage], np.int32), width)
 
 
+def _without_headers(table: Table) -> Table:
+    """The table without rows that repeat the header, as files written one after another have them."""
+    frame = table.frame
+    again = frame.select(pl.all_horizontal(
+        (pl.nth(at).str.strip_chars_start("\ufeff") if at == 0 else pl.nth(at)).eq_missing(pl.lit(name))
+        for at, name in enumerate(frame.columns)
+    )) if (frame.to_series(0).str.strip_chars_start("\ufeff") == frame.columns[0]).any() else None  # fmt: skip
+    if again is None:
+        return table
+    return table.set_aside(
+        again.to_series().to_numpy(), "repeated-header", "they repeat the header", lambda at: "header"
+    )
+
+
 def _without_repeated(table: Table, path: Path, separator: str, encoding: str, *, quoted: bool) -> Table:
-    """The table without the later columns of a name that the header has twice."""
+    """The table without repeated headers, and without the later columns of a name that the header has twice."""
+    if table.frame.width:
+        table = _without_headers(table)
     if not any("_duplicated_" in name for name in table.frame.columns):
         return table
     return with_first_columns(table, text.header_of(path, encoding, separator, quoted=quoted))

@@ -56,6 +56,8 @@ def _decompressor(path: Path) -> Callable[[Path], Any] | None:
 def _open_zipped(path: Path) -> IO[bytes]:
     archive = zipfile.ZipFile(path)
     names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+    if "[Content_Types].xml" in names:
+        raise DataError(f"{path} is an Excel file: give it the ending .xlsx")
     if len(names) != 1:
         raise DataError(
             f"{path} is a zip of {counted(len(names), 'file')} ({', '.join(names[:5])}); expected one table"
@@ -94,6 +96,10 @@ def encoding_of(path: Path, named: str | None) -> str:
     for mark, encoding in _MARKS:
         if start.startswith(mark):
             return encoding
+    if start.startswith(b"PAR1"):
+        raise DataError(f"{path} is a Parquet file: give it the ending .parquet")
+    if re.match(rb"\s*<(!doctype|html)", start, re.IGNORECASE):
+        raise DataError(f"{path} is a web page, such as one that asks to log in; expected a table")
     if start.count(0) * 10 > len(start):
         raise DataError(f'{path} holds many zero bytes: expected text. If it is UTF-16, say encoding = "utf-16-le"')
     return "utf-8-sig"

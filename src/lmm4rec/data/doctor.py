@@ -25,6 +25,7 @@ from lmm4rec.data.images import HugeImageError, ImageFile, MissingImageError, No
 
 FEW = 5  # a user or an item with fewer interactions is rare
 _YEAR = 365 * 86_400  # seconds
+_COLUMNS = 20  # empty ones are listed up to this number
 TINY = 32  # an image with a shorter side of fewer pixels is tiny
 
 
@@ -57,6 +58,7 @@ _FAILURES: Mapping[type[ImageError], str] = {
     NotAnImageError: "not-an-image",
     HugeImageError: "huge-image",
 }
+_FAILED = {*_FAILURES.values(), "broken-image"}
 
 
 def examine(dataset: Dataset) -> tuple[Finding, ...]:
@@ -129,7 +131,8 @@ def _examine_images(catalog: Catalog) -> list[Finding]:
         for row, examined in zip(rows, pool.map(_examine_image, images), strict=True):
             bar.update()
             details[row] = examined.detail
-            digests[examined.digest].append(row)
+            if not _FAILED & set(examined.kinds):
+                digests[examined.digest].append(row)
             for kind in examined.kinds:
                 found[kind].append(row)
     found["duplicate-image"] = sorted(row for same in digests.values() if len(same) > 1 for row in same)
@@ -170,11 +173,15 @@ def _examine_texts(catalog: Catalog) -> list[Finding]:
             rows = np.flatnonzero(mask).tolist()
             titles = {row: title for row in rows[:10] if (title := catalog.title(row)) != catalog.ids[row]}
             findings.append(_finding(kind, catalog, rows, titles))
-    for column in catalog.fields.columns:
-        empty = int(((catalog.fields[column].str.strip_chars() == "").to_numpy() & has_text).sum())
-        if empty:
-            message = f"{counted(empty, 'item')} with other text have an empty '{column}'"
-            findings.append(Finding("empty-text", "note", empty, message))
+    empty = {column: int(((catalog.fields[column].str.strip_chars() == "").to_numpy() & has_text).sum())
+             for column in catalog.fields.columns}  # fmt: skip
+    empty = {column: count for column, count in empty.items() if count}
+    if len(empty) > _COLUMNS:
+        message = f"{counted(len(empty), 'text column')} are empty for some items that have other text"
+        return [*findings, Finding("empty-text", "note", len(empty), message, tuple(list(empty)[:10]))]
+    for column, count in empty.items():
+        message = f"{counted(count, 'item')} with other text have an empty '{column}'"
+        findings.append(Finding("empty-text", "note", count, message))
     return findings
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from lmm4rec.data.download.file_signatures import IMAGE_ENDINGS
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.images import ImageFile
 
@@ -19,9 +20,11 @@ def locate(
     """The image of each name inside `folder`, and findings on names outside it or without a file.
 
     A name outside the folder (an absolute path, `..`, a symbolic link) is refused: that item has no image. A missing
-    file keeps its path, so that it is read once it is there. Where there is no file of that very name, other spellings
-    are tried: with slashes for the backslashes of Windows, without spaces around it, percent-decoded, and in other case
-    or Unicode form where one file alone has it. The items' `ids` stand in the findings' examples.
+    file keeps its path, so that it is read once it is there. The items' `ids` stand in the findings' examples.
+
+    Where there is no file of that very name, other spellings are tried: with slashes for the backslashes of Windows,
+    without spaces around it, percent-decoded, without a query or a first slash, and in other case, in another Unicode
+    form or with an ending where one file alone has it.
     """
     resolver = _PathResolver(folder)
     images: list[ImageFile | None] = []
@@ -86,7 +89,7 @@ class _PathResolver:
         return None
 
     def _same(self, path: Path) -> str | None:
-        """The one name in the path's folder that differs from its own in case or Unicode form alone."""
+        """The one name in the path's folder that differs from its own in case, Unicode form or ending alone."""
         folder = path.parent
         if not path.name:
             return None
@@ -95,10 +98,14 @@ class _PathResolver:
             try:
                 for entry in os.listdir(folder):  # noqa: PTH208 (names alone)
                     listing.setdefault(_folded(entry), []).append(entry)
+                    stem, ending = os.path.splitext(_folded(entry))  # noqa: PTH122 (a name, not a path)
+                    if ending in IMAGE_ENDINGS:
+                        listing.setdefault(stem + _ANY, []).append(entry)
             except OSError:
                 pass
             self._listings[folder] = listing
-        same = self._listings[folder].get(_folded(path.name), [])
+        listing = self._listings[folder]
+        same = listing.get(_folded(path.name)) or listing.get(_folded(path.name) + _ANY, [])
         return same[0] if len(same) == 1 and self.exists(folder / same[0]) else None
 
     @staticmethod
@@ -110,6 +117,9 @@ class _PathResolver:
             return False
 
 
+_ANY = "\0"  # stands for the ending of an image
+
+
 def _spellings(name: str) -> Iterator[str]:
     """The name, and what it may stand for."""
     yield name
@@ -119,8 +129,10 @@ def _spellings(name: str) -> Iterator[str]:
     bare = name.strip()
     yield bare
     yield bare.replace("\\", "/")
-    if "%" in bare:
-        yield unquote(bare.replace("\\", "/"))
+    slashed = unquote(bare.replace("\\", "/"))
+    yield slashed
+    yield slashed.partition("?")[0]
+    yield slashed.lstrip("/")  # a path below the root of a web site
 
 
 def _folded(name: str) -> str:

@@ -54,6 +54,9 @@ class Table:
         """
         if column not in self.frame.columns:
             known = self.frame.columns
+            if known[0].startswith("sep="):
+                rule = f"separator = {json.dumps(known[0][4:])}"
+                raise DataError(f"the first line of {self.label} is '{known[0]}', of Excel: delete it and say {rule}")
             others = [sign for sign in (";", ",", "|", "\t") if len(known) == 1 and sign in known[0]]
             hint = f" The separator may be another: separator = {json.dumps(others[0])}" if others else ""
             raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -33,14 +34,34 @@ def read_table(source: TableLike, label: str, *, separator: str | None = None, e
         return numbered(from_pandas(source, label), label)
     path = Path(source)
     try:
+        if path.is_dir() and kind_of(path) == ".parquet":  # Spark writes a folder of parts
+            return _read_parquet(path)
         if not path.is_file():
-            problem = "a folder" if path.is_dir() else "no regular file" if path.exists() else "missing"
+            problem = (
+                "a folder"
+                if path.is_dir()
+                else "no regular file"
+                if path.exists()
+                else "a link to nothing"
+                if path.is_symlink()
+                else "missing"
+            )
             raise DataError(f"{path} is {problem}; expected the file of the {label}")
-        return _read_file(path, label, separator, encoding)
+        return _with_bare_names(_read_file(path, label, separator, encoding))
     except DAMAGED as error:
         raise DataError(f"{path} is damaged: {first_line(error) or type(error).__name__}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
+
+
+def _with_bare_names(table: Table) -> Table:
+    """The table without spaces and marks around the names of its columns, where these stay distinct."""
+    bare = [name.strip(" \t\r\n\u00a0\ufeff") for name in table.frame.columns]
+    if not any(bare):
+        raise DataError(f"{table.label} is empty: its header has no names")
+    if bare == table.frame.columns or len(set(bare)) < len(bare):
+        return table
+    return replace(table, frame=table.frame.rename(dict(zip(table.frame.columns, bare, strict=True))))
 
 
 def _read_file(path: Path, label: str, separator: str | None, encoding: str | None) -> Table:
@@ -88,6 +109,11 @@ def _is_table(file: Path, stem: str) -> bool:
 
 def _read_parquet(path: Path) -> Table:
     try:
+        if path.is_dir():
+            parts = sorted(part for part in path.rglob("*.parquet") if part.is_file())
+            if not parts:
+                raise DataError(f"{path} is a folder without parts in Parquet")
+            return numbered(pl.read_parquet(parts), path.name)
         return numbered(pl.read_parquet(path), path.name)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} is not readable Parquet: {first_line(error)}") from None

@@ -21,8 +21,8 @@ from lmm4rec.data.sources._columns import (
     as_text,
     is_numeric,
     parse_column,
-    without_point_zero,
 )
+from lmm4rec.data.sources._ids import distinct_ids
 from lmm4rec.data.sources._images import read_images
 from lmm4rec.data.table import Table
 
@@ -65,7 +65,7 @@ def read_catalog(
 
 def catalog_of_ids(items: pl.Series) -> tuple[Catalog, tuple[Finding, ...]]:
     """A catalog of the items of a log alone, which has no table of items."""
-    ids = without_point_zero(items.unique(maintain_order=True)).to_list()
+    ids = distinct_ids(items.unique(maintain_order=True)).to_list()
     message = f"there is no table of items: {counted(len(ids), 'item')} of the log have neither text nor images"
     catalog = Catalog(Vocabulary(ids), pl.DataFrame(), (None,) * len(ids), np.arange(len(ids)), len(ids))
     return catalog, (Finding("no-items-table", "note", len(ids), message),)

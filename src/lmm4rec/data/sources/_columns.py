@@ -25,22 +25,25 @@ def as_text(column: pl.Series) -> pl.Series:
     if column.dtype == pl.Object:
         column = from_objects(column.to_list())
     if column.dtype.is_float():
-        whole = column.is_finite() & (column == column.floor())
-        texts = pl.select(pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String))
+        whole = column.is_finite() & (column == column.floor()) & (column.abs() < 2**63)
+        floats = pl.select(pl.when(whole).then(column.cast(pl.Int64, strict=False).cast(pl.String))
                           .otherwise(column.fill_nan(None).cast(pl.String)))  # fmt: skip
-        return texts.to_series().alias(column.name)
+        return floats.to_series().alias(column.name)
     if isinstance(column.dtype, pl.List | pl.Array):
         if isinstance(column.dtype.inner, pl.List | pl.Array | pl.Struct):
             return _nested(column)
         return column.cast(pl.List(pl.String)).list.drop_nulls().list.join(", ")
     if isinstance(column.dtype, pl.Struct):
         return _nested(column)
+    if column.dtype == pl.Binary:
+        texts = [None if value is None else value.decode(errors="replace") for value in column.to_list()]
+        return pl.Series(column.name, texts, dtype=pl.String)
     return column.cast(pl.String)
 
 
 def _nested(column: pl.Series) -> pl.Series:
-    texts = [None if value is None else flat_text(value) for value in column.to_list()]
-    return pl.Series(column.name, texts, dtype=pl.String)
+    flat = [None if value is None else flat_text(value) for value in column.to_list()]
+    return pl.Series(column.name, flat, dtype=pl.String)
 
 
 def as_ids(column: pl.Series) -> pl.Series:
@@ -49,34 +52,32 @@ def as_ids(column: pl.Series) -> pl.Series:
     return texts.set(texts == "", None)
 
 
-def without_point_zero(ids: pl.Series) -> pl.Series:
-    """The ids but "7.0" where "7" is among them too."""
-    twins = ids.str.contains(r"^-?\d+\.0+$")
-    return ids.filter(~twins | ~ids.str.replace(r"\.0+$", "").is_in(ids.implode())) if twins.any() else ids
-
-
-def with_met_ids(ids: pl.Series, known: pl.Series) -> pl.Series:
-    """The ids, where "7.0" is "7" (or "7" is "7.0") if only that is among the known ones.
-
-    A program that keeps whole numbers in a column with gaps writes them as 7.0.
-    """
-    unknown = ~ids.is_in(known.implode())
-    if not unknown.any():
-        return ids
-    numbered = ids.str.contains(r"^-?\d+(\.0+)?$")
-    if not (unknown & numbered).any():
-        return ids
-    bare = known.to_frame("known").with_columns(bare=pl.col("known").str.replace(r"\.0+$", ""))
-    bare = bare.filter(pl.col("known").str.contains(r"^-?\d+(\.0+)?$")).unique("bare", keep="none")
-    joined = ids.str.replace(r"\.0+$", "").to_frame("bare").join(bare, on="bare", how="left", maintain_order="left")
-    return ids.zip_with(~(unknown & numbered & joined["known"].is_not_null()), joined["known"]).alias(ids.name)
-
-
 def as_numbers(column: pl.Series) -> pl.Series:
-    """Finite numbers; null where the cell holds anything else."""
-    texts = column.dtype == pl.String
-    numbers = (column.str.strip_chars() if texts else column).cast(pl.Float64, strict=False)
+    """Finite numbers, in text also with separators of thousands or a decimal comma; null where a cell is neither.
+
+    A cell such as 1,234 may be either: it is read where other cells of the column show a decimal comma.
+    """
+    if column.dtype != pl.String:
+        numbers = column.cast(pl.Float64, strict=False)
+        return numbers.set(~numbers.is_finite(), None)
+    texts = column.str.strip_chars()
+    numbers = texts.cast(pl.Float64, strict=False)
+    if numbers.null_count() > texts.null_count():
+        numbers = numbers.zip_with(numbers.is_not_null(), _with_separators(texts))
     return numbers.set(~numbers.is_finite(), None)
+
+
+def _with_separators(texts: pl.Series) -> pl.Series:
+    text, bare = pl.col("text"), pl.col("text").str.replace_all(",", "", literal=True)
+    dotless = pl.col("text").str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+    comma = texts.str.contains(r"^[+-]?\d+,\d+$")
+    told = bool((comma & ~texts.str.contains(r"^[+-]?\d{1,3},\d{3}$")).any())
+    numbers = (
+        pl.when(text.str.contains(r"^[+-]?\d{1,3}((,\d{3})+\.\d+|(,\d{3}){2,})$")).then(bare)
+        .when(text.str.contains(r"^[+-]?\d{1,3}((\.\d{3})+,\d+|(\.\d{3}){2,})$")).then(dotless)
+        .when(pl.lit(told) & text.str.contains(r"^[+-]?\d+,\d+$")).then(text.str.replace(",", ".", literal=True))
+    )  # fmt: skip
+    return texts.to_frame("text").select(numbers.cast(pl.Float64, strict=False)).to_series()
 
 
 def as_weights(column: pl.Series) -> pl.Series:

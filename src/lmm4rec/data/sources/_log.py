@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,10 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
-from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.findings import Finding
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.data.sources._columns import as_ids, as_numbers, as_weights, parse_column, with_met_ids, without_point_zero
+from lmm4rec.data.sources._columns import as_ids, as_numbers, as_weights, parse_column
+from lmm4rec.data.sources._ids import distinct_ids, meet, why_unknown, with_odd_ids
 from lmm4rec.data.sources._times import parse_times
 from lmm4rec.data.table import Table
 
@@ -22,8 +24,9 @@ def clean_log(
     table: Table, user: str, item: str, rating: str | None, timestamp: str | None, weight: str | None = None
 ) -> Table:
     """The log: user, item and, where there are such, rating, timestamp and weight; bad rows are set aside."""
+    named = {"rating": rating, "timestamp": timestamp, "weight": weight}
     names = {"user": table.require(user, "user ids"), "item": table.require(item, "item ids")}
-    for name, given in (("rating", rating), ("timestamp", timestamp), ("weight", weight)):
+    for name, given in named.items():
         if given is not None:
             names[name] = table.require(given, f"{name}s")
         elif name in table.frame.columns:
@@ -31,14 +34,31 @@ def clean_log(
     table = replace(table, frame=pl.DataFrame({name: table.frame[column] for name, column in names.items()}))
     table = parse_column(table, "user", as_ids, "they have no user id")
     table = parse_column(table, "item", as_ids, "they have no item id")
-    table = _meet(table, "user", without_point_zero(table.frame["user"].unique()))
-    if "rating" in names:
-        table = parse_column(table, "rating", as_numbers, "their rating is not a number")
-    if "timestamp" in names:
-        table = parse_times(table, "timestamp")
-    if "weight" in names:
-        table = parse_column(table, "weight", as_weights, "their weight is not a number above 0")
+    table = meet(table, "user", distinct_ids(table.frame["user"].unique()))
+    table = with_odd_ids(with_odd_ids(table, "user"), "item").filled()
+    for name, given in named.items():
+        if name in names:
+            parsed = _PARSERS[name](table)
+            table = parsed if len(parsed) or given is not None else _without(table, name)
     return table.filled()
+
+
+_PARSERS: Mapping[str, Callable[[Table], Table]] = {
+    "rating": lambda table: parse_column(table, "rating", as_numbers, "their rating is not a number"),
+    "timestamp": lambda table: parse_times(table, "timestamp"),
+    "weight": lambda table: parse_column(table, "weight", as_weights, "their weight is not a number above 0"),
+}
+
+
+def _without(table: Table, name: str) -> Table:
+    """The table without a column in which no cell can be read, and which nobody named."""
+    cells = table.frame[name]
+    examples = tuple(
+        f"{table.label} row {table.rows[at]}: {name} is {cells[at]!r}" for at in range(min(10, len(table)))
+    )
+    message = f"no cell of the column '{name}' of {table.label} can be read as a {name}; the column is not used"
+    finding = Finding(f"unused-{name}", "warning", len(table), message, examples)
+    return replace(table, frame=table.frame.drop(name), findings=(*table.findings, finding))
 
 
 def join(name: str, log: Table, catalog: Catalog, findings: tuple[Finding, ...]) -> Dataset:
@@ -48,14 +68,14 @@ def join(name: str, log: Table, catalog: Catalog, findings: tuple[Finding, ...])
         DataError: no interaction is of an item of the catalog.
     """
     known = pl.Series(list(catalog.ids), dtype=pl.String)
-    log = _meet(log, "item", known)
+    log = meet(log, "item", known)
     ids = log.frame["item"]
     log = log.with_column("item", _rows(ids, known))
     unknown = log.frame["item"].is_null().to_numpy()
     if unknown.all():
         raise DataError(
             f"no interaction of {log.label} has an item of the catalog: the log has items such as '{ids[0]}', "
-            f"the catalog such as '{known[0]}'"
+            f"the catalog such as '{known[0]}'{why_unknown(ids, known)}"
         )
     why = "their item is not in the table of items"
     log = log.set_aside(unknown, "unknown-item", why, lambda at: f"item {ids[at]}")
@@ -75,19 +95,6 @@ def join(name: str, log: Table, catalog: Catalog, findings: tuple[Finding, ...])
         ),
         findings=(*log.findings, *findings),
     )
-
-
-def _meet(log: Table, column: str, known: pl.Series) -> Table:
-    """The log with ids such as 7.0 replaced by the known 7, and a finding."""
-    ids = log.frame[column]
-    met = with_met_ids(ids, known)
-    changed = (met != ids).arg_true()
-    if not len(changed):
-        return log
-    examples = tuple(f"{log.label} row {log.rows[at]}: {ids[at]}, read as {met[at]}" for at in changed[:10])
-    message = f"{counted(len(changed), f'{column} id')} of {log.label} are read as the same number with or without .0"
-    finding = Finding("ids-with-point-zero", "warning", len(changed), message, examples)
-    return replace(log.with_column(column, met), findings=(*log.findings, finding))
 
 
 def _rows(ids: pl.Series, known: pl.Series) -> pl.Series:
