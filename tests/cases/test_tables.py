@@ -501,3 +501,16 @@ def test_files_that_cannot_be_opened_are_one_line(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(DataError, match=r"cannot be read: Permission denied$"):
         load(path=tmp_path)
+
+
+def test_titles_are_shown_short_and_without_control_characters(tmp_path: Path) -> None:
+    long = "word " * 100_000
+    data = load(path=shop(tmp_path, items=f"item_id,title\n0,{long}\n1,a\x1b[31m\x07b\n2,\x00\n"))
+    assert [len(data.catalog.title(0)), data.catalog.title(1), data.catalog.title(2)] == [300, "a[31mb", "2"]
+    assert data.catalog[0].fields["title"] == long
+
+
+def test_ratings_beyond_float32_cost_their_row(tmp_path: Path) -> None:
+    data = load(path=shop(tmp_path, "user_id,item_id,rating\nu,0,1e300\nv,1,5\n"))
+    assert found(data)["unreadable-rating"].count == 1
+    assert len(data.interactions) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,6 +15,9 @@ from jaxtyping import Bool, Int64
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Item, ItemImage, Modality
 from lmm4rec.core.vocabulary import Vocabulary
+
+_LONGEST_TITLE = 300  # where it is shown; fields have all of it
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")  # of terminals
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,11 @@ class Catalog(Sequence[Item]):
         return np.array([image is not None for image in self.images], dtype=bool)
 
     def title(self, row: int) -> str:
-        """The item's title, or else its id."""
+        """The item's title, at most 300 characters without control characters, or else its id."""
         title = str(self.fields["title"][row]) if "title" in self.fields.columns else ""
-        return title or self.ids[row]
+        if len(title) > _LONGEST_TITLE:
+            title = title[: _LONGEST_TITLE - 1] + "…"
+        return _CONTROLS.sub("", title) or self.ids[row]
 
     def select(self, rows: Int64[np.ndarray, " chosen"]) -> Catalog:
         """The catalog of the given rows, renumbered in the given order."""

@@ -103,7 +103,8 @@ def _text_columns(
         return [table.require(column, "texts") for column in named], ()
     rest = [column for column in table.frame.columns if column not in taken]
     text_columns = [column for column in rest if _holds_text(table.frame[column])]
-    others = [column for column in rest if column not in text_columns]
+    used = set(text_columns)
+    others = [column for column in rest if column not in used]
     if not others:
         return text_columns, ()
     message = f"{counted(len(others), 'column')} of {table.label} not used as text; text_columns can name them"

@@ -59,12 +59,15 @@ def as_numbers(column: pl.Series) -> pl.Series:
     """
     if column.dtype != pl.String:
         numbers = column.cast(pl.Float64, strict=False)
-        return numbers.set(~numbers.is_finite(), None)
+        return numbers.set(~(numbers.abs() <= _LARGEST), None)
     texts = column.str.strip_chars()
     numbers = texts.cast(pl.Float64, strict=False)
     if numbers.null_count() > texts.null_count():
         numbers = numbers.zip_with(numbers.is_not_null(), _with_separators(texts))
-    return numbers.set(~numbers.is_finite(), None)
+    return numbers.set(~(numbers.abs() <= _LARGEST), None)
+
+
+_LARGEST = 1e38  # of float32, in which ratings are kept
 
 
 def _with_separators(texts: pl.Series) -> pl.Series:

@@ -67,7 +67,7 @@ def meet(log: Table, column: str, known: pl.Series) -> Table:
         examples = tuple(
             f"{log.label} row {log.rows[at]}: {shown(ids[at])}, read as {shown(met[at])}" for at in rows[:10]
         )
-        message = f"{counted(len(rows), f'{column} id')} of {log.label} are read as {how}"
+        message = f"{counted(len(rows), f'{column} id')} of {log.label}, read as {how}"
         findings += [Finding(kind, "warning", len(rows), message, examples)] if len(rows) else []
     return replace(log.with_column(column, met), findings=(*log.findings, *findings))
 
@@ -80,17 +80,17 @@ def with_odd_ids(log: Table, column: str) -> Table:
         (
             "shortened-ids",
             ids.str.contains(_SHORTENED),
-            "are numbers that a spreadsheet shortened, so that several may be one now: export the column as text",
+            "numbers that a spreadsheet shortened, so that several may be one now: export the column as text",
         ),
         (
             "ids-of-nothing",
             ids.str.to_lowercase().is_in(_NOTHING),
-            "are words for a missing value, yet count as ids: leave these rows out if they are none",
+            "words for a missing value, which count as ids: leave these rows out if they are none",
         ),
     ):
         rows = mask.arg_true()
         examples = tuple(f"{log.label} row {log.rows[at]}: {ids[at]}" for at in rows[:10])
-        message = f"{counted(len(rows), f'{column} id')} of {log.label} {why}"
+        message = f"{counted(len(rows), f'{column} id')} of {log.label}: {why}"
         findings += [Finding(kind, "warning", len(rows), message, examples)] if len(rows) else []
     return replace(log, findings=(*log.findings, *findings))
 

@@ -14,7 +14,7 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.data.sources._columns import as_ids, as_numbers, as_weights, parse_column
+from lmm4rec.data.sources._columns import as_ids, as_numbers, as_text, as_weights, parse_column
 from lmm4rec.data.sources._ids import distinct_ids, meet, why_unknown, with_odd_ids
 from lmm4rec.data.sources._times import parse_times
 from lmm4rec.data.table import Table
@@ -39,7 +39,8 @@ def clean_log(
     for name, given in named.items():
         if name in names:
             parsed = _PARSERS[name](table)
-            table = parsed if len(parsed) or given is not None else _without(table, name)
+            unused = not len(parsed) and given is None and not as_text(table.frame[name]).str.contains(r"\d").any()
+            table = _without(table, name) if unused else parsed.filled()
     return table.filled()
 
 
@@ -51,7 +52,7 @@ _PARSERS: Mapping[str, Callable[[Table], Table]] = {
 
 
 def _without(table: Table, name: str) -> Table:
-    """The table without a column in which no cell can be read, and which nobody named."""
+    """The table without a column that nobody named, and in which no cell has so much as a digit."""
     cells = table.frame[name]
     examples = tuple(
         f"{table.label} row {table.rows[at]}: {name} is {cells[at]!r}" for at in range(min(10, len(table)))
