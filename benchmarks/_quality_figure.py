@@ -36,7 +36,7 @@ def draw(worlds: Mapping[str, Mapping[str, Any]], milliseconds: Mapping[str, flo
         cost.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         cost.set_yticks(range(len(names)), names)
     with atomic(path) as beside:
-        beside.write_bytes(ReportFigure("quality", "", "", figure).bytes("png"))
+        beside.write_bytes(ReportFigure("quality", "", "", figure).content("png"))
 
 
 def _color(name: str) -> str:

@@ -141,7 +141,7 @@ def draw_race(worlds: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             axes.set(title=title, xlabel="% of EASE")
         fields[0].set_yticks(range(len(order)), order)
     with atomic(path) as beside:
-        beside.write_bytes(ReportFigure("race", "", "", figure).bytes("png"))
+        beside.write_bytes(ReportFigure("race", "", "", figure).content("png"))
 
 
 def _dot(axes: Any, line: int, recall: Mapping[str, Any], base: float, color: str) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from hand_made_runs import Drawn, Noise, Plain, make_result, three_results
+from matplotlib.text import Text
 
-from lmm4rec.experiments.report import figure_style, number_formats
+from lmm4rec.experiments.report import figure_style, number_formats, page_svg
 from lmm4rec.experiments.report.collect import labeled_runs
 from lmm4rec.experiments.report.figures import run_figures
 from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, FinishedRun
+from lmm4rec.experiments.report.point_labels import label_points
 from lmm4rec.experiments.report.study_report import StudyPage
 from lmm4rec.experiments.report.table_files import latex, markdown
 from lmm4rec.experiments.report.tables import ReportTable, TableCell, alignment_table
@@ -41,13 +45,71 @@ def test_curves_mark_the_selected_epoch_and_skip_what_cannot_be_drawn() -> None:
 
 def test_a_model_has_the_same_color_and_marker_in_every_figure() -> None:
     figures = figures_of(three_results())  # popular has no curve
-    cost, curves = (figures[name].figure.legends[0] for name in ("quality_and_cost", "learning_curves"))
+    (cost,), legend = figures["quality_and_cost"].figure.axes, figures["learning_curves"].figure.legends[0]
     looks = [
         {text.get_text(): (line.get_color(), line.get_marker()) for text, line in zip(*parts, strict=True)}
-        for parts in ((legend.get_texts(), legend.get_lines()) for legend in (cost, curves))
+        for parts in ((cost.texts, cost.lines), (legend.get_texts(), legend.get_lines()))
     ]
-    assert list(looks[0]) == ["Popular", "BPR", "VBPR"]
+    assert set(looks[0]) == {"Popular", "BPR", "VBPR"}
+    assert figures["quality_and_cost"].figure.legends == []  # the points have names
     assert looks[1] == {name: looks[0][name] for name in ("BPR", "VBPR")}
+
+
+def boxes_of(labels: Sequence[str], points: Sequence[tuple[float, float]]) -> tuple[list[str], list[Any], Any]:
+    """The labels that `label_points` left out, and the boxes of the others and of the axes, as they are drawn."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    with figure_style.figure_settings():
+        figure, ax = figure_style.single_canvas([], figure_style.WIDE)
+        ax.plot(*zip(*points, strict=True), "o")
+        ax.margins(0.12)
+        left_out = label_points(ax, points, labels)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw(renderer)
+        return left_out, [Text.get_window_extent(text, renderer) for text in ax.texts], ax.get_window_extent(renderer)
+
+
+def test_labels_of_points_do_not_overlap() -> None:
+    rng = np.random.default_rng(0)
+    points = [(float(x), float(y)) for x, y in rng.random((24, 2))]
+    left_out, boxes, frame = boxes_of([f"Recommender {i}" for i in range(24)], points)
+    assert left_out == []
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    for box in boxes:
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1
+        assert frame.y0 <= box.y0 < box.y1 <= frame.y1
+
+
+def test_labels_without_room_are_left_out_and_named() -> None:
+    left_out, boxes, _ = boxes_of([f"Recommender {i}" for i in range(90)], [(0.5, 0.5)] * 89 + [(0.9, 0.9)])
+    assert 0 < len(left_out) < 89
+    assert len(left_out) + len(boxes) == 90
+    assert "Recommender 0" not in left_out  # the first ones come first
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+
+
+def test_figures_of_a_page_follow_its_scheme_and_typeface() -> None:
+    results = {"<b>#ffffff": make_result(0.1, epochs=5), "fill: #000000": make_result(0.2, epochs=5)}
+    for figure in figures_of(results).values():
+        svg = page_svg.themed(figure.text_svg())
+        assert figure.text_svg() == figure.text_svg()
+        root = ElementTree.fromstring(svg)
+        written = ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert set(results) <= set(written)  # texts are text, and as they were
+        styles = [value for one in root.iter() for name, value in one.attrib.items() if name == "style"]
+        assert not [style for style in styles if re.search("#[0-9a-f]{6}", style)]  # every color has its dark one
+        assert "DejaVu" not in "".join(styles)
+        assert "system-ui" in "".join(styles)
+        assert "prefers-color-scheme:dark" in svg
+
+
+def test_columns_of_dashes_are_no_columns() -> None:
+    rows = [[TableCell("a"), TableCell("–"), TableCell("1", 1.0)], [TableCell("b"), TableCell("–"), TableCell("–")]]
+    table = ReportTable("t", "", ["Design", "p", "Difference"], rows, sorted_by=2).without_empty_columns()
+    assert (list(table.heads), table.sorted_by) == (["Design", "Difference"], 1)
+    assert [[cell.text for cell in row] for row in table.rows] == [["a", "1"], ["b", "–"]]
 
 
 def test_losses_of_different_magnitudes_stand_on_a_logarithmic_scale() -> None:
@@ -95,18 +157,12 @@ def lab(linear_rgb: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
 
 
-def in_dark_theme(rgb: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The filter of page.css: invert(0.89), then hue-rotate(180deg) by the matrix of the CSS specification."""
-    inverted = 0.89 - 0.78 * rgb
-    turned = np.array([[-0.574, 1.430, 0.144], [0.426, 0.430, 0.144], [0.426, 1.430, -0.856]])
-    return np.clip(inverted @ turned.T, 0, 1)
-
-
 @pytest.mark.parametrize("vision", _VISION)
 @pytest.mark.parametrize("dark", [False, True])
 def test_colors_of_figures_are_told_apart_by_any_kind_of_color_vision(vision: str, dark: bool) -> None:
-    colors, ground = rgb(figure_style.COLORS), rgb(["#FFFFFF"])
-    colors, ground = (in_dark_theme(colors), in_dark_theme(ground)) if dark else (colors, ground)
+    shades = [color.lower() for color in (*figure_style.COLORS, "#ffffff")]
+    *colors, paper_color = [page_svg.SCHEME[shade] for shade in shades] if dark else shades
+    colors, ground = rgb(colors), rgb([paper_color])
     seen = lab(np.clip(linear(colors) @ np.array(_VISION[vision]).T, 0, 1))
     distances = np.linalg.norm(seen[:, None] - seen[None], axis=2) + 1000 * np.eye(len(seen))
     assert distances.min() > 25, distances.round()
@@ -188,7 +244,7 @@ def test_alignment_stands_beside_quality_once_for_all_recommenders() -> None:
     )
     designs = [design("BPR", "frozen", {}), design("VBPR", "frozen", frozen), design("VBPR", "finetuned", tuned)]
     table = alignment_table(DesignGroup("shop", [*designs, design("LATTICE", "finetuned", tuned)]))
-    assert table.heads == ["", "Modality gap"]
+    assert table.heads == ["Features", "Modality gap"]
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["frozen", "0.500"],
         ["finetuned", "0.250 (0.500)"],

@@ -86,25 +86,31 @@ def _of_runs(folders: Sequence[Path]) -> RunCollection:
     for folder, result in zip(folders, results, strict=True):
         result.plan.require_share("test", f"a report compares by it, and {folder} was not measured on it")
     derived = [_derived_axes(result) for result in results]
-    varying = [axis for axis in derived[0] if axis == "recommender" or len({axes[axis] for axes in derived}) > 1]
-    axes = [{axis: values[axis] for axis in varying} for values in derived]
+    names = {axis: {values[axis] for values in derived if axis in values} for axes in derived for axis in axes}
+    varying = [axis for axis, values in names.items() if axis == "recommender" or len(values) > 1]
+    axes = [{axis: values[axis] for axis in varying if axis in values} for values in derived]
     if len({tuple(values.values()) for values in axes}) < len(axes):  # the runs differ in a key that is no axis
         axes = [{"run": folder.name, **values} for folder, values in zip(folders, axes, strict=True)]
     runs = [FinishedRun(f.name, values, result) for f, values, result in zip(folders, axes, results, strict=True)]
-    order = {axis: list(dict.fromkeys(values[axis] for values in axes)) for axis in axes[0]}
+    varying = list(dict.fromkeys(axis for values in axes for axis in values))
+    order = {axis: list(dict.fromkeys(values[axis] for values in axes if axis in values)) for axis in varying}
     title = results[0].plan.title if len(results) == 1 else f"{len(results)} runs"
     metrics = {run.measured.metric for run in runs}
     return RunCollection(title, order, comparable_groups(runs), min(metrics, key=lambda m: (m != "recall@20", m)))
 
 
 def _derived_axes(result: Result) -> dict[str, str]:
+    """The values of a run on the axes of a study; those of content only where the model uses some."""
     plan = result.plan
+    content = {
+        "encoder": plan.encoder_label,
+        "paradigm": plan.features.label,
+        "modalities": "+".join(plan.features.modalities) or "all",
+    }
     return {
         "data": result.measured.data.name,
         "recommender": plan.recommender.label,
-        "encoder": plan.encoder_label,
-        "paradigm": plan.features.label if plan.encoder else "none",
-        "modalities": "+".join(plan.features.modalities) or "all",
+        **(content if plan.encoder else {}),
         "protocol": plan.evaluate.protocol,
         SEED: str(plan.train.seed),
     }

@@ -46,13 +46,23 @@ def kinds_by_label(designs: Sequence[Design], axis: str, collection: RunCollecti
 def subplots_of(designs: Sequence[Design], used: Sequence[str], collection: RunCollection) -> dict[str, list[Design]]:
     """The designs by their values on the axes that are not `used`; those without such values stand in every subplot."""
     others = [a for a in collection.axes if a not in (*used, SEED, "data", "protocol")]
-    others = [axis for axis in others if len(axis_values(designs, axis, collection)) > 1]
+    others = [
+        axis for axis in others if len(axis_values(designs, axis, collection)) > 1 and not _follows(designs, axis, used)
+    ]
     names = [" · ".join(d.axes[axis] for axis in others if axis in d.axes) for d in designs]
     subplots: dict[str, list[Design]] = {name: [] for name in dict.fromkeys(names) if name or not any(names)}
     for design, name in zip(designs, names, strict=True):
         for subplot in [name] if name in subplots else subplots:
             subplots[subplot].append(design)
     return subplots
+
+
+def _follows(designs: Sequence[Design], axis: str, used: Sequence[str]) -> bool:
+    """Whether the values on the axes that are `used` determine that on another, which then divides nothing."""
+    values: dict[tuple[str | None, ...], set[str | None]] = {}
+    for design in designs:
+        values.setdefault(tuple(design.axes.get(one) for one in used), set()).add(design.axes.get(axis))
+    return all(len(found) == 1 for found in values.values())
 
 
 def subplot_layout(subplots: int) -> tuple[int, int]:

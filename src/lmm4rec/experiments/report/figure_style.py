@@ -11,13 +11,14 @@ from typing import Any
 
 from lmm4rec.core.files import atomic
 
+FONT = "DejaVu Sans"
 COLORS = ("#003A86", "#EB701F", "#2DA489", "#AD82CF", "#5E3F00", "#796FFF", "#000015")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 GRAY = "#767676"
 WIDE, NARROW = 7.2, 3.6  # inches: a page of text, and half a page
 
 _SETTINGS = {
-    "font.family": "DejaVu Sans",
+    "font.family": FONT,
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -54,22 +55,29 @@ class ReportFigure:
         """Write it as PNG and SVG."""
         for kind in ("png", "svg"):
             with atomic(folder / f"{self.name}.{kind}") as beside:
-                beside.write_bytes(self.bytes(kind))
+                beside.write_bytes(self.content(kind))
 
-    def bytes(self, kind: str) -> bytes:
+    def content(self, kind: str) -> bytes:
         """The file's content; the same figure gives the same bytes."""
+        return self._written(kind)
+
+    def text_svg(self) -> str:
+        """An SVG whose texts are text, for a page, which sets them in a typeface of its own."""
+        return self._written("svg", **{"svg.fonttype": "none"}).decode("utf-8")
+
+    def _written(self, kind: str, **settings: str) -> bytes:
         file = io.BytesIO()
-        with figure_settings():
+        with figure_settings(**settings):
             self.figure.savefig(file, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
         return file.getvalue()
 
 
 @contextmanager
-def figure_settings() -> Iterator[None]:
-    """matplotlib with these settings; no window is opened."""
+def figure_settings(**others: str) -> Iterator[None]:
+    """matplotlib with the settings of all figures, and with others; no window is opened."""
     import matplotlib
 
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context({**_SETTINGS, **others}):
         yield
 
 
@@ -114,6 +122,11 @@ def color(index: int) -> str:
 def marker(index: int) -> str:
     """The marker of a series; the first 56 series differ in color or marker."""
     return MARKERS[index % len(MARKERS)]
+
+
+def marker_edge(sign: str) -> dict[str, Any]:
+    """The edge of a marker: white where it has room for one; thin signs would be all edge."""
+    return {"markeredgecolor": "white", "markeredgewidth": 0.5} if sign in "osD^v" else {"markeredgewidth": 0.0}
 
 
 def shortened(text: str, longest: int = 34) -> str:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from lmm4rec.experiments.report.figure_style import ReportFigure
 from lmm4rec.experiments.report.number_formats import initials, with_code
+from lmm4rec.experiments.report.page_svg import themed
 from lmm4rec.experiments.report.tables import ReportTable
 from lmm4rec.experiments.report.thumbnails import page_images, placeholder_hue
 from lmm4rec.experiments.report.user_examples import UserExample
@@ -70,7 +71,7 @@ def _environment() -> Environment:
 
 
 def _svg_url(figure: ReportFigure) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(figure.bytes("svg")).decode("ascii")
+    return "data:image/svg+xml;base64," + base64.b64encode(themed(figure.text_svg()).encode()).decode("ascii")
 
 
 @cache

@@ -25,11 +25,13 @@ from lmm4rec.experiments.report.figure_style import (
     color,
     legend,
     marker,
+    marker_edge,
     shortened,
     single_canvas,
 )
 from lmm4rec.experiments.report.finished_runs import TOTAL, Design, DesignGroup, RunCollection
 from lmm4rec.experiments.report.number_formats import metric_name, metric_value, seconds
+from lmm4rec.experiments.report.point_labels import label_points
 from lmm4rec.experiments.study.axis_presets import HIDDEN, SEED
 
 _ROW = 0.24  # inches a row of text
@@ -43,21 +45,36 @@ def quality_by_axis(group: DesignGroup, collection: RunCollection) -> Iterator[R
     """The metric by recommender, a color for each value of a second axis, a subplot for each combination of others."""
     main = [axis for axis in collection.axes if axis not in (SEED, *SERIES_AXES, "data", "protocol")]
     rows = next((axis for axis in ("recommender", *main) if axis in collection.axes), None)
+    drawn: list[set[frozenset[str]]] = []
     for series in SERIES_AXES:
         designs = main_designs(group.designs, collection, keep=(series,))
-        if rows is None or len(axis_values(designs, series, collection)) < 2:
+        alike = _alike(designs, series)
+        if rows is None or len(axis_values(designs, series, collection)) < 2 or alike in drawn:
             continue
+        drawn.append(alike)
         figure = _intervals(subplots_of(designs, (rows, series), collection), rows, series, collection)
         yield ReportFigure(f"quality_by_{series}", f"{metric_name(collection.metric)} by {series}", _INTERVALS, figure)
+    designs = main_designs(group.designs, collection)
+    if rows is not None and not drawn and len(designs) > 1:
+        figure = _intervals(subplots_of(designs, (rows,), collection), rows, rows, collection)
+        caption = f"Test means; lines: 95% intervals {_COVERED}."
+        yield ReportFigure(f"quality_by_{rows}", f"{metric_name(collection.metric)} by {rows}", caption, figure)
+
+
+def _alike(designs: Sequence[Design], axis: str) -> set[frozenset[str]]:
+    """The sets of designs that have the same value on an axis: two axes with the same sets give the same figure."""
+    by_value: dict[str | None, set[str]] = {}
+    for design in designs:
+        by_value.setdefault(design.axes.get(axis), set()).add(design.label)
+    return {frozenset(labels) for labels in by_value.values()}
 
 
 def _intervals(subplots: Mapping[str, Sequence[Design]], rows: str, series: str, collection: RunCollection) -> Any:
     every = [design for designs in subplots.values() for design in designs]
     names, kinds = axis_values(every, rows, collection), axis_values(every, series, collection)
+    per_row = 1 if rows == series else len(kinds)
     down, across = subplot_layout(len(subplots))
-    figure, axes = canvas(
-        down * (0.55 + _ROW * len(names) * max(1.0, 0.5 * len(kinds))) + 0.75, rows=down, columns=across
-    )
+    figure, axes = canvas(down * (0.55 + _ROW * len(names) * max(1.0, 0.5 * per_row)) + 0.75, rows=down, columns=across)
     handles: dict[str, Any] = {}
     for ax, (title, designs) in zip(axes.flat, subplots.items(), strict=False):
         ax.set_title(shortened(title, 70 // across))
@@ -67,12 +84,12 @@ def _intervals(subplots: Mapping[str, Sequence[Design]], rows: str, series: str,
                 _interval(ax, design, row, GRAY, "|", collection.metric)
                 continue
             index = kinds.index(kind)
-            row += (index - (len(kinds) - 1) / 2) * 0.7 / len(kinds)
+            row += 0.0 if rows == series else (index - (len(kinds) - 1) / 2) * 0.7 / len(kinds)
             handles[kind] = _interval(ax, design, row, color(index), marker(index), collection.metric)
         _name_rows(ax, names, 24)
     for ax in lowest_subplots(axes, len(subplots)):
         ax.set_xlabel(f"{metric_name(collection.metric)}, test")
-    shown = [kind for kind in kinds if kind in handles]
+    shown = [kind for kind in kinds if kind in handles and rows != series]  # else the rows name the colors
     legend(figure, [handles[kind] for kind in shown], shown)
     return figure
 
@@ -86,7 +103,7 @@ def _interval(ax: Any, design: Design, row: float, shade: str, sign: str, metric
 
 def quality_and_cost(group: DesignGroup, collection: RunCollection, *, width: float = WIDE) -> Iterator[ReportFigure]:
     """The metric against seconds: color by recommender, marker by the other axes, or by recommender without these."""
-    key, name = f"test.{collection.metric}", metric_name(collection.metric)
+    key = f"test.{collection.metric}"
     designs = [design for design in main_designs(group.designs, collection) if design.numbers(TOTAL)]
     if len(designs) < 2:
         return
@@ -97,22 +114,38 @@ def quality_and_cost(group: DesignGroup, collection: RunCollection, *, width: fl
     labels = [
         shortened(label, 30) for label in (names if len(kinds) < 2 else [*names, *(k or "no content" for k in kinds)])
     ]
-    figure, ax = single_canvas(labels, width)
-    line = {"linestyle": "none", "markersize": _SIZE + 1.5, "markeredgecolor": "white"}
+    looks = {}
     for design in designs:
         row, kind = order.index(design.axes[axis]), kinds.index(kind_of[design.label])
-        sign = marker(kind if len(kinds) > 1 else row)
-        ax.plot(max(design.mean(TOTAL), 0.01), design.mean(key), sign, color=color(row), **line)
-    _seconds_axis(ax)
-    ax.set_ylabel(f"{name}, test")
-    ax.margins(0.08)
-    indices = [order.index(name) for name in names]
-    handles = [_sample(color(i), marker(i) if len(kinds) < 2 else "o") for i in indices]
-    legend(figure, [*handles, *(_sample(GRAY, marker(i)) for i in range(len(kinds)))][: len(labels)], labels)
+        looks[design.label] = color(row), marker(kind if len(kinds) > 1 else row)
+    best_first = _best_first(designs, collection)
+    figure, unnamed = _cost_scatter(best_first, looks, collection.metric, [], width)
+    if unnamed:  # their colors and markers need a legend
+        figure, unnamed = _cost_scatter(best_first, looks, collection.metric, labels, width)
+        indices = [order.index(name) for name in names]
+        handles = [_sample(color(i), marker(i) if len(kinds) < 2 else "o") for i in indices]
+        legend(figure, [*handles, *(_sample(GRAY, marker(i)) for i in range(len(kinds)))][: len(labels)], labels)
     means = "Means over seeds. " if any(len(design.runs) > 1 for design in designs) else ""
     caption = f"{means}Up is better, left is cheaper; times include the features, whichever run computed them."
+    if unnamed:
+        caption += f" {len(unnamed)} points lie too close to others for a name."
     numbers = [f"{d.label}: {metric_value(d.mean(key))}, {seconds(d.mean(TOTAL))}" for d in designs]
     yield ReportFigure("quality_and_cost", "Quality against cost", caption, figure, "; ".join(numbers))
+
+
+def _cost_scatter(
+    designs: Sequence[Design], looks: Mapping[str, tuple[str, str]], metric: str, labels: Sequence[str], width: float
+) -> tuple[Any, list[str]]:
+    """The figure with room for a legend of `labels`, and the designs for whose names there is no room."""
+    figure, ax = single_canvas(labels, width)
+    points = [(max(design.mean(TOTAL), 0.01), design.mean(f"test.{metric}")) for design in designs]
+    for design, (x, y) in zip(designs, points, strict=True):
+        shade, sign = looks[design.label]
+        ax.plot(x, y, sign, color=shade, linestyle="none", markersize=_SIZE + 1, **marker_edge(sign))
+    _seconds_axis(ax)
+    ax.set_ylabel(f"{metric_name(metric)}, test")
+    ax.margins(0.12)
+    return figure, label_points(ax, points, [shortened(design.label, 40) for design in designs])
 
 
 def _seconds_axis(ax: Any) -> None:

@@ -54,6 +54,18 @@ class ReportTable:
         """Whether each column holds text and no numbers."""
         return [all(math.isnan(row[i].value) for row in self.rows) for i in range(len(self.heads))]
 
+    def without_empty_columns(self) -> ReportTable:
+        """The table without the columns that hold nothing but dashes."""
+        full = [
+            i for i in range(len(self.heads)) if not self.rows or any(row[i].text not in ("", "–") for row in self.rows)
+        ]
+        return replace(
+            self,
+            heads=[self.heads[i] for i in full],
+            rows=[[row[i] for i in full] for row in self.rows],
+            sorted_by=full.index(self.sorted_by) if self.sorted_by in full else -1,
+        )
+
 
 class NumberColumn(NamedTuple):
     """A column of one number of each design."""
@@ -177,7 +189,8 @@ def study_results(group: DesignGroup, comparisons: Sequence[DesignComparison], m
         caption += "; any: the same under every seed"
     if any(design.lacks_seeds for design in designs):
         caption += "; one seed: no star, since another could change the order"
-    return ReportTable(group.title, caption + ".", [*axes, *table.heads[1:], "Seeds"], rows, sorted_by=len(axes))
+    table = ReportTable(group.title, caption + ".", [*axes, *table.heads[1:], "Seeds"], rows, sorted_by=len(axes))
+    return table.without_empty_columns()
 
 
 def alignment_table(group: DesignGroup) -> ReportTable:
@@ -192,7 +205,7 @@ def alignment_table(group: DesignGroup) -> ReportTable:
             label = " · ".join(value for axis, value in axes.items() if axis not in ("data", "protocol"))
             cells = [TableCell(label or group.title), *(_change(*pair) for pair in pairs)]
             rows.setdefault(tuple(axes.values()), cells)
-    heads = ["", *(metric_name(name) for name in measures)]
+    heads = ["Features", *(metric_name(name) for name in measures)]
     caption = "Of the features, measured on pairs of image and text of one item"
     caption += "; in brackets: before training." if any(d.keys("alignment.before.") for d in group.designs) else "."
     return ReportTable(f"Alignment, {group.title}", caption, heads, list(rows.values()))
@@ -211,7 +224,7 @@ def _change(after: float, before: float) -> TableCell:
 
 def comparison_table(title: str, comparisons: Sequence[DesignComparison], metric: str) -> ReportTable:
     """Every comparison of a family: difference, interval, adjusted p-values, errors, effect, users better and worse."""
-    heads = ["", "Difference", "95% interval", "p", "Error by users", "Error by seeds", "d_z"]
+    heads = ["Design", "Difference", "95% interval", "p", "Error by users", "Error by seeds", "d_z"]
     heads += ["p (Wilcoxon, users only)", "Better : worse"]
     one_base = len({comparison.second.label for comparison in comparisons}) < 2  # then the caption names it
     rows = []
@@ -233,7 +246,8 @@ def comparison_table(title: str, comparisons: Sequence[DesignComparison], metric
             ]
         )
     caption = _comparison_caption(comparisons, metric, one_base)
-    return ReportTable(title, caption, heads if one_base else [heads[0], "against", *heads[1:]], rows)
+    heads = heads if one_base else [heads[0], "against", *heads[1:]]
+    return ReportTable(title, caption, heads, rows).without_empty_columns()
 
 
 def _if_tested(comparison: Comparison, value: float, written: Callable[[float], str]) -> TableCell:
@@ -262,7 +276,7 @@ def variance_table(group: DesignGroup, metric: str) -> ReportTable:
         mean, parts = design.mean(f"test.{metric}"), variance_parts(design.per_user(metric))
         numbers = mean, parts.seed_error, parts.user_error, math.sqrt(parts.seed), math.sqrt(parts.user)
         rows.append([TableCell(design.label), *(TableCell(metric_value(value), value) for value in numbers)])
-    heads = ["", "Mean", "Error by seeds", "Error by users", "SD of seeds", "SD of users"]
+    heads = ["Design", "Mean", "Error by seeds", "Error by users", "SD of seeds", "SD of users"]
     caption = (
         "Standard errors of the mean if only the seeds, or only the users, were drawn anew (crossed random effects)."
     )

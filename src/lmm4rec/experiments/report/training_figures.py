@@ -14,6 +14,7 @@ from lmm4rec.experiments.report.figure_style import (
     color,
     legend,
     marker,
+    marker_edge,
     shortened,
     single_canvas,
 )
@@ -86,7 +87,7 @@ def _all_designs(
 
 
 def _draw_curves(ax: Any, design: Design, key: str, index: int) -> Any:
-    look = {"color": color(index), "markersize": 5.0, "markeredgecolor": "white"}
+    look = {"color": color(index), "markersize": 5.5, **marker_edge(marker(index))}
     for curve in _curves(design, key):
         ax.plot(*zip(*curve.points, strict=True), color=color(index), linewidth=1.3, alpha=0.85)
         if curve.selected:
