@@ -22,6 +22,7 @@ from lmm4rec.cli.recommend import recommend
 from lmm4rec.cli.runs import runs
 from lmm4rec.cli.studies import studies
 from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.core.files import storage_error
 
 
 class _Group(TyperGroup):
@@ -79,8 +80,12 @@ def main(arguments: list[str] | None = None) -> None:
     sys.path.append(str(Path.cwd()))  # components by import path; last, so that nothing installed is shadowed
     try:
         app(arguments, prog_name="lmm4rec")
-    except LMM4RecError as error:
-        message = " ".join([str(error), *(f"({note})" for note in getattr(error, "__notes__", []))])
+    except Exception as error:
+        known = error if isinstance(error, LMM4RecError) else storage_error(error)
+        if known is None:
+            raise
+        notes = getattr(error, "__notes__", [])
+        message = " ".join([str(known), *(f"({note})" for note in notes)])
         Console(stderr=True).print(f"[bold red]error:[/] {escaped(message)}", highlight=False, soft_wrap=True)
         sys.exit(2)
 

@@ -28,7 +28,7 @@ def finetune_command(
     dry_run: DryRun = False,
 ) -> None:
     """Fine-tune a conf file's encoder on its catalog's image-text pairs; \\[features.finetune] has the keys."""
-    from lmm4rec.core.files import read_json
+    from lmm4rec.core.files import atomic_folder, read_json, require_writable
     from lmm4rec.distributed import process_group
     from lmm4rec.experiments.build.data import DataCache
     from lmm4rec.experiments.build.encoders import TRAINING, finetune, finetuned_folder, make_encoder
@@ -42,6 +42,8 @@ def finetune_command(
         raise ConfigError(f"{conf} takes features from files: name an encoder to fine-tune, -s encoder.name=NAME")
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already: name another folder, or remove it")
+    if out is not None:
+        require_writable(out)
     options, catalog = plan.features.finetune_arguments, DataCache().dataset(plan).catalog
     with process_group.initialized():
         prints = process_group.is_first()
@@ -61,9 +63,8 @@ def finetune_command(
         content = load_features(plan, catalog)
     _print_measures(read_json(folder / TRAINING), content.alignment, plan.encoder.label)
     if out is not None:
-        beside = out.with_name(f".{out.name}.part")
-        shutil.copytree(folder, beside, dirs_exist_ok=True)
-        beside.rename(out)
+        with atomic_folder(out) as beside:
+            shutil.copytree(folder, beside, dirs_exist_ok=True)
     console.print(f"tuned    {out or folder}", soft_wrap=True)
     console.print(f'in conf  [encoder] checkpoint = "{out or folder}"', soft_wrap=True, markup=False)
     frozen = " -s features.train=frozen"

@@ -61,7 +61,7 @@ def recommend_command(
     seen_too: Annotated[bool, typer.Option("--seen-too", help="Also items of the user's history.")] = False,
 ) -> None:
     """Recommend items to users."""
-    from lmm4rec.cli.recommendation_files import require_suffix
+    from lmm4rec.cli.recommendation_files import require_file
     from lmm4rec.serving.bundle import Bundle
 
     if sum([bool(users), everyone, bool(history), users_file is not None]) != 1:
@@ -71,7 +71,7 @@ def recommend_command(
     if users_column is not None and users_file is None:
         raise ConfigError("--users-column names a column of --users-file, which is not given")
     if out is not None:
-        require_suffix(out)
+        require_file(out)
     bundle = Bundle.load(run)
     lists = _Lists(
         bundle,

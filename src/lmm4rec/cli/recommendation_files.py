@@ -12,21 +12,25 @@ from typing import TypeAlias
 import polars as pl
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.files import atomic
+from lmm4rec.core.files import atomic, require_writable
 
 STDOUT = Path("-")
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 Append: TypeAlias = Callable[[pl.DataFrame], None]
 
 
-def require_suffix(out: Path) -> None:
-    """Refuse a file whose suffix names no format.
+def require_file(out: Path) -> None:
+    """Refuse a file whose suffix names no format, or that cannot be written.
 
     Raises:
         ConfigError: it names the suffixes there are.
+        StorageError: it names path and cause.
     """
-    if out != STDOUT and out.suffix.lower() not in SUFFIXES:
+    if out == STDOUT:
+        return
+    if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out {out}: the suffix says the format, which is {', '.join(SUFFIXES)}")
+    require_writable(out)
 
 
 @contextmanager

@@ -37,6 +37,10 @@ class MissingExtraError(LMM4RecError, ImportError):
     """An optional dependency is not installed."""
 
 
+class StorageError(LMM4RecError, OSError):
+    """A file or folder cannot be written or opened: the disk is full, permission is denied, a file is in the way."""
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """ " Did you mean 'x'?" for the nearest known name, or an empty string."""
     names = {name.lower(): name for name in known}

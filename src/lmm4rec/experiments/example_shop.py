@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.files import atomic, write_text
+from lmm4rec.core.files import atomic, storage_errors, write_text
 from lmm4rec.core.progress import progress
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.images import open_for_display
@@ -48,7 +48,8 @@ def write_example(folder: Path, *, image_side: int = _SIDE) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; name a folder that is not there yet")
     dataset = toyshop.load()
-    _write_images(dataset, folder, image_side)
+    with storage_errors(folder):
+        _write_images(dataset, folder, image_side)
     _write_frame(_items(dataset), folder / "items.csv")
     _write_frame(_interactions(dataset), folder / "interactions.csv")
     conf = folder.with_suffix(".conf")

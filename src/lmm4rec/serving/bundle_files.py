@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lmm4rec.coldstart.content_to_vectors import ContentToVectors, ModalityShares
-from lmm4rec.core.errors import CheckpointError
-from lmm4rec.core.files import read_json, write_json, write_text
+from lmm4rec.core.errors import CheckpointError, LMM4RecError
+from lmm4rec.core.files import read_json, storage_errors, write_json, write_text
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Embeddings, Features, Modality, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
@@ -66,7 +67,23 @@ def write(contents: BundleContents, folder: Path, *, copy_encoder: bool = False)
 
     With `copy_encoder`, the encoder's weights are copied; else they stay where they are, unless a bundle holds them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            _write(contents, folder, copy_encoder=copy_encoder)
+        except BaseException:
+            with suppress(LMM4RecError, OSError):  # the first error counts
+                _remove_unlisted(folder, keep={*_listed_files(folder), *_VERSION_1})  # what was written of the new one
+            raise
+
+
+def _listed_files(folder: Path) -> set[str]:
+    """The files and folders of the bundle that is there."""
+    listed = read_json(folder / FACTS) if (folder / FACTS).exists() else {}
+    return {Path(name).parts[0] for name in listed.get("files", {})}
+
+
+def _write(contents: BundleContents, folder: Path, *, copy_encoder: bool) -> None:
     tensors, kind = scorer_tensors(contents.scorer)
     listed: dict[str, Any] = {"version": VERSION, "kind": kind, "catalog_items": len(contents.catalog.catalog)}
     halves = {"features": contents.features, "lost": contents.lost}

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.files import cache_folder, read_json, write_json
+from lmm4rec.core.files import cache_folder, read_json, storage_errors, write_json
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.progress import is_quiet
 from lmm4rec.core.registry import ENCODERS, hyper_parameters
@@ -170,11 +170,12 @@ def _created(folder: Path, create: Callable[[Path], None], *, keep: bool = True)
     if folder.exists():
         return folder
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    beside.mkdir(parents=True, exist_ok=True)
-    try:
-        create(beside)
-        if keep and not folder.exists():  # another process may have been faster
-            beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with storage_errors(folder):
+        beside.mkdir(parents=True, exist_ok=True)
+        try:
+            create(beside)
+            if keep and not folder.exists():  # another process may have been faster
+                beside.rename(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
     return folder

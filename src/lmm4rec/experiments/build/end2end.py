@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.files import atomic_folder
 from lmm4rec.core.types import Features
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
@@ -43,19 +42,12 @@ def save_item_vectors(vectors: ItemVectors, folder: Path) -> None:
     With LoRA the encoder has the updates in its weights; a side network is saved without the encoder, which has not
     changed.
     """
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as beside:
         if isinstance(vectors, EncodedItems | TopBlocks):
             with as_plain(vectors):
                 for name, encoder in _savable(vectors.encoder).items():
                     encoder.save_pretrained(beside / name)
         save_adapter(vectors, beside)
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _check_savable(encoder: Encoder) -> None:
