@@ -124,8 +124,8 @@ def test_items_by_items_that_do_not_fit_are_reported_before_anything_is_encoded(
 def test_a_split_without_a_held_out_part_is_reported_before_any_work(call: Output, tmp_path: Path) -> None:
     for command in (["doctor"], ["run", "--dry-run"], ["run"]):
         for part in ("valid", "test"):
-            _, text = call(*command, "tiny.conf", "-s", f"split.{part}=0")
-            assert f"split.{part} = 0; set it above 0" in " ".join(text.split())
+            _, text = call(*command, "tiny.conf", "-s", "split.method=global_time", "-s", f"split.{part}=1e-9")
+            assert f"split.{part} = 1e-09 holds no interaction" in " ".join(text.split())
     assert not (tmp_path / "cache" / "features").exists()
 
 

@@ -32,20 +32,32 @@ def run_command(
         int,
         typer.Option("--processes", metavar="N", min=1, help="Train in N processes (GPUs, or shares of the cores)."),
     ] = 1,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Start with the weights of this run (train.start_from)."),
+    ] = None,
+    final: Annotated[
+        Path | None,
+        typer.Option("--final", metavar="RUN", help="Train on everything, for the epochs that this run chose."),
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train and measure the model that a conf file describes."""
     from lmm4rec.experiments.demo import program
     from lmm4rec.experiments.estimate.run import estimate_run
+    from lmm4rec.experiments.final_training import final_overrides
     from lmm4rec.experiments.run import run
     from lmm4rec.training.interruption import sigterm_as_interrupt
 
+    keys = final_overrides(final) if final else {}
+    keys |= {"train.start_from": start_from} if start_from else {}
+    settings = [*(f"{key}={value}" for key, value in keys.items()), *(settings or [])]
     if dry_run:
         estimate = estimate_run(conf, overrides(settings))
         print_facts(estimate.facts(), f"{estimate.what}: what it takes at most")
         return
     if processes > 1:
-        _run_in_processes(processes, conf, settings or [], out, resume)
+        _run_in_processes(processes, conf, settings, out, resume)
         return
     with sigterm_as_interrupt():
         result = run(conf, overrides(settings), out=out, resume=resume)

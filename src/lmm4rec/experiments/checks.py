@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lmm4rec.core.device import choose_device
@@ -12,6 +13,7 @@ from lmm4rec.core.registry import ENCODERS, hyper_parameters
 from lmm4rec.data.splits import Split
 from lmm4rec.encoders.base import FUSED, Encoder
 from lmm4rec.experiments.build.recommenders import check_memory, require_gradient
+from lmm4rec.experiments.build.warm_start import earlier_weights
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.train import require_held_out
 from lmm4rec.nn.text import render
@@ -31,6 +33,8 @@ def problems(plan: Plan, split: Split) -> Iterator[LMM4RecError]:
         partial(check_memory, plan, split),
         partial(choose_device, plan.train.device),
     ]
+    if plan.train.start_from and plan.recommender.component.is_trained:
+        checks.append(partial(earlier_weights, Path(plan.train.start_from), plan))
     if plan.train.table.get("tensorboard"):
         checks.append(partial(optional, "tensorboard", extra="tensorboard", purpose="train.tensorboard = true"))
     if plan.encoder is not None and not plan.encoder.is_precomputed:

@@ -18,11 +18,12 @@ from lmm4rec.distributed import process_group
 from lmm4rec.evaluation.alignment import measure_alignment
 from lmm4rec.evaluation.evaluator import Report
 from lmm4rec.experiments.build.bundle import pack
-from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.build.data import DataCache, log_findings
 from lmm4rec.experiments.build.encoders import finetuned_folder, make_encoder
 from lmm4rec.experiments.build.end2end import save_item_vectors
 from lmm4rec.experiments.build.features import RunFeatures, load_features
 from lmm4rec.experiments.build.recommenders import make_objective, make_recommender, make_sampler
+from lmm4rec.experiments.build.warm_start import start_from
 from lmm4rec.experiments.checks import require_runnable
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.environment import Cost, environment
@@ -95,6 +96,10 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache) -> None:
     with cost.phase("encode"):
         objective = make_objective(plan, split, features, recommender)
         _log_end2end(plan, split, objective)
+    if plan.train.start_from:
+        notes = start_from(Path(plan.train.start_from), plan, objective, split, features.features)
+        log_findings(notes)
+        features = replace(features, findings=(*features.findings, *notes))
     features = replace(features, encoder=None)  # a side network needs it no longer
     with cost.phase("train"):
         history = train(plan, folder, objective, split, cost)

@@ -140,15 +140,23 @@ class RecommenderSection(Section):
         return bool(self.component.is_deterministic)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """The key of [train] that names where training starts."""
+
+    start_from: Annotated[str, Doc("Run folder with whose weights training starts; empty: drawn anew.")] = ""
+
+
 @dataclass(frozen=True)
 class TrainSection(Section):
-    """[train]: trainer, sampler and callbacks."""
+    """[train]: trainer, sampler, callbacks and `WarmStart`."""
 
     epochs: int
     evaluate_every: int
     metric: str
     seed: int
     device: str
+    start_from: str
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,27 @@
+"""Final training: on all interactions, for the epochs that validation chose in a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.experiments.result import read_result
+
+
+def final_overrides(run: Path) -> dict[str, Any]:
+    """The conf keys with which a model is trained on everything, once a run has chosen the number of epochs.
+
+    Raises:
+        CheckpointError: there is no finished run.
+        ConfigError: it was not measured on validation.
+    """
+    result = read_result(run)
+    if not result.measured.valid:
+        raise ConfigError(f"{run} was not measured on validation, which chooses the epochs of a final training")
+    keys: dict[str, Any] = {"split.valid": 0, "split.test": 0}
+    if result.plan.split.method == "labels":  # which would set parts aside
+        keys["split.method"] = "random"
+    return keys | (
+        {"train.epochs": result.measured.chosen.epoch} if result.plan.recommender.component.is_trained else {}
+    )
