@@ -5,7 +5,7 @@ import { link, place } from "./place.js";
 
 const KNOWN = ["id", "image", "text", "bias", "joint"]; // parts with a color of their own; others share four more
 const NAMES = {
-  id: "similar people", image: "picture", text: "words", bias: "popular with all", content: "picture and words", new: "as any new item", audio: "sound", rest: "the rest", joint: "all parts (they cannot be told apart)",
+  id: "similar people", image: "picture", text: "words", bias: "popular with all", content: "picture and words", new: "as any new item", audio: "sound", rest: "the rest", joint: "all parts together",
 };
 
 export const partName = (part) => NAMES[part] ?? part;

@@ -16,7 +16,7 @@ export function models() {
   const first = headline(bundles);
   const lead = section("Models", null,
     el("p", { class: "hint" }, `${count(bundles.length, "model")} in service, measured on the test part of the data${bundles.some((one) => Object.keys(one.test_error).length) ? "; ± is the 95 % interval over its people" : ""}.`),
-    scrolling("Models, their quality and cost", table(["Model", ...first, "Time", "Memory", "Parameters"], bundles.map((one) => [
+    scrolling("Models, their quality and cost", table(["Model", ...first, "Run time", "Memory", "Parameters"], bundles.map((one) => [
       nameCell(one), ...first.map((metric) => quality(one, metric)),
       seconds(one.cost.seconds), memory(one.cost.peak_memory_mb), rounded(one.cost.parameters),
     ]))));
@@ -31,11 +31,11 @@ export function models() {
 
 /** The data in a sentence where all models share it, else a row each. */
 function dataOf(bundles) {
-  const facts = (one) => [one.data || "–", number(one.users), number(one.items), number(one.interactions)];
+  const facts = (one) => [one.data || "–", number(one.users), number(one.items - one.added), number(one.interactions)];
+  const added = Math.max(...bundles.map((one) => one.added));
   if (new Set(bundles.map((one) => facts(one).join())).size === 1) {
     const [name, users, items, interactions] = facts(bundles[0]);
-    const { added } = bundles[0];
-    return el("p", {}, `${name}: ${users} people, ${items} items${added ? ` (${added.toLocaleString()} added after the training)` : ""}, ${interactions} interactions`);
+    return el("p", {}, `${name}: ${users} people, ${items} items, ${interactions} interactions${added ? `; and ${added.toLocaleString()} items added after the training` : ""}`);
   }
   return scrolling("Data of the models", table(["Model", "Data", "People", "Items", "Interactions"], bundles.map((one) => [el("th", { scope: "row" }, one.title), ...facts(one)])));
 }
