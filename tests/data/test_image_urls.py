@@ -13,6 +13,7 @@ from PIL import Image
 
 from lmm4rec.core.errors import DataError, MissingExtraError
 from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.download.partial_file import PartialFile
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.image_urls import first_url, is_url
 from lmm4rec.data.sources.table import load
@@ -120,6 +121,15 @@ def test_a_folder_that_cannot_be_written(server: LocalServer, tmp_path: Path) ->
     (tmp_path / "taken").write_text("")
     with pytest.raises(DataError, match=r"cannot write to .*taken"):
         fetched(tmp_path, [server.url("/red.png")], fetched_images="taken")
+
+
+def test_a_full_disk_is_one_line(server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: PartialFile, headers: object, start: int) -> None:
+        raise OSError(28, "No space left on device", str(self.path))
+
+    monkeypatch.setattr(PartialFile, "open", full)
+    with pytest.raises(DataError, match=r"cannot write to .*fetched-images: .*No space left"):
+        fetched(tmp_path, [server.url("/red.png")])
 
 
 def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

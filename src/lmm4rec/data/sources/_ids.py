@@ -75,23 +75,25 @@ def meet(log: Table, column: str, known: pl.Series) -> Table:
 def with_odd_ids(log: Table, column: str) -> Table:
     """The log with findings on ids that a spreadsheet shortened, and on words for a missing id."""
     ids = log.frame[column]
-    findings = []
-    for kind, mask, why in (
+    distinct, findings = ids.unique(), []
+    for kind, odd, why in (
         (
             "shortened-ids",
-            ids.str.contains(_SHORTENED),
+            distinct.filter(distinct.str.contains(_SHORTENED)),
             "numbers that a spreadsheet shortened, so that several may be one now: export the column as text",
         ),
         (
             "ids-of-nothing",
-            ids.str.to_lowercase().is_in(_NOTHING),
+            distinct.filter(distinct.str.to_lowercase().is_in(_NOTHING)),
             "words for a missing value, which count as ids: leave these rows out if they are none",
         ),
     ):
-        rows = mask.arg_true()
+        if not len(odd):
+            continue
+        rows = ids.is_in(odd.implode()).arg_true()
         examples = tuple(f"{log.label} row {log.rows[at]}: {ids[at]}" for at in rows[:10])
         message = f"{counted(len(rows), f'{column} id')} of {log.label}: {why}"
-        findings += [Finding(kind, "warning", len(rows), message, examples)] if len(rows) else []
+        findings.append(Finding(kind, "warning", len(rows), message, examples))
     return replace(log, findings=(*log.findings, *findings))
 
 
