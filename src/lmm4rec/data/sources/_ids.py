@@ -15,7 +15,7 @@ _AROUND = (
 _POINT_ZERO = r"^-?\d+\.0+$"
 _CHANGEABLE = r"[^\x21-\x7e]|\.0+$"  # what an id has that `_keys` may change
 _SHORTENED = r"^\d(\.\d+)?E\+\d+$"
-_NOTHING = ("nan", "null", "none", "n/a", "#n/a", "na", "<na>", "nat", "nil", "undefined")
+_NOTHING = r"(?i)^(nan|null|none|n/a|#n/a|na|<na>|nat|nil|undefined)$"
 
 
 def distinct_ids(ids: pl.Series) -> pl.Series:
@@ -75,25 +75,23 @@ def meet(log: Table, column: str, known: pl.Series) -> Table:
 def with_odd_ids(log: Table, column: str) -> Table:
     """The log with findings on ids that a spreadsheet shortened, and on words for a missing id."""
     ids = log.frame[column]
-    distinct, findings = ids.unique(), []
-    for kind, odd, why in (
+    findings = []
+    for kind, pattern, why in (
         (
             "shortened-ids",
-            distinct.filter(distinct.str.contains(_SHORTENED)),
+            _SHORTENED,
             "numbers that a spreadsheet shortened, so that several may be one now: export the column as text",
         ),
         (
             "ids-of-nothing",
-            distinct.filter(distinct.str.to_lowercase().is_in(_NOTHING)),
+            _NOTHING,
             "words for a missing value, which count as ids: leave these rows out if they are none",
         ),
     ):
-        if not len(odd):
-            continue
-        rows = ids.is_in(odd.implode()).arg_true()
+        rows = ids.str.contains(pattern).arg_true()
         examples = tuple(f"{log.label} row {log.rows[at]}: {ids[at]}" for at in rows[:10])
         message = f"{counted(len(rows), f'{column} id')} of {log.label}: {why}"
-        findings.append(Finding(kind, "warning", len(rows), message, examples))
+        findings += [Finding(kind, "warning", len(rows), message, examples)] if len(rows) else []
     return replace(log, findings=(*log.findings, *findings))
 
 
