@@ -1,0 +1,126 @@
+"""Queries of a database: interactions and items as the tables that two SELECT statements give."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+from typing_extensions import Doc
+
+from lmm4rec.core.errors import ConfigError, DataError, MissingExtraError, optional
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.sources import table
+
+__all__ = ["load"]
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_SINCE = re.compile(r"(?<!:):since\b")
+
+
+def load(
+    *,
+    uri: Annotated[
+        str, Doc('Address of the database, such as "sqlite:///shop.db"; ${NAME} is read from the environment.')
+    ],
+    interactions: Annotated[str, Doc("Query of the log: columns user_id, item_id and, if any, timestamp, rating.")],
+    items: Annotated[str | None, Doc("Query of the items: item_id, texts and image; left out: the log's ids.")] = None,
+    since: Annotated[str | None, Doc("Value of :since in the queries, such as a date; left out: none.")] = None,
+    image_folder: Annotated[str | Path | None, Doc("Folder of the images whose paths are relative.")] = None,
+    fetch_images: Annotated[bool, Doc("Fetch images whose column holds URLs (needs the extra `download`).")] = False,
+    rating_at_least: Annotated[float | None, Doc("Keep only interactions with this rating or a higher one.")] = None,
+    title: Annotated[str | None, Doc("Name of the data set; left out: that of the database.")] = None,
+) -> Dataset:
+    """The data set in a database that SQLAlchemy reaches: SQLite as it is, others by their driver.
+
+    `postgresql+psycopg://`, `mysql+pymysql://` and `duckdb://` need the package of that driver. The columns have the
+    default names of the source `table`; queries name them by AS.
+
+    Raises:
+        ConfigError: an address, a variable or a parameter is missing or wrong.
+        DataError: the database cannot be reached, goes away, or refuses a query; what `table` finds wrong.
+        MissingExtraError: SQLAlchemy is not installed.
+    """
+    with _connection(uri) as (connection, name):
+        log = _rows(connection, name, "interactions", interactions, since)
+        catalog = None if items is None else _rows(connection, name, "items", items, since)
+    return table.load(
+        interactions=log,
+        items=catalog,
+        image_folder=image_folder,
+        fetch_images=fetch_images,
+        rating_at_least=rating_at_least,
+        title=title or name,
+    )
+
+
+@contextmanager
+def _connection(uri: str) -> Iterator[tuple[Any, str]]:
+    """A connection that is closed at the end, and the name of the database."""
+    sqlalchemy = optional("sqlalchemy", extra="sql", purpose='data.name = "sql"')
+    try:
+        address = sqlalchemy.engine.make_url(_VARIABLE.sub(_environment, uri))
+        engine = sqlalchemy.create_engine(address)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"data.uri = '{_hidden(uri)}' needs the driver '{error.name}': pip install it"
+        ) from None
+    except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError) as error:
+        raise ConfigError(
+            f"data.uri = '{_hidden(uri)}' is no address of a database ({_short(error)}); expected such as "
+            "'sqlite:///shop.db' or 'postgresql+psycopg://user:${PASSWORD}@host/shop'"
+        ) from None
+    if address.drivername.startswith("sqlite") and address.database and not Path(address.database).is_file():
+        raise DataError(f"there is no database {address.database}")  # connecting would create an empty one
+    try:
+        with engine.connect() as connection:
+            yield connection, Path(address.database or address.drivername).stem
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise DataError(f"the database {address!r} cannot be read ({_short(error)})") from None
+    finally:
+        engine.dispose()
+
+
+def _hidden(uri: str) -> str:
+    """The address without its password."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", uri)
+
+
+def _environment(found: re.Match[str]) -> str:
+    name = found[1]
+    if name not in os.environ:
+        raise ConfigError(f"data.uri names the environment variable {name}, which is not set")
+    return os.environ[name]
+
+
+def _rows(connection: Any, database: str, what: str, query: str, since: str | None) -> pl.DataFrame:
+    """The rows of a query.
+
+    Raises:
+        ConfigError: `since` and the query do not go together.
+        DataError: the database refuses the query, or it gives no row.
+    """
+    import sqlalchemy
+
+    wanted = bool(_SINCE.search(query))
+    if wanted and since is None:
+        raise ConfigError(f"the query of the {what} has :since, and data.since has no value")
+    try:
+        result = connection.execute(sqlalchemy.text(query), {"since": since} if wanted else {})
+        columns = list(result.keys())
+        frame = pl.DataFrame(result.fetchall(), schema=columns, orient="row", infer_schema_length=None)
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise DataError(f"the query of the {what} fails in '{database}': {_short(error)}") from None
+    if frame.is_empty():
+        newer = f" since {since}" if wanted else ""
+        raise DataError(f"the query of the {what} gives no row in '{database}'{newer}")
+    return frame
+
+
+def _short(error: Exception) -> str:
+    """The database's own words, without the statement and a link to the library's pages."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
