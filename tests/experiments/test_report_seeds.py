@@ -15,8 +15,11 @@ import pytest
 
 from lmm4rec.evaluation.standard_error import pooled_error
 from lmm4rec.experiments.report.design_comparisons import DesignComparison, compare_with_reference
+from lmm4rec.experiments.report.figure_style import NARROW, WIDE
+from lmm4rec.experiments.report.figures import study_figures
 from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, FinishedRun, RunCollection
 from lmm4rec.experiments.report.sentences import group_headline, one_seed_note, power_statement, seed_notes
+from lmm4rec.experiments.report.study_report import StudyPage
 from lmm4rec.experiments.report.table_files import write_data
 from lmm4rec.experiments.report.tables import comparison_table, study_results
 from lmm4rec.experiments.result import ChosenModel, DataFacts, RunMetrics
@@ -151,3 +154,22 @@ def test_intervals_and_data_files_hold_the_seeds(mixed: list[Design], tmp_path: 
         assert row["error_users"] == pytest.approx(math.sqrt(one.comparison.error.users))
         assert row["sees_seeds"] is (one.first.label != "C")
         assert math.isnan(row["t_p"]) is math.isnan(row["error_seeds"]) is (one.first.label == "C")
+
+
+def test_figures_of_a_study_are_drawn_for_phones_too(mixed: list[Design]) -> None:
+    """On a narrow screen the same intervals and points stand in a narrow figure, with the same names of the rows."""
+    figures = {one.name: one for one in study_figures(compared(mixed)[1])}
+    assert {"quality_by_model", "seeds"} <= set(figures)
+    for one in figures.values():
+        assert (one.figure.get_figwidth(), one.for_phones.get_figwidth()) == (WIDE, NARROW)
+        for wide, narrow in zip(one.figure.axes, one.for_phones.axes, strict=True):
+            assert [line.get_xydata().tolist() for line in wide.lines] == [
+                line.get_xydata().tolist() for line in narrow.lines
+            ]
+            names = [[label.get_text() for label in ax.get_yticklabels()] for ax in (wide, narrow)]
+            assert names[0] == names[1]
+        assert "<text" in one.text_svg(for_phones=True)
+    page = StudyPage(
+        title="t", subtitle="", headlines=[], results=[], notes=[], figures=list(figures.values()), failures={}, card={}
+    )
+    assert page.html().count('<source media="(max-width: 40rem)" srcset="data:image/svg+xml;base64,') == len(figures)

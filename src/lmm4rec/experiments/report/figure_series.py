@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lmm4rec.experiments.report.figure_style import COLORS
+from lmm4rec.experiments.report.figure_style import COLORS, WIDE
 from lmm4rec.experiments.report.finished_runs import Design, RunCollection
 from lmm4rec.experiments.study.axis_presets import HIDDEN, SEED
 
@@ -65,7 +65,7 @@ def _follows(designs: Sequence[Design], axis: str, used: Sequence[str]) -> bool:
     return all(len(found) == 1 for found in values.values())
 
 
-def subplot_layout(subplots: int) -> tuple[int, int]:
-    """The numbers of rows and columns for a number of subplots."""
-    columns = 2 if subplots == 4 else min(3, subplots)
+def subplot_layout(subplots: int, width: float) -> tuple[int, int]:
+    """The numbers of rows and columns for a number of subplots in a figure of this width."""
+    columns = 1 if width < WIDE else 2 if subplots == 4 else min(3, subplots)
     return -(-subplots // columns), columns

@@ -45,6 +45,7 @@ class ReportFigure:
     caption: str
     figure: Any  # of matplotlib
     numbers: str = ""
+    for_phones: Any = None  # the same of a wide figure, drawn for narrow screens
 
     @property
     def is_narrow(self) -> bool:
@@ -59,17 +60,19 @@ class ReportFigure:
 
     def content(self, kind: str) -> bytes:
         """The file's content; the same figure gives the same bytes."""
-        return self._written(kind)
+        return _written(self.figure, kind)
 
-    def text_svg(self) -> str:
+    def text_svg(self, *, for_phones: bool = False) -> str:
         """An SVG whose texts are text, for a page, which sets them in a typeface of its own."""
-        return self._written("svg", **{"svg.fonttype": "none"}).decode("utf-8")
+        figure = self.for_phones if for_phones else self.figure
+        return _written(figure, "svg", **{"svg.fonttype": "none"}).decode("utf-8")
 
-    def _written(self, kind: str, **settings: str) -> bytes:
-        file = io.BytesIO()
-        with figure_settings(**settings):
-            self.figure.savefig(file, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
-        return file.getvalue()
+
+def _written(figure: Any, kind: str, **settings: str) -> bytes:
+    file = io.BytesIO()
+    with figure_settings(**settings):
+        figure.savefig(file, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+    return file.getvalue()
 
 
 @contextmanager
@@ -81,11 +84,11 @@ def figure_settings(**others: str) -> Iterator[None]:
         yield
 
 
-def canvas(height: float, *, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
-    """A figure as wide as the page and its axes [rows, columns], which share their scales."""
+def canvas(height: float, *, rows: int = 1, columns: int = 1, width: float = WIDE) -> tuple[Any, Any]:
+    """A figure, as wide as the page by default, and its axes [rows, columns], which share their scales."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDE, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
 
 

@@ -70,8 +70,9 @@ def _environment() -> Environment:
     return environment
 
 
-def _svg_url(figure: ReportFigure) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(themed(figure.text_svg()).encode()).decode("ascii")
+def _svg_url(figure: ReportFigure, *, for_phones: bool = False) -> str:
+    svg = themed(figure.text_svg(for_phones=for_phones))
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
 
 
 @cache

@@ -41,7 +41,7 @@ _INTERVALS = f"Test means; lines: 95% intervals {_COVERED}. Gray: models that us
 _HIDDEN_WHEN = {"always": "in training and test", "train": "in training", "test": "at test"}
 
 
-def quality_by_axis(group: DesignGroup, collection: RunCollection) -> Iterator[ReportFigure]:
+def quality_by_axis(group: DesignGroup, collection: RunCollection, *, width: float = WIDE) -> Iterator[ReportFigure]:
     """The metric by recommender, a color for each value of a second axis, a subplot for each combination of others."""
     main = [axis for axis in collection.axes if axis not in (SEED, *SERIES_AXES, "data", "protocol")]
     rows = next((axis for axis in ("recommender", *main) if axis in collection.axes), None)
@@ -52,11 +52,11 @@ def quality_by_axis(group: DesignGroup, collection: RunCollection) -> Iterator[R
         if rows is None or len(axis_values(designs, series, collection)) < 2 or alike in drawn:
             continue
         drawn.append(alike)
-        figure = _intervals(subplots_of(designs, (rows, series), collection), rows, series, collection)
+        figure = _intervals(subplots_of(designs, (rows, series), collection), rows, series, collection, width)
         yield ReportFigure(f"quality_by_{series}", f"{metric_name(collection.metric)} by {series}", _INTERVALS, figure)
     designs = main_designs(group.designs, collection)
     if rows is not None and not drawn and len(designs) > 1:
-        figure = _intervals(subplots_of(designs, (rows,), collection), rows, rows, collection)
+        figure = _intervals(subplots_of(designs, (rows,), collection), rows, rows, collection, width)
         caption = f"Test means; lines: 95% intervals {_COVERED}."
         yield ReportFigure(f"quality_by_{rows}", f"{metric_name(collection.metric)} by {rows}", caption, figure)
 
@@ -69,12 +69,16 @@ def _alike(designs: Sequence[Design], axis: str) -> set[frozenset[str]]:
     return {frozenset(labels) for labels in by_value.values()}
 
 
-def _intervals(subplots: Mapping[str, Sequence[Design]], rows: str, series: str, collection: RunCollection) -> Any:
+def _intervals(
+    subplots: Mapping[str, Sequence[Design]], rows: str, series: str, collection: RunCollection, width: float
+) -> Any:
     every = [design for designs in subplots.values() for design in designs]
     names, kinds = axis_values(every, rows, collection), axis_values(every, series, collection)
     per_row = 1 if rows == series else len(kinds)
-    down, across = subplot_layout(len(subplots))
-    figure, axes = canvas(down * (0.55 + _ROW * len(names) * max(1.0, 0.5 * per_row)) + 0.75, rows=down, columns=across)
+    down, across = subplot_layout(len(subplots), width)
+    figure, axes = canvas(
+        down * (0.55 + _ROW * len(names) * max(1.0, 0.5 * per_row)) + 0.75, rows=down, columns=across, width=width
+    )
     handles: dict[str, Any] = {}
     for ax, (title, designs) in zip(axes.flat, subplots.items(), strict=False):
         ax.set_title(shortened(title, 70 // across))
@@ -86,7 +90,7 @@ def _intervals(subplots: Mapping[str, Sequence[Design]], rows: str, series: str,
             index = kinds.index(kind)
             row += 0.0 if rows == series else (index - (len(kinds) - 1) / 2) * 0.7 / len(kinds)
             handles[kind] = _interval(ax, design, row, color(index), marker(index), collection.metric)
-        _name_rows(ax, names, 24)
+        _name_rows(ax, names, width / 2)
     for ax in lowest_subplots(axes, len(subplots)):
         ax.set_xlabel(f"{metric_name(collection.metric)}, test")
     shown = [kind for kind in kinds if kind in handles and rows != series]  # else the rows name the colors
@@ -164,28 +168,31 @@ def _sample(shade: str, sign: str) -> Any:
     return Line2D([], [], color=shade, marker=sign, linestyle="none", markersize=_SIZE)
 
 
-def slices(group: DesignGroup, collection: RunCollection) -> Iterator[ReportFigure]:
+def slices(group: DesignGroup, collection: RunCollection, *, width: float = WIDE) -> Iterator[ReportFigure]:
     """The metric on popular, tail and cold items."""
     keys = {kind: f"slices.{kind}.{collection.metric}" for kind in ("popular", "tail", "cold")}
     keys = {kind: key for kind, key in keys.items() if any(design.numbers(key) for design in group.designs)}
     designs = _best_first(main_designs(group.designs, collection, keep=("modalities",)), collection)
     if not keys or not designs:
         return
-    figure, (row,) = canvas(0.9 + _ROW * len(designs), columns=len(keys))
-    for index, (ax, (kind, key)) in enumerate(zip(row, keys.items(), strict=True)):
+    down, across = (1, len(keys)) if width == WIDE else (len(keys), 1)
+    figure, axes = canvas(0.6 + down * (0.3 + _ROW * len(designs)), rows=down, columns=across, width=width)
+    for index, (ax, (kind, key)) in enumerate(zip(axes.flat, keys.items(), strict=True)):
         values = [design.mean(key) for design in designs]
         ax.barh(range(len(designs)), np.nan_to_num(values), height=0.6, color=color(index))
         ax.set_title(f"{kind} items")
-        ax.set_xlabel(metric_name(collection.metric))
         ax.grid(axis="y", visible=False)
-    _name_rows(row[0], [design.label for design in designs])
+    for ax in axes[-1]:
+        ax.set_xlabel(metric_name(collection.metric))
+    for ax in axes[:, 0]:
+        _name_rows(ax, [design.label for design in designs], width)
     caption = (
         "Test, means over seeds. Popular: the fifth of the items with the most training interactions; cold: with none."
     )
     yield ReportFigure("slices", "Warm and cold items", caption, figure)
 
 
-def hidden_content(group: DesignGroup, collection: RunCollection) -> Iterator[ReportFigure]:
+def hidden_content(group: DesignGroup, collection: RunCollection, *, width: float = WIDE) -> Iterator[ReportFigure]:
     """The metric against the share of items whose content is hidden."""
     for axis in collection.axes:
         hidden = HIDDEN.fullmatch(axis)
@@ -194,7 +201,7 @@ def hidden_content(group: DesignGroup, collection: RunCollection) -> Iterator[Re
             lines.setdefault(other_values(design, axis) or group.title, []).append(design)
         if hidden is None or max(map(len, lines.values()), default=0) < 2:
             continue
-        figure, ((ax,),) = canvas(3.0 + 0.2 * (len(lines) > 1))
+        figure, ((ax,),) = canvas(3.0 + 0.2 * (len(lines) > 1), width=width)
         handles = [_hidden_line(ax, of_line, axis, i, collection.metric) for i, of_line in enumerate(lines.values())]
         ax.set_xlabel(f"% of items whose {hidden['modality']} is hidden ({_HIDDEN_WHEN[hidden['at']]})")
         ax.set_ylabel(f"{metric_name(collection.metric)}, test")
@@ -213,19 +220,19 @@ def _hidden_line(ax: Any, designs: Sequence[Design], axis: str, index: int, metr
     return line
 
 
-def spread_over_seeds(group: DesignGroup, collection: RunCollection) -> Iterator[ReportFigure]:
+def spread_over_seeds(group: DesignGroup, collection: RunCollection, *, width: float = WIDE) -> Iterator[ReportFigure]:
     """The values of the seeds beside the interval of their mean."""
     designs = _best_first([design for design in group.designs if len(design.runs) > 1], collection)
     if not designs:
         return
-    figure, ((ax,),) = canvas(0.9 + _ROW * len(designs))
+    figure, ((ax,),) = canvas(0.9 + _ROW * len(designs), width=width)
     for row, design in enumerate(designs):
         _, *ends = design.mean_and_interval(collection.metric)
         ax.plot(ends, [row, row], color="#BBBBBB", linewidth=5, solid_capstyle="butt")
         values = design.numbers(f"test.{collection.metric}")
         ax.plot(values, [row] * len(values), "o", color=color(0), markersize=4, alpha=0.8)
     ax.set_xlabel(f"{metric_name(collection.metric)}, test")
-    _name_rows(ax, [design.label for design in designs])
+    _name_rows(ax, [design.label for design in designs], width)
     caption = "Points: seeds. Gray: the 95% interval of the mean, for other users and other seeds."
     yield ReportFigure("seeds", "Seeds and users", caption, figure)
 
@@ -234,8 +241,9 @@ def _best_first(designs: Sequence[Design], collection: RunCollection) -> list[De
     return DesignGroup("", designs).best_first(f"test.{collection.metric}")
 
 
-def _name_rows(ax: Any, names: Sequence[str], longest: int = 44) -> None:
-    """Name the rows, the first on top."""
+def _name_rows(ax: Any, names: Sequence[str], width: float) -> None:
+    """Name the rows, the first on top; `width` is that of the figure, in inches, or of its part."""
+    longest = round(6.2 * width)
     ax.set_yticks(range(len(names)), [shortened(name, longest) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)

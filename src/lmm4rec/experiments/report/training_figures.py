@@ -39,8 +39,8 @@ def learning_curves(group: DesignGroup, collection: RunCollection, *, width: flo
         figure, numbers = _all_designs(designs, metric, f"{metric_name(metric)}, validation", collection, width)
         yield ReportFigure("learning_curves", title, caption, figure, numbers)
         return
-    rows, columns = subplot_layout(len(names))
-    figure, axes = canvas(0.6 + 1.9 * rows + 0.2, rows=rows, columns=columns)
+    rows, columns = subplot_layout(len(names), width)
+    figure, axes = canvas(0.6 + 1.9 * rows + 0.2, rows=rows, columns=columns, width=width)
     handles: dict[str, Any] = {}
     for ax, name in zip(axes.flat, names, strict=False):
         ax.set_title(shortened(name, 70 // columns))
