@@ -175,13 +175,24 @@ def test_image_names_under_other_spellings(tmp_path: Path) -> None:
     for name in ("img/A.JPG", "b c.png", f"{NFD}.png", "d.png", "e.png", "e.jpg", "g%20h.png"):
         Image.new("RGB", (40, 40)).save(tmp_path / name)
     good = ["IMG/a.jpg".lower(), "b%20c.png", f"{NFC}.png", "d", "/d.png", "d.png?v=2", " d.png ", "g%20h.png", "img/A"]
-    data = shop_with_images(tmp_path, [*good, "e", "../d.png"])
+    good += ["d.png | e.png"]
+    data = shop_with_images(tmp_path, [*good, "e", "../d.png", "data:image/png;base64," + "A" * 2000])
     for image in data.catalog.images[: len(good)]:
         assert image is not None
         assert image.open().size == (40, 40)
     findings = {finding.kind: finding for finding in data.findings}
     assert findings["image-respelled"].count == len(good) - 1
     assert findings["image-respelled"].examples[1] == "item 1: b%20c.png, read as b c.png"
-    assert findings["missing-image"].examples == ("item 9: e",)  # two files it may be
+    assert findings["missing-image"].examples == ("item 10: e",)  # two files it may be
+    assert findings["image-outside-folder"].count == 2
     duplicates = {finding.kind: finding.count for finding in examine(data)}["duplicate-image"]
     assert duplicates == len(good)
+
+
+def test_images_in_lists_and_objects() -> None:
+    urls = ["http://a.b/1.jpg", "http://a.b/2.jpg"]
+    for cell in (urls, {"large": urls[0], "small": urls[1]}, [{"large": urls[0]}, {"large": urls[1]}]):
+        items = pl.DataFrame({"item_id": ["0", "1"], "title": ["a", "b"], "image": [cell, None]})
+        data = load(interactions=pl.DataFrame({"user_id": ["u"], "item_id": ["0"]}), items=items)
+        assert data.catalog.image_urls == (urls[0], "")
+        assert {finding.kind: finding.count for finding in data.findings}["several-images"] == 1

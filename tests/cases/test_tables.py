@@ -514,3 +514,26 @@ def test_ratings_beyond_float32_cost_their_row(tmp_path: Path) -> None:
     data = load(path=shop(tmp_path, "user_id,item_id,rating\nu,0,1e300\nv,1,5\n"))
     assert found(data)["unreadable-rating"].count == 1
     assert len(data.interactions) == 1
+
+
+def test_a_separator_at_the_end_of_each_line_is_no_cell(tmp_path: Path) -> None:
+    items = 'item_id,title\n0,a,\n1,"open\n2,c,\n'
+    data = load(path=shop(tmp_path, "user_id,item_id\nu,0,\nv,2,,\nw,2,x\n", items))
+    assert list(data.users) == ["u", "v"]
+    assert found(data)["ragged-row"].examples == ("interactions.csv row 4: 3 cells",)
+
+
+JSON = [
+    '[{"item_id": "0", "title": "a\\ud83d"}, {"item_id": "1", "title": ["b", "c"]}]',
+    '{"item_id": ["0", "1"], "title": ["a\\ud83d", ["b", "c"]]}',
+    '{"item_id": {"0": "0", "1": "1"}, "title": {"0": "a\\ud83d", "1": ["b", "c"]}}',
+    '{\n "item_id": "0",\n "title": "a\\ud83d"\n}\n{\n "item_id": "1",\n "title": [\n"b",\n"c"]\n}\n',
+]
+
+
+@pytest.mark.parametrize("content", JSON)
+def test_json_as_programs_write_it(tmp_path: Path, content: str) -> None:
+    (tmp_path / "items.json").write_text(content)
+    frame = read_table(tmp_path / "items.json", "items").frame
+    assert frame["item_id"].to_list() == ["0", "1"]
+    assert [as_shown(cell) for cell in frame["title"]] == ["a\ufffd", "b, c"]

@@ -17,6 +17,7 @@ from lmm4rec.core.types import Item, ItemImage, Modality
 from lmm4rec.core.vocabulary import Vocabulary
 
 _LONGEST_TITLE = 300  # where it is shown; fields have all of it
+_LINES = re.compile(r"[\t\n\r\v\f]+")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")  # of terminals
 
 
@@ -73,11 +74,11 @@ class Catalog(Sequence[Item]):
         return np.array([image is not None for image in self.images], dtype=bool)
 
     def title(self, row: int) -> str:
-        """The item's title, at most 300 characters without control characters, or else its id."""
+        """The item's title, at most 300 characters in one line, or else its id."""
         title = str(self.fields["title"][row]) if "title" in self.fields.columns else ""
         if len(title) > _LONGEST_TITLE:
             title = title[: _LONGEST_TITLE - 1] + "…"
-        return _CONTROLS.sub("", title) or self.ids[row]
+        return _CONTROLS.sub("", _LINES.sub(" ", title)) or self.ids[row]
 
     def select(self, rows: Int64[np.ndarray, " chosen"]) -> Catalog:
         """The catalog of the given rows, renumbered in the given order."""

@@ -68,17 +68,16 @@ def _without_ragged(table: Table, path: Path, separator: str, encoding: str, *, 
     try:
         with text.open_bytes(path) as file, io.TextIOWrapper(file, encoding, newline="") as lines:
             cells = text.rows_of(lines, separator, quoted=quoted)
-            widths = np.fromiter((len(row) for row in cells), np.int32)
+            expected = len(next((row for row in cells if row), []))
+            widths = np.fromiter((text.width_of(row, expected) for row in cells), np.int32)
     except UnicodeError:
         return None
     except csv.Error as error:
         raise DataError(f"{path} is not readable: {error}") from None
-    header = int(np.argmax(widths > 0))
-    expected, widths = widths[header], widths[header + 1 :]
     if len(widths) != len(table):
         return None
     table = without_blank(table, widths == 0)
-    return _of_width(table, widths[widths > 0], int(expected))
+    return _of_width(table, widths[widths > 0], expected)
 
 
 def _of_width(table: Table, widths: Int32[np.ndarray, " rows"], expected: int) -> Table:
@@ -111,7 +110,9 @@ def _read_damaged(path: Path, separator: str, encoding: str, *, quoted: bool) ->
     bad = np.array([bool(record.damage) for record in filled], dtype=bool)
     why = "a quote in them is not closed, or they are not text: expected UTF-8"
     table = table.set_aside(bad, "damaged-row", why, lambda at: filled[at].damage)
-    return _of_width(table, np.array([len(record.cells) for record in filled if not record.damage], np.int32), width)
+    return _of_width(
+        table, np.array([text.width_of(record.cells, width) for record in filled if not record.damage], np.int32), width
+    )
 
 
 def _without_headers(table: Table) -> Table:

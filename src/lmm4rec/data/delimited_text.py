@@ -129,6 +129,11 @@ def rows_of(lines: Iterator[str] | io.TextIOBase, separator: str, *, quoted: boo
     return csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
 
 
+def width_of(cells: Sequence[str], expected: int) -> int:
+    """The number of cells of a record, without empty ones beyond the expected number."""
+    return len(cells) if len(cells) <= expected or any(cells[expected:]) else expected
+
+
 def quotes_enclose(path: Path, encoding: str, separator: str) -> bool:
     """Whether a quote at the beginning of a cell encloses it, always: it is closed at the cell's end.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -23,8 +24,8 @@ def locate(
     file keeps its path, so that it is read once it is there. The items' `ids` stand in the findings' examples.
 
     Where there is no file of that very name, other spellings are tried: with slashes for the backslashes of Windows,
-    without spaces around it, percent-decoded, without a query or a first slash, and in other case, in another Unicode
-    form or with an ending where one file alone has it.
+    without spaces around it, percent-decoded, without a query or a first slash, the first of several, and in other
+    case, in another Unicode form or with an ending where one file alone has it.
     """
     resolver = _PathResolver(folder)
     images: list[ImageFile | None] = []
@@ -62,7 +63,7 @@ class _PathResolver:
 
     def path(self, name: str) -> Path | None:
         """The path of a name, or None where it is outside the folder or invalid."""
-        if "\0" in name:
+        if "\0" in name or len(name) > _LONGEST:  # the second is an image in itself: "data:image/png;base64,…"
             return None
         parent, base = os.path.split(name)
         if base == "..":
@@ -117,6 +118,7 @@ class _PathResolver:
             return False
 
 
+_LONGEST = 1000  # characters of a path
 _ANY = "\0"  # stands for the ending of an image
 
 
@@ -133,6 +135,7 @@ def _spellings(name: str) -> Iterator[str]:
     yield slashed
     yield slashed.partition("?")[0]
     yield slashed.lstrip("/")  # a path below the root of a web site
+    yield re.split(r"\s*[|;,]\s*", slashed)[0]  # of several names the first
 
 
 def _folded(name: str) -> str:

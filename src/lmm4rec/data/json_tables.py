@@ -1,9 +1,10 @@
-"""Tables in JSON lines, or in one array of JSON objects; what is no object is set aside."""
+"""Tables in JSON: lines, one array of objects, or columns; what is no object is set aside."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from lmm4rec.data.table import Table, numbered, without_blank
 
 
 def read_json(path: Path) -> Table:
-    """The table in JSON lines, in an array of objects, or in an object whose one list of objects it is."""
+    """The table in JSON lines, an array of objects, an object whose one list of objects it is, or one of columns."""
     encoding = text.encoding_of(path, None)
     with text.open_bytes(path) as file:
         start = file.read(4096)
@@ -41,8 +42,38 @@ def _records(content: str) -> Sequence[Any] | None:
         lists = [
             value for value in whole.values() if isinstance(value, list) and any(isinstance(x, dict) for x in value)
         ]
-        whole = lists[0] if len(lists) == 1 else None
+        columns = _columns(whole)
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        whole = lists[0] if len(lists) == 1 else rows or None
     return whole if isinstance(whole, list) else None
+
+
+def _columns(whole: dict[str, Any]) -> dict[str, list[Any]]:
+    """The columns of a table in an object: lists of one length, or objects with the same row names (pandas)."""
+    values = list(whole.values())
+    if len(values) > 1 and all(isinstance(value, list) for value in values) and len({*map(len, values)}) == 1:
+        return whole
+    if values and all(isinstance(value, dict) and value.keys() == values[0].keys() for value in values):
+        return {name: list(value.values()) for name, value in whole.items()}
+    return {}
+
+
+def _concatenated(content: str) -> Sequence[Any] | None:
+    """The values that stand one after another in a text, over any number of lines each; None where that fails."""
+    decoder, at = json.JSONDecoder(), 0
+    values: list[Any] = []
+    try:
+        while (at := _after_space(content, at)) < len(content):
+            value, at = decoder.raw_decode(content, at)
+            values.append(value)
+    except (ValueError, RecursionError):
+        return None
+    return values
+
+
+def _after_space(content: str, at: int) -> int:
+    found = re.compile(r"[\s,]*").match(content, at)
+    return found.end() if found else at
 
 
 def _of_records(records: Sequence[Any], path: Path) -> Table:
@@ -65,6 +96,8 @@ def _read_damaged_lines(content: bytes, path: Path) -> Table:
     blank = np.array([not line.strip() for line in lines], dtype=bool)
     objects = [_object(line) for line in lines]
     bad = np.array([object_ is None for object_ in objects], dtype=bool)
+    if bad.sum() * 2 > len(bad) and (records := _concatenated(content.decode(errors="replace"))):
+        return _of_records(records, path)
     if bad.all():
         raise DataError(f"{path} holds no JSON lines; expected one object a line")
     readable = b"\n".join(b"{}" if is_bad else line.strip() for line, is_bad in zip(lines, bad, strict=True))

@@ -39,8 +39,18 @@ def from_objects(values: Sequence[Any]) -> pl.Series:
     """A column of Python objects; where their types are mixed, a column of their texts (1.0 is "1")."""
     try:
         return pl.Series(values, strict=True)
+    except UnicodeEncodeError:  # halves of characters, which JSON can spell
+        return from_objects([_with_whole_characters(value) for value in values])
     except (TypeError, pl.exceptions.PolarsError):
         return pl.Series([None if value is None else _text(value) for value in values], dtype=pl.String)
+
+
+def _with_whole_characters(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, Mapping):
+        return {_with_whole_characters(name): _with_whole_characters(part) for name, part in value.items()}
+    return [_with_whole_characters(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -51,7 +51,18 @@ def read_images(
 
 def _first_names(column: pl.Series) -> tuple[list[str | None], list[int]]:
     """The first name in each cell, and the rows whose cell is a list of several."""
-    if not isinstance(column.dtype, pl.List | pl.Array) or column.dtype.inner != pl.String:
+    if not isinstance(column.dtype, pl.List | pl.Array | pl.Struct):
         return as_text(column).to_list(), []
-    lists = column.cast(pl.List(pl.String)).list.drop_nulls()
-    return lists.list.first().to_list(), (lists.list.len() > 1).fill_null(False).arg_true().to_list()
+    names = [list(_names(value)) for value in column.to_list()]
+    several = [row for row, found in enumerate(names) if len(found) > 1]
+    return [found[0] if found else None for found in names], several
+
+
+def _names(value: object) -> Iterator[str]:
+    """The names in a list, or in an object such as {"large": …}."""
+    if isinstance(value, Mapping):
+        yield from (name for part in value.values() for name in _names(part))
+    elif isinstance(value, list | tuple | pl.Series):
+        yield from (name for part in value for name in _names(part))
+    elif value not in (None, ""):
+        yield str(value)
