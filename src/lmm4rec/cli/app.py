@@ -21,7 +21,7 @@ from lmm4rec.cli.finetune import finetune
 from lmm4rec.cli.recommend import recommend
 from lmm4rec.cli.runs import runs
 from lmm4rec.cli.studies import studies
-from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.core.errors import LMM4RecError, memory_error
 from lmm4rec.core.files import storage_error
 
 
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="lmm4rec")
     except Exception as error:
-        known = error if isinstance(error, LMM4RecError) else storage_error(error)
+        known = error if isinstance(error, LMM4RecError) else storage_error(error) or memory_error(error)
         if known is None:
             raise
         notes = getattr(error, "__notes__", [])

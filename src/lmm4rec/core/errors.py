@@ -62,6 +62,22 @@ def _numbers(text: str) -> list[int]:
     return [int(digits) for digits in re.findall("[0-9]+", text)]
 
 
+_ALLOCATION = re.compile(r"(?i)can't allocate memory|out of memory|unable to allocate|not enough memory")
+_ASKED = re.compile(r"(?i)allocate (\d+) bytes|allocate ([\d.]+ [KMGTPE]iB)")
+
+
+def memory_error(error: BaseException) -> LMM4RecError | None:
+    """An error that says how much memory was asked for, where the cause is that it does not suffice; else None."""
+    if not (isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _ALLOCATION.search(str(error)))):
+        return None
+    found = _ASKED.search(str(error))
+    asked = "" if found is None else f" for another {int(found[1]) / 1e9:,.1f} GB" if found[1] else f" for {found[2]}"
+    return LMM4RecError(
+        f"the memory does not suffice{asked}: lower recommender.dim, train.batch_size or features.memory_mb, or take a "
+        "machine with more; `lmm4rec run CONF --dry-run` estimates what a run takes"
+    )
+
+
 def optional(module: str, *, extra: str, purpose: str) -> ModuleType:
     """The imported `module`, or an error that names the extra to install.
 
