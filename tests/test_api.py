@@ -11,6 +11,7 @@ import lmm4rec
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import cache_folder
 from lmm4rec.experiments.build import encoders as build_encoders
+from lmm4rec.features.store import FeatureStore
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +56,32 @@ def test_the_toyshop_checkpoint_is_trained_once_and_needs_no_catalog(
 
     monkeypatch.setattr(build_encoders, "fit_pairs", never)
     assert lmm4rec.load_encoder("dual", checkpoint="toyshop").fingerprint() == encoder.fingerprint()
+
+
+def test_what_the_face_gives_prints_as_one_line(tmp_path: Path) -> None:
+    dataset = lmm4rec.load_dataset("toyshop", items=30, users=20, interactions=200)
+    split = lmm4rec.split(dataset, "random", valid=0.1, test=0.1, seed=0)
+    conf = {"data": {"name": "toyshop", "items": 30, "users": 20, "interactions": 200}, "recommender": {"name": "bpr"},
+            "train": {"epochs": 1}}  # fmt: skip
+    result = lmm4rec.run(conf, out=tmp_path / "run")
+    encoder = lmm4rec.load_encoder("color")
+    bundle = result.bundle()
+    shown = {
+        "Dataset('toyshop': 20 users, 30 items, 200 interactions)": dataset,
+        "Interactions(200, with ratings, timestamps)": dataset.interactions,
+        f"Catalog(30 items: title, description; {dataset.catalog.has_image.sum()} with an image)": dataset.catalog,
+        f"Split('toyshop', random: {len(split.train)} train, {len(split.valid)} valid, {len(split.test)} test)": split,
+        "Split('toyshop', random: test part sealed)": split.without_test(),
+        "Vocabulary(20 users: 'u001', 'u002', 'u003', …)": dataset.users,
+        "Color(image 294; 0 parameters)": encoder,
+        "Bundle(BPR: 20 users, 30 items, 200 interactions)": bundle,
+        "Embeddings(20 users, 30 items, 64 columns)": bundle.scorer,
+        "Inputs(pixels [2, 3, 64, 64], has_image [2])": encoder.prepare(dataset.catalog[:2]),
+        "NewItem('x': title, an image)": lmm4rec.NewItem("x", {"title": "mug"}, b"..."),
+        f"FeatureStore('{tmp_path}')": FeatureStore(tmp_path),
+        f"Result(BPR in {tmp_path}/run: recall@": result,
+    }
+    for text, value in shown.items():
+        assert repr(value)[: len(text)] == text
+        assert "\n" not in repr(value)
+        assert len(repr(value)) < 200

@@ -25,6 +25,30 @@ from lmm4rec.core.errors import LMM4RecError, memory_error
 from lmm4rec.core.files import storage_error
 
 
+class _Once(logging.Filter):
+    """A filter that passes the same note or warning once: several steps of a command find the same things."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is shown."""
+        text = record.getMessage()
+        if record.levelno < logging.WARNING and not text.startswith(("note:", "warning:")):
+            return True
+        is_new = text not in self.passed
+        self.passed.add(text)
+        return is_new
+
+
+def _abandon_bars() -> None:
+    if "lmm4rec.core.progress" in sys.modules:  # else there are none
+        from lmm4rec.core.progress import abandon_bars
+
+        abandon_bars()
+
+
 class _Group(TyperGroup):
     """The commands, with an interruption as a message; typer would end without one."""
 
@@ -33,6 +57,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
+            _abandon_bars()
             message = str(error) or "the same command continues, a run with --resume"
             Console(stderr=True).print(f"interrupted; {message}", highlight=False, soft_wrap=True)
             raise typer.Exit(130) from None
@@ -74,6 +99,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error that the user can correct is one message, not a traceback."""
     first = os.environ.get("RANK", "0") == "0"  # of several processes, the first one prints
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_Once())
     for library in ("httpx", "urllib3", "transformers", "sentence_transformers", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # it shows one for every file read and written
@@ -84,6 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         known = error if isinstance(error, LMM4RecError) else storage_error(error) or memory_error(error)
         if known is None:
             raise
+        _abandon_bars()
         notes = getattr(error, "__notes__", [])
         message = " ".join([str(known), *(f"({note})" for note in notes)])
         Console(stderr=True).print(f"[bold red]error:[/] {escaped(message)}", highlight=False, soft_wrap=True)

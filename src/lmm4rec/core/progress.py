@@ -28,6 +28,14 @@ def is_quiet() -> bool:
     return _QUIET.get()
 
 
+def abandon_bars() -> None:
+    """Take all bars off the screen, to be drawn no more: after an error they would be drawn over its message."""
+    for bar in list(getattr(tqdm, "_instances", ())):
+        if sys.stderr.isatty():
+            bar.clear()
+        bar.disable = True
+
+
 def progress(*, total: int | None, description: str, unit: str, after_s: float = 0.0) -> Any:
     """A tqdm bar to `update`, hidden within `quiet`; away from a terminal it writes a line now and then.
 

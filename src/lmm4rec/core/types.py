@@ -89,6 +89,10 @@ class Inputs(NamedTuple):
         """The inputs of the rows from `start` up to `stop`, as views."""
         return self._map(lambda values: values[start:stop])
 
+    def __repr__(self) -> str:
+        shapes = (f"{name} {list(x.shape)}" for name, x in zip(self._fields, self, strict=True) if x is not None)
+        return f"Inputs({', '.join(shapes)})"
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
         return Inputs(*(None if values is None else change(values) for values in self))
 
@@ -146,6 +150,9 @@ class Embeddings:
         """The score of every item for each of the given user rows."""
         return dot_products(self.users[users], self.items)
 
+    def __repr__(self) -> str:
+        return f"Embeddings({self.n_users:,} users, {self.n_items:,} items, {self.items.shape[1]} columns)"
+
     def detach(self) -> Embeddings:
         """The same vectors without the graph of gradients that they may come from."""
         return Embeddings(self.users.detach(), self.items.detach(), parts=self.parts)
@@ -157,6 +164,9 @@ class Neighbors:
 
     seen: Tensor  # [users, items], sparse CSR: 1 where the user has interacted with the item
     similarity: Tensor  # [candidate items, seen items], sparse CSR or dense
+
+    def __repr__(self) -> str:
+        return f"Neighbors({self.n_users:,} users, {self.n_items:,} items)"
 
     @property
     def n_users(self) -> int:

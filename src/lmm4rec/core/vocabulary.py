@@ -28,6 +28,10 @@ class Vocabulary(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ids)
 
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self._ids[:3]))
+        return f"Vocabulary({len(self):,} {self.kind}s: {shown}{', …' if len(self) > 3 else ''})"
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)
 

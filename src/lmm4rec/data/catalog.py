@@ -55,6 +55,10 @@ class Catalog(Sequence[Item]):
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        texts = ", ".join(self.fields.columns) or "no texts"
+        return f"Catalog({len(self):,} items: {texts}; {self.has_image.sum():,} with an image)"
+
     def __getitem__(self, row):  # type: ignore[no-untyped-def]
         """The item of a row, or the items of a slice of rows."""
         if isinstance(row, slice):

@@ -25,6 +25,10 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.users)
 
+    def __repr__(self) -> str:
+        more = [name for name in ("ratings", "timestamps", "labels", "weights") if getattr(self, name) is not None]
+        return f"Interactions({len(self):,}{', with ' if more else ''}{', '.join(more)})"
+
     def take(self, chosen: Shaped[np.ndarray, " m"]) -> Interactions:
         """The interactions of a boolean mask or of positions, in that order."""
         columns = (self.ratings, self.timestamps, self.labels, self.weights)

@@ -37,6 +37,11 @@ class Split:
     parameters: Mapping[str, float]
     findings: tuple[Finding, ...] = ()
 
+    def __repr__(self) -> str:
+        sealed = isinstance(self.test, SealedPart)
+        counts = (f"{len(getattr(self, part)):,} {part}" for part in ("train", "valid", "test"))
+        return f"Split('{self.dataset.name}', {self.method}: {'test part sealed' if sealed else ', '.join(counts)})"
+
     def holds_out(self, part: HeldOutPart) -> bool:
         """Whether interactions are held out for a part: its share is above 0, or the file's own labels say which."""
         return self.method == "labels" or self.parameters[part] > 0

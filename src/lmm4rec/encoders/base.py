@@ -81,6 +81,10 @@ class Encoder(nn.Module, ABC):
     about: ClassVar[Mapping[str, str]] = {}
     """The facts that `lmm4rec models` prints beside the docstring: vectors, loadable weights, sizes."""
 
+    def __repr__(self) -> str:  # a module's own takes hundreds of lines: print its `model` for them
+        dims = ", ".join(f"{modality} {dim}" for modality, dim in self.dims.items())
+        return f"{type(self).__name__}({dims}; {sum(weights.numel() for weights in self.parameters()):,} parameters)"
+
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """The modalities of the vectors."""

@@ -15,6 +15,7 @@ from lmm4rec.encoders.base import FUSED, Encoder
 from lmm4rec.experiments.build.recommenders import check_memory, require_gradient
 from lmm4rec.experiments.build.warm_start import earlier_weights
 from lmm4rec.experiments.plan import Plan
+from lmm4rec.experiments.trackers import require_tracker
 from lmm4rec.experiments.train import require_held_out
 from lmm4rec.nn.text import render
 
@@ -37,6 +38,7 @@ def problems(plan: Plan, split: Split) -> Iterator[LMM4RecError]:
         checks.append(partial(earlier_weights, Path(plan.train.start_from), plan))
     if plan.train.table.get("tensorboard"):
         checks.append(partial(optional, "tensorboard", extra="tensorboard", purpose="train.tensorboard = true"))
+    checks += [partial(require_tracker, name) for name in plan.train.table.get("trackers", ())]
     if plan.encoder is not None and not plan.encoder.is_precomputed:
         checks.append(partial(choose_device, plan.features.device))
         columns = dict.fromkeys(split.dataset.catalog.fields.columns, "")

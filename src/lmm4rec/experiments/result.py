@@ -91,6 +91,10 @@ class Result:
     plan: Plan
     measured: RunMetrics
 
+    def __repr__(self) -> str:
+        test = ", ".join(f"{name} {value:.4f}" for name, value in list(self.measured.test.items())[:2])
+        return f"Result({self.plan.recommender.label} in {self.folder.path}{': ' + test if test else ''})"
+
     @property
     def metrics(self) -> Mapping[str, Any]:
         """The metrics as in `metrics.json`: `metrics["test"]["recall@20"]`."""

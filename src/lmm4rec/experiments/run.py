@@ -34,6 +34,7 @@ from lmm4rec.experiments.folder import RunFolder, opened_folder
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.report.run_report import write_run_report
 from lmm4rec.experiments.result import ChosenModel, DataFacts, Result, RunMetrics
+from lmm4rec.experiments.trackers import Trackers
 from lmm4rec.experiments.train import measure, train
 from lmm4rec.features.live import Live
 from lmm4rec.features.source import FeatureSource
@@ -69,25 +70,30 @@ def run(
 def _run_in(folder: RunFolder, plan: Plan, data: DataCache) -> Result:
     """The result in a folder, after the run where it is not finished."""
     first = process_group.is_first()
+    trackers = Trackers(plan.title, plan.tables, folder.path, **plan.train.arguments(Trackers))
     if not process_group.broadcast(folder.is_finished):
         try:
-            _train_and_measure(plan, folder, data)
-        except LMM4RecError:
-            if first:
+            _train_and_measure(plan, folder, data, trackers)
+        except BaseException as error:
+            trackers.fail()
+            if first and isinstance(error, LMM4RecError):
                 folder.remove_if_nothing_is_done()
             raise
     result = Result(folder, plan, RunMetrics.read(folder.metrics))
     if first and not folder.report.exists():
         labels = [plan.recommender.label]
         write_run_report(folder.report, [result], labels, data.split(plan), title=plan.title)
+    trackers.finish(result.measured.test, folder.report)
     return result
 
 
-def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache) -> None:
+def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache, trackers: Trackers) -> None:
     cost = Cost(folder.cost if process_group.is_first() else None)
     with cost.phase("data"):
         split = data.split(plan)
     require_runnable(plan, split)
+    if process_group.is_first():
+        trackers.start()
     with cost.phase("encode"), process_group.first_process_first():  # the others then read them from the store
         features = _load_features(plan, split.dataset.catalog)
     if process_group.is_first():
@@ -102,7 +108,7 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache) -> None:
         features = replace(features, findings=(*features.findings, *notes))
     features = replace(features, encoder=None)  # a side network needs it no longer
     with cost.phase("train"):
-        history = train(plan, folder, objective, split, cost)
+        history = train(plan, folder, objective, split, cost, callbacks=[trackers])
     if process_group.is_first():
         try:
             _measure_and_save(plan, folder, data, features, objective, history, cost)

@@ -96,6 +96,9 @@ class FeatureStore:
         """`root` is `features` in the cache folder unless given."""
         self.root = cache_folder() / "features" if root is None else root
 
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.root)!r})"
+
     def entries(self) -> list[StoredFeatures]:
         """All whole entries, by key; an unreadable one is logged and left out."""
         entries = []

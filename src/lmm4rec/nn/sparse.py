@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -20,7 +22,7 @@ def csr(
 ) -> Tensor:
     """The CSR matrix of the given entries, rows and columns sorted; no (row, column) pair may occur twice."""
     starts, columns, order = _compress(rows, columns, shape)
-    return _csr(starts, columns, values[order], shape)
+    return csr_matrix(starts, columns, values[order], shape)
 
 
 def _compress(
@@ -33,10 +35,24 @@ def _compress(
     return starts, columns[order], order
 
 
-def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    with warnings.catch_warnings():  # torch announces once a process that CSR is in beta
+@contextmanager
+def beta_accepted() -> Iterator[None]:
+    """A context without torch's warning, at the first CSR matrix of a process, that these are in beta."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
+        yield
+
+
+def csr_matrix(
+    starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int], *, check: bool = False
+) -> Tensor:
+    """The CSR matrix of compressed rows; with `check`, these are compared with the shape.
+
+    Raises:
+        RuntimeError: they do not belong to it.
+    """
+    with beta_accepted():
+        return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=check)
 
 
 def entries_of(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> tuple[Int[Tensor, " entries"], Int[Tensor, " entries"]]:
@@ -140,8 +156,8 @@ class SparsePattern(nn.Module):
     def matrix(self, values: Float[Tensor, " entries"], *, transposed: bool = False) -> Tensor:
         """The CSR matrix (or its transpose) with the given values."""
         if transposed:
-            return _csr(self.reverse_starts, self.reverse_columns, values[self.reverse_order], self.shape[::-1])
-        return _csr(self.starts, self.columns, values[self.order], self.shape)
+            return csr_matrix(self.reverse_starts, self.reverse_columns, values[self.reverse_order], self.shape[::-1])
+        return csr_matrix(self.starts, self.columns, values[self.order], self.shape)
 
     def dots(self, left: Float[Tensor, "rows dim"], right: Float[Tensor, "columns dim"]) -> Float[Tensor, " entries"]:
         """The dot product of the row's and the column's vector at each entry."""
@@ -149,7 +165,7 @@ class SparsePattern(nn.Module):
 
     def sampled(self, left: Tensor, right: Tensor) -> Tensor:
         """`dots` without gradient; no entry's pair of vectors is copied."""
-        empty = _csr(self.starts, self.columns, left.new_zeros(len(self.columns)), self.shape)
+        empty = csr_matrix(self.starts, self.columns, left.new_zeros(len(self.columns)), self.shape)
         return torch.sparse.sampled_addmm(empty, left.contiguous(), right.contiguous().T, beta=0.0).values()[self.place]
 
 

@@ -41,6 +41,10 @@ class NewItem(NamedTuple):
     image: ItemImage | bytes | None = None
     features: Mapping[Modality, Tensor] | None = None
 
+    def __repr__(self) -> str:
+        content = [*self.fields, *([] if self.image is None else ["an image"]), *(self.features or {})]
+        return f"NewItem({self.id!r}: {', '.join(content) or 'no content'})"
+
 
 class Explanation(NamedTuple):
     """The explanation of an item's score for a user."""

@@ -76,6 +76,10 @@ class Bundle:
         self._changing, self._loading = threading.Lock(), threading.Lock()
         self._opened: ContentEncoder | None = None
 
+    def __repr__(self) -> str:
+        model = self.facts.get("model", "a recommender")
+        return f"Bundle({model}: {len(self.users):,} users, {len(self.items):,} items, {len(self.seen):,} interactions)"
+
     @classmethod
     def of(cls, scorer: Scorer, dataset: Dataset, facts: Mapping[str, Any], **more: Any) -> Bundle:
         """The bundle of a trained model; all known interactions count as seen. `more` is as in `Bundle`."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lmm4rec.coldstart.content_profile import CONTENT
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
-from lmm4rec.nn.sparse import dense_rows
+from lmm4rec.nn.sparse import beta_accepted, csr_matrix, dense_rows
 
 BIAS = "bias"
 """The part of `Embeddings` in which all users have the same vector."""
@@ -73,9 +73,10 @@ def _concatenated(above: Tensor, below: Tensor) -> Tensor:
     """Two matrices, one above the other, in the layout of the first: CSR or dense."""
     if above.layout == torch.strided:
         return torch.cat([above, below])
-    below = below if below.layout == torch.sparse_csr else below.to_sparse_csr()
+    with beta_accepted():
+        below = below if below.layout == torch.sparse_csr else below.to_sparse_csr()
     crow = torch.cat([above.crow_indices(), below.crow_indices()[1:] + above.crow_indices()[-1]])
     columns = torch.cat([above.col_indices(), below.col_indices()])
     values = torch.cat([above.values(), below.values()])
     shape = (above.shape[0] + below.shape[0], above.shape[1])
-    return torch.sparse_csr_tensor(crow, columns, values, shape, check_invariants=False)
+    return csr_matrix(crow, columns, values, shape)

@@ -10,6 +10,7 @@ from torch import Tensor
 from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.nn.neighborhoods import UserNeighbors
+from lmm4rec.nn.sparse import csr_matrix
 
 
 def scorer_tensors(scorer: Scorer) -> tuple[dict[str, Tensor], str]:
@@ -68,4 +69,4 @@ def _matrix(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, int]) ->
             raise ValueError(f"the matrix '{name}' is {tuple(tensors[name].shape)}, expected {shape}")
         return tensors[name]
     crow, columns, values = (tensors[f"{name}.{part}"] for part in ("crow", "columns", "values"))
-    return torch.sparse_csr_tensor(crow, columns, values, shape, check_invariants=True)
+    return csr_matrix(crow, columns, values, shape, check=True)

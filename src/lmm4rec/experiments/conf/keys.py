@@ -19,6 +19,7 @@ from lmm4rec.experiments.conf.annotations import describe
 from lmm4rec.experiments.conf.sections import PRECOMPUTED, Component, FeaturesSection, WarmStart
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.study.spec import StudyOptions
+from lmm4rec.experiments.trackers import Trackers
 from lmm4rec.features.ablation import altered
 from lmm4rec.features.adapters import ADAPTERS, Adapter
 from lmm4rec.features.live import Live
@@ -78,7 +79,7 @@ def components(table: str, tables: Mapping[str, Any], where: str = "") -> tuple[
     if table == "train":
         named = tables.get("recommender", {}).get("name")
         sampler = sampler_of(components("recommender", tables)[0]) if named else TripleSampler
-        return Trainer, sampler, tensorboard_writer, WarmStart
+        return Trainer, sampler, tensorboard_writer, Trackers, WarmStart
     if table == "features.end2end":
         return end2end_components(tables.get("features", {}).get("adapter", "none"))
     return {
