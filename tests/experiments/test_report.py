@@ -227,3 +227,11 @@ def test_two_runs_of_one_label_are_refused() -> None:
 def test_the_same_results_give_the_same_page(source: str) -> None:
     assert make_page().html() == source
     assert source.startswith("<!DOCTYPE html>")
+
+
+def test_a_page_on_one_run_compares_nothing() -> None:
+    results = three_results()
+    one, several = make_page({"VBPR": results["VBPR"]}).html(), make_page(results).html()
+    for mark in ("<strong>Bold</strong>", 'class="bar"', '<fieldset class="switch">'):
+        assert mark in several
+        assert mark not in one

@@ -249,6 +249,12 @@ def test_alignment_stands_beside_quality_once_for_all_recommenders() -> None:
         ["frozen", "0.500"],
         ["finetuned", "0.250 (0.500)"],
     ]
+    by_model = [
+        Design(name, {"model": name}, [FinishedRun("x", {"model": name}, make_result(0.1, alignment=frozen))])
+        for name in ("VBPR", "LATTICE")
+    ]
+    (row,) = alignment_table(DesignGroup("runs", by_model)).rows
+    assert [cell.text for cell in row] == ["VBPR; LATTICE", "0.500"]
 
 
 def test_tables_in_markdown_and_latex() -> None:

@@ -91,7 +91,7 @@ def run_results(group: DesignGroup, metric: str) -> ReportTable:
     ]
     table = _by_design("Quality and cost", "of every model", group.best_first(f"test.{metric}"), columns)
     top = max((row[1].value for row in table.rows), default=0.0)
-    if not table.heads[1:] or not table.heads[1].endswith(" test"):
+    if len(table.rows) < 2 or not table.heads[1:] or not table.heads[1].endswith(" test"):
         return table
     rows = [[name, replace(best, bar=best.value / top if top > 0 else 0.0), *rest] for name, best, *rest in table.rows]
     return replace(table, rows=rows, sorted_by=1)
@@ -208,7 +208,15 @@ def alignment_table(group: DesignGroup) -> ReportTable:
     heads = ["Features", *(metric_name(name) for name in measures)]
     caption = "Of the features, measured on pairs of image and text of one item"
     caption += "; in brackets: before training." if any(d.keys("alignment.before.") for d in group.designs) else "."
-    return ReportTable(f"Alignment, {group.title}", caption, heads, list(rows.values()))
+    return ReportTable(f"Alignment, {group.title}", caption, heads, _joined(rows.values()))
+
+
+def _joined(rows: Iterable[list[TableCell]]) -> list[list[TableCell]]:
+    """The rows, those with the same numbers as one whose name joins theirs: frozen features of several models."""
+    alike: dict[tuple[str, ...], list[list[TableCell]]] = {}
+    for row in rows:
+        alike.setdefault(tuple(cell.text for cell in row[1:]), []).append(row)
+    return [[TableCell("; ".join(row[0].text for row in same)), *same[0][1:]] for same in alike.values()]
 
 
 def _alignment(design: Design, when: str, name: str) -> float:

@@ -66,12 +66,20 @@ function values(operation) {
   return el("table", { class: "values" }, el("tbody", {}, ...rows.map(([name, ...rest]) => el("tr", {}, el("td", {}, el("code", {}, name)), ...rest.map((text) => el("td", {}, text))))));
 }
 
+/** Paragraphs of a description; what stands between backticks is code. */
+function prose(text) {
+  const inline = (part, index) => (index % 2 ? el("code", {}, part) : part);
+  return text.split(/\n\s*\n/).map((one) => el("p", { class: "hint" }, ...one.replace(/\s*\n\s*/g, " ").split("`").map(inline)));
+}
+
 function endpoint(path, method, operation) {
   const good = Object.entries(operation.responses).find(([status]) => status.startsWith("2"));
   const json = good?.[1].content?.["application/json"]?.schema;
   const errors = Object.entries(operation.responses).filter(([status]) => !status.startsWith("2"));
+  const [about, ...rest] = prose(operation.description ?? "");
   return el("details", { class: "endpoint" },
-    el("summary", {}, el("span", { class: "method" }, method.toUpperCase()), el("code", {}, path), el("span", { class: "hint" }, operation.description ?? "")),
+    el("summary", {}, el("span", { class: "method" }, method.toUpperCase()), el("code", {}, path), el("span", { class: "hint" }, ...about.childNodes)),
+    ...rest,
     values(operation),
     el("h3", {}, "Try"), el("pre", {}, command(path, method, operation)),
     json && el("h3", {}, `Answer ${good[0]}`), json && el("pre", {}, JSON.stringify(example(json), null, 2)),
@@ -88,7 +96,7 @@ async function start() {
     }
   }
   const sections = [...groups].map(([tag, nodes]) => el("section", {}, el("h2", {}, tag), ...nodes));
-  byId("main").replaceChildren(el("section", {}, el("h2", {}, "For programs")), el("p", { class: "hint" }, document_.info.description), ...sections);
+  byId("main").replaceChildren(el("section", {}, el("h2", {}, "For programs"), ...prose(document_.info.description)), ...sections);
 }
 
 start();
