@@ -97,6 +97,22 @@ def export_command(
     console.print(f"wrote {folder}: {len(bundle.users):,} users, {len(bundle.items):,} items, {size / 2**20:.1f} MiB")
 
 
+@bundles.command("push", rich_help_panel=_PANEL)
+def push_command(
+    run: TrainedModel,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository, created where needed.")],
+    copy_encoder: Annotated[
+        bool, typer.Option("--encoder/--no-encoder", help="Whether to upload the encoder's weights.")
+    ] = True,
+    private: Annotated[bool, typer.Option("--private/--public", help="Who may read a new repository.")] = True,
+) -> None:
+    """Upload a run's bundle with its model card to the Hugging Face hub (HF_TOKEN); `recommend OWNER/NAME` reads it."""
+    from lmm4rec.serving.bundle import Bundle
+
+    url = Bundle.load(run).push_to_hub(repository, private=private, copy_encoder=copy_encoder)
+    console.print(f"pushed   {url}", soft_wrap=True)
+
+
 @bundles.command("serve", rich_help_panel=_PANEL)
 def serve_command(
     runs: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, ImageError, did_you_mean
 from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.core.hub import local_folder, push_folder
 from lmm4rec.core.types import Inputs, Item, Modality, PositiveInt
 from lmm4rec.nn.text import render
 from lmm4rec.nn.transformers.checkpoints import read_options
@@ -116,8 +118,25 @@ class Encoder(nn.Module, ABC):
 
     @classmethod
     def from_pretrained(cls: type[AnyEncoder], folder: str | Path) -> AnyEncoder:
-        """The encoder in a folder written by its `save_pretrained` or `write_tiny`, where it has these."""
+        """The encoder in a folder written by its `save_pretrained` or `write_tiny`, or of a repository of the hub."""
+        folder = local_folder(folder)
         return cls(checkpoint=str(folder), **read_options(folder, cls.saved_options))
+
+    def push_to_hub(self, repository: str, *, token: str | None = None, private: bool = True) -> str:
+        """Upload the encoder as `owner/name` of the Hugging Face hub, with a model card; returns the address.
+
+        Raises:
+            ConfigError: it has no weights to save, there is no token, or the hub refuses it or cannot be reached.
+        """
+        if not hasattr(self, "save_pretrained"):
+            raise ConfigError(f"{type(self).__name__} has no weights, so there is nothing to upload")
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)  # type: ignore[operator]
+            name = type(self).__module__.rpartition(".")[2]
+            card = f"# {repository}\n\nAn encoder of lmm4rec: `{self!r}`.\n\n"
+            card += f'```toml\n[encoder]\nname = "{name}"\ncheckpoint = "{repository}"\n```\n'
+            (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+            return push_folder(Path(folder), repository, token=token, private=private)
 
     @abstractmethod
     def prepare(self, items: Sequence[Item]) -> Inputs:

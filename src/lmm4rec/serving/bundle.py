@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.core.errors import DataError, LMM4RecError
+from lmm4rec.core.hub import local_folder, push_folder
 from lmm4rec.core.types import Embeddings, Features, ItemImage, Modality, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.dataset import Dataset
@@ -277,7 +279,7 @@ class Bundle:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, index: Literal["exact", "hnsw", "ivf"] = "exact") -> Bundle:
-        """The bundle in a folder, or in the `bundle/` of a run folder.
+        """The bundle in a folder, in the `bundle/` of a run folder, or of a repository `owner/name` of the hub.
 
         `index` is how the best items are found: "exact" scores all of them; "hnsw" and "ivf" are approximate, for
         catalogs where that takes too long (`serving.index`, extra `faiss`), and are built here.
@@ -285,7 +287,7 @@ class Bundle:
         Raises:
             CheckpointError: there is no bundle, it is damaged, or of another version.
         """
-        read = bundle_files.read(Path(folder))
+        read = bundle_files.read(local_folder(folder))
         catalog, scorer = read.catalog, read.scorer
         bundle = cls(
             scorer, read.users, catalog.catalog, catalog.titles, read.seen, read.facts, features=read.features,
@@ -294,6 +296,20 @@ class Bundle:
         built = Index.build(scorer.items, index) if index != "exact" and isinstance(scorer, Embeddings) else None
         bundle._state = replace(bundle._state, catalog=catalog, index=built, modality_shares=read.modality_shares)
         return bundle
+
+    def push_to_hub(
+        self, repository: str, *, token: str | None = None, private: bool = True, copy_encoder: bool = True
+    ) -> str:
+        """Upload the bundle with its model card as `owner/name` of the Hugging Face hub; returns the address.
+
+        It is private unless said otherwise: a bundle holds the ids and histories of its users.
+
+        Raises:
+            ConfigError: there is no token, or the hub refuses it or cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, copy_encoder=copy_encoder)
+            return push_folder(Path(folder), repository, token=token, private=private)
 
     save, load = save_pretrained, from_pretrained
 
