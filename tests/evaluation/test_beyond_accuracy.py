@@ -2,8 +2,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from lmm4rec.evaluation.metrics import coverage, exposure, gini, novelty
+from lmm4rec.evaluation.beyond_accuracy import (
+    coverage,
+    diversity,
+    exposure,
+    exposure_by_value,
+    gini,
+    novelty,
+    serendipity,
+)
 
 
 def test_exposure_and_coverage_skip_the_padding() -> None:
@@ -31,3 +40,35 @@ def test_novelty_by_hand() -> None:
     assert novelty(np.array([1, 0, 0, 0]), counts) == 1
     assert novelty(np.array([3, 2, 1, 0]), counts) == pytest.approx((3 * 1 + 2 * 2 + 1 * 4) / 6)
     assert novelty(np.zeros(4, dtype=np.int64), counts) == 0
+
+
+def test_diversity_by_hand() -> None:
+    content = torch.tensor([[1.0, 0.0], [0.0, 5.0], [2.0, 0.0], [0.0, 0.0], [-1.0, 0.0]])
+    # cosines of the pairs (0, 1), (0, 2), (1, 2): 0, 1, 0; item 3 has no content, and -1 pads
+    assert diversity(np.array([[0, 1, 2]]), content) == pytest.approx(2 / 3)
+    assert diversity(np.array([[0, 3, 2], [0, 1, -1]]), content) == pytest.approx((0 + 1) / 2)
+    assert diversity(np.array([[0, 4, -1]]), content) == pytest.approx(2)
+    assert diversity(np.array([[3, 0, -1]]), content) == 0
+
+
+def test_diversity_is_the_mean_over_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    content = rng.normal(size=(30, 6)).astype(np.float32)
+    top = np.stack([rng.permutation(30)[:7] for _ in range(9)])
+    unit = content / np.linalg.norm(content, axis=1, keepdims=True)
+    pairs = [1 - unit[i] @ unit[j] for row in top for at, i in enumerate(row) for j in row[at + 1 :]]
+    assert diversity(top, torch.from_numpy(content)) == pytest.approx(np.mean(pairs), rel=1e-5)
+
+
+def test_serendipity_counts_hits_that_popularity_does_not_give() -> None:
+    top = np.array([[5, 2, 7], [1, 0, -1]])
+    hits = np.array([[True, True, False], [True, False, False]])
+    popular = np.array([[2, 3, 4], [0, 5, -1]])  # item 2 is expected for the first user, item 0 for the second
+    assert serendipity(top, hits, popular) == pytest.approx((1 / 3 + 1 / 3) / 2)
+
+
+def test_exposure_by_value_by_hand() -> None:
+    shares = exposure_by_value(np.array([6, 0, 2, 0]), ["a", "b", "b", ""], np.array([1, 3, 4, 2]), most=2)
+    assert list(shares) == ["b", ""]
+    assert shares["b"] == pytest.approx({"lists": 2 / 8, "catalog": 2 / 4, "interactions": 7 / 10})
+    assert shares[""] == pytest.approx({"lists": 0, "catalog": 1 / 4, "interactions": 2 / 10})

@@ -108,6 +108,8 @@ def test_beyond_accuracy_looks_at_the_lists_of_the_ranked_users() -> None:
         "gini@1": 3 / 4,
         "novelty@2": (1 + 2 + 1 + 2) / 4,
         "novelty@1": 1.0,
+        "serendipity@2": 0.0,
+        "serendipity@1": 0.0,
     }
     assert report.beyond == pytest.approx(expected)
 

@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
 import scipy.sparse as sp
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
-from lmm4rec.core.types import PositiveInt, Scorer
+from lmm4rec.core.types import Embeddings, PositiveInt, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.splits import Split
-from lmm4rec.evaluation.metrics import METRICS, Metric, Values, coverage, exposure, gini, measure, novelty
+from lmm4rec.evaluation.beyond_accuracy import (
+    coverage,
+    diversity,
+    exposure,
+    exposure_by_value,
+    gini,
+    novelty,
+    serendipity,
+)
+from lmm4rec.evaluation.metrics import METRICS, Metric, Values, measure
 from lmm4rec.evaluation.ranking import interaction_matrix, restrict, top_k
+from lmm4rec.evaluation.slices import field_slices, item_slices, user_slices
 
-POPULAR_SHARE = 0.2
+_MOST_VALUES = 10  # of a field, that are reported
 _KS = [5, 10, 20, 50]
 _PADDED = 1000  # lists are padded to this k; a larger one above the catalog is the catalog
 _ALL = list(METRICS)
+_NONE: list[str] = []
 
 
-def item_slices(counts: Int64[np.ndarray, " items"]) -> dict[str, Bool[np.ndarray, " items"]]:
-    """The members of each slice, from the number of training interactions of each item.
+@dataclass(frozen=True)
+class Catalog:
+    """What is known of items beside interactions: their content as vectors, and fields by whose values to report."""
 
-    - "cold": none.
-    - "warm": at least one.
-    - "popular": the fifth of the warm items (rounded up) with the most interactions; among equals, the first rows.
-    - "tail": the other warm items.
-    """
-    warm = counts > 0
-    popular = np.zeros_like(warm)
-    popular[np.argsort(-counts, kind="stable")[: math.ceil(POPULAR_SHARE * warm.sum())]] = True
-    return {"cold": ~warm, "warm": warm, "popular": popular, "tail": warm & ~popular}
+    content: Float[Tensor, "items width"] | None = None  # zeros where an item has none
+    fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,9 @@ class Report:
     users: Int64[np.ndarray, " users"]  # their rows, ascending
     per_user: Mapping[str, Float64[np.ndarray, " users"]]  # "recall@20", ... in the order of `users`
     top: Int64[np.ndarray, "users k"]  # item rows, best first, at the largest k; -1 where a list is shorter
-    slices: Mapping[str, Mapping[str, float]]  # "cold" -> its "items", its "users", and the metrics
+    slices: Mapping[str, Mapping[str, float]]  # "cold", "brand: Acme" -> its "items", its "users", and the metrics
     beyond: Mapping[str, float]  # "coverage@20", "gini@20", "novelty@20", ...
+    exposure: Mapping[str, Mapping[str, Mapping[str, float]]]  # field -> value -> share of "lists", "catalog", ...
     users_without_truth: int  # users without a relevant item, who are part of no mean
     truth_excluded: int  # held-out interactions that are not counted, being excluded too
 
@@ -87,6 +93,9 @@ class Evaluator:
         candidates: Annotated[
             Literal["all", "cold"], Doc("Items that are ranked; cold: those without a training interaction.")
         ] = "all",
+        slice_by: Annotated[
+            list[str], Doc('Catalog fields by whose values to report, too, such as ["brand"].')
+        ] = _NONE,
     ) -> None:
         """`ks` are list lengths, `metrics` names of `metrics.METRICS`; `memory_mb` bounds each block of scores.
 
@@ -98,7 +107,7 @@ class Evaluator:
             ConfigError: a metric is unknown, a k is below 1, or either list is empty or repeats itself.
         """
         self.ks, self.metrics, self.memory_mb = tuple(ks), tuple(metrics), memory_mb
-        self.candidates = candidates
+        self.candidates, self.slice_by = candidates, tuple(slice_by)
         for key, values in (("ks", self.ks), ("metrics", self.metrics)):
             if not values or len(set(values)) < len(values):
                 raise ConfigError(f"{key} needs at least one value and none twice, got {list(values)}")
@@ -116,11 +125,13 @@ class Evaluator:
         exclude: Sequence[Interactions] = (),
         *,
         train: Interactions | None = None,
+        catalog: Catalog | None = None,
     ) -> Report:
         """The report on `truth`; each user's ranking leaves out the items in `exclude`.
 
-        `train` gives the popularity of items; without it there are no slices and no novelty. The metrics of a slice
-        count only its items as relevant while all candidates compete, and average over the users who have such an item.
+        `train` gives the popularity of items; without it there are no slices, no novelty and no serendipity. The
+        metrics of a slice of items count only these as relevant while all candidates compete, and average over the
+        users who have such an item. `catalog` adds slices and exposure by its fields, and diversity by its content.
 
         Raises:
             ConfigError: the candidates are cold items, and there is no `train` to say which these are.
@@ -147,41 +158,81 @@ class Evaluator:
             scorer, users, min(max(self.ks), max(scorer.n_items, _PADDED)), exclude=hidden, memory_mb=self.memory_mb
         ).items
         hits = _hits(top, relevant)
+        lists = _Lists(top, hits, relevant, scorer.n_users, scorer.n_items, catalog or Catalog())
         return Report(
             users=users,
             per_user=measure(hits, _per_row(relevant), self.metrics, self.ks),
             top=top,
-            slices={} if counts is None else self._slices(top, hits, relevant, counts),
-            beyond=self._beyond(top, scorer.n_items, counts),
+            slices={} if train is None else self._slices(lists, train, users),
+            beyond=self._beyond(lists, train, users, hidden),
+            exposure={} if counts is None else self._exposure(lists, counts),
             users_without_truth=scorer.n_users - len(users),
             truth_excluded=held_out.nnz - relevant.nnz,
         )
 
     def _slices(
-        self,
-        top: Int64[np.ndarray, "users k"],
-        hits: Bool[np.ndarray, "users k"],
-        relevant: sp.csr_array,
-        counts: Int64[np.ndarray, " items"],
+        self, lists: _Lists, train: Interactions, users: Int64[np.ndarray, " users"]
     ) -> dict[str, dict[str, float]]:
+        counts = train.item_counts(lists.n_items)
+        members = item_slices(counts)
+        for name, values in self._fields(lists).items():
+            members |= field_slices(name, values, counts, _MOST_VALUES)
         slices = {}
-        for name, members in item_slices(counts).items():
-            per_user = _per_row(relevant, members)
-            with_relevant = per_user > 0
-            slice_hits = hits[with_relevant] & members[top[with_relevant]]
-            sizes = {"items": float(members.sum()), "users": float(with_relevant.sum())}
-            slices[name] = sizes | _means(measure(slice_hits, per_user[with_relevant], self.metrics, self.ks))
+        for name, items in members.items():
+            per_user = _per_row(lists.relevant, items)
+            chosen = per_user > 0
+            hits = lists.hits[chosen] & items[lists.top[chosen]]
+            sizes = {"items": float(items.sum()), "users": float(chosen.sum())}
+            slices[name] = sizes | _means(measure(hits, per_user[chosen], self.metrics, self.ks))
+        for name, active in user_slices(train.user_counts(lists.n_users)[users]).items():
+            of_users = measure(lists.hits[active], _per_row(lists.relevant)[active], self.metrics, self.ks)
+            slices[name] = {"users": float(active.sum()), **_means(of_users)}
         return slices
 
     def _beyond(
-        self, top: Int64[np.ndarray, "users k"], n_items: int, counts: Int64[np.ndarray, " items"] | None
+        self, lists: _Lists, train: Interactions | None, users: Int64[np.ndarray, " users"], hidden: sp.csr_array
     ) -> dict[str, float]:
-        exposures = {k: exposure(top[:, :k], n_items) for k in self.ks}
+        exposures = {k: exposure(lists.top[:, :k], lists.n_items) for k in self.ks}
         values = {f"coverage@{k}": coverage(exposed) for k, exposed in exposures.items()}
         values |= {f"gini@{k}": gini(exposed) for k, exposed in exposures.items()}
-        if counts is not None:
-            values |= {f"novelty@{k}": novelty(exposed, counts) for k, exposed in exposures.items()}
+        if lists.catalog.content is not None:
+            values |= {f"diversity@{k}": diversity(lists.top[:, :k], lists.catalog.content) for k in self.ks if k > 1}
+        if train is None:
+            return values
+        counts = train.item_counts(lists.n_items)
+        values |= {f"novelty@{k}": novelty(exposed, counts) for k, exposed in exposures.items()}
+        if self.candidates == "all":
+            popularity = Embeddings(torch.ones(hidden.shape[0], 1), torch.from_numpy(counts).float()[:, None])
+            width = lists.top.shape[1]
+            popular = top_k(popularity, users, width, exclude=hidden, memory_mb=self.memory_mb).items
+            values |= {
+                f"serendipity@{k}": serendipity(lists.top[:, :k], lists.hits[:, :k], popular[:, :k]) for k in self.ks
+            }
         return values
+
+    def _exposure(self, lists: _Lists, counts: Int64[np.ndarray, " items"]) -> dict[str, dict[str, dict[str, float]]]:
+        """The exposure of each field's values, in lists of the largest k."""
+        exposed = exposure(lists.top, lists.n_items)
+        return {
+            name: exposure_by_value(exposed, values, counts, _MOST_VALUES)
+            for name, values in self._fields(lists).items()
+        }
+
+    def _fields(self, lists: _Lists) -> dict[str, Sequence[str]]:
+        """The values of the fields to slice by."""
+        return {name: lists.catalog.fields[name] for name in self.slice_by if name in lists.catalog.fields}
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """The lists of the users who are measured, and what is relevant to them."""
+
+    top: Int64[np.ndarray, "users k"]
+    hits: Bool[np.ndarray, "users k"]
+    relevant: sp.csr_array
+    n_users: int  # of all, also those who are not measured
+    n_items: int
+    catalog: Catalog
 
 
 def _hits(top: Int64[np.ndarray, "users k"], relevant: sp.csr_array) -> Bool[np.ndarray, "users k"]:

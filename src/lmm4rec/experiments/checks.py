@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lmm4rec.core.device import choose_device
-from lmm4rec.core.errors import LMM4RecError, optional
+from lmm4rec.core.errors import ConfigError, LMM4RecError, did_you_mean, optional
 from lmm4rec.core.registry import ENCODERS, hyper_parameters
 from lmm4rec.data.splits import Split
 from lmm4rec.encoders.base import FUSED, Encoder
@@ -33,6 +33,7 @@ def problems(plan: Plan, split: Split) -> Iterator[LMM4RecError]:
         partial(require_held_out, plan, split, "test"),
         partial(check_memory, plan, split),
         partial(choose_device, plan.train.device),
+        partial(_require_fields, plan, split),
     ]
     if plan.train.start_from and plan.recommender.component.is_trained:
         checks.append(partial(earlier_weights, Path(plan.train.start_from), plan))
@@ -50,6 +51,17 @@ def problems(plan: Plan, split: Split) -> Iterator[LMM4RecError]:
             check()
         except LMM4RecError as error:
             yield error
+
+
+def _require_fields(plan: Plan, split: Split) -> None:
+    """Raise ConfigError where the catalog lacks a field of evaluate.slice_by."""
+    fields = split.dataset.catalog.fields.columns
+    for name in plan.evaluate.table["slice_by"]:
+        if name not in fields:
+            raise ConfigError(
+                f"evaluate.slice_by: the catalog has no field '{name}'.{did_you_mean(name, fields)} Its fields: "
+                f"{', '.join(fields) or 'none'}"
+            )
 
 
 def _templates(table: Mapping[str, Any]) -> Iterator[str]:

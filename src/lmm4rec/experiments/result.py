@@ -43,7 +43,7 @@ class ChosenModel:
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """The measurements of a run: what `metrics.json` holds. Before the test the last five are empty.
+    """The measurements of a run: what `metrics.json` holds. Before the test the last six are empty.
 
     Metrics of a part for which nothing is held out are empty.
     """
@@ -52,8 +52,9 @@ class RunMetrics:
     features: Mapping[str, Any]  # "precision" and "broken_images"; empty where nothing was encoded
     chosen: ChosenModel
     valid: Values
-    slices: Mapping[str, Values] = field(default_factory=dict)  # test metrics by "cold", "tail", "head" items
-    beyond: Values = field(default_factory=dict)  # "coverage@20", "gini@20", "novelty@20"
+    slices: Mapping[str, Values] = field(default_factory=dict)  # test metrics of "cold", "tail", "brand: Acme", ...
+    beyond: Values = field(default_factory=dict)  # "coverage@20", "gini@20", "novelty@20", ...
+    exposure: Mapping[str, Mapping[str, Values]] = field(default_factory=dict)  # "brand" -> "Acme" -> "lists", ...
     alignment: Mapping[str, Any] = field(
         default_factory=dict
     )  # of image and text vectors; "before" and "after" where an encoder trained
@@ -79,7 +80,7 @@ class RunMetrics:
 
     def to_json(self) -> dict[str, Any]:
         """The mapping that the file holds; what is not measured yet, or cannot be, is left out."""
-        optional = ("slices", "beyond", "alignment", "cost") + (() if self.cost else ("test",))
+        optional = ("slices", "beyond", "exposure", "alignment", "cost") + (() if self.cost else ("test",))
         return {name: value for name, value in asdict(self).items() if value or name not in optional}
 
 

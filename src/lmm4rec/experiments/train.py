@@ -8,16 +8,17 @@ import numpy as np
 import torch
 
 from lmm4rec.core.errors import DataError
-from lmm4rec.core.types import Scorer
+from lmm4rec.core.types import Features, Scorer
 from lmm4rec.data.splits import HeldOutPart, Split
 from lmm4rec.distributed import process_group
-from lmm4rec.evaluation.evaluator import Evaluator, Report, masked
+from lmm4rec.evaluation.evaluator import Catalog, Evaluator, Report, masked
 from lmm4rec.experiments.build.recommenders import make_sampler
 from lmm4rec.experiments.callbacks import CostWriter, HistoryWriter, tensorboard_writer
 from lmm4rec.experiments.conf.sections import EvaluateSection
 from lmm4rec.experiments.environment import Cost
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import Plan
+from lmm4rec.nn.projections import center_of, centered
 from lmm4rec.training.callbacks import Callback
 from lmm4rec.training.history import History
 from lmm4rec.training.objective import RankingObjective
@@ -102,9 +103,20 @@ def _why_empty(method: str, part: str, share: float, longest: int) -> str:
     return f"its share of split.{part} = {share:g} holds no interaction of a user who is trained on; try a larger one"
 
 
-def measure(section: EvaluateSection, scorer: Scorer, split: Split, part: HeldOutPart) -> Report:
+def measure(
+    section: EvaluateSection, scorer: Scorer, split: Split, part: HeldOutPart, catalog: Catalog | None = None
+) -> Report:
     """The ranking of all items by a scorer, measured on a part of the split."""
     exclude = masked(split, part, **section.arguments(masked))
     truth = split.valid if part == "valid" else split.test
     evaluator = Evaluator(**section.arguments(Evaluator))
-    return evaluator.evaluate(scorer, truth, exclude, train=split.train)
+    return evaluator.evaluate(scorer, truth, exclude, train=split.train, catalog=catalog)
+
+
+def described(split: Split, features: Features) -> Catalog:
+    """The items of a split by their fields, and by their features, centered and scaled, as vectors."""
+    fields = split.dataset.catalog.fields
+    content = [centered(x, center_of(x)) for x in features.values()]
+    return Catalog(
+        torch.cat(content, dim=1) if content else None, {name: fields[name].to_list() for name in fields.columns}
+    )

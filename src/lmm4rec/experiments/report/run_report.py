@@ -14,7 +14,8 @@ from lmm4rec.experiments.report.figures import run_figures
 from lmm4rec.experiments.report.finished_runs import RunCollection
 from lmm4rec.experiments.report.page import Page
 from lmm4rec.experiments.report.sentences import run_headline, run_notes
-from lmm4rec.experiments.report.tables import ReportTable, alignment_table, detail_tables, run_results, slice_table
+from lmm4rec.experiments.report.slice_tables import exposure_tables, slice_table, slice_tables
+from lmm4rec.experiments.report.tables import ReportTable, alignment_table, detail_tables, run_results
 from lmm4rec.experiments.report.user_examples import UserExample, user_examples
 from lmm4rec.experiments.result import Result
 
@@ -79,7 +80,11 @@ def run_page(
         subtitle=subtitle,
         headlines=[run_headline(group, metric)],
         results=[run_results(group, metric), *(table for table in tables if table.rows and len(table.heads) > 1)],
-        details=detail_tables(group, metric),
+        details=[
+            *detail_tables(group, metric),
+            *slice_tables(group.best_first(f"test.{metric}"), metric),
+            *exposure_tables(group.best_first(f"test.{metric}")),
+        ],
         notes=run_notes(collection, masked),
         figures=run_figures(collection),
         users=users,

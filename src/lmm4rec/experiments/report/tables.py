@@ -76,33 +76,25 @@ class NumberColumn(NamedTuple):
     ranked: bool = False
 
 
-_metric_column = partial(NumberColumn, format=metric_value, ranked=True)
+metric_column = partial(NumberColumn, format=metric_value, ranked=True)
 
 
 def run_results(group: DesignGroup, metric: str) -> ReportTable:
     """Quality and cost of single runs, best first by test."""
     columns = [
-        _metric_column(f"{metric_name(metric)} test", f"test.{metric}"),
-        _metric_column(f"{metric_name(companion(metric))} test", f"test.{companion(metric)}"),
-        _metric_column(f"{metric_name(metric)} validation", f"valid.{metric}"),
+        metric_column(f"{metric_name(metric)} test", f"test.{metric}"),
+        metric_column(f"{metric_name(companion(metric))} test", f"test.{companion(metric)}"),
+        metric_column(f"{metric_name(metric)} validation", f"valid.{metric}"),
         NumberColumn("Total time", "cost.seconds", seconds),
         NumberColumn("Parameters", "cost.parameters", count),
         NumberColumn("Peak memory", "cost.peak_memory_mb", megabytes),
     ]
-    table = _by_design("Quality and cost", "of every model", group.best_first(f"test.{metric}"), columns)
+    table = by_design("Quality and cost", "of every model", group.best_first(f"test.{metric}"), columns)
     top = max((row[1].value for row in table.rows), default=0.0)
     if len(table.rows) < 2 or not table.heads[1:] or not table.heads[1].endswith(" test"):
         return table
     rows = [[name, replace(best, bar=best.value / top if top > 0 else 0.0), *rest] for name, best, *rest in table.rows]
     return replace(table, rows=rows, sorted_by=1)
-
-
-def slice_table(group: DesignGroup, metric: str) -> ReportTable:
-    """The test metric on each slice of the items."""
-    names = dict.fromkeys(name for d in group.designs for run in d.runs for name in run.measured.slices)
-    columns = [_metric_column(name.capitalize(), f"slices.{name}.{metric}") for name in names]
-    caption = f"test {metric_name(metric)} by slice of the items"
-    return _by_design("Warm and cold items", caption, group.best_first(f"test.{metric}"), columns)
 
 
 def detail_tables(group: DesignGroup, metric: str) -> list[ReportTable]:
@@ -120,9 +112,9 @@ def detail_tables(group: DesignGroup, metric: str) -> list[ReportTable]:
         NumberColumn("Trainable in the encoder", "cost.trainable_encoder_parameters", count),
     ]
     tables = [
-        _by_design("Beyond accuracy", "", designs, [NumberColumn(_metric_of(key), key, number) for key in beyond]),
-        _by_design("Every metric", "on the test set", designs, [_metric_column(_metric_of(key), key) for key in tests]),
-        _by_design("Cost", "by phase", designs, costs),
+        by_design("Beyond accuracy", "", designs, [NumberColumn(_metric_of(key), key, number) for key in beyond]),
+        by_design("Every metric", "on the test set", designs, [metric_column(_metric_of(key), key) for key in tests]),
+        by_design("Cost", "by phase", designs, costs),
     ]
     return [table for table in tables if len(table.heads) > 1]
 
@@ -131,7 +123,7 @@ def _metric_of(key: str) -> str:
     return metric_name(key.partition(".")[2])
 
 
-def _by_design(title: str, caption: str, designs: Sequence[Design], columns: Iterable[NumberColumn]) -> ReportTable:
+def by_design(title: str, caption: str, designs: Sequence[Design], columns: Iterable[NumberColumn]) -> ReportTable:
     """A row a design, without the columns of which no design has the number."""
     shown = [column for column in columns if any(design.numbers(column.key) for design in designs)]
     cells = [_number_cells(designs, column) for column in shown]
@@ -165,17 +157,17 @@ def study_results(group: DesignGroup, comparisons: Sequence[DesignComparison], m
     axes = varying_axes([{a: value for a, value in design.axes.items() if a != "data"} for design in designs])
     stars = {comparison.first.label: comparison.stars for comparison in comparisons}
     columns = [
-        _metric_column(metric_name(metric), f"test.{metric}"),
-        _metric_column(metric_name(companion(metric)), f"test.{companion(metric)}"),
-        _metric_column(f"{metric_name(metric)} valid", f"valid.{metric}"),
-        _metric_column(f"{metric_name(metric)} cold", f"slices.cold.{metric}"),
+        metric_column(metric_name(metric), f"test.{metric}"),
+        metric_column(metric_name(companion(metric)), f"test.{companion(metric)}"),
+        metric_column(f"{metric_name(metric)} valid", f"valid.{metric}"),
+        metric_column(f"{metric_name(metric)} cold", f"slices.cold.{metric}"),
         NumberColumn("Training", "cost.train_seconds", seconds),
         NumberColumn("Encodings an epoch", "cost.encodings_per_epoch", count),
         NumberColumn("Memory", "cost.peak_memory_mb", megabytes),
         NumberColumn("Parameters", "cost.parameters", count),
         NumberColumn("Trainable", "cost.trainable_parameters", count),
     ]
-    table = _by_design(group.title, "", designs, columns)
+    table = by_design(group.title, "", designs, columns)
     rows = []
     for design, (_, first, *rest) in zip(designs, table.rows, strict=True):
         names = (TableCell(design.axes.get(axis, "–")) for axis in axes)
