@@ -219,6 +219,12 @@ def test_the_catalog_is_browsed_and_filtered(visit: Any, server: Server) -> None
     page.get_by_role("link", name="Models").click()
     page.get_by_role("link", name="First model").wait_for()
     assert page.locator(".reloading").inner_text().startswith("To load them again after a run: kill -HUP.")
+    page.keyboard.press("/")
+    page.keyboard.type("lamp")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="“lamp”").wait_for()
+    page.locator("#clear").click()
+    page.get_by_role("heading", name="For u001").wait_for()
 
 
 def test_an_unknown_person_is_one_message_with_ids_that_exist(visit: Any) -> None:

@@ -98,8 +98,9 @@ function clearSearch() {
 
 function searchPhoto(file) {
   state.photo = file;
-  if (place().words || place().item) go({ words: "", item: "", from: "" });
-  else draw();
+  const before = location.hash;
+  go(HOME);
+  if (location.hash === before) draw();
 }
 
 /** Fill the header: choices of models, what can be searched and added, where one is. */
@@ -129,7 +130,7 @@ function setUpSearch() {
     event.preventDefault();
     const words = byId("words").value.trim();
     state.photo = null;
-    if (words) go({ words, item: "", from: "" });
+    if (words) go({ ...HOME, words });
     else clearSearch();
   });
   byId("words").addEventListener("search", () => byId("words").value === "" && place().words && clearSearch());
