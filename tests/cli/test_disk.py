@@ -33,6 +33,8 @@ COMMANDS = {
     "run": "run {conf} -o {at}/out",
     "compare": "compare {conf} -o {at}/out",
     "study": "study {study} -o {at}/out --workers 0",
+    "tune": "tune {search} -o {at}/out",
+    "finetune": "finetune {tiny} -o {at}/out",
     "recommend": "recommend {run} --all --with-catalog -k 60 -o {at}/out/lists.csv",
     "export": "export {run} {at}/out",
     "report": "report {run} -o {at}/out",
@@ -48,11 +50,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
     folder = tmp_path_factory.mktemp("disk")
     (folder / "tiny.conf").write_text(CONF)
     (folder / "study.conf").write_text(CONF + "[axes]\nseed = [0]\n")
+    (folder / "search.conf").write_text(CONF + '[search]\nbudget = 1\n"recommender.dim" = [4, 8]\n')
+    tuned = 'name = "clip"\ncheckpoint = "tiny"\n[features.finetune]\nepochs = 1\n'
+    (folder / "finetune.conf").write_text(CONF.replace('name = "color"\n', tuned))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LMM4REC_CACHE", str(folder / "cache"))
         patch.setitem(write_example.__kwdefaults__, "image_side", 64)
         lmm4rec.run(folder / "tiny.conf", out=folder / "run")
-        yield {"conf": folder / "tiny.conf", "study": folder / "study.conf", "run": folder / "run"}
+        yield {
+            "conf": folder / "tiny.conf",
+            "study": folder / "study.conf",
+            "search": folder / "search.conf",
+            "tiny": folder / "finetune.conf",
+            "run": folder / "run",
+        }
 
 
 def refused(
@@ -108,4 +119,4 @@ def test_on_a_small_or_read_only_disk(
         assert f" {tmp_path}/" in text
         assert not [path for path in tmp_path.rglob(".*") if path.suffix in (".part", ".parts", ".probe")]
     finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)

@@ -95,12 +95,19 @@ for group in (runs, doctor, features, finetune, recommend, bundles, studies):
 app.add_typer(data, name="data")
 
 
+def _without_path(error: Exception) -> LMM4RecError | None:
+    """An error of a full disk that names no file."""
+    found = storage_error(error, Path("a file of this command"))
+    return found if found and "cannot be written" in str(found) else None
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error that the user can correct is one message, not a traceback."""
     first = os.environ.get("RANK", "0") == "0"  # of several processes, the first one prints
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_Once())
+    handlers, once = list(logging.getLogger().handlers), _Once()
+    for handler in handlers:
+        handler.addFilter(once)
     for library in ("httpx", "urllib3", "transformers", "sentence_transformers", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # it shows one for every file read and written
@@ -108,7 +115,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="lmm4rec")
     except Exception as error:
-        known = error if isinstance(error, LMM4RecError) else storage_error(error) or memory_error(error)
+        known = error if isinstance(error, LMM4RecError) else storage_error(error) or _without_path(error)
+        known = known or memory_error(error)
         if known is None:
             raise
         _abandon_bars()
@@ -116,6 +124,9 @@ def main(arguments: list[str] | None = None) -> None:
         message = " ".join([str(known), *(f"({note})" for note in notes)])
         Console(stderr=True).print(f"[bold red]error:[/] {escaped(message)}", highlight=False, soft_wrap=True)
         sys.exit(2)
+    finally:
+        for handler in handlers:  # of a program that calls this one
+            handler.removeFilter(once)
 
 
 if __name__ == "__main__":  # torchrun starts it as a module

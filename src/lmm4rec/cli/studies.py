@@ -64,13 +64,15 @@ def study_command(
 @studies.command("tune", rich_help_panel=_PANEL)
 def tune_command(conf: Conf, settings: Settings = None, out: Out = None) -> None:
     """Search hyper-parameters of a conf file with a \\[search] table on its validation part; continues a search."""
+    from lmm4rec.core.files import storage_errors
     from lmm4rec.experiments.conf.spec import load_spec
     from lmm4rec.experiments.demo import program
     from lmm4rec.experiments.search.tune import split_conf, tune
 
     name, tables, options = split_conf(conf)
-    spec = load_spec(tables, overrides(settings))
-    result = tune({"title": spec.title, **spec.tables}, options, out or Path("runs") / f"{name}-search")
+    spec, folder = load_spec(tables, overrides(settings)), out or Path("runs") / f"{name}-search"
+    with storage_errors(folder):
+        result = tune({"title": spec.title, **spec.tables}, options, folder)
     for key, value in result.best.items():
         console.print(f"{key} = {value!r}")
     console.print(f"validation {result.value:.4f}, the best of {result.trials} settings")

@@ -32,18 +32,25 @@ _CAUSES = {
 _FULL = re.compile(  # SQLite, NumPy and the end of a Parquet file, without a number
     r"disk is full|\d+ requested and \d+ written|Invalid thrift: transport error"
 )
-_RUST = re.compile(r"\(os error (\d+)\)")  # polars and safetensors wrap errors of the system
+_WRAPPED = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")  # in errors of polars, safetensors and shutil
 
 
 def storage_error(error: BaseException, path: Path | None = None) -> StorageError | None:
     """An error that names path and cause, where the disk or its permissions are the cause; else None.
 
-    `path` is named where the error itself names none, or a file that is written beside.
+    `path` is named where the error itself names none, or a file that is written beside. An error that another one
+    wraps (SQLite's by Optuna) counts as well.
     """
     if isinstance(error, StorageError):
         return error
-    wrapped = _RUST.search(str(error))
-    number = error.errno if isinstance(error, OSError) and error.errno is not None else wrapped and int(wrapped[1])
+    if error.__cause__ is not None and (found := storage_error(error.__cause__, path)) is not None:
+        return found
+    wrapped = _WRAPPED.search(str(error))
+    number = (
+        error.errno
+        if isinstance(error, OSError) and error.errno is not None
+        else wrapped and int(wrapped[1] or wrapped[2])
+    )
     full = bool(_FULL.search(str(error)))
     cause = _CAUSES.get(errno.ENOSPC if full else number or 0)
     named = getattr(error, "filename", None)

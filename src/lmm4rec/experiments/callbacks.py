@@ -9,7 +9,7 @@ from typing import Annotated
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import optional
-from lmm4rec.core.files import write_text
+from lmm4rec.core.files import storage_errors, write_text
 from lmm4rec.experiments.environment import Cost
 from lmm4rec.training.callbacks import Callback
 from lmm4rec.training.history import History, Row
@@ -27,7 +27,7 @@ class HistoryWriter(Callback):
 
     def on_epoch_end(self, row: Row) -> None:
         """Append a line."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with storage_errors(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmm4rec.core.files import storage_errors
+
 BEAT_S, STALE_S = 5.0, 120.0
 
 
@@ -146,7 +148,8 @@ def _alive(pid: int) -> str:
 def _create(path: Path, text: str) -> bool:
     """Create the file with its text in one step: linked into place, which fails where it is there already."""
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    beside.write_text(text, encoding="utf-8")
+    with storage_errors(path):
+        beside.write_text(text, encoding="utf-8")
     try:
         os.link(beside, path)
     except FileExistsError:
