@@ -105,8 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error that the user can correct is one message, not a traceback."""
     first = os.environ.get("RANK", "0") == "0"  # of several processes, the first one prints
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s")
-    handlers, once = list(logging.getLogger().handlers), _Once()
-    for handler in handlers:
+    filters = [(handler, _Once()) for handler in logging.getLogger().handlers]
+    for handler, once in filters:
         handler.addFilter(once)
     for library in ("httpx", "urllib3", "transformers", "sentence_transformers", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
         Console(stderr=True).print(f"[bold red]error:[/] {escaped(message)}", highlight=False, soft_wrap=True)
         sys.exit(2)
     finally:
-        for handler in handlers:  # of a program that calls this one
+        for handler, once in filters:  # of a program that calls this one
             handler.removeFilter(once)
 
 
