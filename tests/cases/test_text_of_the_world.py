@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lmm4rec.core.types import Item
-from lmm4rec.encoders.words import Words
+from lmm4rec.encoders.words import Words, _terms
 
 TITLES = {  # two kinds of item in each language; the first word is of the kind
     "Chinese": (("红色连衣裙夏季", "红色连衣裙冬季"), ("牛仔裤男士款", "牛仔裤女士款")),
@@ -78,3 +78,8 @@ def test_random_catalogs_in_any_script_give_vectors() -> None:
         rows = vectors(titles, dim=60)
         torch.testing.assert_close(rows.norm(dim=1), torch.ones(60))
         assert (rows @ rows.T - torch.eye(60)).abs().mean() < 0.5
+
+
+@pytest.mark.parametrize("text", ["🎉", "—", "…", "\U000a46e3", "★ ☆"])
+def test_a_text_of_signs_alone_has_no_words(text: str) -> None:
+    assert _terms(text) == []

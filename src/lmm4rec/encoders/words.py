@@ -128,6 +128,8 @@ def _terms(text: str) -> list[str]:
         return [*words, *_pairs(words)]
     pattern, spaceless = _patterns()
     found = list(pattern.finditer(unicodedata.normalize("NFC", text)))
+    if not found:  # an emoji, a dash, a character that is not assigned
+        return []
     words = [match.group() for match in found]
     joined = [first.end() == second.start() for first, second in itertools.pairwise(found)]
     beside = [left or right for left, right in zip([False, *joined], [*joined, False], strict=True)]
