@@ -14,6 +14,7 @@ import typer
 from blocks import GUIDES, ROOT, WRITTEN, Block, blocks, commands, name
 
 from lmm4rec.cli.app import app
+from lmm4rec.experiments.conf.keys import TABLE_MEANINGS
 from lmm4rec.experiments.conf.spec import load_spec, parse_override
 from lmm4rec.experiments.example_shop import CONF
 from lmm4rec.experiments.plan import make_plan
@@ -21,6 +22,7 @@ from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.study.spec import load_study
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
+from lmm4rec.serving.rules import RuleSet
 from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
@@ -56,6 +58,9 @@ def _execute(code: list[Block]) -> None:
 @pytest.mark.parametrize("block", TOML, ids=[f"{block.page}:{block.line}" for block in TOML])
 def test_conf_blocks_are_confs(block: Block) -> None:
     tables = tomllib.loads(block.code)
+    if tables.keys().isdisjoint(TABLE_MEANINGS | {"axes": "", "title": ""}):
+        assert [RuleSet.of(name, table) for name, table in tables.items()]
+        return
     if "axes" in tables:
         load_study({**WHOLE, **tables})
         return

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from lmm4rec.serving.bundle import Bundle
+    from lmm4rec.serving.rules import RuleSet
 
 recommend = typer.Typer(rich_markup_mode="rich")
 
@@ -50,6 +51,9 @@ def recommend_command(
             metavar="FILTER", help='Only items that pass, such as "price<=50"; also =, !=, <, >, >=, ~ (contains).'
         ),
     ] = None,
+    rules: Annotated[
+        str, typer.Option(metavar="FILE[:NAME]", help="Re-rank by a rule set of a TOML file; see the docs.")
+    ] = "",
     columns: Annotated[
         str, typer.Option("--with", metavar="NAME,NAME", help="Columns of the catalog to add to the output.")
     ] = "",
@@ -62,6 +66,7 @@ def recommend_command(
 ) -> None:
     """Recommend items to users."""
     from lmm4rec.cli.recommendation_files import require_file
+    from lmm4rec.cli.rule_files import read_rules
     from lmm4rec.serving.bundle import Bundle
 
     if sum([bool(users), everyone, bool(history), users_file is not None]) != 1:
@@ -70,8 +75,11 @@ def recommend_command(
         )
     if users_column is not None and users_file is None:
         raise ConfigError("--users-column names a column of --users-file, which is not given")
+    if rules and (history or only or seen_too):
+        raise ConfigError("--rules goes with neither --history, --only nor --seen-too")
     if out is not None:
         require_file(out)
+    rule_set = read_rules(rules, where or []) if rules else None
     bundle = Bundle.load(run)
     lists = _Lists(
         bundle,
@@ -79,6 +87,7 @@ def recommend_command(
         only=ids_of(only) or None,
         where=where or [],
         seen_too=seen_too,
+        rules=rule_set,
         catalog=bundle.table(None if all_columns else ids_of(columns)),
     )
     if history:
@@ -105,6 +114,7 @@ class _Lists:
     only: Sequence[str] | None
     where: Sequence[str]
     seen_too: bool
+    rules: RuleSet | None  # with `where` in it
     catalog: pl.DataFrame  # "item", and the columns to add to the output
 
     def for_users(self, ids: Sequence[str]) -> Iterator[pl.DataFrame]:
@@ -114,11 +124,24 @@ class _Lists:
         with progress(total=len(ids), description="recommending", unit="user", after_s=0.5) as bar:
             for start in range(0, len(ids), _BATCH):
                 batch = ids[start : start + _BATCH]
+                if self.rules is not None:
+                    yield self._ruled(batch, self.rules)
+                    bar.update(len(batch))
+                    continue
                 lists = self.bundle.recommend(
                     batch, self.k, exclude_seen=not self.seen_too, only=self.only, where=self.where
                 )
                 yield self._frame([(user, *row) for user in batch for row in enumerate(lists[user], start=1)])
                 bar.update(len(batch))
+
+    def _ruled(self, users: Sequence[str], rules: RuleSet) -> pl.DataFrame:
+        """The lists of some users by rules, with a column "rules": the boosts and the like that apply to an item."""
+        import polars as pl
+
+        lists = self.bundle.recommend_by_rules(users, self.k, rules)
+        rows = [(user, *row) for user in users for row in enumerate(lists[user].items, start=1)]
+        reasons = [", ".join(lists[user].reasons.get(item.item, [])) for user, _, item in rows]
+        return self._frame(rows).with_columns(pl.Series("rules", reasons, dtype=pl.String))
 
     def for_history(self, items: Sequence[str]) -> pl.DataFrame:
         """The list of an unknown user with this history."""

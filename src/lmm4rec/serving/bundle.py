@@ -31,6 +31,8 @@ from lmm4rec.serving.encoder_record import EncoderRecord
 from lmm4rec.serving.explain import explain
 from lmm4rec.serving.index import Index
 from lmm4rec.serving.new_items import as_image, encode_new_items, with_all_fields
+from lmm4rec.serving.rule_ranking import RuledList, ruled_lists
+from lmm4rec.serving.rules import RuleSet
 from lmm4rec.serving.user_histories import UserHistories
 
 
@@ -125,6 +127,20 @@ class Bundle:
         best = state.best(self.users.rows(ids), min(k, len(state.catalog)), exclude, candidates)
         lists = zip(ids, best.items.tolist(), best.scores.tolist(), strict=True)
         return {user: state.recommendations(items, scores) for user, items, scores in lists}
+
+    def recommend_by_rules(self, users: Iterable[object], k: int, rules: RuleSet) -> dict[str, RuledList]:
+        """The `k` best items for each user by a rule set, with what its rules changed (`serving.rule_ranking`).
+
+        Raises:
+            DataError: a user is unknown.
+            ConfigError: the rules do not fit the catalog.
+        """
+        ids, state = [str(user) for user in users], self._state
+        rules.check(state.catalog.columns)
+        rows, exclude = self.users.rows(ids), self._histories.matrix(len(state.catalog))
+        size = len(state.catalog)
+        lists = ruled_lists(state, lambda n, rows_: state.best(rows, min(n, size), exclude, rows_), min(k, size), rules)
+        return dict(zip(ids, lists, strict=True))
 
     def recommend_for(
         self,

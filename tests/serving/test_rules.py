@@ -1,0 +1,162 @@
+"""Rule sets on six items whose scores are 6 to 1: each rule by hand, what it changed, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from lmm4rec.cli.app import main
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.types import Embeddings, Neighbors, Scorer
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.rule_ranking import RuledList
+from lmm4rec.serving.rules import RuleSet
+
+ITEMS = torch.tensor([[6.0, 0.0], [5.0, 0.0], [4.0, 4.0], [3.0, 0.0], [2.0, 0.0], [1.0, -1.0]])
+ATTRIBUTES = pl.DataFrame({"brand": ["X", "X", "X", "Y", "Y", ""], "price": [10.0, 20, 30, 40, 50, 60]})
+
+
+def shop(scorer: Scorer | None = None) -> Bundle:
+    """User u has seen nothing, user v has seen item a."""
+    scorer = scorer or Embeddings(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), ITEMS)
+    seen = Interactions(np.array([1], np.int32), np.array([0], np.int32))
+    return Bundle(
+        scorer, Vocabulary("uv", kind="user"), Vocabulary("abcdef"), list("ABCDEF"), seen, {}, attributes=ATTRIBUTES
+    )
+
+
+def ruled(k: int = 3, user: str = "u", bundle: Bundle | None = None, **rules: Any) -> RuledList:
+    return (bundle or shop()).recommend_by_rules([user], k, RuleSet.of("test", rules))[user]
+
+
+def ids(found: RuledList) -> str:
+    return "".join(one.item for one in found.items)
+
+
+def test_without_rules_it_is_the_list_of_recommend() -> None:
+    for user in "uv":
+        assert ruled(4, user) == (shop().recommend([user], 4)[user], {}, {})
+
+
+def test_filters_and_the_never_show_list_say_what_they_left_out() -> None:
+    found = ruled(where=["price>=20", "price<60"], never=["b", "gone"])
+    assert ids(found) == "cde"
+    assert found.left_out == {"a": "only price>=20", "b": "never shown"}
+
+
+def test_at_most_so_many_of_one_value_and_any_number_without_one() -> None:
+    found = ruled(most={"brand": 1})
+    assert ids(found) == "adf"
+    assert found.left_out == {"b": "at most 1 of brand=X", "c": "at most 1 of brand=X"}
+    assert ids(ruled(5, most={"brand": 2})) == "abdef"
+
+
+def test_a_boost_is_in_deviations_of_the_candidates_and_scores_stay() -> None:
+    deviation = float(np.std([6, 5, 4, 3, 2, 1]))
+    found = ruled(boost=[{"where": ["brand=Y"], "by": 2.1 / deviation}])  # d: 5.1, e: 4.1
+    assert ids(found) == "adb"
+    assert [one.score for one in found.items] == [6, 3, 5]
+    assert found.reasons == {"d": [f"boost brand=Y by {2.1 / deviation:g}"]}
+    assert found.left_out == {"c": "others rank above it by the rules"}
+    assert ids(ruled(boost=[{"where": ["brand=X"], "by": -9}])) == "def"
+
+
+def test_fresh_items_have_the_first_places_where_there_are_any() -> None:
+    found = ruled(fresh={"where": ["price>=50"], "places": 1})
+    assert ids(found) == "eab"
+    assert found.reasons == {"e": ["fresh"]}
+    assert ids(ruled(4, fresh={"where": ["price>=50"], "places": 3})) == "efab"
+    assert ids(ruled(fresh={"where": ["price>=500"], "places": 2})) == "abc"
+
+
+def test_boosted_and_fresh_items_are_found_behind_any_number_of_others() -> None:
+    items = torch.linspace(1, 0, 2000)[:, None]
+    brand = pl.DataFrame({"brand": ["X"] * 1999 + ["Y"]})
+    bundle = Bundle(
+        Embeddings(torch.ones(1, 1), items), Vocabulary("u", kind="user"), Vocabulary(map(str, range(2000))),
+        [""] * 2000, Interactions(np.empty(0, np.int32), np.empty(0, np.int32)), {}, attributes=brand,
+    )  # fmt: skip
+    assert ruled(bundle=bundle, boost=[{"where": ["brand=Y"], "by": 1000}]).items[0].item == "1999"
+    assert ruled(bundle=bundle, fresh={"where": ["brand=Y"]}).items[0].item == "1999"
+
+
+def test_diversity_is_maximal_marginal_relevance() -> None:
+    """By hand, λ = .5: s = 1, .8, .6, .4, .2, 0; after a, b has .4 - .5 and c .3 - .5 cos 45°."""
+    found = ruled(diversity=0.5)
+    assert ids(found) == "acb"
+    assert found.left_out == {}
+    assert ids(ruled(2, diversity=0.5)) == "ac"
+    assert ruled(2, diversity=0.5).left_out == {"b": "others rank above it by the rules"}
+
+
+def test_a_scorer_without_vectors_takes_rules_too() -> None:
+    similarity = torch.tensor([[0, 1, 2, 3, 0, 0.0]] + [[0.0] * 6] * 5).T.contiguous().to_sparse_csr()
+    histories = torch.tensor([[0.0] * 6, [1.0, 0, 0, 0, 0, 0]]).to_sparse_csr()
+    bundle = shop(Neighbors(histories, similarity))
+    assert ids(ruled(2, "v", bundle)) == "dc"
+    assert ids(ruled(3, "v", bundle, most={"brand": 1})) == "dcf"
+
+
+def test_where_nothing_passes_the_list_is_empty_and_says_why() -> None:
+    found = ruled(2, where=["price>1000"])
+    assert found.items == []
+    assert found.left_out == {"a": "only price>1000", "b": "only price>1000"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ({"mots": {"brand": 1}}, "rule set 'test' has no rule 'mots'. Did you mean 'most'?"),
+        (
+            {"where": "price<=50"},
+            "rule set 'test': where must be a list, such as where = [\"price<=50\"]; got 'price<=50'",
+        ),
+        ({"where": ["price"]}, "'price' is no filter"),
+        ({"where": ["prize<=50"]}, "the catalog has no column 'prize'. Did you mean 'price'?"),
+        ({"most": {"maker": 2}}, "the catalog has no column 'maker'"),
+        ({"most": {"brand": 0}}, "most takes whole numbers from 1; got 0"),
+        ({"most": 2}, "most must be a table, such as most = { brand = 2 }; got 2"),
+        ({"diversity": 1.5}, "diversity takes a number from 0 to 1; got 1.5"),
+        ({"diversity": float("nan")}, "diversity takes a number from 0 to 1; got nan"),
+        ({"boost": [{"where": ["brand=X"]}]}, "rule set 'test', boost: by takes a number; got None"),
+        ({"boost": [{"by": 1}]}, "rule set 'test', boost needs where"),
+        ({"boost": [{"where": ["brand=X"], "by": float("inf")}]}, "by takes a number; got inf"),
+        ({"fresh": {"where": ["price>1"], "days": 3}}, "rule set 'test', fresh has no rule 'days'"),
+        ({"never": "a"}, "never must be a list"),
+    ],
+)
+def test_wrong_rules_are_named(rules: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        ruled(**rules)
+
+
+def test_the_command_takes_a_file_of_rule_sets(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shop().save(tmp_path / "shop")
+    (tmp_path / "rules.toml").write_text("[summer]\nmost = { brand = 1 }\n[new]\nfresh = { where = ['price>=50'] }\n")
+
+    def command(*more: str) -> tuple[object, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["recommend", str(tmp_path / "shop"), "u", "-k", "2", "-o", "-", *more])
+        captured = capfd.readouterr()
+        return ended.value.code, captured.out + " ".join(captured.err.split())
+
+    file = str(tmp_path / "rules.toml")
+    code, text = command("--rules", f"{file}:summer", "--where", "price>10")
+    assert (code, [line.split(",")[2] for line in text.splitlines()[1:]]) == (0, ["b", "d"])
+    code, text = command("--rules", f"{file}:new")
+    assert (code, text.splitlines()[1].split(",")[-1]) == (0, "fresh")
+    assert "rules.toml needs a name" in command("--rules", file)[1]
+    assert (
+        "has no rule set 'sumer'. Did you mean 'summer'? Its rule sets: summer, new"
+        in command("--rules", f"{file}:sumer")[1]
+    )
+    assert command("--rules", f"{tmp_path / 'no.toml'}:new")[0] == 2
+    assert "neither --history, --only nor --seen-too" in command("--rules", file, "--seen-too")[1]
