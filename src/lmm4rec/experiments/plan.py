@@ -9,6 +9,7 @@ from typing import Any
 from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.data.splits import HeldOutPart
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.evaluation.evaluator import Evaluator
 from lmm4rec.experiments.conf.keys import components
 from lmm4rec.experiments.conf.sections import (
     Component,
@@ -91,6 +92,8 @@ def make_plan(spec: Spec) -> Plan:
     features = _features(spec.table("features"), encoder)
     model = _complete(spec.table("recommender"), "recommender", recommender)
     train, evaluate = (_complete(spec.table(name), name, *components(name, tables)) for name in ("train", "evaluate"))
+    evaluation = EvaluateSection.of(evaluate)
+    Evaluator(**evaluation.arguments(Evaluator))  # refuses what a signature cannot: an empty list, a k twice
     if recommender.is_trained:
         _check_metric(train["metric"], evaluate)
     return Plan(
@@ -102,7 +105,7 @@ def make_plan(spec: Spec) -> Plan:
         features=FeaturesSection.of(features),
         recommender=RecommenderSection.of(model),
         train=TrainSection.of(train),
-        evaluate=EvaluateSection.of(evaluate),
+        evaluate=evaluation,
     )
 
 

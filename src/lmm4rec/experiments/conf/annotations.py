@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import types
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -55,6 +56,8 @@ def mismatch(given: Any, annotation: Any) -> str:
     text = f"it takes {expected(annotation)}" + (f", got {kind}" if kind != wanted.partition(" ")[0] else "")
     if isinstance(given, list) and "list" not in expected(annotation):
         return f"{text}; several values are compared by `lmm4rec tune` and `lmm4rec study`"
+    if isinstance(given, float) and not math.isfinite(given):
+        return f"{text}; it has to be finite"
     if isinstance(given, str) and wanted in ("int", "float", "bool"):
         return f"{text}; numbers, true and false stand without quotes"
     return text

@@ -13,7 +13,7 @@ from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.experiments.conf.annotations import mismatch
 
 Component = Callable[..., Any]
-_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
+_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 def resolve(

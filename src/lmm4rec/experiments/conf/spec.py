@@ -102,7 +102,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin a file with a mark
     except FileNotFoundError:
         near = sorted(str(other) for other in path.parent.glob("*.conf")) if path.parent.is_dir() else []
         hint = did_you_mean(str(path), near)
