@@ -12,7 +12,7 @@ import pytest
 import tomli_w
 
 from lmm4rec.cli.app import main
-from lmm4rec.core.errors import ConfigError, DataError
+from lmm4rec.core.errors import ConfigError, DataError, LMM4RecError
 from lmm4rec.experiments import run as run_module
 from lmm4rec.experiments.run import run
 from lmm4rec.experiments.study.locks import Locks
@@ -155,6 +155,38 @@ def test_what_would_stop_a_run_is_known_before_work_and_to_doctor(
     assert re.search(message, " ".join(capfd.readouterr().out.split()))
     monkeypatch.setattr(run_module, "_load_features", None)  # it is not reached
     with pytest.raises((ConfigError, DataError), match=message):
+        run(conf, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ({"name": "clip", "checkpoint": "/nowhere/clip"}, "no CLIP under checkpoint"),
+        ({"name": "words", "text": "{title}"}, "no word that two of the 2 items share, in the text '{title}'"),
+        ({"name": "precomputed", "files": {"image": "/nowhere/image.npy"}}, "/nowhere/image.npy"),
+    ],
+)
+def test_doctor_loads_encoder_and_feature_files(
+    encoder: dict[str, Any], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, lines in {
+        "interactions": ["user_id,item_id", "u,a"],
+        "items": ["item_id,title", "a,red", "b,blue"],
+    }.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+    conf = {
+        "data": {"name": "table", "path": str(tmp_path)},
+        "split": {"valid": 0.0, "test": 0.0},
+        "encoder": encoder,
+        "recommender": {"name": "vbpr"},
+    }
+    (tmp_path / "late.conf").write_text(tomli_w.dumps(conf))
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", str(tmp_path / "late.conf")])
+    assert ended.value.code == 1
+    assert re.search(message, " ".join(capfd.readouterr().out.split()))
+    with pytest.raises(LMM4RecError, match=message):
         run(conf, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

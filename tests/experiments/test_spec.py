@@ -54,6 +54,7 @@ def plan(**tables: Any) -> Any:
         ({"encoder": PAIRED | {"image": "color"}}, "encoder.image is an encoder: a table"),
         ({"encoder": PAIRED | {"image": {"name": "colour"}}}, "Did you mean 'color'"),
         ({"encoder": {"name": "color"}, "features": {"train": "end2"}}, "features.train = 'end2' does not fit"),
+        ({"encoder": {"name": "precomputed", "image": "x"}}, r"^\[encoder\] has no parameter 'image'. It takes: files"),
         ({"encoder": {"name": "precomputed"}, "features": END2END}, "needs an encoder to train, and precomputed"),
         ({"encoder": {"name": "color"}, "features": END2END | {"end2end": {"evry": 2}}}, "Did you mean 'every'?"),
         ({"encoder": {"name": "color"}, "features": END2END | {"end2end": {"every": 0}}}, "end2end.every = 0 does not"),
@@ -117,6 +118,16 @@ def test_a_missing_conf_file_offers_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "vbpr.conf").write_text("")
     with pytest.raises(ConfigError, match=r"Did you mean '.*vbpr\.conf'"):
         load_spec(tmp_path / "vpbr.conf")
+
+
+def test_confs_of_editors_on_windows(tmp_path: Path) -> None:
+    """With a byte order mark they are read; in UTF-16 the error says what to do."""
+    text = '[data]\nname = "toyshop"\n[recommender]\nname = "bpr"\n'
+    (tmp_path / "a.conf").write_text(text, encoding="utf-8-sig")
+    assert load_spec(tmp_path / "a.conf").table("recommender") == {"name": "bpr"}
+    (tmp_path / "a.conf").write_text(text, encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"is not UTF-8 text .*: save it as UTF-8"):
+        load_spec(tmp_path / "a.conf")
 
 
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from lmm4rec.cli.console import console, escaped, print_facts
 from lmm4rec.cli.options import Conf, Settings, plan_of
-from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.errors import ConfigError, LMM4RecError
 
 if TYPE_CHECKING:
     from lmm4rec.data.catalog import Catalog
@@ -46,7 +46,7 @@ def doctor_command(conf: Conf, settings: Settings = None) -> None:
     """Report what is odd about a conf file's data set, without training; status 1 where a run would stop."""
     from lmm4rec.data.doctor import describe, examine
     from lmm4rec.experiments.build.data import DataCache
-    from lmm4rec.experiments.checks import problems
+    from lmm4rec.experiments.checks import problems, require_features
 
     plan = plan_of(conf, settings)
     cache = DataCache()
@@ -55,6 +55,11 @@ def doctor_command(conf: Conf, settings: Settings = None) -> None:
     print_facts({name: f"{x:,}" if isinstance(x, int) else str(x) for name, x in facts.items()}, dataset.name)
     findings = dict.fromkeys((*examine(dataset), *cache.split(plan).findings))
     stopping = list(problems(plan, cache.split(plan)))
+    if not stopping:
+        try:
+            require_features(plan, dataset.catalog)
+        except LMM4RecError as error:
+            stopping = [error]
     for problem in stopping:
         console.print(f"[red]{'error':8}[/]{escaped(str(problem))}")
     for finding in sorted(findings, key=lambda finding: list(_COLORS).index(finding.level)):

@@ -110,7 +110,10 @@ class Words(Encoder):
         dim = self.dims["text"]
         rank = min(dim, table.shape[0], len(used))
         if rank < 1:
-            raise ConfigError(f"the encoder 'words' finds no word that two of the {table.shape[0]} items share")
+            raise ConfigError(
+                f"the encoder 'words' finds no word that two of the {table.shape[0]} items share, in the text "
+                f"'{self.text}': name columns with more text, or another encoder"
+            )
         directions = torch.zeros(self.buckets, dim)
         directions[used, :rank] = torch.from_numpy(_right_singular_vectors(table[:, used], rank)).float()
         return directions

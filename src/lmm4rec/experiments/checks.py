@@ -7,16 +7,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import ConfigError, LMM4RecError, did_you_mean, optional
 from lmm4rec.core.registry import ENCODERS, hyper_parameters
+from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
 from lmm4rec.encoders.base import FUSED, Encoder
+from lmm4rec.experiments.build.encoders import make_encoder
+from lmm4rec.experiments.build.features import load_features
 from lmm4rec.experiments.build.recommenders import check_memory, require_gradient
 from lmm4rec.experiments.build.warm_start import earlier_weights
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.trackers import require_tracker
 from lmm4rec.experiments.train import require_held_out
+from lmm4rec.features.ablation import altered
 from lmm4rec.nn.text import render
 
 
@@ -51,6 +57,24 @@ def problems(plan: Plan, split: Split) -> Iterator[LMM4RecError]:
             check()
         except LMM4RecError as error:
             yield error
+
+
+def require_features(plan: Plan, catalog: Catalog) -> None:
+    """Load the plan's encoder or its feature files, as a run does after `require_runnable`.
+
+    Raises:
+        LMM4RecError: a file is missing or belongs to something else, the catalog's texts share no word, ...
+    """
+    if plan.encoder is None:
+        return
+    if plan.encoder.is_precomputed:
+        load_features(plan, catalog)
+        return
+    encoder = make_encoder(plan.encoder.table, catalog)
+    encoder.learn_catalog(catalog[:])
+    encoder.with_modalities(plan.features.modalities)
+    names = plan.features.modalities or encoder.modalities
+    altered(dict.fromkeys(names, torch.zeros(1, 1)), "train", **plan.features.arguments(altered))
 
 
 def _require_fields(plan: Plan, split: Split) -> None:

@@ -45,7 +45,8 @@ def check_names(table: Mapping[str, Any], where: str, *components: Component) ->
         ConfigError: it names the key, the nearest known one, and all that there are.
     """
     known = [name for component in components for name in hyper_parameters(component)]
-    title = components[0].__name__ if where in ("recommender", "encoder") else f"[{where}]"
+    is_component = where in ("recommender", "encoder") and inspect.isclass(components[0])
+    title = components[0].__name__ if is_component else f"[{where}]"
     for key in table:
         if key not in known:
             takes = ", ".join(known) or "none"

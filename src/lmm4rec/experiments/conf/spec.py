@@ -107,7 +107,11 @@ def _read(path: Path) -> dict[str, Any]:
         near = sorted(str(other) for other in path.parent.glob("*.conf")) if path.parent.is_dir() else []
         hint = did_you_mean(str(path), near)
         raise ConfigError(f"there is no conf file {path}.{hint}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
