@@ -16,6 +16,8 @@ from lmm4rec.data.doctor import examine
 from lmm4rec.data.feature_files import open_matrix, read_shipped
 from lmm4rec.data.images import ImageFile, NotAnImageError
 from lmm4rec.data.sources.table import load
+from lmm4rec.experiments.report.collect import collect
+from lmm4rec.experiments.run import run
 
 
 def pairs(data: Dataset) -> list[tuple[str, str]]:
@@ -196,3 +198,19 @@ def test_images_in_lists_and_objects() -> None:
         data = load(interactions=pl.DataFrame({"user_id": ["u"], "item_id": ["0"]}), items=items)
         assert data.catalog.image_urls == (urls[0], "")
         assert {finding.kind: finding.count for finding in data.findings}["several-images"] == 1
+
+
+def test_signs_of_patterns_in_the_names_of_folders(tmp_path: Path) -> None:
+    """Polars reads [, * and ? of a path as a pattern unless told otherwise."""
+    shop, out = tmp_path / "shop [a]", tmp_path / "runs [*]"
+    shop.mkdir()
+    log = pl.DataFrame({"user_id": [f"u{n % 6}" for n in range(30)], "item_id": [f"i{n % 7}" for n in range(30)]})
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(7)], "title": ["red mug"] * 7})
+    log.write_csv(shop / "interactions.csv")
+    log.write_parquet(shop / "log.parquet")
+    items.write_ndjson(shop / "items.jsonl")
+    tables = {"data": {"name": "table", "path": str(shop)}, "recommender": {"name": "popular"}}
+    result = run(tables, out=out)
+    assert len(result.bundle().items) == 7
+    assert collect([out]).designs[0].per_user("recall@20").size > 0
+    assert len(load(interactions=shop / "log.parquet").interactions) == 30

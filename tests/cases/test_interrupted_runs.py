@@ -162,7 +162,7 @@ def test_what_would_stop_a_run_is_known_before_work_and_to_doctor(
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
-        ({"name": "clip", "checkpoint": "/nowhere/clip"}, "no CLIP under checkpoint"),
+        ({"name": "clip", "checkpoint": "/nowhere/clip", "text": "{title}"}, "no CLIP under checkpoint"),
         ({"name": "words", "text": "{title}"}, "no word that two of the 2 items share, in the text '{title}'"),
         ({"name": "precomputed", "files": {"image": "/nowhere/image.npy"}}, "/nowhere/image.npy"),
     ],

@@ -71,6 +71,6 @@ def _parquet(path: Path) -> Iterator[Append]:
 
     try:
         yield append
-        pl.scan_parquet(parts).sink_parquet(path)
+        pl.scan_parquet(parts, glob=False).sink_parquet(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

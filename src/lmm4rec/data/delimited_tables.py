@@ -53,7 +53,8 @@ def _content(path: Path, encoding: str) -> Path | io.BytesIO:
 
 def _scan_delimited(content: Path | io.BytesIO, separator: str, *, quoted: bool) -> tuple[pl.DataFrame, bool]:
     """The cells as text, and whether some rows may have too few or too many of them."""
-    read = partial(pl.read_csv, separator=separator, infer_schema=False, quote_char='"' if quoted else None)
+    quote = '"' if quoted else None
+    read = partial(pl.read_csv, separator=separator, infer_schema=False, quote_char=quote, glob=False)
     try:
         frame = read(content)
     except pl.exceptions.ComputeError:  # too many cells, or another error that is raised again

@@ -86,7 +86,9 @@ def _of_records(records: Sequence[Any], path: Path) -> Table:
 
 def _read_lines(content: Path | io.BytesIO, path: Path) -> Table:
     try:
-        return numbered(pl.read_ndjson(content, infer_schema_length=None), path.name)
+        with path.open("rb") as file:  # a path would be a pattern, in which [ and * stand for others
+            lines = content if isinstance(content, io.BytesIO) else file
+            return numbered(pl.read_ndjson(lines, infer_schema_length=None), path.name)
     except (pl.exceptions.PolarsError, OSError):
         return _read_damaged_lines(content.getvalue() if isinstance(content, io.BytesIO) else path.read_bytes(), path)
 

@@ -113,8 +113,8 @@ def _read_parquet(path: Path) -> Table:
             parts = sorted(part for part in path.rglob("*.parquet") if part.is_file())
             if not parts:
                 raise DataError(f"{path} is a folder without parts in Parquet")
-            return numbered(pl.read_parquet(parts), path.name)
-        return numbered(pl.read_parquet(path), path.name)
+            return numbered(pl.read_parquet(parts, glob=False), path.name)
+        return numbered(pl.read_parquet(path, glob=False), path.name)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} is not readable Parquet: {first_line(error)}") from None
 

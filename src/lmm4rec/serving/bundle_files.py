@@ -145,7 +145,7 @@ def read(folder: Path) -> BundleContents:
 
 def _contents(folder: Path, listed: Mapping[str, Any]) -> BundleContents:
     names: Mapping[str, str] = listed["stems"]
-    frames = {stem: pl.read_parquet(folder / names[stem]) for stem in _FRAMES if stem in names}
+    frames = {stem: pl.read_parquet(folder / names[stem], glob=False) for stem in _FRAMES if stem in names}
     groups = {stem: load_file(folder / names[stem]) for stem in _GROUPS if stem in names}
     users, items = Vocabulary(frames["users"]["id"], kind="user"), frames["items"]
     parts = {part: slice(*ends) for part, ends in listed.get("parts", {}).items()}

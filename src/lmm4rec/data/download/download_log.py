@@ -29,7 +29,7 @@ class DownloadLog:
         table = folder / "downloads.parquet"
         if table.is_file():
             try:
-                rows = pl.read_parquet(table, columns=list(_SCHEMA)).iter_rows(named=True)
+                rows = pl.read_parquet(table, columns=list(_SCHEMA), glob=False).iter_rows(named=True)
                 self._outcomes = {row["key"]: Outcome(**row) for row in rows}
             except (pl.exceptions.PolarsError, OSError) as error:
                 raise DataError(f"{table} is damaged ({error}); delete it, the files themselves stay") from None

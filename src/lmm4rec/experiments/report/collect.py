@@ -48,10 +48,10 @@ def collect(folders: Sequence[Path]) -> RunCollection:
     """
     if len(folders) == 1 and StudyFolder(folders[0]).record.exists():
         return _of_study(StudyFolder(folders[0]))
-    runs = [run for folder in folders for run in _run_folders(folder)]
-    if not runs:
-        raise CheckpointError(f"there is no study and no finished run in {', '.join(map(str, folders))}")
-    return _of_runs(runs)
+    found = {folder: _run_folders(folder) for folder in folders}
+    if without := [str(folder) for folder, runs in found.items() if not runs]:
+        raise CheckpointError(f"there is no study and no finished run in {', '.join(without)}")
+    return _of_runs([run for runs in found.values() for run in runs])
 
 
 def _of_study(folder: StudyFolder) -> RunCollection:

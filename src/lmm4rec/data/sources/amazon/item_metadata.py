@@ -177,7 +177,7 @@ def _is_of_others(line: bytes, names: set[bytes]) -> bool:
 
 def _parquet_metas(file: Path, edition: Edition, wanted: Mapping[str, int]) -> Iterator[tuple[str, Meta]]:
     try:
-        table = pl.scan_parquet(file)
+        table = pl.scan_parquet(file, glob=False)
         if edition.item not in table.collect_schema().names():
             raise DataError(f"{file} has no column {edition.item}")
         size = table.select(pl.len()).collect().item()

@@ -230,7 +230,7 @@ def _number(cell: Any) -> float | None:
 def _parquet_frames(file: Path, edition: Edition, skipped: SkipCounts) -> Iterator[pl.DataFrame]:
     names = (edition.user, edition.item, edition.rating, edition.timestamp)
     try:
-        table = pl.scan_parquet(file)
+        table = pl.scan_parquet(file, glob=False)
         missing = set(names) - set(table.collect_schema().names())
         if missing:
             raise DataError(f"{file} has no column {', '.join(sorted(missing))}")
