@@ -272,7 +272,7 @@ def test_any_runs_can_be_reported_on(done: StudyResult, tmp_path: Path) -> None:
     assert [design.label for design in collection.designs] == ["Popular · none · none", "VBPR · precomputed · frozen"]
     assert [len(design.runs) for design in collection.designs] == [1, 2]
     assert len(collect([done.folder.path / "cells"]).runs) == 5
-    with pytest.raises(CheckpointError, match="there is no study and no finished run in [^,]*nowhere$"):
+    with pytest.raises(CheckpointError, match=r"there is no study and no finished run in [^,]*nowhere$"):
         collect([done.folder.path / "cells", tmp_path / "nowhere"])
 
 
