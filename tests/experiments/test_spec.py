@@ -43,6 +43,7 @@ def plan(**tables: Any) -> Any:
         ({"data": {"name": "mmrec"}}, r"\[data\] needs a value for 'path'"),
         ({"split": {"method": "random", "valid": 1.5}}, "split.valid = 1.5 does not fit: it takes float ≥ 0, < 1$"),
         ({"evaluate": {"ks": [5, 0]}}, r"ks = .* does not fit: it takes list of int ≥ 1$"),
+        ({"train": {"seed": 2**63}}, "train.seed = 9223372036854775808 does not fit: integers have at most 64 bits$"),
         ({"evaluate": {"ks": []}}, "ks needs at least one value"),
         ({"evaluate": {"metrics": ["recall", "recall"]}}, "metrics needs at least one value and none twice"),
         ({"train": {"learning_rate": float("inf")}}, "= inf does not fit: it takes float > 0; it has to be finite$"),

@@ -127,6 +127,10 @@ def test_the_final_training_takes_the_epochs_that_validation_chose(
     measured = read_result(tmp_path / "final").measured
     assert (measured.chosen.epochs, measured.data.train) == (chosen.epoch, measured.data.interactions)
     assert (measured.valid, measured.test) == ({}, {})
+    (tmp_path / "shop.conf").write_text(tomli_w.dumps({**conf, "recommender": {"name": "bpr"}}))
+    assert final("chosen", "other") == 2
+    assert "is a run of LightGCN, and the epochs that it chose say nothing of BPR" in capfd.readouterr().err
+    (tmp_path / "shop.conf").write_text(tomli_w.dumps(conf))
     assert final("final", "again") == 2
     assert "was not measured on validation" in " ".join(capfd.readouterr().err.split())
     with pytest.raises(SystemExit):

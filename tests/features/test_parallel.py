@@ -14,6 +14,7 @@ import pytest
 import torch
 from live_worlds import TinyVectors, live, sampler, start, world
 
+from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.distributed import process_group
 from lmm4rec.features.source import Frozen
@@ -99,3 +100,14 @@ def test_one_process_takes_all() -> None:
     assert process_group.world_size() == 1
     assert process_group.is_first()
     assert process_group.average_values({"a": 1.5}) == {"a": 1.5}
+
+
+def test_half_of_the_variables_of_torchrun_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with (
+        pytest.raises(ConfigError, match="WORLD_SIZE is 4 without RANK, MASTER_ADDR, MASTER_PORT: unset it"),
+        process_group.initialized(),
+    ):
+        pass

@@ -49,7 +49,7 @@ def run_command(
     from lmm4rec.experiments.run import run
     from lmm4rec.training.interruption import sigterm_as_interrupt
 
-    keys = final_overrides(final) if final else {}
+    keys = final_overrides(final, plan_of(conf, settings)) if final else {}
     keys |= {"train.start_from": start_from} if start_from else {}
     settings = [*(f"{key}={value}" for key, value in keys.items()), *(settings or [])]
     if dry_run:

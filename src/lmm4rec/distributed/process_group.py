@@ -14,6 +14,7 @@ import torch.distributed as dist
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.progress import quiet
 
 _SINGLE = ContextVar("lmm4rec_single_process", default=False)
@@ -40,10 +41,17 @@ def initialized() -> Iterator[None]:
     """A context with the process group of torchrun's `WORLD_SIZE`; progress is shown by the first process only.
 
     Without torchrun, or within another such context, nothing changes.
+
+    Raises:
+        ConfigError: WORLD_SIZE is set without the other variables of torchrun.
     """
     if _SINGLE.get() or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise ConfigError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} without {', '.join(missing)}: unset it, or start with torchrun"
+        )
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

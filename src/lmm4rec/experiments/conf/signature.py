@@ -62,6 +62,8 @@ def _value(
         return parameter.default
     if parameter.annotation in nested:
         return nested[parameter.annotation](table[name], f"{where}.{name}")
+    if isinstance(table[name], int) and not -(2**63) <= table[name] < 2**63:  # TOML has no others, tomllib reads them
+        raise ConfigError(f"{where}.{name} = {table[name]} does not fit: integers have at most 64 bits")
     try:
         return _adapter(parameter.annotation).validate_python(table[name])
     except ValidationError:
