@@ -12,8 +12,9 @@ import pytest
 import tomli_w
 
 from lmm4rec.cli.app import main
-from lmm4rec.core.errors import ConfigError, DataError, LMM4RecError
+from lmm4rec.core.errors import CheckpointError, ConfigError, DataError, LMM4RecError
 from lmm4rec.experiments import run as run_module
+from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.run import run
 from lmm4rec.experiments.study.locks import Locks
 from lmm4rec.training.trainer import Trainer
@@ -107,6 +108,20 @@ def test_a_signal_ends_a_training_after_the_epoch_with_its_state_saved(
     assert "stopped after epoch 2, which is saved; add --resume" in " ".join(capfd.readouterr().err.split())
     resumed = run(conf, out=tmp_path / "run", resume=True)
     assert resumed.history == run(conf, out=tmp_path / "whole").history
+
+
+@pytest.mark.parametrize("content", [None, b"", b"hello", b"\xff\xfe"])
+def test_a_damaged_file_of_a_run_is_one_line_that_names_it(content: bytes | None, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    reads = {folder.experiment: folder.plan, folder.history: folder.history_rows, folder.per_user: folder.scan_per_user}
+    for file, read in reads.items():
+        if content is None:
+            file.unlink(missing_ok=True)
+        else:
+            file.write_bytes(content)
+        if (file, content) not in ((folder.history, None), (folder.history, b""), (folder.experiment, b"")):
+            with pytest.raises(CheckpointError, match=re.escape(str(file))):
+                read()
 
 
 TOO_LATE: dict[str, tuple[dict[str, Any], str]] = {

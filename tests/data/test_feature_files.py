@@ -43,12 +43,14 @@ def test_safetensors_and_bfloat16(catalog: Catalog, tmp_path: Path) -> None:
 
 
 def test_broken_rows_are_counted_and_named(catalog: Catalog, tmp_path: Path) -> None:
-    for bad in (np.nan, np.inf):
+    for bad in (np.nan, np.inf, 1e30):
         rows = ROWS.astype(np.float32)
         rows[0, 1] = bad
         np.save(tmp_path / "bad.npy", rows)
         files = {"image": tmp_path / "bad.npy"}
-        with pytest.raises(DataError, match=r"bad\.npy holds NaN or infinity in 1 row, of the items a;"):
+        with pytest.raises(
+            DataError, match=r"bad\.npy holds NaN, infinity or numbers beyond 1e\+18 in 1 row, of the items a;"
+        ):
             read_shipped(catalog, files=files)
         assert read_shipped(catalog, files=files, broken_rows="zero")["image"].tolist() == [[6, 7, 8], [0, 0, 0]]
 

@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     filters = [(handler, _Once()) for handler in logging.getLogger().handlers]
     for handler, once in filters:
         handler.addFilter(once)
-    for library in ("httpx", "urllib3", "transformers", "sentence_transformers", "matplotlib"):
+    for library in ("httpx", "urllib3", "transformers", "sentence_transformers", "matplotlib", "faiss"):
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # it shows one for every file read and written
     sys.path.append(str(Path.cwd()))  # components by import path; last, so that nothing installed is shadowed

@@ -18,7 +18,7 @@ from lmm4rec.core.progress import progress
 from lmm4rec.core.types import ItemImage, Modality
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
-from lmm4rec.data.feature_files import broken_mask, read_rows
+from lmm4rec.data.feature_files import BROKEN, broken_mask, read_rows
 from lmm4rec.data.filters import dislikes
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.images import HugeImageError, ImageFile, MissingImageError, NotAnImageError
@@ -237,7 +237,7 @@ def _examine_features(catalog: Catalog) -> Iterable[Finding]:
             yield Finding("unusable-features", "error", 1, str(error), (str(path),))
             continue
         broken = broken_mask(rows)
-        yield from _feature_rows("broken-features", "error", catalog, modality, path, broken, "hold NaN or infinity")
+        yield from _feature_rows("broken-features", "error", catalog, modality, path, broken, f"hold {BROKEN}")
         yield from _feature_rows(
             "zero-features", "note", catalog, modality, path, (rows == 0).all(axis=1), "are all zero"
         )

@@ -16,6 +16,9 @@ from lmm4rec.core.types import Modality
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.findings import counted
 
+_LARGEST = 1e18
+BROKEN = f"NaN, infinity or numbers beyond {_LARGEST:g}"
+
 
 def read_shipped(
     catalog: Catalog,
@@ -26,7 +29,8 @@ def read_shipped(
     """The features of each modality, row by row as in the catalog.
 
     `files` are `.npy` or `.safetensors` files with a row for each item of the source; the catalog's `source_rows` say
-    which rows are its items'. "zero" takes an item whose row holds NaN or infinity as one that lacks the modality.
+    which rows are its items'. "zero" takes an item whose row holds NaN, infinity or huge numbers as one
+    that lacks the modality.
 
     Raises:
         DataError: there are no files, or one is missing, is unreadable, has the wrong number of rows or broken ones.
@@ -41,7 +45,7 @@ def read_shipped(
         if broken.any() and broken_rows == "error":
             ids = ", ".join(catalog.ids[row] for row in np.flatnonzero(broken)[:10])
             raise DataError(
-                f"{file} holds NaN or infinity in {counted(int(broken.sum()), 'row')}, of the items {ids}; repair it, "
+                f"{file} holds {BROKEN} in {counted(int(broken.sum()), 'row')}, of the items {ids}; repair it, "
                 f'or take these items as lacking {modality} with broken_rows = "zero"'
             )
         rows[broken] = 0.0
@@ -64,8 +68,8 @@ def read_rows(path: Path, catalog: Catalog) -> Float32[np.ndarray, "items dim"]:
 
 
 def broken_mask(rows: Float32[np.ndarray, "items dim"]) -> Bool[np.ndarray, " items"]:
-    """A mask of the rows with NaN or infinity."""
-    return ~np.isfinite(rows).all(axis=1)
+    """A mask of the rows with NaN, infinity or numbers whose squares float32 does not hold."""
+    return ~(np.abs(rows) <= _LARGEST).all(axis=1)
 
 
 def open_matrix(path: Path) -> Shaped[np.ndarray, "rows dim"]:
@@ -79,7 +83,7 @@ def open_matrix(path: Path) -> Shaped[np.ndarray, "rows dim"]:
     if path.suffix not in _OPENERS:
         raise DataError(f"{path} is of an unknown kind; expected one of {', '.join(_OPENERS)}")
     matrix = _OPENERS[path.suffix](path)
-    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
+    if matrix.ndim != 2 or not matrix.shape[1] or matrix.dtype.kind not in "fiu":
         raise DataError(f"{path} holds {matrix.dtype} of shape {matrix.shape}; expected numbers of shape (items, dim)")
     return matrix
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+import polars as pl
 import tomli_w
 
 from lmm4rec.core.errors import CheckpointError, ConfigError
@@ -46,8 +47,10 @@ class RunFolder:
 
         Raises:
             ConfigError: a component that it names cannot be had; it says which plugins the run was made with.
+            CheckpointError: the file is damaged.
         """
-        tables = tomllib.loads(self.experiment.read_text(encoding="utf-8"))
+        with _undamaged(self.experiment):
+            tables = tomllib.loads(self.experiment.read_text(encoding="utf-8"))
         try:
             return make_plan(load_spec(tables))
         except ConfigError as error:
@@ -60,13 +63,36 @@ class RunFolder:
         """The epochs of the run so far."""
         if not self.history.exists():
             return []
-        return [json.loads(line) for line in self.history.read_text(encoding="utf-8").splitlines()]
+        with _undamaged(self.history):
+            return [json.loads(line) for line in self.history.read_text(encoding="utf-8").splitlines()]
+
+    def scan_per_user(self) -> pl.LazyFrame:
+        """Every metric of every user, by external id, as a stream; what the file holds is checked here."""
+        with _undamaged(self.per_user):
+            frame = pl.scan_parquet(self.per_user, glob=False)
+            frame.collect_schema()
+            return frame
 
     def remove_if_nothing_is_done(self) -> None:
         """Remove a folder that holds no more than a conf, so that the corrected run can have it."""
         only_conf = {self.experiment.name, self.environment.name, self.cost.name, "lock"}
         if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= only_conf:
             shutil.rmtree(self.path)
+
+
+@contextmanager
+def _undamaged(file: Path) -> Iterator[None]:
+    """A context in which a file of a run is read.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is missing: run the experiment again") from None
+    except (ValueError, pl.exceptions.PolarsError) as error:  # TOML, JSON and UTF-8 raise kinds of ValueError
+        raise CheckpointError(f"{file} is damaged ({error}): run the experiment again") from error
 
 
 @contextmanager

@@ -70,6 +70,7 @@ def test_unreadable_rows_are_set_aside(tmp_path: Path) -> None:
         ({"image": np.zeros((2, 4))}, "one row for each of the 3 items; rows: .*image_feat.npy 2"),
         ({"image": np.zeros((3, 4)), "text": np.zeros((4, 4))}, "image_feat.npy 3, .*text_feat.npy 4"),
         ({"image": np.zeros(3)}, "expected numbers of shape"),
+        ({"image": np.zeros((3, 0))}, "expected numbers of shape"),
     ],
 )
 def test_feature_files_that_do_not_fit(tmp_path: Path, features: dict, words: str) -> None:

@@ -49,7 +49,7 @@ def check_names(table: Mapping[str, Any], where: str, *components: Component) ->
     title = components[0].__name__ if is_component else f"[{where}]"
     for key in table:
         if key not in known:
-            takes = ", ".join(known) or "none"
+            takes = ", ".join(dict.fromkeys(known)) or "none"
             raise ConfigError(f"{title} has no parameter '{key}'.{did_you_mean(key, known)} It takes: {takes}")
 
 

@@ -129,7 +129,7 @@ class Design:
 
     @cached_property
     def _test_values(self) -> list[pl.DataFrame]:
-        frames = (pl.read_parquet(run.result.folder.per_user, glob=False) for run in self.runs)
+        frames = (run.result.folder.scan_per_user().collect() for run in self.runs)
         return [frame.filter(pl.col("part") == "test").drop("part").sort("user") for frame in frames]
 
 

@@ -58,10 +58,7 @@ def _cells_frame(collection: RunCollection) -> pl.DataFrame:
 
 def _users_frame(collection: RunCollection) -> pl.LazyFrame:
     """One row a run, part and user: every metric of every user, as a stream, for there can be many."""
-    frames = [
-        pl.scan_parquet(run.result.folder.per_user, glob=False).with_columns(cell=pl.lit(run.name))
-        for run in collection.runs
-    ]
+    frames = [run.result.folder.scan_per_user().with_columns(cell=pl.lit(run.name)) for run in collection.runs]
     return pl.concat(frames, how="diagonal")
 
 
