@@ -142,7 +142,9 @@ def test_files_of_another_bundle_are_no_match(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is damaged"):
         Bundle.from_pretrained(tmp_path)
     facts.write_text("{")
-    with pytest.raises(CheckpointError, match=r"bundle.json is not readable JSON"):
+    with pytest.raises(
+        CheckpointError, match=r"damaged \(bundle.json is not readable JSON\); run the experiment again"
+    ):
         Bundle.from_pretrained(tmp_path)
 
 

@@ -131,7 +131,11 @@ def read(folder: Path) -> BundleContents:
             command = f"lmm4rec run {conf} -o {folder} --resume"
             raise CheckpointError(f"the run in {folder} is not finished: continue it with `{command}`")
         raise CheckpointError(f"there is no bundle in {folder}: give the folder of a finished run")
-    listed = read_json(folder / FACTS)
+    try:
+        listed = read_json(folder / FACTS)
+    except CheckpointError as error:
+        why = f"{FACTS} is not readable JSON"
+        raise CheckpointError(f"the bundle in {folder} is damaged ({why}); run the experiment again") from error
     if (version := listed.get("version")) != VERSION:
         older = isinstance(version, int) and version < VERSION
         hint = "run the experiment again" if older else "install a newer lmm4rec"
