@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lmm4rec.cli.app import _Once
+from lmm4rec.cli.app import _is_broken_pipe, _Once
+from lmm4rec.cli.console import console, escaped, quoted
 from lmm4rec.core.progress import abandon_bars, progress
 
 CONF = """
@@ -84,3 +85,20 @@ def test_a_note_is_given_once() -> None:
         False,
     ]
     assert [shown(logging.INFO, "epoch 1"), shown(logging.INFO, "epoch 1")] == [True, True]
+
+
+@pytest.mark.parametrize("text", [":x:", "C:\\dir\\[x]", "[bold]", "a [/] b", "[]"])
+def test_ids_and_titles_are_printed_as_they_are(text: str) -> None:
+    with console.capture() as captured:
+        console.print(escaped(text) + "|", soft_wrap=True)
+    assert captured.get() == f"{text}|\n"
+
+
+def test_paths_with_spaces_can_be_pasted() -> None:
+    assert quoted("runs/my shop", "u001") == "'runs/my shop' u001"
+
+
+def test_a_reader_that_has_had_enough_is_no_error() -> None:
+    assert _is_broken_pipe(BrokenPipeError())
+    assert _is_broken_pipe(OSError("failed to write (os error 32)"))
+    assert not _is_broken_pipe(OSError("failed to write (os error 28)"))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from lmm4rec.cli.bundles import bundles
-from lmm4rec.cli.console import escaped
+from lmm4rec.cli.console import errors, escaped
 from lmm4rec.cli.data import data, doctor
 from lmm4rec.cli.features import features
 from lmm4rec.cli.finetune import finetune
@@ -58,8 +59,8 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             _abandon_bars()
-            message = str(error) or "the same command continues, a run with --resume"
-            Console(stderr=True).print(f"interrupted; {message}", highlight=False, soft_wrap=True)
+            again = "" if ctx.invoked_subcommand == "serve" else "; the same command continues, a run with --resume"
+            errors.print(f"interrupted; {error}" if str(error) else f"interrupted{again}", soft_wrap=True)
             raise typer.Exit(130) from None
 
 
@@ -101,6 +102,11 @@ def _without_path(error: Exception) -> LMM4RecError | None:
     return found if found and "cannot be written" in str(found) else None
 
 
+def _is_broken_pipe(error: Exception) -> bool:
+    """Whether the reader of standard output has had enough, such as `head`; polars names the error's number only."""
+    return isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and "os error 32" in str(error))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error that the user can correct is one message, not a traceback."""
     first = os.environ.get("RANK", "0") == "0"  # of several processes, the first one prints
@@ -111,10 +117,14 @@ def main(arguments: list[str] | None = None) -> None:
     for library in ("httpx", "urllib3", "transformers", "sentence_transformers", "matplotlib", "faiss"):
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # it shows one for every file read and written
-    sys.path.append(str(Path.cwd()))  # components by import path; last, so that nothing installed is shadowed
+    with suppress(FileNotFoundError):  # where the working directory is gone
+        sys.path.append(str(Path.cwd()))  # components by import path; last, so that nothing installed is shadowed
     try:
         app(arguments, prog_name="lmm4rec")
     except Exception as error:
+        if _is_broken_pipe(error):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
+            sys.exit(128 + signal.SIGPIPE)
         known = error if isinstance(error, LMM4RecError) else storage_error(error) or _without_path(error)
         known = known or memory_error(error)
         if known is None:
@@ -122,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
         _abandon_bars()
         notes = getattr(error, "__notes__", [])
         message = " ".join([str(known), *(f"({note})" for note in notes)])
-        Console(stderr=True).print(f"[bold red]error:[/] {escaped(message)}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {escaped(message)}", soft_wrap=True)
         sys.exit(2)
     finally:
         for handler, once in filters:  # of a program that calls this one

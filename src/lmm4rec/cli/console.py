@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-# a log file has no width of its own; 80 columns would break the tables
-console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=120)
-
-
-_notes = Console(highlight=False, stderr=True)
+# a log file has no width of its own, and 80 columns would break the tables; `:x:` in a title is no emoji
+_is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None where standard output is closed
+console = Console(highlight=False, emoji=False, width=None if _is_terminal else 120)
+errors = Console(highlight=False, emoji=False, stderr=True)
 
 
 def note(message: str) -> None:
     """Print a note to standard error, where it does not mix with output for another program."""
-    _notes.print(f"note: {escaped(message)}", soft_wrap=True)
+    errors.print(f"note: {escaped(message)}", soft_wrap=True)
 
 
 def escaped(text: object) -> str:
     """A text that is printed as it is: square brackets are not markup."""
-    return str(text).replace("[", r"\[")
+    return escape(str(text))
+
+
+def quoted(*words: object) -> str:
+    """Words of a command line, for printing: those with spaces and the like are quoted."""
+    return escaped(shlex.join(map(str, words)))
 
 
 def print_facts(facts: Mapping[str, str], title: str) -> None:

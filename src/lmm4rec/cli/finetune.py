@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 import typer
 from rich.table import Table
 
-from lmm4rec.cli.console import console, print_facts
+from lmm4rec.cli.console import console, print_facts, quoted
 from lmm4rec.cli.options import Conf, DryRun, Settings, plan_of
 from lmm4rec.core.errors import ConfigError
 
@@ -68,7 +68,9 @@ def finetune_command(
     console.print(f"tuned    {out or folder}", soft_wrap=True)
     console.print(f'in conf  [encoder] checkpoint = "{out or folder}"', soft_wrap=True, markup=False)
     frozen = " -s features.train=frozen"
-    console.print(f"use it   {program()} run {conf} -s encoder.checkpoint={out or folder}{frozen}", soft_wrap=True)
+    console.print(
+        f"use it   {program()} run {quoted(conf, '-s', f'encoder.checkpoint={out or folder}')}{frozen}", soft_wrap=True
+    )
 
 
 def _print_measures(training: _Measures, alignment: _Measures, encoder: str) -> None:

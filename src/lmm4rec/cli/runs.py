@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import typer
 from rich.table import Table
 
 from lmm4rec.cli import completion
-from lmm4rec.cli.console import console, print_facts
+from lmm4rec.cli.console import console, print_facts, quoted
 from lmm4rec.cli.options import Conf, DryRun, Out, RunsFolder, Settings, overrides, plan_of
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def run_command(
     from lmm4rec.training.interruption import sigterm_as_interrupt
 
     keys = final_overrides(final, plan_of(conf, settings)) if final else {}
-    keys |= {"train.start_from": start_from} if start_from else {}
-    settings = [*(f"{key}={value}" for key, value in keys.items()), *(settings or [])]
+    keys |= {"train.start_from": str(start_from)} if start_from else {}
+    settings = [*(f"{key}={json.dumps(value)}" for key, value in keys.items()), *(settings or [])]
     if dry_run:
         estimate = estimate_run(conf, overrides(settings))
         print_facts(estimate.facts(), f"{estimate.what}: what it takes at most")
@@ -66,8 +67,8 @@ def run_command(
     folder = result.folder.path
     console.print(results_table([result], [result.plan.recommender.label], result.plan.title))
     console.print(f"report   {folder / 'report.html'}")
-    console.print(f"try      {program()} recommend {folder} {result.bundle().users[0]}", soft_wrap=True)
-    console.print(f"look     {program()} serve {folder}", soft_wrap=True)
+    console.print(f"try      {program()} recommend {quoted(folder, result.bundle().users[0])}", soft_wrap=True)
+    console.print(f"look     {program()} serve {quoted(folder)}", soft_wrap=True)
 
 
 @runs.command("compare")
@@ -112,8 +113,8 @@ def example_command(
 
     conf = write_example(folder)
     console.print(f"wrote {folder}/items.csv, interactions.csv and images/, and {conf}")
-    console.print(f"look     {program()} doctor {conf}", soft_wrap=True)
-    console.print(f"run      {program()} run {conf}", soft_wrap=True)
+    console.print(f"look     {program()} doctor {quoted(conf)}", soft_wrap=True)
+    console.print(f"run      {program()} run {quoted(conf)}", soft_wrap=True)
 
 
 @runs.command("models")

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from lmm4rec.cli import completion
-from lmm4rec.cli.console import console, escaped
+from lmm4rec.cli.console import console, escaped, quoted
 from lmm4rec.cli.options import Conf, Out, Settings, overrides
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _COLORS = {"done": "green", "failed": "red", "running": "yellow", "waiting": "di
 @studies.command("study", rich_help_panel=_PANEL)
 def study_command(
     conf: Annotated[
-        Path, typer.Argument(metavar="CONF", help="A .conf file with [axes].", autocompletion=completion.confs)
+        Path, typer.Argument(metavar="CONF", help="A .conf file with \\[axes].", autocompletion=completion.confs)
     ],
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: runs/NAME.")] = None,
@@ -76,7 +76,7 @@ def tune_command(conf: Conf, settings: Settings = None, out: Out = None) -> None
     for key, value in result.best.items():
         console.print(f"{key} = {value!r}")
     console.print(f"validation {result.value:.4f}, the best of {result.trials} settings")
-    console.print(f"run      {program()} run {result.conf}", soft_wrap=True)
+    console.print(f"run      {program()} run {quoted(result.conf)}", soft_wrap=True)
 
 
 @studies.command("report", rich_help_panel=_PANEL)
