@@ -407,7 +407,7 @@ def test_junk_ratings_cost_their_rows_and_dislikes_name_the_key(tmp_path: Path) 
         "interactions.csv row 4: rating is '5 stars'",
     )
     assert "rating_at_least = 3 leaves them out" in findings["dislikes"].message
-    assert len(prepare(load(path=tmp_path, rating_at_least=3)).interactions) == 2
+    assert len(prepare(load(path=tmp_path, rating_at_least=3.0)).interactions) == 2
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])

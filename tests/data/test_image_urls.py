@@ -43,7 +43,7 @@ def shop(folder: Path, images: list[str], **keys: object) -> Dataset:
 
 
 def fetched(folder: Path, images: list[str], **keys: object) -> Dataset:
-    return shop(folder, images, fetch_images=True, allow_private=["127.0.0.1"], fetch_per_second=1000, **keys)
+    return shop(folder, images, fetch_images=True, allow_private=["127.0.0.1"], fetch_per_second=1000.0, **keys)
 
 
 def found(data: Dataset) -> dict[str, Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,7 +44,7 @@ def make_design(folder: Path, label: str, means: Sequence[float], *, determinist
             data=data, features={}, chosen=ChosenModel(METRIC, epoch=1, epochs=1), valid={METRIC: mean},
             test={METRIC: mean}, slices={}, beyond={}, cost={},
         )  # fmt: skip
-        folder_of_run: Any = SimpleNamespace(per_user=path)
+        folder_of_run: Any = SimpleNamespace(per_user=path, scan_per_user=partial(pl.scan_parquet, path))
         result: Any = SimpleNamespace(plan=plan, measured=measured, folder=folder_of_run, history=[])
         runs.append(FinishedRun(f"{label}-{seed}", {"model": label}, result))
     return Design(label, {"model": label}, runs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +33,13 @@ class Calls(list[tuple[Any, ...]]):
         self.append((name, *values))
 
 
+def module(name: str, **members: Any) -> ModuleType:
+    """A module of these members."""
+    made = ModuleType(name)
+    vars(made).update(members)
+    return made
+
+
 @pytest.fixture
 def wandb(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """A fake of wandb with the calls that are made here."""
@@ -50,8 +57,9 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Calls:
     def artifact(name: str, type: str) -> Any:  # noqa: A002
         return SimpleNamespace(name=name, add_file=lambda path: calls.note("file", Path(path).name))
 
-    fake = SimpleNamespace(init=init, Settings=lambda **options: options, Artifact=artifact)
-    monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
+    monkeypatch.setitem(
+        sys.modules, "wandb", module("wandb", init=init, Settings=lambda **options: options, Artifact=artifact)
+    )
     return calls
 
 
@@ -81,7 +89,7 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> Calls:
             calls.note("status", id_, status)
 
     entities = SimpleNamespace(Param=lambda *values: values, Metric=lambda *values: values)
-    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=Client, entities=entities))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "mlflow", module("mlflow", MlflowClient=Client, entities=entities))
     return calls
 
 

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.data.findings import counted
@@ -32,14 +32,14 @@ class Record(NamedTuple):
     damage: str = ""
 
 
-def open_bytes(path: Path) -> IO[bytes]:
+def open_bytes(path: Path) -> io.BufferedReader:
     """The bytes of a file, decompressed where its first bytes are those of gzip, bzip2, xz or a zip of one file.
 
     Raises:
         DataError: it is a zip of several files, or compressed by Zstandard.
     """
     opened = _decompressor(path)
-    return path.open("rb") if opened is None else cast(IO[bytes], opened(path))
+    return path.open("rb") if opened is None else io.BufferedReader(opened(path))
 
 
 def is_compressed(path: Path) -> bool:
@@ -53,7 +53,7 @@ def _decompressor(path: Path) -> Callable[[Path], Any] | None:
     return next((opened for begins, opened in _COMPRESSED.items() if re.match(begins, head, re.DOTALL)), None)
 
 
-def _open_zipped(path: Path) -> IO[bytes]:
+def _open_zipped(path: Path) -> Any:
     archive = zipfile.ZipFile(path)
     names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     if "[Content_Types].xml" in names:
@@ -65,7 +65,7 @@ def _open_zipped(path: Path) -> IO[bytes]:
     return archive.open(names[0])
 
 
-def _refuse_zstandard(path: Path) -> IO[bytes]:
+def _refuse_zstandard(path: Path) -> Any:
     raise DataError(f"{path} is compressed by Zstandard, which is not read: unpack it (zstd -d)")
 
 

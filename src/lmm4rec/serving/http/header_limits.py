@@ -20,7 +20,7 @@ class HeaderLimits(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None  # runs while a header is awaited
         self._received = 0  # bytes while it is awaited
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:  # of asyncio, or uvloop's own kind
         """Wait for the first header."""
         super().connection_made(transport)
         self._await_header()
