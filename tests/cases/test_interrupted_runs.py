@@ -146,6 +146,13 @@ TOO_LATE: dict[str, tuple[dict[str, Any], str]] = {
         {"recommender": {"name": "lightgcn", "dim": 10**9}},
         "GB for the vectors of .* users and .* items .* lower recommender.dim",
     ),
+    "maps to vectors larger than the memory": (
+        {
+            "encoder": {"name": "words", "text": "{title}"},
+            "recommender": {"name": "vbpr", "content_dim": 300_000},
+        },
+        "the maps that give new items .* lower recommender.dim or recommender.content_dim",
+    ),
     "batch larger than the memory": (
         {"recommender": {"name": "bpr", "dim": 10**7}, "train": {"batch_size": 10**9}},
         "GB for a batch of .* lower recommender.dim or train.batch_size",

@@ -137,6 +137,7 @@ def test_encode_fills_the_store_without_training(call: Output, tmp_path: Path) -
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_example_is_a_shop_that_runs(call: Output) -> None:
     code, text = call("example", "my_shop")
     assert code == 0
@@ -256,6 +257,7 @@ def shop(tmp_path: Path) -> Path:
     return conf
 
 
+@pytest.mark.slow
 def test_a_broken_image_is_counted_and_listed_and_strict_stops(
     call: Output, shop: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -331,6 +333,7 @@ def test_encode_says_what_it_needs(call: Output, arguments: list[str], message: 
     assert message in text.replace(" │ │ ", " ")
 
 
+@pytest.mark.slow
 def test_finetune_estimates_trains_and_says_how_to_use_the_result(call: Output, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     tiny = ["-s", "encoder.name=clip", "-s", "encoder.checkpoint=tiny"]

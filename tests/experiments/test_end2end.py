@@ -107,6 +107,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, overrides: Conf, mess
         run(conf(), overrides, out=tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["none", "last"])
 def test_a_modality_that_is_not_used_is_not_encoded_and_changes_no_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: str

@@ -108,6 +108,7 @@ def test_models_that_only_count_are_judged_too(tmp_path: Path) -> None:
     assert result.metrics["valid"]["recall@20"] == pytest.approx(found.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_killed_anywhere_it_ends_with_the_same_trials(
     tmp_path: Path, objective: Callable[[Any], None], sampler: str

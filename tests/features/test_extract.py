@@ -314,6 +314,7 @@ def start(folder: Path, *, kill_after: int = -1, pause_s: float = 0.0) -> subpro
     return subprocess.Popen(command, env=environment)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_goes_on_with_the_same_bytes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     run(Plainly(), many(), whole)

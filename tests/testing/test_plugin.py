@@ -42,6 +42,7 @@ def announced(site: Path) -> Iterator[None]:
         del sys.modules[module]
 
 
+@pytest.mark.slow
 def test_a_conf_names_its_components_and_where_it_is_gone_the_run_says_what_to_install(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with announced(tmp_path / "site"):

@@ -278,6 +278,7 @@ def test_a_recommender_trains_the_same_where_rows_are_deferred(name: str, monkey
         assert apart.mean() <= 1e-6, weight_name
 
 
+@pytest.mark.slow
 def test_training_does_not_wait_for_pytorchs_compiler() -> None:
     """Its import takes a second or more, which the first `torch.optim` optimizer of a process pays."""
     code = """

@@ -50,7 +50,13 @@ def check_memory(plan: Plan, split: Split) -> None:
     batch = min(size, len(split.train)) if isinstance(size, int) else 0
     copies = 3 if component.is_trained else 1  # at least: the weights, and Adam's two averages of their gradients
     tables, rows = (4e-9 * dim * count for count in (copies * (users + items), 3 * batch * component.is_trained))
-    if tables + rows > (has := machine_memory_gb()):
+    has, width = machine_memory_gb(), dim + model.table.get("content_dim", 0)
+    if plan.encoder is not None and 16e-9 * width**2 > has:  # two matrices of float64 are solved for
+        raise ConfigError(
+            f"the maps that give new items their vectors take {16e-9 * width**2:,.1f} GB for vectors of {width:,} "
+            f"numbers, and this machine has {has:,.1f} GB: lower recommender.dim or recommender.content_dim"
+        )
+    if tables + rows > has:
         raise ConfigError(
             f"recommender.dim = {dim:,} takes at least {tables:,.1f} GB for the vectors of {users:,} users and "
             f"{items:,} items and {rows:,.1f} GB for a batch of {batch:,} triples, and this machine has {has:,.1f} GB: "
