@@ -166,6 +166,7 @@ def test_the_fingerprint_knows_settings_and_vocabulary(folders: dict[str, str], 
     assert load(folders, name, drop_path=0.1, checkpointing=True).fingerprint() == encoder.fingerprint()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_tiny_model_is_tuned_on_pairs(folders: dict[str, str], name: str) -> None:
     encoder = load(folders, name, drop_path=0.1)

@@ -65,6 +65,7 @@ def test_a_run_of_ids_takes_no_new_items_and_is_not_searched(tmp_path: Path) -> 
         bundle.search("cup")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in RECOMMENDERS.names() if not RECOMMENDERS.get(name).uses_content])
 def test_a_model_without_content_takes_new_items_by_its_run_s_encoder(name: str, tmp_path: Path) -> None:
     conf = {"data": SHOP, "recommender": {"name": name}, "encoder": LIGHT, "train": {"epochs": 1}}

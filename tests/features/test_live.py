@@ -245,6 +245,7 @@ def test_what_is_ranked_in_the_end_is_of_the_best_weights(validate_on: str) -> N
         assert -abs(float(scores.std()) - 1e-3) == pytest.approx(history.best, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "killed_after"),
     [

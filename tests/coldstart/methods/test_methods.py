@@ -159,6 +159,7 @@ def test_the_tower_s_softmax_is_over_the_items_with_interactions() -> None:
     assert float(loss) == pytest.approx(-np.log(chances[np.arange(3), np.arange(3)]).mean(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COLD_START.names())
 def test_new_items_go_to_the_camp_of_similar_items(name: str) -> None:
     """Three camps of users and items, one axis of the trained vectors for each."""

@@ -28,6 +28,7 @@ def trained(encoder: Encoder, steps: int = 3) -> None:
         optimizer.step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEVERAL_MODALITIES)
 def test_only_lora_trains_and_merged_it_is_an_encoder_of_the_same_kind(
     name: str, layered_root: Path, tmp_path: Path
