@@ -23,6 +23,7 @@ from lmm4rec.core.types import Embeddings, Neighbors
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.linear_algebra import ridge
 from lmm4rec.recommenders.vbpr import VBPR
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
@@ -37,7 +38,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 def test_ridge_is_least_squares_with_a_penalty(items: int) -> None:
     """min |x W + mean(y) - y|² + alpha |W|² as ordinary least squares on stacked rows; both ways to solve it."""
     x, y, alpha = drawn(items, 12), drawn(items, 3, seed=1), 0.7
-    weights, mean = fit._ridge(x, y, alpha)
+    weights, mean = ridge(x, y, alpha)
     rows = np.vstack([x.numpy(), alpha**0.5 * np.eye(12)])
     expected = np.linalg.lstsq(rows, np.vstack([y.numpy() - y.numpy().mean(0), np.zeros((12, 3))]), rcond=None)[0]
     np.testing.assert_allclose(weights.numpy(), expected, atol=1e-4)

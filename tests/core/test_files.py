@@ -65,6 +65,26 @@ def test_a_full_disk_is_named_and_what_was_there_stays(full: Path) -> None:
     assert [path.name for path in (full / "folder").iterdir()] == ["old"]
 
 
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").touch()
+    original = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.suffix == ".part":
+            raise OSError(errno.EIO, "x", str(path))
+        return original(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(StorageError), atomic_folder(tmp_path / "folder") as beside:
+        (beside / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "old"]
+    monkeypatch.undo()
+    with atomic_folder(tmp_path / "folder") as beside:
+        (beside / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+
+
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.csv").mkdir()

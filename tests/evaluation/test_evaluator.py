@@ -10,6 +10,7 @@ import scipy.stats
 import torch
 from test_ranking import Table, by_hand, log, random_log
 
+import lmm4rec.evaluation.evaluator as evaluator_module
 from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.core.types import Embeddings
 from lmm4rec.core.vocabulary import Vocabulary
@@ -112,6 +113,18 @@ def test_beyond_accuracy_looks_at_the_lists_of_the_ranked_users() -> None:
         "serendipity@1": 0.0,
     }
     assert report.beyond == pytest.approx(expected)
+
+
+def test_without_details_a_report_has_the_same_metrics_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, train, truth = torch.tensor([[0.0, 1, 2, 3], [1, 0, 2, 3]]), log((0, 2), (1, 2)), log((0, 3), (1, 0))
+    whole = Evaluator(ks=[2]).evaluate(Table(table), truth, train=train)
+    rankings: list[int] = []
+    original = evaluator_module.top_k
+    monkeypatch.setattr(evaluator_module, "top_k", lambda *a, **k: rankings.append(1) or original(*a, **k))
+    plain = Evaluator(ks=[2]).evaluate(Table(table), truth, train=train, details=False)
+    assert plain.mean == whole.mean
+    assert (plain.slices, plain.beyond, plain.exposure) == ({}, {}, {})
+    assert len(rankings) == 1  # the popular items are not ranked beside
 
 
 def test_without_training_counts_there_are_no_slices_and_no_novelty() -> None:

@@ -16,6 +16,9 @@ from lmm4rec.cli.app import main
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.experiments.build.warm_start import _Fill, _Rows
+from lmm4rec.experiments.conf.spec import load_spec
+from lmm4rec.experiments.final_training import final_overrides
+from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.result import read_result
 from lmm4rec.experiments.run import run
 
@@ -131,6 +134,8 @@ def test_the_final_training_takes_the_epochs_that_validation_chose(
     assert final("chosen", "other") == 2
     assert "is a run of LightGCN, and the epochs that it chose say nothing of BPR" in capfd.readouterr().err
     (tmp_path / "shop.conf").write_text(tomli_w.dumps(conf))
+    labels = final_overrides(tmp_path / "chosen", make_plan(load_spec({**conf, "split": {"method": "labels"}})))
+    assert labels["split.method"] == "random"  # of the conf that is trained, whose labels would set parts aside
     assert final("final", "again") == 2
     assert "was not measured on validation" in " ".join(capfd.readouterr().err.split())
     with pytest.raises(SystemExit):

@@ -36,7 +36,7 @@ from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.coldstart.held_out_sample import HeldOutSample, cutoff, draw_sample, recall
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.nn.linear_algebra import principal_axes, solve_positive
+from lmm4rec.nn.linear_algebra import principal_axes, ridge, solve_positive
 from lmm4rec.nn.projections import ContentProjection
 
 SimilarityAsNew: TypeAlias = Callable[[Int[Tensor, " chosen"], Features], Float[Tensor, "chosen items"]]
@@ -144,7 +144,7 @@ def _best_regression(
     together = torch.cat(list(targets.values()), dim=1)
     tried = []
     for alpha in _ALPHAS:
-        weights, _ = _ridge(x[~held], together[~held], alpha)
+        weights, _ = ridge(x[~held], together[~held], alpha)
         for target, rows in zip(targets, torch.split(x[held] @ weights, columns, dim=1), strict=True):
             scores = fixed + judging[torch.from_numpy(sample.users)] @ rows.T
             tried.append((recall(scores, sample.truth), target, alpha, rows))
@@ -153,7 +153,7 @@ def _best_regression(
         name, vectors = "vectors", targets[None]
     else:
         name, vectors = f"interactions, lambda {target:g}", _target(users, sample.interactions, target)
-    return _Regression(f"{name}, alpha {alpha:g}", predicted, *_ridge(x, vectors, alpha))
+    return _Regression(f"{name}, alpha {alpha:g}", predicted, *ridge(x, vectors, alpha))
 
 
 def _profiles(
@@ -175,16 +175,6 @@ def _target(
     gram += weight * spread.clamp(min=1e-12) * torch.eye(len(gram), dtype=gram.dtype)
     sums = torch.from_numpy(np.ascontiguousarray(interactions.T @ wide.numpy()))
     return solve_positive(gram, sums.T).T.float()
-
-
-def _ridge(
-    x: Float[Tensor, "n widths"], y: Float[Tensor, "n free"], alpha: float
-) -> tuple[Float[Tensor, "widths free"], Float[Tensor, " free"]]:
-    """The weights W that minimize |x W + b - y|² + alpha |W|², and b, the mean of y (`x` is centered already)."""
-    mean = y.mean(0)
-    if len(x) <= x.shape[1]:  # the same weights, from the smaller of two systems
-        return x.T @ solve_positive(x @ x.T + alpha * torch.eye(len(x)), y - mean), mean
-    return solve_positive(x.T @ x + alpha * torch.eye(x.shape[1]), x.T @ (y - mean)), mean
 
 
 def _deviation(scores: Float[Tensor, "users items"]) -> float:

@@ -103,16 +103,21 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     Raises:
         StorageError: it cannot be written; the message names path and cause.
     """
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
     with storage_errors(folder):
-        shutil.rmtree(beside, ignore_errors=True)
+        for rest in (beside, old):
+            shutil.rmtree(rest, ignore_errors=True)
         try:
             beside.mkdir(parents=True)
             yield beside
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():  # out of the way at once, since to remove it takes a while
+                folder.rename(old)
             beside.rename(folder)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            if old.exists() and not folder.exists():  # the new one could not take its place
+                old.rename(folder)
+            for rest in (beside, old):
+                shutil.rmtree(rest, ignore_errors=True)
 
 
 def require_writable(path: Path) -> None:

@@ -37,21 +37,21 @@ def read_table(source: TableLike, label: str, *, separator: str | None = None, e
         if path.is_dir() and kind_of(path) == ".parquet":  # Spark writes a folder of parts
             return _read_parquet(path)
         if not path.is_file():
-            problem = (
-                "a folder"
-                if path.is_dir()
-                else "no regular file"
-                if path.exists()
-                else "a link to nothing"
-                if path.is_symlink()
-                else "missing"
-            )
-            raise DataError(f"{path} is {problem}; expected the file of the {label}")
+            raise DataError(f"{path} is {_what_else(path)}; expected the file of the {label}")
         return _with_bare_names(_read_file(path, label, separator, encoding))
     except DAMAGED as error:
         raise DataError(f"{path} is damaged: {first_line(error) or type(error).__name__}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
+
+
+def _what_else(path: Path) -> str:
+    """What a path is that is no regular file."""
+    if path.is_dir():
+        return "a folder"
+    if path.exists():
+        return "no regular file"
+    return "a link to nothing" if path.is_symlink() else "missing"
 
 
 def _with_bare_names(table: Table) -> Table:

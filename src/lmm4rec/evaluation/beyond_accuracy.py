@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from lmm4rec.evaluation.slices import grouped
+
 _NUMBERS = 2**24  # of content, gathered at a time: 64 MiB
 
 
@@ -92,10 +94,9 @@ def exposure_by_value(
 
     Of the values with the most interactions; the `most` first ones.
     """
-    names, group = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)
+    names, group, order = grouped(values, counts)
     shares = {
         name: np.bincount(group, weights=weights, minlength=len(names)) / max(weights.sum(), 1)
         for name, weights in (("lists", exposures), ("catalog", np.ones_like(counts)), ("interactions", counts))
     }
-    order = np.lexsort((names, -shares["catalog"], -shares["interactions"]))[:most]
-    return {str(names[i]): {name: float(share[i]) for name, share in shares.items()} for i in order.tolist()}
+    return {names[i]: {name: float(share[i]) for name, share in shares.items()} for i in order[:most].tolist()}

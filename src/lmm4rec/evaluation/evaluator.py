@@ -40,7 +40,7 @@ _NONE: list[str] = []
 
 
 @dataclass(frozen=True)
-class Catalog:
+class ItemDescriptions:
     """What is known of items beside interactions: their content as vectors, and fields by whose values to report."""
 
     content: Float[Tensor, "items width"] | None = None  # zeros where an item has none
@@ -125,13 +125,15 @@ class Evaluator:
         exclude: Sequence[Interactions] = (),
         *,
         train: Interactions | None = None,
-        catalog: Catalog | None = None,
+        items: ItemDescriptions | None = None,
+        details: bool = True,
     ) -> Report:
         """The report on `truth`; each user's ranking leaves out the items in `exclude`.
 
         `train` gives the popularity of items; without it there are no slices, no novelty and no serendipity. The
         metrics of a slice of items count only these as relevant while all candidates compete, and average over the
-        users who have such an item. `catalog` adds slices and exposure by its fields, and diversity by its content.
+        users who have such an item. `items` adds slices and exposure by their fields, and diversity by their content.
+        Without `details` the report has the metrics alone: no slices, no exposure, and nothing beyond accuracy.
 
         Raises:
             ConfigError: the candidates are cold items, and there is no `train` to say which these are.
@@ -158,25 +160,23 @@ class Evaluator:
             scorer, users, min(max(self.ks), max(scorer.n_items, _PADDED)), exclude=hidden, memory_mb=self.memory_mb
         ).items
         hits = _hits(top, relevant)
-        lists = _Lists(top, hits, relevant, scorer.n_users, scorer.n_items, catalog or Catalog())
+        counted = None if not details or train is None or counts is None else _Training(train, counts)
+        lists = _Lists(top, hits, relevant, users, scorer.n_items, items or ItemDescriptions())
         return Report(
             users=users,
             per_user=measure(hits, _per_row(relevant), self.metrics, self.ks),
             top=top,
-            slices={} if train is None else self._slices(lists, train, users),
-            beyond=self._beyond(lists, train, users, hidden),
-            exposure={} if counts is None else self._exposure(lists, counts),
+            slices={} if counted is None else self._slices(lists, counted, scorer.n_users),
+            beyond=self._beyond(lists, counted, hidden) if details else {},
+            exposure={} if counted is None else self._exposure(lists, counted.item_counts),
             users_without_truth=scorer.n_users - len(users),
             truth_excluded=held_out.nnz - relevant.nnz,
         )
 
-    def _slices(
-        self, lists: _Lists, train: Interactions, users: Int64[np.ndarray, " users"]
-    ) -> dict[str, dict[str, float]]:
-        counts = train.item_counts(lists.n_items)
-        members = item_slices(counts)
+    def _slices(self, lists: _Lists, training: _Training, n_users: int) -> dict[str, dict[str, float]]:
+        members = item_slices(training.item_counts)
         for name, values in self._fields(lists).items():
-            members |= field_slices(name, values, counts, _MOST_VALUES)
+            members |= field_slices(name, values, training.item_counts, _MOST_VALUES)
         slices = {}
         for name, items in members.items():
             per_user = _per_row(lists.relevant, items)
@@ -184,27 +184,26 @@ class Evaluator:
             hits = lists.hits[chosen] & items[lists.top[chosen]]
             sizes = {"items": float(items.sum()), "users": float(chosen.sum())}
             slices[name] = sizes | _means(measure(hits, per_user[chosen], self.metrics, self.ks))
-        for name, active in user_slices(train.user_counts(lists.n_users)[users]).items():
-            of_users = measure(lists.hits[active], _per_row(lists.relevant)[active], self.metrics, self.ks)
+        per_user = _per_row(lists.relevant)
+        for name, active in user_slices(training.interactions.user_counts(n_users)[lists.users]).items():
+            of_users = measure(lists.hits[active], per_user[active], self.metrics, self.ks)
             slices[name] = {"users": float(active.sum()), **_means(of_users)}
         return slices
 
-    def _beyond(
-        self, lists: _Lists, train: Interactions | None, users: Int64[np.ndarray, " users"], hidden: sp.csr_array
-    ) -> dict[str, float]:
+    def _beyond(self, lists: _Lists, training: _Training | None, hidden: sp.csr_array) -> dict[str, float]:
         exposures = {k: exposure(lists.top[:, :k], lists.n_items) for k in self.ks}
         values = {f"coverage@{k}": coverage(exposed) for k, exposed in exposures.items()}
         values |= {f"gini@{k}": gini(exposed) for k, exposed in exposures.items()}
-        if lists.catalog.content is not None:
-            values |= {f"diversity@{k}": diversity(lists.top[:, :k], lists.catalog.content) for k in self.ks if k > 1}
-        if train is None:
+        if lists.items.content is not None:
+            values |= {f"diversity@{k}": diversity(lists.top[:, :k], lists.items.content) for k in self.ks if k > 1}
+        if training is None:
             return values
-        counts = train.item_counts(lists.n_items)
-        values |= {f"novelty@{k}": novelty(exposed, counts) for k, exposed in exposures.items()}
+        values |= {f"novelty@{k}": novelty(exposed, training.item_counts) for k, exposed in exposures.items()}
         if self.candidates == "all":
-            popularity = Embeddings(torch.ones(hidden.shape[0], 1), torch.from_numpy(counts).float()[:, None])
+            popularity = torch.from_numpy(training.item_counts).float()[:, None]
+            scorer = Embeddings(torch.ones(hidden.shape[0], 1), popularity)
             width = lists.top.shape[1]
-            popular = top_k(popularity, users, width, exclude=hidden, memory_mb=self.memory_mb).items
+            popular = top_k(scorer, lists.users, width, exclude=hidden, memory_mb=self.memory_mb).items
             values |= {
                 f"serendipity@{k}": serendipity(lists.top[:, :k], lists.hits[:, :k], popular[:, :k]) for k in self.ks
             }
@@ -220,7 +219,7 @@ class Evaluator:
 
     def _fields(self, lists: _Lists) -> dict[str, Sequence[str]]:
         """The values of the fields to slice by."""
-        return {name: lists.catalog.fields[name] for name in self.slice_by if name in lists.catalog.fields}
+        return {name: lists.items.fields[name] for name in self.slice_by if name in lists.items.fields}
 
 
 @dataclass(frozen=True)
@@ -230,9 +229,17 @@ class _Lists:
     top: Int64[np.ndarray, "users k"]
     hits: Bool[np.ndarray, "users k"]
     relevant: sp.csr_array
-    n_users: int  # of all, also those who are not measured
+    users: Int64[np.ndarray, " users"]  # their rows
     n_items: int
-    catalog: Catalog
+    items: ItemDescriptions
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The training part, and its interactions counted by item."""
+
+    interactions: Interactions
+    item_counts: Int64[np.ndarray, " items"]
 
 
 def _hits(top: Int64[np.ndarray, "users k"], relevant: sp.csr_array) -> Bool[np.ndarray, "users k"]:

@@ -35,13 +35,20 @@ def field_slices(
 
     All values beyond the first `most` ones are together in "FIELD: others"; an empty value is "FIELD: none".
     """
-    names, group = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)
-    totals = np.bincount(group, weights=counts, minlength=len(names))
-    order = np.lexsort((names, -totals))
+    names, group, order = grouped(values, counts)
     slices = {f"{field}: {names[i] or 'none'}": group == i for i in order[:most].tolist()}
     if len(order) > most:
         slices[f"{field}: others"] = np.isin(group, order[most:])
     return slices
+
+
+def grouped(
+    values: Sequence[str], counts: Int64[np.ndarray, " items"]
+) -> tuple[list[str], Int64[np.ndarray, " items"], Int64[np.ndarray, " values"]]:
+    """The distinct values, the group of each item, and the groups with the most interactions first, then by name."""
+    names, group = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)
+    totals = np.bincount(group, weights=counts, minlength=len(names))
+    return names.tolist(), group.astype(np.int64), np.lexsort((names, -totals)).astype(np.int64)
 
 
 def user_slices(counts: Int64[np.ndarray, " users"]) -> dict[str, Bool[np.ndarray, " users"]]:

@@ -24,8 +24,6 @@ def final_overrides(run: Path, plan: Plan) -> dict[str, Any]:
     if not result.measured.valid:
         raise ConfigError(f"{run} was not measured on validation, which chooses the epochs of a final training")
     keys: dict[str, Any] = {"split.valid": 0, "split.test": 0}
-    if result.plan.split.method == "labels":  # which would set parts aside
+    if plan.split.method == "labels":  # which would set parts aside
         keys["split.method"] = "random"
-    return keys | (
-        {"train.epochs": result.measured.chosen.epoch} if result.plan.recommender.component.is_trained else {}
-    )
+    return keys | ({"train.epochs": result.measured.chosen.epoch} if now.component.is_trained else {})

@@ -35,7 +35,7 @@ from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.report.run_report import write_run_report
 from lmm4rec.experiments.result import ChosenModel, DataFacts, Result, RunMetrics
 from lmm4rec.experiments.trackers import Trackers
-from lmm4rec.experiments.train import described, measure, train
+from lmm4rec.experiments.train import described_items, measure, train
 from lmm4rec.features.live import Live
 from lmm4rec.features.source import FeatureSource
 from lmm4rec.training.history import History
@@ -156,8 +156,8 @@ def _measure_and_save(
         metrics = RunMetrics(_data_facts(split, features), features.encoding, chosen, valid.mean if valid else {})
         metrics.write(folder.metrics)
         at_test = scorer if features.at_test is None else recommender.embed(features.at_test)
-        catalog = described(split, features.features)
-        test = measure(plan.evaluate, at_test, split, "test", catalog) if split.holds_out("test") else None
+        items = described_items(split, features.features)
+        test = measure(plan.evaluate, at_test, split, "test", items) if split.holds_out("test") else None
     _write_per_user(folder, split, {"valid": valid, "test": test})
     if isinstance(source, Live):
         save_item_vectors(source.vectors, folder.encoder)

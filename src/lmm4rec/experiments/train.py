@@ -11,7 +11,7 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Features, Scorer
 from lmm4rec.data.splits import HeldOutPart, Split
 from lmm4rec.distributed import process_group
-from lmm4rec.evaluation.evaluator import Catalog, Evaluator, Report, masked
+from lmm4rec.evaluation.evaluator import Evaluator, ItemDescriptions, Report, masked
 from lmm4rec.experiments.build.recommenders import make_sampler
 from lmm4rec.experiments.callbacks import CostWriter, HistoryWriter, tensorboard_writer
 from lmm4rec.experiments.conf.sections import EvaluateSection
@@ -104,19 +104,23 @@ def _why_empty(method: str, part: str, share: float, longest: int) -> str:
 
 
 def measure(
-    section: EvaluateSection, scorer: Scorer, split: Split, part: HeldOutPart, catalog: Catalog | None = None
+    section: EvaluateSection,
+    scorer: Scorer,
+    split: Split,
+    part: HeldOutPart,
+    items: ItemDescriptions | None = None,
 ) -> Report:
-    """The ranking of all items by a scorer, measured on a part of the split."""
+    """The ranking of all items by a scorer, measured on a part of the split; in detail where `items` are described."""
     exclude = masked(split, part, **section.arguments(masked))
     truth = split.valid if part == "valid" else split.test
     evaluator = Evaluator(**section.arguments(Evaluator))
-    return evaluator.evaluate(scorer, truth, exclude, train=split.train, catalog=catalog)
+    return evaluator.evaluate(scorer, truth, exclude, train=split.train, items=items, details=items is not None)
 
 
-def described(split: Split, features: Features) -> Catalog:
+def described_items(split: Split, features: Features) -> ItemDescriptions:
     """The items of a split by their fields, and by their features, centered and scaled, as vectors."""
     fields = split.dataset.catalog.fields
     content = [centered(x, center_of(x)) for x in features.values()]
-    return Catalog(
+    return ItemDescriptions(
         torch.cat(content, dim=1) if content else None, {name: fields[name].to_list() for name in fields.columns}
     )

@@ -37,3 +37,13 @@ def solve_positive(
         wide.diagonal(dim1=-2, dim2=-1).add_(ridge[..., None])
         return torch.cholesky_solve(right.double(), torch.linalg.cholesky(wide)).to(right.dtype)
     return torch.cholesky_solve(right, factor)
+
+
+def ridge(
+    x: Float[Tensor, "n widths"], y: Float[Tensor, "n columns"], alpha: float
+) -> tuple[Float[Tensor, "widths columns"], Float[Tensor, " columns"]]:
+    """The weights W that minimize |x W + b - y|² + alpha |W|², and b, the mean of y, for centered x."""
+    mean = y.mean(0)
+    if len(x) <= x.shape[1]:  # the same weights, from the smaller of two systems
+        return x.T @ solve_positive(x @ x.T + alpha * torch.eye(len(x)), y - mean), mean
+    return solve_positive(x.T @ x + alpha * torch.eye(x.shape[1]), x.T @ (y - mean)), mean

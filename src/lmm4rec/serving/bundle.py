@@ -136,7 +136,6 @@ class Bundle:
             ConfigError: the rules do not fit the catalog.
         """
         ids, state = [str(user) for user in users], self._state
-        rules.check(state.catalog.columns)
         rows, exclude = self.users.rows(ids), self._histories.matrix(len(state.catalog))
         size = len(state.catalog)
         lists = ruled_lists(state, lambda n, rows_: state.best(rows, min(n, size), exclude, rows_), min(k, size), rules)

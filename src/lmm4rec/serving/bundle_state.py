@@ -120,25 +120,27 @@ class BundleState:
         scorer = restrict(ComputedScores(scores[None]), candidates)
         return top_k(scorer, np.zeros(1, np.int64), k, exclude=excluded)
 
-    def similarity(self, rows: Int64[np.ndarray, " chosen"]) -> Float[Tensor, "chosen items"]:
-        """The similarity of every item to each of the given ones.
+    def similarity(
+        self, rows: Int64[np.ndarray, " chosen"], others: Int64[np.ndarray, " others"] | None = None
+    ) -> Float[Tensor, "chosen others"]:
+        """The similarity of the other items (None: every item) to each of the given ones.
 
         Raises:
             DataError: the model has no similarity of items.
         """
         if isinstance(self.scorer, Neighbors):
-            return similarity_columns(self.scorer.similarity, torch.from_numpy(rows))
+            similarity = similarity_columns(self.scorer.similarity, torch.from_numpy(rows))
+            return similarity if others is None else similarity[:, torch.from_numpy(others)]
         if not self.unit_vectors.shape[1]:
             raise DataError("this model ranks the items in the same way for all users, so it knows no similar ones")
-        return self.unit_vectors[torch.from_numpy(rows)] @ self.unit_vectors.T
+        compared = self.unit_vectors if others is None else self.unit_vectors[torch.from_numpy(others)]
+        return self.unit_vectors[torch.from_numpy(rows)] @ compared.T
 
     def similarity_to(self, row: int, others: Int64[np.ndarray, " others"]) -> Float[Tensor, " others"]:
         """The similarity of each of the `others` to one item; minus infinity where the model has none."""
-        if isinstance(self.scorer, Neighbors):
-            return self.similarity(np.array([row]))[0, torch.from_numpy(others)]
-        if not self.unit_vectors.shape[1]:
+        if not isinstance(self.scorer, Neighbors) and not self.unit_vectors.shape[1]:
             return torch.full((len(others),), -torch.inf)
-        return self.unit_vectors[torch.from_numpy(others)] @ self.unit_vectors[row]
+        return self.similarity(np.array([row]), others)[0]
 
     def recommendations(self, rows: list[int], scores: list[float]) -> list[Recommendation]:
         """Rows with scores as answers, without the padding of a list that is short of items."""

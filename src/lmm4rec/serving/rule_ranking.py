@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -58,29 +59,32 @@ def ruled_lists(state: BundleState, search: Search, k: int, rules: RuleSet) -> l
 class _Masks:
     """The rows that the rules mean."""
 
-    allowed: Bool[Tensor, " rows"]
+    where: Sequence[tuple[Filter, Bool[Tensor, " rows"]]]
+    never: Bool[Tensor, " rows"]
+    allowed: Bool[Tensor, " rows"]  # by both of these
     boosts: Sequence[Bool[Tensor, " rows"]]
     fresh: Bool[Tensor, " rows"]
-    never: Bool[Tensor, " rows"]
     caps: Sequence[tuple[str, Sequence[str], int]]  # column, the value of each row, the most of one value
 
     @classmethod
     def of(cls, state: BundleState, rules: RuleSet) -> _Masks:
         columns, catalog = state.catalog.columns, state.catalog
 
-        def passing(filters: Sequence[Filter]) -> Tensor:
-            mask = torch.ones(len(catalog), dtype=torch.bool)
-            for one in filters:
-                mask &= torch.from_numpy(one.passing(columns).to_numpy().copy())
-            return mask
+        def passing(one: Filter) -> Tensor:
+            return torch.from_numpy(one.passing(columns).to_numpy().copy())
+
+        def passing_all(masks: Iterable[Tensor]) -> Tensor:
+            return reduce(torch.logical_and, masks, torch.ones(len(catalog), dtype=torch.bool))
 
         never = torch.zeros(len(catalog), dtype=torch.bool)
         never[[catalog.row(id_) for id_ in rules.never if catalog.has(id_)]] = True
+        where = [(one, passing(one)) for one in rules.where]
         return cls(
-            allowed=passing(rules.where) & ~never & catalog.present,
-            boosts=[passing(boost.where) for boost in rules.boost],
-            fresh=passing(rules.fresh.where if rules.fresh else ()),
+            where=where,
             never=never,
+            allowed=passing_all(mask for _, mask in where) & ~never & catalog.present,
+            boosts=[passing_all(map(passing, boost.where)) for boost in rules.boost],
+            fresh=passing_all(map(passing, rules.fresh.where if rules.fresh else ())),
             caps=[
                 (column, columns[require_column(column, columns)].cast(pl.String).fill_null("").to_list(), most)
                 for column, most in rules.most.items()
@@ -97,8 +101,9 @@ def _ruled_list(
     without_rules: Sequence[int],
 ) -> RuledList:
     every, plain = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    rows, first = np.unique(every[np.isfinite(plain) & (every >= 0)], return_index=True)
-    scores = plain[np.isfinite(plain) & (every >= 0)][first].astype(np.float64)
+    there = np.isfinite(plain) & (every >= 0)
+    rows, first = np.unique(every[there], return_index=True)
+    scores = plain[there][first].astype(np.float64)
     main = found[0][1][np.isfinite(found[0][1])]
     deviation = float(main.std()) if len(main) else 0.0
     boosted = scores.copy()
@@ -114,9 +119,7 @@ def _ruled_list(
             reasons[catalog.id(row)] = why
     listed = set(rows[chosen].tolist())
     left_out = {
-        catalog.id(row): _why_not(state, rules, masks, row, forbidden)
-        for row in without_rules
-        if row >= 0 and row not in listed
+        catalog.id(row): _why_not(masks, row, forbidden) for row in without_rules if row >= 0 and row not in listed
     }
     return RuledList(state.recommendations(rows[chosen].tolist(), scores[chosen].tolist()), reasons, left_out)
 
@@ -132,7 +135,7 @@ def _select(
     """The places of the chosen candidates, best first, and the caps that forbid rows."""
     low, high = (scores.min(), scores.max()) if len(scores) else (0.0, 0.0)
     relevance = (1 - rules.diversity) * (scores - low) / max(high - low, 1e-12)
-    alike = state.similarity(rows)[:, torch.from_numpy(rows)].numpy() if rules.diversity and len(rows) else None
+    alike = state.similarity(rows, rows).numpy() if rules.diversity and len(rows) else None
     nearest = np.zeros(len(rows))
     fresh, left = masks.fresh.numpy()[rows], rules.fresh.places if rules.fresh else 0
     free, chosen = np.ones(len(rows), dtype=bool), list[int]()
@@ -158,11 +161,11 @@ def _select(
     return chosen, forbidden
 
 
-def _why_not(state: BundleState, rules: RuleSet, masks: _Masks, row: int, forbidden: Mapping[int, str]) -> str:
+def _why_not(masks: _Masks, row: int, forbidden: Mapping[int, str]) -> str:
     """The rule because of which an item of the list without rules is missing."""
     if masks.never[row]:
         return "never shown"
-    for one in rules.where:
-        if not one.passing(state.catalog.columns)[row]:
+    for one, passing in masks.where:
+        if not passing[row]:
             return f"only {one}"
     return forbidden.get(row, "others rank above it by the rules")

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import polars as pl
-
 from lmm4rec.core.errors import ConfigError, did_you_mean
-from lmm4rec.serving.catalog_filters import Filter, require_column
+from lmm4rec.serving.catalog_filters import Filter
 
 
 class Boost(NamedTuple):
@@ -63,17 +61,6 @@ class RuleSet:
         )
         take.refuse_unknown(("where", "never", "boost", "most", "fresh", "diversity"))
         return rules
-
-    def check(self, columns: pl.DataFrame) -> None:
-        """Try the rules on the columns of a catalog.
-
-        Raises:
-            ConfigError: a column is missing, or a value cannot be compared with its cells.
-        """
-        for one in [*self.where, *(f for b in self.boost for f in b.where), *(self.fresh.where if self.fresh else ())]:
-            one.passing(columns)
-        for column in self.most:
-            require_column(column, columns)
 
 
 class _Taker:

@@ -24,10 +24,11 @@ from lmm4rec.core.types import Features
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.splits import Split
+from lmm4rec.evaluation.ranking import interaction_matrix
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.result import RunMetrics
-from lmm4rec.nn.linear_algebra import principal_axes, solve_positive
+from lmm4rec.nn.linear_algebra import principal_axes, ridge
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.training.objective import RankingObjective
 
@@ -42,8 +43,7 @@ class _Rows(NamedTuple):
 
     @classmethod
     def of(cls, before: Vocabulary, now: Vocabulary) -> _Rows:
-        known = {id_: row for row, id_ in enumerate(before)}
-        return cls(np.array([known.get(id_, -1) for id_ in now], dtype=np.int64), len(before))
+        return cls(np.array([before.row(id_) if id_ in before else -1 for id_ in now], dtype=np.int64), len(before))
 
     @property
     def kept(self) -> int:
@@ -70,14 +70,17 @@ def start_from(
     users, items = (
         _Rows.of(*pair) for pair in ((bundle.users, split.dataset.users), (bundle.items, split.dataset.items))
     )
-    fill = _Fill(users, items, _matrix(split), features)
-    copied = 0
+    size = {"n_users": split.dataset.n_users, "n_items": split.dataset.n_items}
+    fill = _Fill(users, items, interaction_matrix([split.train], **size).astype(np.float32), features)
+    trained = {name: one for name, one in objective.named_parameters() if one.requires_grad}
+    drawn = [name for name in trained if name not in saved]  # such as those of another modality
     with torch.no_grad():
-        for name, parameter in objective.named_parameters():
-            if parameter.requires_grad and name in saved:
+        for name, parameter in trained.items():
+            if name in saved:
                 parameter.copy_(fill(name, saved[name], parameter))
-                copied += 1
+    copied = len(trained) - len(drawn)
     message = f"training starts with the weights of {run}; users: {users}; items: {items}"
+    message += f"; it lacks {', '.join(drawn)}, drawn anew" if drawn else ""
     return Finding("warm-start", "note", copied, message), *_known_before(run, bundle, split, users, items)
 
 
@@ -119,13 +122,6 @@ def _known_before(run: Path, bundle: Bundle, split: Split, users: _Rows, items: 
         "on them: the metrics of this run are too high then. Hold out newer ones, by time"
     )
     return (Finding("known-before", "warning", known, message),)
-
-
-def _matrix(split: Split) -> sp.csr_array:
-    """The training interactions as a matrix [users, items] of ones."""
-    shape = split.dataset.n_users, split.dataset.n_items
-    pairs = np.unique(split.train.pairs(shape[1]))
-    return sp.csr_array((np.ones(len(pairs), dtype=np.float32), (pairs // shape[1], pairs % shape[1])), shape=shape)
 
 
 class _Fill:
@@ -171,8 +167,8 @@ class _Fill:
         if self.content is not None and self.items.kept:
             known = torch.from_numpy(earlier >= 0)
             x, y = self.content[known], saved[torch.from_numpy(earlier[earlier >= 0])].reshape(int(known.sum()), -1)
-            ridge = x.T @ x + _ALPHA * torch.eye(x.shape[1])
-            predicted = self.content @ solve_positive(ridge, x.T @ (y - y.mean(0))) + y.mean(0)
+            weights, mean = ridge(x, y, _ALPHA)
+            predicted = self.content @ weights + mean
             has_content = (self.content != 0).any(1)
             lacking = ~filled.reshape(len(filled), -1).isfinite().all(1) & has_content
             filled = torch.where(lacking.reshape(-1, *[1] * (saved.dim() - 1)), predicted.reshape(filled.shape), filled)
@@ -180,8 +176,8 @@ class _Fill:
 
 
 def _two_steps(
-    matrix: sp.csr_array, earlier: Int64[np.ndarray, " rows"], saved: Float[Tensor, before * dims]
-) -> Float[Tensor, rows * dims]:
+    matrix: sp.csr_array, earlier: Int64[np.ndarray, " rows"], saved: Float[Tensor, "before ..."]
+) -> Float[Tensor, "rows ..."]:
     """The mean over neighbors of the mean of their known neighbors' earlier values; NaN where there are none."""
     known = np.flatnonzero(earlier >= 0)
     values = saved[torch.from_numpy(earlier[known])].float().reshape(len(known), -1).numpy()
