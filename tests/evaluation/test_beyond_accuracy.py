@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
+from lmm4rec.core.types import Embeddings
 from lmm4rec.evaluation.beyond_accuracy import (
     coverage,
     diversity,
@@ -11,8 +13,10 @@ from lmm4rec.evaluation.beyond_accuracy import (
     exposure_by_value,
     gini,
     novelty,
+    popularity_places,
     serendipity,
 )
+from lmm4rec.evaluation.ranking import top_k
 
 
 def test_exposure_and_coverage_skip_the_padding() -> None:
@@ -61,10 +65,25 @@ def test_diversity_is_the_mean_over_all_pairs() -> None:
 
 
 def test_serendipity_counts_hits_that_popularity_does_not_give() -> None:
-    top = np.array([[5, 2, 7], [1, 0, -1]])
-    hits = np.array([[True, True, False], [True, False, False]])
-    popular = np.array([[2, 3, 4], [0, 5, -1]])  # item 2 is expected for the first user, item 0 for the second
-    assert serendipity(top, hits, popular) == pytest.approx((1 / 3 + 1 / 3) / 2)
+    """By popularity the items are 2, 0, 1, 3; the second user has had item 2, so for it they are 0, 1, 3."""
+    counts, hidden = np.array([3, 2, 9, 1]), sp.csr_array(np.array([[0, 0, 0, 0], [0, 0, 1, 0]], dtype=bool))
+    top = np.array([[2, 1], [1, 3]])
+    places = popularity_places(top, hidden, counts)
+    assert places.tolist() == [[0, 2], [1, 2]]
+    hits = np.array([[True, True], [True, True]])
+    assert serendipity(hits, places) == pytest.approx((1 / 2 + 1 / 2) / 2)  # item 1 and item 3
+    assert serendipity(hits[:, :1], places[:, :1]) == pytest.approx((0 / 1 + 1 / 1) / 2)
+
+
+def test_places_by_popularity_are_those_of_a_ranking_by_it() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(2.0, size=40)  # with many ties
+    hidden = sp.csr_array(rng.random((15, 40)) < 0.3)
+    scorer = Embeddings(torch.ones(15, 1), torch.from_numpy(counts).float()[:, None])
+    ranking = top_k(scorer, np.arange(15), 40, exclude=hidden).items
+    places = popularity_places(ranking, hidden, counts)
+    assert (places == np.arange(40))[ranking >= 0].all()
+    assert (ranking >= 0).sum() == (~hidden.toarray()).sum()
 
 
 def test_exposure_by_value_by_hand() -> None:

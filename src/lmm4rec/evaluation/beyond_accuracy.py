@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -74,17 +75,30 @@ def diversity(top: Int64[np.ndarray, "users k"], content: Float[Tensor, "items w
     return total / max(count, 1)
 
 
-def serendipity(
-    top: Int64[np.ndarray, "users k"], hits: Bool[np.ndarray, "users k"], popular: Int64[np.ndarray, "users k"]
-) -> float:
+def popularity_places(
+    top: Int64[np.ndarray, "users k"], hidden: sp.csr_array, counts: Int64[np.ndarray, " items"]
+) -> Int64[np.ndarray, "users k"]:
+    """The place from 0 of each listed item in the user's list by popularity alone, which lacks the `hidden` items.
+
+    It is the item's rank in the catalog less the number of hidden items before it; equal counts stand by row.
+    """
+    n_items = len(counts)
+    rank = np.empty(n_items, dtype=np.int64)
+    rank[np.argsort(-counts, kind="stable")] = np.arange(n_items)
+    users = np.arange(len(top))[:, None] * n_items
+    keys = np.sort(np.repeat(users[:, 0], np.diff(hidden.indptr)) + rank[hidden.indices])  # by user, then by rank
+    before = np.searchsorted(keys, users + rank[top]) - hidden.indptr[:-1, None]
+    return rank[top] - before
+
+
+def serendipity(hits: Bool[np.ndarray, "users k"], places: Int64[np.ndarray, "users k"]) -> float:
     """The mean over lists of the share that is relevant and not in the user's list by popularity alone; denominator: k.
 
-    Unexpected and useful recommendations of Ge, Delgado-Battenfeld and Jannach 2010, doi 10.1145/1864708.1864761, with
-    the most popular items as the expected ones.
+    `places` are those of `popularity_places`. Unexpected and useful recommendations of Ge, Delgado-Battenfeld and
+    Jannach 2010, doi 10.1145/1864708.1864761, with the most popular items as the expected ones.
     """
-    pairs = np.arange(len(top))[:, None] * (1 + max(top.max(initial=0), popular.max(initial=0)))
-    expected = np.isin(pairs + top, pairs + popular)
-    return float((hits & ~expected).sum(axis=1).mean()) / top.shape[1]
+    k = hits.shape[1]
+    return float((hits & (places >= k)).sum(axis=1).mean()) / k
 
 
 def exposure_by_value(

@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
-from lmm4rec.core.types import Embeddings, PositiveInt, Scorer
+from lmm4rec.core.types import PositiveInt, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.splits import Split
@@ -26,6 +26,7 @@ from lmm4rec.evaluation.beyond_accuracy import (
     exposure_by_value,
     gini,
     novelty,
+    popularity_places,
     serendipity,
 )
 from lmm4rec.evaluation.metrics import METRICS, Metric, Values, measure
@@ -200,13 +201,8 @@ class Evaluator:
             return values
         values |= {f"novelty@{k}": novelty(exposed, training.item_counts) for k, exposed in exposures.items()}
         if self.candidates == "all":
-            popularity = torch.from_numpy(training.item_counts).float()[:, None]
-            scorer = Embeddings(torch.ones(hidden.shape[0], 1), popularity)
-            width = lists.top.shape[1]
-            popular = top_k(scorer, lists.users, width, exclude=hidden, memory_mb=self.memory_mb).items
-            values |= {
-                f"serendipity@{k}": serendipity(lists.top[:, :k], lists.hits[:, :k], popular[:, :k]) for k in self.ks
-            }
+            places = popularity_places(lists.top, hidden[lists.users], training.item_counts)
+            values |= {f"serendipity@{k}": serendipity(lists.hits[:, :k], places[:, :k]) for k in self.ks}
         return values
 
     def _exposure(self, lists: _Lists, counts: Int64[np.ndarray, " items"]) -> dict[str, dict[str, dict[str, float]]]:

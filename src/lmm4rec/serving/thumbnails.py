@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import islice
 
 from PIL import Image
 
+from lmm4rec.core.device import cores
 from lmm4rec.core.errors import ImageError
+from lmm4rec.core.progress import progress
 from lmm4rec.core.types import ItemImage
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.images import open_for_display
@@ -55,14 +58,25 @@ def catalog_thumbnails(
     """
     thumbnails: dict[int, bytes] = {}
     used = 0
-    images = ((row, image) for row in rows if (image := catalog.images[row]) is not None)
-    for row, image in islice(images, limit):
-        try:
-            small = thumbnail(image)
-        except ImageError:  # the doctor lists them
-            continue
-        used += len(small)
-        if used > budget_mb * 2**20:
-            break
-        thumbnails[row] = small
+    images = {row: image for row in rows if (image := catalog.images[row]) is not None}
+    images = dict(islice(images.items(), limit))
+    with (
+        ThreadPoolExecutor(cores()) as pool,
+        progress(total=len(images), description="thumbnails", unit="image", after_s=1) as bar,
+    ):
+        for row, small in zip(images, pool.map(_thumbnail_or_none, images.values()), strict=True):
+            bar.update()
+            used += len(small or b"")
+            if used > budget_mb * 2**20:
+                pool.shutdown(cancel_futures=True)
+                break
+            if small is not None:
+                thumbnails[row] = small
     return thumbnails
+
+
+def _thumbnail_or_none(image: ItemImage) -> bytes | None:
+    try:
+        return thumbnail(image)
+    except ImageError:  # the doctor lists them
+        return None
