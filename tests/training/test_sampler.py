@@ -86,3 +86,28 @@ def test_each_user_comes_once_with_the_last_of_their_items() -> None:
     pairs = [pair for batch in batches for pair in zip(batch.users.tolist(), batch.positives.tolist(), strict=True)]
     assert sorted(pairs) == [(0, 4), (3, 6), (5, 2)]
     assert all(batch.negatives.shape == (len(batch.users), 0) for batch in batches)
+
+
+def test_a_share_of_the_negatives_are_the_signals_of_the_user() -> None:
+    users, items = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2])
+    signals = torch.tensor([0, 0, 0, 2]), torch.tensor([7, 8, 7, 3])  # user 1 has none
+    sampler = TripleSampler(users, items, 10, signals, negatives=4, hard_negatives=0.3)
+    drawn = sampler.sample_negatives(torch.zeros(20_000).long(), generator())
+    shares = torch.bincount(drawn.flatten(), minlength=10) / drawn.numel()
+    expected = torch.full((10,), 0.7 / 8)  # uniform over the eight items without an interaction ...
+    expected[:2] = 0
+    expected[[7, 8]] += 0.15  # ... and half of the share for each of the two signals
+    assert (shares - expected).abs().max() < 0.005
+    assert set(sampler.sample_negatives(torch.ones(500).long(), generator()).flatten().tolist()) == {
+        0,
+        1,
+        *range(3, 10),
+    }
+
+
+def test_without_hard_negatives_nothing_changes() -> None:
+    users, items = dense_world()
+    plain = TripleSampler(users, items, 30, batch_size=64, negatives=2)
+    given = TripleSampler(users, items, 30, (users[:1], items[:1] + 20), batch_size=64, negatives=2)
+    for one, other in zip(plain.epoch(generator()), given.epoch(generator()), strict=True):
+        assert all(torch.equal(left, right) for left, right in zip(one, other, strict=True))

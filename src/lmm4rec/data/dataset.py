@@ -1,8 +1,8 @@
-"""A data set: users, catalog, interactions, and the findings of reading and filtering them."""
+"""A data set: users, catalog, interactions, negative signals, and the findings of reading and filtering them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,6 +13,7 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.negative_signals import NegativeSignals
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Dataset:
     catalog: Catalog
     interactions: Interactions
     findings: tuple[Finding, ...] = ()
+    negatives: NegativeSignals = field(default_factory=NegativeSignals)
 
     def __repr__(self) -> str:
         counts = f"{self.n_users:,} users, {self.n_items:,} items, {len(self.interactions):,} interactions"
@@ -54,7 +56,7 @@ class Dataset:
         return replace(self, findings=(*self.findings, *findings))
 
     def keep(self, users: Bool[np.ndarray, " users"], items: Bool[np.ndarray, " items"]) -> Dataset:
-        """The data set of the chosen users and items, with all interactions between them, renumbered.
+        """The data set of the chosen users and items, with all interactions and signals between them, renumbered.
 
         Raises:
             DataError: no user or no item is left.
@@ -70,4 +72,5 @@ class Dataset:
             users=self.users if users.all() else self.users.select(np.flatnonzero(users).tolist()),
             catalog=self.catalog if items.all() else self.catalog.select(np.flatnonzero(items)),
             interactions=replace(log, users=new_user[log.users], items=new_item[log.items]),
+            negatives=self.negatives.keep(users, items),
         )

@@ -87,6 +87,8 @@ def describe(dataset: Dataset) -> dict[str, int | float | str]:
         "items with an image": int(catalog.has_image.sum()),
         "items with text": int(_has_text(catalog).sum()),
     }
+    if len(dataset.negatives):
+        facts["negative signals"] = f"{len(dataset.negatives):,} ({dataset.negatives.summary()})"
     if catalog.shipped:
         facts["feature files"] = ", ".join(catalog.shipped)
     for name, column in (("ratings", log.ratings), ("weights", log.weights)):

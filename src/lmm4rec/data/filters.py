@@ -7,19 +7,20 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.core.types import NonNegativeInt
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.negative_signals import LOW_RATING, NegativeSignals
 
 
 def prepare(
     dataset: Dataset,
     *,
-    rating_at_least: Annotated[float | None, Doc("Keep only interactions with this rating or a higher one.")] = None,
+    rating_at_least: Annotated[float | None, Doc("Lowest rating of a positive interaction.")] = None,
     since: Annotated[str | int | None, Doc("Keep interactions from this ISO time (UTC) or unix second on.")] = None,
     until: Annotated[str | int | None, Doc("Keep interactions before this moment.")] = None,
     duplicates: Annotated[Literal["last", "keep"], Doc("Of repeated interactions keep the last, or all.")] = "last",
@@ -57,7 +58,7 @@ def dislikes(dataset: Dataset) -> tuple[Finding, ...]:
 
 
 def keep_ratings(dataset: Dataset, at_least: float) -> Dataset:
-    """The interactions with a rating of `at_least` or more.
+    """The interactions with a rating of `at_least` or more; those below become negative signals.
 
     Raises:
         DataError: there are no ratings, or none is high enough.
@@ -65,11 +66,14 @@ def keep_ratings(dataset: Dataset, at_least: float) -> Dataset:
     ratings = dataset.interactions.ratings
     if ratings is None:
         raise DataError(f"rating_at_least = {at_least} needs ratings, which '{dataset.name}' doesn't have")
+    low = dataset.interactions.take(ratings < at_least)
+    signals = NegativeSignals(low.users, low.items, np.zeros(len(low), np.int8), (LOW_RATING,), low.timestamps)
+    dataset = replace(dataset, negatives=dataset.negatives.joined(signals))
     return _keep(dataset, ratings >= at_least, "low-rating", f"rating below {at_least:g}")
 
 
 def date_range(dataset: Dataset, since: str | int | None = None, until: str | int | None = None) -> Dataset:
-    """The interactions from `since` (included) to `until` (excluded): ISO dates or times, or unix seconds.
+    """The interactions and signals from `since` (included) to `until` (excluded): ISO dates or times, or unix seconds.
 
     Raises:
         DataError: there are no timestamps, or none is in the range.
@@ -78,12 +82,17 @@ def date_range(dataset: Dataset, since: str | int | None = None, until: str | in
     times = dataset.interactions.timestamps
     if times is None:
         raise DataError(f"a date range needs timestamps, which '{dataset.name}' doesn't have")
-    inside = np.ones(len(times), dtype=bool)
-    if since is not None:
-        inside &= times >= unix_seconds(since)
-    if until is not None:
-        inside &= times < unix_seconds(until)
-    return _keep(dataset, inside, "out-of-range", f"not from {since or 'the start'} until {until or 'the end'}")
+    first = np.iinfo(np.int64).min if since is None else unix_seconds(since)
+    end = None if until is None else unix_seconds(until)
+
+    def inside(times: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        return (times >= first) if end is None else (times >= first) & (times < end)
+
+    signals = dataset.negatives
+    if signals.timestamps is not None:
+        dataset = replace(dataset, negatives=signals.take(inside(signals.timestamps)))
+    why = f"not from {since or 'the start'} until {until or 'the end'}"
+    return _keep(dataset, inside(times), "out-of-range", why)
 
 
 def remove_duplicates(dataset: Dataset) -> Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,6 +17,8 @@ from lmm4rec.core.types import Fraction, NonNegativeInt
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.negative_signals import NegativeSignals
+from lmm4rec.data.training_signals import training_signals
 
 TRAIN, VALID, TEST, SET_ASIDE = 0, 1, 2, -1
 
@@ -36,6 +38,7 @@ class Split:
     method: str
     parameters: Mapping[str, float]
     findings: tuple[Finding, ...] = ()
+    negatives: NegativeSignals = field(default_factory=NegativeSignals)  # those that may train
 
     def __repr__(self) -> str:
         sealed = isinstance(self.test, SealedPart)
@@ -60,7 +63,8 @@ class Split:
                 for column in ("users", "items")
             )
         )
-        return replace(self, dataset=replace(self.dataset, interactions=known), test=SealedPart())
+        dataset = replace(self.dataset, interactions=known, negatives=self.negatives)
+        return replace(self, dataset=dataset, test=SealedPart())
 
 
 def split(
@@ -109,8 +113,9 @@ def split(
         if not share and method != "labels":
             findings = (*findings, Finding("no-part", "note", 0, f"no interaction is held out for {purpose}"))
     findings = (*findings, *_users_with_every_item(dataset, train))
+    negatives, on_negatives = training_signals(dataset, method, train, held_out=parts != TRAIN)
     parameters = {"valid": valid, "test": test, "seed": seed}
-    return Split(dataset, train, held_valid, held_test, method, parameters, findings)
+    return Split(dataset, train, held_valid, held_test, method, parameters, (*findings, *on_negatives), negatives)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
+from annotated_types import Interval
 from jaxtyping import Int
 from torch import Tensor
 from typing_extensions import Doc
@@ -21,7 +22,8 @@ class TripleSampler:
     """Batches of training triples: every pair once in an epoch, in random order, each with newly sampled negatives.
 
     Negatives are uniform over the items with which the user has no training interaction. Users who have interacted
-    with every item have no negative and are left out (the split has a finding that names them).
+    with every item have no negative and are left out (the split has a finding that names them). A share of the
+    negatives may be hard ones: items that the user disliked, skipped or rated low.
     """
 
     def __init__(
@@ -29,14 +31,20 @@ class TripleSampler:
         users: Int[Tensor, " pairs"],
         items: Int[Tensor, " pairs"],
         n_items: int,
+        signals: tuple[Int[Tensor, " signals"], Int[Tensor, " signals"]] | None = None,
         *,
         batch_size: Annotated[
             PositiveInt | Literal["auto"],
             Doc("Triples (user, item, negatives) in a step; auto: 2,048, large logs more."),
         ] = "auto",
         negatives: Annotated[PositiveInt, Doc("Negative items for each positive one.")] = 1,
+        hard_negatives: Annotated[
+            float, Interval(ge=0, le=1), Doc("Share of negatives from the user's negative signals, if there are any.")
+        ] = 0.0,
     ) -> None:
-        """`batch_size` "auto" is 2,048, and from 262,144 pairs on a 128th of them (docs/decisions/0009).
+        """`signals` are users and items of the negative signals, none of them a training pair.
+
+        `batch_size` "auto" is 2,048, and from 262,144 pairs on a 128th of them (docs/decisions/0009).
 
         Raises:
             TrainingError: there are no interactions, or all users have interacted with every item.
@@ -44,7 +52,12 @@ class TripleSampler:
         _require_interactions(users)
         self.users, self.items, self.n_items = users.long(), items.long(), n_items
         self.batch_size = max(SMALLEST_BATCH, len(users) // MOST_BATCHES) if batch_size == "auto" else batch_size
-        self.negatives = negatives
+        self.negatives, self.hard_negatives = negatives, hard_negatives
+        if hard_negatives:
+            keys = torch.unique(signals[0].long() * n_items + signals[1]) if signals else self.users[:0]
+            self.signal_items = keys % n_items
+            counts = torch.bincount(keys // n_items, minlength=int(self.users.max()) + 1)
+            self.signal_counts, self.signal_starts = counts, counts.cumsum(0) - counts
         self.interactions = torch.unique(self.users * n_items + self.items)
         full = torch.bincount(self.interactions // n_items) == n_items
         if full.any():
@@ -69,13 +82,24 @@ class TripleSampler:
     def sample_negatives(
         self, users: Int[Tensor, " batch"], generator: torch.Generator
     ) -> Int[Tensor, "batch negatives"]:
-        """Items with which the given users have not interacted."""
+        """Items with which the given users have not interacted; a share of them are negative signals of the user."""
         sampled = torch.randint(self.n_items, (len(users), self.negatives), generator=generator)
         keys = users[:, None] * self.n_items
         rejected = self._interacted(keys + sampled)
         while rejected.any():
             sampled[rejected] = torch.randint(self.n_items, (int(rejected.sum()),), generator=generator)
             rejected = self._interacted(keys + sampled)
+        return self._with_hard_negatives(users, sampled, generator) if self.hard_negatives else sampled
+
+    def _with_hard_negatives(
+        self, users: Int[Tensor, " batch"], sampled: Int[Tensor, "batch negatives"], generator: torch.Generator
+    ) -> Int[Tensor, "batch negatives"]:
+        """The sampled negatives, of which each is replaced by one of its user's signals with that probability."""
+        counts, starts = self.signal_counts[users][:, None], self.signal_starts[users][:, None]
+        chosen = torch.rand(sampled.shape, generator=generator) < self.hard_negatives
+        places = starts + (torch.rand(sampled.shape, generator=generator, dtype=torch.float64) * counts).long()
+        chosen &= counts > 0
+        sampled[chosen] = self.signal_items[places[chosen]]
         return sampled
 
     def _interacted(self, keys: Int[Tensor, "batch negatives"]) -> Tensor:

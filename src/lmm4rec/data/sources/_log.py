@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
-from lmm4rec.core.errors import DataError
+from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
-from lmm4rec.data.findings import Finding
+from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.negative_signals import NEGATIVE_KINDS, POSITIVE_KINDS, NegativeSignals
 from lmm4rec.data.sources._columns import as_ids, as_numbers, as_text, as_weights, parse_column
 from lmm4rec.data.sources._ids import distinct_ids, meet, why_unknown, with_odd_ids
 from lmm4rec.data.sources._times import parse_times
 from lmm4rec.data.table import Table
 
 
+@dataclass(frozen=True)
+class Kinds:
+    """What the column of kinds may hold; None: the column `kind` where there is one, empty: none."""
+
+    column: str | None = None
+    positive: Sequence[str] = POSITIVE_KINDS
+    negative: Sequence[str] = NEGATIVE_KINDS
+
+
 def clean_log(
-    table: Table, user: str, item: str, rating: str | None, timestamp: str | None, weight: str | None = None
+    table: Table,
+    user: str,
+    item: str,
+    rating: str | None,
+    timestamp: str | None,
+    weight: str | None = None,
+    kinds: Kinds | None = None,
 ) -> Table:
-    """The log: user, item and, where there are such, rating, timestamp and weight; bad rows are set aside."""
+    """The log: user, item and, where there are such, rating, timestamp, weight and kind; bad rows are set aside.
+
+    The column `kind` is null where an interaction is positive, and names the kind of a negative signal. Without
+    `kinds` it is not read.
+
+    Raises:
+        DataError: a column is missing, nothing is left, or a kind is neither positive nor negative.
+        ConfigError: a kind is both.
+    """
     named = {"rating": rating, "timestamp": timestamp, "weight": weight}
     names = {"user": table.require(user, "user ids"), "item": table.require(item, "item ids")}
-    for name, given in named.items():
+    optional = named if kinds is None or kinds.column == "" else {**named, "kind": kinds.column}
+    for name, given in optional.items():
         if given is not None:
             names[name] = table.require(given, f"{name}s")
         elif name in table.frame.columns:
@@ -41,7 +66,30 @@ def clean_log(
             parsed = _PARSERS[name](table)
             unused = not len(parsed) and given is None and not as_text(table.frame[name]).str.contains(r"\d").any()
             table = _without(table, name) if unused else parsed.filled()
-    return table.filled()
+    return _with_kinds(table, kinds).filled() if kinds is not None and "kind" in names else table.filled()
+
+
+def _with_kinds(table: Table, kinds: Kinds) -> Table:
+    """The table whose column `kind` is null for positive interactions; an empty cell is one, which a note counts."""
+    positive, negative = ([name.strip().lower() for name in names] for names in (kinds.positive, kinds.negative))
+    if both := sorted(set(positive) & set(negative)):
+        raise ConfigError(
+            f"the kind '{both[0]}' is in data.positive_kinds and in data.negative_kinds; take it from one"
+        )
+    cells = as_text(table.frame["kind"]).str.strip_chars().str.to_lowercase()
+    empty = cells.is_null() | (cells == "")
+    unknown = cells.filter(~empty & ~cells.is_in([*positive, *negative])).unique(maintain_order=True).to_list()
+    if unknown:
+        shown = ", ".join(f"'{name}'" for name in unknown[:10])
+        raise DataError(
+            f"the column '{kinds.column or 'kind'}' of {table.label} has unknown kinds: {shown}. Name each in "
+            f"data.positive_kinds (now {', '.join(positive)}) or data.negative_kinds (now {', '.join(negative)}), or "
+            'read no kinds with data.kind_column = ""'
+        )
+    if empty.any():
+        message = f"{counted(int(empty.sum()), 'row')} of {table.label} without a kind count as positive interactions"
+        table = replace(table, findings=(*table.findings, Finding("no-kind", "note", int(empty.sum()), message)))
+    return table.with_column("kind", cells.set(~cells.is_in(negative).fill_null(value=False), None))
 
 
 _PARSERS: Mapping[str, Callable[[Table], Table]] = {
@@ -80,8 +128,10 @@ def join(name: str, log: Table, catalog: Catalog, findings: tuple[Finding, ...])
         )
     why = "their item is not in the table of items"
     log = log.set_aside(unknown, "unknown-item", why, lambda at: f"item {ids[at]}")
+    log, signals = _without_signals(log)
     frame = log.frame
     users = frame["user"].unique(maintain_order=True)
+    negatives, without_user = _negatives(signals, users)
     return Dataset(
         name=name,
         users=Vocabulary(users.to_list(), kind="user"),
@@ -94,8 +144,46 @@ def join(name: str, log: Table, catalog: Catalog, findings: tuple[Finding, ...])
             labels=frame["label"].to_numpy().astype(np.int8) if "label" in frame.columns else None,
             weights=frame["weight"].to_numpy().astype(np.float32) if "weight" in frame.columns else None,
         ),
-        findings=(*log.findings, *findings),
+        findings=(*log.findings, *without_user, *findings),
+        negatives=negatives,
     )
+
+
+def _without_signals(log: Table) -> tuple[Table, pl.DataFrame]:
+    """The positive rows of a log, and its negative signals.
+
+    Raises:
+        DataError: no row is positive.
+    """
+    if "kind" not in log.frame.columns:
+        return log, pl.DataFrame()
+    positive = log.frame["kind"].is_null()
+    if not positive.any():
+        raise DataError(f"{log.label} has no positive interaction: all {counted(len(log), 'row')} are negative signals")
+    kept = positive.to_numpy()
+    rows, records = log.rows[kept], log.records[kept]
+    return replace(log, frame=log.frame.filter(positive), rows=rows, records=records), log.frame.filter(~positive)
+
+
+def _negatives(signals: pl.DataFrame, users: pl.Series) -> tuple[NegativeSignals, tuple[Finding, ...]]:
+    """The negative signals of users with a positive interaction, and a finding on those of others."""
+    if not signals.height:
+        return NegativeSignals(), ()
+    rows = _rows(signals["user"], users)
+    lost, findings = signals["user"].filter(rows.is_null()), tuple[Finding, ...]()
+    if len(lost):
+        examples = tuple(f"user {name}" for name in lost.unique(maintain_order=True)[:10])
+        message = f"{counted(len(lost), 'negative signal')} left out: their user has no positive interaction"
+        findings = (Finding("negative-only-user", "note", len(lost), message, examples),)
+    signals, rows = signals.filter(rows.is_not_null()), rows.drop_nulls()
+    names = signals["kind"].unique(maintain_order=True)
+    return NegativeSignals(
+        rows.to_numpy(),
+        signals["item"].to_numpy(),
+        _rows(signals["kind"], names).cast(pl.Int8).to_numpy(),
+        tuple(names.to_list()),
+        signals["timestamp"].to_numpy() if "timestamp" in signals.columns else None,
+    ), findings
 
 
 def _rows(ids: pl.Series, known: pl.Series) -> pl.Series:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, DataError, MissingExtraError, optional
 from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.negative_signals import NEGATIVE_KINDS, POSITIVE_KINDS
 from lmm4rec.data.sources import table
 
 __all__ = ["load"]
@@ -27,12 +28,14 @@ def load(
     uri: Annotated[
         str, Doc('Address of the database, such as "sqlite:///shop.db"; ${NAME} is read from the environment.')
     ],
-    interactions: Annotated[str, Doc("Query of the log: columns user_id, item_id and, if any, timestamp, rating.")],
+    interactions: Annotated[str, Doc("Query of the log: columns user_id, item_id; timestamp, rating, kind if any.")],
     items: Annotated[str | None, Doc("Query of the items: item_id, texts and image; left out: the log's ids.")] = None,
     since: Annotated[str | None, Doc("Value of :since in the queries, such as a date; left out: none.")] = None,
+    positive_kinds: Annotated[Sequence[str], Doc("Kinds that are positive interactions.")] = POSITIVE_KINDS,
+    negative_kinds: Annotated[Sequence[str], Doc("Kinds that are negative signals.")] = NEGATIVE_KINDS,
     image_folder: Annotated[str | Path | None, Doc("Folder of the images whose paths are relative.")] = None,
     fetch_images: Annotated[bool, Doc("Fetch images whose column holds URLs (needs the extra `download`).")] = False,
-    rating_at_least: Annotated[float | None, Doc("Keep only interactions with this rating or a higher one.")] = None,
+    rating_at_least: Annotated[float | None, Doc("Lowest rating of a positive interaction.")] = None,
     title: Annotated[str | None, Doc("Name of the data set; left out: that of the database.")] = None,
 ) -> Dataset:
     """The data set in a database that SQLAlchemy reaches: SQLite as it is, others by their driver.
@@ -51,6 +54,8 @@ def load(
     return table.load(
         interactions=log,
         items=catalog,
+        positive_kinds=positive_kinds,
+        negative_kinds=negative_kinds,
         image_folder=image_folder,
         fetch_images=fetch_images,
         rating_at_least=rating_at_least,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,9 @@ from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.download.folders import DownloadOptions
 from lmm4rec.data.filters import keep_ratings
 from lmm4rec.data.image_urls import UrlImages
+from lmm4rec.data.negative_signals import NEGATIVE_KINDS, POSITIVE_KINDS
 from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog, with_shipped
-from lmm4rec.data.sources._log import clean_log, join
+from lmm4rec.data.sources._log import Kinds, clean_log, join
 from lmm4rec.data.table import Table, TableLike
 from lmm4rec.data.table_files import KINDS, read_table, table_files
 
@@ -33,6 +35,9 @@ def load(
     weight_column: Annotated[
         str | None, Doc('Column of the strengths of interactions, above 0; left out: "weight" where there is one.')
     ] = None,
+    kind_column: Annotated[str | None, Doc('Column of kinds; left out: "kind" where there is one, "": none.')] = None,
+    positive_kinds: Annotated[Sequence[str], Doc("Kinds that are positive interactions.")] = POSITIVE_KINDS,
+    negative_kinds: Annotated[Sequence[str], Doc("Kinds that are negative signals.")] = NEGATIVE_KINDS,
     image_column: Annotated[str | None, Doc('Column of image paths; left out: "image" where there is one.')] = None,
     image_folder: Annotated[str | Path | None, Doc("Folder of the images; left out: that of the items' table.")] = None,
     fetch_images: Annotated[bool, Doc("Fetch images whose column holds URLs (needs the extra `download`).")] = False,
@@ -49,7 +54,7 @@ def load(
     encoding: Annotated[
         str | None, Doc('Encoding, such as "cp1252"; left out: UTF-8, or as the first bytes say.')
     ] = None,
-    rating_at_least: Annotated[float | None, Doc("Keep only interactions with this rating or a higher one.")] = None,
+    rating_at_least: Annotated[float | None, Doc("Lowest rating of a positive interaction.")] = None,
     title: Annotated[str | None, Doc("Name of the data set; left out: that of the folder or file.")] = None,
 ) -> Dataset:
     """The data set in the user's own tables. Ids may be of any type; they become text.
@@ -65,6 +70,7 @@ def load(
     log = clean_log(
         _read_log(interactions, folder, separator, encoding),
         user_column, item_column, rating_column, timestamp_column, weight_column,
+        Kinds(kind_column, positive_kinds, negative_kinds),
     )  # fmt: skip
     item_table = _named(items, folder, "items")
     if item_table is None:

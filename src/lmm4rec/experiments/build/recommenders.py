@@ -19,7 +19,7 @@ from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_regression import require_memory
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import RankingObjective
-from lmm4rec.training.sampler import RankingSampler, sampler_of
+from lmm4rec.training.sampler import RankingSampler, TripleSampler, sampler_of
 
 
 def make_recommender(plan: Plan, split: Split, features: Features) -> Recommender:
@@ -88,7 +88,26 @@ def make_sampler(plan: Plan, split: Split) -> RankingSampler:
     """The training part's batches, of the kind that the plan's model is trained on."""
     users, items = torch.from_numpy(split.train.users), torch.from_numpy(split.train.items)
     sampler = sampler_of(plan.recommender.component)
-    return sampler(users, items, split.dataset.n_items, **plan.train.arguments(sampler))
+    arguments = plan.train.arguments(sampler)
+    if sampler is TripleSampler and plan.train.table["hard_negatives"]:
+        signals = (torch.from_numpy(split.negatives.users), torch.from_numpy(split.negatives.items))
+        return TripleSampler(users, items, split.dataset.n_items, signals, **arguments)
+    return sampler(users, items, split.dataset.n_items, **arguments)
+
+
+def require_negatives(plan: Plan, split: Split) -> None:
+    """Refuse hard negatives where no negative signal may train.
+
+    Raises:
+        ConfigError: it names the key and what gives negative signals.
+    """
+    if plan.recommender.is_trained and plan.train.table.get("hard_negatives") and not len(split.negatives):
+        has = len(split.dataset.negatives)
+        why = "the data has none" if not has else f"none of the {has:,} of the data can train"
+        raise ConfigError(
+            f"train.hard_negatives = {plan.train.table['hard_negatives']:g} needs negative signals, and {why}: a "
+            "column 'kind' with dislike or skip gives some, or data.rating_at_least, below which ratings are negative"
+        )
 
 
 def make_objective(plan: Plan, split: Split, features: RunFeatures, recommender: Recommender) -> RankingObjective:
