@@ -15,10 +15,12 @@ from lmm4rec.core.errors import CheckpointError, DataError
 from lmm4rec.core.types import Embeddings, Item, Neighbors
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.negative_signals import NegativeSignals
 from lmm4rec.serving import bundle_files
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.encoder_record import EncoderRecord
+from lmm4rec.serving.rules import RuleSet
 
 SEEN = Interactions(np.array([0, 1], np.int32), np.array([0, 2], np.int32), None, np.array([5, 7], np.int64))
 TITLES = pl.DataFrame({"title": ["Cup", "Lamp", "Chair", ""]})
@@ -210,3 +212,19 @@ def test_an_encoder_that_has_changed_is_refused(clip: Path) -> None:
     )  # fmt: skip
     with pytest.raises(CheckpointError, match="gives other vectors than when this bundle was written"):
         one.search("Lamp")
+
+
+def test_disliked_items_are_left_out_as_seen_ones_are(tmp_path: Path) -> None:
+    ones = np.array([0, 1], np.int32)
+    disliked = NegativeSignals(ones, np.array([1, 0], np.int32), ones.astype(np.int8), ("skip", "dislike"))
+    scorer = Embeddings(torch.eye(2), torch.tensor([[3.0, 0.0], [2.0, 2.0], [0.0, 1.0], [0.0, -1.0]]))
+    one = Bundle(scorer, Vocabulary("AB"), Vocabulary("wxyz"), "WXYZ", SEEN, {}, disliked=disliked)
+    one.save_pretrained(tmp_path)
+    again = Bundle.from_pretrained(tmp_path)
+    for bundle_ in (one, again):
+        lists = bundle_.recommend("AB", k=4)
+        assert [[item.item for item in lists[user]] for user in "AB"] == [["y", "z"], ["x", "z"]]
+        assert len(bundle_.recommend(["A"], k=4, exclude_seen=False)["A"]) == 4
+        assert [item.item for item in bundle_.history("A")] == ["w"]
+    assert again.disliked.counts == {"dislike": 1, "skip": 1}
+    assert again.recommend_by_rules(["A"], 4, RuleSet())["A"].items == again.recommend(["A"], 4)["A"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import polars as pl
 from jaxtyping import Bool, Int8, Int32, Int64, Shaped
 
 from lmm4rec.data.interactions import Interactions
@@ -43,6 +44,20 @@ class NegativeSignals:
     def summary(self) -> str:
         """The counts as text: "12 dislike, 3 skip"."""
         return ", ".join(f"{count:,} {name}" for name, count in self.counts.items() if count)
+
+    @classmethod
+    def from_frame(cls, frame: pl.DataFrame) -> NegativeSignals:
+        """The signals of a frame as `to_frame` returns it."""
+        names, kinds = np.unique(frame["kind"].to_numpy(), return_inverse=True)
+        users, items = (frame[name].to_numpy().astype(np.int32) for name in ("user", "item"))
+        times = frame["timestamp"].to_numpy() if "timestamp" in frame.columns else None
+        return cls(users, items, kinds.astype(np.int8), tuple(names.tolist()), times)
+
+    def to_frame(self) -> pl.DataFrame:
+        """A row for each signal: user, item, kind by name and, where there are times, timestamp."""
+        kinds = pl.Series(self.names, dtype=pl.String)[self.kinds.tolist()]
+        frame = pl.DataFrame({"user": self.users, "item": self.items, "kind": kinds})
+        return frame if self.timestamps is None else frame.with_columns(timestamp=pl.Series(self.timestamps))
 
     def take(self, chosen: Shaped[np.ndarray, " m"]) -> NegativeSignals:
         """The signals of a boolean mask or of positions, in that order."""

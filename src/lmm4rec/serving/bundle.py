@@ -21,6 +21,7 @@ from lmm4rec.core.types import Embeddings, Features, ItemImage, Modality, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.negative_signals import NegativeSignals
 from lmm4rec.serving import bundle_files, search
 from lmm4rec.serving.answers import Explanation, HistoryItem, NewItem, Recommendation
 from lmm4rec.serving.bundle_state import BundleState
@@ -58,19 +59,20 @@ class Bundle:
         content_to_vectors: ContentToVectors | None = None,
         encoder: EncoderRecord | None = None,
         lost: Mapping[Modality, Tensor] | None = None,
+        disliked: NegativeSignals | None = None,
     ) -> None:
         """`seen` are the users' interactions, `facts` are model, data and metrics; the rest is optional.
 
         `fields` are the items' texts by column, `attributes` other columns to filter by, `thumbnails` small images by
         row, `features` those that searches compare, `content_to_vectors` the maps that give new items vectors,
         `encoder` what encodes them and queries, `lost` what the item vectors lose without each modality, for a model
-        whose columns do not tell.
+        whose columns do not tell, `disliked` the users' negative signals, which are not recommended to them.
         """
         fields, attributes = (pl.DataFrame() if one is None else one for one in (fields, attributes))
         catalog = CatalogView(items, titles, fields, thumbnails or {}, attributes=attributes)
-        self.users, self.seen, self.facts = users, seen, facts
+        self.users, self.seen, self.facts, self.disliked = users, seen, facts, disliked or NegativeSignals()
         self.content_to_vectors, self.encoder, self.lost = content_to_vectors, encoder, lost or {}
-        self._histories = UserHistories(users, seen, len(items))
+        self._histories = UserHistories(users, seen, len(items), self.disliked)
         self._state = BundleState(
             catalog,
             scorer.detach() if isinstance(scorer, Embeddings) else scorer,
@@ -88,7 +90,8 @@ class Bundle:
     def of(cls, scorer: Scorer, dataset: Dataset, facts: Mapping[str, Any], **more: Any) -> Bundle:
         """The bundle of a trained model; all known interactions count as seen. `more` is as in `Bundle`."""
         titles = tuple(dataset.catalog.title(row) for row in range(dataset.n_items))
-        more = {"fields": dataset.catalog.fields, "attributes": dataset.catalog.attributes, **more}
+        catalog = dataset.catalog
+        more = {"fields": catalog.fields, "attributes": catalog.attributes, "disliked": dataset.negatives, **more}
         return cls(scorer, dataset.users, dataset.items, titles, dataset.interactions, facts, **more)
 
     @property
@@ -112,7 +115,8 @@ class Bundle:
     ) -> dict[str, list[Recommendation]]:
         """The `k` best items for each user, best first; of equal scores, the first item of the catalog is first.
 
-        A `k` above the catalog is the catalog, here and in the other lists.
+        A `k` above the catalog is the catalog, here and in the other lists. `exclude_seen` leaves out the user's
+        interactions and negative signals.
 
         With `only`, no other items than these are recommended; with `where`, those that pass all of these filters on
         the catalog's columns: `where=["category=shoes", "price<=50"]` (`serving.catalog_filters`).
@@ -122,7 +126,7 @@ class Bundle:
             ConfigError: a filter is wrong.
         """
         ids, state = [str(user) for user in users], self._state
-        exclude = self._histories.matrix(len(state.catalog)) if exclude_seen else None
+        exclude = self._histories.excluded(len(state.catalog)) if exclude_seen else None
         candidates = state.catalog.candidates(only, where)
         best = state.best(self.users.rows(ids), min(k, len(state.catalog)), exclude, candidates)
         lists = zip(ids, best.items.tolist(), best.scores.tolist(), strict=True)
@@ -136,7 +140,7 @@ class Bundle:
             ConfigError: the rules do not fit the catalog.
         """
         ids, state = [str(user) for user in users], self._state
-        rows, exclude = self.users.rows(ids), self._histories.matrix(len(state.catalog))
+        rows, exclude = self.users.rows(ids), self._histories.excluded(len(state.catalog))
         size = len(state.catalog)
         lists = ruled_lists(state, lambda n, rows_: state.best(rows, min(n, size), exclude, rows_), min(k, size), rules)
         return dict(zip(ids, lists, strict=True))
@@ -289,6 +293,7 @@ class Bundle:
         contents = bundle_files.BundleContents(
             state.scorer, self.users, state.catalog, self.seen, self.facts, state.features,
             replace(maps, profile=state.profile) if maps else None, self.encoder, self.lost, state.modality_shares,
+            self.disliked,
         )  # fmt: skip
         bundle_files.write(contents, Path(folder), copy_encoder=copy_encoder)
 
@@ -306,7 +311,7 @@ class Bundle:
         catalog, scorer = read.catalog, read.scorer
         bundle = cls(
             scorer, read.users, catalog.catalog, catalog.titles, read.seen, read.facts, features=read.features,
-            content_to_vectors=read.content_to_vectors, encoder=read.encoder, lost=read.lost,
+            content_to_vectors=read.content_to_vectors, encoder=read.encoder, lost=read.lost, disliked=read.disliked,
         )  # fmt: skip
         built = Index.build(scorer.items, index) if index != "exact" and isinstance(scorer, Embeddings) else None
         bundle._state = replace(bundle._state, catalog=catalog, index=built, modality_shares=read.modality_shares)

@@ -30,6 +30,7 @@ from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Embeddings, Features, Modality, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.negative_signals import NegativeSignals
 from lmm4rec.features.side_files import SavedSide
 from lmm4rec.serving.catalog_view import CatalogEntry, CatalogView
 from lmm4rec.serving.encoder_record import EncoderRecord
@@ -39,10 +40,10 @@ from lmm4rec.serving.scorer_tensors import read_scorer, scorer_tensors
 VERSION = 2
 FACTS = "bundle.json"
 _GROUPS = ("vectors", "features", "newcomers", "lost", "origins", "side")
-_FRAMES = ("users", "items", "texts", "attributes", "seen", "thumbnails")
+_FRAMES = ("users", "items", "texts", "attributes", "seen", "disliked", "thumbnails")
 _VERSION_1 = ("vectors.safetensors", "users.parquet", "items.parquet", "seen.parquet")
 _WRITTEN = re.compile(
-    r"(vectors|features|newcomers|lost|origins|side|users|items|texts|attributes|seen|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?"
+    r"(vectors|features|newcomers|lost|origins|side|users|items|texts|attributes|seen|disliked|thumbnails|encoder)-[0-9a-f]{16}(\.\w+)?"
 )
 
 
@@ -60,6 +61,7 @@ class BundleContents:
     encoder: EncoderRecord | None
     lost: Mapping[Modality, Tensor]
     modality_shares: ModalityShares  # a row for each of the last items
+    disliked: NegativeSignals
 
 
 def write(contents: BundleContents, folder: Path, *, copy_encoder: bool = False) -> None:
@@ -170,6 +172,7 @@ def _contents(folder: Path, listed: Mapping[str, Any]) -> BundleContents:
         _encoder(encoder, folder, groups) if encoder else None,
         groups.get("lost", {}),
         groups.get("origins", {}),
+        NegativeSignals.from_frame(frames["disliked"]) if "disliked" in frames else NegativeSignals(),
     )
 
 
@@ -191,15 +194,20 @@ def _frames(contents: BundleContents) -> dict[str, pl.DataFrame]:
     images = {**catalog.thumbnails, **added}
     log = pl.DataFrame({"user": seen.users, "item": seen.items})
     attributes = {"attributes": catalog.attributes} if catalog.attributes.width else {}
-    return attributes | {
-        "users": pl.DataFrame({"id": pl.Series(list(contents.users), dtype=pl.String)}),
-        "items": pl.DataFrame(items),
-        "texts": _texts(catalog),
-        "seen": log if seen.timestamps is None else log.with_columns(timestamp=pl.Series(seen.timestamps)),
-        "thumbnails": pl.DataFrame(
-            {"row": list(images), "webp": list(images.values())}, schema={"row": pl.Int64, "webp": pl.Binary}
-        ),
-    }
+    disliked = {"disliked": contents.disliked.to_frame()} if len(contents.disliked) else {}
+    return (
+        attributes
+        | disliked
+        | {
+            "users": pl.DataFrame({"id": pl.Series(list(contents.users), dtype=pl.String)}),
+            "items": pl.DataFrame(items),
+            "texts": _texts(catalog),
+            "seen": log if seen.timestamps is None else log.with_columns(timestamp=pl.Series(seen.timestamps)),
+            "thumbnails": pl.DataFrame(
+                {"row": list(images), "webp": list(images.values())}, schema={"row": pl.Int64, "webp": pl.Binary}
+            ),
+        }
+    )
 
 
 def _texts(catalog: CatalogView) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Int64
 
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.negative_signals import NegativeSignals
 from lmm4rec.evaluation.ranking import interaction_matrix
 
 
@@ -21,10 +22,18 @@ class UserHistories:
     users: Vocabulary
     seen: Interactions
     n_items: int  # of the catalog
+    disliked: NegativeSignals = field(default_factory=NegativeSignals)
 
     @cached_property
     def _matrix(self) -> sp.csr_array:
         return interaction_matrix([self.seen], n_users=len(self.users), n_items=self.n_items)
+
+    @cached_property
+    def _with_disliked(self) -> sp.csr_array:
+        if not len(self.disliked):
+            return self._matrix
+        logs = [self.seen, Interactions(self.disliked.users, self.disliked.items)]
+        return interaction_matrix(logs, n_users=len(self.users), n_items=self.n_items)
 
     @cached_property
     def _by_user(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " ends"]]:
@@ -33,10 +42,11 @@ class UserHistories:
 
     def matrix(self, n_items: int) -> sp.csr_array:
         """The interaction matrix with columns for `n_items`, added ones included."""
-        known = self._matrix
-        if known.shape[1] == n_items:
-            return known
-        return sp.csr_array((known.data, known.indices, known.indptr), shape=(known.shape[0], n_items))
+        return _with_columns(self._matrix, n_items)
+
+    def excluded(self, n_items: int) -> sp.csr_array:
+        """The matrix of what is not recommended: the interactions and the negative signals."""
+        return _with_columns(self._with_disliked, n_items)
 
     def entries_of(self, user: int) -> Int64[np.ndarray, " entries"]:
         """The positions of a user's interactions in the log, the latest first where it has times."""
@@ -48,3 +58,9 @@ class UserHistories:
     def items_of(self, user: int) -> Int64[np.ndarray, " items"]:
         """The rows of a user's items, ascending."""
         return np.unique(self.seen.items[self.entries_of(user)]).astype(np.int64)
+
+
+def _with_columns(known: sp.csr_array, n_items: int) -> sp.csr_array:
+    if known.shape[1] == n_items:
+        return known
+    return sp.csr_array((known.data, known.indices, known.indptr), shape=(known.shape[0], n_items))
