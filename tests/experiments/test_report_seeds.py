@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from lmm4rec.experiments.report.figure_style import NARROW, WIDE
 from lmm4rec.experiments.report.figures import study_figures
 from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, FinishedRun, RunCollection
 from lmm4rec.experiments.report.sentences import group_headline, one_seed_note, power_statement, seed_notes
+from lmm4rec.experiments.report.slice_tables import study_details
 from lmm4rec.experiments.report.study_report import StudyPage
 from lmm4rec.experiments.report.table_files import write_data
 from lmm4rec.experiments.report.tables import comparison_table, study_results
@@ -174,3 +176,32 @@ def test_figures_of_a_study_are_drawn_for_phones_too(mixed: list[Design]) -> Non
         title="t", subtitle="", headlines=[], results=[], notes=[], figures=list(figures.values()), failures={}, card={}
     )
     assert page.html().count('<source media="(max-width: 40rem)" srcset="data:image/svg+xml;base64,') == len(figures)
+
+
+def test_slices_and_measures_beyond_accuracy_have_means_and_standard_errors(
+    mixed: list[Design], tmp_path: Path
+) -> None:
+    """Three seeds with x - d, x, x + d have the standard error d / √3; one seed has none."""
+    for design in mixed:
+        for step, run in enumerate(design.runs, start=-1):
+            run.result.measured = replace(
+                run.measured,
+                slices={"cold": {METRIC: 0.1 + 0.03 * step}, "brand: Acme": {METRIC: 0.5 + 0.06 * step}},
+                beyond={"coverage@20": 0.25 + 0.09 * step},
+                exposure={"brand": {"Acme": {"catalog": 0.5, "interactions": 0.6, "lists": 0.7 + 0.03 * step}}},
+            )
+    group, collection, _ = compared(mixed)
+    tables = {table.title: table for table in study_details(group, METRIC, named=False)}
+    assert set(tables) == {"Beyond accuracy", "Warm and cold items", "By brand", "Exposure by brand"}
+    assert all(table.caption.endswith("mean ± standard error over seeds") for table in tables.values())
+    by_name = {row[0].text: row[1].text for row in tables["Warm and cold items"].rows}
+    assert by_name == {"A": "0.1000 ± 0.0173", "B": "0.1000 ± 0.0173", "C": "0.0700", "E": "0.0700"}
+    assert tables["Beyond accuracy"].rows[0][1].text == "0.250 ± 0.052"
+    assert tables["By brand"].rows[0][1].text == "0.5000 ± 0.0346"
+    assert [cell.text for cell in tables["Exposure by brand"].rows[0]] == ["Acme", "50%", "60%", "70% ± 1.7%",
+                                                                          "70% ± 1.7%", "67%", "67%"]  # fmt: skip
+    write_data(tmp_path, collection, [])
+    frame = pl.read_csv(tmp_path / "designs.csv").filter(number="beyond.coverage@20")
+    assert frame["design"].to_list() == ["A", "B", "C", "E"]
+    assert frame["error"].to_list() == [pytest.approx(0.09 / math.sqrt(3))] * 2 + [None, None]
+    assert frame["mean"].to_list() == pytest.approx([0.25, 0.25, 0.16, 0.16])

@@ -224,7 +224,15 @@ def test_a_probe_computes_with_the_threads_of_a_run(conf: Conf, monkeypatch: pyt
 def test_the_report_says_what_the_runs_say(done: StudyResult, tmp_path: Path) -> None:
     page = write_study_report([done.folder.path], tmp_path / "report").read_text(encoding="utf-8")
     names = {str(path.relative_to(tmp_path / "report")) for path in (tmp_path / "report").rglob("*.*")}
-    assert {"card.md", "report.html", "tables/results.tex", "tables/tests.md", "data/cells.csv"} <= names
+    assert {
+        "card.md",
+        "report.html",
+        "tables/results.tex",
+        "tables/tests.md",
+        "tables/details.md",
+        "data/cells.csv",
+        "data/designs.csv",
+    } <= names
     assert {"figures/quality_by_modalities.png", "figures/learning_curves.svg", "figures/seeds.png"} <= names
     cells = pl.read_parquet(tmp_path / "report" / "data" / "cells.parquet")
     by_name = {row["cell"]: row for row in cells.iter_rows(named=True)}

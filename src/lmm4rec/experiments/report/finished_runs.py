@@ -110,6 +110,11 @@ class Design:
         values = self.numbers(key)
         return float(np.mean(values)) if values else float("nan")
 
+    def error(self, key: str) -> float:
+        """The standard error of the mean over seeds; NaN where fewer than two runs have the number."""
+        values = self.numbers(key)
+        return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+
     def per_user(self, metric: str) -> Float64[np.ndarray, "seeds users"]:
         """The test values of all users under all seeds, users in the order of their ids.
 

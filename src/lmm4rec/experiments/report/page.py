@@ -34,6 +34,7 @@ class Page:
     headlines: Sequence[str]
     results: Sequence[ReportTable]
     notes: Sequence[str]  # on the results
+    details: Sequence[ReportTable] = ()  # folded up below the results
     figures: Sequence[ReportFigure] = ()
     users: Sequence[UserExample] = ()
     models: Sequence[str] = ()  # whose recommendations to the users are shown

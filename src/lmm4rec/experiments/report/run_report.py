@@ -15,7 +15,7 @@ from lmm4rec.experiments.report.finished_runs import RunCollection
 from lmm4rec.experiments.report.page import Page
 from lmm4rec.experiments.report.sentences import run_headline, run_notes
 from lmm4rec.experiments.report.slice_tables import exposure_tables, slice_table, slice_tables
-from lmm4rec.experiments.report.tables import ReportTable, alignment_table, detail_tables, run_results
+from lmm4rec.experiments.report.tables import alignment_table, detail_tables, run_results
 from lmm4rec.experiments.report.user_examples import UserExample, user_examples
 from lmm4rec.experiments.result import Result
 
@@ -26,7 +26,6 @@ class RunPage(Page):
 
     template: ClassVar[str] = "run.html.jinja"
 
-    details: Sequence[ReportTable]
     preferred: str  # the model that validation prefers; its recommendations are shown first
     facts: Mapping[str, str]
     findings: Sequence[str] = ()  # on the data; `text between backticks` is set as code, here and in `next_steps`

@@ -19,6 +19,7 @@ from lmm4rec.experiments.report.finished_runs import RunCollection
 from lmm4rec.experiments.report.number_formats import first_names, megabytes, metric_name, seconds
 from lmm4rec.experiments.report.page import Page
 from lmm4rec.experiments.report.sentences import STUDY_NOTES, group_headline, seed_notes
+from lmm4rec.experiments.report.slice_tables import study_details
 from lmm4rec.experiments.report.table_files import write_data, write_tables
 from lmm4rec.experiments.report.tables import (
     ReportTable,
@@ -118,6 +119,7 @@ def write_study_report(folders: Sequence[Path], out: Path, *, reference: str = "
         subtitle=f"{len(collection.runs)} runs of {len(collection.designs)} designs",
         headlines=[group_headline(*pair, collection) for pair in zip(groups, with_reference, strict=True)],
         results=[study_results(*pair, collection.metric) for pair in zip(groups, with_reference, strict=True)],
+        details=[table for group in groups for table in study_details(group, collection.metric, named=len(groups) > 1)],
         notes=[*STUDY_NOTES, *seed_notes(collection.designs)],
         figures=study_figures(collection),
         tests=_test_tables(collection, comparisons),
@@ -126,7 +128,7 @@ def write_study_report(folders: Sequence[Path], out: Path, *, reference: str = "
         users=users,
         models=models,
     )
-    write_tables(out / "tables", {"results": page.results, "tests": page.tests})
+    write_tables(out / "tables", {"results": page.results, "details": page.details, "tests": page.tests})
     write_data(out / "data", collection, comparisons)
     for figure in page.figures:
         figure.save(out / "figures")

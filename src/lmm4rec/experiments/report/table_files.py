@@ -28,6 +28,7 @@ def write_data(out: Path, collection: RunCollection, comparisons: Sequence[Desig
     """Write the numbers of runs, comparisons, epochs and users as CSV and Parquet; of very many users Parquet only."""
     frames = {
         "cells": _cells_frame(collection),
+        "designs": _designs_frame(collection),
         "comparisons": _comparisons_frame(comparisons),
         "epochs": _epochs_frame(collection),
     }
@@ -54,6 +55,18 @@ def _cells_frame(collection: RunCollection) -> pl.DataFrame:
         for run in design.runs
     ]
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _designs_frame(collection: RunCollection) -> pl.DataFrame:
+    """One row a design and number: its mean over seeds and the standard error of that, null where there is one seed."""
+    rows = [
+        {"panel": group.title, "design": design.label, "number": key, "seeds": len(design.numbers(key)),
+         "mean": design.mean(key), "error": error if math.isfinite(error := design.error(key)) else None}
+        for group in collection.groups
+        for design in group.designs
+        for key in design.keys("")
+    ]  # fmt: skip
+    return pl.DataFrame(rows, infer_schema_length=None, schema_overrides={"error": pl.Float64})
 
 
 def _users_frame(collection: RunCollection) -> pl.LazyFrame:

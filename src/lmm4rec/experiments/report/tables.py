@@ -100,7 +100,7 @@ def run_results(group: DesignGroup, metric: str) -> ReportTable:
 def detail_tables(group: DesignGroup, metric: str) -> list[ReportTable]:
     """Tables of beyond-accuracy metrics, every test metric, and cost by phase, where they are not empty."""
     designs = group.best_first(f"test.{metric}")
-    beyond, tests = (dict.fromkeys(k for d in designs for k in d.keys(part)) for part in ("beyond.", "test."))
+    tests = dict.fromkeys(key for design in designs for key in design.keys("test."))
     costs = [
         NumberColumn("Training time", "cost.train_seconds", seconds),
         NumberColumn("Feature time", "cost.features_seconds", seconds),
@@ -112,21 +112,30 @@ def detail_tables(group: DesignGroup, metric: str) -> list[ReportTable]:
         NumberColumn("Trainable in the encoder", "cost.trainable_encoder_parameters", count),
     ]
     tables = [
-        by_design("Beyond accuracy", "", designs, [NumberColumn(_metric_of(key), key, number) for key in beyond]),
+        beyond_table(designs),
         by_design("Every metric", "on the test set", designs, [metric_column(_metric_of(key), key) for key in tests]),
         by_design("Cost", "by phase", designs, costs),
     ]
     return [table for table in tables if len(table.heads) > 1]
 
 
+def beyond_table(designs: Sequence[Design], *, errors: bool = False) -> ReportTable:
+    """Every beyond-accuracy measure of the lists."""
+    keys = dict.fromkeys(key for design in designs for key in design.keys("beyond."))
+    columns = [NumberColumn(_metric_of(key), key, number) for key in keys]
+    return by_design("Beyond accuracy", "", designs, columns, errors=errors)
+
+
 def _metric_of(key: str) -> str:
     return metric_name(key.partition(".")[2])
 
 
-def by_design(title: str, caption: str, designs: Sequence[Design], columns: Iterable[NumberColumn]) -> ReportTable:
-    """A row a design, without the columns of which no design has the number."""
+def by_design(
+    title: str, caption: str, designs: Sequence[Design], columns: Iterable[NumberColumn], *, errors: bool = False
+) -> ReportTable:
+    """A row a design, without the columns of which no design has the number; with `errors` the standard errors."""
     shown = [column for column in columns if any(design.numbers(column.key) for design in designs)]
-    cells = [_number_cells(designs, column) for column in shown]
+    cells = [_number_cells(designs, column, errors=errors) for column in shown]
     rows = [[TableCell(d.label, note=_encoder(d)), *row] for d, *row in zip(designs, *cells, strict=True)]
     return ReportTable(title, caption, ["Model", *(column.head for column in shown)], rows)
 
@@ -136,16 +145,21 @@ def _encoder(design: Design) -> str:
     return f"{plan.encoder_label} · {plan.features.label}" if design.uses_content else "no content"
 
 
-def _number_cells(designs: Sequence[Design], column: NumberColumn) -> list[TableCell]:
-    """A cell for each design; of a ranked column with the deviation over seeds and the two best marked."""
+def _number_cells(designs: Sequence[Design], column: NumberColumn, *, errors: bool) -> list[TableCell]:
+    """A cell for each design; of a ranked column with the deviation over seeds and the two best marked.
+
+    With `errors` every column has the standard error of the mean over seeds in its place.
+    """
     values = [design.numbers(column.key) for design in designs]
     means = [float(np.mean(of_seeds)) if of_seeds else math.nan for of_seeds in values]
     texts = [column.format(mean) if math.isfinite(mean) else "–" for mean in means]
     # values that are written alike share a rank
     best = sorted({round(mean, 4) for mean in means if math.isfinite(mean)}, reverse=True)[: 2 if column.ranked else 0]
     cells = []
-    for of_seeds, mean, text in zip(values, means, texts, strict=True):
-        spread = f" ± {np.std(of_seeds, ddof=1):.4f}" if column.ranked and len(of_seeds) > 1 else ""
+    for design, of_seeds, mean, text in zip(designs, values, means, texts, strict=True):
+        spread = ""
+        if len(of_seeds) > 1 and (errors or column.ranked):
+            spread = f" ± {column.format(design.error(column.key)) if errors else f'{np.std(of_seeds, ddof=1):.4f}'}"
         rank = best.index(round(mean, 4)) + 1 if len(best) > 1 and round(mean, 4) in best else 0
         cells.append(TableCell(text + spread, mean, rank))
     return cells
