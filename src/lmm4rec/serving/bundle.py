@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.negative_signals import NegativeSignals
 from lmm4rec.serving import bundle_files, search
 from lmm4rec.serving.answers import Explanation, HistoryItem, NewItem, Recommendation
+from lmm4rec.serving.asked_users import AskedUsers, asked_history, asked_users, history_items, user_history
 from lmm4rec.serving.bundle_state import BundleState
 from lmm4rec.serving.catalog_filters import Filter
 from lmm4rec.serving.catalog_view import CatalogView
@@ -32,6 +34,7 @@ from lmm4rec.serving.encoder_record import EncoderRecord
 from lmm4rec.serving.explain import explain
 from lmm4rec.serving.index import Index
 from lmm4rec.serving.new_items import as_image, encode_new_items, with_all_fields
+from lmm4rec.serving.posted_interactions import LatestInteractions, PostedInteraction, is_negative
 from lmm4rec.serving.rule_ranking import RuledList, ruled_lists
 from lmm4rec.serving.rules import RuleSet
 from lmm4rec.serving.user_histories import UserHistories
@@ -70,10 +73,11 @@ class Bundle:
         """
         fields, attributes = (pl.DataFrame() if one is None else one for one in (fields, attributes))
         catalog = CatalogView(items, titles, fields, thumbnails or {}, attributes=attributes)
-        self.users, self.seen, self.facts, self.disliked = users, seen, facts, disliked or NegativeSignals()
+        self.facts = facts
         self.content_to_vectors, self.encoder, self.lost = content_to_vectors, encoder, lost or {}
-        self._histories = UserHistories(users, seen, len(items), self.disliked)
+        self._posted = LatestInteractions()
         self._state = BundleState(
+            UserHistories(users, seen, len(items), disliked or NegativeSignals()),
             catalog,
             scorer.detach() if isinstance(scorer, Embeddings) else scorer,
             features or {},
@@ -98,6 +102,21 @@ class Bundle:
     def scorer(self) -> Scorer:
         """The scorer; its rows include those of removed items."""
         return self._state.scorer
+
+    @property
+    def users(self) -> Vocabulary:
+        """The ids of the users that the model was trained on."""
+        return self._state.histories.users
+
+    @property
+    def seen(self) -> Interactions:
+        """Their interactions."""
+        return self._state.histories.seen
+
+    @property
+    def disliked(self) -> NegativeSignals:
+        """Their negative signals."""
+        return self._state.histories.disliked
 
     @property
     def items(self) -> Vocabulary:
@@ -126,9 +145,8 @@ class Bundle:
             ConfigError: a filter is wrong.
         """
         ids, state = [str(user) for user in users], self._state
-        exclude = self._histories.excluded(len(state.catalog)) if exclude_seen else None
         candidates = state.catalog.candidates(only, where)
-        best = state.best(self.users.rows(ids), min(k, len(state.catalog)), exclude, candidates)
+        best = self._asked(state, ids, exclude_seen=exclude_seen).best(state, k, candidates)
         lists = zip(ids, best.items.tolist(), best.scores.tolist(), strict=True)
         return {user: state.recommendations(items, scores) for user, items, scores in lists}
 
@@ -140,10 +158,12 @@ class Bundle:
             ConfigError: the rules do not fit the catalog.
         """
         ids, state = [str(user) for user in users], self._state
-        rows, exclude = self.users.rows(ids), self._histories.excluded(len(state.catalog))
-        size = len(state.catalog)
-        lists = ruled_lists(state, lambda n, rows_: state.best(rows, min(n, size), exclude, rows_), min(k, size), rules)
+        asked = self._asked(state, ids)
+        lists = ruled_lists(state, partial(asked.best, state), min(k, len(state.catalog)), rules)
         return dict(zip(ids, lists, strict=True))
+
+    def _asked(self, state: BundleState, ids: Sequence[str], *, exclude_seen: bool = True) -> AskedUsers:
+        return asked_users(state, ids, {id_: self._posted.of(id_) for id_ in ids}, exclude_seen=exclude_seen)
 
     def recommend_for(
         self,
@@ -165,8 +185,8 @@ class Bundle:
         rows = np.unique(state.catalog.rows(history))
         if not len(rows):
             raise DataError("the history is empty: give at least one item")
-        excluded = np.concatenate([rows, state.catalog.rows(exclude)])
-        best = state.best_for(rows, min(k, len(state.catalog)), excluded, state.catalog.candidates(only, where))
+        asked = asked_history(state, rows, [state.catalog.rows(exclude)])
+        best = asked.best(state, k, state.catalog.candidates(only, where))
         return state.recommendations(best.items[0].tolist(), best.scores[0].tolist())
 
     def similar(self, items: Iterable[object], k: int = 10) -> dict[str, list[Recommendation]]:
@@ -202,8 +222,9 @@ class Bundle:
         relevance = search.relevance(query, state.unit_features, joint=encoder.joint)
         relevance = relevance.masked_fill(~state.catalog.present, -torch.inf)
         if for_user is not None:
-            row = torch.tensor([self.users.row(for_user)])
-            relevance = search.personal_relevance(relevance, state.scorer.scores(row)[0], min(k, len(relevance)))
+            asked = self._asked(state, [str(for_user)])
+            scores = asked.scorer.scores(torch.from_numpy(asked.rows))[0]
+            relevance = search.personal_relevance(relevance, scores, min(k, len(relevance)))
         top = relevance.topk(min(k, len(relevance)))
         return state.recommendations(top.indices.tolist(), top.values.tolist())
 
@@ -228,7 +249,7 @@ class Bundle:
             return
         features, entries = encode_new_items(new, self._open_encoder)
         with self._changing:
-            state = self._state.with_profile_columns(self._histories)
+            state = self._state.with_profile_columns()
             self._state = state.with_added(entries, features, self.content_to_vectors)
 
     def remove_items(self, ids: Iterable[object]) -> None:
@@ -240,15 +261,46 @@ class Bundle:
         with self._changing:
             self._state = self._state.without(ids)
 
+    def add_interactions(self, interactions: Iterable[PostedInteraction]) -> None:
+        """Add interactions of known or new users: they are in all answers from now on.
+
+        A user's vector then comes from all of their items, by `coldstart.user_fold_in`; an item that the user dislikes
+        is left out of their lists. Interactions with items that the catalog does not have count once it has them.
+        `save_pretrained` does not write them; a service keeps them in a file of their own (`serving.feedback`).
+        """
+        self._posted.add(interactions)
+
+    def has_user(self, user: object) -> bool:
+        """Whether there are recommendations for a user: from the training, or from added interactions."""
+        id_, catalog = str(user), self._state.catalog
+        if id_ in self.users:
+            return True
+        return any(catalog.has(one.item) and not is_negative(one.kind) for one in self._posted.of(id_))
+
+    def all_users(self) -> list[str]:
+        """The ids of the users of the training, then of those who came with added interactions."""
+        known = self.users
+        return [*known, *(user for user in self._posted.users() if user not in known and self.has_user(user))]
+
+    def forget_users(self, ids: Iterable[object]) -> None:
+        """Remove users, their vectors and all of their interactions; unknown ones are passed over."""
+        gone = {str(id_) for id_ in ids}
+        with self._changing:
+            self._posted.forget(gone)
+            if known := [id_ for id_ in gone if id_ in self.users]:
+                self._state = self._state.without_users(known)
+
     def explain(self, user: object, item: object) -> Explanation:
         """The explanation of an item's score for a user: its parts, and the most similar items of the user's history.
 
         Raises:
             DataError: the user or the item is unknown.
         """
-        state, row = self._state, self.users.row(user)
+        state, id_ = self._state, str(user)
+        asked, history = self._asked(state, [id_]), user_history(state, id_, self._posted.of(id_))
         content = self.content_to_vectors.content if self.content_to_vectors else None
-        return explain(state, row, state.catalog.row(item), self._histories.items_of(row), self.lost, content)
+        row = int(asked.rows[0])
+        return explain(state, asked.scorer, row, state.catalog.row(item), history.items, self.lost, content)
 
     def history(self, user: object) -> list[HistoryItem]:
         """The items of a user, the latest first where the log has times.
@@ -256,10 +308,8 @@ class Bundle:
         Raises:
             DataError: the user is unknown.
         """
-        catalog, at, times = self._state.catalog, self._histories.entries_of(self.users.row(user)), self.seen.timestamps
-        when = [None] * len(at) if times is None else times[at].tolist()
-        rows = self.seen.items[at].tolist()
-        return [HistoryItem(catalog.id(row), catalog.title(row), time) for row, time in zip(rows, when, strict=True)]
+        state, id_ = self._state, str(user)
+        return history_items(state, id_, self._posted.of(id_))
 
     def title(self, item: object) -> str:
         """The item's title."""
@@ -291,9 +341,9 @@ class Bundle:
         """
         state, maps = self._state, self.content_to_vectors
         contents = bundle_files.BundleContents(
-            state.scorer, self.users, state.catalog, self.seen, self.facts, state.features,
+            state.scorer, state.histories.users, state.catalog, state.histories.seen, self.facts, state.features,
             replace(maps, profile=state.profile) if maps else None, self.encoder, self.lost, state.modality_shares,
-            self.disliked,
+            state.histories.disliked,
         )  # fmt: skip
         bundle_files.write(contents, Path(folder), copy_encoder=copy_encoder)
 

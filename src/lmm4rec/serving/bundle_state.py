@@ -1,4 +1,4 @@
-"""The state of a bundle's items at one moment: their entries, the scorer, features; immutable."""
+"""The state of a bundle at one moment: users, items, the scorer, features; immutable."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.coldstart.content_profile import CONTENT, ContentProfile, with_content_columns, without_content_columns
 from lmm4rec.coldstart.content_to_vectors import ContentToVectors, ModalityShares
-from lmm4rec.coldstart.user_fold_in import UserFoldIn, fold_in_neighbors
+from lmm4rec.coldstart.user_fold_in import UserFoldIn
 from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
-from lmm4rec.evaluation.ranking import Ranking, restrict, top_k
 from lmm4rec.serving.answers import Recommendation
 from lmm4rec.serving.catalog_view import CatalogEntry, CatalogView
 from lmm4rec.serving.index import Index
-from lmm4rec.serving.scorer_operations import ComputedScores, similarity_columns, unit_vectors, with_items
+from lmm4rec.serving.scorer_operations import similarity_columns, unit_vectors, with_items, with_users
 from lmm4rec.serving.user_histories import UserHistories
 
 _COMPUTED_ONCE = ("unit_features", "unit_vectors")
@@ -30,8 +29,9 @@ _COMPUTED_ONCE = ("unit_features", "unit_vectors")
 
 @dataclass(frozen=True)
 class BundleState:
-    """The items of one moment; changes return a new state."""
+    """The users and items of one moment; changes return a new state."""
 
+    histories: UserHistories  # of the users that the model was trained on
     catalog: CatalogView
     scorer: Scorer
     features: Features  # empty where the bundle holds none
@@ -40,12 +40,12 @@ class BundleState:
     modality_shares: ModalityShares = field(default_factory=dict)  # a row for each of the last items
     fold_in: list[UserFoldIn] = field(default_factory=list)  # computed when first needed, shared with later states
 
-    def with_profile_columns(self, histories: UserHistories) -> BundleState:
+    def with_profile_columns(self) -> BundleState:
         """The state whose scorer has the columns of the profile, which new items need."""
         if self.profile is None or not isinstance(self.scorer, Embeddings) or CONTENT in self.scorer.parts:
             return self
         known = self.profile.known
-        columns = self.profile.user_columns(self.scorer.users, histories.matrix(len(known)), known)
+        columns = self.profile.user_columns(self.scorer.users, self.histories.matrix(len(known)), known)
         return self._with_computed(replace(self, scorer=with_content_columns(self.scorer, columns)))
 
     def with_added(
@@ -79,46 +79,17 @@ class BundleState:
         """The state without some items."""
         return self._with_computed(replace(self, catalog=self.catalog.without(ids)))
 
+    def without_users(self, ids: Iterable[str]) -> BundleState:
+        """The state without some users, in which nothing of them is left."""
+        gone = {self.histories.users.row(id_) for id_ in ids}
+        kept = np.array([row for row in range(len(self.histories.users)) if row not in gone], dtype=np.int64)
+        state = replace(self, histories=self.histories.select(kept), scorer=with_users(self.scorer, kept))
+        return self._with_computed(state)
+
     def _with_computed(self, state: BundleState) -> BundleState:
         """Another state of the same rows, with what was computed once for all items."""
         vars(state).update({name: vars(self)[name] for name in _COMPUTED_ONCE if name in vars(self)})
         return state
-
-    def best(
-        self,
-        users: Int64[np.ndarray, " users"],
-        k: int,
-        exclude: sp.csr_array | None,
-        candidates: Bool[Tensor, " rows"] | None,
-    ) -> Ranking:
-        """The best items of user rows, among the candidates (None: all)."""
-        if self.index is not None and isinstance(self.scorer, Embeddings):
-            excluded = [None if exclude is None else _columns(exclude, row) for row in users.tolist()]
-            vectors = self.scorer.users[torch.from_numpy(users)]
-            return self.index.search(vectors, self.scorer.items, k, candidates, excluded)
-        return top_k(restrict(self.scorer, candidates), users, k, exclude=() if exclude is None else exclude)
-
-    def best_for(
-        self,
-        history: Int64[np.ndarray, " history"],
-        k: int,
-        exclude: Int64[np.ndarray, " n"],
-        candidates: Bool[Tensor, " rows"] | None,
-    ) -> Ranking:
-        """The best items for an unknown user with this history, among the candidates (None: all)."""
-        if isinstance(self.scorer, Embeddings):
-            user = self._folded_in(self.scorer, history)
-            if self.index is not None:
-                return self.index.search(user[None], self.scorer.items, k, candidates, [np.unique(exclude)])
-            scores = self.scorer.items @ user
-        elif isinstance(self.scorer, Neighbors):
-            scores = fold_in_neighbors(self.scorer, history)
-        else:
-            raise LMM4RecError(f"a {type(self.scorer).__name__} has no fold-in for unknown users")
-        entries = (np.ones(len(exclude), dtype=bool), (np.zeros(len(exclude), np.int64), exclude))
-        excluded = sp.csr_array(entries, shape=(1, len(self.catalog)))
-        scorer = restrict(ComputedScores(scores[None]), candidates)
-        return top_k(scorer, np.zeros(1, np.int64), k, exclude=excluded)
 
     def similarity(
         self, rows: Int64[np.ndarray, " chosen"], others: Int64[np.ndarray, " others"] | None = None
@@ -162,19 +133,16 @@ class BundleState:
             raise LMM4RecError(f"a {type(self.scorer).__name__} has no item vectors to compare")
         return unit_vectors(self.scorer)
 
-    def _folded_in(self, scorer: Embeddings, history: Int64[np.ndarray, " history"]) -> Float[Tensor, " dim"]:
+    def folded_in(self, history: Int64[np.ndarray, " history"]) -> Float[Tensor, " dim"]:
         """The vector of a user with this history, the profile columns included."""
-        own = without_content_columns(scorer)
+        assert isinstance(self.scorer, Embeddings)
+        own = without_content_columns(self.scorer)
         if not self.fold_in:
             self.fold_in.append(UserFoldIn.of(replace(own, items=own.items[: len(self.catalog.catalog)])))
         user = self.fold_in[0](own.items[torch.from_numpy(history)])
-        if CONTENT not in scorer.parts:
+        if CONTENT not in self.scorer.parts:
             return user
         assert self.profile is not None
         known = self.profile.known[torch.from_numpy(history)]
         interactions = sp.csr_array(np.ones((1, len(history))))
         return torch.cat([user, self.profile.user_columns(user[None], interactions, known)[0]])
-
-
-def _columns(matrix: sp.csr_array, row: int) -> Int64[np.ndarray, " columns"]:
-    return matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]].astype(np.int64)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lmm4rec.coldstart.content_profile import CONTENT, JOINT, without_content_columns
 from lmm4rec.coldstart.content_space import ContentSpace
-from lmm4rec.core.types import Embeddings, Modality, Neighbors
+from lmm4rec.core.types import Embeddings, Modality, Neighbors, Scorer
 from lmm4rec.serving.answers import Explanation
 from lmm4rec.serving.bundle_state import BundleState
 from lmm4rec.serving.scorer_operations import NEW, similarity_columns
@@ -21,14 +21,15 @@ _NEAREST = 5  # items of the user in an explanation
 
 def explain(
     state: BundleState,
+    scorer: Scorer,
     user: int,
     item: int,
     history: Int64[np.ndarray, " items"],
     lost: Mapping[Modality, Tensor],
     content: ContentSpace | None,
 ) -> Explanation:
-    """The explanation of the score of an item (by its row) for a user with this history."""
-    shares = score_shares(state, user, item, lost, content)
+    """The explanation of the score of an item for a user with this history; both are rows of the scorer."""
+    shares = score_shares(state, scorer, user, item, lost, content)
     others = np.setdiff1d(history, [item])
     top = state.similarity_to(item, others).topk(min(_NEAREST, len(others)))
     nearest = state.recommendations(others[top.indices.numpy()].tolist(), top.values.tolist())
@@ -36,7 +37,12 @@ def explain(
 
 
 def score_shares(
-    state: BundleState, user: int, item: int, lost: Mapping[Modality, Tensor], content: ContentSpace | None
+    state: BundleState,
+    scorer: Scorer,
+    user: int,
+    item: int,
+    lost: Mapping[Modality, Tensor],
+    content: ContentSpace | None,
 ) -> Mapping[str, float]:
     """The summands of a score, by part.
 
@@ -44,7 +50,7 @@ def score_shares(
     For an item of the training: the columns of the model's parts; or what the item's vector has `lost` without each
     modality, and the "rest". A single "joint" for a model without separate parts.
     """
-    scorer, is_new = state.scorer, item >= len(state.catalog.catalog)
+    is_new = item >= len(state.catalog.catalog)
     if isinstance(scorer, Neighbors) and is_new and state.modality_shares:
         row, history = item - scorer.n_items, _history(scorer, user)
         return {modality: float(x[row, history].sum()) for modality, x in state.modality_shares.items()}

@@ -1,16 +1,19 @@
-"""Operations on both kinds of scorer: new items, and the similarity of items."""
+"""Operations on both kinds of scorer: new items, other users, and the similarity of items."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+import scipy.sparse as sp
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.coldstart.content_profile import CONTENT
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
+from lmm4rec.nn.neighborhoods import UserNeighbors
 from lmm4rec.nn.sparse import beta_accepted, csr_matrix, dense_rows
 
 BIAS = "bias"
@@ -55,6 +58,30 @@ def with_items(scorer: Scorer, vectors: Tensor) -> Scorer:
         return Embeddings(scorer.users, torch.cat([scorer.items, vectors]), parts=scorer.parts)
     assert isinstance(scorer, Neighbors)
     return replace(scorer, similarity=_concatenated(scorer.similarity, vectors))
+
+
+def with_users(scorer: Scorer, rows: Int64[np.ndarray, " kept"]) -> Scorer:
+    """The scorer of the users in these rows; nothing of the others is left in it."""
+    if isinstance(scorer, Embeddings):
+        return Embeddings(scorer.users[torch.from_numpy(rows)], scorer.items, parts=scorer.parts)
+    assert isinstance(scorer, Neighbors)
+    seen = _selected(scorer.seen, rows)
+    if isinstance(scorer, UserNeighbors):
+        return replace(scorer, seen=seen, nearest=_selected(scorer.nearest, rows, rows))
+    return replace(scorer, seen=seen)
+
+
+def _selected(
+    matrix: Tensor, rows: Int64[np.ndarray, " rows"], columns: Int64[np.ndarray, " columns"] | None = None
+) -> Tensor:
+    """The rows and columns of a CSR matrix that are chosen."""
+    parts = (matrix.values(), matrix.col_indices(), matrix.crow_indices())
+    chosen = sp.csr_array(tuple(part.numpy() for part in parts), shape=tuple(matrix.shape))[rows]
+    chosen = chosen if columns is None else chosen[:, columns]
+    return csr_matrix(
+        torch.from_numpy(chosen.indptr.astype(np.int64)), torch.from_numpy(chosen.indices.astype(np.int64)),
+        torch.from_numpy(chosen.data), chosen.shape,
+    )  # fmt: skip
 
 
 def similarity_columns(similarity: Tensor, at: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen items"]:

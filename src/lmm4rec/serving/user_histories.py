@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -48,6 +48,15 @@ class UserHistories:
         """The matrix of what is not recommended: the interactions and the negative signals."""
         return _with_columns(self._with_disliked, n_items)
 
+    def select(self, rows: Int64[np.ndarray, " chosen"]) -> UserHistories:
+        """The histories of the chosen users, renumbered."""
+        new_row = np.full(len(self.users), -1, dtype=np.int32)
+        new_row[rows] = np.arange(len(rows), dtype=np.int32)
+        seen = self.seen.take(new_row[self.seen.users] >= 0)
+        seen = replace(seen, users=new_row[seen.users])
+        disliked = self.disliked.keep(new_row >= 0, np.ones(self.n_items, dtype=bool))
+        return UserHistories(self.users.select(rows.tolist()), seen, self.n_items, disliked)
+
     def entries_of(self, user: int) -> Int64[np.ndarray, " entries"]:
         """The positions of a user's interactions in the log, the latest first where it has times."""
         order, ends = self._by_user
@@ -55,9 +64,18 @@ class UserHistories:
         times = self.seen.timestamps
         return at if times is None else at[np.argsort(-times[at], kind="stable")]
 
+    def excluded_for(self, user: int) -> Int64[np.ndarray, " items"]:
+        """The rows of a user's items and of those that they have a negative signal for, ascending."""
+        return columns_of(self._with_disliked, user)
+
     def items_of(self, user: int) -> Int64[np.ndarray, " items"]:
         """The rows of a user's items, ascending."""
         return np.unique(self.seen.items[self.entries_of(user)]).astype(np.int64)
+
+
+def columns_of(matrix: sp.csr_array, row: int) -> Int64[np.ndarray, " columns"]:
+    """The columns of a row of a matrix, ascending."""
+    return matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]].astype(np.int64)
 
 
 def _with_columns(known: sp.csr_array, n_items: int) -> sp.csr_array:

@@ -1,0 +1,153 @@
+"""The users of a request: what scores the items for them, and the items that each of them must not get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from lmm4rec.coldstart.user_fold_in import fold_in_neighbors
+from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.core.types import Embeddings, Neighbors, Scorer
+from lmm4rec.evaluation.ranking import Ranking, restrict, top_k
+from lmm4rec.nn.sparse import csr_matrix
+from lmm4rec.serving.answers import HistoryItem
+from lmm4rec.serving.bundle_state import BundleState
+from lmm4rec.serving.posted_interactions import PostedInteraction, is_negative
+from lmm4rec.serving.scorer_operations import ComputedScores
+from lmm4rec.serving.user_histories import columns_of
+
+_NONE = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class AskedUsers:
+    """The users of a request, as rows of a scorer of the state's items."""
+
+    scorer: Scorer
+    rows: Int64[np.ndarray, " users"]
+    exclude: sp.csr_array | None  # [users of the scorer, items]
+
+    def best(self, state: BundleState, k: int, candidates: Bool[Tensor, " rows"] | None) -> Ranking:
+        """The best items of each user among the candidates (None: all); `k` is at most the catalog."""
+        k, exclude = min(k, len(state.catalog)), self.exclude
+        if state.index is not None and isinstance(self.scorer, Embeddings):
+            excluded = [None if exclude is None else columns_of(exclude, row) for row in self.rows.tolist()]
+            vectors = self.scorer.users[torch.from_numpy(self.rows)]
+            return state.index.search(vectors, self.scorer.items, k, candidates, excluded)
+        return top_k(restrict(self.scorer, candidates), self.rows, k, exclude=() if exclude is None else exclude)
+
+
+class UserHistory(NamedTuple):
+    """The items of one user, as ascending rows."""
+
+    row: int | None  # in the scorer; None for a user whom the model was not trained on
+    items: Int64[np.ndarray, " items"]  # what the user wants: the positive interactions
+    hidden: Int64[np.ndarray, " hidden"]  # these, and what the user does not want
+    is_trained: bool  # whether the model was trained on exactly these items
+
+
+def user_history(state: BundleState, user: str, posted: Sequence[PostedInteraction]) -> UserHistory:
+    """The history of a user: that of the training, and the posted interactions with items of the catalog.
+
+    Raises:
+        DataError: the user is unknown, and has no posted interaction either.
+    """
+    wanted, unwanted = _posted_rows(state, posted, negative=False), _posted_rows(state, posted, negative=True)
+    users = state.histories.users
+    if len(wanted) and user not in users:
+        return UserHistory(None, wanted, np.union1d(wanted, unwanted), False)
+    row = users.row(user)
+    trained, hidden = state.histories.items_of(row), state.histories.excluded_for(row)
+    items = np.setdiff1d(np.union1d(trained, wanted), unwanted)
+    items = items if len(items) else trained  # a vector needs some item
+    return UserHistory(row, items, np.union1d(hidden, np.union1d(wanted, unwanted)), np.array_equal(items, trained))
+
+
+def _posted_rows(
+    state: BundleState, posted: Sequence[PostedInteraction], *, negative: bool
+) -> Int64[np.ndarray, " items"]:
+    """The rows of the items with which there are interactions of one sign."""
+    items = [one.item for one in posted if is_negative(one.kind) is negative and state.catalog.has(one.item)]
+    return np.unique(state.catalog.rows(items))
+
+
+def history_items(state: BundleState, user: str, posted: Sequence[PostedInteraction]) -> list[HistoryItem]:
+    """The items of a user, the latest first where times are known; each posted one once.
+
+    Raises:
+        DataError: the user is unknown.
+    """
+    catalog, histories = state.catalog, state.histories
+    row = user_history(state, user, posted).row
+    added = [
+        (catalog.row(one.item), int(one.time)) for one in posted if not is_negative(one.kind) and catalog.has(one.item)
+    ]
+    added.sort(key=lambda pair: -pair[1])
+    at, times = _NONE if row is None else histories.entries_of(row), histories.seen.timestamps
+    when = [None] * len(at) if times is None else times[at].tolist()
+    new = {item for item, _ in added}
+    trained = [pair for pair in zip(histories.seen.items[at].tolist(), when, strict=True) if pair[0] not in new]
+    return [HistoryItem(catalog.id(item), catalog.title(item), time) for item, time in [*added, *trained]]
+
+
+def asked_users(
+    state: BundleState, ids: Sequence[str], posted: Mapping[str, Sequence[PostedInteraction]], *, exclude_seen: bool
+) -> AskedUsers:
+    """The users of these ids, with their posted interactions.
+
+    Raises:
+        DataError: a user is unknown.
+    """
+    if not any(posted.values()):
+        exclude = state.histories.excluded(len(state.catalog)) if exclude_seen else None
+        return AskedUsers(state.scorer, state.histories.users.rows(ids), exclude)
+    histories = [user_history(state, id_, posted.get(id_, ())) for id_ in ids]
+    exclude = _matrix([one.hidden for one in histories], len(state.catalog)) if exclude_seen else None
+    return AskedUsers(_scorer(state, histories), np.arange(len(ids)), exclude)
+
+
+def asked_history(state: BundleState, items: Int64[np.ndarray, " items"], exclude: Iterable[np.ndarray]) -> AskedUsers:
+    """An unknown user with this history, who gets neither its items nor those of `exclude`."""
+    history = UserHistory(None, np.unique(items), np.unique(np.concatenate([items, *exclude])), False)
+    hidden = _matrix([history.hidden], len(state.catalog))
+    return AskedUsers(_scorer(state, [history]), np.zeros(1, np.int64), hidden)
+
+
+def _scorer(state: BundleState, histories: Sequence[UserHistory]) -> Scorer:
+    """The scorer of users with these histories, a row each: as trained, or else by fold-in."""
+    scorer = state.scorer
+    if isinstance(scorer, Embeddings):
+        vectors = [
+            scorer.users[one.row] if one.is_trained and one.row is not None else state.folded_in(one.items)
+            for one in histories
+        ]
+        return Embeddings(torch.stack(vectors), scorer.items, parts=scorer.parts)
+    if not isinstance(scorer, Neighbors):
+        raise LMM4RecError(f"a {type(scorer).__name__} has no fold-in for unknown users")
+    if type(scorer) is Neighbors and all((one.items < scorer.similarity.shape[1]).all() for one in histories):
+        return Neighbors(_seen([one.items for one in histories], scorer), scorer.similarity)
+    rows = [
+        scorer.scores(torch.tensor([one.row]))[0] if one.is_trained else fold_in_neighbors(scorer, one.items)
+        for one in histories
+    ]
+    return ComputedScores(torch.stack(rows))
+
+
+def _seen(histories: Sequence[Int64[np.ndarray, " _items"]], scorer: Neighbors) -> Tensor:
+    matrix = _matrix(histories, scorer.similarity.shape[1])
+    starts, columns = (torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices))
+    return csr_matrix(starts, columns, torch.ones(len(columns)), matrix.shape)
+
+
+def _matrix(rows: Sequence[Int64[np.ndarray, " _columns"]], n_columns: int) -> sp.csr_array:
+    """The boolean matrix with these columns in each row."""
+    ends = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    columns = np.concatenate([_NONE, *rows])
+    return sp.csr_array((np.ones(len(columns), dtype=bool), columns, ends), shape=(len(rows), n_columns))

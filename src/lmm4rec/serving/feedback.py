@@ -1,0 +1,186 @@
+"""The posted interactions of a service: in a SQLite file, each on disk before its request is answered.
+
+Any number of processes may have the file open. A reader asks `changed`, which costs microseconds, and reads `since` the
+last place that it knows: an answer that follows an acknowledged post has it, in whichever process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from lmm4rec.core.errors import CheckpointError
+from lmm4rec.serving.posted_interactions import PostedInteraction
+
+FILE = "interactions.sqlite"  # beside the bundle, in the run folder or the live folder
+_APPLICATION, _VERSION = 0x6C6D3466, 1  # "lm4f"
+_LOCK_S = 10.0  # that a writer waits for another one
+_TABLES = """
+CREATE TABLE IF NOT EXISTS interactions (
+    place INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they were acknowledged
+    id TEXT NOT NULL UNIQUE,                  -- a repeated post has the same one
+    user TEXT NOT NULL,
+    item TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    time REAL NOT NULL                        -- unix seconds
+) STRICT;
+CREATE INDEX IF NOT EXISTS interactions_of_user ON interactions (user);
+CREATE TABLE IF NOT EXISTS erased (
+    place INTEGER PRIMARY KEY AUTOINCREMENT,
+    user BLOB NOT NULL,                       -- a keyed digest: the id itself is erased
+    time REAL NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS secret (key BLOB NOT NULL) STRICT;
+"""
+
+
+class Erasure(NamedTuple):
+    """That a user was erased: the place of the record, the digest of the id, and when."""
+
+    place: int
+    user: bytes
+    time: float
+
+
+class FeedbackStore:
+    """A file of posted interactions; a thread needs one of its own, or a lock."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or create it.
+
+        Raises:
+            CheckpointError: it is a file of another kind, is damaged, or cannot be written.
+        """
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = sqlite3.connect(path, timeout=_LOCK_S, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise CheckpointError(f"{path} cannot be opened or created ({error})") from None
+        try:
+            self._prepare()
+            self._key: bytes = self._file.execute("SELECT key FROM secret").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            self._file.close()
+            raise CheckpointError(
+                f"{path} cannot be used for interactions ({error}); is the folder writable?"
+            ) from None
+        except sqlite3.DatabaseError as error:
+            self._file.close()
+            raise CheckpointError(f"{path} is not a file of interactions, or is damaged ({error})") from None
+        self._version = -1
+
+    def _prepare(self) -> None:
+        self._file.execute("PRAGMA journal_mode = WAL")
+        self._file.execute("PRAGMA synchronous = FULL")  # a power cut loses nothing that was acknowledged
+        self._file.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten
+        self._file.execute("BEGIN IMMEDIATE")
+        application, version = (
+            self._file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        empty = self._file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if not empty and (application, version) != (_APPLICATION, _VERSION):
+            self._file.close()
+            raise CheckpointError(
+                f"{self.path} is a SQLite file of another kind or version ({application:#x}, {version}); move it away"
+            )
+        if empty:
+            for statement in _TABLES.split(";"):
+                self._file.execute(statement)
+            self._file.execute("INSERT INTO secret (key) VALUES (?)", (secrets.token_bytes(32),))
+            self._file.execute(f"PRAGMA application_id = {_APPLICATION}")
+            self._file.execute(f"PRAGMA user_version = {_VERSION}")
+        self._file.execute("COMMIT")
+
+    def add(self, interactions: Iterable[PostedInteraction]) -> list[bool]:
+        """Store interactions; they are on disk when this returns. True for each new one, False for a repeated one."""
+        sql = "INSERT INTO interactions (id, user, item, kind, time) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+        self._file.execute("BEGIN IMMEDIATE")
+        try:
+            new = [
+                self._file.execute(sql, (one.id, one.user, one.item, one.kind, one.time)).rowcount > 0
+                for one in interactions
+            ]
+            self._file.execute("COMMIT")
+        except BaseException:
+            if self._file.in_transaction:
+                self._file.execute("ROLLBACK")
+            raise
+        return new
+
+    def changed(self) -> bool:
+        """Whether another connection has written since the last call; True at the first one."""
+        version: int = self._file.execute("PRAGMA data_version").fetchone()[0]
+        last, self._version = self._version, version
+        return version != last
+
+    def since(self, place: int, *, most: int = -1) -> Iterator[tuple[int, PostedInteraction]]:
+        """The interactions after a place, with their places, in the order in which they were acknowledged."""
+        sql = "SELECT place, user, item, kind, time, id FROM interactions WHERE place > ? ORDER BY place LIMIT ?"
+        for at, *fields in self._file.execute(sql, (place, most)):
+            yield at, PostedInteraction(*fields)
+
+    def erase(self, user: str) -> int:
+        """Delete all interactions of a user, and record the erasure without the id; returns their number."""
+        self._file.execute("BEGIN IMMEDIATE")
+        count = self._file.execute("DELETE FROM interactions WHERE user = ?", (user,)).rowcount
+        self._file.execute("INSERT INTO erased (user, time) VALUES (?, ?)", (self.digest(user), time.time()))
+        self._file.execute("COMMIT")
+        self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still has what was deleted
+        return count
+
+    def erasures(self, place: int = 0) -> list[Erasure]:
+        """The erasures after a place."""
+        rows = self._file.execute("SELECT place, user, time FROM erased WHERE place > ? ORDER BY place", (place,))
+        return [Erasure(*row) for row in rows]
+
+    def digest(self, user: str) -> bytes:
+        """The digest that stands for an erased user in this file."""
+        return hmac.digest(self._key, user.encode(), hashlib.sha256)
+
+    def __len__(self) -> int:
+        count: int = self._file.execute("SELECT count(*) FROM interactions").fetchone()[0]
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def without_erased(log: pl.DataFrame, store: FeedbackStore, *, user: str, time_column: str | None) -> pl.DataFrame:
+    """A table of interactions without those of erased users up to their erasure (all, where the table has no times)."""
+    erased = {one.user: one.time for one in store.erasures()}
+    if not erased:
+        return log
+    ids: Sequence[str] = log[user].cast(pl.String).unique().to_list()
+    until = {id_: erased[digest] for id_ in ids if (digest := store.digest(id_)) in erased}
+    last = log[user].cast(pl.String).replace_strict(until, default=None, return_dtype=pl.Float64)
+    if time_column is None:
+        return log.filter(last.is_null())
+    return log.filter((last.is_null() | (log[time_column].cast(pl.Float64) > last)).fill_null(True))
+
+
+def read_feedback(path: Path) -> pl.DataFrame:
+    """The posted interactions as a table: user, item, timestamp (Unix seconds), kind; empty where there is no file.
+
+    Raises:
+        CheckpointError: it is a file of another kind, or damaged.
+    """
+    columns = ("user", "item", "timestamp", "kind")
+    schema = dict(zip(columns, (pl.String, pl.String, pl.Int64, pl.String), strict=True))
+    if not path.is_file():
+        return pl.DataFrame(schema=schema)
+    store = FeedbackStore(path)
+    try:
+        rows = [(one.user, one.item, int(one.time), one.kind) for _, one in store.since(0)]
+    finally:
+        store.close()
+    return pl.DataFrame(rows, schema=schema, orient="row")

@@ -1,0 +1,125 @@
+"""The file of posted interactions: each counts once, survives a kill, is seen by other processes, and can be erased."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lmm4rec.core.errors import CheckpointError
+from lmm4rec.serving.feedback import FeedbackStore, read_feedback, without_erased
+from lmm4rec.serving.posted_interactions import LatestInteractions, PostedInteraction
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeedbackStore:
+    return FeedbackStore(tmp_path / "interactions.sqlite")
+
+
+def one(user: str, item: str, kind: str = "like", time: float = 1.0, id_: str = "") -> PostedInteraction:
+    return PostedInteraction(user, item, kind, time, id_ or f"{user} {item} {time}")
+
+
+def test_a_repeated_id_counts_once_and_the_first_stays(store: FeedbackStore) -> None:
+    assert store.add([one("u", "a", id_="1"), one("u", "b", id_="2"), one("u", "c", id_="1")]) == [True, True, False]
+    assert store.add([one("u", "d", id_="2")]) == [False]
+    assert [(place, x.item) for place, x in store.since(0)] == [(1, "a"), (2, "b")]
+    assert [x.item for _, x in store.since(1)] == ["b"]
+
+
+def test_another_connection_sees_what_was_written(store: FeedbackStore) -> None:
+    other = FeedbackStore(store.path)
+    assert other.changed()
+    assert not other.changed()
+    store.add([one("u", "a")])
+    assert other.changed()
+    assert not other.changed()
+    assert [x for _, x in other.since(0)] == [one("u", "a")]
+
+
+def test_a_failed_group_leaves_nothing(store: FeedbackStore) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        store.add([one("u", "a"), PostedInteraction("u", None, "like", 1.0, "x")])  # type: ignore[arg-type]
+    assert len(store) == 0
+    assert store.add([one("u", "a")]) == [True]
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from lmm4rec.serving.feedback import FeedbackStore
+from lmm4rec.serving.posted_interactions import PostedInteraction
+store = FeedbackStore(Path({str(tmp_path / "i.sqlite")!r}))
+for n in range(100_000):
+    store.add([PostedInteraction("u", str(n), "like", 1.0, str(n))])
+    print(n, flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    assert process.stdout is not None
+    acknowledged = [int(process.stdout.readline()) for _ in range(20)]
+    process.send_signal(signal.SIGKILL)
+    acknowledged += [int(line) for line in process.stdout.read().split()]
+    process.wait()
+    process.stdout.close()
+    store = FeedbackStore(tmp_path / "i.sqlite")
+    assert [x.item for _, x in store.since(0)][: len(acknowledged)] == list(map(str, acknowledged))
+    store.close()
+
+
+def test_an_erased_user_is_nowhere_in_the_files(store: FeedbackStore) -> None:
+    store.add([one("a-name-to-be-erased", "a"), one("v", "b")])
+    assert store.erase("a-name-to-be-erased") == 1
+    assert [x.user for _, x in store.since(0)] == ["v"]
+    for file in store.path.parent.iterdir():
+        assert b"a-name-to-be-erased" not in file.read_bytes()
+    assert [e.user for e in store.erasures()] == [store.digest("a-name-to-be-erased")]
+    assert store.erasures(after := store.erasures()[-1].place) == []
+    assert after == 1
+
+
+def test_interactions_before_an_erasure_are_left_out_of_a_log(store: FeedbackStore) -> None:
+    store.erase("u")
+    at = store.erasures()[0].time
+    log = pl.DataFrame({"user": ["u", "u", "v"], "item": ["a", "b", "a"], "timestamp": [at - 5, at + 5, at - 5]})
+    left = without_erased(log, store, user="user", time_column="timestamp")
+    assert left.select("user", "item").rows() == [("u", "b"), ("v", "a")]
+    assert without_erased(log, store, user="user", time_column=None)["user"].to_list() == ["v"]
+
+
+def test_interactions_are_read_as_a_table(store: FeedbackStore) -> None:
+    store.add([one("u", "a", "bought", 12.7), one("u", "b", "dislike", 13.0)])
+    table = read_feedback(store.path)
+    assert table.rows() == [("u", "a", 12, "bought"), ("u", "b", 13, "dislike")]
+    assert table.columns == ["user", "item", "timestamp", "kind"]
+    assert read_feedback(store.path.parent / "none.sqlite").is_empty()
+
+
+def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
+    text = tmp_path / "text.sqlite"
+    text.write_text("no database, but long enough to be taken for one" * 100)
+    with pytest.raises(CheckpointError, match="is not a file of interactions"):
+        FeedbackStore(text)
+    assert text.read_text().startswith("no database")
+    with sqlite3.connect(tmp_path / "other.sqlite") as file:
+        file.execute("CREATE TABLE interactions (name TEXT)")
+    file.close()
+    with pytest.raises(CheckpointError, match="of another kind"):
+        FeedbackStore(tmp_path / "other.sqlite")
+
+
+def test_of_two_interactions_with_an_item_the_latest_counts() -> None:
+    latest = LatestInteractions()
+    latest.add([one("u", "a", "like", 5.0), one("u", "b", "like", 2.0), one("u", "a", "dislike", 3.0)])
+    assert [(x.item, x.kind) for x in latest.of("u")] == [("a", "like"), ("b", "like")]
+    latest.add([one("u", "a", "dislike", 5.0)])
+    assert [(x.item, x.kind) for x in latest.of("u")] == [("b", "like"), ("a", "dislike")]
+    latest.forget(["u"])
+    assert latest.of("u") == []
+    assert latest.users() == []
