@@ -47,8 +47,8 @@ MODELS = {
     "cease": {},
 }
 EPOCHS = {"bpr": 25, "lightgcn": 25, "vbpr": 15}
-STARTS, WINDOW = (0.70, 0.75, 0.80, 0.85, 0.90, 0.95), 0.05  # shares of the log
-FEWEST, K = 4, 20  # new interactions of a user
+STARTS, WINDOW = (0.5, 0.55, 0.6, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90, 0.95), 0.05  # shares of the log
+FEWEST, K = 2, 20  # new interactions of a user
 
 
 @dataclass(frozen=True)

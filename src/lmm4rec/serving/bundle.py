@@ -270,6 +270,17 @@ class Bundle:
         """
         self._posted.add(interactions)
 
+    def use_interactions(self, interactions: LatestInteractions) -> None:
+        """Count the added interactions of another bundle, now and in future, instead of this one's own."""
+        self._posted = interactions
+
+    def history_length(self, user: str) -> int:
+        """The number of items of a user; 0 for an unknown one."""
+        state, posted = self._state, self._posted.of(user)
+        if not posted:
+            return state.histories.length(user)
+        return len(user_history(state, user, posted).items) if self.has_user(user) else 0
+
     def has_user(self, user: object) -> bool:
         """Whether there are recommendations for a user: from the training, or from added interactions."""
         id_, catalog = str(user), self._state.catalog

@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,6 +122,15 @@ class FeedbackStore:
         version: int = self._file.execute("PRAGMA data_version").fetchone()[0]
         last, self._version = self._version, version
         return version != last
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A context in which all that is read is of one moment."""
+        self._file.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._file.execute("COMMIT")
 
     def since(self, place: int, *, most: int = -1) -> Iterator[tuple[int, PostedInteraction]]:
         """The interactions after a place, with their places, in the order in which they were acknowledged."""

@@ -68,6 +68,13 @@ class UserHistories:
         """The rows of a user's items and of those that they have a negative signal for, ascending."""
         return columns_of(self._with_disliked, user)
 
+    def length(self, user: str) -> int:
+        """The number of interactions of a user; 0 for an unknown one."""
+        if user not in self.users:
+            return 0
+        row, (_, ends) = self.users.row(user), self._by_user
+        return int(ends[row + 1] - ends[row])
+
     def items_of(self, user: int) -> Int64[np.ndarray, " items"]:
         """The rows of a user's items, ascending."""
         return np.unique(self.seen.items[self.entries_of(user)]).astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from pathlib import Path, PurePath
 from fastapi import FastAPI
 from fastapi.responses import Response
 
-from lmm4rec.serving.http import items, problems, service, users
+from lmm4rec.serving.http import interactions, items, problems, service, users
 from lmm4rec.serving.http.bundles import ServedBundles
 from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.middleware import Guard
@@ -28,8 +29,8 @@ _ABOUT = """Recommendations, similar items and search from trained bundles.
 
 Ids are those of the data set. Every error is a problem (RFC 9457) with `status`, `title`, `detail` and, for
 wrong values, `errors`. Query parameters that an endpoint does not know are refused. If the service has a token, adding
-and deleting items needs the header `Authorization: Bearer TOKEN`; loading the bundles again (`/reload`) always does, so
-a service without a token refuses it (`kill -HUP` reloads, too)."""
+and deleting items, posting and reading interactions, and erasing users need the header `Authorization: Bearer TOKEN`;
+loading the bundles again (`/reload`) always does, so a service without a token refuses it (`kill -HUP` reloads too)."""
 
 
 def make_app(folders: Sequence[Path], settings: Settings) -> FastAPI:
@@ -43,7 +44,9 @@ def make_app(folders: Sequence[Path], settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(bundles.watch())
         yield
+        watching.cancel()
         bundles.close()
 
     app = FastAPI(
@@ -52,7 +55,7 @@ def make_app(folders: Sequence[Path], settings: Settings) -> FastAPI:
     )  # fmt: skip
     app.state.bundles, app.state.settings, app.state.metrics, app.state.stopping = bundles, settings, metrics, False
     problems.install_handlers(app)
-    for module in (users, items, service):
+    for module in (interactions, users, items, service):
         app.include_router(module.router)
     _serve_pages(app)
     app.add_middleware(Guard, settings=settings, metrics=metrics)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -11,6 +13,9 @@ from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.problems import Problem
 from lmm4rec.serving.http.served_bundle import ServedBundle
 from lmm4rec.serving.http.settings import Settings
+
+logger = logging.getLogger(__name__)
+_WATCH_S = 1.0  # between two looks at the bundles' folders
 
 
 class ServedBundles:
@@ -56,6 +61,27 @@ class ServedBundles:
         finally:
             self.is_reloading = False
         return list(self._served)
+
+    async def watch(self) -> None:
+        """Load a bundle again whenever another one is put into its folder, for as long as the service runs.
+
+        A bundle that cannot be loaded is reported once, and the old one stays.
+        """
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            for served in self._served.values():
+                if served.is_replaced and not self.is_reloading:
+                    await self._load_replaced(served)
+
+    async def _load_replaced(self, served: ServedBundle) -> None:
+        try:
+            await served.reload()
+        except LMM4RecError as error:
+            self._metrics.reloads.labels("failed").inc()
+            logger.error("%s: the new bundle cannot be loaded, the old one stays: %s", served.name, error)
+        else:
+            self._metrics.reloads.labels("done").inc()
+            logger.info("%s: loaded the new bundle", served.name)
 
     def close(self) -> None:
         """Close all."""

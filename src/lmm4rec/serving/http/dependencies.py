@@ -100,3 +100,9 @@ def require_known(ids: Vocabulary, given: Iterable[str]) -> None:
     for id_ in given:
         if id_ not in ids:
             raise unknown_id(ids, id_)
+
+
+def require_user(served: ServedBundle, user: str) -> None:
+    """Refuse a request with an unknown user; one with posted interactions is known."""
+    if not served.bundle.has_user(user):
+        raise unknown_id(served.bundle.users, user)

@@ -12,7 +12,14 @@ from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import Response
 
 from lmm4rec.data.images import ImageBytes
-from lmm4rec.serving.http.dependencies import BundleOfRequest, KnownParameters, WriteAccess, require_known, settings_of
+from lmm4rec.serving.http.dependencies import (
+    BundleOfRequest,
+    KnownParameters,
+    WriteAccess,
+    require_known,
+    require_user,
+    settings_of,
+)
 from lmm4rec.serving.http.problems import InvalidValue, Problem, responses
 from lmm4rec.serving.http.responses import card, listing
 from lmm4rec.serving.http.schemas import (
@@ -88,7 +95,7 @@ async def _search(
     served: ServedBundle, text: str | None, image: ImageBytes | None, k: int, for_user: str | None
 ) -> Cards:
     if for_user is not None:
-        require_known(served.bundle.users, [for_user])
+        require_user(served, for_user)
     found = await served.run(lambda: served.bundle.search(text, image, k, for_user))
     return listing(served, found, k)
 

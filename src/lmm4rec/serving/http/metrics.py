@@ -26,6 +26,9 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         self.items = Gauge("lmm4rec_items", "Items of a bundle.", ("bundle", "kind"), registry=self.registry)
+        self.interactions = Counter(
+            "lmm4rec_interactions", "Interactions posted.", ("bundle", "kind", "outcome"), registry=self.registry
+        )
         self.reloads = Counter("lmm4rec_reloads", "Bundles reloaded.", ("outcome",), registry=self.registry)
 
     def page(self) -> bytes:

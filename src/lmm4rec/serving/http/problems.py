@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -48,6 +49,14 @@ class Problem(HTTPException):
     ) -> None:
         super().__init__(int(status), detail, headers=headers)
         self.values = list(values)
+
+
+def not_written(error: sqlite3.Error) -> Problem:
+    """The problem of a change that could not be written to a file."""
+    logger.error("a file of the service cannot be written", exc_info=error)
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE, f"the change could not be written to disk ({error}); nothing changed"
+    )
 
 
 def problem_response(

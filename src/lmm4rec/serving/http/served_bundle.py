@@ -20,10 +20,14 @@ from lmm4rec.data.images import ImageBytes
 from lmm4rec.serving.added_items import AddedItems, restore
 from lmm4rec.serving.answers import NewItem, Recommendation
 from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.bundle_files import FACTS
+from lmm4rec.serving.feedback import FILE
 from lmm4rec.serving.http.batching import Batcher, QueueFullError
 from lmm4rec.serving.http.lookup import audience, matching, unknown_id
 from lmm4rec.serving.http.metrics import Metrics
-from lmm4rec.serving.http.problems import Problem
+from lmm4rec.serving.http.problems import Problem, not_written
+from lmm4rec.serving.http.schemas import Erased
+from lmm4rec.serving.http.served_feedback import ServedFeedback
 from lmm4rec.serving.http.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -55,6 +59,20 @@ def _works(request: Callable[[], object]) -> bool:
     return True
 
 
+def bundle_folder(folder: Path) -> Path:
+    """The folder of the bundle of a run folder, or of a folder that is the bundle itself."""
+    return folder / "bundle" if (folder / "bundle").is_dir() else folder
+
+
+def bundle_version(folder: Path) -> tuple[int, int] | None:
+    """What differs once the bundle of a folder is replaced; None while there is none."""
+    try:
+        facts = (bundle_folder(folder) / FACTS).stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns
+
+
 ADDED_ITEMS = "added_items.sqlite"  # beside the bundle, in the run folder
 Answer = TypeVar("Answer")
 
@@ -78,6 +96,7 @@ class ServedBundle:
         self.name, self.folder, self._metrics = name, folder, metrics
         home = folder.parent if folder.name == "bundle" else folder
         self._index = settings.index
+        self.feedback = ServedFeedback(name, home / FILE, metrics)
         bundle = self._load()
         self._added = AddedItems(home / ADDED_ITEMS)
         self.added: frozenset[str] = frozenset()
@@ -91,8 +110,34 @@ class ServedBundle:
             self._recommend, self._ranking, max_waiting=settings.max_waiting, on_batch=metrics.batches.observe
         )
 
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle, with all interactions that were acknowledged up to now."""
+        self.feedback.update(self._bundle)
+        return self._bundle
+
     def _load(self) -> Bundle:
-        return Bundle.load(self.folder, index=self._index)
+        """The bundle in the folder, without erased users, on disk too."""
+        self._version = bundle_version(self.folder)
+        bundle = Bundle.load(self.folder, index=self._index)
+        if erased := self.feedback.erased_among(bundle):
+            self._erase_on_disk(erased)
+            bundle.forget_users(erased)
+        bundle.use_interactions(self.feedback.latest)
+        return bundle
+
+    def _erase_on_disk(self, users: Sequence[str]) -> None:
+        """Write the bundle's folder without some users."""
+        stored = Bundle.load(self.folder)
+        stored.forget_users(users)
+        stored.save_pretrained(bundle_folder(self.folder).resolve())
+        self._version = bundle_version(self.folder)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether there is another bundle in the folder than the one in service."""
+        version = bundle_version(self.folder)
+        return version is not None and version != self._version
 
     def _put_in_service(self, bundle: Bundle) -> None:
         """Replace the bundle in service by one that has the added items on disk, too."""
@@ -102,9 +147,8 @@ class ServedBundle:
             logger.warning("%s: %d added items could not be restored: %s", self.name, len(refused), refused[:10])
         self._explains = _works(lambda: bundle.explain(bundle.users[0], bundle.items[0]))
         self.field_names = list(bundle.fields(bundle.items[0]))
-        self.bundle = bundle
+        self._bundle = bundle
         self._image_paths: dict[str, str | None] = {}
-        self._counts = bundle.seen.user_counts(len(bundle.users))
         self.not_restored = tuple(refused)
         self.added = frozenset(item.id for item in new) - set(refused)
         self._update_metrics()
@@ -137,7 +181,7 @@ class ServedBundle:
 
     def find_users(self, text: str) -> Sequence[str]:
         """The users whose id contains a text; those whose id begins with it come first."""
-        return matching(self.bundle.users, text, lambda user: user)
+        return matching(self.bundle.all_users(), text, lambda user: user)
 
     def find_items(self, text: str, added: bool) -> Sequence[str]:
         """The items whose id or title contains a text; with `added` only those added after the training."""
@@ -166,7 +210,7 @@ class ServedBundle:
 
     def _recommend(self, users: Sequence[str], options: RecommendOptions) -> Mapping[str, list[Recommendation] | None]:
         bundle = self.bundle  # a reload may replace it meanwhile
-        known = [user for user in users if user in bundle.users]
+        known = [user for user in users if bundle.has_user(user)]
         best = bundle.recommend(known, options.k, exclude_seen=options.exclude_seen)
         return {user: best.get(user) for user in users}
 
@@ -214,7 +258,7 @@ class ServedBundle:
             self._added.add(item.id, item.fields, item.image.content if isinstance(item.image, ImageBytes) else None)
         except sqlite3.Error as error:
             self.bundle.remove_items([item.id])
-            raise _not_written(error) from error
+            raise not_written(error) from error
         self.added |= {item.id}
         self._image_paths.pop(item.id, None)
         self._update_metrics()
@@ -227,24 +271,34 @@ class ServedBundle:
         try:
             self._added.remove(id_)
         except sqlite3.Error as error:
-            raise _not_written(error) from error
+            raise not_written(error) from error
         self.added -= {id_}
         self.bundle.remove_items([id_])
         self._update_metrics()
 
-    def history_length(self, user: str) -> int:
-        """The number of a user's interactions."""
-        return int(self._counts[self.bundle.users.row(user)]) if user in self.bundle.users else 0
+    async def erase(self, user: str) -> Erased:
+        """Erase a user: their interactions, and their row and history in the bundle, in memory and on disk.
+
+        Raises:
+            Problem: the files cannot be written.
+        """
+        erased: list[Erased] = []
+        await self._write(lambda: erased.append(self._erase(user)))
+        return erased[0]
+
+    def _erase(self, user: str) -> Erased:
+        was_trained = user in self.bundle.users
+        try:
+            count = self.feedback.erase(user)
+        except sqlite3.Error as error:
+            raise not_written(error) from error
+        if was_trained:
+            self._erase_on_disk([user])
+        return Erased(bundle=self.name, interactions=count, was_trained=was_trained)
 
     def close(self) -> None:
         """Finish the work that has begun and close the files."""
         for executor in (self._ranking, self._other, self._writing):
             executor.shutdown(wait=True)
+        self.feedback.close()
         self._added.close()
-
-
-def _not_written(error: sqlite3.Error) -> Problem:
-    logger.error("added items cannot be written", exc_info=error)
-    return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE, f"the change could not be written to disk ({error}); nothing changed"
-    )

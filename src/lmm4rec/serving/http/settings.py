@@ -12,6 +12,8 @@ MAX_ID = 512  # characters of an id in a request
 MAX_TEXT = 2_000  # characters of a search
 MAX_FIELDS, MAX_FIELD_NAME, MAX_FIELD = 32, 64, 10_000  # fields of a new item and their characters
 MAX_HISTORY = 1_000  # items of an unknown user's history, or of a filter
+MAX_POSTED = 1_000  # interactions in one request
+MAX_EARLY_S = 300  # that the time of an interaction may be ahead of the clock
 MAX_PAGE = 500  # rows of a listing
 
 IndexKind: TypeAlias = Literal["exact", "hnsw", "ivf"]

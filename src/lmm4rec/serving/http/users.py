@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from lmm4rec.serving.http.dependencies import BundleOfRequest, KnownParameters, require_known
+from lmm4rec.serving.http.dependencies import BundleOfRequest, KnownParameters, require_known, require_user
 from lmm4rec.serving.http.problems import responses
 from lmm4rec.serving.http.responses import card, listing, reason
 from lmm4rec.serving.http.schemas import (
@@ -39,7 +39,7 @@ async def recommend(
     only: Only = [],  # noqa: B006 - FastAPI copies defaults
 ) -> Cards:
     """The best items for a user, best first."""
-    require_known(served.bundle.users, [user])
+    require_user(served, user)
     if only:
         require_known(served.bundle.items, only)
         bundle = served.bundle
@@ -75,14 +75,14 @@ async def recommend_for(served: BundleOfRequest, user: UnknownUser) -> Cards:
 async def users(served: BundleOfRequest, q: TextFilter = "", offset: Offset = 0, limit: Limit = 50) -> UserPage:
     """The users whose id contains a text; those whose id begins with it come first."""
     found = await served.run(lambda: served.find_users(q))
-    page = [UserSummary(id=user, history=served.history_length(user)) for user in found[offset : offset + limit]]
+    page = [UserSummary(id=user, history=served.bundle.history_length(user)) for user in found[offset : offset + limit]]
     return UserPage(bundle=served.name, total=len(found), offset=offset, users=page)
 
 
 @router.get("/users/{user:path}/history", responses=responses(404))
 async def history(served: BundleOfRequest, user: UserPath, k: K = 50) -> Cards:
     """The items of a user, the latest first where the log has times."""
-    require_known(served.bundle.users, [user])
+    require_user(served, user)
     seen = await served.run(lambda: served.bundle.history(user))
     return Cards(bundle=served.name, items=[card(served, one.item, one.title) for one in seen[:k]])
 
@@ -90,6 +90,6 @@ async def history(served: BundleOfRequest, user: UserPath, k: K = 50) -> Cards:
 @router.get("/explain", responses=responses(404, 409))
 async def explain(served: BundleOfRequest, user: Annotated[Id, Query()], item: Annotated[Id, Query()]) -> Reason:
     """Why a user would get an item: the summands of the score, and the most similar items of the user."""
-    require_known(served.bundle.users, [user])
+    require_user(served, user)
     require_known(served.bundle.items, [item])
     return reason(served, await served.run(lambda: served.bundle.explain(user, item)), nearest=10)

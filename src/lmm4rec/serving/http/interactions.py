@@ -1,0 +1,99 @@
+"""Endpoints of interactions: posting them, reading them back, erasing a user."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from lmm4rec.serving.http.dependencies import BundleOfRequest, KnownParameters, WriteAccess, all_bundles
+from lmm4rec.serving.http.problems import InvalidValue, Problem, responses
+from lmm4rec.serving.http.schemas import (
+    ErasedUser,
+    Posted,
+    PostedAnswer,
+    PostedInteractions,
+    StoredInteraction,
+    StoredInteractions,
+    UserPath,
+)
+from lmm4rec.serving.http.settings import MAX_EARLY_S
+from lmm4rec.serving.posted_interactions import PostedInteraction
+
+router = APIRouter(tags=["interactions"], dependencies=[KnownParameters])
+_MILLISECONDS = 1e11  # a time above this is in the year 5138, or not in seconds
+
+
+@router.post("/interactions", dependencies=[WriteAccess], responses=responses(401, 404))
+async def post_interactions(served: BundleOfRequest, body: PostedInteractions) -> PostedAnswer:
+    """Post what users did: on response it is on disk, and in their recommendations.
+
+    Send the same request again where no response came: interactions with an id, or with a time, count once. Where one
+    is refused, none is stored.
+    """
+    now = time.time()
+    _refuse_future(body.interactions, now)
+    posted = [_with_defaults(one, now) for one in body.interactions]
+    bundle = served.bundle
+    new_users = dict.fromkeys(one.user for one in posted if one.user not in bundle.users)
+    unknown = dict.fromkeys(one.item for one in posted if one.item not in bundle.items)
+    new = await served.feedback.post(posted)
+    return PostedAnswer(
+        bundle=served.name, new=sum(new), repeated=len(new) - sum(new), new_users=list(new_users),
+        unknown_items=list(unknown),
+    )  # fmt: skip
+
+
+def _refuse_future(interactions: Sequence[Posted], now: float) -> None:
+    wrong = []
+    for place, one in enumerate(interactions):
+        if one.time is not None and one.time > now + MAX_EARLY_S:
+            hint = "; times are in seconds, not milliseconds" if one.time > _MILLISECONDS else ""
+            message = f"{one.time:.0f} lies {one.time - now:,.0f} s in the future{hint}"
+            wrong.append(InvalidValue(where=f"body.interactions.{place}.time", message=message))
+    if wrong:
+        detail = f"{wrong[0].where}: {wrong[0].message}"
+        detail += f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{detail}. Nothing was stored", wrong[:100])
+
+
+def _with_defaults(one: Posted, now: float) -> PostedInteraction:
+    id_ = one.id
+    if id_ is None and one.time is not None:
+        parts = "\0".join((one.user, one.item, one.kind, repr(one.time)))
+        id_ = hashlib.sha256(parts.encode()).hexdigest()[:32]
+    return PostedInteraction(
+        one.user, one.item, one.kind, now if one.time is None else one.time, id_ or secrets.token_hex(16)
+    )
+
+
+@router.get("/interactions", dependencies=[WriteAccess], responses=responses(401, 404))
+async def stored_interactions(
+    served: BundleOfRequest,
+    after: Annotated[int, Query(ge=0, le=2**53, description="the place after which to begin")] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="how many to list")] = 1_000,
+) -> StoredInteractions:
+    """The posted interactions, for the next training: in the order in which they were acknowledged."""
+    stored = await served.run(lambda: served.feedback.stored(after, limit))
+    rows = [StoredInteraction(place=place, **one._asdict()) for place, one in stored]
+    return StoredInteractions(
+        bundle=served.name, interactions=rows, next=rows[-1].place if len(rows) == limit else None
+    )
+
+
+@router.delete("/users/{user:path}", dependencies=[WriteAccess], responses=responses(401, 404))
+async def erase_user(request: Request, user: UserPath) -> ErasedUser:
+    """Erase a user from every bundle: posted interactions, history and vector, in memory and on disk.
+
+    The next training learns from the user again unless they leave the shop's own log, too; `lmm4rec refresh` leaves out
+    what is older than the erasure.
+    """
+    erased = [await served.erase(user) for served in all_bundles(request)]
+    if not any(one.interactions or one.was_trained for one in erased):
+        raise Problem(HTTPStatus.NOT_FOUND, f"nothing is stored of a user '{user[:100]}'")
+    return ErasedUser(erased=erased)

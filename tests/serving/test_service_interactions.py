@@ -1,0 +1,199 @@
+"""Interactions over HTTP: at once in the lists, once each, kept, read back; users who are erased; bundles replaced."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from shops import HERE, write_shop
+
+from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.feedback import FeedbackStore
+from lmm4rec.serving.http import bundles
+from lmm4rec.serving.http.app import make_app
+from lmm4rec.serving.http.settings import Settings
+
+
+def post(client: TestClient, *interactions: dict[str, Any]) -> Any:
+    return client.post("/interactions", json={"interactions": list(interactions)})
+
+
+def best(client: TestClient, user: str, k: int = 10) -> list[str]:
+    return [one["id"] for one in client.get(f"/recommend/{user}", params={"k": k}).raise_for_status().json()["items"]]
+
+
+def test_the_next_list_reflects_a_post(client: TestClient) -> None:
+    first = best(client, "u001")
+    answer = post(
+        client, {"user": "u001", "item": first[0], "kind": "bought"},
+        {"user": "u001", "item": first[1], "kind": "dislike"},
+    )  # fmt: skip
+    assert answer.status_code == 200
+    assert answer.json() == {"bundle": "whole", "new": 2, "repeated": 0, "new_users": [], "unknown_items": []}
+    after = best(client, "u001")
+    assert not {first[0], first[1]} & set(after)
+    assert after != first[2:]  # the purchase moved the vector
+    assert client.get("/users/u001/history").json()["items"][0]["id"] == first[0]
+    assert client.get("/explain", params={"user": "u001", "item": after[0]}).status_code == 200
+    assert best(client, "u002") == best(client, "u002")
+
+
+def test_a_new_user_is_known_at_once(client: TestClient) -> None:
+    assert client.get("/recommend/new").status_code == 404
+    answer = post(client, {"user": "new", "item": "T0001"}, {"user": "new", "item": "nothing"}).json()
+    assert (answer["new_users"], answer["unknown_items"]) == (["new"], ["nothing"])
+    assert "T0001" not in best(client, "new")
+    assert client.get("/users", params={"q": "new"}).json()["users"] == [{"id": "new", "history": 1}]
+
+
+def test_a_repeated_post_counts_once(client: TestClient) -> None:
+    with_id = {"user": "u001", "item": "T0001", "id": "order 7"}
+    with_time = {"user": "u001", "item": "T0002", "time": 1_700_000_000}
+    assert post(client, with_id, with_time).json()["new"] == 2
+    assert post(client, with_id, with_time, with_id).json() | {"bundle": ""} == {
+        "bundle": "", "new": 0, "repeated": 3, "new_users": [], "unknown_items": [],
+    }  # fmt: skip
+    stored = client.get("/interactions").json()["interactions"]
+    assert [(one["item"], one["kind"]) for one in stored] == [("T0001", "interaction"), ("T0002", "interaction")]
+
+
+def test_interactions_are_listed_in_parts(client: TestClient) -> None:
+    post(client, *({"user": "u001", "item": f"T000{n}", "id": str(n)} for n in range(1, 6)))
+    first = client.get("/interactions", params={"limit": 3}).json()
+    assert [one["id"] for one in first["interactions"]] == ["1", "2", "3"]
+    last = client.get("/interactions", params={"limit": 3, "after": first["next"]}).json()
+    assert [one["id"] for one in last["interactions"]] == ["4", "5"]
+    assert last["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"item": "T0001"}, "body.interactions.1.user"),
+        ({"user": "u", "item": ""}, "body.interactions.1.item"),
+        ({"user": "u", "item": "i", "kind": "love"}, "'interaction', 'like', 'bought', 'dislike' or 'skip'"),
+        ({"user": "u", "item": "i", "time": -1}, "body.interactions.1.time"),
+        ({"user": "u", "item": "i", "time": 9e9}, "in the future. Nothing was stored"),
+        ({"user": "u", "item": "i", "time": 1.7e12}, "times are in seconds, not milliseconds"),
+        ({"user": "u", "item": "i", "at": 3}, "body.interactions.1.at"),
+    ],
+)
+def test_one_wrong_interaction_is_named_and_none_is_stored(
+    client: TestClient, wrong: dict[str, Any], named: str
+) -> None:
+    answer = post(client, {"user": "u001", "item": "T0001"}, wrong)
+    assert answer.status_code == 422
+    assert named in answer.json()["detail"]
+    assert client.get("/interactions").json()["interactions"] == []
+
+
+def test_interactions_are_there_after_a_restart(runs: list[Path]) -> None:
+    with TestClient(make_app(runs, Settings(hosts=HERE))) as client:
+        post(client, {"user": "new", "item": "T0001"})
+        before = best(client, "new")
+    with TestClient(make_app(runs, Settings(hosts=HERE))) as again:
+        assert best(again, "new") == before
+
+
+def test_another_process_sees_a_post_at_once(runs: list[Path]) -> None:
+    with TestClient(make_app(runs[1:], Settings(hosts=HERE))) as client:
+        other = FeedbackStore(runs[1] / "interactions.sqlite")
+        first = best(client, "u001")
+        from lmm4rec.serving.posted_interactions import PostedInteraction
+
+        other.add([PostedInteraction("u001", first[0], "bought", 1.0, "x")])
+        assert first[0] not in best(client, "u001")
+        other.erase("u001")
+        assert client.get("/recommend/u001").status_code == 404
+        other.close()
+
+
+def test_a_disk_that_fails_is_told_and_nothing_counts(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = best(client, "u001")
+
+    def full(self: FeedbackStore, posted: object) -> list[bool]:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeedbackStore, "add", full)
+        answer = post(client, {"user": "u001", "item": before[0]})
+    assert answer.status_code == 503
+    assert "database or disk is full" in answer.json()["detail"]
+    assert best(client, "u001") == before
+    assert post(client, {"user": "u001", "item": before[0]}).json()["new"] == 1
+
+
+def test_an_erased_user_leaves_memory_and_disk(runs: list[Path]) -> None:
+    with TestClient(make_app(runs, Settings(hosts=HERE))) as client:
+        post(client, {"user": "u001", "item": "T0001"}, {"user": "u002", "item": "T0001"})
+        other = best(client, "u003")
+        answer = client.delete("/users/u001")
+        assert answer.status_code == 200
+        assert answer.json()["erased"] == [
+            {"bundle": "whole", "interactions": 1, "was_trained": True},
+            {"bundle": "bare", "interactions": 0, "was_trained": True},
+        ]
+        assert client.get("/recommend/u001").status_code == 404
+        assert client.delete("/users/u001").status_code == 404
+        assert client.get("/users", params={"q": "u001"}).json()["total"] == 0
+        assert best(client, "u003") == other
+        assert [one["user"] for one in client.get("/interactions").json()["interactions"]] == ["u002"]
+    for run in runs:
+        stored = Bundle.load(run)
+        assert "u001" not in stored.users
+        assert stored.scorer.n_users == len(stored.users) == 29
+        assert not any(b"u001" in file.read_bytes() for file in run.rglob("*") if file.is_file())
+    assert Bundle.load(runs[0]).search("red", k=3)  # the rest of the bundle is whole
+    with TestClient(make_app(runs, Settings(hosts=HERE))) as again:
+        assert again.get("/recommend/u001").status_code == 404
+        assert post(again, {"user": "u001", "item": "T0001"}).json()["new_users"] == ["u001"]
+        assert again.get("/recommend/u001").status_code == 200  # who comes back is a new user
+
+
+def test_an_erasure_that_was_cut_off_is_finished_at_the_next_start(runs: list[Path]) -> None:
+    store = FeedbackStore(runs[1] / "interactions.sqlite")
+    store.erase("u001")  # and then the process was killed
+    store.close()
+    with TestClient(make_app(runs[1:], Settings(hosts=HERE))) as client:
+        assert client.get("/recommend/u001").status_code == 404
+    assert "u001" not in Bundle.load(runs[1]).users
+
+
+def test_a_bundle_that_is_replaced_is_loaded(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "_WATCH_S", 0.02)
+
+    def model(client: TestClient) -> str:
+        return str(client.get("/bundles").json()["bundles"][0]["title"])
+
+    live = runs[1].parent / "live"
+    live.mkdir()
+    (live / "bundle").symlink_to(runs[1] / "bundle")
+    with TestClient(make_app([live], Settings(hosts=HERE))) as client:
+        post(client, {"user": "new", "item": "T0001"})
+        assert model(client) == "Bare"
+        night = write_shop(live / "night", seed=3, content=False, title="Night")
+        (live / "next").symlink_to(night / "bundle")
+        (live / "next").rename(live / "bundle")
+        end = time.monotonic() + 10
+        while model(client) != "Night" and time.monotonic() < end:
+            time.sleep(0.02)
+        assert model(client) == "Night"
+        assert "T0001" not in best(client, "new")  # what was posted counts in the new one, too
+        (live / "broken").symlink_to(live / "nowhere")
+        (live / "broken").rename(live / "bundle")
+        time.sleep(0.1)
+        assert best(client, "new")  # the one in service stays
+
+
+def test_writing_needs_the_token(runs: list[Path]) -> None:
+    token = "0123456789abcdef-token"
+    with TestClient(make_app(runs, Settings(hosts=HERE, token=token))) as client:
+        assert post(client, {"user": "u001", "item": "T0001"}).status_code == 401
+        assert client.get("/interactions").status_code == 401
+        assert client.delete("/users/u001").status_code == 401
+        client.headers["authorization"] = f"Bearer {token}"
+        assert post(client, {"user": "u001", "item": "T0001"}).status_code == 200
