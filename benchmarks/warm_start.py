@@ -3,14 +3,17 @@
     python benchmarks/warm_start.py [--seeds 3] [films:bpr baby:lightgcn ...]
 
 Yesterday's model is trained without a twentieth of the training interactions, drawn at random. Today's is trained on
-all of them twice, from nothing and with `train.start_from`, under the same seed and conf. What counts is the first
-epoch whose validation recall reaches the best one of the cold start, and the test recall. Needs the shared data
-(LMM4REC_SHARED).
+all of them from nothing and with `train.start_from`, under the same seed and conf, and once more with half the learning
+rate: weights near their optimum need smaller steps. What counts is the first epoch whose validation recall reaches the
+best one of the cold start, and the test recall. Jobs that the results file has already stay in it. Needs the shared
+data (LMM4REC_SHARED).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import shutil
 import statistics
 from pathlib import Path
@@ -21,7 +24,7 @@ import numpy as np
 import polars as pl
 
 from _logs import SHARED
-from _results import write
+from _results import HERE, write
 from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.run import run
 
@@ -34,6 +37,8 @@ MODELS: dict[str, dict[str, Any]] = {
 TRAIN = {"epochs": 200, "evaluate_every": 1, "patience": 15, "learning_rate": 2e-3, "batch_size": 2048}
 METRIC = "recall@20"
 NEW = 0.05  # of the training interactions
+HALF = {"train.learning_rate": TRAIN["learning_rate"] / 2}
+WARM = ("warm", "warm_half_rate")
 JOBS = ["films:bpr", "films:lightgcn", "films:vbpr", "films:freedom", "baby:bpr", "baby:lightgcn"]
 
 
@@ -72,22 +77,44 @@ def measure(data: str, name: str, seed: int) -> dict[str, Any]:
         cold = run(conf(source, name, seed), out=Path(place) / "cold")
         start = {"train.start_from": str(first.folder.path)}
         warm = run(conf(source, name, seed), start, out=Path(place) / "warm")
+        half = run(conf(source, name, seed), start | HALF, out=Path(place) / "warm_half_rate")
         level = cold.metrics["valid"][METRIC]
-        epochs = {"cold": reached(cold, level), "warm": reached(warm, level)}
-        per_epoch = {
-            n: r.metrics["cost"]["train_seconds"] / len(r.history) for n, r in (("cold", cold), ("warm", warm))
-        }
+        runs = {"cold": cold, "warm": warm, "warm_half_rate": half}
+        epochs = {n: reached(r, level) for n, r in runs.items()}
         return {
             "level": level,
             "epochs": epochs,
-            "seconds": {n: round(per_epoch[n] * e, 2) for n, e in epochs.items() if e},
-            "valid": {
-                "cold": level,
-                "warm": warm.metrics["valid"][METRIC],
-                "yesterday": first.metrics["valid"][METRIC],
-            },
-            "test": {n: r.metrics["test"][METRIC] for n, r in (("cold", cold), ("warm", warm), ("yesterday", first))},
+            "seconds": {n: seconds(runs[n], e) for n, e in epochs.items() if e},
+            **{part: values({"yesterday": first, **runs}, part) for part in ("valid", "test")},
         }
+
+
+def seconds(result: Result, epochs: int) -> float:
+    """The seconds of that many epochs, with their validations."""
+    return round(float(result.metrics["cost"]["train_seconds"]) / len(result.history) * epochs, 2)
+
+
+def values(runs: dict[str, Result], part: str) -> dict[str, float]:
+    return {name: result.metrics[part][METRIC] for name, result in runs.items()}
+
+
+def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians of warm / cold, None where the cold start's recall is never reached, and the test metric over seeds."""
+
+    def ratio(name: str, cost: str) -> float | None:
+        ratios = [s[cost][name] / s[cost]["cold"] if s[cost].get(name) else math.inf for s in seeds]
+        median = statistics.median(ratios)
+        return round(median, 3) if math.isfinite(median) else None
+
+    test = {
+        name: {
+            "mean": round(statistics.mean(s["test"][name] for s in seeds), 5),
+            "deviation": round(statistics.stdev(s["test"][name] for s in seeds), 5) if len(seeds) > 1 else None,
+        }
+        for name in seeds[0]["test"]
+    }
+    ratios = {f"{cost}_ratio_{name}": ratio(name, cost) for cost in ("epochs", "seconds") for name in WARM}
+    return {**ratios, "test": test, "seeds": seeds}
 
 
 def main() -> None:
@@ -98,13 +125,12 @@ def main() -> None:
     if not SHARED.is_dir():
         print(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
         return
-    rows: dict[str, Any] = {}
+    file = HERE / "results/warm_start.json"
+    rows: dict[str, Any] = json.loads(file.read_text())["values"]["jobs"] if file.exists() else {}
     for job in given.jobs:
         data, name = job.split(":")
-        seeds = [measure(data, name, seed) for seed in range(given.seeds)]
-        ratios = [(s["epochs"]["warm"] or TRAIN["epochs"]) / s["epochs"]["cold"] for s in seeds]
-        rows[job] = {"epochs_ratio": round(statistics.median(ratios), 3), "seeds": seeds}
-        print(f"{job:16} epochs warm / cold {ratios}  test {[s['test'] for s in seeds]}", flush=True)
+        rows[job] = summary([measure(data, name, seed) for seed in range(given.seeds)])
+        print(job, {name: value for name, value in rows[job].items() if name != "seeds"}, flush=True)
         write("warm_start", {"new": NEW, "metric": METRIC, "train": TRAIN, "jobs": rows})
 
 
