@@ -123,6 +123,11 @@ class Bundle:
         """The ids of all items that can be recommended."""
         return self._state.catalog.ids
 
+    @property
+    def catalog(self) -> CatalogView:
+        """The items by the rows of the scorer."""
+        return self._state.catalog
+
     def recommend(
         self,
         users: Iterable[object],

@@ -35,6 +35,10 @@ class DataCache:
             self._datasets[key] = prepare(raw, **data.arguments(prepare))
         return self._datasets[key]
 
+    def hold(self, plan: Plan, dataset: Dataset) -> None:
+        """Take this data set for the plan's, instead of reading its source."""
+        self._datasets[fingerprint(plan.data.table)] = dataset
+
     def split(self, plan: Plan) -> Split:
         """The plan's data set in its three parts; sizes and findings are logged when it is first loaded."""
         key = fingerprint(plan.data.table, plan.split.table)

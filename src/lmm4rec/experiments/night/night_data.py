@@ -1,0 +1,215 @@
+"""Data of a night: the conf's source with the posted interactions, beside what yesterday's bundle knew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Int64
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.filters import prepare
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.negative_signals import NEGATIVE_KINDS, NegativeSignals
+from lmm4rec.data.splits import TEST, TRAIN, VALID
+from lmm4rec.experiments.plan import Plan
+from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.feedback import FeedbackStore, read_feedback, without_erased
+
+_GONE = 0.5  # the share of yesterday's rows that may be gone
+_VALID = 0.5  # the newest interactions that choose the epochs, as a share of the measured ones
+
+
+@dataclass(frozen=True)
+class Posted:
+    """The number of interactions that were posted to the service, and what became of them."""
+
+    posted: int = 0
+    unknown_items: int = 0  # of items that the source lacks: left out
+    erased: int = 0  # interactions and signals of users who were erased
+
+
+def read_data(plan: Plan, interactions: Path) -> tuple[Dataset, Posted]:
+    """The plan's data set with the posted interactions in a file, filtered; without those of erased users.
+
+    Raises:
+        DataError: the source cannot be read, or nothing is left.
+    """
+    data = plan.data
+    dataset = data.source(**data.arguments(data.source))
+    posted = read_feedback(interactions)
+    known = posted.filter([item in dataset.items for item in posted["item"]])
+    erased = 0
+    if interactions.is_file():
+        dataset, erased = _without_erased(dataset, interactions)
+    dataset = prepare(with_posted(dataset, known), **data.arguments(prepare))
+    return dataset, Posted(posted.height, posted.height - known.height, erased)
+
+
+def with_posted(dataset: Dataset, posted: pl.DataFrame) -> Dataset:
+    """The data set and the posted interactions: user, item (all of the catalog), timestamp, kind.
+
+    A column that the log lacks stays missing; a posted interaction has the log's highest rating, and the weight 1.
+    """
+    if not posted.height:
+        return dataset
+    negative = posted["kind"].is_in(NEGATIVE_KINDS)
+    positives, signals = posted.filter(~negative), posted.filter(negative)
+    new = [user for user in positives["user"].unique(maintain_order=True) if user not in dataset.users]
+    users = Vocabulary([*dataset.users, *new], kind="user")
+    signals = signals.filter([user in users for user in signals["user"]])  # others have no positive interaction
+    log, n = dataset.interactions, positives.height
+    rows, times = _rows(positives, users, dataset.items), positives["timestamp"].to_numpy()
+    joined = Interactions(
+        np.concatenate([log.users, rows[0]]),
+        np.concatenate([log.items, rows[1]]),
+        None if log.ratings is None else np.append(log.ratings, np.full(n, log.ratings.max(), np.float32)),
+        None if log.timestamps is None else np.append(log.timestamps, times),
+        None if log.labels is None else np.append(log.labels, np.full(n, TRAIN, np.int8)),
+        None if log.weights is None else np.append(log.weights, np.ones(n, np.float32)),
+    )
+    kinds = signals["kind"].unique(maintain_order=True).to_list()
+    disliked = NegativeSignals(
+        *_rows(signals, users, dataset.items),
+        np.array([kinds.index(kind) for kind in signals["kind"]], np.int8),
+        tuple(kinds),
+        signals["timestamp"].to_numpy(),
+    )
+    return replace(dataset, users=users, interactions=joined, negatives=dataset.negatives.joined(disliked))
+
+
+def _rows(frame: pl.DataFrame, users: Vocabulary, items: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    return users.rows(frame["user"]).astype(np.int32), items.rows(frame["item"]).astype(np.int32)
+
+
+def _without_erased(dataset: Dataset, file: Path) -> tuple[Dataset, int]:
+    """The data set without what erased users did up to their erasure, and the number of rows that this removes."""
+    store = FeedbackStore(file)
+    try:
+        kept = [_not_erased(log, dataset.users, store) for log in (dataset.interactions, dataset.negatives)]
+    finally:
+        store.close()
+    removed = sum(int((~mask).sum()) for mask in kept)
+    if not removed:
+        return dataset, 0
+    log, signals = dataset.interactions.take(kept[0]), dataset.negatives.take(kept[1])
+    active = log.user_counts(dataset.n_users) > 0
+    left = replace(dataset, interactions=log, negatives=signals)
+    return left.keep(active, np.ones(dataset.n_items, dtype=bool)), removed
+
+
+def _not_erased(log: Interactions | NegativeSignals, users: Vocabulary, store: FeedbackStore) -> Bool[np.ndarray, " n"]:
+    names = pl.Series(list(users), dtype=pl.String)[log.users.tolist()]
+    frame = pl.DataFrame({"user": names, "at": np.arange(len(log))})
+    timed = log.timestamps is not None
+    if timed:
+        frame = frame.with_columns(timestamp=pl.Series(log.timestamps))
+    left = without_erased(frame, store, user="user", time_column="timestamp" if timed else None)
+    mask = np.zeros(len(log), dtype=bool)
+    mask[left["at"].to_numpy()] = True
+    return mask
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What differs between yesterday's bundle and today's data."""
+
+    rows: dict[str, dict[str, int]]  # "users", "items", "interactions" -> "kept", "new", "gone"
+    new: Bool[np.ndarray, " n"]  # whether each interaction is one of a user and an item that yesterday's did not have
+    lost_columns: Sequence[str]
+
+    @classmethod
+    def since(cls, yesterday: Bundle, today: Dataset) -> Changes:
+        """The changes since yesterday's bundle."""
+        users, items = _moved(yesterday.users, today.users), _moved(yesterday.items, today.items)
+        catalog = yesterday.catalog
+        item_of_row = np.full(len(catalog), -1, np.int64)
+        item_of_row[catalog.rows(yesterday.items)] = items
+        seen = yesterday.seen
+        at = users[seen.users], item_of_row[seen.items]
+        there = (at[0] >= 0) & (at[1] >= 0)
+        known = np.unique(at[0][there] * today.n_items + at[1][there])
+        pairs = today.interactions.pairs(today.n_items)
+        new = ~np.isin(pairs, known)
+        before = len(np.unique(seen.pairs(len(catalog))))
+        kept = len(np.intersect1d(known, pairs))
+        return cls(
+            {
+                "users": _counts(users, today.n_users),
+                "items": _counts(items, today.n_items),
+                "interactions": {"kept": kept, "new": int(new.sum()), "gone": before - kept},
+            },
+            new,
+            _lost_columns(yesterday, today),
+        )
+
+    def require_sound(self) -> None:
+        """Refuse data that lost columns, or most of yesterday's users, items or interactions.
+
+        Raises:
+            DataError: it says what is gone.
+        """
+        problems = [f"{name} are gone" for name in self.lost_columns]
+        for name, counts in self.rows.items():
+            before = counts["kept"] + counts["gone"]
+            if counts["gone"] > _GONE * before:
+                problems.append(f"{counts['gone']:,} of {before:,} {name} are gone")
+        if problems:
+            raise DataError(
+                f"the data has changed since yesterday's bundle: {'; '.join(problems)}. If that is meant, add --force"
+            )
+
+
+def _moved(before: Vocabulary, now: Vocabulary) -> Int64[np.ndarray, " before"]:
+    """The row that each id has now; -1 where it is gone."""
+    return np.array([now.row(id_) if id_ in now else -1 for id_ in before], dtype=np.int64)
+
+
+def _counts(moved: Int64[np.ndarray, " before"], now: int) -> dict[str, int]:
+    kept = int((moved >= 0).sum())
+    return {"kept": kept, "new": now - kept, "gone": len(moved) - kept}
+
+
+def _lost_columns(yesterday: Bundle, today: Dataset) -> list[str]:
+    """The columns of the catalog, the timestamps and the negative signals that yesterday's data had."""
+    catalog = yesterday.catalog
+    before, now = [*catalog.fields.columns, *catalog.attributes.columns], today.catalog
+    lost = [f"the items' column '{one}'" for one in before if one not in (*now.fields.columns, *now.attributes.columns)]
+    if lost:  # all of them in one, so that the message reads
+        lost = [" and ".join(lost)]
+    if yesterday.seen.timestamps is not None and today.interactions.timestamps is None:
+        lost.append("the timestamps of the interactions")
+    if len(yesterday.disliked) and not len(today.negatives):
+        lost.append("all negative signals")
+    return lost
+
+
+def labeled(dataset: Dataset, new: Bool[np.ndarray, " n"], measured: float) -> Dataset:
+    """The data set with labels: of the new interactions the newest share is measured, and those before it validate.
+
+    Interactions of one time have one label. Without timestamps the order of the log is that of time.
+    """
+    log = dataset.interactions
+    at = np.flatnonzero(new)
+    times = np.arange(len(log)) if log.timestamps is None else log.timestamps
+    ordered = np.sort(times[at])
+    n_measured = max(1, round(measured * len(at)))
+    n_held = min(len(at), n_measured + max(1, round(_VALID * n_measured)))
+    labels = np.full(len(log), TRAIN, dtype=np.int8)
+    labels[at[times[at] >= ordered[-n_held]]] = VALID
+    labels[at[times[at] >= ordered[-n_measured]]] = TEST
+    return replace(dataset, interactions=replace(log, labels=labels))
+
+
+def measured_pairs(dataset: Dataset) -> pl.DataFrame:
+    """The interactions whose label says that they are measured: user and item by id."""
+    log, labels = dataset.interactions, dataset.interactions.labels
+    assert labels is not None
+    chosen = log.take(labels == TEST)
+    users, items = (pl.Series(list(ids), dtype=pl.String) for ids in (dataset.users, dataset.items))
+    return pl.DataFrame({"user": users[chosen.users.tolist()], "item": items[chosen.items.tolist()]})

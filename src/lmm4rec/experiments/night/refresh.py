@@ -1,0 +1,207 @@
+"""The night job: read, retrain warm, compare with yesterday's bundle on the newest interactions, swap if not worse.
+
+1. The data are read: the conf's source, and the interactions that were posted to the live folder's service.
+2. What yesterday's bundle did not learn from is new. The newest of these interactions are measured, those before them
+   choose the epochs, and a candidate learns from all others, beginning with yesterday's weights.
+3. Both are measured on the newest interactions, which neither has seen.
+4. Unless the candidate is worse, the model is trained in the same way on everything, and its bundle is served.
+
+Whatever fails, yesterday's bundle stays in service.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from annotated_types import Ge, Gt, Lt
+from typing_extensions import Doc
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.core.types import NonNegativeFloat, NonNegativeInt
+from lmm4rec.data.dataset import Dataset
+from lmm4rec.evaluation.metrics import Metric
+from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.conf.spec import Table, load_spec
+from lmm4rec.experiments.final_training import final_overrides
+from lmm4rec.experiments.night.live_folder import LiveFolder, NightFolder
+from lmm4rec.experiments.night.night_data import Changes, labeled, measured_pairs, read_data
+from lmm4rec.experiments.night.record import NightRecord
+from lmm4rec.experiments.plan import Plan, make_plan
+from lmm4rec.experiments.result import Result, read_result
+from lmm4rec.experiments.run import run
+from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.bundle_comparison import Measured, compare_bundles
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshOptions:
+    """Options of the night job."""
+
+    tolerance: Annotated[NonNegativeFloat, Doc("How much worse is not worse, as a share of yesterday's value.")] = 0.02
+    measured: Annotated[float, Gt(0), Lt(1), Doc("Share of the new interactions that are measured.")] = 0.4
+    least_users: Annotated[NonNegativeInt, Doc("Fewest users with measured interactions for a decision.")] = 30
+    keep: Annotated[int, Ge(2), Doc("Nights that are kept, the served one besides.")] = 7
+    cold: Annotated[bool, Doc("Train from nothing instead of from yesterday's weights.")] = False
+    force: Annotated[bool, Doc("Go on where rows or columns are gone, and swap where too little is new.")] = False
+
+
+def refresh(
+    conf: str | Path | Table,
+    live: str | Path,
+    overrides: Table | None = None,
+    options: RefreshOptions | None = None,
+) -> NightRecord:
+    """One night of a live folder; returns its record, which is the last line of `nights.jsonl`, too.
+
+    Raises:
+        ConfigError: the conf is wrong, or another process refreshes the folder.
+        DataError: the data cannot be read, or lost columns or most of its rows since yesterday.
+        LMM4RecError: the training, or writing, fails. All are logged, and yesterday's bundle stays in service.
+    """
+    folder, options = LiveFolder(Path(live).absolute()), options or RefreshOptions()
+    with folder.locked():
+        folder.recover()
+        night = folder.new_night()
+        record = NightRecord.begin(night.name, "" if isinstance(conf, dict) else str(conf))
+        try:
+            _Night(folder, night, record, conf, overrides or {}, options).work()
+        except BaseException as error:
+            failed = isinstance(error, Exception)
+            record.decide("failed" if failed else "interrupted", " ".join(str(error).split()) or "interrupted")
+            record.error, record.serving = type(error).__name__, record.yesterday
+            folder.log(record)
+            raise
+        folder.log(record)
+        if removed := folder.remove_old(options.keep):
+            logger.info("removed the nights %s", ", ".join(removed))
+        return record
+
+
+@dataclass
+class _Night:
+    folder: LiveFolder
+    night: NightFolder
+    record: NightRecord
+    conf: str | Path | Table
+    overrides: Table
+    options: RefreshOptions
+
+    def work(self) -> None:
+        """Do the night's work; the last step replaces the bundle."""
+        plan = make_plan(load_spec(self.conf, self.overrides))
+        self.record.model = plan.recommender.label
+        served = self.folder.served()
+        with self.record.step("read"):
+            yesterday = None if served is None else Bundle.load(served.final.path)
+            self.record.yesterday = self.record.serving = served.name if served else ""
+            dataset, posted = read_data(plan, self.folder.interactions)
+        if yesterday is None or served is None:
+            self._count(dataset)
+            self.record.rows["posted"] = vars(posted)
+            self._first(plan, dataset)
+        else:
+            changes = Changes.since(yesterday, dataset)
+            self.record.rows |= {**changes.rows, "posted": vars(posted)}
+            if not self.options.force:
+                changes.require_sound()
+            self._again(plan, dataset, served, yesterday, changes)
+
+    def _count(self, dataset: Dataset) -> None:
+        counts = {"users": dataset.n_users, "items": dataset.n_items, "interactions": len(dataset.interactions)}
+        self.record.rows |= {name: {"kept": 0, "new": count, "gone": 0} for name, count in counts.items()}
+
+    def _first(self, plan: Plan, dataset: Dataset) -> None:
+        """The first night: the conf's own split chooses the epochs, and there is nothing to compare with."""
+        keys: dict[str, Any] = {"split.valid": 0, "split.test": 0}
+        if plan.holds_out("valid"):
+            self._train("candidate", self.night.candidate, dataset, {})
+            keys = final_overrides(self.night.candidate, plan)
+        result = self._train("final", self.night.final.path, dataset, keys)
+        self._serve("first", "there was no bundle before", result)
+
+    def _again(self, plan: Plan, dataset: Dataset, served: NightFolder, yesterday: Bundle, changes: Changes) -> None:
+        start = {} if self.options.cold else {"train.start_from": str(served.final.path)}
+        dataset = labeled(dataset, changes.new, self.options.measured) if changes.new.any() else dataset
+        problem = self._too_little(dataset, yesterday, changes)
+        if problem and not self.options.force:
+            self.record.decide("kept", problem)
+            return
+        if problem:
+            epochs = read_result(served.final.path).measured.chosen.epochs
+            keys = {"train.epochs": epochs} if plan.recommender.is_trained else {}
+            why = f"not compared ({problem}), but --force"
+        else:
+            candidate = self._train("candidate", self.night.candidate, dataset, {**start, "split.method": "labels"})
+            worse, why = self._compare(plan, dataset, yesterday, candidate)
+            if worse:
+                self.record.decide("kept", why)
+                self.folder.write_record(self.night, self.record)
+                return
+            keys = final_overrides(self.night.candidate, plan)
+        everything = {"split.valid": 0, "split.test": 0, "split.method": "random"}
+        result = self._train("final", self.night.final.path, dataset, {**start, **keys, **everything})
+        with self.record.step("overlap"):
+            comparison = compare_bundles(yesterday, result.bundle()).to_json()
+        self.record.comparison = {name: value for name, value in comparison.items() if name != "recent"}
+        self._serve("swapped", why, result)
+
+    def _too_little(self, dataset: Dataset, yesterday: Bundle, changes: Changes) -> str:
+        """Why nothing can be decided; empty where there is enough to measure."""
+        if not changes.new.any():
+            return "no interaction is new"
+        users = [user for user in measured_pairs(dataset)["user"].unique() if user in yesterday.users]
+        least = self.options.least_users
+        if len(users) < least:
+            return (
+                f"{changes.new.sum():,} interactions are new, and the newest of them are of {len(users):,} users whom "
+                f"yesterday's bundle knows; a decision takes {least:,} (--least-users)"
+            )
+        return ""
+
+    def _compare(self, plan: Plan, dataset: Dataset, yesterday: Bundle, candidate: Result) -> tuple[bool, str]:
+        """Whether the candidate is worse than yesterday's bundle on the newest interactions, and the numbers."""
+        name, k = plan.train.metric.split("@")
+        with self.record.step("compare"):
+            compared = compare_bundles(
+                yesterday, candidate.bundle(), int(k), recent=measured_pairs(dataset), metric=cast(Metric, name)
+            )
+        self.record.recent = compared.to_json()["recent"]
+        assert compared.recent is not None
+        measured = compared.recent.all_items
+        if not measured.users:
+            raise DataError("no user of the newest interactions is known to both bundles, so they cannot be compared")
+        worse = is_worse(measured, self.options.tolerance)
+        how = "worse by more than" if worse else "not worse by more than"
+        return worse, (
+            f"{compared.recent.metric} on the {compared.recent.interactions:,} newest interactions of "
+            f"{measured.users:,} users is {measured.after:.4f}, yesterday's bundle has {measured.before:.4f} "
+            f"({measured.difference:+.4f} ± {measured.standard_error:.4f}): {how} {self.options.tolerance:.0%} and "
+            "two standard errors"
+        )
+
+    def _train(self, step: str, out: Path, dataset: Dataset, keys: Table) -> Result:
+        """A run on a data set that is loaded already."""
+        logger.info("%s:", step)
+        overrides = {**self.overrides, **keys}
+        data = DataCache()
+        data.hold(make_plan(load_spec(self.conf, overrides)), dataset)
+        with self.record.step(step):
+            return run(self.conf, overrides, out=out, data=data)
+
+    def _serve(self, decision: Any, why: str, result: Result) -> None:
+        """Serve the bundle of tonight's run."""
+        self.record.epochs = result.measured.chosen.epochs
+        self.record.decide(decision, why)
+        self.record.serving = self.night.name
+        self.folder.write_record(self.night, self.record)
+        self.folder.serve(self.night)
+
+
+def is_worse(measured: Measured, tolerance: float) -> bool:
+    """Whether the later bundle is worse: by more than the tolerance, and by more than two standard errors."""
+    return measured.difference < -tolerance * measured.before and measured.difference < -2 * measured.standard_error
