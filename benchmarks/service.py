@@ -72,11 +72,11 @@ def write_bundle(folder: Path) -> None:
     Bundle(Embeddings(users, items), *ids, titles, Interactions(who, what), facts).save_pretrained(folder / "bundle")
 
 
-def start_server(run: Path, threads: int) -> tuple[subprocess.Popen[bytes], int]:
+def start_server(run: Path, threads: int, *options: str) -> tuple[subprocess.Popen[bytes], int]:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
-    code = f"from lmm4rec.cli.app import main; main(['serve', {str(run)!r}, '--port', '{port}'])"
+    code = f"from lmm4rec.cli.app import main; main({['serve', str(run), '--port', str(port), *options]!r})"
     env = os.environ | {"OMP_NUM_THREADS": str(threads)}
     process = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.DEVNULL)
     end = time.monotonic() + _START_S

@@ -43,7 +43,9 @@ def ids(found: RuledList) -> str:
 
 def test_without_rules_it_is_the_list_of_recommend() -> None:
     for user in "uv":
-        assert ruled(4, user) == (shop().recommend([user], 4)[user], {}, {})
+        found = ruled(4, user)
+        plain = shop().recommend([user], 4)[user]
+        assert found == (plain, {}, {}, [one.item for one in plain])
 
 
 def test_filters_and_the_never_show_list_say_what_they_left_out() -> None:

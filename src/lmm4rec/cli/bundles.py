@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -133,6 +134,10 @@ def serve_command(
         list[str] | None,
         typer.Option("--allow-host", metavar="NAME", help="A host name to accept beside the address; *: any."),
     ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option("--rules", metavar="FILE", help="A TOML file of rule sets, which requests choose by name."),
+    ] = None,
     index: Annotated[
         str, typer.Option("--index", metavar="KIND", help="exact, or for large catalogs hnsw or ivf (approximate).")
     ] = "exact",
@@ -144,21 +149,33 @@ def serve_command(
         optional(module, extra="serve", purpose="lmm4rec serve")
     gc.disable()  # while modules are imported and bundles are loaded: the start takes a fifth less
     try:
-        _serve(runs, host, port, token_env, allow_hosts, index)
+        _serve(runs, host, port, token_env, allow_hosts, index, rules)
     finally:
         gc.enable()
 
 
 def _serve(
-    runs: Sequence[Path], host: str, port: int, token_env: str | None, allow_hosts: Sequence[str] | None, index: str
+    runs: Sequence[Path],
+    host: str,
+    port: int,
+    token_env: str | None,
+    allow_hosts: Sequence[str] | None,
+    index: str,
+    rules: Path | None,
 ) -> None:
+    from lmm4rec.cli.rule_files import read_rule_sets
     from lmm4rec.serving.http.server import serve
     from lmm4rec.serving.http.settings import IndexKind, Settings
 
     if index not in get_args(IndexKind):
         raise ConfigError(f"--index is {' or '.join(get_args(IndexKind))}, got '{index}'")
     settings = Settings(
-        host=host, port=port, token=_token(token_env), hosts=tuple(allow_hosts or ()), index=cast(IndexKind, index)
+        host=host,
+        port=port,
+        token=_token(token_env),
+        hosts=tuple(allow_hosts or ()),
+        index=cast(IndexKind, index),
+        rules=partial(read_rule_sets, rules) if rules is not None else dict,
     )
     serve(runs, settings, started=lambda url: console.print(f"Open [bold]{url}[/]  (Ctrl+C stops)", soft_wrap=True))
 

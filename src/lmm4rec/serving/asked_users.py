@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from lmm4rec.coldstart.user_fold_in import fold_in_neighbors
 from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
-from lmm4rec.evaluation.ranking import Ranking, restrict, top_k
+from lmm4rec.evaluation.ranking import Ranking, restrict, top_k, users_per_block
 from lmm4rec.nn.sparse import csr_matrix
 from lmm4rec.serving.answers import HistoryItem
 from lmm4rec.serving.bundle_state import BundleState
@@ -24,6 +24,7 @@ from lmm4rec.serving.scorer_operations import ComputedScores
 from lmm4rec.serving.user_histories import columns_of
 
 _NONE = np.empty(0, np.int64)
+_SCORES_MB = 256  # of a block of users
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,20 @@ class AskedUsers:
             vectors = self.scorer.users[torch.from_numpy(self.rows)]
             return state.index.search(vectors, self.scorer.items, k, candidates, excluded)
         return top_k(restrict(self.scorer, candidates), self.rows, k, exclude=() if exclude is None else exclude)
+
+    def scored_once(self, state: BundleState) -> Iterator[AskedUsers]:
+        """The users in blocks whose scores are computed, for several rankings of the same users; as they are with an
+        index, which does without most scores."""
+        if state.index is not None and isinstance(self.scorer, Embeddings):
+            yield self
+            return
+        size = users_per_block(self.scorer.n_items, memory_mb=_SCORES_MB)
+        for start in range(0, len(self.rows), size):
+            rows = self.rows[start : start + size]
+            scores = self.scorer.scores(torch.from_numpy(rows)).clone()  # of another scorer than vectors, its own
+            if self.exclude is not None:
+                scores[self.exclude[rows].nonzero()] = -torch.inf
+            yield AskedUsers(ComputedScores(scores), np.arange(len(rows)), None)
 
 
 class UserHistory(NamedTuple):

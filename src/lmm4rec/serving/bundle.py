@@ -6,7 +6,6 @@ import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +34,7 @@ from lmm4rec.serving.explain import explain
 from lmm4rec.serving.index import Index
 from lmm4rec.serving.new_items import as_image, encode_new_items, with_all_fields
 from lmm4rec.serving.posted_interactions import LatestInteractions, PostedInteraction, is_negative
-from lmm4rec.serving.rule_ranking import RuledList, ruled_lists
+from lmm4rec.serving.rule_ranking import RuledList, check_rules, ruled_lists
 from lmm4rec.serving.rules import RuleSet
 from lmm4rec.serving.user_histories import UserHistories
 
@@ -155,17 +154,47 @@ class Bundle:
         lists = zip(ids, best.items.tolist(), best.scores.tolist(), strict=True)
         return {user: state.recommendations(items, scores) for user, items, scores in lists}
 
-    def recommend_by_rules(self, users: Iterable[object], k: int, rules: RuleSet) -> dict[str, RuledList]:
+    def recommend_by_rules(
+        self,
+        users: Iterable[object],
+        k: int,
+        rules: RuleSet,
+        *,
+        exclude_seen: bool = True,
+        only: Iterable[object] | None = None,
+    ) -> dict[str, RuledList]:
         """The `k` best items for each user by a rule set, with what its rules changed (`serving.rule_ranking`).
 
+        `exclude_seen` and `only` are as in `recommend`.
+
         Raises:
-            DataError: a user is unknown.
-            ConfigError: the rules do not fit the catalog.
+            DataError: a user, or an item of `only`, is unknown.
+            ConfigError: the rules do not fit the bundle.
         """
         ids, state = [str(user) for user in users], self._state
-        asked = self._asked(state, ids)
-        lists = ruled_lists(state, partial(asked.best, state), min(k, len(state.catalog)), rules)
-        return dict(zip(ids, lists, strict=True))
+        asked = self._asked(state, ids, exclude_seen=exclude_seen)
+        return dict(zip(ids, ruled_lists(state, asked, k, rules, state.catalog.candidates(only)), strict=True))
+
+    def recommend_for_by_rules(
+        self, history: Iterable[object], k: int, rules: RuleSet, *, only: Iterable[object] | None = None
+    ) -> RuledList:
+        """The `k` best items for an unknown user with this history by a rule set, as in `recommend_by_rules`.
+
+        Raises:
+            DataError: an item is unknown, or the history is empty.
+            ConfigError: the rules do not fit the bundle.
+        """
+        state = self._state
+        asked = asked_history(state, self._history_rows(state, history), [])
+        return ruled_lists(state, asked, k, rules, state.catalog.candidates(only))[0]
+
+    def check_rules(self, rules: RuleSet) -> int:
+        """The number of items that a rule set leaves.
+
+        Raises:
+            ConfigError: the rules do not fit the bundle: a column is missing, or the model knows no similar items.
+        """
+        return check_rules(self._state, rules)
 
     def _asked(self, state: BundleState, ids: Sequence[str], *, exclude_seen: bool = True) -> AskedUsers:
         return asked_users(state, ids, {id_: self._posted.of(id_) for id_ in ids}, exclude_seen=exclude_seen)
@@ -187,12 +216,15 @@ class Bundle:
             DataError: an item is unknown, the history is empty, or no item passes the filters.
         """
         state = self._state
+        asked = asked_history(state, self._history_rows(state, history), [state.catalog.rows(exclude)])
+        best = asked.best(state, k, state.catalog.candidates(only, where))
+        return state.recommendations(best.items[0].tolist(), best.scores[0].tolist())
+
+    def _history_rows(self, state: BundleState, history: Iterable[object]) -> np.ndarray:
         rows = np.unique(state.catalog.rows(history))
         if not len(rows):
             raise DataError("the history is empty: give at least one item")
-        asked = asked_history(state, rows, [state.catalog.rows(exclude)])
-        best = asked.best(state, k, state.catalog.candidates(only, where))
-        return state.recommendations(best.items[0].tolist(), best.scores[0].tolist())
+        return rows
 
     def similar(self, items: Iterable[object], k: int = 10) -> dict[str, list[Recommendation]]:
         """The `k` items whose vectors (or common users) are nearest to each given one, by cosine.

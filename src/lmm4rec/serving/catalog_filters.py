@@ -96,23 +96,15 @@ class Filter:
         )
 
 
-def passing_all(filters: Sequence[str | Filter], table: pl.DataFrame) -> pl.Series:
-    """Whether each row of the catalog's columns passes all filters.
+class NothingPassesError(DataError):
+    """No item passes the filters of a request."""
 
-    Raises:
-        ConfigError: a filter is wrong.
-        DataError: no row passes; it says how many pass each filter.
-    """
-    parsed = [one if isinstance(one, Filter) else Filter.parse(one) for one in filters]
-    each = [one.passing(table) for one in parsed]
-    passing = pl.Series([True]).new_from_index(0, table.height)
-    for one in each:
-        passing = passing & one
-    if not passing.any():
-        counts = ", ".join(f"{one}: {found.sum():,}" for one, found in zip(parsed, each, strict=True))
-        hints = [_nearest_value(one, table) for one, found in zip(parsed, each, strict=True) if not found.any()]
-        raise DataError(f"no item passes the filters (items that pass each: {counts}).{''.join(hints)}")
-    return passing
+
+def nothing_passes(filters: Sequence[Filter], counts: Sequence[int], table: pl.DataFrame) -> NothingPassesError:
+    """The error of filters that no row of the catalog's columns passes together; `counts` rows pass each."""
+    each = ", ".join(f"{one}: {count:,}" for one, count in zip(filters, counts, strict=True))
+    hints = [_nearest_value(one, table) for one, count in zip(filters, counts, strict=True) if not count]
+    return NothingPassesError(f"no item passes the filters (items that pass each: {each}).{''.join(hints)}")
 
 
 def require_column(name: str, table: pl.DataFrame) -> str:

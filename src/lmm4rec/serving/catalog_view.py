@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,9 @@ from torch import Tensor
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Item
 from lmm4rec.core.vocabulary import Vocabulary
-from lmm4rec.serving.catalog_filters import Filter, passing_all, require_column
+from lmm4rec.serving.catalog_filters import Filter, nothing_passes, require_column
+
+_MOST_MASKS = 64  # that are kept: those of the filters that were used last
 
 
 class CatalogEntry(NamedTuple):
@@ -142,8 +144,58 @@ class CatalogView:
             candidates[torch.from_numpy(self.rows(only))] = True
         if not where:
             return candidates
-        passing = torch.from_numpy(passing_all(where, self.columns).to_numpy().copy())
+        filters = [one if isinstance(one, Filter) else Filter.parse(one) for one in where]
+        masks = [self.passing(one) for one in filters]
+        passing = reduce(torch.logical_and, masks)
+        if not passing.any():
+            raise nothing_passes(filters, [int(mask.sum()) for mask in masks], self.columns)
         return passing if candidates is None else passing & candidates
+
+    def passing(self, one: Filter) -> Bool[Tensor, " rows"]:
+        """A mask of the rows that pass a filter.
+
+        Raises:
+            ConfigError: the filter is wrong.
+        """
+        return self._mask(one, lambda: torch.from_numpy(one.passing(self.columns).to_numpy().copy()))
+
+    def marked(self, ids: frozenset[str]) -> Bool[Tensor, " rows"]:
+        """A mask of the rows of these items; unknown ids are skipped."""
+
+        def marked() -> Tensor:
+            mask = torch.zeros(len(self), dtype=torch.bool)
+            mask[[self.row(id_) for id_ in ids if self.has(id_)]] = True
+            return mask
+
+        return self._mask(ids, marked)
+
+    def values(self, name: str) -> tuple[Int64[np.ndarray, " rows"], pl.Series]:
+        """A number for each row that is that of the rows with the same value (0: an empty cell), and the values.
+
+        Raises:
+            ConfigError: there is no such column.
+        """
+        if name not in self._values:
+            texts = self.columns[require_column(name, self.columns)].cast(pl.String).fill_null("")
+            numbers = texts.rank("dense").to_numpy().astype(np.int64)
+            self._values[name] = np.where((texts == "").to_numpy(), 0, numbers), texts
+        return self._values[name]
+
+    def _mask(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        mask = self._masks.pop(key, None)
+        mask = compute() if mask is None else mask
+        self._masks[key] = mask
+        for oldest in list(self._masks)[:-_MOST_MASKS]:
+            self._masks.pop(oldest, None)
+        return mask
+
+    @cached_property
+    def _masks(self) -> dict[Hashable, Tensor]:
+        return {}
+
+    @cached_property
+    def _values(self) -> dict[str, tuple[np.ndarray, pl.Series]]:
+        return {}
 
     def with_added(self, entries: Sequence[CatalogEntry]) -> CatalogView:
         """The view with more items.

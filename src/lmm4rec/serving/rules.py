@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
@@ -27,6 +27,9 @@ class Fresh(NamedTuple):
     where: tuple[Filter, ...]
     places: int
 
+    def __str__(self) -> str:
+        return f"fresh {', '.join(map(str, self.where))}"
+
 
 @dataclass(frozen=True)
 class RuleSet:
@@ -35,7 +38,7 @@ class RuleSet:
     where: tuple[Filter, ...] = ()  # only items that pass all of these
     never: frozenset[str] = frozenset()  # ids of items that are not shown; those of gone items may stay
     boost: tuple[Boost, ...] = ()
-    most: Mapping[str, int] = field(default_factory=dict)  # column -> most items of one value; empty cells count not
+    most: tuple[tuple[str, int], ...] = ()  # column, most items of one value; empty cells do not count
     fresh: Fresh | None = None
     diversity: float = 0.0  # 0: by score alone; 1: each item as unlike the ones above as can be
 
@@ -53,7 +56,7 @@ class RuleSet:
             where=take.filters("where"),
             never=frozenset(map(str, take.list_of("never", str | int))),
             boost=tuple(Boost(one.filters("where", needed=True), one.number("by")) for one in boosts),
-            most={column: take.count("most", value) for column, value in take.mapping("most").items()},
+            most=tuple((column, take.count("most", value)) for column, value in take.mapping("most").items()),
             fresh=Fresh(fresh.filters("where", needed=True), fresh.count("places", fresh.table.get("places", 1)))
             if fresh
             else None,
@@ -61,6 +64,24 @@ class RuleSet:
         )
         take.refuse_unknown(("where", "never", "boost", "most", "fresh", "diversity"))
         return rules
+
+    def with_filters(self, filters: Sequence[Filter]) -> RuleSet:
+        """The same rules with more filters."""
+        return replace(self, where=(*self.where, *filters)) if filters else self
+
+    def words(self) -> list[str]:
+        """What the rules do, a line for each."""
+        words = [f"only {one}" for one in self.where]
+        if self.never:
+            words.append(f"never {len(self.never):,} {'item' if len(self.never) == 1 else 'items'}")
+        words += [f"{boost} of the score's deviations" for boost in self.boost]
+        words += [f"at most {most} of one {column}" for column, most in self.most]
+        if self.fresh is not None:
+            places = "the first place" if self.fresh.places == 1 else f"the first {self.fresh.places} places"
+            words.append(f"{self.fresh}: {places}, where there are such items")
+        if self.diversity:
+            words.append(f"diversity {self.diversity:g}: items less like those above")
+        return words
 
 
 class _Taker:

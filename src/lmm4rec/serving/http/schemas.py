@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from lmm4rec.serving.http.settings import MAX_HISTORY, MAX_ID, MAX_K, MAX_PAGE, MAX_POSTED, MAX_TEXT, Writing
+from lmm4rec.serving.http.settings import (
+    MAX_FILTERS,
+    MAX_HISTORY,
+    MAX_ID,
+    MAX_K,
+    MAX_PAGE,
+    MAX_POSTED,
+    MAX_TEXT,
+    Writing,
+)
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 Kind: TypeAlias = Literal["interaction", "like", "bought", "dislike", "skip"]
@@ -18,6 +27,12 @@ Offset = Annotated[int, Query(ge=0, le=2**53, description="how many to skip")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="how many to list")]
 TextFilter = Annotated[str, Query(max_length=MAX_TEXT, description="part of an id or a title")]
 Only = Annotated[list[Id], Query(max_length=MAX_HISTORY, description="choose among these items alone")]
+
+_WHERE = "filters on columns of the catalog, of which items pass all, such as price<=50"
+_RULES = "the name of the rule set that ranks the list (`/rules`)"
+FilterText = Annotated[str, Field(max_length=MAX_TEXT)]
+Where = Annotated[list[FilterText], Query(max_length=MAX_FILTERS, description=_WHERE, examples=[[]])]
+RulesName = Annotated[str | None, Query(max_length=MAX_ID, description=_RULES)]
 
 
 class _Body(BaseModel):
@@ -57,6 +72,38 @@ class Card(BaseModel):
     )
     added: bool = Field(default=False, description="whether it was added after the training")
     reason: Reason | None = None
+    rules: list[str] | None = Field(
+        default=None, description="where a rule set ranked the list: the boosts and the like that apply to the item"
+    )
+    place_without_rules: int | None = Field(
+        default=None, description="its place in the list without rules; null where it was not in it"
+    )
+
+
+class RuleChange(BaseModel):
+    """What one rule changed in a list."""
+
+    rule: str = Field(examples=["at most 2 of brand=Acme"])
+    removed: int = Field(description="items of the list without rules that are missing because of it")
+    moved: int = Field(description="items of the list that it applies to and that had another place without rules")
+
+
+class LeftOut(BaseModel):
+    """An item of the list without rules that is missing."""
+
+    id: str
+    title: str
+    picture: str | None = None
+    place: int = Field(description="its place without rules", examples=[3])
+    rule: str = Field(description="the rule because of which it is missing", examples=["never shown"])
+
+
+class AppliedRules(BaseModel):
+    """The rule set that ranked a list, and what it changed."""
+
+    name: str = Field(examples=["summer"])
+    changes: list[RuleChange] = Field(description="the rules that changed the list")
+    left_out: list[LeftOut] = Field(description="items that would be in the list without rules")
 
 
 class Cards(BaseModel):
@@ -65,6 +112,7 @@ class Cards(BaseModel):
     bundle: str = Field(examples=["vbpr-clip"])
     items: list[Card]
     note: str | None = Field(default=None, description="why there are fewer items than were asked for", examples=[None])
+    rules: AppliedRules | None = Field(default=None, description="where a rule set ranked the list: what it changed")
 
 
 class ItemDetail(Card):
@@ -120,6 +168,8 @@ class UnknownUser(_Body):
     history: Annotated[list[Id], Field(min_length=1, max_length=MAX_HISTORY, examples=[["T0001", "T0002"]])]
     k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
     only: Annotated[list[Id], Field(max_length=MAX_HISTORY)] | None = None
+    where: Annotated[list[FilterText], Field(max_length=MAX_FILTERS, description=_WHERE, examples=[[]])] = []
+    rules: Annotated[str, Field(max_length=MAX_ID, description=_RULES)] | None = None
 
 
 class Posted(_Body):
@@ -228,6 +278,26 @@ class Bundles(BaseModel):
 
     bundles: list[BundleInfo]
     writing: Writing = Field(description="who may add and delete items: everybody, those with the token, or nobody")
+
+
+class RuleSetInfo(BaseModel):
+    """One rule set."""
+
+    name: str = Field(examples=["summer"])
+    does: list[str] = Field(
+        description="what its rules do", examples=[["only category=shoes", "at most 2 of one brand"]]
+    )
+    items: int = Field(description="how many items its filters leave")
+
+
+class Rules(BaseModel):
+    """The rule sets that may rank lists of a bundle."""
+
+    bundle: str
+    rules: list[RuleSetInfo]
+    error: str | None = Field(
+        default=None, description="why the rules were not replaced at the last reload: these are the earlier ones"
+    )
 
 
 class ServiceStatus(BaseModel):

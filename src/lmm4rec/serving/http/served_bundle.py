@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from lmm4rec.core.errors import DataError, LMM4RecError
+from lmm4rec.core.errors import ConfigError, DataError, LMM4RecError
 from lmm4rec.data.images import ImageBytes
 from lmm4rec.serving.added_items import AddedItems, restore
 from lmm4rec.serving.answers import NewItem, Recommendation
@@ -28,7 +28,9 @@ from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.problems import Problem, not_written
 from lmm4rec.serving.http.schemas import Erased
 from lmm4rec.serving.http.served_feedback import ServedFeedback
+from lmm4rec.serving.http.served_rules import check_rule_sets
 from lmm4rec.serving.http.settings import Settings
+from lmm4rec.serving.rules import RuleSet
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +97,8 @@ class ServedBundle:
         """
         self.name, self.folder, self._metrics = name, folder, metrics
         home = folder.parent if folder.name == "bundle" else folder
-        self._index = settings.index
+        self._index, self._rules_file = settings.index, settings.rules
+        self.rules_error: str | None = None
         self.feedback = ServedFeedback(name, home / FILE, metrics)
         bundle = self._load()
         self._added = AddedItems(home / ADDED_ITEMS)
@@ -141,17 +144,32 @@ class ServedBundle:
 
     def _put_in_service(self, bundle: Bundle) -> None:
         """Replace the bundle in service by one that has the added items on disk, too."""
+        rules = self._read_rules(bundle)
         new = [item for item in self._added if item.id not in bundle.items]
         refused = restore(bundle, new)
         if refused:
             logger.warning("%s: %d added items could not be restored: %s", self.name, len(refused), refused[:10])
         self._explains = _works(lambda: bundle.explain(bundle.users[0], bundle.items[0]))
         self.field_names = list(bundle.fields(bundle.items[0]))
-        self._bundle = bundle
+        self._bundle, self.rules, self.rules_error = bundle, rules, None
         self._image_paths: dict[str, str | None] = {}
         self.not_restored = tuple(refused)
         self.added = frozenset(item.id for item in new) - set(refused)
         self._update_metrics()
+
+    def _read_rules(self, bundle: Bundle) -> Mapping[str, RuleSet]:
+        """The rule sets, which fit the bundle.
+
+        Raises:
+            ConfigError: one does not, or the file is wrong; the service keeps the old rules and the old bundle.
+        """
+        try:
+            sets = self._rules_file()
+            check_rule_sets(self.name, bundle, sets)
+        except ConfigError as error:
+            self.rules_error = str(error)
+            raise
+        return sets
 
     @property
     def is_loading(self) -> bool:

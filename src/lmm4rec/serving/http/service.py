@@ -8,10 +8,11 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from lmm4rec.serving.http.dependencies import KnownParameters, Token, all_bundles, settings_of
+from lmm4rec.serving.http.dependencies import BundleOfRequest, KnownParameters, Token, all_bundles, settings_of
 from lmm4rec.serving.http.problems import Problem, responses
-from lmm4rec.serving.http.schemas import BundleInfo, Bundles, Capabilities, Reloaded, ServiceStatus
+from lmm4rec.serving.http.schemas import BundleInfo, Bundles, Capabilities, Reloaded, Rules, RuleSetInfo, ServiceStatus
 from lmm4rec.serving.http.served_bundle import ServedBundle
+from lmm4rec.serving.http.served_rules import check_rule_sets
 
 router = APIRouter(tags=["service"], dependencies=[KnownParameters])
 
@@ -50,6 +51,15 @@ def _numbers(facts: object) -> dict[str, float]:
     """The numbers among the facts; a card that somebody wrote may hold anything."""
     given = facts if isinstance(facts, Mapping) else {}
     return {str(name): value for name, value in given.items() if isinstance(value, int | float)}
+
+
+@router.get("/rules", responses=responses(404))
+async def rules(served: BundleOfRequest) -> Rules:
+    """The rule sets that recommendations take by `rules=NAME`, and what they do."""
+    sets, bundle = served.rules, served.bundle
+    counts = await served.run(lambda: check_rule_sets(served.name, bundle, sets))
+    infos = [RuleSetInfo(name=name, does=one.words(), items=counts[name]) for name, one in sets.items()]
+    return Rules(bundle=served.name, rules=infos, error=served.rules_error)
 
 
 @router.get("/health", responses=responses())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from lmm4rec.serving.rules import RuleSet
 
 RELOAD = "/reload"  # the path with a time limit and a token rule of its own
 MAX_K = 500  # items in one answer
@@ -14,6 +17,7 @@ MAX_FIELDS, MAX_FIELD_NAME, MAX_FIELD = 32, 64, 10_000  # fields of a new item a
 MAX_HISTORY = 1_000  # items of an unknown user's history, or of a filter
 MAX_POSTED = 1_000  # interactions in one request
 MAX_EARLY_S = 300  # that the time of an interaction may be ahead of the clock
+MAX_FILTERS = 20  # in one request
 MAX_PAGE = 500  # rows of a listing
 
 IndexKind: TypeAlias = Literal["exact", "hnsw", "ivf"]
@@ -34,6 +38,7 @@ class Settings:
     reload_timeout_s: float = 600.0  # of /reload, which opens every bundle and its encoder
     max_waiting: int = 512  # requests for recommendations in the queue; more are refused
     index: IndexKind = "exact"  # how the best items are found, as in `Bundle.from_pretrained`
+    rules: Callable[[], Mapping[str, RuleSet]] = dict  # reads the rule sets; called at each load of a bundle
     hosts: tuple[str, ...] = ()  # accepted Host headers beside the address itself; "*": any
 
     @property
