@@ -36,12 +36,17 @@ def test_an_id_is_kept_once(tmp_path: Path) -> None:
     kept.close()
 
 
-def test_two_servers_do_not_share_a_file(tmp_path: Path) -> None:
-    kept = AddedItems(tmp_path / "a.sqlite")
-    with pytest.raises(CheckpointError, match="another server has it open"):
-        AddedItems(tmp_path / "a.sqlite")
-    kept.close()
-    AddedItems(tmp_path / "a.sqlite").close()
+def test_two_processes_share_a_file(tmp_path: Path) -> None:
+    kept, other = AddedItems(tmp_path / "a.sqlite"), AddedItems(tmp_path / "a.sqlite")
+    assert other.changed()
+    assert not other.changed()
+    kept.add("a", {}, None)
+    assert other.changed()
+    assert [item.id for item in other] == ["a"]
+    with pytest.raises(sqlite3.IntegrityError):
+        other.add("a", {}, None)
+    for file in (kept, other):
+        file.close()
 
 
 def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:

@@ -124,12 +124,36 @@ def test_a_stop_lets_requests_end(run: Path) -> None:
         assert "Traceback" not in log
 
 
-def test_a_second_server_on_the_same_run_says_what_is_wrong(run: Path) -> None:
-    with Server([run]):
-        second = Server([run])
-        log = second.process.communicate(timeout=60)[1]
-        assert second.process.returncode == 2
-        assert "another server has it open" in " ".join(log.split())
+def test_two_servers_on_the_same_run_answer_alike(run: Path) -> None:
+    with Server([run]) as one, Server([run]) as other:
+        best = [item["id"] for item in httpx.get(f"{one.url}/recommend/u001").json()["items"]]
+        posted = {"interactions": [{"user": "u001", "item": best[0]}]}
+        assert httpx.post(f"{one.url}/interactions", json=posted).status_code == 200
+        lists = [httpx.get(f"{server.url}/recommend/u001").json()["items"] for server in (one, other)]
+        assert lists[0] == lists[1]
+        assert best[0] not in [item["id"] for item in lists[1]]
+        assert httpx.post(f"{one.url}/items", data={"id": "mug-7", "fields": '{"title": "A mug"}'}).status_code == 201
+        end = time.monotonic() + 20
+        while httpx.get(f"{other.url}/items/mug-7").status_code == 404 and time.monotonic() < end:
+            time.sleep(0.1)
+        assert httpx.get(f"{other.url}/items/mug-7").status_code == 200
+
+
+def test_several_processes_serve_as_one(run: Path) -> None:
+    with Server([run], "--workers", "2") as server:
+        for n in range(20):  # over new connections: both processes take some
+            posted = {"interactions": [{"user": "new", "item": f"T00{n + 10}", "id": str(n)}]}
+            assert httpx.post(f"{server.url}/interactions", json=posted).json()["new"] == 1
+            assert httpx.get(f"{server.url}/users", params={"q": "new"}).json()["users"][0]["history"] == n + 1
+        page = httpx.get(f"{server.url}/metrics").text
+        assert 'lmm4rec_interactions_total{bundle="run",kind="interaction",outcome="new"} 20.0' in page
+        server.process.send_signal(signal.SIGHUP)  # one process after the other is replaced
+        end = time.monotonic() + 15
+        while time.monotonic() < end:
+            assert httpx.get(f"{server.url}/recommend/new").status_code == 200
+        log = server.end(signal.SIGTERM)
+    assert server.process.returncode == 0
+    assert "Traceback" not in log
 
 
 def test_a_port_in_use_is_reported_at_once(run: Path) -> None:

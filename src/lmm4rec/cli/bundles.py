@@ -141,6 +141,9 @@ def serve_command(
     index: Annotated[
         str, typer.Option("--index", metavar="KIND", help="exact, or for large catalogs hnsw or ivf (approximate).")
     ] = "exact",
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=64, metavar="N", help="Processes; each loads the bundles.")
+    ] = 1,
 ) -> None:
     """Serve runs over HTTP, with a web page: users, items, search, new items."""
     from lmm4rec.core.errors import optional
@@ -149,7 +152,7 @@ def serve_command(
         optional(module, extra="serve", purpose="lmm4rec serve")
     gc.disable()  # while modules are imported and bundles are loaded: the start takes a fifth less
     try:
-        _serve(runs, host, port, token_env, allow_hosts, index, rules)
+        _serve(runs, host, port, token_env, allow_hosts, index, rules, workers)
     finally:
         gc.enable()
 
@@ -162,6 +165,7 @@ def _serve(
     allow_hosts: Sequence[str] | None,
     index: str,
     rules: Path | None,
+    workers: int,
 ) -> None:
     from lmm4rec.cli.rule_files import read_rule_sets
     from lmm4rec.serving.http.server import serve
@@ -177,7 +181,12 @@ def _serve(
         index=cast(IndexKind, index),
         rules=partial(read_rule_sets, rules) if rules is not None else dict,
     )
-    serve(runs, settings, started=lambda url: console.print(f"Open [bold]{url}[/]  (Ctrl+C stops)", soft_wrap=True))
+    serve(
+        runs,
+        settings,
+        workers=workers,
+        started=lambda url: console.print(f"Open [bold]{url}[/]  (Ctrl+C stops)", soft_wrap=True),
+    )
 
 
 def _table(items: Sequence[Recommendation], title: str, *, score: str = "score") -> Table:

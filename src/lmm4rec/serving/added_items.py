@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from lmm4rec.core.errors import CheckpointError, LMM4RecError
+from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.core.sqlite_file import SqliteFile
 from lmm4rec.data.images import ImageBytes
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 _RESTORED = 256  # items that are encoded at a time
 _APPLICATION, _VERSION = 0x6C6D3472, 1  # "lm4r"
 _TABLE = """
-CREATE TABLE IF NOT EXISTS items (
+CREATE TABLE items (
     place INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they were added
     id TEXT NOT NULL UNIQUE,
     fields TEXT NOT NULL,                     -- JSON object of texts
@@ -38,49 +38,16 @@ class AddedItem(NamedTuple):
     added_at: float
 
 
-class AddedItems:
-    """A file of added items, for one process and one thread at a time."""
+class AddedItems(SqliteFile):
+    """A file of added items; a thread needs one of its own, or a lock."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, or create it.
 
         Raises:
-            CheckpointError: it is a file of another kind, is damaged, or another server has it open.
+            CheckpointError: it is a file of another kind, is damaged, or cannot be written.
         """
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._file = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
-        except sqlite3.OperationalError as error:
-            raise CheckpointError(f"{path} cannot be opened or created ({error})") from None
-        try:
-            self._prepare()
-        except sqlite3.OperationalError as error:
-            self._file.close()
-            hint = "another server has it open: stop that one" if "locked" in str(error) else "is the folder writable?"
-            raise CheckpointError(f"{path} cannot be used for added items ({error}); {hint}") from None
-        except sqlite3.DatabaseError as error:
-            self._file.close()
-            raise CheckpointError(f"{path} is not a file of added items, or is damaged ({error})") from None
-
-    def _prepare(self) -> None:
-        application, version = (
-            self._file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
-        empty = self._file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if not empty and (application, version) != (_APPLICATION, _VERSION):
-            self._file.close()
-            raise CheckpointError(
-                f"{self.path} is a SQLite file of another kind or version ({application:#x}, {version}); move it away"
-            )
-        self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._file.execute("PRAGMA journal_mode = WAL")
-        self._file.execute("PRAGMA synchronous = FULL")  # a power cut loses nothing that was acknowledged
-        self._file.execute("BEGIN IMMEDIATE")
-        self._file.execute(_TABLE)
-        self._file.execute(f"PRAGMA application_id = {_APPLICATION}")
-        self._file.execute(f"PRAGMA user_version = {_VERSION}")
-        self._file.execute("COMMIT")
+        super().__init__(path, application=_APPLICATION, version=_VERSION, tables=_TABLE, holds="added items")
 
     def add(self, id_: str, fields: Mapping[str, str], image: bytes | None) -> AddedItem:
         """Store an item; it is on disk when this returns."""
@@ -102,10 +69,6 @@ class AddedItems:
 
     def __len__(self) -> int:
         return cast(int, self._file.execute("SELECT count(*) FROM items").fetchone()[0])
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def restore(bundle: Bundle, items: Sequence[AddedItem]) -> list[str]:

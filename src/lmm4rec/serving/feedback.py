@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,14 +16,13 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lmm4rec.core.errors import CheckpointError
+from lmm4rec.core.sqlite_file import SqliteFile
 from lmm4rec.serving.posted_interactions import PostedInteraction
 
 FILE = "interactions.sqlite"  # beside the bundle, in the run folder or the live folder
 _APPLICATION, _VERSION = 0x6C6D3466, 1  # "lm4f"
-_LOCK_S = 10.0  # that a writer waits for another one
 _TABLES = """
-CREATE TABLE IF NOT EXISTS interactions (
+CREATE TABLE interactions (
     place INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they were acknowledged
     id TEXT NOT NULL UNIQUE,                  -- a repeated post has the same one
     user TEXT NOT NULL,
@@ -33,13 +30,14 @@ CREATE TABLE IF NOT EXISTS interactions (
     kind TEXT NOT NULL,
     time REAL NOT NULL                        -- unix seconds
 ) STRICT;
-CREATE INDEX IF NOT EXISTS interactions_of_user ON interactions (user);
-CREATE TABLE IF NOT EXISTS erased (
+CREATE INDEX interactions_of_user ON interactions (user);
+CREATE TABLE erased (
     place INTEGER PRIMARY KEY AUTOINCREMENT,
     user BLOB NOT NULL,                       -- a keyed digest: the id itself is erased
     time REAL NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS secret (key BLOB NOT NULL) STRICT;
+CREATE TABLE secret (key BLOB NOT NULL) STRICT;
+INSERT INTO secret (key) VALUES (randomblob(32))
 """
 
 
@@ -51,7 +49,7 @@ class Erasure(NamedTuple):
     time: float
 
 
-class FeedbackStore:
+class FeedbackStore(SqliteFile):
     """A file of posted interactions; a thread needs one of its own, or a lock."""
 
     def __init__(self, path: Path) -> None:
@@ -60,46 +58,8 @@ class FeedbackStore:
         Raises:
             CheckpointError: it is a file of another kind, is damaged, or cannot be written.
         """
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._file = sqlite3.connect(path, timeout=_LOCK_S, isolation_level=None, check_same_thread=False)
-        except sqlite3.OperationalError as error:
-            raise CheckpointError(f"{path} cannot be opened or created ({error})") from None
-        try:
-            self._prepare()
-            self._key: bytes = self._file.execute("SELECT key FROM secret").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            self._file.close()
-            raise CheckpointError(
-                f"{path} cannot be used for interactions ({error}); is the folder writable?"
-            ) from None
-        except sqlite3.DatabaseError as error:
-            self._file.close()
-            raise CheckpointError(f"{path} is not a file of interactions, or is damaged ({error})") from None
-        self._version = -1
-
-    def _prepare(self) -> None:
-        self._file.execute("PRAGMA journal_mode = WAL")
-        self._file.execute("PRAGMA synchronous = FULL")  # a power cut loses nothing that was acknowledged
-        self._file.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten
-        self._file.execute("BEGIN IMMEDIATE")
-        application, version = (
-            self._file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
-        empty = self._file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if not empty and (application, version) != (_APPLICATION, _VERSION):
-            self._file.close()
-            raise CheckpointError(
-                f"{self.path} is a SQLite file of another kind or version ({application:#x}, {version}); move it away"
-            )
-        if empty:
-            for statement in _TABLES.split(";"):
-                self._file.execute(statement)
-            self._file.execute("INSERT INTO secret (key) VALUES (?)", (secrets.token_bytes(32),))
-            self._file.execute(f"PRAGMA application_id = {_APPLICATION}")
-            self._file.execute(f"PRAGMA user_version = {_VERSION}")
-        self._file.execute("COMMIT")
+        super().__init__(path, application=_APPLICATION, version=_VERSION, tables=_TABLES, holds="interactions")
+        self._key: bytes = self._file.execute("SELECT key FROM secret").fetchone()[0]
 
     def add(self, interactions: Iterable[PostedInteraction]) -> list[bool]:
         """Store interactions; they are on disk when this returns. True for each new one, False for a repeated one."""
@@ -116,12 +76,6 @@ class FeedbackStore:
                 self._file.execute("ROLLBACK")
             raise
         return new
-
-    def changed(self) -> bool:
-        """Whether another connection has written since the last call; True at the first one."""
-        version: int = self._file.execute("PRAGMA data_version").fetchone()[0]
-        last, self._version = self._version, version
-        return version != last
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -159,10 +113,6 @@ class FeedbackStore:
     def __len__(self) -> int:
         count: int = self._file.execute("SELECT count(*) FROM interactions").fetchone()[0]
         return count
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def without_erased(log: pl.DataFrame, store: FeedbackStore, *, user: str, time_column: str | None) -> pl.DataFrame:

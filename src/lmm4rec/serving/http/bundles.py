@@ -63,15 +63,17 @@ class ServedBundles:
         return list(self._served)
 
     async def watch(self) -> None:
-        """Load a bundle again whenever another one is put into its folder, for as long as the service runs.
+        """Follow what others change on disk, for as long as the service runs.
 
-        A bundle that cannot be loaded is reported once, and the old one stays.
+        A bundle is loaded again whenever another one is put into its folder; one that cannot be loaded is reported
+        once, and the old one stays. Items that other processes add or remove are added and removed.
         """
         while True:
             await asyncio.sleep(_WATCH_S)
             for served in self._served.values():
                 if served.is_replaced and not self.is_reloading:
                     await self._load_replaced(served)
+                await served.follow_items()
 
     async def _load_replaced(self, served: ServedBundle) -> None:
         try:

@@ -68,8 +68,9 @@ async def require_token(request: Request) -> None:
 
 async def _require_known_parameters(request: Request) -> None:
     """Refuse a request with a query parameter that its endpoint does not take: a misspelled one would do nothing."""
-    route = request.scope["route"]
-    known = _query_parameters(route.dependant)
+    if not request.scope["query_string"]:
+        return
+    known = _query_parameters(request.scope["route"].dependant)
     unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]
     if unknown:
         names = f"there are: {', '.join(known)}" if known else "it takes none"

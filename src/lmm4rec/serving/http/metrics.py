@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+import os
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+    multiprocess,
+)
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable of the folder by which several processes share their metrics; set before the import."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -13,7 +26,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        if SHARED not in os.environ:
+            ProcessCollector(registry=self.registry)  # of one process
         self.requests = Counter(
             "lmm4rec_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
         )
@@ -25,12 +39,19 @@ class Metrics:
             "lmm4rec_batch_users", "Users whose recommendations are computed together.", buckets=_SIZES,
             registry=self.registry,
         )  # fmt: skip
-        self.items = Gauge("lmm4rec_items", "Items of a bundle.", ("bundle", "kind"), registry=self.registry)
+        self.items = Gauge(
+            "lmm4rec_items", "Items of a bundle.", ("bundle", "kind"), registry=self.registry,
+            multiprocess_mode="mostrecent",
+        )  # fmt: skip
         self.interactions = Counter(
             "lmm4rec_interactions", "Interactions posted.", ("bundle", "kind", "outcome"), registry=self.registry
         )
         self.reloads = Counter("lmm4rec_reloads", "Bundles reloaded.", ("outcome",), registry=self.registry)
 
     def page(self) -> bytes:
-        """The metrics as the text that Prometheus reads."""
-        return generate_latest(self.registry)
+        """The metrics of all processes of the service, as the text that Prometheus reads."""
+        if SHARED not in os.environ:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

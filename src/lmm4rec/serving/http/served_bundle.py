@@ -268,12 +268,31 @@ class ServedBundle:
         """Make one change after the other; a change that has begun is finished even if its request is canceled."""
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writing, work))
 
+    async def follow_items(self) -> None:
+        """Add and remove the items that other processes have added and removed since the last call."""
+        if self._added.changed():
+            await self._write(self._follow_items)
+
+    def _follow_items(self) -> None:
+        kept = {item.id: item for item in self._added}
+        new = [item for id_, item in kept.items() if id_ not in self.added and id_ not in self._bundle.items]
+        refused = restore(self._bundle, new)
+        gone = self.added - kept.keys()
+        self._bundle.remove_items(gone)
+        self.added = (self.added | {item.id for item in new}) - gone - set(refused)
+        self.not_restored = (*self.not_restored, *refused)
+        self._image_paths = {}
+        self._update_metrics()
+
     def _add(self, item: NewItem) -> None:
         if item.id in self.bundle.items:
             raise Problem(HTTPStatus.CONFLICT, f"item '{item.id[:100]}' is there already; choose another id")
         self.bundle.add_items([item])
         try:
             self._added.add(item.id, item.fields, item.image.content if isinstance(item.image, ImageBytes) else None)
+        except sqlite3.IntegrityError:  # another process was faster
+            self.bundle.remove_items([item.id])
+            raise Problem(HTTPStatus.CONFLICT, f"item '{item.id[:100]}' is there already; choose another id") from None
         except sqlite3.Error as error:
             self.bundle.remove_items([item.id])
             raise not_written(error) from error

@@ -5,23 +5,34 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
 from lmm4rec.core.errors import ConfigError, LMM4RecError
 from lmm4rec.serving.http.app import make_app
 from lmm4rec.serving.http.bundles import ServedBundles
 from lmm4rec.serving.http.header_limits import HeaderLimits
+from lmm4rec.serving.http.metrics import SHARED
 from lmm4rec.serving.http.settings import Settings
 
 logger = logging.getLogger(__name__)
 _STOP_S = 15  # for requests in progress when the service stops
 _CONNECTIONS = 1024  # more are refused
+_START_S = 300  # that a process of several has to load its bundles
+_SWITCH_S = (
+    0.0005  # after which the event loop lets a thread that ranks go on; with Python's 5 ms a list waits for long
+)
 
 
 class _Server(uvicorn.Server):
@@ -40,8 +51,10 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
 
-def serve(folders: Sequence[Path], settings: Settings, *, started: Callable[[str], None] = lambda url: None) -> None:
-    """Serve the bundles of these run folders until a signal stops it.
+def serve(
+    folders: Sequence[Path], settings: Settings, *, workers: int = 1, started: Callable[[str], None] = lambda url: None
+) -> None:
+    """Serve the bundles of these run folders until a signal stops it, by so many processes.
 
     SIGTERM and SIGINT stop it once the requests in progress are answered; SIGHUP reloads the bundles. `started` is
     called with the address just before requests are accepted.
@@ -52,16 +65,55 @@ def serve(folders: Sequence[Path], settings: Settings, *, started: Callable[[str
     """
     _warn_if_public(settings)
     with _listen(settings.host, settings.port) as listening:
+        app = make_app(folders, settings)  # by several processes: to report errors before they start
+        url = f"http://{'localhost' if settings.is_local else settings.host}:{listening.getsockname()[1]}/"
+        if workers == 1:
+            _without_collections()
+            started(url)
+            _Server(_config(app), app).run([listening])
+        else:
+            app.state.bundles.close()
+            del app
+            started(url)
+            _serve_by_several(folders, settings, workers, listening)
+
+
+def _config(app: FastAPI | Callable[[], FastAPI], *, workers: int = 1) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, limit_concurrency=_CONNECTIONS,
+        http=HeaderLimits, timeout_keep_alive=20, timeout_graceful_shutdown=_STOP_S, lifespan="on",
+        workers=workers, factory=workers > 1, timeout_worker_healthcheck=_START_S,
+    )  # fmt: skip
+
+
+def _serve_by_several(folders: Sequence[Path], settings: Settings, workers: int, listening: socket.socket) -> None:
+    """Serve by several processes, which share the socket, the files beside the bundles and the metrics.
+
+    One that ends is replaced. SIGHUP replaces one after the other, each once its successor is ready.
+    """
+    with tempfile.TemporaryDirectory() as shared:
+        os.environ[SHARED] = shared
+        factory = partial(_app_of_worker, tuple(folders), settings, logging.getLogger().level)
+        Multiprocess(_config(factory, workers=workers), [listening]).run()
+
+
+def _app_of_worker(folders: Sequence[Path], settings: Settings, log_level: int) -> FastAPI:
+    logging.basicConfig(level=log_level, format="%(message)s")
+    try:
         app = make_app(folders, settings)
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, limit_concurrency=_CONNECTIONS,
-            http=HeaderLimits, timeout_keep_alive=20, timeout_graceful_shutdown=_STOP_S, lifespan="on",
-        )  # fmt: skip
-        gc.collect()
-        gc.enable()  # the command line turns it off for the start
-        gc.freeze()  # a full collection over the bundles' ids would delay requests by a tenth of a second
-        started(f"http://{'localhost' if settings.is_local else settings.host}:{listening.getsockname()[1]}/")
-        _Server(config, app).run([listening])
+    except LMM4RecError as error:
+        logger.error("%s", error)
+        sys.exit(STARTUP_FAILURE)
+    _without_collections()
+    return app
+
+
+def _without_collections() -> None:
+    """Exempt what is loaded from garbage collection: a full one would delay requests by a tenth of a second."""
+    gc.collect()
+    gc.enable()  # the command line turns it off for the start
+    gc.freeze()
+    sys.setswitchinterval(_SWITCH_S)
 
 
 def _listen(host: str, port: int) -> socket.socket:

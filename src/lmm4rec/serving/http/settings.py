@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from lmm4rec.serving.rules import RuleSet
@@ -41,7 +42,7 @@ class Settings:
     rules: Callable[[], Mapping[str, RuleSet]] = dict  # reads the rule sets; called at each load of a bundle
     hosts: tuple[str, ...] = ()  # accepted Host headers beside the address itself; "*": any
 
-    @property
+    @cached_property
     def is_local(self) -> bool:
         """Whether only this machine reaches the service."""
         if self.host == "localhost":
@@ -51,19 +52,19 @@ class Settings:
         except ValueError:
             return False
 
-    @property
+    @cached_property
     def writing(self) -> Writing:
         """Who may write: a service that other machines reach accepts items only with a token."""
         if self.token:
             return "token"
         return "open" if self.is_local else "off"
 
-    @property
+    @cached_property
     def max_body(self) -> int:
         """Bytes of a request's body."""
         return int(self.max_body_mb * 2**20)
 
-    @property
+    @cached_property
     def known_hosts(self) -> frozenset[str]:
         """The accepted Host headers; empty where all are (a public service may have any name).
 

@@ -1,0 +1,72 @@
+"""SQLite files of our own: of a known kind and version, durable, and shared by any number of processes."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from lmm4rec.core.errors import CheckpointError
+
+_LOCK_S = 10.0  # that a writer waits for another one
+
+
+class SqliteFile:
+    """An open file of one kind; a thread needs one of its own, or a lock."""
+
+    def __init__(self, path: Path, *, application: int, version: int, tables: str, holds: str) -> None:
+        """Open the file, or create it with these tables; `application` tells kinds of files apart.
+
+        Raises:
+            CheckpointError: it is a file of another kind, is damaged, or cannot be written.
+        """
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = sqlite3.connect(path, timeout=_LOCK_S, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise CheckpointError(f"{path} cannot be opened or created ({error})") from None
+        try:
+            self._prepare(application, version, tables)
+        except sqlite3.OperationalError as error:
+            self._file.close()
+            raise CheckpointError(f"{path} cannot be used for {holds} ({error}); is the folder writable?") from None
+        except sqlite3.DatabaseError as error:
+            self._file.close()
+            raise CheckpointError(f"{path} is not a file of {holds}, or is damaged ({error})") from None
+        except CheckpointError:
+            self._file.close()
+            raise
+        self._version = -1
+
+    def _prepare(self, application: int, version: int, tables: str) -> None:
+        self._is_empty(application, version)  # before anything is changed in a file that is not ours
+        self._file.execute("PRAGMA journal_mode = WAL")
+        self._file.execute("PRAGMA synchronous = FULL")  # a power cut loses nothing that was acknowledged
+        self._file.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+        self._file.execute("BEGIN IMMEDIATE")
+        if self._is_empty(application, version):
+            for statement in tables.split(";"):
+                self._file.execute(statement)
+            self._file.execute(f"PRAGMA application_id = {application}")
+            self._file.execute(f"PRAGMA user_version = {version}")
+        self._file.execute("COMMIT")
+
+    def _is_empty(self, application: int, version: int) -> bool:
+        if self._file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            return True
+        found = tuple(self._file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        if found != (application, version):
+            raise CheckpointError(
+                f"{self.path} is a SQLite file of another kind or version ({found[0]:#x}, {found[1]}); move it away"
+            )
+        return False
+
+    def changed(self) -> bool:
+        """Whether another connection has written since the last call; True at the first one. It takes microseconds."""
+        version: int = self._file.execute("PRAGMA data_version").fetchone()[0]
+        last, self._version = self._version, version
+        return version != last
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
