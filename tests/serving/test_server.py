@@ -146,7 +146,7 @@ def test_several_processes_serve_as_one(run: Path) -> None:
             assert httpx.post(f"{server.url}/interactions", json=posted).json()["new"] == 1
             assert httpx.get(f"{server.url}/users", params={"q": "new"}).json()["users"][0]["history"] == n + 1
         page = httpx.get(f"{server.url}/metrics").text
-        assert 'lmm4rec_interactions_total{bundle="run",kind="interaction",outcome="new"} 20.0' in page
+        assert 'lmm4rec_interactions_total{bundle="shop",kind="interaction",outcome="new"} 20.0' in page
         server.process.send_signal(signal.SIGHUP)  # one process after the other is replaced
         end = time.monotonic() + 15
         while time.monotonic() < end:
