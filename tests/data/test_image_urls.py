@@ -88,7 +88,7 @@ def test_what_cannot_be_fetched_is_named_by_row_and_tried_again(server: LocalSer
         "/cut": cuts(png((9, 9, 9), "BMP"), 30),
     }
     urls = [server.url(path) for path in ("/none", "/page", "/svg", "/away", "/red.png")]
-    data = fetched(tmp_path, [*urls, "s3://bucket/x.png", "ftp://host/x.png"])
+    data = fetched(tmp_path, [*urls, "hdfs://bucket/x.png", "ftp://host/x.png"])
     assert data.catalog.has_image.tolist() == [False, False, False, False, True, False, False]
     finding = found(data)["image-not-fetched"]
     told = "\n".join(finding.examples)

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -51,6 +51,18 @@ def locate(
         message = f"{counted(len(respelled), 'image')} are found in {folder} under another spelling of their name"
         findings.append(Finding("image-respelled", "note", len(respelled), message, tuple(respelled[:10])))
     return tuple(images), findings
+
+
+def named_by(names: Iterable[str | None]) -> Callable[[str], bool]:
+    """A test of whether a file's name, folders included, may be one of these images under any spelling."""
+    stems = {stem for name in names if name for spelled in _spellings(name) for stem in _stems(spelled)}
+    return lambda name: not stems.isdisjoint(_stems(name))
+
+
+def _stems(name: str) -> set[str]:
+    """The last part of a name, with and without its ending."""
+    base = _folded(name.rpartition("/")[2])
+    return {base, os.path.splitext(base)[0]}  # noqa: PTH122 (a name, not a path)
 
 
 class _PathResolver:

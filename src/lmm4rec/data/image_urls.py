@@ -6,12 +6,14 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from lmm4rec.data.download.file_signatures import IMAGE_ENDINGS
 from lmm4rec.data.download.folders import DownloadOptions, download_images, image_files
 from lmm4rec.data.download.jobs import Job
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.images import ImageFile
+from lmm4rec.data.object_store import fetch_objects, is_remote
 
 _URL = re.compile(r"\s*(?!file:)(?:[a-z][a-z0-9+.-]*:)?//[^/\s]", re.IGNORECASE)
 _NEXT = re.compile(r"[\s,;|]+(?=(?:https?:)?//)", re.IGNORECASE)
@@ -54,14 +56,23 @@ def images_by_url(
     jobs = [Job(url, url, where.folder / stem, "image") for url, stem in stems.items() if stem not in files]
     errors: dict[str, str] = {}
     if where.fetch and jobs:
-        outcomes = download_images(jobs, where.folder, where.options, wait=True)
-        errors = {outcome.key: outcome.error for outcome in outcomes if outcome.status == "failed"}
+        objects = {job.url: _with_ending(job) for job in jobs if is_remote(job.url)}
+        errors = fetch_objects(objects)
+        others = [job for job in jobs if job.url not in objects]
+        outcomes = download_images(others, where.folder, where.options, wait=True)
+        errors |= {outcome.key: outcome.error for outcome in outcomes if outcome.status == "failed"}
         files = image_files(where.folder)
     root = where.folder.resolve()
     names = [files.get(stems[url]) for url in urls]
     images = [None if name is None else ImageFile(root / name, root) for name in names]
     absent = {label: url for label, url, name in zip(labels, urls, names, strict=True) if name is None}
     return images, [_absent(absent, errors, where)] if absent else []
+
+
+def _with_ending(job: Job) -> Path:
+    """The place of an image of an object store, whose name has its ending."""
+    ending = PurePosixPath(job.url).suffix.lower()
+    return job.target.with_name(job.target.name + (ending if ending in IMAGE_ENDINGS else IMAGE_ENDINGS[0]))
 
 
 def _absent(absent: Mapping[str, str], errors: Mapping[str, str], where: UrlImages) -> Finding:

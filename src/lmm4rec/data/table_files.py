@@ -34,7 +34,7 @@ def read_table(source: TableLike, label: str, *, separator: str | None = None, e
         return numbered(from_pandas(source, label), label)
     path = Path(source)
     try:
-        if path.is_dir() and kind_of(path) == ".parquet":  # Spark writes a folder of parts
+        if path.is_dir() and (kind_of(path) == ".parquet" or any(path.rglob("*.parquet"))):  # Spark writes such folders
             return _read_parquet(path)
         if not path.is_file():
             raise DataError(f"{path} is {_what_else(path)}; expected the file of the {label}")

@@ -8,9 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from lmm4rec.data.findings import Finding, counted
-from lmm4rec.data.image_paths import locate
+from lmm4rec.data.image_paths import locate, named_by
 from lmm4rec.data.image_urls import UrlImages, first_url, images_by_url, is_url
 from lmm4rec.data.images import ImageFile
+from lmm4rec.data.object_store import address_of, local_copy
 from lmm4rec.data.sources._columns import as_text
 from lmm4rec.data.table import Table
 
@@ -30,7 +31,10 @@ def read_images(
         if name and is_url(name):
             urls_at[row], more = first_url(name)
             several += [row] if more else []
-    images, findings = locate([None if row in urls_at else name for row, name in enumerate(names)], folder, ids)
+    paths = [None if row in urls_at else name for row, name in enumerate(names)]
+    if (remote := address_of(folder)) is not None and any(paths):
+        local_copy(remote, named_by(paths))
+    images, findings = locate(paths, folder, ids)
     labels = [f"{table.label} row {table.rows[row]}: item {ids[row]}" for row in urls_at]
     if several:
         examples = tuple(f"{table.label} row {table.rows[row]}: item {ids[row]}" for row in several[:10])

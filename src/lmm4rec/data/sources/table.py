@@ -15,6 +15,7 @@ from lmm4rec.data.download.folders import DownloadOptions
 from lmm4rec.data.filters import keep_ratings
 from lmm4rec.data.image_urls import UrlImages
 from lmm4rec.data.negative_signals import NEGATIVE_KINDS, POSITIVE_KINDS
+from lmm4rec.data.object_store import address_of, copy_of, is_remote, local_copy
 from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog, with_shipped
 from lmm4rec.data.sources._log import Kinds, clean_log, join
 from lmm4rec.data.table import Table, TableLike
@@ -25,7 +26,10 @@ __all__ = ["load"]
 
 def load(
     *,
-    path: Annotated[str | Path | None, Doc("Folder of interactions.* and items.*; others are relative to it.")] = None,
+    path: Annotated[
+        str | Path | None,
+        Doc("Folder (or s3:// address) of interactions.* and items.*; other paths are relative to it."),
+    ] = None,
     interactions: Annotated[TableLike | None, Doc("Log, a file or a frame; left out: the one in path.")] = None,
     items: Annotated[TableLike | None, Doc("Table of items, a file or a frame; left out: the one in path.")] = None,
     user_column: Annotated[str, Doc("Column of user ids in the log.")] = "user_id",
@@ -66,7 +70,7 @@ def load(
         ConfigError: neither `path` nor `interactions` is given.
         DataError: a file or column is missing or unreadable, nothing is left, or images cannot be written.
     """
-    folder = None if path is None else _folder(Path(path))
+    folder = None if path is None else _folder(path)
     log = clean_log(
         _read_log(interactions, folder, separator, encoding),
         user_column, item_column, rating_column, timestamp_column, weight_column,
@@ -77,7 +81,7 @@ def load(
         catalog, findings = catalog_of_ids(log.frame["item"])
     else:
         beside = Path(item_table).parent if isinstance(item_table, str | Path) else folder or Path()
-        images = beside if image_folder is None else (folder or Path()) / image_folder
+        images = beside if image_folder is None else _path_in(folder, image_folder)
         fetching = DownloadOptions(per_second=fetch_per_second, allow_private=tuple(allow_private or ()))
         catalog, findings = read_catalog(
             read_table(item_table, "items", separator=separator, encoding=encoding),
@@ -93,7 +97,29 @@ def load(
     return dataset if rating_at_least is None else keep_ratings(dataset, rating_at_least)
 
 
-def _folder(path: Path) -> Path:
+def _place(folder: Path | None, given: str | Path) -> Path:
+    """The path of a table, relative to `folder`; of a remote one its copy."""
+    place = _path_in(folder, given)
+    remote = address_of(place)
+    return place if remote is None else local_copy(remote)
+
+
+def _path_in(folder: Path | None, given: str | Path) -> Path:
+    """A path relative to `folder`; of an object store the place of its copy, which may not be there yet."""
+    return copy_of(str(given)) if is_remote(given) else (folder or Path()) / given
+
+
+def _belongs(name: str) -> bool:
+    """Whether a file of a remote folder is one of its tables or feature files."""
+    first, _, rest = name.partition("/")
+    is_table = first.lower().partition(".")[0] in ("interactions", "items") and (not rest or rest.endswith(".parquet"))
+    return is_table or name.removeprefix("features/").endswith("_feat.npy")
+
+
+def _folder(path: str | Path) -> Path:
+    if is_remote(path):
+        return local_copy(str(path), _belongs)
+    path = Path(path)
     if not path.is_dir():
         problem = "is a file" if path.exists() else "does not exist"
         raise DataError(f"data.path = '{path}' {problem}; it must be the folder that holds interactions.* and items.*")
@@ -119,7 +145,7 @@ def _read_log(given: TableLike | None, folder: Path | None, separator: str | Non
 def _named(given: TableLike | None, folder: Path | None, stem: str) -> TableLike | None:
     """The file or frame that was given, else the one file of that name in the folder, else None."""
     if isinstance(given, str | Path):
-        return (folder or Path()) / given
+        return _place(folder, given)
     if given is not None or folder is None:
         return given
     found = table_files(folder, stem)
