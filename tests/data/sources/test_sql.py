@@ -110,3 +110,28 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "shop.db").write_text("user_id,item_id\n" * 100)
     with pytest.raises(DataError, match="file is not a database"):
         sql.load(uri=f"sqlite:///{tmp_path / 'shop.db'}", interactions=LOG)
+
+
+def test_a_database_that_fails_in_the_middle_is_named_and_leaves_no_run(tmp_path: Path) -> None:
+    """The first rows are there, later pages of the file are overwritten; then a writer holds the database."""
+    path = tmp_path / "shop.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE orders (buyer, sku, bought)")
+    rows = [(f"user {i}", f"item {i % 50}" + "x" * 200, 1_700_000_000 + i) for i in range(2000)]
+    connection.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
+    connection.commit()
+    whole = path.read_bytes()
+    conf = {
+        "data": {"name": "sql", "uri": f"sqlite:///{path}?timeout=0.05", "interactions": LOG},
+        "recommender": {"name": "popular"},
+    }
+    connection.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DataError, match="the query of the interactions fails in 'shop': database is locked"):
+        run(conf, out=tmp_path / "run")
+    connection.close()
+    path.write_bytes(whole[: len(whole) // 2] + b"\xff" * (len(whole) // 4) + whole[-(len(whole) // 4) :])
+    with pytest.raises(DataError, match="the query of the interactions fails in 'shop': database disk image is malf"):
+        run(conf, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    path.write_bytes(whole)
+    assert len(sql.load(uri=conf["data"]["uri"], interactions=LOG).interactions) == 2000

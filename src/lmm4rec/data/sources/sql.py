@@ -119,6 +119,11 @@ def _rows(connection: Any, database: str, what: str, query: str, since: str | No
         columns = list(result.keys())
         frame = pl.DataFrame(result.fetchall(), schema=columns, orient="row", infer_schema_length=None)
     except sqlalchemy.exc.SQLAlchemyError as error:
+        if getattr(error, "connection_invalidated", False):
+            raise DataError(
+                f"the database '{database}' went away while the {what} were read ({_short(error)}); nothing has been "
+                "written: the same command works when it is back"
+            ) from None
         raise DataError(f"the query of the {what} fails in '{database}': {_short(error)}") from None
     if frame.is_empty():
         newer = f" since {since}" if wanted else ""
