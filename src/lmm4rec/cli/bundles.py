@@ -138,6 +138,12 @@ def serve_command(
         Path | None,
         typer.Option("--rules", metavar="FILE", help="A TOML file of rule sets, which requests choose by name."),
     ] = None,
+    root_path: Annotated[
+        str, typer.Option("--root-path", metavar="/PATH", help="The path under which a proxy shows the service.")
+    ] = "",
+    log_format: Annotated[
+        str, typer.Option("--log-format", metavar="KIND", help="text, or json: JSON lines, one for each request.")
+    ] = "text",
     index: Annotated[
         str, typer.Option("--index", metavar="KIND", help="exact, or for large catalogs hnsw or ivf (approximate).")
     ] = "exact",
@@ -152,7 +158,7 @@ def serve_command(
         optional(module, extra="serve", purpose="lmm4rec serve")
     gc.disable()  # while modules are imported and bundles are loaded: the start takes a fifth less
     try:
-        _serve(runs, host, port, token_env, allow_hosts, index, rules, workers)
+        _serve(runs, host, port, token_env, allow_hosts, index, rules, workers, root_path, log_format)
     finally:
         gc.enable()
 
@@ -166,13 +172,18 @@ def _serve(
     index: str,
     rules: Path | None,
     workers: int,
+    root_path: str,
+    log_format: str,
 ) -> None:
     from lmm4rec.cli.rule_files import read_rule_sets
+    from lmm4rec.serving.http.logs import use_json_lines
     from lmm4rec.serving.http.server import serve
     from lmm4rec.serving.http.settings import IndexKind, Settings
 
     if index not in get_args(IndexKind):
         raise ConfigError(f"--index is {' or '.join(get_args(IndexKind))}, got '{index}'")
+    if log_format not in ("text", "json"):
+        raise ConfigError(f"--log-format is text or json, got '{log_format}'")
     settings = Settings(
         host=host,
         port=port,
@@ -180,7 +191,11 @@ def _serve(
         hosts=tuple(allow_hosts or ()),
         index=cast(IndexKind, index),
         rules=partial(read_rule_sets, rules) if rules is not None else dict,
+        root_path=root_path,
+        json_logs=log_format == "json",
     )
+    if settings.json_logs:
+        use_json_lines()
     serve(
         runs,
         settings,

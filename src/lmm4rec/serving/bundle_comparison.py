@@ -115,8 +115,9 @@ def compare_bundles(
     *,
     recent: pl.DataFrame | None = None,
     metric: Metric = "recall",
+    most_users: int | None = None,
 ) -> BundleComparison:
-    """The comparison of two bundles by lists of `k` items.
+    """The comparison of two bundles by lists of `k` items; with `most_users` by those of an even sample of the users.
 
     `recent` is a table of interactions with the columns user and item. They count as unseen, even where they are in
     the history of a bundle; whether it was trained on them, the caller has to know.
@@ -132,7 +133,8 @@ def compare_bundles(
         raise DataError("the two bundles have no user in common: are they of the same shop?")
     k = min(k, len(before.items), len(after.items))
     wanted = None if recent is None else _Wanted.of(recent, pair)
-    lists = [one.lists(pair.users, k) for one in pair.sides]
+    step = 1 if most_users is None else -(-len(pair.users) // most_users)
+    lists = [one.lists(pair.users[::step], k) for one in pair.sides]
     gaining, losing = _exposures(lists, pair)
     return BundleComparison(
         k,

@@ -12,8 +12,10 @@ from pathlib import Path, PurePath
 from fastapi import FastAPI
 from fastapi.responses import Response
 
+from lmm4rec.core.errors import ConfigError
 from lmm4rec.serving.http import interactions, items, problems, service, users
 from lmm4rec.serving.http.bundles import ServedBundles
+from lmm4rec.serving.http.logs import use_json_lines
 from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.middleware import Guard
 from lmm4rec.serving.http.settings import Settings
@@ -25,6 +27,7 @@ _KINDS = {
     ".svg": "image/svg+xml",
 }
 _PAGES = {"index.html": "/", "docs.html": "/docs"}  # the other files are at /page/NAME
+_ROUTERS = [module.router for module in (interactions, users, items, service)]
 _ABOUT = """Recommendations, similar items and search from trained bundles.
 
 Ids are those of the data set. Every error is a problem (RFC 9457) with `status`, `title`, `detail` and, for
@@ -44,6 +47,8 @@ def make_app(folders: Sequence[Path], settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if settings.json_logs:
+            use_json_lines()
         watching = asyncio.create_task(bundles.watch())
         yield
         watching.cancel()
@@ -51,15 +56,26 @@ def make_app(folders: Sequence[Path], settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="lmm4rec", version=version("lmm4rec"), description=_ABOUT, lifespan=lifespan,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
         docs_url=None, redoc_url=None,  # FastAPI's pages load scripts from other sites; /docs is our own
     )  # fmt: skip
     app.state.bundles, app.state.settings, app.state.metrics, app.state.stopping = bundles, settings, metrics, False
     problems.install_handlers(app)
-    for module in (interactions, users, items, service):
-        app.include_router(module.router)
+    _refuse_own_path(settings.root_path)
+    for router in _ROUTERS:
+        app.include_router(router)
     _serve_pages(app)
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     return app
+
+
+def _refuse_own_path(prefix: str) -> None:
+    """Refuse a path prefix that begins like a path of the service: requests under it could mean both."""
+    paths = [str(getattr(route, "path", "/")) for router in _ROUTERS for route in router.routes]
+    own = {f"/{path.split('/')[1]}" for path in [*paths, "/page", "/docs", "/openapi.json"]}
+    first = f"/{prefix.split('/')[1]}" if prefix else ""
+    if first in own:
+        raise ConfigError(f"--root-path {prefix} begins like the service's own {first}/...; choose another prefix")
 
 
 def _serve_pages(app: FastAPI) -> None:

@@ -8,8 +8,10 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lmm4rec.serving.http.logs import log_request, request_id
 from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.problems import Problem, problem_response
 from lmm4rec.serving.http.settings import RELOAD, Settings
@@ -40,16 +42,21 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        response = _Response(send)
+        scope = _without_prefix(scope, self._settings.root_path)
+        id_ = request_id(Headers(scope=scope).get("x-request-id"))
+        response = _Response(send, id_)
         start = time.perf_counter()
         try:
             refusal = self._refusal(scope)
-            if refusal:
+            if not scope["path"]:  # the prefix without a slash, relative to which the page would not find its files
+                to_page = RedirectResponse(f"{self._settings.root_path}/", HTTPStatus.PERMANENT_REDIRECT)
+                await to_page(scope, receive, response.send)
+            elif refusal:
                 await problem_response(*refusal)(scope, receive, response.send)
             else:
                 await self._answer(scope, self._bounded(receive), response)
         finally:
-            self._count(scope, response.status, time.perf_counter() - start)
+            self._count(scope, response.status, time.perf_counter() - start, id_)
 
     async def _answer(self, scope: Scope, receive: Receive, response: _Response) -> None:
         limit_s = self._settings.reload_timeout_s if scope["path"] == RELOAD else self._settings.timeout_s
@@ -93,18 +100,19 @@ class Guard:
 
         return bounded
 
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+    def _count(self, scope: Scope, status: int, seconds: float, id_: str) -> None:
         route = getattr(scope.get("route"), "path", "none")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
+        log_request(id_, method, route, status, seconds)
 
 
 class _Response:
     """The response being sent: adds the headers and keeps the status (0 until it has begun)."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, id_: str) -> None:
+        self._send, self._id = send, id_
         self.status = 0
 
     async def send(self, message: Message) -> None:
@@ -115,7 +123,18 @@ class _Response:
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
             headers.setdefault("cache-control", "no-store")
+            headers.setdefault("x-request-id", self._id)
         await self._send(message)
+
+
+def _without_prefix(scope: Scope, prefix: str) -> Scope:
+    """The request as the app sees it: without the path prefix, which a proxy may have cut off or kept."""
+    if not prefix:
+        return scope
+    path, raw = scope["path"], scope.get("raw_path") or b""
+    if path == prefix or path.startswith(f"{prefix}/"):
+        path, raw = path[len(prefix) :], raw[len(prefix) :]
+    return {**scope, "path": path, "raw_path": raw, "root_path": ""}
 
 
 def _without_port(host: str) -> str:

@@ -300,6 +300,66 @@ class Rules(BaseModel):
     )
 
 
+class Night(BaseModel):
+    """One run of the night job (`lmm4rec refresh`)."""
+
+    night: str = Field(description="its folder in the live folder", examples=["2026-11-28T03-00-00"])
+    started: str = Field(examples=["2026-11-28T03:00:00+00:00"])
+    finished: str | None = None
+    decision: str = Field(description="first, swapped, kept, failed or interrupted", examples=["swapped"])
+    why: str = ""
+    model: str = ""
+    serving: str | None = Field(default=None, description="the night whose bundle is served afterwards")
+    epochs: int | None = None
+    rows: dict[str, dict[str, int]] = Field(default={}, description="how many rows of each kind were kept, new, gone")
+    seconds: dict[str, float] = Field(default={}, description="by step")
+    recent: dict[str, Any] | None = Field(
+        default=None, description="quality on recent interactions, before and after; null where it was not measured"
+    )
+    comparison: dict[str, Any] | None = Field(default=None, description="of the served bundle with yesterday's")
+
+
+class Nights(BaseModel):
+    """The runs of the night job, the latest first."""
+
+    bundle: str
+    nights: list[Night]
+
+
+class Shared(BaseModel):
+    """How many users, or items, both bundles have, and only one of them has."""
+
+    both: int
+    only_this: int
+    only_other: int
+
+
+class ItemExposure(BaseModel):
+    """The share of the users whose list has an item."""
+
+    id: str
+    title: str
+    picture: str | None = None
+    this: float
+    other: float
+
+
+class Comparison(BaseModel):
+    """How alike the lists of two bundles are, as means over the users that both have, or an even sample of them."""
+
+    bundle: str
+    other: str
+    k: int = Field(description="the length of the lists")
+    asked: int = Field(description="the number of users whose lists were compared")
+    users: Shared
+    items: Shared
+    overlap: float = Field(description="the share of a list that is in both lists", examples=[0.62])
+    rank_biased: float = Field(description="rank-biased overlap, which weighs first places most", examples=[0.55])
+    first_changed: float = Field(description="the share of users whose first item differs", examples=[0.3])
+    more: list[ItemExposure] = Field(description="the items that this bundle shows to more users than the other one")
+    fewer: list[ItemExposure] = Field(description="the items that it shows to fewer")
+
+
 class ServiceStatus(BaseModel):
     """Whether the service answers, and is ready for requests."""
 

@@ -96,8 +96,9 @@ class ServedBundle:
             CheckpointError: there is no bundle, or its added items cannot be read.
         """
         self.name, self.folder, self._metrics = name, folder, metrics
-        home = folder.parent if folder.name == "bundle" else folder
+        home = self.home = folder.parent if folder.name == "bundle" else folder
         self._index, self._rules_file = settings.index, settings.rules
+        self._root_path = settings.root_path
         self.rules_error: str | None = None
         self.feedback = ServedFeedback(name, home / FILE, metrics)
         bundle = self._load()
@@ -193,7 +194,7 @@ class ServedBundle:
         """The path of an item's thumbnail; None where it has none, or was removed a moment ago."""
         if item not in self._image_paths:
             has = item in self.bundle.items and self.bundle.thumbnail(item) is not None
-            path = f"/thumbnails/{quote(item, safe='')}?bundle={quote(self.name, safe='')}"
+            path = f"{self._root_path}/thumbnails/{quote(item, safe='')}?bundle={quote(self.name, safe='')}"
             self._image_paths[item] = path if has else None
         return self._image_paths[item]
 

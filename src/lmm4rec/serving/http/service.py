@@ -4,16 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from lmm4rec.serving.http.dependencies import BundleOfRequest, KnownParameters, Token, all_bundles, settings_of
+from lmm4rec.serving.bundle_comparison import Exposure, Presence, compare_bundles
+from lmm4rec.serving.http.dependencies import (
+    BundleOfRequest,
+    KnownParameters,
+    Token,
+    WriteAccess,
+    all_bundles,
+    settings_of,
+)
 from lmm4rec.serving.http.problems import Problem, responses
-from lmm4rec.serving.http.schemas import BundleInfo, Bundles, Capabilities, Reloaded, Rules, RuleSetInfo, ServiceStatus
+from lmm4rec.serving.http.schemas import (
+    BundleInfo,
+    Bundles,
+    Capabilities,
+    Comparison,
+    ItemExposure,
+    Limit,
+    Night,
+    Nights,
+    Reloaded,
+    Rules,
+    RuleSetInfo,
+    ServiceStatus,
+    Shared,
+)
 from lmm4rec.serving.http.served_bundle import ServedBundle
 from lmm4rec.serving.http.served_rules import check_rule_sets
+from lmm4rec.serving.http.settings import MAX_ID
+from lmm4rec.serving.night_log import read_nights
 
+_MOST_SCORES = 2 * 10**8  # computed for a comparison: a second or two
 router = APIRouter(tags=["service"], dependencies=[KnownParameters])
 
 
@@ -60,6 +86,46 @@ async def rules(served: BundleOfRequest) -> Rules:
     counts = await served.run(lambda: check_rule_sets(served.name, bundle, sets))
     infos = [RuleSetInfo(name=name, does=one.words(), items=counts[name]) for name, one in sets.items()]
     return Rules(bundle=served.name, rules=infos, error=served.rules_error)
+
+
+@router.get("/nights", dependencies=[WriteAccess], responses=responses(401, 404))
+async def nights(served: BundleOfRequest, limit: Limit = 50) -> Nights:
+    """The log of the night job of a live folder, the latest night first; it needs write access, as it has messages.
+
+    It is empty where the bundle is that of a run.
+    """
+    records = await served.run(lambda: read_nights(served.home))
+    known = [one for one in records[::-1] if all(one.get(name) for name in ("night", "started", "decision"))]
+    return Nights(bundle=served.name, nights=[Night.model_validate(one) for one in known[:limit]])
+
+
+@router.get("/compare", responses=responses(404))
+async def compare(
+    request: Request,
+    served: BundleOfRequest,
+    other: Annotated[str, Query(max_length=MAX_ID, description="the name of the bundle to compare with")],
+    k: Annotated[int, Query(ge=1, le=100, description="the length of the lists")] = 20,
+) -> Comparison:
+    """How alike the lists of two bundles are; of very many users, an even sample is asked."""
+    second = all_bundles(request).get(other)
+    before, after = second.bundle, served.bundle
+    most = max(100, _MOST_SCORES // (len(before.items) + len(after.items)))
+    found = await served.run(lambda: compare_bundles(before, after, k, most_users=most))
+
+    def exposure(one: Exposure) -> ItemExposure:
+        picture = served.image_path(one.item) or second.image_path(one.item)
+        return ItemExposure(id=one.item, title=one.title, picture=picture, this=one.after, other=one.before)
+
+    return Comparison(
+        bundle=served.name, other=second.name, k=found.k, asked=min(most, found.users.both),
+        users=_shared(found.users), items=_shared(found.items), overlap=found.overlap.overlap,
+        rank_biased=found.overlap.rank_biased, first_changed=found.overlap.first_changed,
+        more=[exposure(one) for one in found.gaining], fewer=[exposure(one) for one in found.losing],
+    )  # fmt: skip
+
+
+def _shared(presence: Presence) -> Shared:
+    return Shared(both=presence.both, only_this=presence.only_after, only_other=presence.only_before)
 
 
 @router.get("/health", responses=responses())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
 
+from lmm4rec.core.errors import ConfigError
 from lmm4rec.serving.rules import RuleSet
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 RELOAD = "/reload"  # the path with a time limit and a token rule of its own
 MAX_K = 500  # items in one answer
@@ -40,7 +44,22 @@ class Settings:
     max_waiting: int = 512  # requests for recommendations in the queue; more are refused
     index: IndexKind = "exact"  # how the best items are found, as in `Bundle.from_pretrained`
     rules: Callable[[], Mapping[str, RuleSet]] = dict  # reads the rule sets; called at each load of a bundle
+    root_path: str = ""  # the path under which a proxy shows the service, such as /shop
+    json_logs: bool = False  # lines of JSON, one for each request too
     hosts: tuple[str, ...] = ()  # accepted Host headers beside the address itself; "*": any
+
+    def __post_init__(self) -> None:
+        """Check the path prefix.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        path = self.root_path.removesuffix("/")
+        if path and not _PREFIX.fullmatch(path):
+            raise ConfigError(
+                f"--root-path is a path such as /shop, of letters, digits, and - . _ ~, got '{self.root_path}'"
+            )
+        object.__setattr__(self, "root_path", path)
 
     @cached_property
     def is_local(self) -> bool:

@@ -1,5 +1,7 @@
 // The service's endpoints as functions; what goes wrong is an Error whose message can be shown.
 
+const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, ""); // the path under which a proxy shows the service
+
 async function answer(response) {
   if (response.ok) return response.status === 204 ? null : response.json();
   let detail = `the service answered ${response.status}`;
@@ -13,7 +15,7 @@ async function answer(response) {
 
 async function call(path, options) {
   try {
-    return await answer(await fetch(path, options));
+    return await answer(await fetch(ROOT + path, options));
   } catch (error) {
     if (error instanceof TypeError) throw new Error("the service does not answer; is it still running?");
     throw error;

@@ -2,7 +2,7 @@
 
 import { byId, el } from "./dom.js";
 
-const base = location.origin;
+const base = new URL("..", import.meta.url).href.replace(/\/$/, ""); // with the path under which a proxy shows it
 let document_;
 
 function resolve(schema) {
@@ -87,7 +87,7 @@ function endpoint(path, method, operation) {
 }
 
 async function start() {
-  document_ = await (await fetch("/openapi.json")).json();
+  document_ = await (await fetch(`${base}/openapi.json`)).json();
   const groups = new Map();
   for (const [path, operations] of Object.entries(document_.paths)) {
     for (const [method, operation] of Object.entries(operations)) {
