@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from shops import HERE, write_shop
 
+from lmm4rec.core.errors import CheckpointError
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.feedback import FeedbackStore
 from lmm4rec.serving.http import bundles
@@ -197,3 +198,9 @@ def test_writing_needs_the_token(runs: list[Path]) -> None:
         assert client.delete("/users/u001").status_code == 401
         client.headers["authorization"] = f"Bearer {token}"
         assert post(client, {"user": "u001", "item": "T0001"}).status_code == 200
+
+
+def test_a_folder_without_a_bundle_stays_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no bundle"):
+        make_app([tmp_path / "none"], Settings(hosts=HERE))
+    assert list(tmp_path.iterdir()) == []

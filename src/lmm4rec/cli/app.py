@@ -19,6 +19,7 @@ from lmm4rec.cli.console import errors, escaped
 from lmm4rec.cli.data import data, doctor
 from lmm4rec.cli.features import features
 from lmm4rec.cli.finetune import finetune
+from lmm4rec.cli.interactions import interactions
 from lmm4rec.cli.nights import nights
 from lmm4rec.cli.recommend import recommend
 from lmm4rec.cli.runs import runs
@@ -92,7 +93,7 @@ def options(
     """Options that stand before any command."""
 
 
-for group in (runs, doctor, features, finetune, recommend, bundles, nights, studies):
+for group in (runs, doctor, features, finetune, recommend, bundles, interactions, nights, studies):
     app.add_typer(group)
 app.add_typer(data, name="data")
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lmm4rec.coldstart.user_fold_in import fold_in_neighbors
@@ -65,7 +65,7 @@ class UserHistory(NamedTuple):
     row: int | None  # in the scorer; None for a user whom the model was not trained on
     items: Int64[np.ndarray, " items"]  # what the user wants: the positive interactions
     hidden: Int64[np.ndarray, " hidden"]  # these, and what the user does not want
-    is_trained: bool  # whether the model was trained on exactly these items
+    new_share: float  # of the items, those that the model was not trained on; 0: trained on exactly these items
 
 
 def user_history(state: BundleState, user: str, posted: Sequence[PostedInteraction]) -> UserHistory:
@@ -77,12 +77,13 @@ def user_history(state: BundleState, user: str, posted: Sequence[PostedInteracti
     wanted, unwanted = _posted_rows(state, posted, negative=False), _posted_rows(state, posted, negative=True)
     users = state.histories.users
     if len(wanted) and user not in users:
-        return UserHistory(None, wanted, np.union1d(wanted, unwanted), False)
+        return UserHistory(None, wanted, np.union1d(wanted, unwanted), 1.0)
     row = users.row(user)
     trained, hidden = state.histories.items_of(row), state.histories.excluded_for(row)
     items = np.setdiff1d(np.union1d(trained, wanted), unwanted)
     items = items if len(items) else trained  # a vector needs some item
-    return UserHistory(row, items, np.union1d(hidden, np.union1d(wanted, unwanted)), np.array_equal(items, trained))
+    new_share = len(np.setxor1d(items, trained)) / len(np.union1d(items, trained))
+    return UserHistory(row, items, np.union1d(hidden, np.union1d(wanted, unwanted)), new_share)
 
 
 def _posted_rows(
@@ -130,29 +131,41 @@ def asked_users(
 
 def asked_history(state: BundleState, items: Int64[np.ndarray, " items"], exclude: Iterable[np.ndarray]) -> AskedUsers:
     """An unknown user with this history, who gets neither its items nor those of `exclude`."""
-    history = UserHistory(None, np.unique(items), np.unique(np.concatenate([items, *exclude])), False)
+    history = UserHistory(None, np.unique(items), np.unique(np.concatenate([items, *exclude])), 1.0)
     hidden = _matrix([history.hidden], len(state.catalog))
     return AskedUsers(_scorer(state, [history]), np.zeros(1, np.int64), hidden)
 
 
 def _scorer(state: BundleState, histories: Sequence[UserHistory]) -> Scorer:
-    """The scorer of users with these histories, a row each: as trained, or else by fold-in."""
+    """The scorer of users with these histories, a row each.
+
+    A vector is (1 - s) times the trained one plus s times that of the fold-in of all items, where s is the share of
+    items that the model was not trained on: of the ways tried, this ranked the next items best
+    (`benchmarks/feedback_recall.py`).
+    """
     scorer = state.scorer
     if isinstance(scorer, Embeddings):
-        vectors = [
-            scorer.users[one.row] if one.is_trained and one.row is not None else state.folded_in(one.items)
-            for one in histories
-        ]
-        return Embeddings(torch.stack(vectors), scorer.items, parts=scorer.parts)
+        return Embeddings(
+            torch.stack([_vector(state, scorer, one) for one in histories]), scorer.items, parts=scorer.parts
+        )
     if not isinstance(scorer, Neighbors):
         raise LMM4RecError(f"a {type(scorer).__name__} has no fold-in for unknown users")
     if type(scorer) is Neighbors and all((one.items < scorer.similarity.shape[1]).all() for one in histories):
         return Neighbors(_seen([one.items for one in histories], scorer), scorer.similarity)
     rows = [
-        scorer.scores(torch.tensor([one.row]))[0] if one.is_trained else fold_in_neighbors(scorer, one.items)
+        fold_in_neighbors(scorer, one.items) if one.new_share else scorer.scores(torch.tensor([one.row]))[0]
         for one in histories
     ]
     return ComputedScores(torch.stack(rows))
+
+
+def _vector(state: BundleState, scorer: Embeddings, history: UserHistory) -> Float[Tensor, " dim"]:
+    if history.row is None:
+        return state.folded_in(history.items)
+    trained = scorer.users[history.row]
+    if not history.new_share:
+        return trained
+    return torch.lerp(trained, state.folded_in(history.items), history.new_share)
 
 
 def _seen(histories: Sequence[Int64[np.ndarray, " _items"]], scorer: Neighbors) -> Tensor:

@@ -301,9 +301,10 @@ class Bundle:
     def add_interactions(self, interactions: Iterable[PostedInteraction]) -> None:
         """Add interactions of known or new users: they are in all answers from now on.
 
-        A user's vector then comes from all of their items, by `coldstart.user_fold_in`; an item that the user dislikes
-        is left out of their lists. Interactions with items that the catalog does not have count once it has them.
-        `save_pretrained` does not write them; a service keeps them in a file of their own (`serving.feedback`).
+        A new user's vector comes from their items by `coldstart.user_fold_in`, a known one's goes towards that by the
+        share of items that the model was not trained on; an item that the user dislikes is left out of their lists.
+        Interactions with items that the catalog does not have count once it has them. `save_pretrained` does not write
+        them; a service keeps them in a file of their own (`serving.feedback`).
         """
         self._posted.add(interactions)
 

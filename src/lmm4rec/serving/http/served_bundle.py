@@ -100,8 +100,8 @@ class ServedBundle:
         self._index, self._rules_file = settings.index, settings.rules
         self._root_path = settings.root_path
         self.rules_error: str | None = None
+        bundle = self._load()  # before files are created beside it
         self.feedback = ServedFeedback(name, home / FILE, metrics)
-        bundle = self._load()
         self._added = AddedItems(home / ADDED_ITEMS)
         self.added: frozenset[str] = frozenset()
         self.not_restored: tuple[str, ...] = ()
@@ -121,14 +121,15 @@ class ServedBundle:
         return self._bundle
 
     def _load(self) -> Bundle:
-        """The bundle in the folder, without erased users, on disk too."""
         self._version = bundle_version(self.folder)
-        bundle = Bundle.load(self.folder, index=self._index)
+        return Bundle.load(self.folder, index=self._index)
+
+    def _follow_interactions(self, bundle: Bundle) -> None:
+        """Let a bundle follow what was posted, without erased users, on disk too."""
         if erased := self.feedback.erased_among(bundle):
             self._erase_on_disk(erased)
             bundle.forget_users(erased)
         bundle.use_interactions(self.feedback.latest)
-        return bundle
 
     def _erase_on_disk(self, users: Sequence[str]) -> None:
         """Write the bundle's folder without some users."""
@@ -146,6 +147,7 @@ class ServedBundle:
     def _put_in_service(self, bundle: Bundle) -> None:
         """Replace the bundle in service by one that has the added items on disk, too."""
         rules = self._read_rules(bundle)
+        self._follow_interactions(bundle)
         new = [item for item in self._added if item.id not in bundle.items]
         refused = restore(bundle, new)
         if refused:
