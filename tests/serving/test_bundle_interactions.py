@@ -145,6 +145,16 @@ def test_negative_signals_of_the_training_stay_hidden() -> None:
     assert bundle.disliked.items.tolist() == [8]
 
 
+def test_a_user_without_interactions_keeps_the_trained_list() -> None:
+    bundle = make("embeddings")
+    scorer, seen = bundle.scorer, bundle.seen
+    bundle = Bundle(scorer, bundle.users, bundle.items, ["t"] * ITEMS, seen.take(seen.users != 3), {})
+    before = items_of(bundle, "u3")
+    bundle.add_interactions(posted("u0", "i8") + posted("u3", before[0], kind="dislike"))
+    assert [one.item for one in bundle.recommend(["u0", "u3"], ITEMS)["u3"]] == before[1:]
+    assert bundle.explain("u3", before[1]).nearest == []
+
+
 def test_histories_have_the_latest_first() -> None:
     bundle = make("embeddings")
     bundle.add_interactions(

@@ -82,7 +82,7 @@ def user_history(state: BundleState, user: str, posted: Sequence[PostedInteracti
     trained, hidden = state.histories.items_of(row), state.histories.excluded_for(row)
     items = np.setdiff1d(np.union1d(trained, wanted), unwanted)
     items = items if len(items) else trained  # a vector needs some item
-    new_share = len(np.setxor1d(items, trained)) / len(np.union1d(items, trained))
+    new_share = len(np.setxor1d(items, trained)) / max(1, len(np.union1d(items, trained)))
     return UserHistory(row, items, np.union1d(hidden, np.union1d(wanted, unwanted)), new_share)
 
 
