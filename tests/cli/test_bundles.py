@@ -172,3 +172,14 @@ def test_data_that_changed_is_not_exported(run: Path, tmp_path: Path) -> None:
     finally:
         conf.write_text(text)
     assert not (tmp_path / "out").exists()
+
+
+def test_vectors_for_other_tools(call: Output, tmp_path: Path) -> None:
+    code, text = call("export", str(tmp_path / "vectors"), "--as", "parquet")
+    assert (code, "40 users, 60 items, vectors of" in text) == (0, True)
+    assert pl.read_parquet(tmp_path / "vectors" / "users.parquet").height == 40
+    assert (
+        call("export", str(tmp_path / "other"), "--as", "csv")[1].count("--as is bundle, parquet, faiss, weights") == 1
+    )
+    code, text = call("export", str(tmp_path / "other"), "--as", "weights")
+    assert (code, "VBPR has no weights between items" in text) == (2, True)

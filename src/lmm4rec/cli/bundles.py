@@ -89,13 +89,39 @@ def export_command(
         bool, typer.Option("--encoder/--no-encoder", help="Whether to copy the encoder's weights.")
     ] = True,
     thumbnails: Annotated[int, typer.Option(min=0, metavar="N", help="Thumbnails of this many items.")] = 5000,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--as", metavar="FORMAT", help="bundle; or vectors: parquet, faiss; or weights, of models without vectors."
+        ),
+    ] = "bundle",
+    index: Annotated[
+        str, typer.Option(metavar="KIND", help="With --as faiss: exact, or approximate: hnsw, ivf.")
+    ] = "exact",
 ) -> None:
-    """Write a run's bundle to a folder of its own, for another machine."""
+    """Write a run's bundle to a folder of its own, for another machine; or its vectors, for other tools."""
+    if form != "bundle":
+        _export_vectors(run, folder, form, index)
+        return
     from lmm4rec.experiments.build.bundle import export
 
     bundle = export(run, folder, copy_encoder=copy_encoder, thumbnails=thumbnails)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     console.print(f"wrote {folder}: {len(bundle.users):,} users, {len(bundle.items):,} items, {size / 2**20:.1f} MiB")
+
+
+def _export_vectors(run: Path, folder: Path, form: str, index: str) -> None:
+    from lmm4rec.serving.bundle import Bundle
+    from lmm4rec.serving.http.settings import IndexKind
+    from lmm4rec.serving.vector_files import VectorFormat
+
+    if form not in get_args(VectorFormat):
+        raise ConfigError(f"--as is bundle, {', '.join(get_args(VectorFormat))}, got '{form}'")
+    if index not in get_args(IndexKind):
+        raise ConfigError(f"--index is {' or '.join(get_args(IndexKind))}, got '{index}'")
+    facts = Bundle.load(run).export_vectors(folder, cast(VectorFormat, form), index=cast(IndexKind, index))
+    what = f"{facts['weights']:,} weights" if form == "weights" else f"vectors of {facts['dim']} numbers"
+    console.print(f"wrote {folder}: {facts['users']:,} users, {facts['items']:,} items, {what}", soft_wrap=True)
 
 
 @bundles.command("push", rich_help_panel=_PANEL)

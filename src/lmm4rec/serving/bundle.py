@@ -18,6 +18,7 @@ from lmm4rec.serving.bundle_answers import BundleAnswers
 from lmm4rec.serving.index import Index
 from lmm4rec.serving.new_items import encode_new_items, with_all_fields
 from lmm4rec.serving.posted_interactions import LatestInteractions, PostedInteraction
+from lmm4rec.serving.vector_files import VectorFormat, write_vectors
 
 
 class Bundle(BundleAnswers):
@@ -121,6 +122,20 @@ class Bundle(BundleAnswers):
         built = Index.build(scorer.items, index) if index != "exact" and isinstance(scorer, Embeddings) else None
         bundle._state = replace(bundle._state, catalog=catalog, index=built, modality_shares=read.modality_shares)
         return bundle
+
+    def export_vectors(
+        self,
+        folder: str | Path,
+        form: VectorFormat = "parquet",
+        *,
+        index: Literal["exact", "hnsw", "ivf"] = "exact",
+    ) -> Mapping[str, Any]:
+        """Write what the scores come from for other tools (`serving.vector_files`): vectors, or weights between items.
+
+        Raises:
+            ConfigError: the model has none of this form, or the folder holds something else.
+        """
+        return write_vectors(self._state, str(self.facts.get("model", "this model")), Path(folder), form, index)
 
     def push_to_hub(
         self, repository: str, *, token: str | None = None, private: bool = True, copy_encoder: bool = True
