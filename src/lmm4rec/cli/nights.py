@@ -39,6 +39,9 @@ def refresh_command(
         int, typer.Option(min=0, metavar="N", help="Fewest users with measured interactions for a decision.")
     ] = 30,
     keep: Annotated[int, typer.Option(min=2, metavar="N", help="Nights that are kept.")] = 7,
+    rate: Annotated[
+        float, typer.Option(min=1e-6, metavar="SHARE", help="Learning rate of a warm training, of the conf's.")
+    ] = 0.5,
     cold: Annotated[bool, typer.Option("--cold", help="Train from nothing, not from yesterday's weights.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Go on where rows or columns are gone, and swap where too little is new.")
@@ -49,7 +52,7 @@ def refresh_command(
     from lmm4rec.training.interruption import sigterm_as_interrupt
 
     options = RefreshOptions(
-        tolerance=tolerance, measured=measured, least_users=least_users, keep=keep, cold=cold, force=force
+        tolerance=tolerance, measured=measured, least_users=least_users, keep=keep, rate=rate, cold=cold, force=force
     )
     with sigterm_as_interrupt():
         record = refresh(conf, live, overrides(settings), options)

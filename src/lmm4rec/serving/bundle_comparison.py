@@ -48,25 +48,31 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric of both bundles on the same users: its means, and their difference with its standard error over users.
+    """A metric of both bundles on the same users: its means, and their difference, with standard errors over users.
 
-    The standard error is not a number where there are fewer than two users.
+    A standard error is not a number where there are fewer than two users.
     """
 
     users: int
     before: float
     after: float
     difference: float  # after - before
-    standard_error: float
+    standard_error: float  # of the difference
+    before_error: float
+    after_error: float
 
     @classmethod
     def of(cls, before: Float64[np.ndarray, " users"], after: Float64[np.ndarray, " users"]) -> Measured:
         """The means of these values by user."""
-        n, changes = len(before), after - before
-        error = float(changes.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-        if not n:
-            return cls(0, *[float("nan")] * 4)
-        return cls(n, float(before.mean()), float(after.mean()), float(changes.mean()), error)
+        (old, old_error), (new, new_error), (change, error) = map(_mean, (before, after, after - before))
+        return cls(len(before), old, new, change, error, old_error, new_error)
+
+
+def _mean(values: Float64[np.ndarray, " users"]) -> tuple[float, float]:
+    """The mean and its standard error."""
+    n = len(values)
+    mean = float(values.mean()) if n else float("nan")
+    return mean, float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
 
 
 @dataclass(frozen=True)

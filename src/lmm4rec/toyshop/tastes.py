@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from lmm4rec.toyshop.attributes import LOOKS, TEXT_ATTRIBUTES, VALUES
 
@@ -39,6 +39,17 @@ def draw_affinity(
     affinity -= affinity.mean(axis=1, keepdims=True)
     spread = affinity.std(axis=1, keepdims=True)
     return affinity / np.where(spread > 0, spread, 1.0)
+
+
+def drifted(
+    affinity: Float32[np.ndarray, "users items"], other: Float32[np.ndarray, "users items"], drift: float
+) -> Float32[np.ndarray, "users items"]:
+    """The affinity that has drifted towards another one of the same users: sqrt(1 - drift^2) of it and drift of that.
+
+    The deviation stays about 1, since the two are independent but for the users' kinds.
+    """
+    mixed: Float32[np.ndarray, "users items"] = (np.sqrt(1 - drift**2) * affinity + drift * other).astype(np.float32)
+    return mixed
 
 
 def draw_attribute_weights(

@@ -14,13 +14,14 @@ from lmm4rec.core.types import Fraction, Item, ItemImage, NonNegativeInt, Positi
 from lmm4rec.toyshop.attributes import CATEGORIES, MATERIALS, MATERIALS_OF, VALUES
 from lmm4rec.toyshop.descriptions import SECOND_LINES, SHOP_LINES, ItemText, describe
 from lmm4rec.toyshop.drawing import Drawing, random_drawing
+from lmm4rec.toyshop.drifting_purchases import draw_drifting_purchases, draw_releases
 from lmm4rec.toyshop.labels import labeled
 from lmm4rec.toyshop.purchases import Purchases, draw_popularity, draw_purchases
-from lmm4rec.toyshop.tastes import draw_affinity, draw_kinds
+from lmm4rec.toyshop.tastes import draw_affinity, draw_kinds, drifted
 
 FEWEST_ITEMS = 20
 _WITHOUT_IMAGE, _WITHOUT_TEXT = 0.025, 0.02  # shares of the items
-_SHOP, _SECOND_CATALOG = 0, 1  # separate streams of random numbers, whatever the seeds
+_SHOP, _SECOND_CATALOG, _DRIFT = 0, 1, 2  # separate streams of random numbers, whatever the seeds
 
 Attributes: TypeAlias = Mapping[str, Int64[np.ndarray, " items"]]
 """The value of each attribute for each item: a position in `VALUES` of the module `attributes`."""
@@ -37,6 +38,8 @@ class World:
     kinds: tuple[str, ...]  # the attributes of each user's taste: "looks", "text" or "both"
     affinity: Float32[np.ndarray, "users items"]  # of each user to each item, without popularity and chance
     popularity: Float64[np.ndarray, " items"]  # log-popularity of each item; -inf: not yet on sale
+    last_affinity: Float32[np.ndarray, "users items"] | None = None  # on the last day, where tastes drift
+    released: Float64[np.ndarray, " items"] | None = None  # when each item comes on sale, as a share of all days
 
 
 def make_world(
@@ -46,13 +49,18 @@ def make_world(
     items: PositiveInt = 500,
     interactions: PositiveInt = 12_000,
     mention_looks: Fraction = 0.3,
+    drift: Fraction = 0.0,
+    new_items: Fraction = 0.0,
 ) -> World:
     """The shop of a seed, with at least 20 items and 5 purchases per user; a few items lack the image or the text.
 
-    `mention_looks` is the share of the items whose text names color or pattern.
+    `mention_looks` is the share of the items whose text names color or pattern. `drift` is how far tastes drift from
+    the first day to the last: their correlation is sqrt(1 - drift^2). `new_items` is the share of the items that come
+    on sale one after the other while the shop is open. With 0 for both the shop is that without them.
 
     Raises:
-        ConfigError: there are too few items, or too few or too many interactions for them and the users.
+        ConfigError: there are too few items, or too few or too many interactions for them and the users, or too many
+            items are new.
     """
     if items < FEWEST_ITEMS:
         raise ConfigError(f"items = {items}: the toy shop needs {FEWEST_ITEMS} or more")
@@ -64,9 +72,20 @@ def make_world(
     kinds = draw_kinds(users, rng)
     affinity = draw_affinity(kinds, attributes, rng).astype(np.float32)
     popularity = draw_popularity(items, rng)
-    purchases = draw_purchases(affinity, popularity, attributes["season"], interactions=interactions, rng=rng)
     ids = tuple(f"u{number:03d}" for number in range(1, users + 1))
-    return World(_items("T", images, texts), ids, purchases, attributes, kinds, affinity, popularity)
+    season, catalog = attributes["season"], _items("T", images, texts)
+    if not (drift or new_items):
+        purchases = draw_purchases(affinity, popularity, season, interactions=interactions, rng=rng)
+        return World(catalog, ids, purchases, attributes, kinds, affinity, popularity)
+    other_rng = np.random.default_rng([seed, _DRIFT])
+    other = draw_affinity(kinds, attributes, other_rng).astype(np.float32)
+    released = draw_releases(items, new_items, other_rng)
+    purchases = draw_drifting_purchases(
+        lambda time: drifted(affinity, other, drift * time), popularity, season, released,
+        interactions=interactions, rng=rng,
+    )  # fmt: skip
+    last = drifted(affinity, other, drift)
+    return World(catalog, ids, purchases, attributes, kinds, affinity, popularity, last, released)
 
 
 def make_pretraining_items(

@@ -26,13 +26,18 @@ def load(
     items: Annotated[PositiveInt, Doc("Number of items, 20 or more; a few of them lack image or text.")] = 500,
     interactions: Annotated[PositiveInt, Doc("Number of purchases, at least 5 per user.")] = 12_000,
     mention_looks: Annotated[Fraction, Doc("Share of the items whose text names the color or the pattern.")] = 0.3,
+    drift: Annotated[Fraction, Doc("How far tastes drift from the first day to the last; 0: not at all.")] = 0.0,
+    new_items: Annotated[Fraction, Doc("Share of the items that come on sale later, at most 0.4.")] = 0.0,
 ) -> Dataset:
     """The toy shop of a seed: purchases by its users, with images and text of the items.
 
     Raises:
         ConfigError: there are too few items, or too few or too many interactions for them and the users.
     """
-    world = make_world(seed=seed, users=users, items=items, interactions=interactions, mention_looks=mention_looks)
+    world = make_world(
+        seed=seed, users=users, items=items, interactions=interactions, mention_looks=mention_looks, drift=drift,
+        new_items=new_items,
+    )  # fmt: skip
     return Dataset(
         "toyshop", Vocabulary(world.users, kind="user"), _catalog(world.items), Interactions(*world.purchases)
     )

@@ -46,6 +46,7 @@ class RefreshOptions:
     measured: Annotated[float, Gt(0), Lt(1), Doc("Share of the new interactions that are measured.")] = 0.4
     least_users: Annotated[NonNegativeInt, Doc("Fewest users with measured interactions for a decision.")] = 30
     keep: Annotated[int, Ge(2), Doc("Nights that are kept, the served one besides.")] = 7
+    rate: Annotated[float, Gt(0), Doc("Learning rate of a warm training, as a share of the conf's.")] = 0.5
     cold: Annotated[bool, Doc("Train from nothing instead of from yesterday's weights.")] = False
     force: Annotated[bool, Doc("Go on where rows or columns are gone, and swap where too little is new.")] = False
 
@@ -125,7 +126,7 @@ class _Night:
         self._serve("first", "there was no bundle before", result)
 
     def _again(self, plan: Plan, dataset: Dataset, served: NightFolder, yesterday: Bundle, changes: Changes) -> None:
-        start = {} if self.options.cold else {"train.start_from": str(served.final.path)}
+        start = {} if self.options.cold else self._warm(plan, served)
         dataset = labeled(dataset, changes.new, self.options.measured) if changes.new.any() else dataset
         problem = self._too_little(dataset, yesterday, changes)
         if problem and not self.options.force:
@@ -149,6 +150,12 @@ class _Night:
             comparison = compare_bundles(yesterday, result.bundle()).to_json()
         self.record.comparison = {name: value for name, value in comparison.items() if name != "recent"}
         self._serve("swapped", why, result)
+
+    def _warm(self, plan: Plan, served: NightFolder) -> dict[str, Any]:
+        """The keys of a training that begins with yesterday's weights: near an optimum, smaller steps are enough."""
+        rate = plan.train.table.get("learning_rate")
+        keys: dict[str, Any] = {} if rate is None else {"train.learning_rate": self.options.rate * rate}
+        return keys | {"train.start_from": str(served.final.path)}
 
     def _too_little(self, dataset: Dataset, yesterday: Bundle, changes: Changes) -> str:
         """Why nothing can be decided; empty where there is enough to measure."""
