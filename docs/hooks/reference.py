@@ -74,7 +74,9 @@ def _public() -> str:
         "# lmm4rec\n\nWhat `import lmm4rec` offers. Everything else is imported from its module, as the guide to\n"
         "[training from Python](../guide/python.md) does.\n"
     )
-    return text + "".join(_documented(f"{PUBLIC}.{name}", heading_level=2, inherited_members="true") for name in lmm4rec.__all__)
+    return text + "".join(
+        _documented(f"{PUBLIC}.{name}", heading_level=2, inherited_members="true") for name in lmm4rec.__all__
+    )
 
 
 def _modules(package: str) -> str:

@@ -80,6 +80,8 @@ def test_interactions_are_listed_in_parts(client: TestClient) -> None:
         ({"user": "u", "item": "i", "time": -1}, "body.interactions.1.time"),
         ({"user": "u", "item": "i", "time": 9e9}, "in the future. Nothing was stored"),
         ({"user": "u", "item": "i", "time": 1.7e12}, "times are in seconds, not milliseconds"),
+        ({"user": "u ", "item": "i"}, "body.interactions.1.user: the id 'u ' has a space at an end"),
+        ({"user": "u", "item": "a\nb"}, r"body.interactions.1.item: the id 'a\nb' has a space at an end, or"),
         ({"user": "u", "item": "i", "at": 3}, "body.interactions.1.at"),
     ],
 )

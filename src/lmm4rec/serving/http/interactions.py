@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.http.dependencies import BundleOfRequest, KnownParameters, WriteAccess, all_bundles
 from lmm4rec.serving.http.problems import InvalidValue, Problem, responses
 from lmm4rec.serving.http.schemas import (
@@ -36,10 +37,12 @@ async def post_interactions(served: BundleOfRequest, body: PostedInteractions) -
     Send the same request again where no response came: interactions with an id, or with a time, count once. Where one
     is refused, none is stored.
     """
-    now = time.time()
-    _refuse_future(body.interactions, now)
+    now, bundle = time.time(), served.bundle
+    if wrong := [value for place, one in enumerate(body.interactions) for value in _wrong(one, place, bundle, now)]:
+        detail = f"{wrong[0].where}: {wrong[0].message}"
+        detail += f", and {len(wrong) - 1:,} more wrong values" if len(wrong) > 1 else ""
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{detail}. Nothing was stored", wrong[:100])
     posted = [_with_defaults(one, now) for one in body.interactions]
-    bundle = served.bundle
     new_users = dict.fromkeys(one.user for one in posted if one.user not in bundle.users)
     unknown = dict.fromkeys(one.item for one in posted if one.item not in bundle.items)
     new = await served.feedback.post(posted)
@@ -49,17 +52,17 @@ async def post_interactions(served: BundleOfRequest, body: PostedInteractions) -
     )  # fmt: skip
 
 
-def _refuse_future(interactions: Sequence[Posted], now: float) -> None:
-    wrong = []
-    for place, one in enumerate(interactions):
-        if one.time is not None and one.time > now + MAX_EARLY_S:
-            hint = "; times are in seconds, not milliseconds" if one.time > _MILLISECONDS else ""
-            message = f"{one.time:.0f} lies {one.time - now:,.0f} s in the future{hint}"
-            wrong.append(InvalidValue(where=f"body.interactions.{place}.time", message=message))
-    if wrong:
-        detail = f"{wrong[0].where}: {wrong[0].message}"
-        detail += f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{detail}. Nothing was stored", wrong[:100])
+def _wrong(one: Posted, place: int, bundle: Bundle, now: float) -> Iterator[InvalidValue]:
+    """What is wrong with an interaction beyond its form."""
+    where = f"body.interactions.{place}"
+    if one.time is not None and one.time > now + MAX_EARLY_S:
+        hint = "; times are in seconds, not milliseconds" if one.time > _MILLISECONDS else ""
+        message = f"{one.time:.12g} lies {one.time - now:,.4g} s in the future{hint}"
+        yield InvalidValue(where=f"{where}.time", message=message)
+    for name, id_, known in (("user", one.user, bundle.users), ("item", one.item, bundle.items)):
+        if (id_ != id_.strip() or not id_.isprintable()) and id_ not in known:  # tables are read without such spaces
+            message = f"the id {id_[:100]!r} has a space at an end, or a character that cannot be printed"
+            yield InvalidValue(where=f"{where}.{name}", message=message)
 
 
 def _with_defaults(one: Posted, now: float) -> PostedInteraction:
