@@ -164,6 +164,7 @@ def test_the_page_works_behind_a_real_proxy(runs: list[Path], browser: Browser, 
             page.wait_for_function("document.querySelector('.grid .card img')?.naturalWidth > 0")
             page.locator(".grid .card").first.click()
             page.locator("dialog#item[open] .alike .card").first.wait_for()
+            page.wait_for_load_state("networkidle")
             page.goto(f"{url}/docs")
             page.locator("details").first.wait_for()
             assert page.locator("details pre").first.text_content().find(f"'{url}/") > 0

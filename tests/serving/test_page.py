@@ -13,11 +13,21 @@ import pytest
 from server import TOKEN, Server
 from shops import png, write_shop
 
+from lmm4rec.serving.night_log import append_night
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+RULES = """
+[week]
+where = ["title!=T0030"]
+boost = [{ where = ["title~kite"], by = 3 }]
+diversity = 0.3
+[lamps]
+where = ["title~lamp"]
+"""
 HOSTILE = '<img src=x onerror="document.body.dataset.broken=1"><b>bold</b>'
 
 
@@ -25,7 +35,11 @@ HOSTILE = '<img src=x onerror="document.body.dataset.broken=1"><b>bold</b>'
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("page")
     runs = [write_shop(folder / "first", title="First model"), write_shop(folder / "second", seed=7, title="Second")]
-    with Server(runs) as server:
+    (folder / "rules.toml").write_text(RULES)
+    for number, (decision, why) in enumerate((("first", "no bundle yet"), ("kept", "it was worse"))):
+        record = {"night": f"night-{number}", "started": f"2026-11-2{number}T03:00:00+00:00", "decision": decision}
+        append_night(runs[0], record | {"why": why, "serving": "night-0", "rows": {"users": {"new": 3}}})
+    with Server(runs, "--rules", str(folder / "rules.toml")) as server:
         yield server
 
 
@@ -54,7 +68,7 @@ def visit(browser: Browser, server: Server) -> Iterator[Any]:
         away = re.compile(rf"^(?!{re.escape(base)}|blob:|data:)")
         page.on("request", lambda asked: complaints.append(asked.url) if away.match(asked.url) else None)
         page.goto(f"{base}/{fragment}")
-        page.locator(".grid .card").first.wait_for()
+        page.locator(".strip .card" if "view=models" in fragment else ".grid .card").first.wait_for()
         return page
 
     yield open_page
@@ -268,6 +282,75 @@ def test_two_bundles_side_by_side(visit: Any, server: Server) -> None:
     assert "from=second" in page.url
 
 
+def test_a_rule_set_is_chosen_and_says_what_it_changed(visit: Any, server: Server) -> None:
+    page = visit("#user=u001")
+    page.locator("#rules").focus()
+    page.keyboard.press("ArrowDown")
+    page.locator(".ruled").wait_for()
+    answer = httpx.get(f"{server.url}/recommend/u001", params={"k": 12, "rules": "week"}).json()
+    assert ids(page, ".grid") == [one["id"] for one in answer["items"]]
+    assert ids(page, ".left-out") == [one["id"] for one in answer["rules"]["left_out"]]
+    did = " ".join(page.locator(".did li").all_inner_texts())
+    assert "boost title~kite by 3" in did
+    assert "diversity 0.3" in did
+    cards = page.locator(".grid .card")
+    for number, one in enumerate(answer["items"]):
+        shown = cards.nth(number).locator(".moved .rule").all_inner_texts()
+        assert shown == one["rules"]
+    moved = next(n for n, one in enumerate(answer["items"]) if one["rules"] and one["place_without_rules"] is None)
+    assert cards.nth(moved).locator(".moved b").inner_text() == "not listed without rules"
+    page.locator("#rules").select_option("lamps")
+    page.get_by_text("Rules lamps:").wait_for()
+    assert "which leaves" in page.locator(".ruled .hint").inner_text()
+    page.locator("#rules").select_option("")
+    page.locator(".ruled").wait_for(state="detached")
+    assert "rules=" not in page.url
+
+
+def test_what_a_person_says_changes_the_list_at_once(visit: Any, server: Server) -> None:
+    page = visit("#user=u030&beside=second")
+    page.locator(".panes.two .says").nth(20).wait_for()
+    liked, disliked, bought = best(server, "u030")[:3]
+    page.evaluate("scrollTo(0, 200)")
+    page.locator(f"section .card[data-item={liked}] + .says [data-kind=like]").first.focus()
+    page.keyboard.press("Enter")
+    page.locator("#toast.shown", has_text="is liked").wait_for()
+    assert page.evaluate("document.activeElement.dataset.kind") == "like"  # at the same place of the new list
+    assert page.evaluate("scrollY") > 0
+    assert ids(page, ".strip")[0] == liked
+    for bundle, pane in (("first", 0), ("second", 1)):
+        shown = [str(one.get_attribute("data-item")) for one in page.locator(".grid").nth(pane).locator(".card").all()]
+        assert shown == best(server, "u030", bundle=bundle)
+        assert liked not in shown
+    page.get_by_role("link", name="For you").click()
+    for item, kind, words in ((disliked, "dislike", "left out"), (bought, "bought", "is bought")):
+        page.locator(f".grid .card[data-item={item}] + .says [data-kind={kind}]").first.click()
+        page.locator("#toast.shown", has_text=words).wait_for()
+        assert item not in ids(page, ".grid")
+    assert disliked not in ids(page, ".strip")
+    stored = httpx.get(f"{server.url}/interactions").json()["interactions"]
+    assert [(one["user"], one["item"], one["kind"]) for one in stored] == [
+        ("u030", liked, "like"), ("u030", disliked, "dislike"), ("u030", bought, "bought"),
+    ]  # fmt: skip
+
+
+def test_the_nights_and_two_models_compared(visit: Any, server: Server) -> None:
+    page = visit("#user=u001&view=models&other=second")
+    answer = httpx.get(f"{server.url}/compare", params={"other": "second"}).json()
+    numbers = page.get_by_label("how alike the lists are").locator("b")
+    assert numbers.first.inner_text() == f"{round(100 * answer['overlap'])} %"
+    assert ids(page, "[aria-label='Shown more by First model']") == [one["id"] for one in answer["more"]]
+    nights = page.locator(".night")
+    nights.first.wait_for()
+    assert nights.locator(".decision").all_inner_texts() == ["kept", "first"]
+    nights.first.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert "it was worse" in nights.first.inner_text()
+    assert "3 new" in nights.first.inner_text()
+    page.locator("#other").select_option("")
+    page.get_by_label("how alike the lists are").wait_for(state="detached")
+
+
 def test_all_by_keyboard(visit: Any, server: Server) -> None:
     page = visit("#user=u001")
     page.locator("#person").focus()
@@ -298,10 +381,11 @@ def test_all_by_keyboard(visit: Any, server: Server) -> None:
 def test_nothing_leaves_the_screen_and_words_can_be_read(visit: Any, viewport: dict[str, int], scheme: str) -> None:
     for fragment in (
         "#user=u001&scores=1", "#user=u001&beside=second", "#user=u001&item=T0003", "#user=u001&words=lamp",
-        "#user=u001&view=catalog",
+        "#user=u001&view=catalog", "#user=u001&rules=week&beside=second", "#user=u001&view=models&other=second",
     ):  # fmt: skip
         page = visit(fragment, viewport=viewport, color_scheme=scheme, device_scale_factor=2)
         page.wait_for_load_state("networkidle")
+        page.evaluate("document.querySelectorAll('.ruled, .night').forEach((one) => (one.open = true))")
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
         small = page.evaluate(
             """() => [...document.querySelectorAll("button, select, input:not([type=file]):not([type=checkbox])")]
@@ -315,7 +399,18 @@ def test_nothing_leaves_the_screen_and_words_can_be_read(visit: Any, viewport: d
         )
         assert density
         assert min(density) >= 2  # image pixels in a CSS pixel: sharp on dense screens
-        for selector in ("h2", ".name", ".hint", ".near-words", "small", ".score", "#views a"):
+        for selector in (
+            "h2",
+            ".name",
+            ".hint",
+            ".near-words",
+            "small",
+            ".score",
+            "#views a",
+            ".moved b",
+            ".rule",
+            ".decision",
+        ):
             for ratio in page.evaluate(CONTRAST, selector):
                 assert ratio >= 4.5, (fragment, selector, ratio)
         page.context.close()
@@ -348,10 +443,16 @@ def test_the_token_is_asked_for_where_writing_needs_one(visit: Any, tmp_path: Pa
         page.get_by_role("button", name="Add", exact=True).click()
         page.locator("dialog#item[open] .alike .card").first.wait_for()
         page.get_by_role("button", name="Delete").click()
-        page.get_by_role("textbox", name="Token").fill(TOKEN)
+        page.locator("dialog#item").get_by_role("textbox", name="Token").fill(TOKEN)
         page.get_by_role("button", name="Delete it").click()
         page.locator("dialog#item").wait_for(state="hidden")
         assert httpx.get(f"{server.url}/items", params={"added": True}).json()["total"] == 0
+        page.locator(".says [data-kind=like]").first.click()
+        page.locator("#toast.shown", has_text="This needs the service's token").wait_for()
+        assert page.evaluate("document.activeElement.id") == "token"
+        page.keyboard.type(TOKEN)
+        page.locator(".says [data-kind=like]").first.click()
+        page.locator("#toast.shown", has_text="is liked").wait_for()
 
 
 def test_the_reference_shows_every_endpoint(visit: Any, browser: Browser, server: Server) -> None:

@@ -127,9 +127,10 @@ def _ruled_list(
     chosen, raised, forbidden = _select(state, rules, masks, rows, boosted, fresh, k)
     catalog = state.catalog
     reasons = {}
-    for at in chosen:
+    fresh_places = rules.fresh.places if rules.fresh else 0
+    for place, at in enumerate(chosen):
         why = [str(boost) for boost, applies in zip(rules.boost, boosts, strict=True) if applies[at]]
-        why += ["fresh"] if fresh[at] else []
+        why += ["fresh"] if fresh[at] and place < fresh_places else []
         why += [f"diversity {rules.diversity:g}"] if at in raised else []
         if why:
             reasons[catalog.id(rows[at])] = why

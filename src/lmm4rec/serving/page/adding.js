@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { byId, closable, el, toast } from "./dom.js";
 import { go } from "./place.js";
+import { state } from "./state.js";
 
 export function setUpAdding({ bundles, writing, changed }) {
   const dialog = byId("new");
@@ -24,6 +25,7 @@ export function setUpAdding({ bundles, writing, changed }) {
     const names = [...new Set(["title", ...bundles().flatMap((one) => one.fields)])];
     byId("new-fields").replaceChildren(...names.map(field));
     byId("new-token").hidden = writing() !== "token";
+    byId("new-token").querySelector("input").value = state.token;
     dialog.showModal();
   };
   const add = async () => {

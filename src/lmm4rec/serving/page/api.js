@@ -32,7 +32,7 @@ function address(path, parameters) {
 
 const id = encodeURIComponent;
 const bearer = (token) => (token ? { Authorization: `Bearer ${token}` } : {});
-const get = (path, parameters = {}, signal) => call(address(path, parameters), { signal });
+const get = (path, parameters = {}, signal, token) => call(address(path, parameters), { signal, headers: bearer(token) });
 
 export const bundles = () => get("/bundles");
 export const users = (parameters, signal) => get("/users", parameters, signal);
@@ -43,12 +43,22 @@ export const detail = (item, parameters, signal) => get(`/items/${id(item)}`, pa
 export const explain = (parameters, signal) => get("/explain", parameters, signal);
 export const audience = (item, parameters, signal) => get(`/audience/${id(item)}`, parameters, signal);
 export const items = (parameters, signal) => get("/items", parameters, signal);
+export const rules = (parameters) => get("/rules", parameters);
+export const nights = (parameters, token) => get("/nights", parameters, undefined, token);
+export const compare = (parameters, signal) => get("/compare", parameters, signal);
 export const search = (parameters, signal) => get("/search", parameters, signal);
 
 export function searchPicture(file, parameters, signal) {
   const form = new FormData();
   form.append("image", file);
   return call(address("/search", parameters), { method: "POST", body: form, signal });
+}
+
+/** Tell the service what a person did with an item; lists follow at once. */
+export function interact({ user, item, kind }, { bundle, token }) {
+  const body = JSON.stringify({ interactions: [{ user, item, kind }] });
+  const headers = { "content-type": "application/json", ...bearer(token) };
+  return call(address("/interactions", { bundle }), { method: "POST", body, headers });
 }
 
 export function addItem({ bundle, itemId, fields, image, token }) {

@@ -1,6 +1,7 @@
 // Items as picture cards, and why they are recommended.
 
 import { el } from "./dom.js";
+import { moved } from "./ruled.js";
 import { link, place } from "./place.js";
 
 const KNOWN = ["id", "image", "text", "bias", "joint"]; // parts with a color of their own; others share four more
@@ -85,21 +86,23 @@ function nearest(reason) {
     el("span", { class: "near-words" }, `like ${first.title}`));
 }
 
-export function card(item, { rank, bundle, small } = {}) {
-  return el("li", {},
+export function card(item, { rank, bundle, small, below, came } = {}) {
+  return el("li", { class: came && "came" },
     el("a", { class: small ? "card small" : "card", href: link({ item: item.id, from: bundle }), "data-item": item.id },
       el("span", { class: "pic" }, picture(item, { size: small ? 96 : 208 }),
         rank && el("span", { class: "rank", "aria-hidden": "true" }, String(rank)),
         item.added && el("span", { class: "badge" }, "new")),
       el("span", { class: "name" }, item.title),
       !small && place().scores && Number.isFinite(item.score) && el("span", { class: "score" }, `score ${item.score.toFixed(3).replace("-", "−")}`),
+      rank && moved(item, rank),
       item.reason && hasParts(item) && shareBar(item.reason.shares),
-      item.reason && nearest(item.reason)));
+      item.reason && nearest(item.reason)),
+    below && below(item, rank - 1));
 }
 
-export function grid(items, { ranked = false, bundle, small = false, label } = {}) {
+export function grid(items, { ranked = false, bundle, small = false, label, below, came } = {}) {
   return el("ul", { class: small ? "strip" : "grid", "aria-label": label },
-    ...items.map((item, index) => card(item, { rank: ranked && index + 1, bundle, small })));
+    ...items.map((item, index) => card(item, { rank: ranked && index + 1, bundle, small, below, came: came?.(item) })));
 }
 
 export function waiting(count, small = false) {

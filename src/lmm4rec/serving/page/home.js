@@ -3,9 +3,11 @@
 import * as api from "./api.js";
 import { grid } from "./cards.js";
 import { byId, el } from "./dom.js";
+import { feedback } from "./feedback.js";
 import { link } from "./place.js";
-import { filled, modelOf, panes, ranked } from "./sections.js";
-import { chosen, info } from "./state.js";
+import { changes, leftOut } from "./ruled.js";
+import { SHOWN, filled, modelOf, panes, ranked } from "./sections.js";
+import { chosen, info, rules, state } from "./state.js";
 
 const SUGGESTED = 6;
 
@@ -20,12 +22,35 @@ export function home(user, signal, unknown) {
 
 function recommended(user, name, signal, unknown) {
   const reasons = info(name).can.explain;
-  const load = async () => {
-    const ask = async (k) => (await api.recommend(user, { k, reasons, bundle: name }, signal)).items;
-    const content = await ranked(ask, { bundle: name, label: `recommended to ${user}`, signal });
-    return content[1].children.length ? content : [el("p", { class: "hint" }, "Nothing is left to recommend.")];
+  const size = { count: SHOWN };
+  const set = rules();
+  let answer = null;
+  let before = null; // the ids that were listed before, when a person has said something
+  const ask = async (k) => {
+    answer = await api.recommend(user, { k, reasons, bundle: name, rules: set?.name }, signal);
+    return answer.items;
   };
-  return filled({ title: `For ${user}`, name: modelOf(name), load, signal, unknown });
+  const listed = () => answer?.items.map((item) => item.id) ?? [];
+  const changed = async () => {
+    const sections = [...document.querySelectorAll("#main section")].filter((one) => one.again);
+    sections.forEach((one) => one.remember?.());
+    await Promise.all(sections.map((one) => one.again()));
+    return listed();
+  };
+  const load = async () => {
+    const content = await ranked(ask, {
+      bundle: name, label: `recommended to ${user}`, signal, size,
+      above: () => answer.rules && changes(answer.rules, set),
+      after: () => answer.rules && leftOut(answer.rules, name),
+      below: state.writing === "off" ? null : (item, place) => feedback(item, { user, place, listed, changed }),
+      came: (item) => before !== null && !before.has(item.id),
+    });
+    if (content[1].children.length) return content;
+    return [content[0], el("p", { class: "hint" }, answer.note ?? "Nothing is left to recommend."), content[3]];
+  };
+  const node = filled({ title: `For ${user}`, name: modelOf(name), load, signal, unknown });
+  node.remember = () => (before = new Set(listed()));
+  return node;
 }
 
 function has(user, name, signal, unknown) {

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { grid, picture, shareRows, waiting } from "./cards.js";
 import { el, toast } from "./dom.js";
 import { go, link } from "./place.js";
+import { state } from "./state.js";
 
 let asked = 0;
 
@@ -89,7 +90,7 @@ function people({ k, people: all, asked: among }) {
 }
 
 function removal(detail, { bundle, writing, changed }) {
-  const token = writing === "token" && el("input", { type: "password", placeholder: "Token", "aria-label": "Token", autocomplete: "off" });
+  const token = writing === "token" && el("input", { type: "password", placeholder: "Token", "aria-label": "Token", autocomplete: "off", value: state.token });
   const remove = async () => {
     try {
       await api.deleteItem(detail.id, { bundle, token: token ? token.value : "" });

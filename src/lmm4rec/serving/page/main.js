@@ -37,7 +37,7 @@ async function draw() {
   main.setAttribute("aria-busy", "true");
   if (searching) main.replaceChildren(...finding(user, signal, clearSearch));
   else if (view === "catalog") main.replaceChildren(...catalog(signal));
-  else if (view === "models") main.replaceChildren(...models());
+  else if (view === "models") main.replaceChildren(...models(signal));
   else main.replaceChildren(...home(user, signal, () => unknown(user)));
   main.setAttribute("aria-busy", "false");
   scrollTo({ top: 0 });
@@ -113,6 +113,9 @@ function showChoices() {
   byId("bundle").replaceChildren(...options(state.bundles, first));
   byId("beside").replaceChildren(el("option", { value: "" }, "none"), ...options(state.bundles.filter((one) => one.name !== first), second));
   byId("scores").checked = Boolean(scores);
+  byId("rules-choice").hidden = !state.rules.length || Boolean(words || state.photo || view);
+  byId("rules").replaceChildren(el("option", { value: "" }, "none"), ...state.rules.map(({ name }) => el("option", { value: name, selected: name === place().rules }, name)));
+  byId("token-choice").hidden = state.writing !== "token";
   byId("options").replaceChildren(el("span", {}, several ? `${user} · ${info(first).title}` : user));
   byId("photo-label").hidden = !chosen().some((name) => info(name).can.search_picture);
   byId("words").placeholder = byId("photo-label").hidden ? "Search by words" : "Search by words or a photo";
@@ -166,6 +169,10 @@ function setUpDrop() {
 function setUpChoices() {
   byId("bundle").addEventListener("change", ({ target }) => go({ bundle: target.value, beside: place().beside === target.value ? "" : place().beside }));
   byId("beside").addEventListener("change", ({ target }) => go({ beside: target.value }));
+  byId("rules").addEventListener("change", ({ target }) => go({ rules: target.value }));
+  byId("token-choice").addEventListener("submit", (event) => event.preventDefault());
+  byId("token").addEventListener("input", ({ target }) => (state.token = target.value));
+  byId("token").addEventListener("change", () => place().view === "models" && ((state.revision += 1), draw()));
   byId("scores").addEventListener("change", ({ target }) => go({ scores: target.checked ? "1" : "" }));
   byId("anyone").addEventListener("click", async () => {
     const { name, users } = info(chosen()[0]);

@@ -1,6 +1,8 @@
 // The models in service: what they are, how good, what they cost.
 
+import { comparing } from "./comparing.js";
 import { el } from "./dom.js";
+import { nights } from "./nights.js";
 import { link } from "./place.js";
 import { section } from "./sections.js";
 import { chosen, state } from "./state.js";
@@ -11,7 +13,7 @@ const RELOADING = {
   open: "To load them again after a run: kill -HUP. POST /reload always needs a token, and this service was started without one (serve --token-env).",
 };
 
-export function models() {
+export function models(signal) {
   const { bundles, writing } = state;
   const first = headline(bundles);
   const lead = section("Models", null,
@@ -26,7 +28,7 @@ export function models() {
     scrolling("All metrics", table(["Metric", ...bundles.map((one) => one.title)], all.map((metric) => [
       el("th", { scope: "row" }, metric), ...bundles.map((one) => quality(one, metric)),
     ]))));
-  return [lead, more || null, data, el("p", { class: "hint reloading" }, RELOADING[writing === "token" ? "token" : "open"])].filter(Boolean);
+  return [lead, more || null, comparing(signal), nights(signal), data, el("p", { class: "hint reloading" }, RELOADING[writing === "token" ? "token" : "open"])].filter(Boolean);
 }
 
 /** The data in a sentence where all models share it, else a row each. */

@@ -1,6 +1,6 @@
 // Where one is on the page: in the address, so that Back, bookmarks and links work.
 
-const NAMES = ["user", "words", "item", "from", "bundle", "beside", "taste", "view", "q", "page", "scores"];
+const NAMES = ["user", "words", "item", "from", "bundle", "beside", "taste", "view", "q", "page", "scores", "rules", "other"];
 
 export function place() {
   const given = new URLSearchParams(location.hash.slice(1));

@@ -19,6 +19,10 @@ export function section(title, name, ...content) {
 /** A section that shows blanks, then what `load` gives, or what went wrong; null removes it. */
 export function filled({ title, name, count = SHOWN, small = false, load, signal, unknown }) {
   const node = section(title, name, waiting(count, small));
+  node.again = async () => {
+    const content = await load();
+    if (!signal.aborted && content !== null) node.replaceChildren(node.firstChild, ...content.filter(Boolean));
+  };
   load().then(
     (content) => {
       if (signal.aborted) return;
@@ -39,16 +43,24 @@ export function panes(make) {
   return el("div", { class: names.length > 1 ? "panes two" : "panes" }, ...names.map(make));
 }
 
-/** A ranked grid with its legend above and a button that adds the next ones; `ask(k)` gives the k best. */
-export async function ranked(ask, { bundle, label, signal }) {
-  const items = await ask(SHOWN);
-  const colors = el("div", {});
-  const recolor = (all) => colors.replaceChildren(...[legend(all)].filter(Boolean));
-  const cards = grid(items, { ranked: true, bundle, label });
+/** A ranked grid with its legend above and a button that adds the next ones; `ask(k)` gives the k best.
+ *
+ * `above()` and `after()` give what stands over and under the grid, for the answer that came last; `size.count` is how
+ * many are shown, also when the list is asked for again; `below` and `came` are those of a card.
+ */
+export async function ranked(ask, { bundle, label, signal, above = () => null, after = () => null, size = { count: SHOWN }, below, came }) {
+  const items = await ask(size.count);
+  const colors = el("div", { class: "over" });
+  const under = el("div", {});
+  const recolor = (all) => {
+    colors.replaceChildren(...[above(), legend(all)].filter(Boolean));
+    under.replaceChildren(...[after()].filter(Boolean));
+  };
+  const cards = grid(items, { ranked: true, bundle, label, below, came });
   const problem = el("p", { class: "wrong", role: "alert" });
   recolor(items);
   const more = el("button", { type: "button", class: "quiet show-more" }, "Show more");
-  more.hidden = items.length < SHOWN;
+  more.hidden = items.length < size.count;
   let shown = items.length;
   more.addEventListener("click", async () => {
     more.disabled = true;
@@ -56,11 +68,11 @@ export async function ranked(ask, { bundle, label, signal }) {
       const wanted = Math.min(shown + SHOWN, MOST);
       const all = await ask(wanted);
       if (signal.aborted) return;
-      const later = [...grid(all, { ranked: true, bundle }).children].slice(shown);
+      const later = [...grid(all, { ranked: true, bundle, below }).children].slice(shown);
       cards.append(...later);
       recolor(all);
       later[0]?.querySelector("a").focus({ preventScroll: true });
-      shown = all.length;
+      shown = size.count = all.length;
       more.hidden = all.length < wanted || wanted === MOST;
       problem.textContent = "";
     } catch (error) {
@@ -69,5 +81,5 @@ export async function ranked(ask, { bundle, label, signal }) {
       more.disabled = false;
     }
   });
-  return [colors, cards, el("div", { class: "below" }, more, problem)];
+  return [colors, cards, el("div", { class: "below" }, more, problem), under];
 }
