@@ -110,8 +110,10 @@ def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "other.sqlite") as file:
         file.execute("CREATE TABLE interactions (name TEXT)")
     file.close()
+    before = (tmp_path / "other.sqlite").read_bytes()
     with pytest.raises(CheckpointError, match="of another kind"):
         FeedbackStore(tmp_path / "other.sqlite")
+    assert (tmp_path / "other.sqlite").read_bytes() == before
 
 
 def test_of_two_interactions_with_an_item_the_latest_counts() -> None:

@@ -94,6 +94,12 @@ def test_one_wrong_interaction_is_named_and_none_is_stored(
     assert client.get("/interactions").json()["interactions"] == []
 
 
+def test_a_clock_may_be_five_minutes_ahead(client: TestClient) -> None:
+    early = {"user": "u001", "item": "T0001"}
+    assert post(client, early | {"time": time.time() + 400}).status_code == 422
+    assert post(client, early | {"time": time.time() + 200}).status_code == 200
+
+
 def test_interactions_are_there_after_a_restart(runs: list[Path]) -> None:
     with TestClient(make_app(runs, Settings(hosts=HERE))) as client:
         post(client, {"user": "new", "item": "T0001"})
