@@ -62,7 +62,7 @@ def catalog_thumbnails(
     images = dict(islice(images.items(), limit))
     with (
         ThreadPoolExecutor(cores()) as pool,
-        progress(total=len(images), description="thumbnails", unit="image", after_s=1) as bar,
+        progress(total=len(images), description="thumbnails", unit="image", after_s=1.0) as bar,
     ):
         for row, small in zip(images, pool.map(_thumbnail_or_none, images.values()), strict=True):
             bar.update()

@@ -123,6 +123,8 @@ class LiveFolder:
 
     def recover(self) -> None:
         """Log the nights that a kill ended; those that are not served are removed."""
+        for beside in self.path.glob(".bundle.*.part"):  # of a kill within `serve`
+            beside.unlink()
         logged = {record.get("night") for record in read_nights(self.path)}
         served = self.served()
         for path in self._folders():
