@@ -130,9 +130,12 @@ def test_only_negative_rows_are_an_error() -> None:
     assert len(shop(kind_column="").interactions) == 13
 
 
-def test_the_columns_of_posted_feedback_are_read(tmp_path: Path) -> None:
+def test_the_columns_of_posted_interactions_are_read(tmp_path: Path) -> None:
+    """`lmm4rec interactions` writes user, item, timestamp and kind; the catalog beside them has its own names."""
     (tmp_path / "interactions.csv").write_text(
-        "user_id,item_id,timestamp,kind\na,1,1700000000,interaction\na,2,1700000001,skip\nb,2,1700000002,bought\n"
+        "user,item,timestamp,kind\na,1,1700000000,interaction\na,2,1700000001,skip\nb,2,1700000002,bought\n"
     )
+    (tmp_path / "items.csv").write_text("item_id,title\n1,mug\n2,lamp\n")
     data = table.load(path=tmp_path)
     assert named(data, data.negatives) == {("a", "2", "skip")}
+    assert data.catalog.title(0) == "mug"

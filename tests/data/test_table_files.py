@@ -108,3 +108,14 @@ def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: bytes | N
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=words):
         read_table(tmp_path / name, "items").filled()
+
+
+def test_parquet_parts_of_which_later_ones_have_another_schema(tmp_path: Path) -> None:
+    """A column that came later, and ids that became text: nothing is lost, and a note names both."""
+    for day, rows in (("01", {"user_id": [1], "item_id": [7]}), ("02", {"user_id": ["b"], "item_id": [8]}),
+                      ("03", {"user_id": ["c"], "item_id": [9], "kind": ["skip"]})):  # fmt: skip
+        (tmp_path / f"log/day={day}").mkdir(parents=True)
+        pl.DataFrame(rows).write_parquet(tmp_path / f"log/day={day}/part.parquet")
+    table = read_table(tmp_path / "log", "interactions")
+    assert table.frame.select("user_id", "item_id", "kind").rows() == [("1", 7, None), ("b", 8, None), ("c", 9, "skip")]
+    assert "differ in columns or types ('kind', 'user_id')" in table.findings[0].message

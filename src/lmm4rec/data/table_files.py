@@ -13,6 +13,7 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.data.delimited_tables import read_delimited
 from lmm4rec.data.delimited_text import DAMAGED
 from lmm4rec.data.excel_tables import read_excel
+from lmm4rec.data.findings import Finding
 from lmm4rec.data.json_tables import read_json
 from lmm4rec.data.object_columns import from_pandas
 from lmm4rec.data.table import PandasFrame, Table, TableLike, first_line, numbered
@@ -113,10 +114,24 @@ def _read_parquet(path: Path) -> Table:
             parts = sorted(part for part in path.rglob("*.parquet") if part.is_file())
             if not parts:
                 raise DataError(f"{path} is a folder without parts in Parquet")
-            return numbered(pl.read_parquet(parts, glob=False), path.name)
+            return _read_parts(parts, path.name)
         return numbered(pl.read_parquet(path, glob=False), path.name)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} is not readable Parquet: {first_line(error)}") from None
+
+
+def _read_parts(parts: list[Path], label: str) -> Table:
+    """The rows of all parts; where their columns or types differ, cells that a part lacks are empty."""
+    try:
+        return numbered(pl.read_parquet(parts, glob=False), label)
+    except pl.exceptions.SchemaError:
+        frames = [pl.read_parquet(part, glob=False) for part in parts]
+    table = numbered(pl.concat(frames, how="diagonal_relaxed"), label)
+    schemas = list(dict.fromkeys(tuple(frame.schema.items()) for frame in frames))
+    changed = dict.fromkeys(column for schema in schemas for column in set(schema) ^ set(schemas[0]))
+    names = ", ".join(sorted({f"'{name}'" for name, _ in changed}))
+    message = f"the parts of {label} differ in columns or types ({names}); cells that a part lacks are empty"
+    return replace(table, findings=(*table.findings, Finding("differing-parts", "note", len(schemas), message)))
 
 
 _CSV = partial(read_delimited, usual=",", quotes=True)

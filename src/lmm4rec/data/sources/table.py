@@ -32,8 +32,8 @@ def load(
     ] = None,
     interactions: Annotated[TableLike | None, Doc("Log, a file or a frame; left out: the one in path.")] = None,
     items: Annotated[TableLike | None, Doc("Table of items, a file or a frame; left out: the one in path.")] = None,
-    user_column: Annotated[str, Doc("Column of user ids in the log.")] = "user_id",
-    item_column: Annotated[str, Doc("Column of item ids in both tables.")] = "item_id",
+    user_column: Annotated[str | None, Doc("Column of user ids in the log; left out: user_id, else user.")] = None,
+    item_column: Annotated[str | None, Doc("Column of item ids in both tables; left out: item_id, else item.")] = None,
     rating_column: Annotated[str | None, Doc('Column of ratings; left out: "rating" where there is one.')] = None,
     timestamp_column: Annotated[str | None, Doc('Column of times; left out: "timestamp" if there is one.')] = None,
     weight_column: Annotated[
@@ -71,9 +71,10 @@ def load(
         DataError: a file or column is missing or unreadable, nothing is left, or images cannot be written.
     """
     folder = None if path is None else _folder(path)
+    log_table = _read_log(interactions, folder, separator, encoding)
     log = clean_log(
-        _read_log(interactions, folder, separator, encoding),
-        user_column, item_column, rating_column, timestamp_column, weight_column,
+        log_table, user_column or _usual(log_table, "user"), item_column or _usual(log_table, "item"),
+        rating_column, timestamp_column, weight_column,
         Kinds(kind_column, positive_kinds, negative_kinds),
     )  # fmt: skip
     item_table = _named(items, folder, "items")
@@ -83,9 +84,10 @@ def load(
         beside = Path(item_table).parent if isinstance(item_table, str | Path) else folder or Path()
         images = beside if image_folder is None else _path_in(folder, image_folder)
         fetching = DownloadOptions(per_second=fetch_per_second, allow_private=tuple(allow_private or ()))
+        catalog_table = read_table(item_table, "items", separator=separator, encoding=encoding)
         catalog, findings = read_catalog(
-            read_table(item_table, "items", separator=separator, encoding=encoding),
-            item_column=item_column,
+            catalog_table,
+            item_column=item_column or _usual(catalog_table, "item"),
             image_column=image_column,
             image_folder=images,
             text_columns=text_columns,
@@ -102,6 +104,11 @@ def _place(folder: Path | None, given: str | Path) -> Path:
     place = _path_in(folder, given)
     remote = address_of(place)
     return place if remote is None else local_copy(remote)
+
+
+def _usual(table: Table, kind: str) -> str:
+    """The usual name of a column of ids; the short one is that of exported interactions."""
+    return kind if kind in table.frame.columns and f"{kind}_id" not in table.frame.columns else f"{kind}_id"
 
 
 def _path_in(folder: Path | None, given: str | Path) -> Path:
