@@ -15,6 +15,7 @@ from lmm4rec.data.filters import prepare
 from lmm4rec.data.negative_signals import NegativeSignals
 from lmm4rec.data.sources import table
 from lmm4rec.data.splits import Split, split
+from lmm4rec.testing import check_source
 
 #       user   item   kind          time
 LOG = [("ann", "mug", "bought", 10), ("ann", "lamp", "like", 20), ("ann", "chair", "view", 30),
@@ -44,6 +45,7 @@ def test_kinds_part_the_log_and_are_counted() -> None:
     assert any("1 row of interactions without a kind count as positive" in message for message in messages)
     assert any("1 negative signal left out: their user has no positive" in message for message in messages)
     assert data.n_items == 6
+    check_source(shop)
 
 
 TRAINS_OF_ALL = {("ann", "rug", "dislike"), ("ann", "bed", "skip"), ("ann", "vase", "skip"), ("bob", "lamp", "dislike")}

@@ -187,7 +187,7 @@ def test_slices_and_measures_beyond_accuracy_have_means_and_standard_errors(
             run.result.measured = replace(
                 run.measured,
                 slices={"cold": {METRIC: 0.1 + 0.03 * step}, "brand: Acme": {METRIC: 0.5 + 0.06 * step}},
-                beyond={"coverage@20": 0.25 + 0.09 * step},
+                beyond={"coverage@20": 0.25 + 0.09 * step, "coverage@5": 0.1},
                 exposure={"brand": {"Acme": {"catalog": 0.5, "interactions": 0.6, "lists": 0.7 + 0.03 * step}}},
             )
     group, collection, _ = compared(mixed)
@@ -196,6 +196,7 @@ def test_slices_and_measures_beyond_accuracy_have_means_and_standard_errors(
     assert all(table.caption.endswith("mean ± standard error over seeds") for table in tables.values())
     by_name = {row[0].text: row[1].text for row in tables["Warm and cold items"].rows}
     assert by_name == {"A": "0.1000 ± 0.0173", "B": "0.1000 ± 0.0173", "C": "0.0700", "E": "0.0700"}
+    assert tables["Beyond accuracy"].heads == ["Model", "Coverage@20"]
     assert tables["Beyond accuracy"].rows[0][1].text == "0.250 ± 0.052"
     assert tables["By brand"].rows[0][1].text == "0.5000 ± 0.0346"
     assert [cell.text for cell in tables["Exposure by brand"].rows[0]] == ["Acme", "50%", "60%", "70% ± 1.7%",

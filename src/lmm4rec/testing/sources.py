@@ -49,6 +49,18 @@ def interactions_are_rows_of_users_and_items(load: Callable[[], Dataset]) -> Non
 
 
 @CONTRACTS.add()
+def negative_signals_are_rows_of_users_and_items(load: Callable[[], Dataset]) -> None:
+    """Users, items and kinds of negative signals are rows of the vocabularies and of the names of kinds."""
+    dataset = load()
+    signals = dataset.negatives
+    sizes = {"users": dataset.n_users, "items": dataset.n_items, "kinds": len(signals.names)}
+    for name, size in sizes.items():
+        rows = getattr(signals, name)
+        expect(len(rows) == len(signals), f"{len(rows)} {name} of {len(signals)} negative signals")
+        expect(not len(rows) or (rows.min() >= 0 and rows.max() < size), f"negative {name} are not rows of {size}")
+
+
+@CONTRACTS.add()
 def reading_twice_gives_the_same(load: Callable[[], Dataset]) -> None:
     """Ids, their order and the log are the same in each reading: splits and stored features rely on it."""
     first, second = load(), load()

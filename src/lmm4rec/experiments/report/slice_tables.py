@@ -26,7 +26,7 @@ def study_details(group: DesignGroup, metric: str, *, named: bool) -> list[Repor
     """
     designs = group.best_first(f"test.{metric}")
     tables = [
-        beyond_table(designs, errors=True),
+        beyond_table(designs, k=metric.partition("@")[2], errors=True),
         slice_table(group, metric, errors=True),
         *slice_tables(designs, metric, errors=True),
         *exposure_tables(designs, errors=True),

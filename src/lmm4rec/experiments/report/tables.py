@@ -119,9 +119,9 @@ def detail_tables(group: DesignGroup, metric: str) -> list[ReportTable]:
     return [table for table in tables if len(table.heads) > 1]
 
 
-def beyond_table(designs: Sequence[Design], *, errors: bool = False) -> ReportTable:
-    """Every beyond-accuracy measure of the lists."""
-    keys = dict.fromkeys(key for design in designs for key in design.keys("beyond."))
+def beyond_table(designs: Sequence[Design], *, k: str = "", errors: bool = False) -> ReportTable:
+    """The measures beyond accuracy of lists of length `k`; of all lengths where it is empty."""
+    keys = dict.fromkeys(key for design in designs for key in design.keys("beyond.") if key.endswith(f"@{k}" * bool(k)))
     columns = [NumberColumn(_metric_of(key), key, number) for key in keys]
     return by_design("Beyond accuracy", "", designs, columns, errors=errors)
 
