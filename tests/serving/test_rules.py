@@ -19,6 +19,7 @@ from lmm4rec.data.interactions import Interactions
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.rule_ranking import RuledList
 from lmm4rec.serving.rules import RuleSet
+from lmm4rec.serving.scorer_operations import similarity_among, similarity_columns
 
 ITEMS = torch.tensor([[6.0, 0.0], [5.0, 0.0], [4.0, 4.0], [3.0, 0.0], [2.0, 0.0], [1.0, -1.0]])
 ATTRIBUTES = pl.DataFrame({"brand": ["X", "X", "X", "Y", "Y", ""], "price": [10.0, 20, 30, 40, 50, 60]})
@@ -162,3 +163,15 @@ def test_the_command_takes_a_file_of_rule_sets(tmp_path: Path, capfd: pytest.Cap
     )
     assert command("--rules", f"{tmp_path / 'no.toml'}:new")[0] == 2
     assert "neither --history, --only nor --seen-too" in command("--rules", file, "--seen-too")[1]
+
+
+@pytest.mark.parametrize("layout", ["csr", "dense"])
+def test_similarities_among_a_few_are_the_entries_of_the_whole(layout: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(7, 5, generator=generator).relu()  # the last two rows are of added items
+    whole = matrix.to_sparse_csr() if layout == "csr" else matrix
+    at, others = torch.tensor([6, 0, 3, 5]), torch.tensor([1, 6, 0, 4, 5, 3])
+    expected = [[matrix[j, i] if i < 5 else matrix[i, j] if j < 5 else 0.0 for j in others] for i in at.tolist()]
+    assert torch.equal(similarity_among(whole, at, others), torch.tensor(expected))
+    columns = similarity_columns(whole, at[1:3])[:, others]
+    assert torch.allclose(similarity_among(whole, at[1:3], others), columns)

@@ -21,7 +21,7 @@ from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.serving.answers import Recommendation
 from lmm4rec.serving.catalog_view import CatalogEntry, CatalogView
 from lmm4rec.serving.index import Index
-from lmm4rec.serving.scorer_operations import similarity_columns, unit_vectors, with_items, with_users
+from lmm4rec.serving.scorer_operations import similarity_among, similarity_columns, unit_vectors, with_items, with_users
 from lmm4rec.serving.user_histories import UserHistories
 
 _COMPUTED_ONCE = ("unit_features", "unit_vectors")
@@ -100,8 +100,9 @@ class BundleState:
             DataError: the model has no similarity of items.
         """
         if isinstance(self.scorer, Neighbors):
-            similarity = similarity_columns(self.scorer.similarity, torch.from_numpy(rows))
-            return similarity if others is None else similarity[:, torch.from_numpy(others)]
+            if others is None:
+                return similarity_columns(self.scorer.similarity, torch.from_numpy(rows))
+            return similarity_among(self.scorer.similarity, torch.from_numpy(rows), torch.from_numpy(others))
         if not self.unit_vectors.shape[1]:
             raise DataError("this model ranks the items in the same way for all users, so it knows no similar ones")
         compared = self.unit_vectors if others is None else self.unit_vectors[torch.from_numpy(others)]

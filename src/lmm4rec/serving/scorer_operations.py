@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from lmm4rec.coldstart.content_profile import CONTENT
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.nn.neighborhoods import UserNeighbors
-from lmm4rec.nn.sparse import beta_accepted, csr_matrix, dense_rows
+from lmm4rec.nn.sparse import beta_accepted, csr_matrix, dense_rows, entries_of
 
 BIAS = "bias"
 """The part of `Embeddings` in which all users have the same vector."""
@@ -94,6 +94,35 @@ def similarity_columns(similarity: Tensor, at: Int[Tensor, " chosen"]) -> Float[
     columns[old] = (similarity @ chosen).T
     columns[new, :known] = dense_rows(similarity, at[new])
     return columns
+
+
+def similarity_among(
+    similarity: Tensor, at: Int[Tensor, " chosen"], others: Int[Tensor, " others"]
+) -> Float[Tensor, "chosen others"]:
+    """`similarity_columns` of these items alone, without a product with the whole matrix; `at` has no item twice."""
+    known = similarity.shape[1]
+    old, old_others = at < known, others < known
+    among = torch.zeros(len(at), len(others))
+    among[old] = _entries_at(similarity, others, at[old]).T
+    new = torch.zeros(int((~old).sum()), len(others))
+    new[:, old_others] = _entries_at(similarity, at[~old], others[old_others])
+    among[~old] = new
+    return among
+
+
+def _entries_at(
+    matrix: Tensor, rows: Int[Tensor, " rows"], columns: Int[Tensor, " columns"]
+) -> Float[Tensor, "rows columns"]:
+    """The entries of a matrix, CSR or dense, at the crossings of rows and columns."""
+    if matrix.layout == torch.strided:
+        return matrix[rows[:, None], columns]
+    place = torch.full((matrix.shape[1],), -1)
+    place[columns] = torch.arange(len(columns))
+    new, entries = entries_of(matrix, rows)
+    at = place[matrix.col_indices()[entries].long()]
+    found = matrix.values().new_zeros(len(rows), len(columns))
+    found[new[at >= 0], at[at >= 0]] = matrix.values()[entries[at >= 0]]
+    return found
 
 
 def _concatenated(above: Tensor, below: Tensor) -> Tensor:
