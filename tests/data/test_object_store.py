@@ -13,7 +13,7 @@ from PIL import Image
 from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.data import object_store
 from lmm4rec.data.doctor import examine
-from lmm4rec.data.filters import prepare
+from lmm4rec.data.filters import prepare, unix_seconds
 from lmm4rec.data.sources import table
 from local_server import local_server, says
 
@@ -108,6 +108,29 @@ def test_parquet_parts_are_fetched_when_they_change(bucket: str, monkeypatch: py
     newer = table.load(interactions=f"s3://{bucket}/log")
     assert (list(newer.users), copied) == (list("cdefg"), ["log/day=3/c.parquet"])
     assert list(prepare(newer, since=86_400 * 402).users) == list("efg")
+
+
+def test_parts_of_earlier_days_are_neither_fetched_nor_read(bucket: str, tmp_path: Path) -> None:
+    """A day has ended everywhere two days after its begin in UTC; parts without a date are read."""
+    for day, users in (("1971-02-01", "ab"), ("1971-02-04", "cd"), ("1971-02-05", "ef")):
+        at = unix_seconds(day)
+        put(bucket, f"log/day={day}/part.parquet", log(users, at))
+        put(bucket, f"shop/interactions.parquet/day={day}/part.parquet", log(users, at))
+    put(bucket, "log/part.parquet", log("gh", unix_seconds("1971-02-07")))
+    for keys in ({"interactions": f"s3://{bucket}/log"}, {"path": f"s3://{bucket}/shop"}):
+        with pytest.raises(DataError, match="nothing is left"):
+            table.load(**keys, since="1971-02-09")
+        data = table.load(**keys, since=unix_seconds("1971-02-05"))
+        assert list(data.users)[:2] == ["e", "f"]
+        kinds = {finding.kind: finding.count for finding in data.findings}
+        assert (kinds["earlier-parts"], kinds["out-of-range"]) == (1, 2)  # the first day's part; both rows of the 4th
+    copies = {path.parent.name for path in (tmp_path / "cache/objects").rglob("*.parquet") if path.is_file()}
+    assert copies == {"log", "day=1971-02-04", "day=1971-02-05"}
+    for folder in (tmp_path / "cache/objects/s3" / bucket / "shop", f"s3://{bucket}/shop"):
+        with pytest.raises(DataError, match=r"[23] parts, and none with a day from data\.since = 1972-01-01 on"):
+            table.load(path=folder, since="1972-01-01")
+    with pytest.raises(ConfigError, match="'someday' is not a date or time"):
+        table.load(interactions=f"s3://{bucket}/log", since="someday")
 
 
 def test_one_file_and_files_relative_to_a_bucket(bucket: str) -> None:

@@ -19,10 +19,18 @@ from lmm4rec.data.object_columns import from_pandas
 from lmm4rec.data.table import PandasFrame, Table, TableLike, first_line, numbered
 
 
-def read_table(source: TableLike, label: str, *, separator: str | None = None, encoding: str | None = None) -> Table:
+def read_table(
+    source: TableLike,
+    label: str,
+    *,
+    separator: str | None = None,
+    encoding: str | None = None,
+    wanted: Callable[[str], bool] = lambda part: True,
+) -> Table:
     """The table in a file or a frame; `label` is the name of a frame in messages, and of a sheet of an Excel file.
 
     `separator` and `encoding` are those of delimited files; left out: by the file's ending, and by its first bytes.
+    `wanted` selects the parts of a folder in Parquet by their names in it.
     The text cells of CSV, TSV, JSON and Excel stay text, so that ids keep their leading zeros.
 
     Raises:
@@ -36,7 +44,7 @@ def read_table(source: TableLike, label: str, *, separator: str | None = None, e
     path = Path(source)
     try:
         if path.is_dir() and (kind_of(path) == ".parquet" or any(path.rglob("*.parquet"))):  # Spark writes such folders
-            return _read_parquet(path)
+            return _read_parquet(path, wanted)
         if not path.is_file():
             raise DataError(f"{path} is {_what_else(path)}; expected the file of the {label}")
         return _with_bare_names(_read_file(path, label, separator, encoding))
@@ -108,10 +116,11 @@ def _is_table(file: Path, stem: str) -> bool:
     return kind in KINDS and file.name.lower() == stem + (kind if kind == ending else kind + ending)
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, wanted: Callable[[str], bool] = lambda part: True) -> Table:
     try:
         if path.is_dir():
             parts = sorted(part for part in path.rglob("*.parquet") if part.is_file())
+            parts = [part for part in parts if wanted(part.relative_to(path).as_posix())]
             if not parts:
                 raise DataError(f"{path} is a folder without parts in Parquet")
             return _read_parts(parts, path.name)

@@ -12,10 +12,11 @@ from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.core.types import PositiveFloat
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.download.folders import DownloadOptions
-from lmm4rec.data.filters import keep_ratings
+from lmm4rec.data.filters import date_range, keep_ratings
 from lmm4rec.data.image_urls import UrlImages
 from lmm4rec.data.negative_signals import NEGATIVE_KINDS, POSITIVE_KINDS
 from lmm4rec.data.object_store import address_of, copy_of, is_remote, local_copy
+from lmm4rec.data.recent_parts import RecentParts
 from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog, with_shipped
 from lmm4rec.data.sources._log import Kinds, clean_log, join
 from lmm4rec.data.table import Table, TableLike
@@ -59,6 +60,9 @@ def load(
         str | None, Doc('Encoding, such as "cp1252"; left out: UTF-8, or as the first bytes say.')
     ] = None,
     rating_at_least: Annotated[float | None, Doc("Lowest rating of a positive interaction.")] = None,
+    since: Annotated[
+        str | int | None, Doc("Keep interactions from this ISO time (UTC) or unix second on; older parts stay unread.")
+    ] = None,
     title: Annotated[str | None, Doc("Name of the data set; left out: that of the folder or file.")] = None,
 ) -> Dataset:
     """The data set in the user's own tables. Ids may be of any type; they become text.
@@ -70,14 +74,15 @@ def load(
         ConfigError: neither `path` nor `interactions` is given.
         DataError: a file or column is missing or unreadable, nothing is left, or images cannot be written.
     """
-    folder = None if path is None else _folder(path)
-    log_table = _read_log(interactions, folder, separator, encoding)
+    recent = RecentParts(since)
+    folder = None if path is None else _folder(path, recent)
+    log_table = _read_log(interactions, folder, separator, encoding, recent)
     log = clean_log(
         log_table, user_column or _usual(log_table, "user"), item_column or _usual(log_table, "item"),
         rating_column, timestamp_column, weight_column,
         Kinds(kind_column, positive_kinds, negative_kinds),
     )  # fmt: skip
-    item_table = _named(items, folder, "items")
+    item_table = _named(items, folder, "items", RecentParts(None))
     if item_table is None:
         catalog, findings = catalog_of_ids(log.frame["item"])
     else:
@@ -95,15 +100,16 @@ def load(
             urls=UrlImages(images / fetched_images, fetch_images, fetching),
         )
         catalog = catalog if folder is None else with_shipped(catalog, folder / "features", folder)
-    dataset = join(title or _title(folder, interactions), log, catalog, findings)
+    dataset = join(title or _title(folder, interactions), log, catalog, (*recent.finding(), *findings))
+    dataset = dataset if since is None else date_range(dataset, since)
     return dataset if rating_at_least is None else keep_ratings(dataset, rating_at_least)
 
 
-def _place(folder: Path | None, given: str | Path) -> Path:
-    """The path of a table, relative to `folder`; of a remote one its copy."""
+def _place(folder: Path | None, given: str | Path, recent: RecentParts) -> Path:
+    """The path of a table, relative to `folder`; of a remote one its copy, with its recent parts."""
     place = _path_in(folder, given)
     remote = address_of(place)
-    return place if remote is None else local_copy(remote)
+    return place if remote is None else local_copy(remote, recent)
 
 
 def _usual(table: Table, kind: str) -> str:
@@ -123,9 +129,11 @@ def _belongs(name: str) -> bool:
     return is_table or name.removeprefix("features/").endswith("_feat.npy")
 
 
-def _folder(path: str | Path) -> Path:
+def _folder(path: str | Path, recent: RecentParts) -> Path:
     if is_remote(path):
-        return local_copy(str(path), _belongs)
+        return local_copy(
+            str(path), lambda name: _belongs(name) and (not name.startswith("interactions") or recent(name))
+        )
     path = Path(path)
     if not path.is_dir():
         problem = "is a file" if path.exists() else "does not exist"
@@ -139,20 +147,27 @@ def _title(folder: Path | None, interactions: TableLike | None) -> str:
     return Path(interactions).stem if isinstance(interactions, str | Path) else "table"
 
 
-def _read_log(given: TableLike | None, folder: Path | None, separator: str | None, encoding: str | None) -> Table:
-    source = _named(given, folder, "interactions")
+def _read_log(
+    given: TableLike | None, folder: Path | None, separator: str | None, encoding: str | None, recent: RecentParts
+) -> Table:
+    source = _named(given, folder, "interactions", recent)
+    recent.require_some()
     if source is None:
         if folder is None:
             raise ConfigError("a table needs 'path' (a folder) or 'interactions' (a file or a frame)")
         inside = ", ".join(sorted(file.name for file in folder.iterdir())[:20]) or "nothing"
         raise DataError(f"{folder} has no interactions{{{','.join(KINDS)}}}; it holds {inside}")
-    return read_table(source, "interactions", separator=separator, encoding=encoding)
+    try:
+        return read_table(source, "interactions", separator=separator, encoding=encoding, wanted=recent)
+    except DataError:
+        recent.require_some()
+        raise
 
 
-def _named(given: TableLike | None, folder: Path | None, stem: str) -> TableLike | None:
+def _named(given: TableLike | None, folder: Path | None, stem: str, recent: RecentParts) -> TableLike | None:
     """The file or frame that was given, else the one file of that name in the folder, else None."""
     if isinstance(given, str | Path):
-        return _place(folder, given)
+        return _place(folder, given, recent)
     if given is not None or folder is None:
         return given
     found = table_files(folder, stem)
