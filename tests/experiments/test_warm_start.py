@@ -64,8 +64,8 @@ def test_a_run_starts_with_the_rows_of_an_earlier_one_and_says_how_many(tmp_path
 
 def test_rows_by_id_by_neighbors_and_by_content() -> None:
     """New user c has item x, of the known users a and b alone; item y is new and of c alone; z is new and of nobody."""
-    users = _Rows.of(Vocabulary(["gone", "a", "b"]), Vocabulary(["b", "c", "a"]))
-    items = _Rows.of(Vocabulary(["x", "w"]), Vocabulary(["w", "y", "x", "z"]))
+    users = _Rows.of(Vocabulary(["gone", "a", "b"]), Vocabulary(["b", "c", "a"]), np.arange(3), 3)
+    items = _Rows.of(Vocabulary(["x", "w"]), Vocabulary(["w", "y", "x", "z"]), np.arange(2), 2)
     assert (str(users), str(items)) == ("2 kept, 1 new, 1 gone", "2 kept, 2 new, 0 gone")
     matrix = sp.csr_array(np.array([[1, 0, 1, 0], [0, 1, 1, 0], [0, 0, 1, 0]], dtype=np.float32))
     content = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])  # z looks like w
@@ -93,6 +93,23 @@ def test_rows_by_id_by_neighbors_and_by_content() -> None:
         fill("projection", torch.ones(5, 6), torch.zeros(5, 7))
     alone = _Fill(users, items, sp.csr_array((3, 4), dtype=np.float32), {})
     assert alone("users", saved, initial)[1].tolist() == [7, 7]  # nothing to go by: the initial row
+
+
+def test_rows_of_erased_users_are_passed_over(tmp_path: Path) -> None:
+    conf = write_week(tmp_path / "data", range(12), range(16), 6)
+    conf["train"]["epochs"] = 1
+    first = run(conf, out=tmp_path / "first")
+    bundle = first.bundle()
+    names = list(bundle.users)
+    bundle.forget_users([names[3]])
+    bundle.forget_users([names[4], names[-1]])
+    bundle.save(first.folder.bundle)
+    read = first.bundle()
+    assert (list(read.erased_rows), read.trained_rows.tolist()) == ([3, 4, 11], [0, 1, 2, 5, 6, 7, 8, 9, 10])
+    rows = _Rows.of(read.users, Vocabulary([names[5], names[3], names[0]]), read.trained_rows, 12)
+    assert rows.earlier.tolist() == [5, -1, 0]
+    warm = run(conf, {"train.start_from": str(first.folder.path)}, out=tmp_path / "second")
+    assert any("users: 9 kept, 3 new, 3 gone" in line for line in warm.measured.data.findings)
 
 
 def test_what_cannot_start_is_refused_before_any_work(tmp_path: Path) -> None:

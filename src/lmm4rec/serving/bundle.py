@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int64
 
 from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.hub import local_folder, push_folder
@@ -19,6 +22,8 @@ from lmm4rec.serving.index import Index
 from lmm4rec.serving.new_items import encode_new_items, with_all_fields
 from lmm4rec.serving.posted_interactions import LatestInteractions, PostedInteraction
 from lmm4rec.serving.vector_files import VectorFormat, write_vectors
+
+_ERASED_ROWS = "erased_rows"  # among the facts
 
 
 class Bundle(BundleAnswers):
@@ -88,7 +93,21 @@ class Bundle(BundleAnswers):
         with self._changing:
             self._posted.forget(gone)
             if known := [id_ for id_ in gone if id_ in self.users]:
+                rows = [*self.trained_rows[self.users.rows(known)], *self.erased_rows]
+                self.facts = {**self.facts, _ERASED_ROWS: sorted(map(int, rows))}
                 self._state = self._state.without_users(known)
+
+    @property
+    def erased_rows(self) -> Sequence[int]:
+        """The rows of removed users in the weights of the training."""
+        rows: Sequence[int] = self.facts.get(_ERASED_ROWS, ())
+        return rows
+
+    @property
+    def trained_rows(self) -> Int64[np.ndarray, " users"]:
+        """The row of each user in the weights of the training."""
+        erased = np.array(self.erased_rows, np.int64)
+        return np.setdiff1d(np.arange(len(self.users) + len(erased)), erased)
 
     def save_pretrained(self, folder: str | Path, *, copy_encoder: bool = False) -> None:
         """Write the bundle, added and removed items included; a kill leaves the old one or the new one.

@@ -283,6 +283,22 @@ def test_old_nights_are_removed_except_the_served_one(shop: Path, live: Path) ->
     assert Bundle.load(live).users
 
 
+def test_nights_that_know_an_erased_user_are_removed(shop: Path, live: Path) -> None:
+    tables, first = conf(shop / "data", "popular"), first_of(live)
+    (live / "nights/2020-01-01T000000Z").mkdir()
+    append_night(live, {"night": "2020-01-01T000000Z"})
+    assert refresh(tables, live, options=OPTIONS).decision == "kept"
+    assert (live / f"nights/{first}/candidate").is_dir()
+    store = FeedbackStore(live / "interactions.sqlite")
+    store.erase("u5")
+    store.close()
+    assert refresh(tables, live, options=OPTIONS).decision == "kept"
+    assert [path.name for path in (live / "nights").iterdir()] == [first]  # which is served
+    assert not (live / f"nights/{first}/candidate").exists()
+    assert not (live / f"nights/{first}/final/report.html").exists()
+    assert Bundle.load(live).users
+
+
 def test_what_is_no_live_folder_is_refused(shop: Path, live: Path) -> None:
     tables = conf(shop / "data", "popular")
     shutil.rmtree(live / served(live))

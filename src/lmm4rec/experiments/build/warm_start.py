@@ -42,8 +42,10 @@ class _Rows(NamedTuple):
     before: int
 
     @classmethod
-    def of(cls, before: Vocabulary, now: Vocabulary) -> _Rows:
-        return cls(np.array([before.row(id_) if id_ in before else -1 for id_ in now], dtype=np.int64), len(before))
+    def of(cls, before: Vocabulary, now: Vocabulary, trained: Int64[np.ndarray, " before"], total: int) -> _Rows:
+        """The rows of ids now; `trained` are those of the earlier ids among the `total` rows of the weights."""
+        earlier = np.array([trained[before.row(id_)] if id_ in before else -1 for id_ in now], dtype=np.int64)
+        return cls(earlier, total)
 
     @property
     def kept(self) -> int:
@@ -67,9 +69,9 @@ def start_from(
         message = f"{plan.recommender.label} is computed anew from all interactions: train.start_from is not used"
         return (Finding("warm-start", "note", 0, message),)
     saved, bundle = earlier_weights(run, plan), Bundle.load(run)
-    users, items = (
-        _Rows.of(*pair) for pair in ((bundle.users, split.dataset.users), (bundle.items, split.dataset.items))
-    )
+    n_users, n_items = len(bundle.users) + len(bundle.erased_rows), len(bundle.items)
+    users = _Rows.of(bundle.users, split.dataset.users, bundle.trained_rows, n_users)
+    items = _Rows.of(bundle.items, split.dataset.items, np.arange(n_items), n_items)
     size = {"n_users": split.dataset.n_users, "n_items": split.dataset.n_items}
     fill = _Fill(users, items, interaction_matrix([split.train], **size).astype(np.float32), features)
     trained = {name: one for name, one in objective.named_parameters() if one.requires_grad}
@@ -108,7 +110,7 @@ def _known_before(run: Path, bundle: Bundle, split: Split, users: _Rows, items: 
     """A warning where held-out interactions were in the data of the earlier run, unless it held out the same ones."""
     if RunMetrics.read(RunFolder(run).metrics).data.split_fingerprint == split.fingerprint:
         return ()
-    seen = bundle.seen.pairs(items.before)
+    seen = bundle.trained_rows[bundle.seen.users] * items.before + bundle.seen.items
     known = total = 0
     for part in (split.valid, split.test):
         rows = users.earlier[part.users], items.earlier[part.items]

@@ -26,6 +26,8 @@ from lmm4rec.experiments.study.locks import Locks
 from lmm4rec.serving import feedback
 from lmm4rec.serving.night_log import append_night, read_nights
 
+_NAME = "%Y-%m-%dT%H%M%SZ"  # of a night: the time at which it began, in UTC
+
 
 class NightFolder:
     """The folder of one night."""
@@ -106,7 +108,7 @@ class LiveFolder:
 
     def new_night(self) -> NightFolder:
         """A night that begins now; its folder is not there yet."""
-        name = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+        name = datetime.now(UTC).strftime(_NAME)
         taken = {path.name for path in self._folders()} | {
             str(record.get("night")) for record in read_nights(self.path)
         }
@@ -147,6 +149,30 @@ class LiveFolder:
             if served is None or path.name != served.name:
                 shutil.rmtree(path)
                 names.append(path.name)
+        return names
+
+    def remove_erased(self) -> list[str]:
+        """Remove the nights that began before a user was erased, whose files still name them; returns their names.
+
+        Of the night that is served the candidate and the report go; its bundle was written anew by the service.
+        """
+        if not self.interactions.is_file():
+            return []
+        store = feedback.FeedbackStore(self.interactions)
+        last = max((one.time for one in store.erasures()), default=0.0)
+        store.close()
+        latest = datetime.fromtimestamp(last, UTC).strftime(_NAME)
+        served, names = self.served(), []
+        for path in self._folders():
+            if path.name[: len(latest)] > latest:
+                continue
+            night = NightFolder(path)
+            if served is not None and path.name == served.name:
+                shutil.rmtree(night.candidate, ignore_errors=True)
+                night.final.report.unlink(missing_ok=True)
+                continue
+            shutil.rmtree(path)
+            names.append(path.name)
         return names
 
     def _folders(self) -> list[Path]:

@@ -78,7 +78,7 @@ def refresh(
             folder.log(record)
             raise
         folder.log(record)
-        if removed := folder.remove_old(options.keep):
+        if removed := [*folder.remove_old(options.keep), *folder.remove_erased()]:
             logger.info("removed the nights %s", ", ".join(removed))
         return record
 
