@@ -121,9 +121,12 @@ def users_per_block(n_items: int, *, memory_mb: PositiveInt) -> int:
     return max(1, min(scores // max(n_items, 1), _USERS_PER_BLOCK))
 
 
-def _hidden(exclude: Sequence[Interactions] | sp.csr_array, scorer: Scorer) -> sp.csr_array:
+def _hidden(exclude: Sequence[Interactions] | sp.csr_array, scorer: Scorer) -> sp.csr_array | None:
+    """The exclusions as a matrix; None where there are none."""
     n_users, n_items = scorer.n_users, scorer.n_items
     if not sp.issparse(exclude):
+        if not len(exclude):
+            return None
         return interaction_matrix(exclude, n_users=n_users, n_items=n_items)
     matrix: sp.csr_array = exclude
     if matrix.shape != (n_users, n_items):
@@ -131,10 +134,10 @@ def _hidden(exclude: Sequence[Interactions] | sp.csr_array, scorer: Scorer) -> s
     return matrix
 
 
-def _rank_block(scorer: Scorer, users: Int64[np.ndarray, " batch"], k: int, hidden: sp.csr_array) -> Ranking:
+def _rank_block(scorer: Scorer, users: Int64[np.ndarray, " batch"], k: int, hidden: sp.csr_array | None) -> Ranking:
     scores = scorer.scores(torch.from_numpy(users))
-    forbidden = hidden[users]
-    if forbidden.nnz:
+    forbidden = None if hidden is None else hidden[users]
+    if forbidden is not None and forbidden.nnz:
         rows = np.repeat(np.arange(len(users)), np.diff(forbidden.indptr))
         places = tuple(torch.from_numpy(x).long().to(scores.device) for x in (rows, forbidden.indices))
         if not isinstance(scorer, Embeddings):  # whose scores are new; another scorer's tensor may be its own

@@ -25,6 +25,7 @@ from lmm4rec.serving.user_histories import columns_of
 
 _NONE = np.empty(0, np.int64)
 _SCORES_MB = 256  # of a block of users
+_FEW = 0.25  # up to this share of the items, the scores of the candidates are copied out
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class AskedUsers:
             return state.index.search(vectors, self.scorer.items, k, candidates, excluded)
         return top_k(restrict(self.scorer, candidates), self.rows, k, exclude=() if exclude is None else exclude)
 
-    def scored_once(self, state: BundleState) -> Iterator[AskedUsers]:
+    def scored_once(self, state: BundleState) -> Iterator[AskedUsers | ScoredUsers]:
         """The users in blocks whose scores are computed, for several rankings of the same users; as they are with an
         index, which does without most scores."""
         if state.index is not None and isinstance(self.scorer, Embeddings):
@@ -56,7 +57,29 @@ class AskedUsers:
             scores = self.scorer.scores(torch.from_numpy(rows)).clone()  # of another scorer than vectors, its own
             if self.exclude is not None:
                 scores[self.exclude[rows].nonzero()] = -torch.inf
-            yield AskedUsers(ComputedScores(scores), np.arange(len(rows)), None)
+            yield ScoredUsers(scores)
+
+
+@dataclass(frozen=True)
+class ScoredUsers:
+    """Users with the scores of all items, which are minus infinity for those that a user must not get."""
+
+    scores: Float[Tensor, "users items"]
+
+    def best(self, state: BundleState, k: int, candidates: Bool[Tensor, " rows"] | None) -> Ranking:
+        """The best items of each user among the candidates (None: all); `k` is at most the catalog."""
+        scores, (users, n_items) = self.scores, self.scores.shape
+        few = None
+        if candidates is not None:
+            few = candidates.nonzero()[:, 0] if int(candidates.sum()) < _FEW * n_items else None
+            scores = scores.masked_fill(~candidates, -torch.inf) if few is None else scores[:, few]
+        k = min(k, n_items)
+        if few is not None and not len(few):
+            return Ranking(np.full((users, k), -1), np.full((users, k), -np.inf, np.float32))
+        best = top_k(ComputedScores(scores), np.arange(users), k)
+        if few is None:
+            return best
+        return Ranking(np.where(best.items < 0, -1, few.numpy()[best.items]), best.scores)
 
 
 class UserHistory(NamedTuple):

@@ -25,14 +25,14 @@ def listing(served: ServedBundle, found: Iterable[Recommendation], k: int) -> Ca
 
 def ruled_listing(served: ServedBundle, found: RuledList, k: int, name: str) -> Cards:
     """The answer of a list by the rule set of this name."""
-    answer = listing(served, found.items, k)
+    answer, bundle = listing(served, found.items, k), served.bundle
     place = {item: at for at, item in enumerate(found.without_rules, start=1)}
     for one in answer.items:
         one.rules, one.place_without_rules = list(found.reasons.get(one.id, ())), place.get(one.id)
     left_out = [
-        LeftOut(id=item, title=served.bundle.title(item), picture=served.image_path(item), place=place[item], rule=rule)
+        LeftOut(id=item, title=bundle.title(item), picture=served.image_path(item), place=place[item], rule=rule)
         for item, rule in found.left_out.items()
-        if item in served.bundle.items  # it may have been removed a moment ago
+        if item in bundle.items  # it may have been removed a moment ago
     ]
     answer.rules = AppliedRules(name=name, changes=changes(found), left_out=left_out)
     return answer
