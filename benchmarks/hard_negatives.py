@@ -1,6 +1,6 @@
 """Hard negatives on films by time: what a share of low-rated films among the negatives does to rankings.
 
-    python benchmarks/hard_negatives.py [--seeds 3] [--shares 0 0.1 0.3 0.5] [bpr lightgcn ...]
+    python benchmarks/hard_negatives.py [--seeds 6] [--shares 0 0.05 0.1 0.2 0.3 0.5] [bpr lightgcn ...]
 
 Ratings from 4 on are positive, lower ones are negative signals, of which those before a user's held-out films train.
 Beside recall and NDCG over all films stands the AUC of a user's test films over the films that the user rated low
@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from _logs import SHARED
-from _results import write
+from _results import HERE, write
+from lmm4rec.core.files import read_json
 from lmm4rec.core.types import Scorer
 from lmm4rec.data.splits import Split
 from lmm4rec.experiments.build.data import DataCache
@@ -62,16 +63,23 @@ def measure(name: str, share: float, seed: int, data: DataCache) -> dict[str, fl
         return found | {"epoch": float(result.measured.chosen.epoch)}
 
 
+def _measured() -> dict[str, Any]:
+    """The rows of earlier calls under the same settings, which stay where they are not measured again."""
+    file = HERE / "results" / "hard_negatives.json"
+    values = read_json(file)["values"] if file.exists() else {}
+    return dict(values["rows"]) if values.get("train") == TRAIN else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Hard negatives on films by time")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shares", type=float, nargs="*", default=[0.0, 0.1, 0.3, 0.5])
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--shares", type=float, nargs="*", default=[0.0, 0.05, 0.1, 0.2, 0.3, 0.5])
     parser.add_argument("models", nargs="*", default=["bpr"])
     given = parser.parse_args()
     if not SHARED.is_dir():
         print(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
         return
-    data, rows = DataCache(), dict[str, Any]()
+    data, rows = DataCache(), _measured()
     for name in given.models:
         for share in given.shares:
             seeds = [measure(name, share, seed, data) for seed in range(given.seeds)]

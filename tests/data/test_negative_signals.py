@@ -75,8 +75,8 @@ def test_signals_that_may_train(method: str, shares: dict[str, float], expected:
 def test_what_cannot_train_is_counted() -> None:
     parts = split(shop(), "global_time", valid=0.0, test=0.33)
     assert parts.findings[-1].message == (
-        "3 negative signals can train (2 dislike, 1 skip); 2 are later than the training part; "
-        "1 are of a pair with a positive interaction in training, which counts"
+        "3 negative signals can train (2 dislike, 1 skip); not used: 2 later than the training part; "
+        "not used: 1 against a positive interaction in training, which counts"
     )
 
 

@@ -55,5 +55,5 @@ class RecentParts:
         names = sorted(self._left_out)
         if not names:
             return ()
-        message = f"{counted(len(names), 'part')} from before {self.since} were not read, by the dates of their folders"
+        message = f"{counted(len(names), 'part')} not read: from before {self.since} by the dates of their folders"
         return (Finding("earlier-parts", "note", len(names), message, tuple(names[:10])),)

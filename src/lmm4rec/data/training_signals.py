@@ -32,9 +32,9 @@ def training_signals(
     later, contradicted = len(signals) - len(early), len(early) - len(used)
     message = f"{counted(len(used), 'negative signal')} can train ({used.summary() or 'none'})"
     if later:
-        message += f"; {later:,} are later than the training part"
+        message += f"; not used: {later:,} later than the training part"
     if contradicted:
-        message += f"; {contradicted:,} are of a pair with a positive interaction in training, which counts"
+        message += f"; not used: {contradicted:,} against a positive interaction in training, which counts"
     return used, (Finding("negative-signals", "note", len(used), message),)
 
 
