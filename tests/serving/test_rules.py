@@ -108,6 +108,23 @@ def test_a_scorer_without_vectors_takes_rules_too() -> None:
     assert ids(ruled(3, "v", bundle, most={"brand": 1})) == "dcf"
 
 
+def test_diversity_without_vectors_is_by_the_users_of_the_items() -> None:
+    """By hand: b and c have the same two users, d has one of them; s = 1, .83, .67, and 0 for a, which nobody has."""
+    similarity = torch.tensor([[0, 6, 5, 4, 0, 0.0]] + [[0.0] * 6] * 5).T.contiguous().to_sparse_csr()
+    histories = torch.tensor([[1.0] + [0.0] * 5] * 4).to_sparse_csr()
+    seen = Interactions(np.array([1, 2, 1, 2, 1, 3], np.int32), np.array([1, 1, 2, 2, 3, 4], np.int32))
+    bundle = Bundle(
+        Neighbors(histories, similarity), Vocabulary("uvwx", kind="user"), Vocabulary("abcdef"), list("ABCDEF"), seen,
+        {},
+    )  # fmt: skip
+    assert bundle._state.cosines(np.array([1, 2, 3, 4])) == pytest.approx(
+        np.array([[1, 1, 0.5**0.5, 0], [1, 1, 0.5**0.5, 0], [0.5**0.5, 0.5**0.5, 1, 0], [0, 0, 0, 1]])
+    )
+    assert ids(ruled(3, bundle=bundle)) == "bcd"
+    assert ids(ruled(3, bundle=bundle, diversity=0.45)) == "bdc"  # after b: c .458 - .45, d .367 - .318, a 0
+    assert ids(ruled(2, bundle=bundle, diversity=0.5)) == "ba"
+
+
 def test_where_nothing_passes_the_list_is_empty_and_says_why() -> None:
     found = ruled(2, where=["price>1000"])
     assert found.items == []

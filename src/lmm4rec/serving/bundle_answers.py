@@ -178,7 +178,7 @@ class BundleAnswers:
         """The number of items that a rule set leaves.
 
         Raises:
-            ConfigError: the rules do not fit the bundle: a column is missing, or the model knows no similar items.
+            ConfigError: the rules do not fit the bundle: a column is missing.
         """
         return check_rules(self._state, rules)
 

@@ -108,6 +108,13 @@ class BundleState:
         compared = self.unit_vectors if others is None else self.unit_vectors[torch.from_numpy(others)]
         return self.unit_vectors[torch.from_numpy(rows)] @ compared.T
 
+    def cosines(self, rows: Int64[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen chosen"]:
+        """The cosines of items with each other: of their vectors, or of their users where the model has no vectors."""
+        if isinstance(self.scorer, Embeddings) and self.unit_vectors.shape[1]:
+            vectors = self.unit_vectors[torch.from_numpy(rows)]
+            return (vectors @ vectors.T).numpy()
+        return self.histories.item_cosines(rows)
+
     def similarity_to(self, row: int, others: Int64[np.ndarray, " others"]) -> Float[Tensor, " others"]:
         """The similarity of each of the `others` to one item; minus infinity where the model has none."""
         if not isinstance(self.scorer, Neighbors) and not self.unit_vectors.shape[1]:

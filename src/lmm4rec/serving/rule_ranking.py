@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.serving.answers import Recommendation
 from lmm4rec.serving.asked_users import AskedUsers
 from lmm4rec.serving.bundle_state import BundleState
@@ -61,15 +60,9 @@ def check_rules(state: BundleState, rules: RuleSet) -> int:
     """The number of items that the rules leave.
 
     Raises:
-        ConfigError: a column is missing, or the model has no similarity of items, which diversity needs.
+        ConfigError: a column is missing.
     """
-    masks = _Masks.of(state.catalog, rules, state.catalog.present)
-    if rules.diversity:
-        try:
-            state.similarity(np.zeros(1, np.int64), np.zeros(1, np.int64))
-        except DataError as error:
-            raise ConfigError(f"the rule diversity does not fit the model: {error}") from None
-    return int(masks.allowed.sum())
+    return int(_Masks.of(state.catalog, rules, state.catalog.present).allowed.sum())
 
 
 @dataclass(frozen=True)
@@ -155,7 +148,7 @@ def _select(
         return [], set(), {}
     low, high = scores.min(), scores.max()
     relevance = (1 - rules.diversity) * (scores - low) / max(high - low, 1e-12)
-    alike = state.similarity(rows, rows).numpy() if rules.diversity else None
+    alike = state.cosines(rows) if rules.diversity else None
     nearest = np.full(len(rows), -np.inf)
     caps = [(column, numbers[rows], most, np.zeros(len(rows), dtype=np.int64)) for column, numbers, most in masks.caps]
     free, places = np.ones(len(rows), dtype=bool), rules.fresh.places if rules.fresh else 0

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
@@ -34,6 +34,22 @@ class UserHistories:
             return self._matrix
         logs = [self.seen, Interactions(self.disliked.users, self.disliked.items)]
         return interaction_matrix(logs, n_users=len(self.users), n_items=self.n_items)
+
+    @cached_property
+    def _unit_columns(self) -> sp.csc_array:
+        """The interaction matrix with columns of length 1."""
+        columns = self._matrix.tocsc().astype(np.float32)
+        counts = np.diff(columns.indptr)
+        columns.data = np.repeat(1 / np.sqrt(np.maximum(counts, 1), dtype=np.float32), counts)
+        return columns
+
+    def item_cosines(self, rows: Int64[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen chosen"]:
+        """The cosines of items by their users; 0 with an added item, which has none."""
+        known = np.flatnonzero(rows < self.n_items)
+        users = self._unit_columns[:, rows[known]]
+        cosines = np.zeros((len(rows), len(rows)), dtype=np.float32)
+        cosines[np.ix_(known, known)] = (users.T @ users).toarray()
+        return cosines
 
     @cached_property
     def _by_user(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " ends"]]:

@@ -15,7 +15,6 @@ from fastapi.responses import Response
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.serving.http import interactions, items, problems, service, users
 from lmm4rec.serving.http.bundles import ServedBundles
-from lmm4rec.serving.http.logs import use_json_lines
 from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.middleware import Guard
 from lmm4rec.serving.http.settings import Settings
@@ -47,8 +46,6 @@ def make_app(folders: Sequence[Path], settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if settings.json_logs:
-            use_json_lines()
         watching = asyncio.create_task(bundles.watch())
         yield
         watching.cancel()

@@ -23,6 +23,7 @@ from lmm4rec.core.errors import ConfigError, LMM4RecError
 from lmm4rec.serving.http.app import make_app
 from lmm4rec.serving.http.bundles import ServedBundles
 from lmm4rec.serving.http.header_limits import HeaderLimits
+from lmm4rec.serving.http.logs import use_json_lines
 from lmm4rec.serving.http.metrics import SHARED
 from lmm4rec.serving.http.settings import Settings
 
@@ -99,6 +100,8 @@ def _serve_by_several(folders: Sequence[Path], settings: Settings, workers: int,
 
 def _app_of_worker(folders: Sequence[Path], settings: Settings, log_level: int) -> FastAPI:
     logging.basicConfig(level=log_level, format="%(message)s")
+    if settings.json_logs:
+        use_json_lines()
     try:
         app = make_app(folders, settings)
     except LMM4RecError as error:
