@@ -44,7 +44,7 @@ NOTHING_HELD_OUT = {"split.valid": 0, "split.test": 0}
 LINES = ("live", "frozen", "EASE", "Popular")
 LABELS = {
     "live": "live: refreshed each night",
-    "frozen": "frozen: the first bundle",
+    "frozen": "frozen: the bundle of the first night",
     "EASE": "EASE, computed each night",
     "Popular": "Popular, computed each night",
 }
@@ -196,9 +196,14 @@ def draw(lines: dict[str, list[dict[str, float]]], path: Path, title: str) -> No
                 color=COLORS[at] if name != "Popular" else GRAY, marker=MARKERS[at], markersize=5, linewidth=1.6,
                 elinewidth=0.9, capsize=2, linestyle="-" if name in ("live", "frozen") else "--", label=LABELS[name],
             )  # fmt: skip
-        axes.set(xlabel="day", ylabel=f"Recall@{K} on the day's interactions", xticks=range(1, NIGHTS + 1), title=title)
+        axes.set(
+            xlabel="days since the first bundle",
+            ylabel=f"Recall@{K} on the day's interactions",
+            xticks=range(1, NIGHTS + 1),
+            title=title,
+        )
         axes.set_ylim(bottom=0)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        axes.legend(loc="lower left", ncols=2)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as beside:
             beside.write_bytes(ReportFigure("five_nights", "", "", figure).content("png"))
