@@ -125,6 +125,21 @@ def test_diversity_without_vectors_is_by_the_users_of_the_items() -> None:
     assert ids(ruled(2, bundle=bundle, diversity=0.5)) == "ba"
 
 
+def test_diversity_by_content() -> None:
+    """By hand: the images of a and b are the same, c has none, d's is orthogonal; λ = .5 as above."""
+    image = torch.tensor([[2.0, 0], [1, 0], [0, 0], [0, 1], [1, 0], [1, 0]])
+    text = torch.tensor([[1.0, 0], [1, 0], [1, 1], [1, 0], [1, 0], [1, 0]])
+    seen = Interactions(np.empty(0, np.int32), np.empty(0, np.int32))
+    scorer = Embeddings(torch.tensor([[1.0, 0.0]]), ITEMS)
+    more = {"features": {"image": image, "text": text}}
+    bundle = Bundle(scorer, Vocabulary("u", kind="user"), Vocabulary("abcdef"), list("ABCDEF"), seen, {}, **more)
+    # after a: b .4 - .5 (1 + 1) / 2, c .3 - .5 (0 + .71) / 2 = .12, d .2 - .5 (0 + 1) / 2
+    assert ids(ruled(2, bundle=bundle, diversity=0.5, diversity_by="content")) == "ac"
+    assert bundle.check_rules(RuleSet.of("x", {"diversity": 0.5, "diversity_by": "content"})) == 6
+    with pytest.raises(ConfigError, match="needs the features of the items"):
+        shop().check_rules(RuleSet.of("x", {"diversity": 0.5, "diversity_by": "content"}))
+
+
 def test_where_nothing_passes_the_list_is_empty_and_says_why() -> None:
     found = ruled(2, where=["price>1000"])
     assert found.items == []
@@ -151,6 +166,8 @@ def test_where_nothing_passes_the_list_is_empty_and_says_why() -> None:
         ({"boost": [{"where": ["brand=X"], "by": float("inf")}]}, "by takes a number; got inf"),
         ({"fresh": {"where": ["price>1"], "days": 3}}, "rule set 'test', fresh has no rule 'days'"),
         ({"never": "a"}, "never must be a list"),
+        ({"diversity_by": "looks"}, "diversity_by is vectors or content; got 'looks'"),
+        ({"diversity": 0.5, "diversity_by": "content"}, "needs the features of the items"),
     ],
 )
 def test_wrong_rules_are_named(rules: dict[str, Any], words: str) -> None:

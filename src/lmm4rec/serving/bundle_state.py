@@ -108,8 +108,14 @@ class BundleState:
         compared = self.unit_vectors if others is None else self.unit_vectors[torch.from_numpy(others)]
         return self.unit_vectors[torch.from_numpy(rows)] @ compared.T
 
-    def cosines(self, rows: Int64[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen chosen"]:
-        """The cosines of items with each other: of their vectors, or of their users where the model has no vectors."""
+    def cosines(self, rows: Int64[np.ndarray, " chosen"], by: str = "vectors") -> Float[np.ndarray, "chosen chosen"]:
+        """The cosines of items with each other: of the model's vectors, or of the items' users where it has none.
+
+        By "content" it is the mean over the modalities of the features; 0 with an item that lacks one.
+        """
+        if by == "content":
+            sides = [x[torch.from_numpy(rows)] for x in self.unit_features.values()]
+            return np.asarray(torch.stack([side @ side.T for side in sides]).mean(0))
         if isinstance(self.scorer, Embeddings) and self.unit_vectors.shape[1]:
             vectors = self.unit_vectors[torch.from_numpy(rows)]
             return (vectors @ vectors.T).numpy()

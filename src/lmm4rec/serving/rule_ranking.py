@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from lmm4rec.core.errors import ConfigError
 from lmm4rec.serving.answers import Recommendation
 from lmm4rec.serving.asked_users import AskedUsers
 from lmm4rec.serving.bundle_state import BundleState
@@ -43,6 +44,7 @@ def ruled_lists(
     the largest cosine to an item above, λ is `diversity` (maximal marginal relevance, Carbonell and Goldstein 1998,
     doi 10.1145/290941.291025).
     """
+    _require_content(state, rules)
     masks = _Masks.of(state.catalog, rules, candidates)
     k = min(k, len(state.catalog))
     lists: list[RuledList] = []
@@ -60,9 +62,18 @@ def check_rules(state: BundleState, rules: RuleSet) -> int:
     """The number of items that the rules leave.
 
     Raises:
-        ConfigError: a column is missing.
+        ConfigError: a column is missing, or the content by which diversity compares.
     """
+    _require_content(state, rules)
     return int(_Masks.of(state.catalog, rules, state.catalog.present).allowed.sum())
+
+
+def _require_content(state: BundleState, rules: RuleSet) -> None:
+    if rules.diversity and rules.diversity_by == "content" and not state.features:
+        raise ConfigError(
+            "diversity_by = 'content' needs the features of the items, and this bundle has none: give its run an "
+            "[encoder] table"
+        )
 
 
 @dataclass(frozen=True)
@@ -148,7 +159,7 @@ def _select(
         return [], set(), {}
     low, high = scores.min(), scores.max()
     relevance = (1 - rules.diversity) * (scores - low) / max(high - low, 1e-12)
-    alike = state.cosines(rows) if rules.diversity else None
+    alike = state.cosines(rows, rules.diversity_by) if rules.diversity else None
     nearest = np.full(len(rows), -np.inf)
     caps = [(column, numbers[rows], most, np.zeros(len(rows), dtype=np.int64)) for column, numbers, most in masks.caps]
     free, places = np.ones(len(rows), dtype=bool), rules.fresh.places if rules.fresh else 0

@@ -41,6 +41,7 @@ class RuleSet:
     most: tuple[tuple[str, int], ...] = ()  # column, most items of one value; empty cells do not count
     fresh: Fresh | None = None
     diversity: float = 0.0  # 0: by score alone; 1: each item as unlike the ones above as can be
+    diversity_by: str = "vectors"  # what is compared: the model's vectors, or the items' "content"
 
     @classmethod
     def of(cls, name: str, table: Mapping[str, Any]) -> RuleSet:
@@ -61,8 +62,9 @@ class RuleSet:
             if fresh
             else None,
             diversity=take.number("diversity", 0.0, least=0.0, most=1.0),
+            diversity_by=take.one_of("diversity_by", ("vectors", "content")),
         )
-        take.refuse_unknown(("where", "never", "boost", "most", "fresh", "diversity"))
+        take.refuse_unknown(("where", "never", "boost", "most", "fresh", "diversity", "diversity_by"))
         return rules
 
     def with_filters(self, filters: Sequence[Filter]) -> RuleSet:
@@ -80,7 +82,8 @@ class RuleSet:
             places = "the first place" if self.fresh.places == 1 else f"the first {self.fresh.places} places"
             words.append(f"{self.fresh}: {places}, where there are such items")
         if self.diversity:
-            words.append(f"diversity {self.diversity:g}: items less like those above")
+            by = " in content" if self.diversity_by == "content" else ""
+            words.append(f"diversity {self.diversity:g}: items less like those above{by}")
         return words
 
 
@@ -131,6 +134,13 @@ class _Taker:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ConfigError(f"{self.where}: {key} takes whole numbers from 1; got {value!r}")
         return value
+
+    def one_of(self, key: str, values: Sequence[str]) -> str:
+        """One of the values; the first where the key is missing."""
+        value = self.table.get(key, values[0])
+        if value not in values:
+            raise ConfigError(f"{self.where}: {key} is {' or '.join(values)}; got {value!r}")
+        return str(value)
 
     def number(self, key: str, default: float | None = None, least: float = -math.inf, most: float = math.inf) -> float:
         """A number within bounds."""
