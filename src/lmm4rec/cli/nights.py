@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lmm4rec.experiments.night.record import NightRecord
     from lmm4rec.serving.bundle import Bundle
-    from lmm4rec.serving.bundle_comparison import BundleComparison
+    from lmm4rec.serving.comparison_results import BundleComparison
 
 nights = typer.Typer(rich_markup_mode="rich")
 

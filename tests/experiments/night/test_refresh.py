@@ -20,7 +20,7 @@ from lmm4rec.experiments.night.live_folder import LiveFolder
 from lmm4rec.experiments.night.refresh import RefreshOptions, is_worse, refresh
 from lmm4rec.experiments.result import read_result
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.bundle_comparison import Measured
+from lmm4rec.serving.comparison_results import Measured
 from lmm4rec.serving.feedback import FeedbackStore
 from lmm4rec.serving.night_log import append_night, read_nights
 from lmm4rec.serving.posted_interactions import PostedInteraction

@@ -29,7 +29,7 @@ class NightRecord:
     epochs: int | None = None  # of the final training
     rows: dict[str, dict[str, int]] = field(default_factory=dict)  # "users" -> "kept", "new", "gone", ...
     seconds: dict[str, float] = field(default_factory=dict)  # by step
-    recent: Mapping[str, Any] | None = None  # see `serving.bundle_comparison.RecentQuality`
+    recent: Mapping[str, Any] | None = None  # see `serving.comparison_results.RecentQuality`
     comparison: Mapping[str, Any] | None = None  # of the served bundle with yesterday's; see `BundleComparison`
 
     @classmethod

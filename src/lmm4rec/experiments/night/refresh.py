@@ -33,7 +33,8 @@ from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.result import Result, read_result
 from lmm4rec.experiments.run import run
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.bundle_comparison import Measured, compare_bundles
+from lmm4rec.serving.bundle_comparison import compare_bundles
+from lmm4rec.serving.comparison_results import Measured
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from lmm4rec.serving.bundle_comparison import Exposure, Presence, compare_bundles
+from lmm4rec.serving.bundle_comparison import compare_bundles
+from lmm4rec.serving.comparison_results import Exposure, Presence
 from lmm4rec.serving.http.dependencies import (
     BundleOfRequest,
     KnownParameters,
