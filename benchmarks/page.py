@@ -230,6 +230,38 @@ def search(values: Mapping[str, Any]) -> str:
     return f"{words}\n\n{table(head, rows)}"
 
 
+def rules(values: Mapping[str, Any]) -> str:
+    head = ["", "p50 ms", "p99 ms", "by rules: p50 ms", "p99 ms", "and new filters: p50 ms", "p99 ms"]
+    rows = [
+        [
+            words,
+            *(f"{values[way][what][at]:.1f}" for what in ("plain", "named", "filters") for at in ("p50_ms", "p99_ms")),
+        ]
+        for way, words in (("bundle", "from Python"), ("http", "over HTTP"))
+    ]
+    words = (
+        f"Lists of {values['k']} among {values['items']:,} items × {values['dim']} with filters, a boost, two caps, "
+        f"fresh items and MMR; one caller, two cores (`python benchmarks/rules.py`)."
+    )
+    return f"{words}\n\n{table(head, rows)}"
+
+
+def mmr(values: Mapping[str, Any]) -> str:
+    head = ["MMR", "λ", "Recall@20", "NDCG@20", "distance by genres", "by content", "share of films in some list"]
+    rows = [
+        [label, f"{point['lambda']:g}", f"{point['recall@20']:.4f}", f"{point['ndcg@20']:.4f}"]
+        + [f"{point[name]:.3f}" for name in ("diversity by genres", "diversity by content", "coverage")]
+        for label, points in values["curves"].items()
+        for point in points
+        if point["lambda"] in (0.0, 0.3, 0.5, 0.7, 0.9)
+    ]
+    words = (
+        f"The rule `diversity` on films: {values['users']} users' lists of {values['k']}, with the mean distance of "
+        f"two films of a list (`python benchmarks/diversity.py`)."
+    )
+    return f"{words}\n\n{table(head, rows)}"
+
+
 def data_scale(values: Mapping[str, Any]) -> str:
     return (
         f"{values['rows']:,} interactions in Parquet read, 5-cored and split: {values['seconds']['total']} s, "
@@ -294,6 +326,7 @@ def main() -> None:
     parts += [("Ranking and data", "ranking", ranking), ("Ranking and data", "data_scale", data_scale)]
     parts += [("Ranking and data", "amazon_scale", amazon_scale)]
     parts += [("Serving", "service", service), ("Serving", "search", search)]
+    parts += [("Serving", "rules", rules), ("Serving", "diversity", mmr)]
     parts += [
         ("New items", f"cold_items_{world}", partial(cold_items, title))
         for world, title in (("films", "Films"), ("toyshop", "Toy shop"))

@@ -62,7 +62,7 @@ def test_the_sets_are_listed_with_what_they_do(ruled: TestClient) -> None:
     assert lamps == {"name": "lamps", "does": ["only title~lamp"], "items": total["total"]}
     assert week["items"] == 39
     assert week["does"] == [
-        "never 2 items", "boost title~kite by 9 of the score's deviations", "at most 1 of one title",
+        "never 2 items", "boost title~kite by 9 standard deviations of the scores", "at most 1 of one title",
         "diversity 0.2: items less like those above",
     ]  # fmt: skip
     assert answer["error"] is None

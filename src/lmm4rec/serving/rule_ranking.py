@@ -137,7 +137,7 @@ def _ruled_list(
         why += ["fresh"] if fresh[at] and place < fresh_places else []
         why += [f"diversity {rules.diversity:g}"] if at in raised else []
         if why:
-            reasons[catalog.id(rows[at])] = why
+            reasons[catalog.id(int(rows[at]))] = why
     plain_rows = without_rules[without_rules >= 0].tolist()
     listed = set(rows[chosen].tolist())
     left_out = {catalog.id(row): _why_not(masks, row, forbidden) for row in plain_rows if row not in listed}

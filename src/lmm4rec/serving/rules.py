@@ -76,7 +76,7 @@ class RuleSet:
         words = [f"only {one}" for one in self.where]
         if self.never:
             words.append(f"never {len(self.never):,} {'item' if len(self.never) == 1 else 'items'}")
-        words += [f"{boost} of the score's deviations" for boost in self.boost]
+        words += [f"{boost} standard deviations of the scores" for boost in self.boost]
         words += [f"at most {most} of one {column}" for column, most in self.most]
         if self.fresh is not None:
             places = "the first place" if self.fresh.places == 1 else f"the first {self.fresh.places} places"
