@@ -163,8 +163,7 @@ def _scorer(state: BundleState, histories: Sequence[UserHistory]) -> Scorer:
     """The scorer of users with these histories, a row each.
 
     A vector is (1 - s) times the trained one plus s times that of the fold-in of all items, where s is the share of
-    items that the model was not trained on: of the ways tried, this ranked the next items best
-    (`benchmarks/feedback_recall.py`).
+    items that the model was not trained on (`benchmarks/feedback_recall.py` has other ways).
     """
     scorer = state.scorer
     if isinstance(scorer, Embeddings):
