@@ -41,7 +41,7 @@ def refresh_command(
     keep: Annotated[int, typer.Option(min=2, metavar="N", help="Nights that are kept.")] = 7,
     rate: Annotated[
         float, typer.Option(min=1e-6, metavar="SHARE", help="Learning rate of a warm training, of the conf's.")
-    ] = 0.5,
+    ] = 1.0,
     cold: Annotated[bool, typer.Option("--cold", help="Train from nothing, not from yesterday's weights.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Go on where rows or columns are gone, and swap where too little is new.")

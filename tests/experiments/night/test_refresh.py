@@ -25,7 +25,7 @@ from lmm4rec.serving.feedback import FeedbackStore
 from lmm4rec.serving.night_log import append_night, read_nights
 from lmm4rec.serving.posted_interactions import PostedInteraction
 
-OPTIONS = RefreshOptions(least_users=5)
+OPTIONS = RefreshOptions(least_users=5, rate=0.5)
 FORCED = RefreshOptions(force=True)
 DAY, OPENING = 86_400, 1_700_000_000
 
@@ -117,7 +117,9 @@ def test_a_week_is_learned_night_by_night(shop: Path) -> None:
     final, candidate = (read_result(live / f"nights/{third.night}/{name}") for name in ("final", "candidate"))
     assert final.measured.data.train == log.height  # everything
     assert final.measured.chosen.epochs == candidate.measured.chosen.epoch == third.epochs
-    assert {one.plan.train.table["learning_rate"] for one in (final, candidate)} == {0.01}  # half of the conf's
+    assert {one.plan.train.table["learning_rate"] for one in (final, candidate)} == {
+        0.01
+    }  # half the conf's, by the options
     assert {one.plan.train.start_from for one in (final, candidate)} == {str(live / f"nights/{first.night}/final")}
 
     # the newest two fifths of what is new are measured: neither bundle has learned from them

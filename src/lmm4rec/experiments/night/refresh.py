@@ -47,7 +47,7 @@ class RefreshOptions:
     measured: Annotated[float, Gt(0), Lt(1), Doc("Share of the new interactions that are measured.")] = 0.4
     least_users: Annotated[NonNegativeInt, Doc("Fewest users with measured interactions for a decision.")] = 30
     keep: Annotated[int, Ge(2), Doc("Nights that are kept, the served one besides.")] = 7
-    rate: Annotated[float, Gt(0), Doc("Learning rate of a warm training, as a share of the conf's.")] = 0.5
+    rate: Annotated[float, Gt(0), Doc("Learning rate of a warm training, as a share of the conf's.")] = 1.0
     cold: Annotated[bool, Doc("Train from nothing instead of from yesterday's weights.")] = False
     force: Annotated[bool, Doc("Go on where rows or columns are gone, and swap where too little is new.")] = False
 
@@ -153,7 +153,7 @@ class _Night:
         self._serve("swapped", why, result)
 
     def _warm(self, plan: Plan, served: NightFolder) -> dict[str, Any]:
-        """The keys of a training that begins with yesterday's weights: near an optimum, smaller steps are enough."""
+        """The keys of a training that begins with yesterday's weights."""
         rate = plan.train.table.get("learning_rate")
         keys: dict[str, Any] = {} if rate is None else {"train.learning_rate": self.options.rate * rate}
         return keys | {"train.start_from": str(served.final.path)}
