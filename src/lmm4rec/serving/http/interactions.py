@@ -13,16 +13,16 @@ from fastapi import APIRouter, Query, Request
 
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.http.dependencies import BundleOfRequest, KnownParameters, WriteAccess, all_bundles
-from lmm4rec.serving.http.problems import InvalidValue, Problem, responses
-from lmm4rec.serving.http.schemas import (
+from lmm4rec.serving.http.interaction_schemas import (
     ErasedUser,
     Posted,
     PostedAnswer,
     PostedInteractions,
     StoredInteraction,
     StoredInteractions,
-    UserPath,
 )
+from lmm4rec.serving.http.problems import InvalidValue, Problem, responses
+from lmm4rec.serving.http.schemas import UserPath
 from lmm4rec.serving.http.settings import MAX_EARLY_S
 from lmm4rec.serving.posted_interactions import PostedInteraction
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any
 
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,13 +13,10 @@ from lmm4rec.serving.http.settings import (
     MAX_ID,
     MAX_K,
     MAX_PAGE,
-    MAX_POSTED,
     MAX_TEXT,
-    Writing,
 )
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
-Kind: TypeAlias = Literal["interaction", "like", "bought", "dislike", "skip"]
 ItemPath = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="an item's id", examples=["T0001"])]
 UserPath = Annotated[str, Path(min_length=1, max_length=MAX_ID, description="a user's id", examples=["u001"])]
 K = Annotated[int, Query(ge=1, le=MAX_K, description="how many items; at most all of the catalog")]
@@ -35,7 +32,9 @@ Where = Annotated[list[FilterText], Query(max_length=MAX_FILTERS, description=_W
 RulesName = Annotated[str | None, Query(max_length=MAX_ID, description=_RULES)]
 
 
-class _Body(BaseModel):
+class RequestBody(BaseModel):
+    """A JSON body; a key that it does not know is refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
@@ -162,7 +161,7 @@ class Audience(BaseModel):
     people: list[AudienceMember] = Field(description="the users who get it, by the item's place in their list")
 
 
-class UnknownUser(_Body):
+class UnknownUser(RequestBody):
     """A user whom the model was not trained on, with the items of their history."""
 
     history: Annotated[list[Id], Field(min_length=1, max_length=MAX_HISTORY, examples=[["T0001", "T0002"]])]
@@ -170,206 +169,6 @@ class UnknownUser(_Body):
     only: Annotated[list[Id], Field(max_length=MAX_HISTORY)] | None = None
     where: Annotated[list[FilterText], Field(max_length=MAX_FILTERS, description=_WHERE, examples=[[]])] = []
     rules: Annotated[str, Field(max_length=MAX_ID, description=_RULES)] | None = None
-
-
-class Posted(_Body):
-    """One interaction that a user had."""
-
-    user: Id = Field(examples=["u001"])
-    item: Id = Field(examples=["T0001"])
-    kind: Kind = "interaction"
-    time: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="when, in Unix seconds; default: now", examples=[1_796_000_000]
-    )
-    id: Id | None = Field(
-        default=None,
-        description="of two posts with the same id the first one counts. Default: computed from user, item, kind and "
-        "time; without a time each post counts",
-    )
-
-
-class PostedInteractions(_Body):
-    """Interactions, in any order."""
-
-    interactions: Annotated[list[Posted], Field(min_length=1, max_length=MAX_POSTED)]
-
-
-class PostedAnswer(BaseModel):
-    """What became of posted interactions; all of them are on disk."""
-
-    bundle: str
-    new: int = Field(description="how many were stored now")
-    repeated: int = Field(description="how many were stored before, under the same id")
-    new_users: list[str] = Field(description="users whom the model was not trained on")
-    unknown_items: list[str] = Field(description="items that the catalog does not have; they count once it has them")
-
-
-class StoredInteraction(BaseModel):
-    """One interaction as it is stored."""
-
-    place: int = Field(description="its place in the order in which they were acknowledged")
-    user: str
-    item: str
-    kind: str
-    time: float
-    id: str
-
-
-class StoredInteractions(BaseModel):
-    """A part of the stored interactions, in the order in which they were acknowledged."""
-
-    bundle: str
-    interactions: list[StoredInteraction]
-    next: int | None = Field(description="`after` of the next part; null where this is the last one")
-
-
-class Erased(BaseModel):
-    """What was erased of a user in one bundle."""
-
-    bundle: str
-    interactions: int = Field(description="posted interactions")
-    was_trained: bool = Field(description="whether the bundle had a vector and a history of the user")
-
-
-class ErasedUser(BaseModel):
-    """What was erased of a user, by bundle."""
-
-    erased: list[Erased]
-
-
-class Capabilities(BaseModel):
-    """The requests that a bundle can answer."""
-
-    search_words: bool
-    search_picture: bool
-    add_items: bool
-    explain: bool
-
-
-class BundleInfo(BaseModel):
-    """One bundle that is served."""
-
-    name: str = Field(examples=["vbpr-clip"])
-    title: str = Field(examples=["VBPR, CLIP"])
-    model: str = Field(examples=["vbpr"])
-    encoder: str = Field(examples=["clip"])
-    data: str = Field(examples=["toyshop"])
-    users: int
-    items: int
-    added: int = Field(description="items added after the training")
-    not_restored: list[str] = Field(description="added items on disk that this bundle refused", default=[])
-    fields: list[str] = Field(description="the text fields that its items have", examples=[["title", "description"]])
-    loading: bool = Field(
-        description="whether the encoder is being loaded; searches wait for it, `can` is without them"
-    )
-    can: Capabilities
-    interactions: int = Field(description="those of the data set", examples=[12_000])
-    test: dict[str, float] = Field(description="measured on the test part", examples=[{"recall@20": 0.21}])
-    test_error: dict[str, float] = Field(
-        description="the standard errors of `test` over users", examples=[{"recall@20": 0.01}]
-    )
-    cost: dict[str, float] = Field(
-        description="of the run: seconds, peak_memory_mb, parameters, ...", examples=[{"seconds": 19.9}]
-    )
-
-
-class Bundles(BaseModel):
-    """The bundles that are served; the first one answers requests that name none."""
-
-    bundles: list[BundleInfo]
-    writing: Writing = Field(description="who may add and delete items: everybody, those with the token, or nobody")
-
-
-class RuleSetInfo(BaseModel):
-    """One rule set."""
-
-    name: str = Field(examples=["summer"])
-    does: list[str] = Field(
-        description="what its rules do", examples=[["only category=shoes", "at most 2 of one brand"]]
-    )
-    items: int = Field(description="how many items its filters leave")
-
-
-class Rules(BaseModel):
-    """The rule sets that may rank lists of a bundle."""
-
-    bundle: str
-    rules: list[RuleSetInfo]
-    error: str | None = Field(
-        default=None, description="why the rules were not replaced at the last reload: these are the earlier ones"
-    )
-
-
-class Night(BaseModel):
-    """One run of the night job (`lmm4rec refresh`)."""
-
-    night: str = Field(description="its folder in the live folder", examples=["2026-11-28T03-00-00"])
-    started: str = Field(examples=["2026-11-28T03:00:00+00:00"])
-    finished: str | None = None
-    decision: str = Field(description="first, swapped, kept, failed or interrupted", examples=["swapped"])
-    why: str = ""
-    model: str = ""
-    serving: str | None = Field(default=None, description="the night whose bundle is served afterwards")
-    epochs: int | None = None
-    rows: dict[str, dict[str, int]] = Field(default={}, description="how many rows of each kind were kept, new, gone")
-    seconds: dict[str, float] = Field(default={}, description="by step")
-    recent: dict[str, Any] | None = Field(
-        default=None, description="quality on recent interactions, before and after; null where it was not measured"
-    )
-    comparison: dict[str, Any] | None = Field(default=None, description="of the served bundle with yesterday's")
-
-
-class Nights(BaseModel):
-    """The runs of the night job, the latest first."""
-
-    bundle: str
-    nights: list[Night]
-
-
-class Shared(BaseModel):
-    """How many users, or items, both bundles have, and only one of them has."""
-
-    both: int
-    only_this: int
-    only_other: int
-
-
-class ItemExposure(BaseModel):
-    """The share of the users whose list has an item."""
-
-    id: str
-    title: str
-    picture: str | None = None
-    this: float
-    other: float
-
-
-class Comparison(BaseModel):
-    """How alike the lists of two bundles are, as means over the users that both have, or an even sample of them."""
-
-    bundle: str
-    other: str
-    k: int = Field(description="the length of the lists")
-    asked: int = Field(description="the number of users whose lists were compared")
-    users: Shared
-    items: Shared
-    overlap: float = Field(description="the share of a list that is in both lists", examples=[0.62])
-    rank_biased: float = Field(description="rank-biased overlap, which weighs first places most", examples=[0.55])
-    first_changed: float = Field(description="the share of users whose first item differs", examples=[0.3])
-    more: list[ItemExposure] = Field(description="the items that this bundle shows to more users than the other one")
-    fewer: list[ItemExposure] = Field(description="the items that it shows to fewer")
-
-
-class ServiceStatus(BaseModel):
-    """Whether the service answers, and is ready for requests."""
-
-    status: str = Field(examples=["ok"])
-
-
-class Reloaded(BaseModel):
-    """The bundles that were reloaded."""
-
-    reloaded: list[str]
 
 
 EXAMPLE_FIELDS: dict[str, Any] = {"title": "Striped mug", "description": "Stoneware, 300 ml."}

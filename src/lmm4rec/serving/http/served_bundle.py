@@ -23,10 +23,10 @@ from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.bundle_files import FACTS
 from lmm4rec.serving.feedback import FILE
 from lmm4rec.serving.http.batching import Batcher, QueueFullError
+from lmm4rec.serving.http.interaction_schemas import Erased
 from lmm4rec.serving.http.lookup import audience, matching, unknown_id
 from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.problems import Problem, not_written
-from lmm4rec.serving.http.schemas import Erased
 from lmm4rec.serving.http.served_feedback import ServedFeedback
 from lmm4rec.serving.http.served_rules import check_rule_sets
 from lmm4rec.serving.http.settings import Settings

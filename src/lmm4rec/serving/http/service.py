@@ -20,13 +20,15 @@ from lmm4rec.serving.http.dependencies import (
     settings_of,
 )
 from lmm4rec.serving.http.problems import Problem, responses
-from lmm4rec.serving.http.schemas import (
+from lmm4rec.serving.http.schemas import Limit
+from lmm4rec.serving.http.served_bundle import ServedBundle
+from lmm4rec.serving.http.served_rules import check_rule_sets
+from lmm4rec.serving.http.service_schemas import (
     BundleInfo,
     Bundles,
     Capabilities,
     Comparison,
     ItemExposure,
-    Limit,
     Night,
     Nights,
     Reloaded,
@@ -35,8 +37,6 @@ from lmm4rec.serving.http.schemas import (
     ServiceStatus,
     Shared,
 )
-from lmm4rec.serving.http.served_bundle import ServedBundle
-from lmm4rec.serving.http.served_rules import check_rule_sets
 from lmm4rec.serving.http.settings import MAX_ID
 from lmm4rec.serving.night_log import read_nights
 
