@@ -4,7 +4,9 @@ A service of 100,000 items × 64 gets 1,000 posts and 200 requests for a list of
 connections, every request's time counted from when it was due. A third of the lists are asked by users who have just
 posted. Then the service is killed (SIGKILL) in the middle of the load, and every acknowledged interaction is looked up.
 
-    python benchmarks/feedback.py --seconds 20 --soak 300 [--workers 2]
+    python benchmarks/feedback.py --seconds 20 --soak 300 [--workers 2] [--batch 10]
+
+With `--batch` a request has so many interactions, and there are as many requests fewer.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Load:
         return {"posts": self.posts.summary(), "lists": self.lists.summary()}
 
 
-async def connection(port: int, kind: str, load: Load, *, first: float, every: float, end: float, seed: int) -> None:
+async def connection(
+    port: int, kind: str, load: Load, *, first: float, every: float, end: float, seed: int, batch: int
+) -> None:
     """One connection with requests of one kind, each sent when it is due."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     rng, due, tally = random.Random(seed), first, getattr(load, kind)
@@ -56,8 +60,9 @@ async def connection(port: int, kind: str, load: Load, *, first: float, every: f
         id_ = f"{seed}-{due:.6f}"
         user = f"u{rng.randrange(USERS if kind == 'posts' else USERS // 3)}"
         if kind == "posts":
-            one = {"user": user, "item": f"i{rng.randrange(ITEMS)}", "kind": "like", "id": id_}
-            body = json.dumps({"interactions": [one]}).encode()
+            ids = [f"{id_}-{n}" for n in range(batch)]
+            posted = [{"user": user, "item": f"i{rng.randrange(ITEMS)}", "kind": "like", "id": one} for one in ids]
+            body = json.dumps({"interactions": posted}).encode()
             head = f"POST /interactions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
             writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         else:
@@ -72,20 +77,21 @@ async def connection(port: int, kind: str, load: Load, *, first: float, every: f
         good = head_bytes.startswith(b"HTTP/1.1 200") and (kind == "posts" or answer.count(b'"id"') == 10)
         tally.errors += not good
         if good and kind == "posts":
-            load.acknowledged.append(id_)
+            load.acknowledged += ids
         due += every
     writer.close()
 
 
-async def run_load(port: int, seconds: float) -> Load:
+async def run_load(port: int, seconds: float, batch: int) -> Load:
     load, start = Load(), time.perf_counter() + 0.1
     tasks = []
-    for kind, rate in (("posts", POSTS), ("lists", LISTS)):
+    for kind, rate in (("posts", POSTS / batch), ("lists", LISTS)):
         count = CONNECTIONS[kind]
         for i in range(count):
             seed = random.SystemRandom().randrange(2**40)
             first, every = start + i / rate, count / rate
-            tasks.append(connection(port, kind, load, first=first, every=every, end=start + seconds, seed=seed))
+            timing = {"first": first, "every": every, "end": start + seconds}
+            tasks.append(connection(port, kind, load, seed=seed, batch=batch, **timing))
     await asyncio.gather(*tasks)
     load.posts.seconds = load.lists.seconds = time.perf_counter() - start
     return load
@@ -110,10 +116,12 @@ def of_all(pid: int, value: Callable[[Any], float]) -> float:
     return sum(value(SimpleNamespace(pid=one)) for one in children(pid))
 
 
-async def measure(process: Any, port: int, seconds: float, soak_s: float) -> tuple[dict[str, Any], list[str]]:
-    acknowledged = (await run_load(port, 3.0)).acknowledged  # warm
+async def measure(
+    process: Any, port: int, seconds: float, soak_s: float, batch: int
+) -> tuple[dict[str, Any], list[str]]:
+    acknowledged = (await run_load(port, 3.0, batch)).acknowledged  # warm
     before = of_all(process.pid, cpu_seconds)
-    paced = await run_load(port, seconds)
+    paced = await run_load(port, seconds, batch)
     acknowledged += paced.acknowledged
     values: dict[str, Any] = {
         "paced": paced.summary(),
@@ -122,14 +130,14 @@ async def measure(process: Any, port: int, seconds: float, soak_s: float) -> tup
     print(values, flush=True)
     if soak_s:
         samples: list[float] = []
-        running = asyncio.create_task(run_load(port, soak_s))
+        running = asyncio.create_task(run_load(port, soak_s, batch))
         while not running.done():
             await asyncio.wait([running], timeout=max(0.5, soak_s / 120))
             samples.append(of_all(process.pid, memory_mb))
         acknowledged += (await running).acknowledged
         quarters = [float(np.mean(part)) for part in np.array_split(np.array(samples), 4)]
         values["soak"] = (await running).summary() | {"memory_mb_by_quarter": quarters}
-    killing = asyncio.create_task(run_load(port, 4.0))
+    killing = asyncio.create_task(run_load(port, 4.0, batch))
     await asyncio.sleep(2.0)
     kill_all(process.pid)
     acknowledged += (await killing).acknowledged
@@ -141,12 +149,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--soak", type=float, default=0.0, help="seconds; 0: none")
     parser.add_argument("--workers", type=int, default=1, help="processes of the service")
+    parser.add_argument("--batch", type=int, default=1, help="interactions in a request")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(Path(folder))
         process, port = start_server(Path(folder), 1, "--workers", str(arguments.workers))
         try:
-            values, acknowledged = asyncio.run(measure(process, port, arguments.seconds, arguments.soak))
+            values, acknowledged = asyncio.run(
+                measure(process, port, arguments.seconds, arguments.soak, arguments.batch)
+            )
         finally:
             kill_all(process.pid)
             process.wait(timeout=60)
@@ -165,7 +176,7 @@ def main() -> None:
     parts = [values[name][kind] for name in ("paced", "soak") if name in values for kind in ("posts", "lists")]
     values["target"] = {"p99_ms": P99_MS}
     values["target_met"] = all(part["p99_ms"] <= P99_MS and not part["errors"] for part in parts)
-    write("feedback", sizes | values)
+    write(f"feedback_{arguments.batch}", sizes | values)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -23,7 +24,7 @@ class LatestInteractions:
     """The latest interaction of each user with each item; any number of threads may read and write."""
 
     def __init__(self) -> None:
-        self._by_user: dict[str, dict[str, PostedInteraction]] = {}
+        self._by_user: dict[str, dict[str, tuple[str, float]]] = {}  # user -> item -> kind and time
         self._changing = threading.Lock()
 
     def add(self, interactions: Iterable[PostedInteraction]) -> None:
@@ -32,14 +33,15 @@ class LatestInteractions:
             for one in interactions:
                 items = self._by_user.setdefault(one.user, {})
                 last = items.get(one.item)
-                if last is None or last.time <= one.time:
+                if last is None or last[1] <= one.time:
                     items.pop(one.item, None)  # so that the latest one stands last
-                    items[one.item] = one
+                    items[one.item] = sys.intern(one.kind), one.time
 
     def of(self, user: str) -> list[PostedInteraction]:
         """The latest interaction of a user with each item."""
         with self._changing:
-            return list(self._by_user.get(user, {}).values())
+            latest = list(self._by_user.get(user, {}).items())
+        return [PostedInteraction(user, item, kind, time) for item, (kind, time) in latest]
 
     def users(self) -> list[str]:
         """The users who have posted interactions, the earliest first."""

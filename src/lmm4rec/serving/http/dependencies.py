@@ -24,13 +24,18 @@ def all_bundles(request: Request) -> ServedBundles:
     return cast(ServedBundles, request.app.state.bundles)
 
 
-async def _bundle(
+async def _bundle_as_it_is(
     request: Request,
     bundle: Annotated[
         str | None, Query(max_length=MAX_ID, description="a bundle's name (default: the first)", examples=[None])
     ] = None,
 ) -> ServedBundle:
     return all_bundles(request).get(bundle)
+
+
+async def _bundle(served: Annotated[ServedBundle, Depends(_bundle_as_it_is)]) -> ServedBundle:
+    served.update()
+    return served
 
 
 def settings_of(request: Request) -> Settings:
@@ -91,6 +96,7 @@ def _query_parameters(dependant: Dependant) -> list[str]:
 
 # coroutines, though they await nothing: FastAPI would run plain functions in another thread
 BundleOfRequest = Annotated[ServedBundle, Depends(_bundle)]
+BundleAsItIs = Annotated[ServedBundle, Depends(_bundle_as_it_is)]  # perhaps without the latest interactions
 WriteAccess = Depends(require_write_access)
 Token = Depends(require_token)
 KnownParameters = Depends(_require_known_parameters)

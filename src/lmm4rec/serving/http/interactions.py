@@ -10,9 +10,10 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
 
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.http.dependencies import BundleOfRequest, KnownParameters, WriteAccess, all_bundles
+from lmm4rec.serving.http.dependencies import BundleAsItIs, BundleOfRequest, KnownParameters, WriteAccess, all_bundles
 from lmm4rec.serving.http.interaction_schemas import (
     ErasedUser,
     Posted,
@@ -30,8 +31,8 @@ router = APIRouter(tags=["interactions"], dependencies=[KnownParameters])
 _MILLISECONDS = 1e11  # a time above this is in the year 5138, or not in seconds
 
 
-@router.post("/interactions", dependencies=[WriteAccess], responses=responses(401, 404))
-async def post_interactions(served: BundleOfRequest, body: PostedInteractions) -> PostedAnswer:
+@router.post("/interactions", response_model=PostedAnswer, dependencies=[WriteAccess], responses=responses(401, 404))
+async def post_interactions(served: BundleAsItIs, body: PostedInteractions) -> Response:
     """Post what users did: on response it is on disk, and in their recommendations.
 
     Send the same request again where no response came: interactions with an id, or with a time, count once. Where one
@@ -46,10 +47,11 @@ async def post_interactions(served: BundleOfRequest, body: PostedInteractions) -
     new_users = dict.fromkeys(one.user for one in posted if one.user not in bundle.users)
     unknown = dict.fromkeys(one.item for one in posted if one.item not in bundle.items)
     new = await served.feedback.post(posted)
-    return PostedAnswer(
+    answer = PostedAnswer(
         bundle=served.name, new=sum(new), repeated=len(new) - sum(new), new_users=list(new_users),
         unknown_items=list(unknown),
     )  # fmt: skip
+    return Response(answer.model_dump_json(), media_type="application/json")  # FastAPI would check it once more
 
 
 def _wrong(one: Posted, place: int, bundle: Bundle, now: float) -> Iterator[InvalidValue]:

@@ -114,11 +114,9 @@ class ServedBundle:
             self._recommend, self._ranking, max_waiting=settings.max_waiting, on_batch=metrics.batches.observe
         )
 
-    @property
-    def bundle(self) -> Bundle:
-        """The bundle, with all interactions that were acknowledged up to now."""
-        self.feedback.update(self._bundle)
-        return self._bundle
+    def update(self) -> None:
+        """Follow all interactions that were acknowledged up to now, by whichever process; each request begins so."""
+        self.feedback.update(self.bundle)
 
     def _load(self) -> Bundle:
         self._version = bundle_version(self.folder)
@@ -154,7 +152,7 @@ class ServedBundle:
             logger.warning("%s: %d added items could not be restored: %s", self.name, len(refused), refused[:10])
         self._explains = _works(lambda: bundle.explain(bundle.users[0], bundle.items[0]))
         self.field_names = list(bundle.fields(bundle.items[0]))
-        self._bundle, self.rules, self.rules_error = bundle, rules, None
+        self.bundle, self.rules, self.rules_error = bundle, rules, None
         self._image_paths: dict[str, str | None] = {}
         self.not_restored = tuple(refused)
         self.added = frozenset(item.id for item in new) - set(refused)
@@ -278,10 +276,10 @@ class ServedBundle:
 
     def _follow_items(self) -> None:
         kept = {item.id: item for item in self._added}
-        new = [item for id_, item in kept.items() if id_ not in self.added and id_ not in self._bundle.items]
-        refused = restore(self._bundle, new)
+        new = [item for id_, item in kept.items() if id_ not in self.added and id_ not in self.bundle.items]
+        refused = restore(self.bundle, new)
         gone = self.added - kept.keys()
-        self._bundle.remove_items(gone)
+        self.bundle.remove_items(gone)
         self.added = (self.added | {item.id for item in new}) - gone - set(refused)
         self.not_restored = (*self.not_restored, *refused)
         self._image_paths = {}
@@ -332,6 +330,7 @@ class ServedBundle:
             count = self.feedback.erase(user)
         except sqlite3.Error as error:
             raise not_written(error) from error
+        self.update()
         if was_trained:
             self._erase_on_disk([user])
         return Erased(bundle=self.name, interactions=count, was_trained=was_trained)
