@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -18,8 +19,10 @@ from lmm4rec.serving.posted_interactions import LatestInteractions, PostedIntera
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FeedbackStore:
-    return FeedbackStore(tmp_path / "interactions.sqlite")
+def store(tmp_path: Path) -> Iterator[FeedbackStore]:
+    store = FeedbackStore(tmp_path / "interactions.sqlite")
+    yield store
+    store.close()
 
 
 def one(user: str, item: str, kind: str = "like", time: float = 1.0, id_: str = "") -> PostedInteraction:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from lmm4rec.core.errors import CheckpointError
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # of Windows: SQLite's own waiting has to do
+    fcntl = None
 
 _LOCK_S = 10.0  # that a writer waits for another one
 
@@ -37,6 +47,7 @@ class SqliteFile:
             self._file.close()
             raise
         self._version = -1
+        self._turn = os.open(path.with_name(f"{path.name}.turn"), os.O_RDWR | os.O_CREAT, 0o644)
 
     def _prepare(self, application: int, version: int, tables: str) -> None:
         self._is_empty(application, version)  # before anything is changed in a file that is not ours
@@ -61,6 +72,27 @@ class SqliteFile:
             )
         return False
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A context whose changes are on disk, all of them, when it ends; or none of them after an error.
+
+        Processes take turns: SQLite's own waiting polls, and of two busy writers one waits for seconds.
+        """
+        if fcntl is not None:
+            fcntl.flock(self._turn, fcntl.LOCK_EX)
+        try:
+            self._file.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._file.execute("COMMIT")
+            except BaseException:
+                if self._file.in_transaction:
+                    self._file.execute("ROLLBACK")
+                raise
+        finally:
+            if fcntl is not None:
+                fcntl.flock(self._turn, fcntl.LOCK_UN)
+
     def changed(self) -> bool:
         """Whether another connection has written since the last call; True at the first one. It takes microseconds."""
         version: int = self._file.execute("PRAGMA data_version").fetchone()[0]
@@ -70,3 +102,4 @@ class SqliteFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        os.close(self._turn)

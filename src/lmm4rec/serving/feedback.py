@@ -64,17 +64,11 @@ class FeedbackStore(SqliteFile):
     def add(self, interactions: Iterable[PostedInteraction]) -> list[bool]:
         """Store interactions; they are on disk when this returns. True for each new one, False for a repeated one."""
         sql = "INSERT INTO interactions (id, user, item, kind, time) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
-        self._file.execute("BEGIN IMMEDIATE")
-        try:
+        with self.transaction():
             new = [
                 self._file.execute(sql, (one.id, one.user, one.item, one.kind, one.time)).rowcount > 0
                 for one in interactions
             ]
-            self._file.execute("COMMIT")
-        except BaseException:
-            if self._file.in_transaction:
-                self._file.execute("ROLLBACK")
-            raise
         return new
 
     @contextmanager
@@ -94,10 +88,9 @@ class FeedbackStore(SqliteFile):
 
     def erase(self, user: str) -> int:
         """Delete all interactions of a user, and record the erasure without the id; returns their number."""
-        self._file.execute("BEGIN IMMEDIATE")
-        count = self._file.execute("DELETE FROM interactions WHERE user = ?", (user,)).rowcount
-        self._file.execute("INSERT INTO erased (user, time) VALUES (?, ?)", (self.digest(user), time.time()))
-        self._file.execute("COMMIT")
+        with self.transaction():
+            count = self._file.execute("DELETE FROM interactions WHERE user = ?", (user,)).rowcount
+            self._file.execute("INSERT INTO erased (user, time) VALUES (?, ?)", (self.digest(user), time.time()))
         self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still has what was deleted
         return count
 
