@@ -12,6 +12,7 @@ from _paradigm_tables import adapters, encodings, processes
 from _quality_figure import draw
 from _race_tables import draw_race, race, verdicts
 from _results import HERE
+from _shop_tables import feedback, five_nights, warm_start
 from _tables import table, wrapped
 from lmm4rec.core.files import read_json, write_text
 
@@ -327,6 +328,8 @@ def main() -> None:
     parts += [("Ranking and data", "amazon_scale", amazon_scale)]
     parts += [("Serving", "service", service), ("Serving", "search", search)]
     parts += [("Serving", "rules", rules), ("Serving", "diversity", mmr)]
+    parts += [("Serving", "feedback_1", feedback)]
+    parts += [("Each night", "five_nights", five_nights), ("Each night", "warm_start", warm_start)]
     parts += [
         ("New items", f"cold_items_{world}", partial(cold_items, title))
         for world, title in (("films", "Films"), ("toyshop", "Toy shop"))
