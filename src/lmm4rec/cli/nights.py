@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.table import Table
 
@@ -69,13 +69,17 @@ def compare_bundles_command(
         Path | None,
         typer.Option("--recent", metavar="FILE", help="A table of interactions that neither was trained on."),
     ] = None,
-    user_column: Annotated[str, typer.Option(metavar="NAME", help="Column of user ids in it.")] = "user_id",
-    item_column: Annotated[str, typer.Option(metavar="NAME", help="Column of item ids in it.")] = "item_id",
+    user_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of user ids in it (default: user_id or user).")
+    ] = None,
+    item_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of item ids in it (default: item_id or item).")
+    ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write the result as JSON.")] = None,
 ) -> None:
     """Compare the lists of two bundles: overlap, items that gain or lose, and the users who gain."""
     from lmm4rec.core.files import write_json
-    from lmm4rec.data.sources._log import clean_log
+    from lmm4rec.data.sources._log import clean_log, usual_id_column
     from lmm4rec.data.table_files import read_table
     from lmm4rec.serving.bundle import Bundle
     from lmm4rec.serving.bundle_comparison import compare_bundles
@@ -83,7 +87,9 @@ def compare_bundles_command(
     bundles = [Bundle.load(one) for one in (before, after)]
     log = None
     if recent is not None:
-        log = clean_log(read_table(recent, "interactions"), user_column, item_column, None, None).frame
+        table = read_table(recent, "interactions")
+        users, items = user_column or usual_id_column(table, "user"), item_column or usual_id_column(table, "item")
+        log = clean_log(table, users, items, None, None).frame
         for bundle, folder in zip(bundles, (before, after), strict=True):
             if known := _known(log, bundle):
                 note(
@@ -115,6 +121,8 @@ def _record_table(record: NightRecord) -> Table:
 
 def _known(log: pl.DataFrame, bundle: Bundle) -> int:
     """The number of interactions that a bundle has in its users' histories."""
+    import numpy as np
+
     chosen = [user in bundle.users and item in bundle.items for user, item in log.select("user", "item").rows()]
     at = log.filter(chosen)
     n = len(bundle.catalog)
@@ -149,7 +157,12 @@ def _print_comparison(comparison: BundleComparison) -> None:
     }
     for name, one in rows.items():
         if one.users:
-            values = f"{one.before:.4f}", f"{one.after:.4f}", f"{one.difference:+.4f} ± {one.standard_error:.4f}"
+            values = f"{one.before:.4f}", f"{one.after:.4f}", f"{one.difference:+.4f} ± {_or_dash(one.standard_error)}"
             table.add_row(name, f"{one.users:,}", *values)
     table.caption = f"better for {recent.better:,} users, worse for {recent.worse:,}"
     console.print(table)
+
+
+def _or_dash(value: float) -> str:
+    """A number, or a dash where it cannot be computed."""
+    return "–" if math.isnan(value) else f"{value:.4f}"

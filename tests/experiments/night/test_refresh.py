@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import pytest
 from lmm4rec.cli.app import main
 from lmm4rec.core.errors import CheckpointError, ConfigError, DataError
 from lmm4rec.core.files import read_json
+from lmm4rec.data.sources import toyshop
 from lmm4rec.experiments.night.live_folder import LiveFolder
+from lmm4rec.experiments.night.night_data import labeled
 from lmm4rec.experiments.night.refresh import RefreshOptions, is_worse, refresh
 from lmm4rec.experiments.result import read_result
 from lmm4rec.serving.bundle import Bundle
@@ -139,6 +142,17 @@ def test_a_week_is_learned_night_by_night(shop: Path) -> None:
     assert [line["decision"] for line in lines] == ["first", "kept", "swapped"]
     assert lines[2] == third.to_json() == read_json(live / f"nights/{third.night}/night.json")
     assert lines[2]["serving"] == third.night
+
+
+def test_of_interactions_of_one_time_it_is_drawn_which_are_measured() -> None:
+    dataset = toyshop.load(users=30, items=40, interactions=300)
+    log = dataset.interactions
+    dataset = replace(dataset, interactions=replace(log, timestamps=np.full(len(log), 86_400, np.int64)))
+    new = np.arange(len(log)) >= len(log) - 50
+    labels = labeled(dataset, new, 0.4).interactions.labels
+    assert labels is not None
+    assert np.bincount(labels[new]).tolist() == [20, 10, 20]
+    assert not labels[~new].any()
 
 
 def test_a_worse_candidate_is_not_served(shop: Path) -> None:

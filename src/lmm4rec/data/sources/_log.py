@@ -191,3 +191,8 @@ def _rows(ids: pl.Series, known: pl.Series) -> pl.Series:
     positions = known.to_frame("id").with_row_index("row")
     joined = ids.to_frame("id").join(positions, on="id", how="left", maintain_order="left")
     return joined["row"].cast(pl.Int32)
+
+
+def usual_id_column(table: Table, kind: str) -> str:
+    """The usual name of a column of ids; the short one is that of exported interactions."""
+    return kind if kind in table.frame.columns and f"{kind}_id" not in table.frame.columns else f"{kind}_id"

@@ -18,7 +18,7 @@ from lmm4rec.data.negative_signals import NEGATIVE_KINDS, POSITIVE_KINDS
 from lmm4rec.data.object_store import address_of, copy_of, is_remote, local_copy
 from lmm4rec.data.recent_parts import RecentParts
 from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog, with_shipped
-from lmm4rec.data.sources._log import Kinds, clean_log, join
+from lmm4rec.data.sources._log import Kinds, clean_log, join, usual_id_column
 from lmm4rec.data.table import Table, TableLike
 from lmm4rec.data.table_files import KINDS, read_table, table_files
 
@@ -78,7 +78,7 @@ def load(
     folder = None if path is None else _folder(path, recent)
     log_table = _read_log(interactions, folder, separator, encoding, recent)
     log = clean_log(
-        log_table, user_column or _usual(log_table, "user"), item_column or _usual(log_table, "item"),
+        log_table, user_column or usual_id_column(log_table, "user"), item_column or usual_id_column(log_table, "item"),
         rating_column, timestamp_column, weight_column,
         Kinds(kind_column, positive_kinds, negative_kinds),
     )  # fmt: skip
@@ -92,7 +92,7 @@ def load(
         catalog_table = read_table(item_table, "items", separator=separator, encoding=encoding)
         catalog, findings = read_catalog(
             catalog_table,
-            item_column=item_column or _usual(catalog_table, "item"),
+            item_column=item_column or usual_id_column(catalog_table, "item"),
             image_column=image_column,
             image_folder=images,
             text_columns=text_columns,
@@ -110,11 +110,6 @@ def _place(folder: Path | None, given: str | Path, recent: RecentParts) -> Path:
     place = _path_in(folder, given)
     remote = address_of(place)
     return place if remote is None else local_copy(remote, recent)
-
-
-def _usual(table: Table, kind: str) -> str:
-    """The usual name of a column of ids; the short one is that of exported interactions."""
-    return kind if kind in table.frame.columns and f"{kind}_id" not in table.frame.columns else f"{kind}_id"
 
 
 def _path_in(folder: Path | None, given: str | Path) -> Path:

@@ -192,17 +192,18 @@ def _lost_columns(yesterday: Bundle, today: Dataset) -> list[str]:
 def labeled(dataset: Dataset, new: Bool[np.ndarray, " n"], measured: float) -> Dataset:
     """The data set with labels: of the new interactions the newest share is measured, and those before it validate.
 
-    Interactions of one time have one label. Without timestamps the order of the log is that of time.
+    Of interactions of one time, such as those of a log with dates, it is drawn which are the newer ones. Without
+    timestamps the order of the log is that of time.
     """
     log = dataset.interactions
     at = np.flatnonzero(new)
     times = np.arange(len(log)) if log.timestamps is None else log.timestamps
-    ordered = np.sort(times[at])
+    order = at[np.lexsort((np.random.default_rng(0).random(len(at)), times[at]))]
     n_measured = max(1, round(measured * len(at)))
     n_held = min(len(at), n_measured + max(1, round(_VALID * n_measured)))
     labels = np.full(len(log), TRAIN, dtype=np.int8)
-    labels[at[times[at] >= ordered[-n_held]]] = VALID
-    labels[at[times[at] >= ordered[-n_measured]]] = TEST
+    labels[order[-n_held:]] = VALID
+    labels[order[-n_measured:]] = TEST
     return replace(dataset, interactions=replace(log, labels=labels))
 
 

@@ -19,7 +19,7 @@ class Posted(RequestBody):
     item: Id = Field(examples=["T0001"])
     kind: Kind = "interaction"
     time: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="when, in Unix seconds; default: now", examples=[1_796_000_000]
+        default=None, description="when, in Unix seconds; default: now", examples=[1_790_000_000]
     )
     id: Id | None = Field(
         default=None,

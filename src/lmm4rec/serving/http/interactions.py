@@ -59,7 +59,8 @@ def _wrong(one: Posted, place: int, bundle: Bundle, now: float) -> Iterator[Inva
     where = f"body.interactions.{place}"
     if one.time is not None and one.time > now + MAX_EARLY_S:
         hint = "; times are in seconds, not milliseconds" if one.time > _MILLISECONDS else ""
-        message = f"{one.time:.12g} lies {one.time - now:,.4g} s in the future{hint}"
+        ahead = f"{one.time - now:,.0f} s" if one.time < _MILLISECONDS else "far"
+        message = f"{one.time:.12g} lies {ahead} in the future{hint}"
         yield InvalidValue(where=f"{where}.time", message=message)
     for name, id_, known in (("user", one.user, bundle.users), ("item", one.item, bundle.items)):
         if (id_ != id_.strip() or not id_.isprintable()) and id_ not in known:  # tables are read without such spaces
