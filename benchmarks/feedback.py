@@ -25,11 +25,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from _results import write
 from lmm4rec.serving.feedback import FILE, FeedbackStore
-from service import DIM, ITEMS, USERS, Tally, cpu_seconds, memory_mb, start_server, write_bundle
+from service import DIM, ITEMS, USERS, Tally, by_quarter, cpu_seconds, memory_mb, start_server, write_bundle
 
 POSTS, LISTS, P99_MS = 1_000, 200, 50.0  # a second; the target
 CONNECTIONS = {"posts": 24, "lists": 8}
@@ -129,13 +127,9 @@ async def measure(
     }
     print(values, flush=True)
     if soak_s:
-        samples: list[float] = []
         running = asyncio.create_task(run_load(port, soak_s, batch))
-        while not running.done():
-            await asyncio.wait([running], timeout=max(0.5, soak_s / 120))
-            samples.append(of_all(process.pid, memory_mb))
+        quarters = await by_quarter(running, soak_s, lambda: of_all(process.pid, memory_mb))
         acknowledged += (await running).acknowledged
-        quarters = [float(np.mean(part)) for part in np.array_split(np.array(samples), 4)]
         values["soak"] = (await running).summary() | {"memory_mb_by_quarter": quarters}
     killing = asyncio.create_task(run_load(port, 4.0, batch))
     await asyncio.sleep(2.0)

@@ -22,6 +22,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,13 +143,18 @@ def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
 
 async def soak(process: subprocess.Popen[bytes], port: int, seconds: float) -> dict[str, Any]:
     """The paced load for long; memory is flat where its last quarter is no higher than its second."""
-    samples: list[float] = []
     running = asyncio.create_task(load(port, seconds=seconds, rate=RATE))
+    quarters = await by_quarter(running, seconds, lambda: memory_mb(process))
+    return (await running).summary() | {"memory_mb_by_quarter": quarters, "growth_mb": quarters[3] - quarters[1]}
+
+
+async def by_quarter(running: asyncio.Task[Any], seconds: float, value: Callable[[], float]) -> list[float]:
+    """The mean of a value in each quarter of the time that a task runs, which is about so many seconds."""
+    samples: list[float] = []
     while not running.done():
         await asyncio.wait([running], timeout=max(0.5, seconds / 120))
-        samples.append(memory_mb(process))
-    quarters = [float(np.mean(part)) for part in np.array_split(np.array(samples), 4)]
-    return (await running).summary() | {"memory_mb_by_quarter": quarters, "growth_mb": quarters[3] - quarters[1]}
+        samples.append(value())
+    return [float(np.mean(part)) for part in np.array_split(np.array(samples), 4)]
 
 
 def main() -> None:

@@ -77,6 +77,17 @@ def test_a_list_follows_at_once_and_without_the_items(kind: str) -> None:
     assert [one.score for one in after["u0"]] == pytest.approx([one.score for one in folded], rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["neighbors", "dense"])
+def test_scores_by_neighbors_are_sums_over_the_whole_history(kind: str) -> None:
+    bundle = make(kind)
+    assert isinstance(bundle.scorer, Neighbors)
+    similarity = bundle.scorer.similarity.to_dense().numpy()
+    bundle.add_interactions(posted("u0", "i8"))
+    expected = similarity[:, [0, 1, 8]].sum(1)
+    scores = {one.item: one.score for one in bundle.recommend(["u0"], ITEMS)["u0"]}
+    assert scores == pytest.approx({f"i{n}": float(expected[n]) for n in range(ITEMS) if n not in (0, 1, 8)}, rel=1e-5)
+
+
 def test_a_vector_moves_towards_the_fold_in_by_the_share_of_new_items() -> None:
     bundle = make("embeddings")
     scorer = bundle.scorer

@@ -7,14 +7,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import polars as pl
+import numpy as np
 import pytest
 
 from lmm4rec.core.errors import CheckpointError
-from lmm4rec.serving.feedback import FeedbackStore, read_feedback, without_erased
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.experiments.night.night_data import is_later
+from lmm4rec.serving.feedback import FeedbackStore, read_feedback
 from lmm4rec.serving.posted_interactions import LatestInteractions, PostedInteraction
 
 
@@ -57,6 +60,8 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
+from lmm4rec.data.interactions import Interactions
+from lmm4rec.experiments.night.night_data import is_later
 from lmm4rec.serving.feedback import FeedbackStore
 from lmm4rec.serving.posted_interactions import PostedInteraction
 store = FeedbackStore(Path({str(tmp_path / "i.sqlite")!r}))
@@ -82,18 +87,42 @@ def test_an_erased_user_is_nowhere_in_the_files(store: FeedbackStore) -> None:
     assert [x.user for _, x in store.since(0)] == ["v"]
     for file in store.path.parent.iterdir():
         assert b"a-name-to-be-erased" not in file.read_bytes()
-    assert [e.user for e in store.erasures()] == [store.digest("a-name-to-be-erased")]
+    assert store.erased(["a-name-to-be-erased", "v"]).keys() == {"a-name-to-be-erased"}
     assert store.erasures(after := store.erasures()[-1].place) == []
     assert after == 1
 
 
-def test_interactions_before_an_erasure_are_left_out_of_a_log(store: FeedbackStore) -> None:
+def test_erasures_are_found_by_the_ids_that_are_asked_for(store: FeedbackStore) -> None:
+    before = time.time()
     store.erase("u")
-    at = store.erasures()[0].time
-    log = pl.DataFrame({"user": ["u", "u", "v"], "item": ["a", "b", "a"], "timestamp": [at - 5, at + 5, at - 5]})
-    left = without_erased(log, store, user="user", time_column="timestamp")
-    assert left.select("user", "item").rows() == [("u", "b"), ("v", "a")]
-    assert without_erased(log, store, user="user", time_column=None)["user"].to_list() == ["v"]
+    store.erase("w")
+    store.erase("u")
+    erased = store.erased(["u", "v"])
+    assert list(erased) == ["u"]
+    assert before <= erased["u"] <= time.time()
+    assert erased["u"] == store.erasures()[-1].time  # the last one
+    assert store.erased(["u", "w"], after=2).keys() == {"u"}
+    other = FeedbackStore(store.path)
+    assert other.erased(["u"]) == erased
+    other.close()
+
+
+def test_a_log_is_left_with_what_is_later_than_an_erasure() -> None:
+    users, items = np.array([0, 0, 1], np.int32), np.array([0, 1, 0], np.int32)
+    until = np.array([100.5, -np.inf])  # the first user was erased
+    timed = Interactions(users, items, timestamps=np.array([100, 101, 99], np.int64))
+    assert is_later(timed, until).tolist() == [False, True, True]
+    assert is_later(Interactions(users, items), until).tolist() == [False, False, True]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_writers_take_turns(store: FeedbackStore) -> None:
+    import fcntl
+
+    with store.path.with_name(f"{store.path.name}.turn").open("rb") as turn:
+        with store.transaction(), pytest.raises(BlockingIOError):
+            fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_interactions_are_read_as_a_table(store: FeedbackStore) -> None:

@@ -4,86 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2 as httpx
 import pytest
+from page_visits import DESK, PHONE, best, ids
 from server import TOKEN, Server
 from shops import png, write_shop
-
-from lmm4rec.serving.night_log import append_night
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-RULES = """
-[week]
-where = ["title!=T0030"]
-boost = [{ where = ["title~kite"], by = 3 }]
-diversity = 0.3
-[lamps]
-where = ["title~lamp"]
-"""
 HOSTILE = '<img src=x onerror="document.body.dataset.broken=1"><b>bold</b>'
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("page")
-    runs = [write_shop(folder / "first", title="First model"), write_shop(folder / "second", seed=7, title="Second")]
-    (folder / "rules.toml").write_text(RULES)
-    for number, (decision, why) in enumerate((("first", "no bundle yet"), ("kept", "it was worse"))):
-        record = {"night": f"night-{number}", "started": f"2026-11-2{number}T03:00:00+00:00", "decision": decision}
-        append_night(runs[0], record | {"why": why, "serving": "night-0", "rows": {"users": {"new": 3}}})
-    with Server(runs, "--rules", str(folder / "rules.toml")) as server:
-        yield server
-
-
-@pytest.fixture
-def visit(browser: Browser, server: Server) -> Iterator[Any]:
-    """Opens the page; whatever the browser complains about, and any request to elsewhere, fails the test."""
-    complaints: list[str] = []
-    contexts = []
-
-    def open_page(
-        fragment: str = "", *, viewport: dict[str, int] = DESK, url: str = "", refused: str = "", **more: Any
-    ) -> Page:
-        base = url or server.url
-
-        def record(message: Any) -> None:
-            # the browser itself reports each refused request
-            if message.type in ("error", "warning") and not (refused and refused in message.text):
-                complaints.append(message.text)
-
-        context = browser.new_context(viewport=viewport, **more)  # type: ignore[arg-type]
-        context.set_default_timeout(10_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", record)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        away = re.compile(rf"^(?!{re.escape(base)}|blob:|data:)")
-        page.on("request", lambda asked: complaints.append(asked.url) if away.match(asked.url) else None)
-        page.goto(f"{base}/{fragment}")
-        page.locator(".strip .card" if "view=models" in fragment else ".grid .card").first.wait_for()
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def ids(page: Page, where: str) -> list[str]:
-    return [str(card.get_attribute("data-item")) for card in page.locator(f"{where} .card").all()]
-
-
-def best(server: Server, user: str, k: int = 12, **more: object) -> list[str]:
-    answer = httpx.get(f"{server.url}/recommend/{user}", params={"k": k, **more}).json()
-    return [one["id"] for one in answer["items"]]
 
 
 def test_pick_a_user_and_see_history_and_recommendations_with_reasons(visit: Any, server: Server) -> None:
@@ -262,93 +196,6 @@ def test_controls_fold_on_a_phone(visit: Any) -> None:
     button.click()
     assert button.get_attribute("aria-expanded") == "true"
     page.locator("#person").wait_for()
-
-
-def test_two_bundles_side_by_side(visit: Any, server: Server) -> None:
-    page = visit("#user=u005")
-    page.locator("#beside").select_option(label="Second")
-    panes = page.locator(".panes.two > section")
-    panes.nth(1).locator(".card").first.wait_for()
-    panes.nth(0).locator(".card").first.wait_for()
-    assert panes.count() == 2
-    for number, name in enumerate(("first", "second")):
-        shown = [str(card.get_attribute("data-item")) for card in panes.nth(number).locator(".card").all()]
-        assert shown == best(server, "u005", bundle=name)
-    first, second = (panes.nth(number).bounding_box() for number in (0, 1))
-    assert first["y"] == second["y"]
-    assert first["x"] + first["width"] <= second["x"]
-    panes.nth(1).locator(".card").first.click()
-    page.locator("dialog#item[open] .share-rows").wait_for()
-    assert "from=second" in page.url
-
-
-def test_a_rule_set_is_chosen_and_says_what_it_changed(visit: Any, server: Server) -> None:
-    page = visit("#user=u001")
-    page.locator("#rules").focus()
-    page.keyboard.press("ArrowDown")
-    page.locator(".ruled").wait_for()
-    answer = httpx.get(f"{server.url}/recommend/u001", params={"k": 12, "rules": "week"}).json()
-    assert ids(page, ".grid") == [one["id"] for one in answer["items"]]
-    assert ids(page, ".left-out") == [one["id"] for one in answer["rules"]["left_out"]]
-    did = " ".join(page.locator(".did li").all_inner_texts())
-    assert "boost title~kite by 3" in did
-    assert "diversity 0.3" in did
-    cards = page.locator(".grid .card")
-    for number, one in enumerate(answer["items"]):
-        shown = cards.nth(number).locator(".moved .rule").all_inner_texts()
-        assert shown == one["rules"]
-    moved = next(n for n, one in enumerate(answer["items"]) if one["rules"] and one["place_without_rules"] is None)
-    assert cards.nth(moved).locator(".moved b").inner_text() == "not listed without rules"
-    page.locator("#rules").select_option("lamps")
-    page.get_by_text("Rules lamps:").wait_for()
-    assert "which leaves" in page.locator(".ruled .hint").inner_text()
-    page.locator("#rules").select_option("")
-    page.locator(".ruled").wait_for(state="detached")
-    assert "rules=" not in page.url
-
-
-def test_what_a_person_says_changes_the_list_at_once(visit: Any, server: Server) -> None:
-    page = visit("#user=u030&beside=second")
-    page.locator(".panes.two .says").nth(20).wait_for()
-    liked, disliked, bought = best(server, "u030")[:3]
-    page.evaluate("scrollTo(0, 200)")
-    page.locator(f"section .card[data-item={liked}] + .says [data-kind=like]").first.focus()
-    page.keyboard.press("Enter")
-    page.locator("#toast.shown", has_text="is liked").wait_for()
-    assert page.evaluate("document.activeElement.dataset.kind") == "like"  # at the same place of the new list
-    assert page.evaluate("scrollY") > 0
-    assert ids(page, ".strip")[0] == liked
-    for bundle, pane in (("first", 0), ("second", 1)):
-        shown = [str(one.get_attribute("data-item")) for one in page.locator(".grid").nth(pane).locator(".card").all()]
-        assert shown == best(server, "u030", bundle=bundle)
-        assert liked not in shown
-    page.get_by_role("link", name="For you").click()
-    for item, kind, words in ((disliked, "dislike", "left out"), (bought, "bought", "is bought")):
-        page.locator(f".grid .card[data-item={item}] + .says [data-kind={kind}]").first.click()
-        page.locator("#toast.shown", has_text=words).wait_for()
-        assert item not in ids(page, ".grid")
-    assert disliked not in ids(page, ".strip")
-    stored = httpx.get(f"{server.url}/interactions").json()["interactions"]
-    assert [(one["user"], one["item"], one["kind"]) for one in stored] == [
-        ("u030", liked, "like"), ("u030", disliked, "dislike"), ("u030", bought, "bought"),
-    ]  # fmt: skip
-
-
-def test_the_nights_and_two_models_compared(visit: Any, server: Server) -> None:
-    page = visit("#user=u001&view=models&other=second")
-    answer = httpx.get(f"{server.url}/compare", params={"other": "second"}).json()
-    numbers = page.get_by_label("how alike the lists are").locator("b")
-    assert numbers.first.inner_text() == f"{round(100 * answer['overlap'])} %"
-    assert ids(page, "[aria-label='Shown more by First model']") == [one["id"] for one in answer["more"]]
-    nights = page.locator(".night")
-    nights.first.wait_for()
-    assert nights.locator(".decision").all_inner_texts() == ["kept", "first"]
-    nights.first.locator("summary").focus()
-    page.keyboard.press("Enter")
-    assert "it was worse" in nights.first.inner_text()
-    assert "3 new" in nights.first.inner_text()
-    page.locator("#other").select_option("")
-    page.get_by_label("how alike the lists are").wait_for(state="detached")
 
 
 def test_all_by_keyboard(visit: Any, server: Server) -> None:

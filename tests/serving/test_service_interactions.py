@@ -11,11 +11,13 @@ import pytest
 from fastapi.testclient import TestClient
 from shops import HERE, write_shop
 
-from lmm4rec.core.errors import CheckpointError
+from lmm4rec.core.errors import CheckpointError, StorageError
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.feedback import FeedbackStore
 from lmm4rec.serving.http import bundles
 from lmm4rec.serving.http.app import make_app
+from lmm4rec.serving.http.metrics import Metrics
+from lmm4rec.serving.http.served_bundle import RecommendOptions, ServedBundle
 from lmm4rec.serving.http.settings import Settings
 
 
@@ -161,6 +163,42 @@ def test_an_erased_user_leaves_memory_and_disk(runs: list[Path]) -> None:
         assert again.get("/recommend/u001").status_code == 404
         assert post(again, {"user": "u001", "item": "T0001"}).json()["new_users"] == ["u001"]
         assert again.get("/recommend/u001").status_code == 200  # who comes back is a new user
+
+
+def test_an_erasure_that_the_disk_refused_is_finished_by_the_next_request(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Bundle, folder: Path, **_: object) -> None:
+        raise StorageError(f"{folder} cannot be written")
+
+    with TestClient(make_app(runs[1:], Settings(hosts=HERE))) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Bundle, "save_pretrained", full)
+            refused = client.delete("/users/u001")
+        assert refused.status_code >= 400
+        assert "cannot be written" in refused.json()["detail"]
+        assert "u001" in Bundle.load(runs[1]).users
+        erased = client.delete("/users/u001")
+        assert erased.json()["erased"] == [{"bundle": "bare", "interactions": 0, "was_trained": True}]
+    assert "u001" not in Bundle.load(runs[1]).users
+
+
+def test_a_user_who_is_erased_meanwhile_costs_no_other_their_list(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommend = Bundle.recommend
+
+    def after_an_erasure(self: Bundle, users: list[str], *args: Any, **more: Any) -> Any:
+        if "u001" in users:
+            self.forget_users(["u001"])
+        return recommend(self, users, *args, **more)
+
+    served = ServedBundle("bare", runs[1], Settings(), Metrics())
+    monkeypatch.setattr(Bundle, "recommend", after_an_erasure)
+    lists = served._recommend(["u001", "u002"], RecommendOptions(3, exclude_seen=True))
+    assert lists["u001"] is None
+    assert len(lists["u002"] or ()) == 3
+    served.close()
 
 
 def test_an_erasure_that_was_cut_off_is_finished_at_the_next_start(runs: list[Path]) -> None:

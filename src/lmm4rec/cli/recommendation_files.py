@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
 
 import polars as pl
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import atomic, require_writable
+from lmm4rec.core.parquet_parts import Append, parquet_in_parts
 
 STDOUT = Path("-")
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
-Append: TypeAlias = Callable[[pl.DataFrame], None]
 
 
 def require_file(out: Path) -> None:
@@ -42,7 +40,7 @@ def appended(out: Path) -> Iterator[Append]:
         return
     with atomic(out) as beside:
         if out.suffix.lower() == ".parquet":
-            with _parquet(beside) as append:
+            with parquet_in_parts(beside) as append:
                 yield append
         else:
             with beside.open("wb") as file:
@@ -56,21 +54,3 @@ def _csv(file: object) -> Append:
         frame.write_csv(file, include_header=header.pop() if header else False)  # type: ignore[call-overload]
 
     return append
-
-
-@contextmanager
-def _parquet(path: Path) -> Iterator[Append]:
-    """Parts are files of their own until the end, so that no more than one is in memory."""
-    folder = path.with_suffix(".parts")
-    folder.mkdir()
-    parts: list[Path] = []
-
-    def append(frame: pl.DataFrame) -> None:
-        parts.append(folder / f"{len(parts)}.parquet")
-        frame.write_parquet(parts[-1])
-
-    try:
-        yield append
-        pl.scan_parquet(parts, glob=False).sink_parquet(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

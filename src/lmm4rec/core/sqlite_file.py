@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 from lmm4rec.core.errors import CheckpointError
 
@@ -21,10 +22,15 @@ _LOCK_S = 10.0  # that a writer waits for another one
 
 
 class SqliteFile:
-    """An open file of one kind; a thread needs one of its own, or a lock."""
+    """An open file; a thread needs one of its own, or a lock. A subclass is a kind of file."""
 
-    def __init__(self, path: Path, *, application: int, version: int, tables: str, holds: str) -> None:
-        """Open the file, or create it with these tables; `application` tells kinds of files apart.
+    application: ClassVar[int]  # SQLite's number that tells kinds of files apart
+    version: ClassVar[int]
+    tables: ClassVar[str]  # the statements that create them
+    holds: ClassVar[str]  # in messages
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or create it.
 
         Raises:
             CheckpointError: it is a file of another kind, is damaged, or cannot be written.
@@ -36,37 +42,39 @@ class SqliteFile:
         except sqlite3.OperationalError as error:
             raise CheckpointError(f"{path} cannot be opened or created ({error})") from None
         try:
-            self._prepare(application, version, tables)
+            self._prepare()
         except sqlite3.OperationalError as error:
             self._file.close()
-            raise CheckpointError(f"{path} cannot be used for {holds} ({error}); is the folder writable?") from None
+            raise CheckpointError(
+                f"{path} cannot be used for {self.holds} ({error}); is the folder writable?"
+            ) from None
         except sqlite3.DatabaseError as error:
             self._file.close()
-            raise CheckpointError(f"{path} is not a file of {holds}, or is damaged ({error})") from None
+            raise CheckpointError(f"{path} is not a file of {self.holds}, or is damaged ({error})") from None
         except CheckpointError:
             self._file.close()
             raise
         self._version = -1
         self._turn = os.open(path.with_name(f"{path.name}.turn"), os.O_RDWR | os.O_CREAT, 0o644)
 
-    def _prepare(self, application: int, version: int, tables: str) -> None:
-        self._is_empty(application, version)  # before anything is changed in a file that is not ours
+    def _prepare(self) -> None:
+        self._is_empty()  # before anything is changed in a file that is not ours
         self._file.execute("PRAGMA journal_mode = WAL")
         self._file.execute("PRAGMA synchronous = FULL")  # a power cut loses nothing that was acknowledged
         self._file.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
         self._file.execute("BEGIN IMMEDIATE")
-        if self._is_empty(application, version):
-            for statement in tables.split(";"):
+        if self._is_empty():
+            for statement in self.tables.split(";"):
                 self._file.execute(statement)
-            self._file.execute(f"PRAGMA application_id = {application}")
-            self._file.execute(f"PRAGMA user_version = {version}")
+            self._file.execute(f"PRAGMA application_id = {self.application}")
+            self._file.execute(f"PRAGMA user_version = {self.version}")
         self._file.execute("COMMIT")
 
-    def _is_empty(self, application: int, version: int) -> bool:
+    def _is_empty(self) -> bool:
         if self._file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
             return True
         found = tuple(self._file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-        if found != (application, version):
+        if found != (self.application, self.version):
             raise CheckpointError(
                 f"{self.path} is a SQLite file of another kind or version ({found[0]:#x}, {found[1]}); move it away"
             )

@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple, cast
 
 from lmm4rec.core.errors import LMM4RecError
@@ -17,7 +16,6 @@ from lmm4rec.serving.bundle import Bundle
 
 logger = logging.getLogger(__name__)
 _RESTORED = 256  # items that are encoded at a time
-_APPLICATION, _VERSION = 0x6C6D3472, 1  # "lm4r"
 _TABLE = """
 CREATE TABLE items (
     place INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they were added
@@ -41,26 +39,22 @@ class AddedItem(NamedTuple):
 class AddedItems(SqliteFile):
     """A file of added items; a thread needs one of its own, or a lock."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, or create it.
-
-        Raises:
-            CheckpointError: it is a file of another kind, is damaged, or cannot be written.
-        """
-        super().__init__(path, application=_APPLICATION, version=_VERSION, tables=_TABLE, holds="added items")
+    application, version, tables, holds = 0x6C6D3472, 1, _TABLE, "added items"  # "lm4r"
 
     def add(self, id_: str, fields: Mapping[str, str], image: bytes | None) -> AddedItem:
         """Store an item; it is on disk when this returns."""
         item = AddedItem(id_, dict(fields), image, time.time())
-        self._file.execute(
-            "INSERT INTO items (id, fields, image, added_at) VALUES (?, ?, ?, ?)",
-            (id_, json.dumps(item.fields, ensure_ascii=False), image, item.added_at),
-        )
+        with self.transaction():
+            self._file.execute(
+                "INSERT INTO items (id, fields, image, added_at) VALUES (?, ?, ?, ?)",
+                (id_, json.dumps(item.fields, ensure_ascii=False), image, item.added_at),
+            )
         return item
 
     def remove(self, id_: str) -> bool:
         """Delete an item; True if it was there."""
-        return self._file.execute("DELETE FROM items WHERE id = ?", (id_,)).rowcount > 0
+        with self.transaction():
+            return self._file.execute("DELETE FROM items WHERE id = ?", (id_,)).rowcount > 0
 
     def __iter__(self) -> Iterator[AddedItem]:
         rows = self._file.execute("SELECT id, fields, image, added_at FROM items ORDER BY place")

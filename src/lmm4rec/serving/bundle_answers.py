@@ -277,7 +277,8 @@ class BundleAnswers:
             DataError: the user or the item is unknown.
         """
         state, id_ = self._state, str(user)
-        asked, history = self._asked(state, [id_]), user_history(state, id_, self._posted.of(id_))
+        posted = {id_: self._posted.of(id_)}
+        asked, history = asked_users(state, [id_], posted, exclude_seen=False), user_history(state, id_, posted[id_])
         content = self.content_to_vectors.content if self.content_to_vectors else None
         row = int(asked.rows[0])
         return explain(state, asked.scorer, row, state.catalog.row(item), history.items, self.lost, content)

@@ -121,13 +121,18 @@ def _sizes(contents: BundleContents) -> dict[str, int]:
     return counts | {"thumbnails": len(catalog.thumbnails)}
 
 
+def bundle_folder(folder: Path) -> Path:
+    """The folder of the bundle of a run folder, or of a folder that is the bundle itself."""
+    return folder / "bundle" if (folder / "bundle").is_dir() else folder
+
+
 def read(folder: Path) -> BundleContents:
     """The bundle in a folder, or in the `bundle/` of a run folder.
 
     Raises:
         CheckpointError: there is no bundle, it is damaged, or of another version.
     """
-    folder = folder / "bundle" if (folder / "bundle").is_dir() else folder
+    folder = bundle_folder(folder)
     if not (folder / FACTS).exists():
         if (conf := folder / "experiment.toml").exists():
             command = f"lmm4rec run {conf} -o {folder} --resume"

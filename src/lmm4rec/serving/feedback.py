@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,6 @@ from lmm4rec.core.sqlite_file import SqliteFile
 from lmm4rec.serving.posted_interactions import PostedInteraction
 
 FILE = "interactions.sqlite"  # beside the bundle, in the run folder or the live folder
-_APPLICATION, _VERSION = 0x6C6D3466, 1  # "lm4f"
 _TABLES = """
 CREATE TABLE interactions (
     place INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they were acknowledged
@@ -52,14 +52,7 @@ class Erasure(NamedTuple):
 class FeedbackStore(SqliteFile):
     """A file of posted interactions; a thread needs one of its own, or a lock."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, or create it.
-
-        Raises:
-            CheckpointError: it is a file of another kind, is damaged, or cannot be written.
-        """
-        super().__init__(path, application=_APPLICATION, version=_VERSION, tables=_TABLES, holds="interactions")
-        self._key: bytes = self._file.execute("SELECT key FROM secret").fetchone()[0]
+    application, version, tables, holds = 0x6C6D3466, 1, _TABLES, "interactions"  # "lm4f"
 
     def add(self, interactions: Iterable[PostedInteraction]) -> list[bool]:
         """Store interactions; they are on disk when this returns. True for each new one, False for a repeated one."""
@@ -90,7 +83,7 @@ class FeedbackStore(SqliteFile):
         """Delete all interactions of a user, and record the erasure without the id; returns their number."""
         with self.transaction():
             count = self._file.execute("DELETE FROM interactions WHERE user = ?", (user,)).rowcount
-            self._file.execute("INSERT INTO erased (user, time) VALUES (?, ?)", (self.digest(user), time.time()))
+            self._file.execute("INSERT INTO erased (user, time) VALUES (?, ?)", (self._digest(user), time.time()))
         self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still has what was deleted
         return count
 
@@ -99,26 +92,23 @@ class FeedbackStore(SqliteFile):
         rows = self._file.execute("SELECT place, user, time FROM erased WHERE place > ? ORDER BY place", (place,))
         return [Erasure(*row) for row in rows]
 
-    def digest(self, user: str) -> bytes:
-        """The digest that stands for an erased user in this file."""
+    def erased(self, users: Iterable[str], *, after: int = 0) -> dict[str, float]:
+        """Those of the users who were erased (after a place), with the time of the last erasure."""
+        times = {one.user: one.time for one in self.erasures(after)}
+        return {user: times[digest] for user in users if (digest := self._digest(user)) in times} if times else {}
+
+    @cached_property
+    def _key(self) -> bytes:
+        key: bytes = self._file.execute("SELECT key FROM secret").fetchone()[0]
+        return key
+
+    def _digest(self, user: str) -> bytes:
+        """What stands for an erased user in this file."""
         return hmac.digest(self._key, user.encode(), hashlib.sha256)
 
     def __len__(self) -> int:
         count: int = self._file.execute("SELECT count(*) FROM interactions").fetchone()[0]
         return count
-
-
-def without_erased(log: pl.DataFrame, store: FeedbackStore, *, user: str, time_column: str | None) -> pl.DataFrame:
-    """A table of interactions without those of erased users up to their erasure (all, where the table has no times)."""
-    erased = {one.user: one.time for one in store.erasures()}
-    if not erased:
-        return log
-    ids: Sequence[str] = log[user].cast(pl.String).unique().to_list()
-    until = {id_: erased[digest] for id_ in ids if (digest := store.digest(id_)) in erased}
-    last = log[user].cast(pl.String).replace_strict(until, default=None, return_dtype=pl.Float64)
-    if time_column is None:
-        return log.filter(last.is_null())
-    return log.filter((last.is_null() | (log[time_column].cast(pl.Float64) > last)).fill_null(True))
 
 
 def read_feedback(path: Path) -> pl.DataFrame:

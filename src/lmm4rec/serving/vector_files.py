@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.files import atomic_folder, write_json
+from lmm4rec.core.parquet_parts import parquet_in_parts
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Embeddings, Neighbors
 from lmm4rec.serving.bundle_state import BundleState
@@ -104,15 +104,14 @@ def _index(items: Float[Tensor, "items dim"], index: Literal["exact", "hnsw", "i
 def _write_weights(catalog: CatalogView, scorer: Neighbors, rows: Int64[np.ndarray, " items"], path: Path) -> int:
     """Write the weights that are not 0, block by block; returns their number."""
     ids = np.array([catalog.id(row) for row in range(len(catalog))], dtype=object)  # removed ones stay in histories
-    folder, count = path.with_suffix(".parts"), 0
-    with _parts(folder, path), progress(total=len(rows), description="weights", unit="item", after_s=0.5) as bar:
+    count, bar = 0, progress(total=len(rows), description="weights", unit="item", after_s=0.5)
+    with parquet_in_parts(path) as append, bar:
         for start in range(0, len(rows), _ROWS):
             block = rows[start : start + _ROWS]
             at, columns, values = _entries(scorer.similarity, block)
             named = {"item": ids[block[at]], "history_item": ids[columns]}
             frame = pl.DataFrame({name: pl.Series(one.tolist(), dtype=pl.String) for name, one in named.items()})
-            frame = frame.with_columns(weight=pl.Series(values, dtype=pl.Float32))
-            frame.write_parquet(folder / f"{start:09d}.parquet")
+            append(frame.with_columns(weight=pl.Series(values, dtype=pl.Float32)))
             count += frame.height
             bar.update(len(block))
     return count
@@ -132,14 +131,3 @@ def _entries(
     columns, values = matrix.col_indices().numpy()[places].astype(np.int64), matrix.values().numpy()[places]
     kept = values != 0
     return at[kept], columns[kept], values[kept]
-
-
-@contextmanager
-def _parts(folder: Path, path: Path) -> Iterator[None]:
-    """A folder for parts, which become one file at the end, so that no more than one is in memory."""
-    folder.mkdir()
-    yield
-    pl.scan_parquet(sorted(folder.iterdir()), glob=False).sink_parquet(path)
-    for part in folder.iterdir():
-        part.unlink()
-    folder.rmdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.vocabulary import Vocabulary
@@ -19,7 +19,7 @@ from lmm4rec.data.negative_signals import NEGATIVE_KINDS, NegativeSignals
 from lmm4rec.data.splits import TEST, TRAIN, VALID
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.feedback import FeedbackStore, read_feedback, without_erased
+from lmm4rec.serving.feedback import FeedbackStore, read_feedback
 
 _GONE = 0.5  # the share of yesterday's rows that may be gone
 _VALID = 0.5  # the newest interactions that choose the epochs, as a share of the measured ones
@@ -91,28 +91,25 @@ def _without_erased(dataset: Dataset, file: Path) -> tuple[Dataset, int]:
     """The data set without what erased users did up to their erasure, and the number of rows that this removes."""
     store = FeedbackStore(file)
     try:
-        kept = [_not_erased(log, dataset.users, store) for log in (dataset.interactions, dataset.negatives)]
+        erased = store.erased(dataset.users)
     finally:
         store.close()
-    removed = sum(int((~mask).sum()) for mask in kept)
-    if not removed:
+    if not erased:
         return dataset, 0
+    until = np.full(dataset.n_users, -np.inf)
+    until[dataset.users.rows(erased)] = list(erased.values())
+    kept = [is_later(log, until) for log in (dataset.interactions, dataset.negatives)]
     log, signals = dataset.interactions.take(kept[0]), dataset.negatives.take(kept[1])
     active = log.user_counts(dataset.n_users) > 0
     left = replace(dataset, interactions=log, negatives=signals)
-    return left.keep(active, np.ones(dataset.n_items, dtype=bool)), removed
+    return left.keep(active, np.ones(dataset.n_items, dtype=bool)), sum(int((~mask).sum()) for mask in kept)
 
 
-def _not_erased(log: Interactions | NegativeSignals, users: Vocabulary, store: FeedbackStore) -> Bool[np.ndarray, " n"]:
-    names = pl.Series(list(users), dtype=pl.String)[log.users.tolist()]
-    frame = pl.DataFrame({"user": names, "at": np.arange(len(log))})
-    timed = log.timestamps is not None
-    if timed:
-        frame = frame.with_columns(timestamp=pl.Series(log.timestamps))
-    left = without_erased(frame, store, user="user", time_column="timestamp" if timed else None)
-    mask = np.zeros(len(log), dtype=bool)
-    mask[left["at"].to_numpy()] = True
-    return mask
+def is_later(log: Interactions | NegativeSignals, until: Float64[np.ndarray, " users"]) -> Bool[np.ndarray, " n"]:
+    """Whether each entry is later than the time of its user; of a log without times, whether the user has none."""
+    limits = until[log.users]
+    later: Bool[np.ndarray, " n"] = np.isneginf(limits) if log.timestamps is None else log.timestamps > limits
+    return later
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from lmm4rec.data.images import ImageBytes
 from lmm4rec.serving.added_items import AddedItems, restore
 from lmm4rec.serving.answers import NewItem, Recommendation
 from lmm4rec.serving.bundle import Bundle
-from lmm4rec.serving.bundle_files import FACTS
+from lmm4rec.serving.bundle_files import FACTS, bundle_folder
 from lmm4rec.serving.feedback import FILE
 from lmm4rec.serving.http.batching import Batcher, QueueFullError
 from lmm4rec.serving.http.interaction_schemas import Erased
@@ -59,11 +59,6 @@ def _works(request: Callable[[], object]) -> bool:
         logger.exception("a request to the bundle fails")
         return False
     return True
-
-
-def bundle_folder(folder: Path) -> Path:
-    """The folder of the bundle of a run folder, or of a folder that is the bundle itself."""
-    return folder / "bundle" if (folder / "bundle").is_dir() else folder
 
 
 def bundle_version(folder: Path) -> tuple[int, int] | None:
@@ -129,12 +124,15 @@ class ServedBundle:
             bundle.forget_users(erased)
         bundle.use_interactions(self.feedback.latest)
 
-    def _erase_on_disk(self, users: Sequence[str]) -> None:
-        """Write the bundle's folder without some users."""
+    def _erase_on_disk(self, users: Sequence[str]) -> bool:
+        """Write the bundle's folder without some users; whether it had one of them."""
         stored = Bundle.load(self.folder)
+        if not any(user in stored.users for user in users):
+            return False
         stored.forget_users(users)
         stored.save_pretrained(bundle_folder(self.folder).resolve())
         self._version = bundle_version(self.folder)
+        return True
 
     @property
     def is_replaced(self) -> bool:
@@ -166,10 +164,13 @@ class ServedBundle:
         """
         try:
             sets = self._rules_file()
-            check_rule_sets(self.name, bundle, sets)
+            left = check_rule_sets(self.name, bundle, sets)
         except ConfigError as error:
             self.rules_error = str(error)
             raise
+        for name, items in left.items():
+            if not items:
+                logger.warning("%s: the rule set '%s' leaves no item", self.name, name)
         return sets
 
     @property
@@ -230,7 +231,12 @@ class ServedBundle:
     def _recommend(self, users: Sequence[str], options: RecommendOptions) -> Mapping[str, list[Recommendation] | None]:
         bundle = self.bundle  # a reload may replace it meanwhile
         known = [user for user in users if bundle.has_user(user)]
-        best = bundle.recommend(known, options.k, exclude_seen=options.exclude_seen)
+        try:
+            best = bundle.recommend(known, options.k, exclude_seen=options.exclude_seen)
+        except DataError:  # one of them was erased meanwhile, which is not the fault of the others
+            if all(map(bundle.has_user, known)):
+                raise
+            return self._recommend(users, options)
         return {user: best.get(user) for user in users}
 
     async def add(self, id_: str, fields: Mapping[str, str], image: ImageBytes | None) -> None:
@@ -325,15 +331,13 @@ class ServedBundle:
         return erased[0]
 
     def _erase(self, user: str) -> Erased:
-        was_trained = user in self.bundle.users
         try:
             count = self.feedback.erase(user)
         except sqlite3.Error as error:
             raise not_written(error) from error
         self.update()
-        if was_trained:
-            self._erase_on_disk([user])
-        return Erased(bundle=self.name, interactions=count, was_trained=was_trained)
+        # by what the disk holds: a request that is repeated after an error has to find what is left
+        return Erased(bundle=self.name, interactions=count, was_trained=self._erase_on_disk([user]))
 
     def close(self) -> None:
         """Finish the work that has begun and close the files."""

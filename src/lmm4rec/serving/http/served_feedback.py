@@ -39,10 +39,8 @@ class ServedFeedback:
 
     def erased_among(self, bundle: Bundle) -> list[str]:
         """The users of a bundle who were erased; one who has come back since then, by the bundle's log, is none."""
-        erased = {one.user: one.time for one in self._reader.erasures()}
-        digests = {id_: self._reader.digest(id_) for id_ in bundle.users} if erased else {}
-        found = [id_ for id_, digest in digests.items() if digest in erased]
-        return [id_ for id_ in found if not all((one.when or 0) > erased[digests[id_]] for one in bundle.history(id_))]
+        erased = self._reader.erased(bundle.users)
+        return [id_ for id_, time in erased.items() if not all((one.when or 0) > time for one in bundle.history(id_))]
 
     def update(self, bundle: Bundle) -> None:
         """Let a bundle, which has `latest`, follow all that was acknowledged up to now, by whichever process."""
@@ -51,10 +49,10 @@ class ServedFeedback:
                 return
             with self._reader.snapshot():
                 erasures = self._reader.erasures(self._erasure)
+                gone = self._reader.erased(bundle.all_users(), after=self._erasure) if erasures else {}
                 posted = list(self._reader.since(self._place))
             if erasures:
-                gone = {one.user for one in erasures}
-                bundle.forget_users(id_ for id_ in bundle.all_users() if self._reader.digest(id_) in gone)
+                bundle.forget_users(gone)
                 self._erasure = erasures[-1].place
             if posted:
                 self.latest.add(one for _, one in posted)

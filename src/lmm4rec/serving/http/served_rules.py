@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -14,8 +13,6 @@ from lmm4rec.serving.http.problems import InvalidValue, Problem
 from lmm4rec.serving.http.schemas import RuleChange
 from lmm4rec.serving.rule_ranking import RuledList
 from lmm4rec.serving.rules import RuleSet
-
-logger = logging.getLogger(__name__)
 
 
 def check_rule_sets(name: str, bundle: Bundle, sets: Mapping[str, RuleSet]) -> Mapping[str, int]:
@@ -30,8 +27,6 @@ def check_rule_sets(name: str, bundle: Bundle, sets: Mapping[str, RuleSet]) -> M
             left[one] = bundle.check_rules(rules)
         except ConfigError as error:
             raise ConfigError(f"rule set '{one}' does not fit the bundle '{name}': {error}") from None
-        if not left[one]:
-            logger.warning("%s: the rule set '%s' leaves no item", name, one)
     return left
 
 

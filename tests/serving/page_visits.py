@@ -1,0 +1,30 @@
+"""What the tests of the page share: sizes of screens, and readings of lists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx2 as httpx
+from server import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+RULES = """
+[week]
+where = ["title!=T0030"]
+boost = [{ where = ["title~kite"], by = 3 }]
+diversity = 0.3
+[lamps]
+where = ["title~lamp"]
+"""
+
+
+def ids(page: Page, where: str) -> list[str]:
+    return [str(card.get_attribute("data-item")) for card in page.locator(f"{where} .card").all()]
+
+
+def best(server: Server, user: str, k: int = 12, **more: object) -> list[str]:
+    answer = httpx.get(f"{server.url}/recommend/{user}", params={"k": k, **more}).json()
+    return [one["id"] for one in answer["items"]]
