@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features, Modality
 from lmm4rec.nn.graph import nearest
 from lmm4rec.nn.sparse import SparseMatrix
@@ -140,6 +141,42 @@ class ContentGraph(nn.Module, Generic[Graph]):
             return False
         now = _checksums(features)
         return all(torch.equal(now[m], kept.to(now[m].device)) for m, kept in self._checksums.items())
+
+
+def graph_weights(features: Features, weights: Mapping[Modality, float]) -> dict[Modality, float]:
+    """The weight of each modality's graph in `similar_items`, adding up to 1; all equal where none is given.
+
+    Raises:
+        ConfigError: a modality has no weight, or all weights are 0.
+    """
+    chosen = {m: float(weights.get(m, -1.0 if weights else 1.0)) for m in features}
+    if missing := [m for m, weight in chosen.items() if weight < 0]:
+        raise ConfigError(
+            f"modality_weights names {', '.join(weights)}; it needs a weight for {', '.join(missing)} too"
+        )
+    if not sum(chosen.values()):
+        raise ConfigError(f"modality_weights are all 0; give a positive one to any of {', '.join(chosen)}")
+    return {m: weight / sum(chosen.values()) for m, weight in chosen.items()}
+
+
+def similar_items(features: Features, *, neighbors: int, weights: Mapping[Modality, float]) -> SparseMatrix:
+    """S = sum over modalities of weight_m · D^-1/2 S^m D^-1/2, where S^m has a 1 at each item's `neighbors` nearest.
+
+    It is the frozen item graph of FREEDOM (arXiv 2211.06924, eq. 1-3) and of models that follow it.
+    """
+    parts = []
+    for modality, x in features.items():
+        entries = neighborhood(x.detach(), neighbors)
+        normalized = normalize_entries(entries._replace(values=torch.ones_like(entries.values)), len(x))
+        parts.append(normalized._replace(values=weights[modality] * normalized.values))
+    shape = (len(x), len(x))
+    return SparseMatrix(*add(parts, shape), shape)
+
+
+def similar_by_modality(features: Features, *, neighbors: int) -> nn.ModuleDict:
+    """The kNN graph of each modality, weighted by cosine similarity: D^-1/2 S D^-1/2."""
+    graphs = {m: normalize_entries(neighborhood(x.detach(), neighbors), len(x)) for m, x in features.items()}
+    return nn.ModuleDict({m: SparseMatrix(*entries, (len(features[m]),) * 2) for m, entries in graphs.items()})
 
 
 def _checksums(features: Features) -> dict[Modality, Tensor]:

@@ -11,20 +11,18 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Doc
 
-from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import (
     Batch,
     Embeddings,
     Features,
     Fraction,
-    Modality,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
 )
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, prune_edges
-from lmm4rec.nn.item_graph import ContentGraph, add, neighborhood, normalize_entries
+from lmm4rec.nn.item_graph import ContentGraph, graph_weights, similar_items
 from lmm4rec.nn.losses import bpr
 from lmm4rec.nn.projections import Projections, has_content
 from lmm4rec.nn.sparse import SparseMatrix
@@ -80,8 +78,8 @@ class FREEDOM(Recommender):
         self.nodes = node_table(graph.n_users, graph.n_items, dim, generator)
         self.projections = Projections(features, dim, generator, trained=train_features)
         self.adjacency = self.pruned = normalize(graph)
-        weights = _shares(features, modality_weights or {})
-        self.similar_items = ContentGraph(partial(_item_graph, neighbors=neighbors, weights=weights))
+        weights = graph_weights(features, modality_weights or {})
+        self.similar_items = ContentGraph(partial(similar_items, neighbors=neighbors, weights=weights))
 
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
         """Prune the interaction graph; rebuild the item graph where the features have changed."""
@@ -127,26 +125,3 @@ def _rank(
     if has is not None:
         difference = difference * has[:, :1, 0] * has[:, 1:, 0]
     return bpr(difference.new_zeros(len(difference)), -difference)
-
-
-def _shares(features: Features, weights: Mapping[Modality, float]) -> dict[Modality, float]:
-    """The weight of each modality's graph, adding up to 1."""
-    chosen = {m: float(weights.get(m, -1.0 if weights else 1.0)) for m in features}
-    if missing := [m for m, weight in chosen.items() if weight < 0]:
-        raise ConfigError(
-            f"modality_weights names {', '.join(weights)}; it needs a weight for {', '.join(missing)} too"
-        )
-    if not sum(chosen.values()):
-        raise ConfigError(f"modality_weights are all 0; give a positive one to any of {', '.join(chosen)}")
-    return {m: weight / sum(chosen.values()) for m, weight in chosen.items()}
-
-
-def _item_graph(features: Features, *, neighbors: int, weights: Mapping[Modality, float]) -> SparseMatrix:
-    """S = sum over modalities of weight_m · D^-1/2 S^m D^-1/2 (sec. 3.1)."""
-    parts = []
-    for modality, x in features.items():
-        entries = neighborhood(x.detach(), neighbors)
-        normalized = normalize_entries(entries._replace(values=torch.ones_like(entries.values)), len(x))
-        parts.append(normalized._replace(values=weights[modality] * normalized.values))
-    shape = (len(x), len(x))
-    return SparseMatrix(*add(parts, shape), shape)

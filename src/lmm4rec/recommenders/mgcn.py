@@ -14,11 +14,11 @@ from typing_extensions import Doc
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, user_item
-from lmm4rec.nn.item_graph import ContentGraph, neighborhood, normalize_entries
+from lmm4rec.nn.item_graph import ContentGraph, similar_by_modality
 from lmm4rec.nn.losses import bpr, info_nce, l2
 from lmm4rec.nn.projections import Affine, Projections, xavier_weight
-from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table
+from lmm4rec.nn.views import shared_and_specific
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["MGCN"]
@@ -77,7 +77,7 @@ class MGCN(Recommender):
         self.preferences = nn.ModuleDict({m: Affine(dim, dim, generator) for m in features})
         self.query, self.asked = Affine(dim, dim, generator), xavier_weight(dim, 1, generator)
         self.adjacency, self.interactions = normalize(graph), user_item(graph, "symmetric")
-        self.content = ContentGraph(partial(_content_graphs, neighbors=neighbors))
+        self.content = ContentGraph(partial(similar_by_modality, neighbors=neighbors))
 
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
         """Rebuild the item graphs where the features have changed."""
@@ -127,16 +127,9 @@ class MGCN(Recommender):
     def _fuse(self, behavior: Nodes, content: Float[Tensor, "nodes modalities_dim"]) -> Nodes:
         """The side vectors of some nodes (eq. 11-15)."""
         views = content.view(len(content), len(self.preferences), -1)
-        attention = (self.query(views).tanh() @ self.asked).softmax(dim=1)
-        shared = (attention * views).sum(1)
+        shared, specific = shared_and_specific(views, self.query, self.asked)
         preferences = torch.stack([prefer(behavior) for prefer in self.preferences.values()], dim=1).sigmoid()
-        specific = (preferences * (views - shared[:, None])).sum(1)
+        specific = (preferences * specific).sum(1)
         if self.average_shared:
             return (shared + specific) / (views.shape[1] + 1)
         return shared + specific / views.shape[1]
-
-
-def _content_graphs(features: Features, *, neighbors: int) -> nn.ModuleDict:
-    """The normalized kNN graph of each modality."""
-    graphs = {m: normalize_entries(neighborhood(x.detach(), neighbors), len(x)) for m, x in features.items()}
-    return nn.ModuleDict({m: SparseMatrix(*entries, (len(features[m]),) * 2) for m, entries in graphs.items()})
