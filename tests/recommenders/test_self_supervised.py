@@ -1,0 +1,131 @@
+"""GUME against its equations in NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small import ITEMS, USERS, adjacency, batch, bpr, features, graph, info_nce, losses, number, unit
+
+from lmm4rec.recommenders.gume import GUME
+
+Array = np.ndarray
+DIM = 4
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x: Array, axis: int) -> Array:
+    return np.exp(x) / np.exp(x).sum(axis=axis, keepdims=True)
+
+
+def affine(weights: dict[str, Array], name: str, x: Array) -> Array:
+    return x @ weights[f"{name}.weight"] + weights[f"{name}.offset"]
+
+
+def projected(weights: dict[str, Array], m: str) -> Array:
+    """x W + b, zeros for an item that lacks the modality."""
+    x = features()[m].numpy()
+    return np.where(x.any(1)[:, None], x @ weights[f"projections.maps.{m}"] + weights[f"projections.offsets.{m}"], 0)
+
+
+def neighbors(m: str, k: int) -> Array:
+    """Cosine similarities of the k nearest items, the item itself among them; 0 without content."""
+    x = unit(features()[m].numpy().astype(float))
+    cosine = x @ x.T
+    return np.where(cosine >= np.sort(cosine, axis=1)[:, -k][:, None], cosine, 0.0)
+
+
+def row_normalized(matrix: Array) -> Array:
+    """D^-1/2 M D^-1/2 with the sums of the rows as D."""
+    sums = matrix.sum(1)
+    scale = np.divide(1, np.sqrt(np.abs(sums)), out=np.zeros(len(sums)), where=sums > 0)
+    return scale[:, None] * matrix * scale
+
+
+def half_squares(*rows: Array) -> float:
+    return sum(float((row**2).sum()) for row in rows) / 2 / len(batch().users)
+
+
+def rows_of_batch(users: Array, items: Array) -> tuple[Array, Array, Array]:
+    u, i, j = (part.numpy() for part in batch())
+    return users[u], items[i], items[j]
+
+
+def check(model: Any, users: Array, items: Array) -> None:
+    model.begin_epoch(features(), generator())
+    found = model.embed(features())
+    np.testing.assert_allclose(found.users.detach(), users, atol=1e-5, rtol=1e-4)
+    np.testing.assert_allclose(found.items.detach(), items, atol=1e-5, rtol=1e-4)
+
+
+def noisy(rows: Array, size: float, draws: torch.Generator) -> Array:
+    """The rows moved by uniform noise, scaled to a length, in their own orthant."""
+    return rows + size * np.sign(rows) * unit(torch.rand(rows.shape, generator=draws).numpy().astype(float))
+
+
+def gap(one: Array, other: Array) -> float:
+    return float(abs(one.var(ddof=1) - other.var(ddof=1)) + abs(one.mean() - other.mean()))
+
+
+def means_of_powers(a: Array, nodes: Array, layers: int) -> Array:
+    return sum(np.linalg.matrix_power(a, k) @ nodes for k in range(layers + 1)) / (layers + 1)
+
+
+def test_gume() -> None:
+    model = GUME(
+        graph(), features(), generator(), dim=DIM, layers=2, item_layers=2, neighbors=3, gap_weight=0.3,
+        behavior_weight=0.5, behavior_temperature=0.4, interest_weight=0.7, interest_temperature=0.6, l2_weight=0.1,
+        interest_l2_weight=0.2,
+    )  # fmt: skip
+    w = number(model)
+    linked = adjacency()
+    linked[USERS:, USERS:] = (neighbors("image", 3) != 0) & (neighbors("text", 3) != 0) & ~np.eye(ITEMS, dtype=bool)
+    assert 0 < linked[USERS:, USERS:].sum() < 2 * ITEMS
+    a = row_normalized(linked)
+    explicit = {}
+    for m in features():
+        own = w["nodes"][USERS:] * sigmoid(affine(w, f"gates.{m}", projected(w, m)))
+        items = np.linalg.matrix_power(row_normalized(neighbors(m, 3)), 2) @ own
+        explicit[m] = np.concatenate([a[:USERS, USERS:] @ items, items])
+    behavior = means_of_powers(a, w["nodes"], 2)
+    mean = sum(explicit.values()) / 2
+    extended = means_of_powers(a, np.concatenate([w["interests"], mean[USERS:]]), 2)
+    asked = [np.tanh(affine(w, "query", p)) @ w["asked"] for p in explicit.values()]
+    attention = softmax(np.concatenate(asked, 1), 1)
+    shared = sum(attention[:, [k]] * p for k, p in enumerate(explicit.values()))
+    fine = [sigmoid(affine(w, f"preferences.{m}", behavior)) * (p - shared) for m, p in explicit.items()]
+    integrated = (shared + sum(fine)) / 3
+    final = behavior + integrated
+    check(model, final[:USERS], final[USERS:])
+
+    u, i = batch().users.numpy(), batch().positives.numpy() + USERS
+    draws = generator()
+    noise = [[noisy(view[u], 0.1, draws) for _ in range(2)] for view in (integrated, extended)]
+    pairs = [(extended[u], integrated[u]), *noise]
+    assert losses(model) == pytest.approx(
+        {
+            "bpr": bpr(final[:USERS], final[USERS:]),
+            "gap": 0.3 * gap(*explicit.values()),
+            "behavior": 0.5 * sum(info_nce(integrated[rows], behavior[rows], 0.4) for rows in (u, i)),
+            "interests": 0.7 * sum(info_nce(*pair, 0.6) for pair in pairs),
+            "l2": 0.1 * half_squares(*rows_of_batch(final[:USERS], final[USERS:])) + 0.2 * half_squares(extended[i]),
+        },
+        rel=1e-4,
+    )
+
+
+def test_gume_links_items_by_any_number_of_neighbors() -> None:
+    """The authors' code assumes lists of 10 neighbors; with all items as neighbors, all with both modalities link."""
+    model = GUME(graph(), features(), generator(), dim=DIM, neighbors=ITEMS)
+    linked = model.content(features()).adjacency.matrix.to_dense()[USERS:, USERS:] > 0
+    complete = features()["image"].any(1)
+    assert torch.equal(linked, complete[:, None] & complete & ~torch.eye(ITEMS, dtype=torch.bool))
