@@ -49,7 +49,8 @@ class Load:
 async def connection(
     port: int, kind: str, load: Load, *, first: float, every: float, end: float, seed: int, batch: int
 ) -> None:
-    """One connection with requests of one kind, each sent when it is due."""
+    """One connection with requests of one kind, each sent when it is due; it is opened for the first one."""
+    await asyncio.sleep(first - time.perf_counter())
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     rng, due, tally = random.Random(seed), first, getattr(load, kind)
     while due < end:
@@ -118,13 +119,12 @@ async def measure(
     process: Any, port: int, seconds: float, soak_s: float, batch: int
 ) -> tuple[dict[str, Any], list[str]]:
     acknowledged = (await run_load(port, 3.0, batch)).acknowledged  # warm
-    before = of_all(process.pid, cpu_seconds)
+    pids = children(process.pid)
+    before = [cpu_seconds(SimpleNamespace(pid=pid)) for pid in pids]
     paced = await run_load(port, seconds, batch)
     acknowledged += paced.acknowledged
-    values: dict[str, Any] = {
-        "paced": paced.summary(),
-        "server_cores": (of_all(process.pid, cpu_seconds) - before) / seconds,
-    }
+    busy = [(cpu_seconds(SimpleNamespace(pid=pid)) - then) / seconds for pid, then in zip(pids, before, strict=True)]
+    values: dict[str, Any] = {"paced": paced.summary(), "cores_by_process": busy}
     print(values, flush=True)
     if soak_s:
         running = asyncio.create_task(run_load(port, soak_s, batch))

@@ -27,7 +27,7 @@ from _results import HERE, write
 from lmm4rec.core.files import atomic, read_json
 from lmm4rec.core.progress import quiet
 from lmm4rec.data.images import open_for_display
-from lmm4rec.experiments.night.refresh import RefreshOptions, refresh
+from lmm4rec.experiments.night.refresh import refresh
 from lmm4rec.experiments.report.figure_style import COLORS, GRAY, MARKERS, WIDE, ReportFigure, figure_settings
 from lmm4rec.experiments.run import run
 from lmm4rec.serving.bundle import Bundle
@@ -37,7 +37,6 @@ from lmm4rec.toyshop.world import World, make_world
 USERS, ITEMS, INTERACTIONS = 800, 500, 24_000
 BEFORE, NIGHTS, SHARE = 0.70, 5, 0.05  # shares of the interactions
 K = 20
-RATE = 0.5  # of the conf's learning rate, in warm trainings
 L2_WEIGHTS = (5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 IMAGES = {"name": "paired", "image": {"name": "color"}, "text": {"name": "words"}}
 TRAIN = {"epochs": 100, "batch_size": 1024, "learning_rate": 3e-3, "patience": 10}
@@ -134,7 +133,7 @@ def one_shop(seed: int, model: str, drift: float, new_items: float, place: Path)
         record: dict[str, Any] = {"decision": "first"}
         if night:
             shop.write(share)
-            done = refresh(conf, live, options=RefreshOptions(rate=RATE))
+            done = refresh(conf, live)
             record = {"decision": done.decision, "why": done.why, "rows": done.rows, "seconds": done.seconds}
             record |= {"epochs": done.epochs, "overlap": (done.comparison or {}).get("overlap")}
         if night < NIGHTS:  # else no day is left
