@@ -19,10 +19,8 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from _results import write
@@ -110,25 +108,20 @@ def kill_all(pid: int) -> None:
         os.kill(one, signal.SIGKILL)
 
 
-def of_all(pid: int, value: Callable[[Any], float]) -> float:
-    """The sum of a value over all processes of a service."""
-    return sum(value(SimpleNamespace(pid=one)) for one in children(pid))
-
-
 async def measure(
     process: Any, port: int, seconds: float, soak_s: float, batch: int
 ) -> tuple[dict[str, Any], list[str]]:
     acknowledged = (await run_load(port, 3.0, batch)).acknowledged  # warm
     pids = children(process.pid)
-    before = [cpu_seconds(SimpleNamespace(pid=pid)) for pid in pids]
+    before = [cpu_seconds(pid) for pid in pids]
     paced = await run_load(port, seconds, batch)
     acknowledged += paced.acknowledged
-    busy = [(cpu_seconds(SimpleNamespace(pid=pid)) - then) / seconds for pid, then in zip(pids, before, strict=True)]
+    busy = [(cpu_seconds(pid) - then) / seconds for pid, then in zip(pids, before, strict=True)]
     values: dict[str, Any] = {"paced": paced.summary(), "cores_by_process": busy}
     print(values, flush=True)
     if soak_s:
         running = asyncio.create_task(run_load(port, soak_s, batch))
-        quarters = await by_quarter(running, soak_s, lambda: of_all(process.pid, memory_mb))
+        quarters = await by_quarter(running, soak_s, lambda: sum(memory_mb(pid) for pid in pids))
         acknowledged += (await running).acknowledged
         values["soak"] = (await running).summary() | {"memory_mb_by_quarter": quarters}
     killing = asyncio.create_task(run_load(port, 4.0, batch))

@@ -130,21 +130,21 @@ async def load(port: int, *, seconds: float, rate: float = 0.0) -> Tally:
     return tally
 
 
-def memory_mb(process: subprocess.Popen[bytes]) -> float:
-    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+def memory_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
-def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
-    """Processor time of all the server's threads."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+def cpu_seconds(pid: int) -> float:
+    """Processor time of all threads of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def soak(process: subprocess.Popen[bytes], port: int, seconds: float) -> dict[str, Any]:
     """The paced load for long; memory is flat where its last quarter is no higher than its second."""
     running = asyncio.create_task(load(port, seconds=seconds, rate=RATE))
-    quarters = await by_quarter(running, seconds, lambda: memory_mb(process))
+    quarters = await by_quarter(running, seconds, lambda: memory_mb(process.pid))
     return (await running).summary() | {"memory_mb_by_quarter": quarters, "growth_mb": quarters[3] - quarters[1]}
 
 
@@ -177,11 +177,11 @@ def main() -> None:
 
 async def measure(process: subprocess.Popen[bytes], port: int, seconds: float, soak_s: float) -> dict[str, Any]:
     await load(port, seconds=2.0)  # warm
-    values: dict[str, Any] = {"memory_mb_at_start": memory_mb(process)}
-    before = cpu_seconds(process)
+    values: dict[str, Any] = {"memory_mb_at_start": memory_mb(process.pid)}
+    before = cpu_seconds(process.pid)
     values["most"] = (await load(port, seconds=seconds)).summary()
     # means something on a busy machine too
-    values["server_cpu_ms_per_request"] = (cpu_seconds(process) - before) * 1000 / values["most"]["requests"]
+    values["server_cpu_ms_per_request"] = (cpu_seconds(process.pid) - before) * 1000 / values["most"]["requests"]
     values["paced"] = (await load(port, seconds=seconds, rate=RATE)).summary() | {"rate": RATE}
     if soak_s:
         values["soak"] = await soak(process, port, soak_s)

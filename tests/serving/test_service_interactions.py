@@ -20,9 +20,11 @@ from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.served_bundle import RecommendOptions, ServedBundle
 from lmm4rec.serving.http.settings import Settings
 
+PATH = "/interactions"
+
 
 def post(client: TestClient, *interactions: dict[str, Any]) -> Any:
-    return client.post("/interactions", json={"interactions": list(interactions)})
+    return client.post(PATH, json={"interactions": list(interactions)})
 
 
 def best(client: TestClient, user: str, k: int = 10) -> list[str]:
@@ -94,6 +96,23 @@ def test_one_wrong_interaction_is_named_and_none_is_stored(
     assert answer.status_code == 422
     assert named in answer.json()["detail"]
     assert client.get("/interactions").json()["interactions"] == []
+
+
+@pytest.mark.parametrize("body", ["{", "[]", '{"interactions": []}', '{"interactions": [{"user": "u001"}]}'])
+def test_a_wrong_body_is_worded_alike_with_and_without_query_parameters(client: TestClient, body: str) -> None:
+    headers = {"content-type": "application/json"}
+    one, other = (client.post(path, content=body, headers=headers) for path in (PATH, f"{PATH}?bundle=whole"))
+    assert one.status_code == other.status_code == 422
+    assert one.json() == other.json()
+    assert one.json()["detail"].startswith("body")
+
+
+def test_a_post_may_name_the_bundle_and_a_character_set(client: TestClient) -> None:
+    body = '{"interactions": [{"user": "u001", "item": "T0001"}]}'
+    headers = {"content-type": "application/json; charset=utf-8"}
+    assert client.post(PATH, content=body, headers=headers).json()["new"] == 1
+    for query, status in (("bundle=whole", 200), ("bundle=none", 404), ("bundel=whole", 422)):
+        assert client.post(f"{PATH}?{query}", content=body, headers=headers).status_code == status
 
 
 def test_a_clock_may_be_five_minutes_ahead(client: TestClient) -> None:
