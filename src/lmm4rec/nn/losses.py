@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,6 +22,20 @@ def bpr_of_vectors(
 ) -> Float[Tensor, ""]:
     """`bpr` on the dot products of user and item vectors."""
     return bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives))
+
+
+def bpr_of_rows(rows: Float[Tensor, "batch nodes dim"]) -> Float[Tensor, ""]:
+    """`bpr` on the dot products of a user's vector, the first of each row, with a positive's and the negatives'."""
+    scores = torch.einsum("bd,bnd->bn", rows[:, 0], rows[:, 1:])
+    return bpr(scores[:, 0], scores[:, 1:])
+
+
+def cosine_distance(
+    predicted: Float[Tensor, "batch dim"], target: Float[Tensor, "batch dim"], has: Bool[Tensor, " batch"] | None = None
+) -> Float[Tensor, ""]:
+    """The mean of 1 - cos over the rows (those where `has` is True); 0 where there are none."""
+    distance = 1 - F.cosine_similarity(predicted, target, dim=1)
+    return distance.mean() if has is None else (distance * has).sum() / has.sum().clamp(min=1)
 
 
 def l2(*tables: Float[Tensor, ...], batch: int) -> Float[Tensor, ""]:

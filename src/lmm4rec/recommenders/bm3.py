@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate
-from lmm4rec.nn.losses import l2
+from lmm4rec.nn.losses import cosine_distance, l2
 from lmm4rec.nn.projections import Affine, Projections, has_content
 from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender
@@ -74,7 +73,7 @@ class BM3(Recommender):
         all_users, all_items = self._vectors()
         users, items = select_rows(all_users, batch.users), select_rows(all_items, batch.positives)
         target_users, target_items = self._target(users, generator), self._target(items, generator)
-        reconstruct = _cosine_distance(self.predictor(users), target_items) + _cosine_distance(
+        reconstruct = cosine_distance(self.predictor(users), target_items) + cosine_distance(
             self.predictor(items), target_users
         )
         align, mask = [], []
@@ -83,8 +82,8 @@ class BM3(Recommender):
             has = has_content(x)[where]
             content = select_rows(x, where)
             predicted = self.predictor(content)
-            align.append(_cosine_distance(predicted, target_items, has))
-            mask.append(_cosine_distance(predicted, self._target(content, generator), has))
+            align.append(cosine_distance(predicted, target_items, has))
+            mask.append(cosine_distance(predicted, self._target(content, generator), has))
         return {
             "reconstruct": reconstruct,
             "align": self.content_weight * torch.stack(align).sum(),
@@ -103,11 +102,3 @@ class BM3(Recommender):
 
     def _target(self, x: Float[Tensor, "batch dim"], generator: torch.Generator) -> Float[Tensor, "batch dim"]:
         return dropout(x.detach(), self.dropout, generator)
-
-
-def _cosine_distance(
-    predicted: Float[Tensor, "batch dim"], target: Float[Tensor, "batch dim"], has: Bool[Tensor, " batch"] | None = None
-) -> Float[Tensor, ""]:
-    """The mean of 1 - cos over the rows (those where `has` is True); 0 where there are none."""
-    distance = 1 - F.cosine_similarity(predicted, target, dim=1)
-    return distance.mean() if has is None else (distance * has).sum() / has.sum().clamp(min=1)

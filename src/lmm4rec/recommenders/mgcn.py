@@ -13,9 +13,10 @@ from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
+from lmm4rec.nn.batch_nodes import distinct_nodes
 from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, user_item
 from lmm4rec.nn.item_graph import ContentGraph, similar_by_modality
-from lmm4rec.nn.losses import bpr, info_nce, l2
+from lmm4rec.nn.losses import bpr_of_rows, info_nce, l2
 from lmm4rec.nn.projections import Affine, Projections, xavier_weight
 from lmm4rec.nn.tables import node_table
 from lmm4rec.nn.views import shared_and_specific
@@ -85,23 +86,18 @@ class MGCN(Recommender):
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr`, `contrast` and `l2`."""
-        users, user_place = torch.unique(batch.users, return_inverse=True)
-        both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
-        items, item_place = torch.unique(both, return_inverse=True)
+        nodes = distinct_nodes(batch)
         views = self._item_views(features, self.content.current(features))
-        content = torch.cat([self.interactions.only(users)(views), select_rows(views, items)])
+        content = torch.cat([self.interactions.only(nodes.users)(views), select_rows(views, nodes.items)])
         behavior = propagate(self.adjacency, self.nodes.all(), self.layers)
-        behavior = select_rows(behavior, torch.cat([users, items + self.graph.n_users]))
+        behavior = select_rows(behavior, torch.cat([nodes.users, nodes.items + self.graph.n_users]))
         side = self._fuse(behavior, content)
-        # nodes of each row of the batch: user, positive, negatives
-        where = torch.cat([user_place[:, None], item_place + len(users)], dim=1)
-        final = select_rows(behavior + side, where)
-        scores = torch.einsum("bd,bcd->bc", final[:, 0], final[:, 1:])
-        losses = {"bpr": bpr(scores[:, 0], scores[:, 1:]), "l2": self.l2_weight * l2(final, batch=len(final))}
+        final = select_rows(behavior + side, nodes.rows)
+        losses = {"bpr": bpr_of_rows(final), "l2": self.l2_weight * l2(final, batch=len(final))}
         if self.contrast_weight:
             contrast = [
-                info_nce(side, behavior, nodes, nodes, temperature=self.temperature)
-                for nodes in (where[:, 0], where[:, 1])
+                info_nce(side, behavior, rows, rows, temperature=self.temperature)
+                for rows in (nodes.rows[:, 0], nodes.rows[:, 1])
             ]
             losses["contrast"] = self.contrast_weight * torch.stack(contrast).sum()
         return losses
