@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import torch
-from golden import Golden
+from golden import MODALITIES, NAMES, Golden
 
+from lmm4rec.nn.modality_nodes import ModalityNodes
+from lmm4rec.nn.sparse import SparseMatrix
+from lmm4rec.recommenders.dragon import DRAGON
+from lmm4rec.recommenders.dualgnn import DualGNN
 from lmm4rec.recommenders.layergcn import LayerGCN
 from lmm4rec.recommenders.selfcf import SelfCF
 
@@ -38,3 +44,65 @@ def test_selfcf(shared: Path) -> None:
     model.nodes.copy_(torch.cat(tables))
     golden.affine(model.predictor, "predictor")
     golden.check(model, extra=-1.0)
+
+
+def fill_modality_nodes(golden: Golden, target: ModalityNodes) -> None:
+    for m, name in NAMES.items():
+        parts: Any = (target.preferences[m], target.hidden.maps[m], target.hidden.offsets[m])
+        theirs = ("preference", "MLP.weight", "MLP.bias")
+        for part, given in zip(parts, theirs, strict=True):
+            value = golden.parameter(f"{name}.{given}")
+            part.copy_(value.T if given.endswith("weight") else value)
+        second: Any = target.maps[m]
+        golden.affine(second, f"{name}.MLP_1")
+
+
+def given_neighbors(golden: Golden, found: SparseMatrix) -> SparseMatrix:
+    """The toolbox's user graph, which broke ties in its own way; its weights, sorted, are those of ours."""
+    neighbors, weights = golden.tensors["in.user_neighbors"].long(), golden.tensors["in.user_weights"]
+    users, k = weights.shape
+    ours = found.matrix.to_dense().topk(k, dim=1).values
+    torch.testing.assert_close(ours, weights.sort(dim=1, descending=True).values, rtol=0, atol=1e-6)
+    rows = torch.arange(users).repeat_interleave(k)
+    return SparseMatrix(rows, neighbors.flatten(), weights.flatten(), (users, users))
+
+
+def mean_squares(golden: Golden, importance: torch.Tensor) -> float:
+    """Theirs are means over numbers: of the batch's preferences, and of all weights of users."""
+    preferences = [golden.parameter(f"{name}.preference")[golden.batch.users] for name in NAMES.values()]
+    return sum(float((x**2).mean()) for x in [*preferences, importance])
+
+
+@torch.no_grad()
+def test_dualgnn(shared: Path) -> None:
+    """The toolbox's BPR is in log2; a user of it is w_0 (image + text) + w_1 text."""
+    golden = Golden(shared, "dualgnn")
+    width, neighbors = (int(golden.facts[key]) for key in ("dim_latent", "user_neighbors"))
+    model = DualGNN(golden.graph, golden.features, torch.Generator(), dim=width, layers=2, neighbors=neighbors)
+    fill_modality_nodes(golden, model.content)
+    w = golden.parameter("weight_u")[:, :, 0]
+    model.importance.copy_(torch.stack([w[:, 0], w[:, 0] + w[:, 1]], dim=1))
+    model.similar_users = given_neighbors(golden, model.similar_users)
+    squares = mean_squares(golden, w) + float((golden.parameter("weight_i") ** 2).mean())
+    extra = float(golden.facts["reg_weight"]) * squares
+    golden.check(model, left_out=["l2"], scale=1 / math.log(2), extra=extra)
+
+
+@torch.no_grad()
+def test_dragon(shared: Path) -> None:
+    golden = Golden(shared, "dragon")
+    facts = golden.facts
+    image = float(facts["mm_image_weight"])
+    model = DRAGON(
+        golden.graph, golden.features, torch.Generator(),
+        dim=int(facts["dim_latent"]), layers=2, item_layers=int(facts["n_mm_layers"]),
+        neighbors=int(facts["user_neighbors"]), item_neighbors=int(facts["knn_k"]),
+        modality_weights={"image": image, "text": 1 - image},
+    )  # fmt: skip
+    fill_modality_nodes(golden, model.content)
+    w = golden.parameter("weight_u")[:, :, 0]
+    model.importance.copy_(w)
+    model.similar_users = given_neighbors(golden, model.similar_users)
+    extra = float(facts["reg_weight"]) * mean_squares(golden, w)
+    golden.check(model, left_out=["l2"], scale=1 / math.log(2), extra=extra)
+    assert list(model.embed(golden.features).parts) == list(MODALITIES)
