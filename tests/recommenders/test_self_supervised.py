@@ -1,15 +1,17 @@
-"""GUME against its equations in NumPy."""
+"""GUME and MENTOR against their equations in NumPy."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small import ITEMS, USERS, adjacency, batch, bpr, features, graph, info_nce, losses, number, unit
+from small import ITEMS, USERS, adjacency, batch, bpr, features, graph, info_nce, leaky, losses, number, unit
 
 from lmm4rec.recommenders.gume import GUME
+from lmm4rec.recommenders.mentor import MENTOR
 
 Array = np.ndarray
 DIM = 4
@@ -129,3 +131,96 @@ def test_gume_links_items_by_any_number_of_neighbors() -> None:
     linked = model.content(features()).adjacency.matrix.to_dense()[USERS:, USERS:] > 0
     complete = features()["image"].any(1)
     assert torch.equal(linked, complete[:, None] & complete & ~torch.eye(ITEMS, dtype=torch.bool))
+
+
+def lightgcn_sum(nodes: Array, layers: int, change: Any = None) -> Array:
+    """The sum of the nodes' vectors after 0 to `layers` steps; `change` follows each step."""
+    a = row_normalized(adjacency())
+    total = current = nodes
+    for _ in range(layers):
+        current = a @ current if change is None else change(a @ current)
+        total = total + current
+    return total
+
+
+def frozen_item_graph(k: int) -> Array:
+    """The equal mean over modalities of binary kNN graphs, each normalized."""
+    present = {m: features()[m].numpy().any(1) for m in features()}
+    parts = [row_normalized((neighbors(m, k) != 0) & np.outer(has, has)) for m, has in present.items()]
+    return sum(parts) / len(parts)
+
+
+def deep(weights: dict[str, Array], m: str) -> Array:
+    """LeakyReLU(x W + b) V + c, zeros for an item that lacks the modality."""
+    x = features()[m].numpy()
+    hidden = x @ weights[f"projections.inner.maps.{m}"] + weights[f"projections.inner.offsets.{m}"]
+    return np.where(x.any(1)[:, None], affine(weights, f"projections.outer.{m}", leaky(hidden)), 0)
+
+
+def mentor(**hyper: float) -> MENTOR:
+    weights = {"gap_weight": 0.3, "mask_weight": 0.5, "contrast_weight": 0.7, "l2_weight": 0.1} | hyper
+    return MENTOR(
+        graph(), features(), generator(), dim=DIM, layers=2, item_layers=2, neighbors=3, temperature=0.6, dropout=0.0,
+        noise=0.2, **weights,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def test_mentor() -> None:
+    model = mentor()
+    w = number(model)
+    starts = {m: unit(np.concatenate([w[f"users.{m}"], deep(w, m)])) for m in features()}
+    starts = {"id": unit(w["ids"]), **starts}
+    similar = frozen_item_graph(3)
+
+    def smooth(nodes: Array) -> Array:
+        return np.concatenate([nodes[:USERS], nodes[USERS:] + similar @ similar @ nodes[USERS:]])
+
+    def fuse(h: dict[str, Array]) -> Array:
+        weights = np.concatenate([w["user_weights"], np.ones((ITEMS, 2))])
+        return np.concatenate([weights[:, [k]] * h[m] for k, m in enumerate(features())], 1)
+
+    h = {b: smooth(lightgcn_sum(x, 2)) for b, x in starts.items()}
+    r = fuse(h)
+    check(model, r[:USERS], r[USERS:])
+
+    u, i, j = (part.numpy() for part in batch())
+    sides = np.unique(u), np.unique(np.concatenate([i, j.flatten()])) + USERS
+    predicted = affine(w, "predictor", r)
+    cosines = [(unit(predicted[nodes]) * unit(r[nodes])).sum(1).mean() for nodes in sides]
+    draws, content = generator(), [m for m in starts if m != "id"]
+    for nodes in sides:  # masking draws first, though nothing is masked
+        torch.rand(len(nodes), 2 * DIM, generator=draws)
+
+    def copy() -> Array:
+        """Both modalities under noise, drawn together after each step."""
+        both = np.stack([starts[m] for m in content], 1)
+
+        def change(step: Array) -> Array:
+            return noisy(step.reshape(-1, DIM), 0.2, draws).reshape(step.shape)
+
+        found = lightgcn_sum(both.reshape(len(both), -1), 2, change).reshape(both.shape)
+        return fuse({m: smooth(found[:, k]) for k, m in enumerate(content)})
+
+    copies = copy(), copy()
+    views = [r, *h.values()]
+    assert losses(model) == pytest.approx(
+        {
+            "bpr": bpr(r[:USERS], r[USERS:]),
+            "l2": 0.1 * half_squares(*(w[f"users.{m}"][u] for m in features()), w["user_weights"][u]),
+            "gap": 0.3 * sum(gap(*pair) for pair in itertools.combinations(views, 2)),
+            "mask": 0.5 * sum(1 - cosine for cosine in cosines),
+            "contrast": 0.7 * sum(info_nce(*(side[nodes] for side in copies), 0.6) for nodes in sides),
+        },
+        rel=1e-4,
+    )
+
+
+@pytest.mark.parametrize("name", ["mask", "contrast"])
+def test_self_supervision_of_mentor_trains_what_ranks(name: str) -> None:
+    """In the authors' code, masking has no gradient, and noisy copies come from networks that rank nothing."""
+    model = mentor()
+    number(model)
+    model.losses(batch(), features(), generator())[name].backward()
+    for weight in (model.users["text"], model.projections.outer["text"].weight):
+        assert weight.grad is not None
+        assert weight.grad.any()

@@ -103,6 +103,23 @@ class Projections(nn.Module):
         return projected
 
 
+class DeepProjections(nn.Module):
+    """The map LeakyReLU(x W_m + b_m) V_m + c_m for each modality m; zeros for an item that lacks the modality.
+
+    The hidden width is four times `dim`, as in DRAGON, MENTOR and COHESION.
+    """
+
+    def __init__(self, features: Features, dim: int, generator: torch.Generator, *, trained: bool = False) -> None:
+        super().__init__()
+        self.inner = Projections(features, 4 * dim, generator, trained=trained)
+        self.outer = nn.ModuleDict({m: Affine(4 * dim, dim, generator) for m in features})
+
+    def forward(self, features: Features) -> dict[Modality, Float[Tensor, "items dim"]]:
+        """The mapped features of all items by modality."""
+        hidden = self.inner(features)
+        return {m: torch.where(has_content(x)[:, None], self.outer[m](F.leaky_relu(x)), 0.0) for m, x in hidden.items()}
+
+
 class ContentProjection(NamedTuple):
     """The map x W from one modality's features to columns of an item's vector; zeros where the item lacks it.
 

@@ -22,7 +22,7 @@ def shared_and_specific(
     return shared, views - shared[:, None]
 
 
-def moment_gap(one: Float[Tensor, "nodes dim"], other: Float[Tensor, "nodes dim"]) -> Float[Tensor, ""]:
+def moment_gap(one: Float[Tensor, "nodes dim"], other: Float[Tensor, "nodes width"]) -> Float[Tensor, ""]:
     """|variance - variance| + |mean - mean| of all numbers of two views: how far apart fitted Gaussians are.
 
     It is the alignment loss of MENTOR (arXiv 2402.19407) and GUME (arXiv 2407.12338).

@@ -1,0 +1,174 @@
+"""MENTOR: modalities whose distributions are aligned by the id vectors, under feature masking and graph noise."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Doc
+
+from lmm4rec.core.matrices import select_rows
+from lmm4rec.core.types import (
+    Batch,
+    Embeddings,
+    Features,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+from lmm4rec.nn.graph import InteractionGraph, dropout, normalize
+from lmm4rec.nn.item_graph import ContentGraph, graph_weights, similar_items
+from lmm4rec.nn.losses import bpr, info_nce, l2
+from lmm4rec.nn.projections import Affine, DeepProjections
+from lmm4rec.nn.sparse import SparseMatrix
+from lmm4rec.nn.tables import node_table, xavier_table
+from lmm4rec.nn.views import moment_gap, perturbed
+from lmm4rec.recommenders.base import Recommender
+
+__all__ = ["MENTOR"]
+
+Branches = Float[Tensor, "nodes branches dim"]
+
+
+class MENTOR(Recommender):
+    """Multi-level self-supervised learning (Xu et al., AAAI 2025, arXiv 2402.19407).
+
+    - Branches: ids, and each modality m with a table of users and the items LeakyReLU(x W_m + b_m) V_m + c_m. Rows are
+      scaled to length 1, then summed over 0 to `layers` steps over the interaction graph (symmetric normalization).
+      Items get `item_layers` steps over the frozen item graph of FREEDOM added: h_b for branch b.
+    - Fused vectors r: the h_m beside each other, those of users times a trained weight for each user and modality.
+      Score: r_u · r_i. The id branch guides training only.
+    - `gap`, the multi-level cross-modal alignment: |variance - variance| + |mean - mean|, summed over all pairs of r,
+      the ids and the modalities.
+    - `mask`, feature masking: 1 - cos(f(r), dropout(r)) with an affine map f, of users and of items; the dropped side
+      is a target without gradient.
+    - `contrast`, graph perturbation: InfoNCE at `temperature` of two copies of r, of users and of items, each with
+      noise of length `noise` after every step (as in SimGCL).
+    - BPR, and `l2`, half the squared norms of the batch's user tables and weights.
+
+    An item that lacks a modality has zeros in its branch before the graph.
+
+    Differs from the authors' code: there the masking loss is computed without gradient, so that it trains nothing, and
+    the noisy copies come from graph networks of their own with own weights, so that the contrast does not reach what
+    ranks; here both train the model, as in the paper. `mask` and `contrast` are means over the batch's distinct nodes
+    (there over all, a matrix of users × users); the logarithm of BPR is the natural one (there base 2); the ids enter
+    the graph as they are (there through a map like that of features); ranking computes the vectors anew (there it has
+    those of the last training batch, before its step). The features are not trained, there neither.
+    """
+
+    uses_content = True
+    spreads_content = True
+    item_graph = True
+
+    def __init__(
+        self,
+        graph: InteractionGraph,
+        features: Features,
+        generator: torch.Generator,
+        *,
+        dim: Annotated[PositiveInt, Doc("Width of the vectors in each branch.")] = 64,
+        layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
+        item_layers: Annotated[NonNegativeInt, Doc("Graph convolutions over the item graph.")] = 1,
+        neighbors: Annotated[PositiveInt, Doc("Edges of an item in each modality's graph, its own included.")] = 10,
+        modality_weights: Annotated[
+            Mapping[str, NonNegativeFloat] | None, Doc("Weights of the item graphs by modality; left out: all equal.")
+        ] = None,
+        gap_weight: Annotated[NonNegativeFloat, Doc("Weight of the gaps between branches.")] = 0.1,
+        mask_weight: Annotated[NonNegativeFloat, Doc("Weight of the prediction of masked vectors.")] = 1.5,
+        dropout: Annotated[Fraction, Doc("Share of a vector's numbers that are masked.")] = 0.5,
+        contrast_weight: Annotated[NonNegativeFloat, Doc("Weight of the contrast of noisy copies.")] = 1e-3,
+        temperature: Annotated[PositiveFloat, Doc("Temperature of that contrast.")] = 0.2,
+        noise: Annotated[NonNegativeFloat, Doc("Length of the noise after each graph convolution.")] = 0.1,
+        l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of user tables and weights.")] = 1e-3,
+        train_features: Annotated[bool, Doc("Train the features too.")] = False,
+    ) -> None:
+        super().__init__(graph, features)
+        self.layers, self.item_layers, self.dropout = layers, item_layers, dropout
+        self.gap_weight, self.mask_weight, self.contrast_weight = gap_weight, mask_weight, contrast_weight
+        self.temperature, self.noise, self.l2_weight = temperature, noise, l2_weight
+        self.ids = node_table(graph.n_users, graph.n_items, dim, generator)
+        self.users = nn.ParameterDict({m: xavier_table(graph.n_users, dim, generator) for m in features})
+        self.projections = DeepProjections(features, dim, generator, trained=train_features)
+        shares = xavier_table(graph.n_users, len(features), generator).detach().softmax(1)
+        self.user_weights = nn.Parameter(shares)
+        self.predictor = Affine(len(features) * dim, len(features) * dim, generator)
+        self.adjacency = normalize(graph)
+        weights = graph_weights(features, modality_weights or {})
+        self.similar_items = ContentGraph(partial(similar_items, neighbors=neighbors, weights=weights))
+
+    def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
+        """Rebuild the item graph where the features have changed."""
+        self.similar_items.renew(features)
+
+    def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
+        """`bpr`, `l2`, `gap`, `mask` and `contrast`."""
+        item_graph, start = self.similar_items.current(features), self._start(features)
+        branches = self._convolve(start, item_graph)
+        fused = self._fuse(branches[:, 1:])
+        candidates = torch.cat([batch.positives[:, None], batch.negatives], dim=1) + self.graph.n_users
+        rows = select_rows(fused, torch.cat([batch.users[:, None], candidates], dim=1))
+        scores = torch.einsum("bd,bcd->bc", rows[:, 0], rows[:, 1:])
+        tables = [table.rows(batch.users) for table in self.users.values()]
+        losses = {
+            "bpr": bpr(scores[:, 0], scores[:, 1:]),
+            "l2": self.l2_weight * l2(*tables, self.user_weights[batch.users], batch=len(rows)),
+        }
+        sides = (torch.unique(batch.users), torch.unique(candidates))
+        if self.gap_weight:
+            pairs = itertools.combinations([fused, *branches.unbind(1)], 2)
+            losses["gap"] = self.gap_weight * torch.stack([moment_gap(*pair) for pair in pairs]).sum()
+        if self.mask_weight:
+            masked = [self._mask(select_rows(fused, nodes), generator) for nodes in sides]
+            losses["mask"] = self.mask_weight * torch.stack(masked).sum()
+        if self.contrast_weight:
+            copies = [self._fuse(self._convolve(start[:, 1:], item_graph, generator)) for _ in range(2)]
+            contrast = [
+                info_nce(*(select_rows(copy, nodes) for copy in copies), temperature=self.temperature)
+                for nodes in sides
+            ]
+            losses["contrast"] = self.contrast_weight * torch.stack(contrast).sum()
+        return losses
+
+    def embed(self, features: Features) -> Embeddings:
+        """The fused vectors, without noise."""
+        branches = self._convolve(self._start(features)[:, 1:], self.similar_items(features))
+        return Embeddings(*self.graph.sides(self._fuse(branches)))
+
+    def _start(self, features: Features) -> Branches:
+        """The vectors of length 1 before the graph: ids first, then each modality."""
+        content = [torch.cat([self.users[m].all(), x]) for m, x in self.projections(features).items()]
+        return F.normalize(torch.stack([self.ids.all(), *content], dim=1), dim=2)
+
+    def _convolve(
+        self, start: Branches, item_graph: SparseMatrix, generator: torch.Generator | None = None
+    ) -> Branches:
+        """h of each branch; with noise where there is a generator."""
+        total = current = start.flatten(1)
+        for _ in range(self.layers):
+            current = self.adjacency(current)
+            if generator is not None:
+                current = perturbed(current.view(-1, start.shape[2]), generator, self.noise).view_as(total)
+            total = total + current
+        users, items = self.graph.sides(total)
+        similar = items
+        for _ in range(self.item_layers):
+            similar = item_graph(similar)
+        return torch.cat([users, items + similar]).view_as(start)
+
+    def _fuse(self, modalities: Branches) -> Float[Tensor, "nodes width"]:
+        """r: the modalities beside each other, those of users weighted."""
+        users, items = modalities[: self.graph.n_users], modalities[self.graph.n_users :]
+        return torch.cat([users * self.user_weights[:, :, None], items]).flatten(1)
+
+    def _mask(self, rows: Float[Tensor, "rows width"], generator: torch.Generator) -> Float[Tensor, ""]:
+        """1 - cos of the predicted and the masked rows."""
+        target = dropout(rows.detach(), self.dropout, generator)
+        return 1 - F.cosine_similarity(self.predictor(rows), target, dim=1).mean()
