@@ -14,9 +14,10 @@ from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
+from lmm4rec.nn.batch_nodes import distinct_nodes
 from lmm4rec.nn.graph import InteractionGraph, propagate
 from lmm4rec.nn.item_graph import ContentGraph, neighborhood, similar_by_modality
-from lmm4rec.nn.losses import bpr, info_nce, l2
+from lmm4rec.nn.losses import bpr_of_rows, info_nce, l2
 from lmm4rec.nn.projections import Affine, Projections, xavier_weight
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table, xavier_table
@@ -98,14 +99,13 @@ class GUME(Recommender):
         own, first_item = self.nodes.all(), self.graph.n_users
         start = torch.cat([self.interests.all(), explicit[first_item:].mean(1)])
         both = propagate(graphs.adjacency, torch.cat([own, start], dim=1), self.layers)
-        candidates = torch.cat([batch.positives[:, None], batch.negatives], dim=1) + first_item
-        nodes, where = torch.unique(torch.cat([batch.users[:, None], candidates], dim=1), return_inverse=True)
+        distinct = distinct_nodes(batch)
+        nodes, where = torch.cat([distinct.users, distinct.items + first_item]), distinct.rows
         behavior, extended = select_rows(both, nodes).chunk(2, dim=1)
         integrated = self._integrate(behavior, explicit.index_select(0, nodes))
         final = select_rows(behavior + integrated, where)
-        scores = torch.einsum("bd,bcd->bc", final[:, 0], final[:, 1:])
         losses = {
-            "bpr": bpr(scores[:, 0], scores[:, 1:]),
+            "bpr": bpr_of_rows(final),
             "l2": self.l2_weight * l2(final, batch=len(final))
             + self.interest_l2_weight * l2(select_rows(extended, where[:, 1]), batch=len(final)),
         }

@@ -26,7 +26,7 @@ from lmm4rec.core.types import (
 )
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize
 from lmm4rec.nn.item_graph import ContentGraph, graph_weights, similar_items
-from lmm4rec.nn.losses import bpr, info_nce, l2
+from lmm4rec.nn.losses import bpr_of_rows, cosine_distance, info_nce, l2
 from lmm4rec.nn.projections import Affine, DeepProjections
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table, xavier_table
@@ -115,10 +115,9 @@ class MENTOR(Recommender):
         fused = self._fuse(branches[:, 1:])
         candidates = torch.cat([batch.positives[:, None], batch.negatives], dim=1) + self.graph.n_users
         rows = select_rows(fused, torch.cat([batch.users[:, None], candidates], dim=1))
-        scores = torch.einsum("bd,bcd->bc", rows[:, 0], rows[:, 1:])
         tables = [table.rows(batch.users) for table in self.users.values()]
         losses = {
-            "bpr": bpr(scores[:, 0], scores[:, 1:]),
+            "bpr": bpr_of_rows(rows),
             "l2": self.l2_weight * l2(*tables, self.user_weights[batch.users], batch=len(rows)),
         }
         sides = (torch.unique(batch.users), torch.unique(candidates))
@@ -171,4 +170,4 @@ class MENTOR(Recommender):
     def _mask(self, rows: Float[Tensor, "rows width"], generator: torch.Generator) -> Float[Tensor, ""]:
         """1 - cos of the predicted and the masked rows."""
         target = dropout(rows.detach(), self.dropout, generator)
-        return 1 - F.cosine_similarity(self.predictor(rows), target, dim=1).mean()
+        return cosine_distance(self.predictor(rows), target)
