@@ -1,4 +1,4 @@
-"""GUME and MENTOR against their equations in NumPy."""
+"""GUME, MENTOR and COHESION against their equations in NumPy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small import ITEMS, USERS, adjacency, batch, bpr, features, graph, info_nce, leaky, losses, number, unit
+from small import (
+    ITEMS,
+    USERS,
+    adjacency,
+    batch,
+    bpr,
+    features,
+    graph,
+    info_nce,
+    interactions,
+    leaky,
+    losses,
+    number,
+    unit,
+)
 
+from lmm4rec.recommenders.cohesion import COHESION
 from lmm4rec.recommenders.gume import GUME
 from lmm4rec.recommenders.mentor import MENTOR
 
@@ -224,3 +239,58 @@ def test_self_supervision_of_mentor_trains_what_ranks(name: str) -> None:
     for weight in (model.users["text"], model.projections.outer["text"].weight):
         assert weight.grad is not None
         assert weight.grad.any()
+
+
+def test_cohesion() -> None:
+    model = COHESION(
+        graph(), features(), generator(), dim=DIM, layers=2, item_layers=2, neighbors=3, user_neighbors=3, l2_weight=0.1
+    )
+    w = number(model)
+    ids = w["ids"][USERS:]
+    starts = {"id": w["ids"]}
+    for m in features():
+        starts[m] = np.concatenate([w[f"users.{m}"], np.sqrt((ids**2 + deep(w, m) ** 2) / 2)])
+    a, branches = row_normalized(adjacency()), []
+    for x in starts.values():
+        total = current = unit(x)
+        for _ in range(2):
+            current = a @ current
+            current = (unit(current) * unit(x)).sum(1, keepdims=True) * current
+            total = total + current
+        branches.append(total)
+    h = np.concatenate(branches, 1)
+    similar = frozen_item_graph(3)
+    items = h[USERS:] + similar @ similar @ h[USERS:]
+    common = interactions() @ interactions().T
+    np.fill_diagonal(common, 0)
+    friends = (common > 0) / np.maximum((common > 0).sum(1, keepdims=True), 1)  # any two users share one item at most
+    users = h[:USERS] + friends @ h[:USERS]
+    check(model, users, items)
+
+    u, i, j = (part.numpy() for part in batch())
+    total = 0.0
+    for row in range(len(u)):
+        for negative in j[row]:
+            d = (users[u[row]] * (items[i[row]] - items[negative])).reshape(3, DIM).sum(1)
+            total += np.log1p(np.exp(-((1 - softmax(d, 0)) * d).sum()))
+    tables = [w["ids"][u], *(w[f"users.{m}"][u] for m in features())]
+    assert losses(model) == pytest.approx({"bpr": total / j.size, "l2": 0.1 * half_squares(*tables)}, rel=1e-4)
+
+
+def test_the_id_branch_of_cohesion_trains_and_the_weights_of_branches_do_not() -> None:
+    """In the authors' code the id branch is cut off from the gradient, so its users stay as they were drawn."""
+    model = COHESION(graph(), features(), generator(), dim=DIM, neighbors=3)
+    number(model)
+    model.losses(batch(), features(), generator())["bpr"].backward()
+    found = model.ids.grad.clone()
+    assert (found[batch().users] != 0).all()
+    model.zero_grad()
+    users, items = model._vectors(features(), model.similar_items(features()))
+    u, i, j = batch()
+    scores = (users[u, None, None] * torch.stack([items[i][:, None].expand(-1, 2, -1), items[j]], 2)).view(
+        3, 2, 2, 3, DIM
+    )
+    difference = scores.sum(4)[:, :, 0] - scores.sum(4)[:, :, 1]
+    weights = torch.from_numpy(1 - softmax(difference.detach().numpy(), 2))
+    torch.nn.functional.softplus(-(weights * difference).sum(2)).mean().backward()
+    torch.testing.assert_close(found, model.ids.grad)

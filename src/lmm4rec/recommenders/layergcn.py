@@ -8,14 +8,12 @@ from typing import Annotated
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, normalize, prune_edges
+from lmm4rec.nn.graph import InteractionGraph, layer_refined, normalize, prune_edges
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender
 
@@ -59,7 +57,7 @@ class LayerGCN(Recommender):
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` on the final vectors, and `l2` on those of layer 0."""
         nodes = (batch.users, batch.positives + self.graph.n_users, batch.negatives + self.graph.n_users)
-        vectors = self._vectors(self.pruned)
+        vectors = layer_refined(self.pruned, self.nodes.all(), self.layers)
         users, positives, negatives = (select_rows(vectors, node) for node in nodes)
         return {
             "bpr": bpr_of_vectors(users, positives, negatives),
@@ -68,15 +66,5 @@ class LayerGCN(Recommender):
 
     def embed(self, features: Features) -> Embeddings:
         """The final vectors over the whole interaction graph."""
-        vectors = self._vectors(self.adjacency)
+        vectors = layer_refined(self.adjacency, self.nodes.all(), self.layers)
         return Embeddings(*self.graph.sides(vectors), parts={"id": slice(0, vectors.shape[1])})
-
-    def _vectors(self, adjacency: SparseMatrix) -> Float[Tensor, "nodes dim"]:
-        current = self.nodes.all()
-        ego, total = F.normalize(current, dim=1), torch.zeros_like(current)
-        for _ in range(self.layers):
-            current = adjacency(current)
-            lengths = torch.linalg.vector_norm(current, dim=1, keepdim=True).clamp(min=1e-8)
-            current = current * ((current * ego).sum(1, keepdim=True) / lengths)
-            total = total + current
-        return total
