@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from golden import MODALITIES, NAMES, Golden
 
@@ -14,7 +15,9 @@ from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.recommenders.dragon import DRAGON
 from lmm4rec.recommenders.dualgnn import DualGNN
 from lmm4rec.recommenders.layergcn import LayerGCN
+from lmm4rec.recommenders.mmgcf import MMGCF
 from lmm4rec.recommenders.selfcf import SelfCF
+from lmm4rec.recommenders.smore import SMORE
 
 
 @torch.no_grad()
@@ -106,3 +109,50 @@ def test_dragon(shared: Path) -> None:
     extra = float(facts["reg_weight"]) * mean_squares(golden, w)
     golden.check(model, left_out=["l2"], scale=1 / math.log(2), extra=extra)
     assert list(model.embed(golden.features).parts) == list(MODALITIES)
+
+
+@torch.no_grad()
+def test_smore(shared: Path) -> None:
+    golden = Golden(shared, "smore")
+    facts = golden.facts
+    assert int(facts["train_batch_size"]) == len(golden.batch.users)  # theirs divides the penalty by the configured one
+    model = SMORE(
+        golden.graph, golden.features, torch.Generator(),
+        dim=golden.dim, layers=int(facts["n_ui_layers"]), item_layers=int(facts["n_layers"]),
+        modality_neighbors={m: int(facts[f"{m}_knn_k"]) for m in MODALITIES}, dropout=float(facts["dropout_rate"]),
+        contrast_weight=float(facts["cl_loss"]), l2_weight=float(facts["reg_weight"]),
+    )  # fmt: skip
+    golden.fill(model)
+    affine: dict[str, Any] = {"gate_f.0": model.fusion_gate, "gate_fusion_prefer.0": model.fusion_preference}
+    for m, letter in zip(MODALITIES, "vt", strict=True):
+        weight: Any = model.filters[m].weight
+        weight.copy_(golden.parameter(f"{m}_complex_weight")[0])
+        affine |= {f"gate_{letter}.0": model.gates[m], f"gate_{m}_prefer.0": model.preferences[m]}
+        affine[f"query_{letter}.0"] = model.queries[m]
+        model.asked[m].copy_(golden.parameter(f"query_{letter}.2.weight").T)
+    model.fusion_filter.weight.copy_(golden.parameter("fusion_complex_weight")[0])
+    for name, target in affine.items():
+        golden.affine(target, name)
+    golden.check(model)
+
+
+@pytest.mark.parametrize("weighting", ["equal", "alpha", "normalized"])
+@pytest.mark.parametrize("fusion", ["mean", "sum", "concat"])
+@torch.no_grad()
+def test_mmgcf(shared: Path, fusion: str, weighting: str) -> None:
+    golden = Golden(shared, "mmgcf")
+    facts = golden.facts
+    names: Any = {"concat": "concatenate", "alpha": "learned"}
+    model = MMGCF(
+        golden.graph, golden.features, torch.Generator(),
+        dim=golden.dim, layers=int(facts["n_ui_layers"]), fusion=names.get(fusion, fusion),
+        weighting=names.get(weighting, weighting), dropout=0.0, l2_weight=float(facts["reg_weight"]),
+    )  # fmt: skip
+    golden.fill(model)
+    if weighting == "alpha":
+        model.id_share.copy_(golden.parameter("mm_alpha").reshape(1))
+    theirs = {"content": "mm_concat_layer", "all": "id_mm_concat_layer"}
+    for name, join in model.joins.items():
+        target: Any = join
+        golden.affine(target, theirs[name] if weighting == "equal" else "all_concat_layer")
+    golden.check(model, of=f"_{fusion}_{weighting}")

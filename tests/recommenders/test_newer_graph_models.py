@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import small
@@ -10,7 +12,9 @@ import torch
 from lmm4rec.recommenders.dragon import DRAGON
 from lmm4rec.recommenders.dualgnn import DualGNN
 from lmm4rec.recommenders.layergcn import LayerGCN
+from lmm4rec.recommenders.mmgcf import MMGCF
 from lmm4rec.recommenders.selfcf import SelfCF
+from lmm4rec.recommenders.smore import SMORE
 
 U, P, N = (rows.numpy() for rows in small.batch())
 
@@ -45,6 +49,39 @@ def similar_items(neighbors: int, weights: dict[str, float]) -> np.ndarray:
         scale = 1 / np.sqrt(np.maximum(s.sum(1), 1))
         mixed += weights[m] * scale[:, None] * s * scale
     return mixed
+
+
+def cosine_graphs(neighbors: dict[str, int]) -> dict[str, np.ndarray]:
+    """MGCN's graph of each modality: the cosines of the nearest, D^-1/2 S D^-1/2."""
+    graphs = {}
+    for m, features in small.features().items():
+        x = features.numpy().astype(np.float64)
+        has = x.any(1)
+        cosine = small.unit(x) @ small.unit(x).T
+        s = np.where((cosine >= np.sort(cosine, axis=1)[:, [-neighbors[m]]]) & has & has[:, None], cosine, 0)
+        degrees = s.sum(1)
+        scale = np.where(degrees > 0, 1 / np.sqrt(np.maximum(degrees, 1e-12)), 0)
+        graphs[m] = scale[:, None] * s * scale
+    return graphs
+
+
+def symmetric_interactions() -> np.ndarray:
+    """The weights of `normalized` at each interaction."""
+    return normalized()[: small.USERS, small.USERS :]
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    return np.exp(x) / np.exp(x).sum(1, keepdims=True)
+
+
+def projected(weights: dict[str, np.ndarray], m: str) -> np.ndarray:
+    """x W + b, zeros where the item lacks the modality."""
+    x = small.features()[m].numpy()
+    return (x @ weights[f"projections.maps.{m}"] + weights[f"projections.offsets.{m}"]) * x.any(1, keepdims=True)
 
 
 def sides(nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,3 +193,72 @@ def test_dragon() -> None:
     assert found.parts == {"image": slice(0, 3), "text": slice(3, 6)}
     expected = {"bpr": small.bpr(users, items), "l2": 0.1 * l2_of_preferences(weights)}
     assert small.losses(model) == pytest.approx(expected, rel=1e-5)
+
+
+def test_smore() -> None:
+    """Filters as circular convolutions; the fusion's graph as the largest entry of any modality."""
+    k = {"image": 2, "text": 3}
+    model = SMORE(
+        small.graph(), small.features(), generator(), dim=4, layers=2, neighbors=3, modality_neighbors={"image": 2},
+        dropout=0.0, contrast_weight=0.3, l2_weight=0.1,
+    )  # fmt: skip
+    w = small.number(model)
+    affine = lambda x, name: x @ w[f"{name}.weight"] + w[f"{name}.offset"]  # noqa: E731
+    items = sides(w["nodes"])[1]
+    spectra = {m: np.fft.rfft(projected(w, m), norm="ortho") for m in k}
+    filtered = lambda f, name: np.fft.irfft(f * (w[f"{name}.weight"] @ [1, 1j]), 4, norm="ortho")  # noqa: E731
+    gates = {m: affine(filtered(spectra[m], f"filters.{m}"), f"gates.{m}") for m in k}
+    graphs = cosine_graphs(k)
+    gates["fused"] = affine(filtered(spectra["image"] * spectra["text"], "fusion_filter"), "fusion_gate")
+    has_edge = {m: graphs[m] != 0 for m in k}
+    either = np.where(has_edge["image"], graphs["image"], -np.inf), np.where(has_edge["text"], graphs["text"], -np.inf)
+    graphs["fused"] = np.where(has_edge["image"] | has_edge["text"], np.maximum(*either), 0)
+    of_items = {name: graphs[name] @ (items * sigmoid(gate)) for name, gate in gates.items()}
+    views = {name: np.concatenate([symmetric_interactions() @ view, view]) for name, view in of_items.items()}
+    behavior = small.light(small.adjacency(), 2) @ w["nodes"]
+    side = sigmoid(affine(behavior, "fusion_preference")) * views["fused"]
+    for m in k:
+        attention = softmax(np.tanh(affine(views["fused"], f"queries.{m}")) @ w[f"asked.{m}"])
+        side = side + sigmoid(affine(behavior, f"preferences.{m}")) * attention * views[m]
+    side = side / 3
+    final = sides(behavior + side)
+    found = model.embed(small.features())
+    close(torch.cat([found.users, found.items]), np.concatenate(final))
+    contrast = sum(
+        small.info_nce(sides(side)[kind][rows], sides(behavior)[kind][rows], 0.2) for kind, rows in enumerate((U, P))
+    )
+    squares = (final[0][U] ** 2).sum() + (final[1][P] ** 2).sum() + (final[1][N] ** 2).sum()
+    expected = {"bpr": small.bpr(*final), "contrast": 0.3 * contrast, "l2": 0.1 * squares / 2 / len(U)}
+    assert small.losses(model) == pytest.approx(expected, rel=1e-5)
+
+
+def test_mmgcf() -> None:
+    """The nine ways to fuse."""
+    fuse = {
+        "mean": lambda parts, w, name: sum(parts) / len(parts),
+        "sum": lambda parts, w, name: sum(parts),
+        "concatenate": lambda parts, w, name: (
+            np.concatenate(parts, axis=1) @ w[f"joins.{name}.weight"] + w[f"joins.{name}.offset"]
+        ),
+    }
+    for fusion, weighting in itertools.product(fuse, ["equal", "learned", "normalized"]):
+        model = MMGCF(
+            small.graph(), small.features(), generator(), dim=4, layers=2, fusion=fusion, weighting=weighting,
+            dropout=0.0, l2_weight=0.1,
+        )  # type: ignore[arg-type]  # fmt: skip
+        w = small.number(model)
+        users, ids = sides(small.light(small.adjacency(), 2) @ w["nodes"])
+        content = [projected(w, m) for m in small.features()]
+        if weighting == "equal":
+            items = fuse[fusion]([ids, fuse[fusion](content, w, "content")], w, "all")
+        elif weighting == "learned":
+            a = sigmoid(w["id_share"])
+            items = fuse[fusion]([a * ids, *((1 - a) * c for c in content)], w, "all")
+        else:
+            items = fuse[fusion]([2 * small.unit(ids), *map(small.unit, content)], w, "all")
+        found = model.embed(small.features())
+        close(found.users, users)
+        close(found.items, items)
+        rows = [w["nodes"][U], w["nodes"][P + small.USERS], w["nodes"][N + small.USERS]]
+        l2 = 0.1 * sum((x**2).sum() for x in rows) / 2 / len(U)
+        assert small.losses(model) == pytest.approx({"bpr": small.bpr(users, items), "l2": l2}, rel=1e-5)

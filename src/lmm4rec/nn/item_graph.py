@@ -82,6 +82,14 @@ def add(matrices: Iterable[Entries], shape: tuple[int, int]) -> Entries:
     return Entries(keys // shape[1], keys % shape[1], total)
 
 
+def entrywise_max(matrices: Iterable[Entries], shape: tuple[int, int]) -> Entries:
+    """The largest value at each (row, column) pair that any of the matrices has."""
+    rows, columns, values = (torch.cat(part) for part in zip(*matrices, strict=True))
+    keys, place = torch.unique(rows * shape[1] + columns, return_inverse=True)
+    largest = values.new_full((len(keys),), -torch.inf).scatter_reduce(0, place, values, "amax")
+    return Entries(keys // shape[1], keys % shape[1], largest)
+
+
 class _EntryProduct(torch.autograd.Function):
     """Sparse times dense, with the gradient of both; that of the values is computed at the given entries only."""
 
