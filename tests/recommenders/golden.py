@@ -79,6 +79,18 @@ class Golden:
         """
         model.begin_epoch(self.features, torch.Generator())
         self.check_scores(model, of=of)
+        self.check_loss(model, left_out=left_out, extra=extra, scale=scale, of=of)
+
+    def check_loss(
+        self,
+        model: Recommender,
+        *,
+        left_out: Iterable[str] = (),
+        extra: float = 0.0,
+        scale: float = 1.0,
+        of: str = "",
+    ) -> None:
+        """The loss of the batch in the epoch that has begun."""
         losses = model.losses(self.batch, self.features, torch.Generator())
         total = scale * sum(float(loss) for name, loss in losses.items() if name not in left_out) + extra
         assert total == pytest.approx(float(self.tensors[f"out.loss{of}"]), rel=1e-5)

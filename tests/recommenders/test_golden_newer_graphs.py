@@ -10,12 +10,14 @@ import pytest
 import torch
 from golden import MODALITIES, NAMES, Golden
 
+from lmm4rec.nn.graph import InteractionGraph, normalize
 from lmm4rec.nn.modality_nodes import ModalityNodes
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.recommenders.dragon import DRAGON
 from lmm4rec.recommenders.dualgnn import DualGNN
 from lmm4rec.recommenders.layergcn import LayerGCN
 from lmm4rec.recommenders.mmgcf import MMGCF
+from lmm4rec.recommenders.pgl import PGL
 from lmm4rec.recommenders.selfcf import SelfCF
 from lmm4rec.recommenders.smore import SMORE
 
@@ -156,3 +158,30 @@ def test_mmgcf(shared: Path, fusion: str, weighting: str) -> None:
         target: Any = join
         golden.affine(target, theirs[name] if weighting == "equal" else "all_concat_layer")
     golden.check(model, of=f"_{fusion}_{weighting}")
+
+
+@torch.no_grad()
+def test_pgl(shared: Path) -> None:
+    """The loss over the toolbox's local subgraph, and over its global one."""
+    golden = Golden(shared, "pgl")
+    facts = golden.facts
+    image = float(facts["mm_image_weight"])
+    model = PGL(
+        golden.graph, golden.features, torch.Generator(),
+        dim=golden.dim, layers=int(facts["n_ui_layers"]), item_layers=int(facts["n_mm_layers"]),
+        neighbors=int(facts["knn_k"]), modality_weights={"image": image, "text": 1 - image},
+        dropout=float(facts["dropout"]), contrast_weight=float(facts["reg_weight"]),
+    )  # fmt: skip
+    model.users.copy_(torch.cat([golden.parameter(f"user_{m}.weight") for m in MODALITIES], dim=1))
+    for m in MODALITIES:
+        model.projections.maps[m].copy_(golden.parameter(f"{m}_trs.weight").T)
+        model.projections.offsets[m].copy_(golden.parameter(f"{m}_trs.bias"))
+    golden.check_scores(model)
+    sizes = golden.graph.n_users, golden.graph.n_items
+    kept = InteractionGraph(golden.tensors["in.kept_users"], golden.tensors["in.kept_items"], *sizes)
+    model.subgraph = normalize(kept)
+    golden.check_loss(model)
+    rows, columns = golden.tensors["out.global_graph"].nonzero(as_tuple=True)
+    values = golden.tensors["out.global_graph"][rows, columns]
+    model.subgraph = SparseMatrix(rows, columns, values, (sum(sizes), sum(sizes)))
+    golden.check_loss(model, of="_global")

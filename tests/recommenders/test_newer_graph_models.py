@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lmm4rec.recommenders.dragon import DRAGON
 from lmm4rec.recommenders.dualgnn import DualGNN
 from lmm4rec.recommenders.layergcn import LayerGCN
 from lmm4rec.recommenders.mmgcf import MMGCF
+from lmm4rec.recommenders.pgl import PGL
 from lmm4rec.recommenders.selfcf import SelfCF
 from lmm4rec.recommenders.smore import SMORE
 
@@ -262,3 +264,44 @@ def test_mmgcf() -> None:
         rows = [w["nodes"][U], w["nodes"][P + small.USERS], w["nodes"][N + small.USERS]]
         l2 = 0.1 * sum((x**2).sum() for x in rows) / 2 / len(U)
         assert small.losses(model) == pytest.approx({"bpr": small.bpr(users, items), "l2": l2}, rel=1e-5)
+
+
+def pgl(subgraph: Literal["local", "global"]) -> PGL:
+    return PGL(
+        small.graph(), small.features(), generator(), dim=3, layers=2, item_layers=2, neighbors=3, dropout=0.0,
+        subgraph=subgraph, rank=2, contrast_weight=0.3,
+    )  # fmt: skip
+
+
+def test_pgl() -> None:
+    """All edges are the subgraph before the first epoch."""
+    model = pgl("local")
+    w = small.number(model)
+    content = np.concatenate([small.unit(projected(w, m)) for m in small.features()], axis=1)
+    start = np.concatenate([w["users"], content])
+    s = similar_items(3, {"image": 0.5, "text": 0.5})
+    users, items = sides(small.light(small.adjacency(), 2) @ start)
+    items = items + s @ s @ content
+    found = model.embed(small.features())
+    close(found.users, users)
+    close(found.items, items)
+    contrast = (small.info_nce(users[U], users[U], 0.2) + small.info_nce(items[P], items[P], 0.2)) / 2
+    expected = {"bpr": small.bpr(users, items), "contrast": 0.3 * contrast}
+    assert small.losses(model) == pytest.approx(expected, rel=1e-5)
+
+
+def test_pgl_trains_on_the_principal_subgraph_and_ranks_over_the_whole_graph() -> None:
+    local, decomposed = pgl("local"), pgl("global")
+    before = local.embed(small.features()).scores(torch.arange(small.USERS))
+    local.begin_epoch(small.features(), generator())
+    edges: Any = local.subgraph
+    assert len(edges.matrix.values()) == 2 * int(0.3 * len(small.graph().users))
+    assert torch.equal(local.embed(small.features()).scores(torch.arange(small.USERS)), before)
+    left, values, right = np.linalg.svd(symmetric_interactions())
+    truncated = (left[:, :2] * values[:2]) @ right[:2]
+    empty = np.zeros((small.USERS, small.USERS)), np.zeros((small.ITEMS, small.ITEMS))
+    decomposed.begin_epoch(small.features(), generator())
+    close(
+        decomposed.subgraph(torch.eye(small.USERS + small.ITEMS)),
+        np.block([[empty[0], truncated], [truncated.T, empty[1]]]),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -95,7 +96,9 @@ def histories(graph: InteractionGraph) -> Tensor:
     return csr(graph.users, graph.items, ones, (graph.n_users, graph.n_items))
 
 
-def propagate(adjacency: SparseMatrix, nodes: Float[Tensor, "nodes dim"], layers: int) -> Float[Tensor, "nodes dim"]:
+def propagate(
+    adjacency: Callable[[Tensor], Tensor], nodes: Float[Tensor, "nodes dim"], layers: int
+) -> Float[Tensor, "nodes dim"]:
     """The mean of the nodes' vectors after 0, 1, ..., `layers` steps over the graph (He 2020, eq. 4 and 8)."""
     total = current = nodes
     for _ in range(layers):
