@@ -48,11 +48,16 @@ def require_memory(model: str, items: int, memory_gb: float) -> None:
         )
 
 
+def gram_dtype(items: int) -> torch.dtype:
+    """The precision of a matrix [items, items]: float64 for up to 10,000 items, float32 for more."""
+    return torch.float64 if items <= _DOUBLE_ITEMS else torch.float32
+
+
 def interaction_gram(graph: InteractionGraph) -> Float[Tensor, "items items"]:
-    """XᵀX of the interaction matrix X; float64 for up to 10,000 items, float32 for more."""
+    """XᵀX of the interaction matrix X."""
     matrix = interaction_matrix(graph)
-    by_item, dtype = matrix.T.tocsr(), torch.float64 if graph.n_items <= _DOUBLE_ITEMS else torch.float32
-    gram = torch.zeros(graph.n_items, graph.n_items, dtype=dtype)
+    by_item = matrix.T.tocsr()
+    gram = torch.zeros(graph.n_items, graph.n_items, dtype=gram_dtype(graph.n_items))
     for rows in blocks(graph.n_items):
         gram[rows] = torch.from_numpy((by_item[rows] @ matrix).toarray())
     return gram

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +16,18 @@ from lmm4rec.nn.sparse import csr
 
 _GROWTH = 1.25  # largest ratio of the numbers of positives in a block, whose rows are padded to the largest
 _BLOCK = 2**20  # numbers in a block's vectors, padding included: 4 MiB
+
+
+class Block(NamedTuple):
+    """Rows with about as many positives, the columns of these, padded with the number of columns, and roots of weights.
+
+    `is_positive` is False for the padding; `roots` is None where all weights are 1.
+    """
+
+    rows: Int[Tensor, " block"]
+    columns: Int[Tensor, "block width"]
+    is_positive: Bool[Tensor, "block width"]
+    roots: Float[Tensor, "block width"] | None
 
 
 class SparseRows(nn.Module):
@@ -35,6 +48,7 @@ class SparseRows(nn.Module):
         values = torch.ones(len(rows)) if weights is None else weights
         self.register_buffer("matrix", csr(rows, columns, values, shape), persistent=False)
         self.register_buffer("order", torch.argsort(self.counts, stable=True), persistent=False)
+        self._blocks: dict[tuple[int, torch.device], list[Block]] = {}
 
     @property
     def counts(self) -> Int[Tensor, " rows"]:
@@ -49,12 +63,16 @@ class SparseRows(nn.Module):
         rows = torch.repeat_interleave(torch.arange(len(self.counts), device=self.order.device), self.counts)
         return torch.zeros_like(self.counts, dtype=torch.float32).index_add_(0, rows, self.matrix.values())
 
-    def blocks(
-        self, dim: int
-    ) -> Iterator[tuple[Int[Tensor, " block"], Int[Tensor, "block width"], Float[Tensor, "block width"] | None]]:
-        """Rows that have positives, the columns of these, padded with the number of columns, and roots of weights."""
-        counts, starts = self.counts[self.order].tolist(), self.matrix.crow_indices()[:-1]
-        columns, padding = self.matrix.col_indices(), self.matrix.shape[1]
+    def blocks(self, dim: int) -> list[Block]:
+        """The rows that have positives, in blocks for vectors of this width; computed once for a width and a device."""
+        key = (dim, self.order.device)
+        if key not in self._blocks:
+            self._blocks[key] = [self._block(first, last) for first, last in self._ranges(dim)]
+        return self._blocks[key]
+
+    def _ranges(self, dim: int) -> Iterator[tuple[int, int]]:
+        """The first and the last place, exclusive, of each block in the order of the rows."""
+        counts = self.counts[self.order].tolist()
         first = sum(count == 0 for count in counts)
         while first < len(counts):
             last, widest = first, counts[first] * _GROWTH
@@ -64,14 +82,18 @@ class SparseRows(nn.Module):
                 and (last == first or counts[last] * (last + 1 - first) * dim <= _BLOCK)
             ):
                 last += 1
-            rows = self.order[first:last]
-            within = torch.arange(counts[last - 1], device=rows.device)
-            places = starts[rows][:, None] + within
-            is_padding = within >= self.counts[rows][:, None]
-            places = places.masked_fill(is_padding, 0)
-            roots = self.matrix.values()[places].sqrt() if self.is_weighted else None
-            yield rows, columns[places].masked_fill(is_padding, padding), roots
+            yield first, last
             first = last
+
+    def _block(self, first: int, last: int) -> Block:
+        rows = self.order[first:last]
+        counts, starts = self.counts[rows], self.matrix.crow_indices()[rows]
+        within = torch.arange(int(counts[-1]), device=rows.device)
+        is_positive = within < counts[:, None]
+        places = (starts[:, None] + within).where(is_positive, 0)
+        columns = self.matrix.col_indices()[places].where(is_positive, self.matrix.shape[1])
+        roots = self.matrix.values()[places].sqrt() if self.is_weighted else None
+        return Block(rows, columns, is_positive, roots)
 
 
 @torch.no_grad()
@@ -100,12 +122,12 @@ def solve_rows(
     rotated = F.pad(vectors @ axes, (0, 0, 0, 1))  # a row of zeros for the padding
     error = vectors.new_zeros(())
     solution.zero_()
-    for rows, columns, roots in positives.blocks(dim):
-        z = select_rows(rotated, columns)
-        diagonal = eigenvalues + l2_weights[rows, None]
-        solved, residuals = _solve_block(z, diagonal, roots)
-        error += (residuals * (columns < len(vectors))).square().sum()
-        solution.index_copy_(0, rows, solved)
+    for block in positives.blocks(dim):
+        z = select_rows(rotated, block.columns)
+        diagonal = eigenvalues + l2_weights[block.rows, None]
+        solved, residuals = _solve_block(z, diagonal, block.roots)
+        error += (residuals * block.is_positive).square().sum()
+        solution.index_copy_(0, block.rows, solved)
     solution.copy_(solution @ axes.T)
     return error
 

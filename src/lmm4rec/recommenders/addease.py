@@ -19,12 +19,11 @@ from lmm4rec.nn.item_regression import (
     MemoryLimit,
     blocks,
     history_scorer,
-    interaction_gram,
-    invert_,
     regression_weights_,
     require_memory,
 )
 from lmm4rec.nn.projections import ContentProjection
+from lmm4rec.nn.sparse_inverse import inverse_of_gram
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["AddEASE"]
@@ -69,11 +68,11 @@ class AddEASE(Recommender):
         super().__init__(graph, features)
         require_memory(type(self).__name__, graph.n_items, memory_gb)
         self.l2_weight, self.content_l2_weight = l2_weight, content_l2_weight
-        self.content_share, self.neighbors = content_share, neighbors
+        self.content_share, self.neighbors, self.memory_gb = content_share, neighbors, memory_gb
 
     def embed(self, features: Features) -> Neighbors:
         """The users' histories and B, transposed."""
-        weights = regression_weights_(invert_(interaction_gram(self.graph), self.l2_weight))
+        weights = regression_weights_(inverse_of_gram(self.graph, self.l2_weight, self.memory_gb))
         self._by_content = ContentRegression.of(features, self.content_l2_weight)
         for rows in blocks(len(weights)):
             by_content = self._by_content.weights(torch.arange(rows.start, rows.stop), features)

@@ -13,11 +13,10 @@ from lmm4rec.nn.item_regression import (
     KeptWeights,
     MemoryLimit,
     history_scorer,
-    interaction_gram,
-    invert_,
     regression_weights_,
     require_memory,
 )
+from lmm4rec.nn.sparse_inverse import inverse_of_gram
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["EASE"]
@@ -31,8 +30,9 @@ class EASE(Recommender):
 
     P = (XᵀX + λ I)⁻¹,    B[j, i] = -P[j, i] / P[i, i] for j ≠ i,    B[i, i] = 0
 
-    λ is `l2_weight`. B is a dense matrix [items, items], computed in the memory of XᵀX: 23,000 items take 2.1 GB. Up to
-    10,000 items it is computed in float64, more in float32. Content is not used.
+    λ is `l2_weight`. B is a dense matrix [items, items]: 23,000 items take 2.1 GB, and twice that while it is computed,
+    where `memory_gb` allows it (`nn.sparse_inverse`). Up to 10,000 items it is computed in float64, more in float32.
+    Content is not used.
     """
 
     is_trained = False
@@ -51,9 +51,9 @@ class EASE(Recommender):
     ) -> None:
         super().__init__(graph)
         require_memory(type(self).__name__, graph.n_items, memory_gb)
-        self.l2_weight, self.neighbors = l2_weight, neighbors
+        self.l2_weight, self.neighbors, self.memory_gb = l2_weight, neighbors, memory_gb
 
     def embed(self, features: Features) -> Neighbors:
         """The users' histories and B, transposed."""
-        weights = regression_weights_(invert_(interaction_gram(self.graph), self.l2_weight))
+        weights = regression_weights_(inverse_of_gram(self.graph, self.l2_weight, self.memory_gb))
         return history_scorer(self.graph, weights, self.neighbors)

@@ -31,7 +31,7 @@ def estimate_training(plan: Plan, split: Split, features: Features) -> Estimate:
     validation_s = _validation_seconds(plan, split, recommender, features)
     parameters, trainable = parameter_counts(recommender)
     held = weights_bytes(recommender, training=True) + sum(rows.nbytes for rows in features.values())
-    held += dense_bytes(split.dataset.n_items) if recommender.dense_items else 0
+    held += 2 * dense_bytes(split.dataset.n_items) if recommender.dense_items else 0  # at most: `inverse_of_gram`
     seconds, details = validation_s, ""
     if recommender.is_trained:
         sampler, train = make_sampler(plan, split), plan.train
