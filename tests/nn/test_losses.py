@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmm4rec.nn.losses import bpr, contrastive, info_nce, l2, match_rows
+from lmm4rec.nn.losses import bpr, contrast_views, contrastive, info_nce, l2, match_rows
 
 
 def test_bpr_is_minus_log_sigmoid_of_the_difference() -> None:
@@ -52,3 +52,17 @@ def test_many_rows_are_compared_in_groups() -> None:
     apart = [info_nce(left[rows], right[rows], temperature=0.5) for rows in torch.arange(5000).tensor_split(3)]
     expected = (apart[0] * 1667 + apart[1] * 1667 + apart[2] * 1666) / 5000
     assert float(info_nce(left, right, temperature=0.5)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_contrast_views_compares_with_both_sides() -> None:
+    rng = np.random.default_rng(1)
+    anchors, others = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+    a, o = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (anchors, others))
+    total = 0.0
+    for i in range(4):
+        shares = sum(np.exp(a[i] @ o[j] / 0.5) for j in range(4)) + sum(
+            np.exp(a[i] @ a[j] / 0.5) for j in {0, 1, 2, 3} - {i}
+        )
+        total -= np.log(np.exp(a[i] @ o[i] / 0.5) / shares)
+    loss = contrast_views(torch.tensor(anchors), torch.tensor(others), 0.5)
+    assert float(loss) == pytest.approx(total / 4)

@@ -85,3 +85,52 @@ def bpr(users: np.ndarray, items: np.ndarray) -> float:
 def info_nce(left: np.ndarray, right: np.ndarray, temperature: float) -> float:
     shares = np.exp(unit(left) @ unit(right).T / temperature)
     return float(-np.log(np.diag(shares) / shares.sum(1)).mean())
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x: np.ndarray, axis: int) -> np.ndarray:
+    return np.exp(x) / np.exp(x).sum(axis=axis, keepdims=True)
+
+
+def affine(weights: dict[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
+    return x @ weights[f"{name}.weight"] + weights[f"{name}.offset"]
+
+
+def projected(weights: dict[str, np.ndarray], m: str) -> np.ndarray:
+    """x W + b, zeros for an item that lacks the modality."""
+    x = features()[m].numpy()
+    return np.where(x.any(1)[:, None], x @ weights[f"projections.maps.{m}"] + weights[f"projections.offsets.{m}"], 0)
+
+
+def row_normalized(matrix: np.ndarray) -> np.ndarray:
+    """D^-1/2 M D^-1/2 with the sums of the rows as D."""
+    sums = matrix.sum(1)
+    scale = np.divide(1, np.sqrt(np.abs(sums)), out=np.zeros(len(sums)), where=sums > 0)
+    return scale[:, None] * matrix * scale
+
+
+def half_squares(*rows: np.ndarray) -> float:
+    return sum(float((row**2).sum()) for row in rows) / 2 / len(batch().users)
+
+
+def rows_of_batch(users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    u, i, j = (part.numpy() for part in batch())
+    return users[u], items[i], items[j]
+
+
+def check(model: Recommender, users: np.ndarray, items: np.ndarray) -> None:
+    model.begin_epoch(features(), generator())
+    found = model.embed(features())
+    np.testing.assert_allclose(found.users.detach(), users, atol=1e-5, rtol=1e-4)
+    np.testing.assert_allclose(found.items.detach(), items, atol=1e-5, rtol=1e-4)
+
+
+def means_of_powers(a: np.ndarray, nodes: np.ndarray, layers: int) -> np.ndarray:
+    return sum(np.linalg.matrix_power(a, k) @ nodes for k in range(layers + 1)) / (layers + 1)

@@ -12,15 +12,25 @@ from small import (
     ITEMS,
     USERS,
     adjacency,
+    affine,
     batch,
     bpr,
+    check,
     features,
+    generator,
     graph,
+    half_squares,
     info_nce,
     interactions,
     leaky,
     losses,
+    means_of_powers,
     number,
+    projected,
+    row_normalized,
+    rows_of_batch,
+    sigmoid,
+    softmax,
     unit,
 )
 
@@ -32,56 +42,11 @@ Array = np.ndarray
 DIM = 4
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
-
-
-def softmax(x: Array, axis: int) -> Array:
-    return np.exp(x) / np.exp(x).sum(axis=axis, keepdims=True)
-
-
-def affine(weights: dict[str, Array], name: str, x: Array) -> Array:
-    return x @ weights[f"{name}.weight"] + weights[f"{name}.offset"]
-
-
-def projected(weights: dict[str, Array], m: str) -> Array:
-    """x W + b, zeros for an item that lacks the modality."""
-    x = features()[m].numpy()
-    return np.where(x.any(1)[:, None], x @ weights[f"projections.maps.{m}"] + weights[f"projections.offsets.{m}"], 0)
-
-
 def neighbors(m: str, k: int) -> Array:
     """Cosine similarities of the k nearest items, the item itself among them; 0 without content."""
     x = unit(features()[m].numpy().astype(float))
     cosine = x @ x.T
     return np.where(cosine >= np.sort(cosine, axis=1)[:, -k][:, None], cosine, 0.0)
-
-
-def row_normalized(matrix: Array) -> Array:
-    """D^-1/2 M D^-1/2 with the sums of the rows as D."""
-    sums = matrix.sum(1)
-    scale = np.divide(1, np.sqrt(np.abs(sums)), out=np.zeros(len(sums)), where=sums > 0)
-    return scale[:, None] * matrix * scale
-
-
-def half_squares(*rows: Array) -> float:
-    return sum(float((row**2).sum()) for row in rows) / 2 / len(batch().users)
-
-
-def rows_of_batch(users: Array, items: Array) -> tuple[Array, Array, Array]:
-    u, i, j = (part.numpy() for part in batch())
-    return users[u], items[i], items[j]
-
-
-def check(model: Any, users: Array, items: Array) -> None:
-    model.begin_epoch(features(), generator())
-    found = model.embed(features())
-    np.testing.assert_allclose(found.users.detach(), users, atol=1e-5, rtol=1e-4)
-    np.testing.assert_allclose(found.items.detach(), items, atol=1e-5, rtol=1e-4)
 
 
 def noisy(rows: Array, size: float, draws: torch.Generator) -> Array:
@@ -91,10 +56,6 @@ def noisy(rows: Array, size: float, draws: torch.Generator) -> Array:
 
 def gap(one: Array, other: Array) -> float:
     return float(abs(one.var(ddof=1) - other.var(ddof=1)) + abs(one.mean() - other.mean()))
-
-
-def means_of_powers(a: Array, nodes: Array, layers: int) -> Array:
-    return sum(np.linalg.matrix_power(a, k) @ nodes for k in range(layers + 1)) / (layers + 1)
 
 
 def test_gume() -> None:

@@ -116,3 +116,19 @@ def matching(pairs: Float[Tensor, "pairs 2"], others: Float[Tensor, "others 2"])
     targets = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
     targets[: len(pairs)] = 1
     return F.cross_entropy(logits, targets)
+
+
+def contrast_views(
+    anchors: Float[Tensor, "batch dim"], others: Float[Tensor, "batch dim"], temperature: float
+) -> Float[Tensor, ""]:
+    """The mean of -log of the own pair's share among all pairs with an anchor, those of two anchors included.
+
+    exp(c(a_i, o_i) / t) / (sum over j of exp(c(a_i, o_j) / t) + sum over j ≠ i of exp(c(a_i, a_j) / t)), one side of
+    GRACE (arXiv 2006.04131, eq. 1), with c the cosine; rows are compared in groups of 2,048.
+    """
+    anchors, others, losses = F.normalize(anchors, dim=1), F.normalize(others, dim=1), []
+    for a, b in zip(torch.split(anchors, _LARGEST_GROUP), torch.split(others, _LARGEST_GROUP), strict=True):
+        own = torch.eye(len(a), dtype=torch.bool, device=a.device)
+        logits = torch.cat([a @ b.T / temperature, (a @ a.T / temperature).masked_fill(own, -torch.inf)], dim=1)
+        losses.append(logits.logsumexp(1) - (a * b).sum(1) / temperature)
+    return torch.cat(losses).mean()
