@@ -1,4 +1,4 @@
-"""MMSSL against its equations in NumPy."""
+"""MMSSL and DiffMM against their equations in NumPy."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from small import (
     generator,
     graph,
     half_squares,
+    info_nce,
     interactions,
     leaky,
     light,
@@ -30,6 +31,7 @@ from small import (
 )  # fmt: skip
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.recommenders.diffmm import DiffMM
 from lmm4rec.recommenders.mmssl import MMSSL
 
 Array = np.ndarray
@@ -177,3 +179,106 @@ def test_mmssl_has_relations_in_small_catalogs_and_in_every_step() -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ConfigError, match="heads = 3"):
         MMSSL(graph(), features(), generator(), dim=DIM, heads=3)
+
+
+def diffmm(**hyper: str) -> DiffMM:
+    return DiffMM(
+        graph(), features(), generator(), dim=DIM, layers=2, generated=2, generated_weight=0.3, residual_weight=0.4,
+        steps=3, noise=2.0, denoiser_dim=5, dropout=0.0, signal_weight=0.6, contrast_weight=0.5, temperature=0.7,
+        l2_weight=0.1, **hyper,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def hidden(w: dict[str, Array], m: str, x: Array, steps: Array) -> Array:
+    angles = steps[:, None] * 10000.0 ** -(np.arange(5) / 5)
+    times = np.concatenate([np.cos(angles), np.sin(angles)], 1)
+    inside = x @ w[f"denoisers.{m}.inner"] + times @ w[f"denoisers.{m}.time"] + w[f"denoisers.{m}.inner_bias"]
+    return np.tanh(inside) @ w[f"denoisers.{m}.outer"].T + w[f"denoisers.{m}.outer_bias"]
+
+
+def with_loops(a: Array) -> Array:
+    both = np.block([[np.eye(USERS), a], [a.T, np.eye(ITEMS)]])
+    scale = 1 / np.sqrt(both.sum(1))
+    return scale[:, None] * both * scale
+
+
+@pytest.mark.parametrize("anchor", ["modality", "main"])
+def test_diffmm(anchor: str) -> None:
+    model = diffmm(anchor=anchor)
+    w = number(model)
+    variance = np.linspace(2e-4, 0.04, 3)
+    bar = np.cumprod([1 - 1e-4, (1 - variance[1]) / (1 - variance[0]), (1 - variance[2]) / (1 - variance[1])])
+    before = np.array([1, *bar[:-1]])
+    alpha = bar / before
+    graphs = {}
+    for m in features():
+        x = interactions()
+        for t in (2, 1, 0):
+            predicted = hidden(w, m, x, np.full(USERS, t))
+            x = ((1 - alpha[t]) * np.sqrt(before[t]) * predicted + (1 - before[t]) * np.sqrt(alpha[t]) * x) / (
+                1 - bar[t]
+            )
+        graphs[m] = with_loops((x >= np.sort(x, axis=1)[:, -2][:, None]).astype(float))
+    a = with_loops(interactions())
+    users, ids = w["nodes"][:USERS], w["nodes"][USERS:]
+    shares = softmax(w["importance"], 0)
+    fused, views = 0.0, []
+    for share, m in zip(shares, features(), strict=True):
+        f = unit(projected(w, m))
+        first = a @ np.concatenate([users, f])
+        second = a @ np.concatenate([first[:USERS], ids])
+        fused = fused + share * (first + second + 0.3 * graphs[m] @ w["nodes"])
+        views.append(graphs[m] @ np.concatenate([users, f]))
+    powers = sum(np.linalg.matrix_power(a, k) for k in range(3))
+    final = powers @ fused + 0.4 * unit(fused)
+    check(model, final[:USERS], final[USERS:])
+
+    views = [powers @ view for view in views]
+    u, i = np.unique(batch().users), np.unique(batch().positives) + USERS
+    pairs = [(final, view) for view in views] if anchor == "main" else [tuple(views)]
+    assert losses(model) == pytest.approx(
+        {
+            "bpr": bpr(final[:USERS], final[USERS:]),
+            "l2": 0.1 * (w["nodes"] ** 2).sum(),
+            "denoise": denoise(w, bar),
+            "contrast": 0.5 * sum(info_nce(one[rows], other[rows], 0.7) for one, other in pairs for rows in (u, i)),
+        },
+        rel=1e-4,
+    )
+
+
+def denoise(w: dict[str, Array], bar: Array) -> float:
+    """The losses of the denoisers, for the users, steps and noise that the seed draws: 6 users · 3 / 8 edges are 3."""
+    draws, total, snr = generator(), 0.0, bar / (1 - bar)
+    users = torch.randperm(USERS, generator=draws)[:3].numpy()
+    start = interactions()[users]
+    for m in features():
+        t = torch.randint(3, (3,), generator=draws).numpy()
+        noise = torch.randn(3, ITEMS, generator=draws).numpy().astype(float)
+        noisy = np.sqrt(bar[t])[:, None] * start + np.sqrt(1 - bar[t])[:, None] * noise
+        predicted = hidden(w, m, noisy, t)
+        weight = np.where(t == 0, 1.0, snr[t - 1] - snr[t])
+        signal = predicted @ projected(w, m) - start @ w["nodes"][USERS:]
+        total += (weight * ((predicted - start) ** 2).mean(1) + 0.6 * (signal**2).mean(1)).mean()
+    return float(total)
+
+
+def test_denoisers_of_diffmm_train_apart_from_the_vectors() -> None:
+    for name in ("denoise", "contrast"):
+        model = diffmm()
+        number(model)
+        model.losses(batch(), features(), generator())[name].backward()
+        trained = {label for label, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
+        assert trained
+        assert all(label.startswith("denoisers.") == (name == "denoise") for label in trained)
+
+
+def test_generated_graphs_are_part_of_the_state() -> None:
+    model, again = diffmm(), diffmm()
+    number(model)
+    model.begin_epoch(features(), generator())
+    assert (model.edges >= 0).all()
+    assert (again.edges < 0).all()
+    again.load_state_dict(model.state_dict())
+    for one, other in zip(model._graphs(), again._graphs(), strict=True):
+        assert torch.equal(one.matrix.to_dense(), other.matrix.to_dense())
