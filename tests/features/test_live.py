@@ -24,7 +24,7 @@ from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.trainer import Trainer
 
 MODELS = {name: RECOMMENDERS.get(name) for name in RECOMMENDERS.names()}
-CONTENT = [name for name, model in MODELS.items() if model.uses_content and model.is_trained]
+CONTENT = [name for name, model in MODELS.items() if model.uses_content and model.is_trained and model.trains_content]
 
 
 def items_of(batch: Batch) -> Tensor:

@@ -50,6 +50,9 @@ def batch() -> Batch:
     return Batch(torch.tensor([0, 2, 4]), torch.tensor([1, 3, 0]), torch.tensor([[2, 3], [0, 4], [1, 2]]))
 
 
+U, P, N = (rows.numpy() for rows in batch())
+
+
 def number(model: nn.Module) -> dict[str, np.ndarray]:
     """All parameters moved off their first values, zeros too, and given as NumPy."""
     generator = torch.Generator().manual_seed(2)
@@ -134,3 +137,53 @@ def check(model: Recommender, users: np.ndarray, items: np.ndarray) -> None:
 
 def means_of_powers(a: np.ndarray, nodes: np.ndarray, layers: int) -> np.ndarray:
     return sum(np.linalg.matrix_power(a, k) @ nodes for k in range(layers + 1)) / (layers + 1)
+
+
+def normalized() -> np.ndarray:
+    """D^-1/2 A D^-1/2 over users, then items."""
+    return row_normalized(adjacency())
+
+
+def similar_users() -> np.ndarray:
+    """The softmax of the numbers of items in common, over all users with at least one."""
+    counts = interactions() @ interactions().T
+    np.fill_diagonal(counts, 0)
+    shares = np.exp(counts) * (counts > 0)
+    return shares / np.maximum(shares.sum(1, keepdims=True), 1e-300)
+
+
+def similar_items(neighbors: int, weights: dict[str, float]) -> np.ndarray:
+    """FREEDOM's: ones at the nearest of each modality, D^-1/2 S D^-1/2, mixed."""
+    mixed = np.zeros((ITEMS, ITEMS))
+    for m, given in features().items():
+        x = given.numpy().astype(np.float64)
+        has = x.any(1)
+        cosine = unit(x) @ unit(x).T  # 0 for an item that lacks the modality, which loses its edges
+        s = (cosine >= np.sort(cosine, axis=1)[:, [-neighbors]]) & has & has[:, None]
+        mixed += weights[m] * row_normalized(s.astype(np.float64))
+    return mixed
+
+
+def cosine_graphs(neighbors: dict[str, int]) -> dict[str, np.ndarray]:
+    """MGCN's graph of each modality: the cosines of the nearest, D^-1/2 S D^-1/2."""
+    graphs = {}
+    for m, given in features().items():
+        x = given.numpy().astype(np.float64)
+        has = x.any(1)
+        cosine = unit(x) @ unit(x).T
+        kept = (cosine >= np.sort(cosine, axis=1)[:, [-neighbors[m]]]) & has & has[:, None]
+        graphs[m] = row_normalized(np.where(kept, cosine, 0))
+    return graphs
+
+
+def symmetric_interactions() -> np.ndarray:
+    """The weights of `normalized` at each interaction."""
+    return normalized()[:USERS, USERS:]
+
+
+def sides(nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return nodes[:USERS], nodes[USERS:]
+
+
+def close(found: torch.Tensor, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found.detach(), expected, atol=1e-5)

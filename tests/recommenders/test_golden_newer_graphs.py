@@ -13,6 +13,7 @@ from golden import MODALITIES, NAMES, Golden
 from lmm4rec.nn.graph import InteractionGraph, normalize
 from lmm4rec.nn.modality_nodes import ModalityNodes
 from lmm4rec.nn.sparse import SparseMatrix
+from lmm4rec.recommenders.damrs import DAMRS
 from lmm4rec.recommenders.dragon import DRAGON
 from lmm4rec.recommenders.dualgnn import DualGNN
 from lmm4rec.recommenders.layergcn import LayerGCN
@@ -185,3 +186,24 @@ def test_pgl(shared: Path) -> None:
     values = golden.tensors["out.global_graph"][rows, columns]
     model.subgraph = SparseMatrix(rows, columns, values, (sum(sizes), sum(sizes)))
     golden.check_loss(model, of="_global")
+
+
+@torch.no_grad()
+def test_damrs(shared: Path) -> None:
+    golden = Golden(shared, "damrs")
+    facts = golden.facts
+    items = golden.graph.n_items
+    model = DAMRS(
+        golden.graph, golden.features, torch.Generator(),
+        dim=golden.dim, layers=int(facts["n_ui_layers"]), item_layers=int(facts["n_mm_layers"]),
+        neighbors=int(facts["knn_k"]), item_neighbors=int(facts["item_graph_topk"]),
+        user_weight=float(facts["kl_weight"]), item_weight=float(facts["neighbor_weight"]),
+    )  # fmt: skip
+    model.nodes.copy_(torch.cat([golden.parameter(f"{side}_embedding.weight") for side in ("user", "item_id")]))
+    # which of equally many common users come first was the file's choice
+    given = (golden.tensors[f"in.item_graph_{side}"] for side in ("rows", "cols"))
+    rows, columns = (torch.cat([torch.arange(items), side]) for side in given)
+    assert model.behavior.matrix.values().shape == rows.shape
+    degrees = torch.bincount(rows, minlength=items).float()
+    model.behavior = SparseMatrix(rows, columns, (degrees[rows] * degrees[columns]).rsqrt(), (items, items))
+    golden.check(model)

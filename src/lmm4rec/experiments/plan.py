@@ -90,6 +90,11 @@ def make_plan(spec: Spec) -> Plan:
     elif recommender.uses_content:
         raise ConfigError(f"{recommender.__name__} needs features: give the conf an [encoder] table")
     features = _features(spec.table("features"), encoder)
+    if features.get("train") == "end2end" and not recommender.trains_content:
+        raise ConfigError(
+            f'features.train = "end2end" trains the encoder, but features only choose the edges of graphs in '
+            f'{recommender.__name__}: take "frozen" or "finetuned"'
+        )
     model = _complete(spec.table("recommender"), "recommender", recommender)
     train, evaluate = (_complete(spec.table(name), name, *components(name, tables)) for name in ("train", "evaluate"))
     evaluation = EvaluateSection.of(evaluate)

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.matrices import dot_products, highest
 from lmm4rec.core.types import Features, Modality
 from lmm4rec.nn.graph import nearest
+from lmm4rec.nn.projections import has_content
 from lmm4rec.nn.sparse import SparseMatrix
 
 Graph = TypeVar("Graph", bound=nn.Module)
@@ -185,6 +187,30 @@ def similar_by_modality(features: Features, *, neighbors: int) -> nn.ModuleDict:
     """The kNN graph of each modality, weighted by cosine similarity: D^-1/2 S D^-1/2."""
     graphs = {m: normalize_entries(neighborhood(x.detach(), neighbors), len(x)) for m, x in features.items()}
     return nn.ModuleDict({m: SparseMatrix(*entries, (len(features[m]),) * 2) for m, entries in graphs.items()})
+
+
+@torch.no_grad()
+def consistent_neighborhoods(features: Features, neighbors: int, *, block: int = 256) -> dict[Modality, Entries]:
+    """Each item's `neighbors` most similar ones in each modality, itself among them, of those similar in all of them.
+
+    A pair of items is similar in a modality where its cosine is at least the mean over all pairs; an item that lacks
+    the modality is neither similar nor dissimilar in it, and has no entry there (DA-MRS, arXiv 2406.12501). Values are
+    cosine similarities.
+    """
+    units = {m: F.normalize(x, dim=1) for m, x in features.items()}
+    present = {m: has_content(x) for m, x in features.items()}
+    means = {m: x.sum(0).square().sum() / present[m].sum().clamp(min=1) ** 2 for m, x in units.items()}
+    items = len(next(iter(units.values())))
+    found: dict[Modality, list[Entries]] = {m: [] for m in units}
+    for rows in torch.split(torch.arange(items, device=next(iter(units.values())).device), block):
+        cosines = {m: dot_products(x[rows], x) for m, x in units.items()}
+        both = {m: has[rows, None] & has for m, has in present.items()}
+        similar = torch.stack([(cosines[m] >= means[m]) | ~both[m] for m in units]).all(0)
+        for m, values in cosines.items():
+            top, columns = highest(values.masked_fill(~(similar & both[m]), -torch.inf), min(neighbors, items))
+            kept = top > -torch.inf
+            found[m].append(Entries(rows[:, None].expand_as(columns)[kept], columns[kept], top[kept]))
+    return {m: Entries(*(torch.cat(part) for part in zip(*blocks, strict=True))) for m, blocks in found.items()}
 
 
 def _checksums(features: Features) -> dict[Modality, Tensor]:

@@ -41,6 +41,10 @@ class Recommender(nn.Module, ABC):
     uses_content: ClassVar[bool] = False
     """Whether it needs features, whatever its hyper-parameters: built without them, it raises ConfigError."""
 
+    trains_content: ClassVar[bool] = True
+    """Whether gradient reaches the features it uses; False: they only choose the edges of graphs, so that an encoder
+    cannot be trained end to end with it."""
+
     spreads_content: ClassVar[bool] = False
     """Whether a graph carries content from item to item: a batch's losses then depend on other items' features too."""
 

@@ -250,7 +250,18 @@ def ignores_features_unless_it_declares_them(candidate: Candidate) -> None:
 
 
 def _trains_on_content(candidate: Candidate) -> bool:
-    return candidate.component.uses_content and candidate.component.is_trained
+    return candidate.component.uses_content and candidate.component.is_trained and candidate.component.trains_content
+
+
+@CONTRACTS.add(lambda candidate: not candidate.component.trains_content)
+def features_that_only_choose_edges_receive_no_gradient(candidate: Candidate) -> None:
+    """A model that declares `trains_content = False` gives features no gradient, and other features other scores."""
+    touched, _, _ = _rows_with_gradient(candidate)
+    expect(not any(rows.any() for rows in touched.values()), "features receive gradient: trains_content is True")
+    graph, features = world()
+    recommender = candidate.build(graph, features)
+    one, other = (all_scores(recommender.embed(x)) for x in (features, {m: x.roll(3, 0) for m, x in features.items()}))
+    expect(not torch.equal(one, other), "other features give the same scores")
 
 
 @CONTRACTS.add(_trains_on_content)
