@@ -20,7 +20,7 @@ class Recent(Recommender):
     sequential = True
 
     def __init__(
-        self, graph: InteractionGraph, features: Features, generator: torch.Generator, *, decay: float = 0.9
+        self, graph: InteractionGraph, features: Features, generator: torch.Generator, *, decay: float = 0.5
     ) -> None:
         super().__init__(graph)
         self.decay = decay

@@ -7,8 +7,8 @@ recommender joins the vectors with interactions (`Batch`), and out come two matr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Annotated, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import torch
 from annotated_types import Ge, Gt, Interval
@@ -104,6 +104,11 @@ class Batch(NamedTuple):
     positives: Int[Tensor, " batch"]
     negatives: Int[Tensor, "batch negatives"]
 
+    @property
+    def items(self) -> Int[Tensor, " entries"]:
+        """All items that occur, some repeatedly."""
+        return torch.cat([self.positives, self.negatives.flatten()])
+
 
 @runtime_checkable
 class Scorer(Protocol):
@@ -153,9 +158,9 @@ class Embeddings:
     def __repr__(self) -> str:
         return f"Embeddings({self.n_users:,} users, {self.n_items:,} items, {self.items.shape[1]} columns)"
 
-    def detach(self) -> Embeddings:
+    def detach(self) -> Self:
         """The same vectors without the graph of gradients that they may come from."""
-        return Embeddings(self.users.detach(), self.items.detach(), parts=self.parts)
+        return replace(self, users=self.users.detach(), items=self.items.detach())
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,10 @@ class Interactions:
             *(column if column is None else column[chosen] for column in columns),
         )
 
+    def by_time(self) -> Interactions:
+        """The interactions in the order of time; those of one time, or without times, in that of the log."""
+        return self if self.timestamps is None else self.take(np.argsort(self.timestamps, kind="stable"))
+
     def item_counts(self, n_items: int) -> Int64[np.ndarray, " items"]:
         """The number of interactions of each item."""
         return np.bincount(self.items, minlength=n_items).astype(np.int64)

@@ -87,8 +87,6 @@ def make_plan(spec: Spec) -> Plan:
         encoder = EncoderSection.of(_encoder(spec.table("encoder"), "encoder"))
     elif "features" in spec.tables:
         raise ConfigError("[features] needs an [encoder] table that says where the features come from")
-    elif recommender.uses_content:
-        raise ConfigError(f"{recommender.__name__} needs features: give the conf an [encoder] table")
     features = _features(spec.table("features"), encoder)
     if features.get("train") == "end2end" and not recommender.trains_content:
         raise ConfigError(
@@ -96,6 +94,8 @@ def make_plan(spec: Spec) -> Plan:
             f'{recommender.__name__}: take "frozen" or "finetuned"'
         )
     model = _complete(spec.table("recommender"), "recommender", recommender)
+    if encoder is None and recommender.needs_features(model):
+        raise ConfigError(f"{recommender.__name__} needs features: give the conf an [encoder] table")
     train, evaluate = (_complete(spec.table(name), name, *components(name, tables)) for name in ("train", "evaluate"))
     evaluation = EvaluateSection.of(evaluate)
     Evaluator(**evaluation.arguments(Evaluator))  # refuses what a signature cannot: an empty list, a k twice

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from lmm4rec.core.errors import DataError
+from lmm4rec.core.sequences import SequenceScorer
 from lmm4rec.core.types import Features, Scorer
 from lmm4rec.data.splits import HeldOutPart, Split
 from lmm4rec.distributed import process_group
 from lmm4rec.evaluation.evaluator import Evaluator, ItemDescriptions, Report, masked
+from lmm4rec.evaluation.known_sequences import sequences_of
 from lmm4rec.experiments.build.recommenders import make_sampler
 from lmm4rec.experiments.callbacks import CostWriter, HistoryWriter, tensorboard_writer
 from lmm4rec.experiments.conf.sections import EvaluateSection
@@ -110,8 +112,13 @@ def measure(
     part: HeldOutPart,
     items: ItemDescriptions | None = None,
 ) -> Report:
-    """The ranking of all items by a scorer, measured on a part of the split; in detail where `items` are described."""
+    """The ranking of all items by a scorer, measured on a part of the split; in detail where `items` are described.
+
+    A scorer of sequences reads those of all interactions that are known, which are the ones that are masked.
+    """
     exclude = masked(split, part, **section.arguments(masked))
+    if isinstance(scorer, SequenceScorer) and part == "test":  # at validation it has those of the training part
+        scorer = scorer.of_sequences(sequences_of(exclude, split.dataset.n_users))
     truth = split.valid if part == "valid" else split.test
     evaluator = Evaluator(**section.arguments(Evaluator))
     return evaluator.evaluate(scorer, truth, exclude, train=split.train, items=items, details=items is not None)

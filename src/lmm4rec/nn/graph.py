@@ -11,17 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmm4rec.core.matrices import dot_products, highest
+from lmm4rec.core.sequences import Sequences
 from lmm4rec.nn.sparse import SparseMatrix, SparsePattern, WeightedMatrix, csr
 
 _BLOCK_ENTRIES = 2**26  # similarities held at once: 256 MiB
 
 
 class InteractionGraph(nn.Module):
-    """The training interactions as distinct user-item edges; `weights` of the same edge are added (None: all are 1)."""
+    """The training interactions as distinct user-item edges; `weights` of the same edge are added (None: all are 1).
+
+    Where they are passed `in_order` of time, the graph also has the users' `sequences`.
+    """
 
     users: Tensor
     items: Tensor
     weights: Tensor | None
+    _sequence_items: Tensor | None
+    _sequence_counts: Tensor | None
 
     def __init__(
         self,
@@ -30,8 +36,13 @@ class InteractionGraph(nn.Module):
         n_users: int,
         n_items: int,
         weights: Float[Tensor, " edges"] | None = None,
+        *,
+        in_order: bool = False,
     ) -> None:
         super().__init__()
+        sequences = Sequences.of(users, items, n_users) if in_order else None
+        self.register_buffer("_sequence_items", None if sequences is None else sequences.items, persistent=False)
+        self.register_buffer("_sequence_counts", None if sequences is None else sequences.counts, persistent=False)
         keys = users.long() * n_items + items.long()
         if weights is None:
             keys = torch.unique(keys)
@@ -52,6 +63,13 @@ class InteractionGraph(nn.Module):
     def item_degrees(self) -> Int[Tensor, " items"]:
         """The number of distinct users of each item."""
         return torch.bincount(self.items, minlength=self.n_items)
+
+    @property
+    def sequences(self) -> Sequences:
+        """The users' items in the order of time; by item row where the graph was built without an order."""
+        if self._sequence_items is None or self._sequence_counts is None:
+            return Sequences(self.items, self.user_degrees)
+        return Sequences(self._sequence_items, self._sequence_counts)
 
     def sides(self, nodes: Float[Tensor, "nodes dim"]) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         """The users' rows and the items' rows of a matrix of all nodes."""

@@ -132,3 +132,38 @@ def contrast_views(
         logits = torch.cat([a @ b.T / temperature, (a @ a.T / temperature).masked_fill(own, -torch.inf)], dim=1)
         losses.append(logits.logsumexp(1) - (a * b).sum(1) / temperature)
     return torch.cat(losses).mean()
+
+
+def binary_cross_entropy(
+    positives: Float[Tensor, " batch"], negatives: Float[Tensor, "batch negatives"], power: float = 1.0
+) -> Float[Tensor, ""]:
+    """The mean of -log(sigmoid(positive)^power) and -log(1 - sigmoid(negative)) over all of these scores.
+
+    With a `power` below 1 it is gBCE (Petrov and Macdonald 2023, arXiv 2308.07192, eq. 10).
+    """
+    losses = power * F.softplus(-positives) + F.softplus(negatives).sum(1)
+    return losses.mean() / (1 + negatives.shape[1])
+
+
+def gbce_power(sampling_rate: float, calibration: float) -> float:
+    """The power β of gBCE, α (t (1 - 1/α) + 1/α) for the sampling rate α and the calibration t (eq. 13).
+
+    With t = 0 it is 1, which is binary cross-entropy; with t = 1 it is α, with which the scores of the best fit are
+    those of full cross-entropy, however many negatives are sampled.
+    """
+    return sampling_rate * (calibration * (1 - 1 / sampling_rate) + 1 / sampling_rate)
+
+
+def sampled_softmax(
+    positives: Float[Tensor, " batch"],
+    negatives: Float[Tensor, "batch negatives"],
+    log_expected: Float[Tensor, "batch negatives"],
+) -> Float[Tensor, ""]:
+    """The mean of -log(exp(s) / (exp(s) + sum over negatives of exp(s_j - log e_j))), with logQ correction.
+
+    e_j is the number of times that negative j is drawn for the positive on average (Bengio and Senécal 2008,
+    doi 10.1109/TNN.2007.912312). The sum is then an unbiased estimate of that over all items but the positive, which is
+    not sampled and gets no correction.
+    """
+    logits = torch.cat([positives[:, None], negatives - log_expected], dim=1)
+    return (torch.logsumexp(logits, dim=1) - positives).mean()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lmm4rec.core.errors import ConfigError
-from lmm4rec.core.types import Batch, Features, Scorer
+from lmm4rec.core.types import Features, Scorer
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.projections import ContentProjection
 
@@ -61,8 +61,11 @@ class Recommender(nn.Module, ABC):
     """Whether it holds a dense matrix [items, items]; its hyper-parameter `memory_gb` limits the size."""
 
     sequential: ClassVar[bool] = False
-    """Whether the order of a user's interactions counts. The graph lists them by item row, which stands for the order
-    of time in such a model: renumbered items then have other scores."""
+    """Whether the order of a user's interactions counts. `graph.sequences` has it; a graph that was built without an
+    order lists them by item row, which then stands for that of time: renumbered items have other scores."""
+
+    sequence_batches: ClassVar[bool] = False
+    """Whether a batch is a `SequenceBatch`, of sequences of at most the hyper-parameter `length`; False: triples."""
 
     def __init__(self, graph: InteractionGraph, features: Features | None = None) -> None:
         """A model that `uses_content` passes its features on; ConfigError where there are none."""
@@ -71,11 +74,19 @@ class Recommender(nn.Module, ABC):
             raise ConfigError(f"{type(self).__name__} needs features: give the conf an [encoder] table")
         self.graph = graph
 
+    @classmethod
+    def needs_features(cls, parameters: Mapping[str, Any]) -> bool:
+        """Whether it needs features with these hyper-parameters, all of which are there."""
+        return cls.uses_content
+
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
         """Rebuild graphs or sample edges, where the model does so once an epoch."""
 
-    def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
-        """The named losses of a batch, already weighted; their sum is minimized. For gradient steps."""
+    def losses(self, batch: Any, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
+        """The named losses of a batch, already weighted; their sum is minimized. For gradient steps.
+
+        The batch is a `Batch`, or a `SequenceBatch` where the class has `sequence_batches`.
+        """
         raise NotImplementedError(f"{type(self).__name__} has nothing to train")
 
     def sweep(self, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:

@@ -55,7 +55,7 @@ def unit_vectors(embeddings: Embeddings) -> Float[Tensor, "items dim"]:
 def with_items(scorer: Scorer, vectors: Tensor) -> Scorer:
     """The scorer with more items of these vectors (of `Neighbors`: similarities to the items of the training)."""
     if isinstance(scorer, Embeddings):
-        return Embeddings(scorer.users, torch.cat([scorer.items, vectors]), parts=scorer.parts)
+        return replace(scorer, items=torch.cat([scorer.items, vectors]))
     assert isinstance(scorer, Neighbors)
     return replace(scorer, similarity=_concatenated(scorer.similarity, vectors))
 
@@ -63,7 +63,7 @@ def with_items(scorer: Scorer, vectors: Tensor) -> Scorer:
 def with_users(scorer: Scorer, rows: Int64[np.ndarray, " kept"]) -> Scorer:
     """The scorer of the users in these rows; nothing of the others is left in it."""
     if isinstance(scorer, Embeddings):
-        return Embeddings(scorer.users[torch.from_numpy(rows)], scorer.items, parts=scorer.parts)
+        return replace(scorer, users=scorer.users[torch.from_numpy(rows)])
     assert isinstance(scorer, Neighbors)
     seen = _selected(scorer.seen, rows)
     if isinstance(scorer, UserNeighbors):

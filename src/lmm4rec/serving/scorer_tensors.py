@@ -10,19 +10,33 @@ from torch import Tensor
 from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.nn.neighborhoods import UserNeighbors
+from lmm4rec.nn.sequence_networks import SequenceEmbeddings, SequenceNetwork, network_of
 from lmm4rec.nn.sparse import csr_matrix
+from lmm4rec.nn.transitions import Transitions
+
+_SEQUENCES, _SETTING, _WEIGHT = "sequences:", "setting.", "network."
+_OF_TRANSITIONS = ("popularity", "backoff")
 
 
 def scorer_tensors(scorer: Scorer) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a scorer by name, and its kind: "embeddings", "neighbors" or "user_neighbors".
+    """The tensors of a scorer by name, and its kind: "embeddings", "neighbors", "user_neighbors", "transitions", or
+    "sequences:" and the kind of its network.
 
     Raises:
         LMM4RecError: it is of another kind.
     """
     if isinstance(scorer, Embeddings):
-        return {"users": scorer.users.contiguous(), "items": scorer.items.contiguous()}, "embeddings"
+        tensors = {"users": scorer.users.contiguous(), "items": scorer.items.contiguous()}
+        if not isinstance(scorer, SequenceEmbeddings):
+            return tensors, "embeddings"
+        network = scorer.network
+        tensors |= {f"{_SETTING}{name}": torch.tensor(value) for name, value in network.settings().items()}
+        tensors |= {f"{_WEIGHT}{name}": x.detach().cpu().contiguous() for name, x in network.state_dict().items()}
+        return tensors, f"{_SEQUENCES}{network.kind}"
     if isinstance(scorer, Neighbors):
         tensors = _matrix_parts("seen", scorer.seen) | _matrix_parts("similarity", scorer.similarity)
+        if isinstance(scorer, Transitions):
+            return tensors | {name: getattr(scorer, name).contiguous() for name in _OF_TRANSITIONS}, "transitions"
         if not isinstance(scorer, UserNeighbors):
             return tensors, "neighbors"
         options = {
@@ -43,17 +57,34 @@ def read_scorer(
         KeyError, ValueError: a tensor is missing, or its shape is wrong.
     """
     n_users, n_items, n_catalog = sizes
-    if kind == "embeddings":
+    if kind == "embeddings" or kind.startswith(_SEQUENCES):
         users, items = tensors["users"], tensors["items"]
         if (len(users), len(items)) != (n_users, n_items):
             raise ValueError(f"{len(users)} and {len(items)} vectors for {n_users} users and {n_items} items")
-        return Embeddings(users, items, parts=parts)
+        if kind == "embeddings":
+            return Embeddings(users, items, parts=parts)
+        return SequenceEmbeddings(users, items, parts=parts, network=_network(tensors, kind.removeprefix(_SEQUENCES)))
     shapes = {"seen": (n_users, n_catalog), "similarity": (n_items, n_catalog)}
     seen, similarity = (_matrix(tensors, name, shape) for name, shape in shapes.items())
     if kind == "neighbors":
         return Neighbors(seen, similarity)
+    if kind == "transitions":
+        return Transitions(seen, similarity, *(tensors[name] for name in _OF_TRANSITIONS))
     nearest, weights = _matrix(tensors, "nearest", (n_users, n_users)), tensors["item_weights"]
     return UserNeighbors(seen, similarity, nearest, weights, int(tensors["neighbors"]), float(tensors["shrinkage"]))
+
+
+def _network(tensors: Mapping[str, Tensor], kind: str) -> SequenceNetwork:
+    settings, weights = (
+        {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+        for prefix in (_SETTING, _WEIGHT)
+    )
+    network = network_of(kind, {name: int(x) for name, x in settings.items()})
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    return network
 
 
 def _matrix_parts(name: str, matrix: Tensor) -> dict[str, Tensor]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lmm4rec.core.types import Embeddings, Features, Scorer
+from lmm4rec.core.types import Batch, Embeddings, Features, Scorer
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.testing.contracts import expect
+from lmm4rec.training.objective import RankingBatch
+from lmm4rec.training.sampler import sampler_of
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -71,3 +73,17 @@ def move_weights(recommender: Recommender) -> None:
     with torch.no_grad():
         for parameter in recommender.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator()), alpha=0.1)
+
+
+def sampled_batch(component: type[Recommender], graph: InteractionGraph, *, batch_size: int = 1024) -> RankingBatch:
+    """The first batch of a recommender's sampler."""
+    sampler = sampler_of(component)(graph.users, graph.items, graph.n_items, batch_size=batch_size)
+    batches: Iterator[RankingBatch] = sampler.epoch(generator())
+    return next(batches)
+
+
+def triples_of(item: int, graph: InteractionGraph) -> Batch:
+    """The triples of all users of one item."""
+    users = graph.users[graph.items == item]
+    positives = torch.full_like(users, item)
+    return Batch(users, positives, (positives[:, None] + 10) % graph.n_items)

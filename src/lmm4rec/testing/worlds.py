@@ -30,6 +30,24 @@ def camps(
     return graph, torch.tensor(held)
 
 
+def ordered_camps(
+    *, camps: int = 3, users: int = 3, items: int = 10, unseen: int = 3
+) -> tuple[InteractionGraph, Int[Tensor, " users"]]:
+    """The training graph and the next items of users who go through the items of a camp in the order of their rows.
+
+    They begin at the first item or at one of the `unseen` ones after it, `users` at each, and interact with as many
+    items that those who begin last have come to the end of the camp: their next item is -1. For all others it is the
+    item after their last one, which must rank first.
+    """
+    met = items - unseen
+    starts = torch.arange(unseen + 1).repeat_interleave(users).repeat(camps)
+    first = torch.arange(camps).repeat_interleave(users * (unseen + 1)) * items
+    sequences = (first + starts)[:, None] + torch.arange(met)
+    owners = torch.arange(len(starts)).repeat_interleave(met)
+    graph = InteractionGraph(owners, sequences.flatten(), len(starts), camps * items, in_order=True)
+    return graph, torch.where(starts < unseen, first + starts + met, -1)
+
+
 def camp_features(
     generator: torch.Generator, *, camps: int = 3, items: int = 10, dim: int = 8
 ) -> dict[str, Float[Tensor, "items _dim"]]:
@@ -51,3 +69,13 @@ def share_found(
     scores[graph.users, graph.items] = -torch.inf
     top = scores.topk(held_out.shape[1], dim=1).indices
     return float((top.unsqueeze(2) == held_out.unsqueeze(1)).any(2).float().mean())
+
+
+def share_next(
+    scores: Float[Tensor, "users items"], graph: InteractionGraph, following: Int[Tensor, " users"]
+) -> float:
+    """The share of users with a next item for whom it ranks first of those that they have not interacted with."""
+    scores = scores.clone()
+    scores[graph.users, graph.items] = -torch.inf
+    known = following >= 0
+    return float((scores.argmax(1)[known] == following[known]).float().mean())

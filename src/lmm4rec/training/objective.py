@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lmm4rec.core.sequences import SequenceBatch
 from lmm4rec.core.types import Batch
 from lmm4rec.distributed import process_group
 from lmm4rec.features.source import FeatureSource
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.lr_schedule import LearningRateSchedule, ParameterGroup
 from lmm4rec.training.parameter_groups import grouped
+
+RankingBatch: TypeAlias = Batch | SequenceBatch
 
 
 @runtime_checkable
@@ -94,12 +97,11 @@ class RankingObjective(Objective):
         self.source.begin_epoch(self.batches)
         self.recommender.begin_epoch(self.source(), generator)
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
+    def losses(self, batch: RankingBatch, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """The recommender's losses on the source's current features, and the source's own."""
         device = next(self.parameters()).device
-        batch = Batch(*(column.to(device) for column in batch))
-        items = torch.cat([batch.positives, batch.negatives.flatten()])
-        features = self.source(items, generator)
+        batch = type(batch)(*(column.to(device) for column in batch))
+        features = self.source(batch.items, generator)
         own, weight = _part(batch)
         terms = self.recommender.losses(own, features, generator)
         if weight != 1.0:
@@ -124,9 +126,9 @@ class RankingObjective(Objective):
         return self.source.epoch_counts()
 
 
-def _part(batch: Batch) -> tuple[Batch, float]:
+def _part(batch: RankingBatch) -> tuple[RankingBatch, float]:
     """This process's rows and the weight of their mean; all rows where there are fewer than processes."""
     if len(batch.users) < process_group.world_size():
         return batch, 1.0
-    own = Batch(*(process_group.local_rows(column) for column in batch))
+    own = type(batch)(*(process_group.local_rows(column) for column in batch))
     return own, len(own.users) * process_group.world_size() / len(batch.users)

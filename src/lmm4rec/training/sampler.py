@@ -14,6 +14,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Batch, PositiveInt
+from lmm4rec.training.sequence_sampler import SequenceSampler
 
 SMALLEST_BATCH, MOST_BATCHES = 2048, 128  # of batch_size = "auto"
 
@@ -170,13 +171,15 @@ def _require_interactions(users: Int[Tensor, " pairs"]) -> None:
         raise TrainingError("the training part of the split has no interactions")
 
 
-RankingSampler: TypeAlias = TripleSampler | UserSampler | WholeEpoch
+RankingSampler: TypeAlias = TripleSampler | UserSampler | SequenceSampler | WholeEpoch
 
 
 def sampler_of(recommender: Any) -> type[RankingSampler]:
     """The sampler of the batches that a recommender (a class) is trained on."""
     if recommender.is_solved:
         return WholeEpoch
+    if recommender.sequence_batches:
+        return SequenceSampler
     return UserSampler if recommender.user_batches else TripleSampler
 
 

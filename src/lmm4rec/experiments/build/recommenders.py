@@ -20,6 +20,7 @@ from lmm4rec.nn.item_regression import require_memory
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import RankingSampler, TripleSampler, sampler_of
+from lmm4rec.training.sequence_sampler import SequenceSampler
 
 
 def make_recommender(plan: Plan, split: Split, features: Features) -> Recommender:
@@ -31,7 +32,8 @@ def make_recommender(plan: Plan, split: Split, features: Features) -> Recommende
         logging.getLogger(__name__).info(
             "%s counts all interactions the same: the weights of the data are not used", plan.recommender.label
         )
-    return cast(Recommender, component(make_graph(split), features, generator, **arguments))
+    graph = make_graph(split, in_order=component.sequential)
+    return cast(Recommender, component(graph, features, generator, **arguments))
 
 
 def check_memory(plan: Plan, split: Split) -> None:
@@ -77,18 +79,23 @@ def require_gradient(plan: Plan) -> None:
         )
 
 
-def make_graph(split: Split) -> InteractionGraph:
-    """The graph of the training part."""
-    users, items = (torch.from_numpy(column).long() for column in (split.train.users, split.train.items))
-    weights = None if split.train.weights is None else torch.from_numpy(split.train.weights)
-    return InteractionGraph(users, items, split.dataset.n_users, split.dataset.n_items, weights)
+def make_graph(split: Split, *, in_order: bool = False) -> InteractionGraph:
+    """The graph of the training part; `in_order` with the users' sequences."""
+    train = split.train.by_time() if in_order else split.train
+    users, items = (torch.from_numpy(column).long() for column in (train.users, train.items))
+    weights = None if train.weights is None else torch.from_numpy(train.weights)
+    return InteractionGraph(users, items, split.dataset.n_users, split.dataset.n_items, weights, in_order=in_order)
 
 
 def make_sampler(plan: Plan, split: Split) -> RankingSampler:
     """The training part's batches, of the kind that the plan's model is trained on."""
-    users, items = torch.from_numpy(split.train.users), torch.from_numpy(split.train.items)
     sampler = sampler_of(plan.recommender.component)
     arguments = plan.train.arguments(sampler)
+    if sampler is SequenceSampler:
+        ordered = split.train.by_time()
+        users, items = torch.from_numpy(ordered.users), torch.from_numpy(ordered.items)
+        return SequenceSampler(users, items, split.dataset.n_items, plan.recommender.table["length"], **arguments)
+    users, items = torch.from_numpy(split.train.users), torch.from_numpy(split.train.items)
     if sampler is TripleSampler and plan.train.table["hard_negatives"]:
         signals = (torch.from_numpy(split.negatives.users), torch.from_numpy(split.negatives.items))
         return TripleSampler(users, items, split.dataset.n_items, signals, **arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,7 @@ from lmm4rec.experiments.estimate.estimate import MB, Estimate, parameter_counts
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.features.item_vectors import ItemVectors
 from lmm4rec.features.live import Live
+from lmm4rec.training.objective import RankingBatch
 from lmm4rec.training.sampler import RankingSampler
 
 _ITEMS = 8  # on which speed is measured
@@ -51,9 +52,9 @@ def items_per_epoch(sampler: RankingSampler, live: Mapping[str, Any]) -> int:
     """The number of items that pass with gradient in an epoch, by Live's `every` and `max_items`; from some batches."""
     every = _every(sampler, live)
     counts, met = [], set[int]()
-    batches = sampler.epoch(torch.Generator().manual_seed(0))
+    batches: Iterator[RankingBatch] = sampler.epoch(torch.Generator().manual_seed(0))
     for number, batch in enumerate(islice(batches, max(_BATCHES, every)), start=1):
-        met |= set(torch.unique(torch.cat([batch.positives, batch.negatives.flatten()])).tolist())
+        met |= set(torch.unique(batch.items).tolist())
         if number % every == 0 or number == len(sampler):
             counts.append(min(len(met), live["max_items"] or len(met)))
             met = set()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
 from lmm4rec.core.progress import quiet
-from lmm4rec.core.types import Batch, Features
+from lmm4rec.core.types import Features
 from lmm4rec.data.splits import Split
 from lmm4rec.experiments.build.recommenders import make_recommender, make_sampler
 from lmm4rec.experiments.estimate.estimate import MB, Estimate, parameter_counts, seconds_of, weights_bytes
@@ -17,7 +18,7 @@ from lmm4rec.experiments.train import measure
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.item_regression import dense_bytes
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.training.objective import RankingObjective
+from lmm4rec.training.objective import RankingBatch, RankingObjective
 from lmm4rec.training.sampler import RankingSampler
 from lmm4rec.training.trainer import Trainer
 
@@ -85,6 +86,6 @@ class _FirstBatches:
     def __len__(self) -> int:
         return self.count
 
-    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        for _, batch in zip(range(self.count), self.sampler.epoch(generator), strict=False):
-            yield batch
+    def epoch(self, generator: torch.Generator) -> Iterator[RankingBatch]:
+        batches: Iterator[RankingBatch] = self.sampler.epoch(generator)
+        yield from islice(batches, self.count)
