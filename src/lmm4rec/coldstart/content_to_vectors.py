@@ -24,10 +24,11 @@ ModalityShares: TypeAlias = Mapping[Modality, Float[Tensor, "added _columns"]]
 class ContentToVectors:
     """The maps from the content of a new item to its vector.
 
-    Columns that the model itself computes from content come from its own maps (`paths`, by part), the `free` columns
-    are `weights` times the content plus `offset`, and the last columns are those of the `profile`. For a model without
-    vectors, the similarities of a new item are `scale` times the sum of the model's `paths`; without these, they are
-    `scale` times those to its `neighbors` nearest items by content.
+    Columns that the model itself computes from content come from its own maps (`paths`, by part; those of a model
+    without parts add up in all columns), the `free` columns are `weights` times the content plus `offset`, and the last
+    columns are those of the `profile`. For a model without vectors, the similarities of a new item are `scale` times
+    the sum of the model's `paths`; without these, they are `scale` times those to its `neighbors` nearest items by
+    content.
     """
 
     content: ContentSpace
@@ -63,7 +64,7 @@ class ContentToVectors:
         if self.profile is not None:
             vectors[:, scorer.parts[CONTENT]] = self.profile.item_columns(content)
         for part, path in self.paths.items():
-            vectors[:, scorer.parts[part]] = path(new[part].float())
+            vectors[:, scorer.parts.get(part, slice(None))] += path(new[part].float())
         return vectors
 
     def profile_content(self, new: Features) -> Float[Tensor, "new axes"] | None:

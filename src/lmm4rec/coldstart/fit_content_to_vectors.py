@@ -34,6 +34,7 @@ from lmm4rec.coldstart.content_profile import ContentProfile, score_deviations
 from lmm4rec.coldstart.content_space import ContentSpace, nearest_only
 from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.coldstart.held_out_sample import HeldOutSample, cutoff, draw_sample, recall
+from lmm4rec.core.sequences import SequenceScorer
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.nn.linear_algebra import principal_axes, ridge, solve_positive
@@ -73,6 +74,8 @@ def fit_content_to_vectors(
         rows = as_new(torch.from_numpy(sample.items[sample.held]), features)
         return _fit_scale(scorer, sample, own, rows)
     assert isinstance(scorer, Embeddings)
+    if isinstance(scorer, SequenceScorer):
+        return _fit_items(scorer.detach(), features, sample, own)
     return _fit_maps(scorer.detach(), features, sample, own)
 
 
@@ -118,6 +121,38 @@ def _fit_maps(
     }
     weights, offset = own.weights * own_factor, own.mean * own_factor
     return ContentToVectors(content, paths, free, weights, offset, profile=profile, facts=facts)
+
+
+def _fit_items(
+    scorer: Embeddings, features: Features, sample: HeldOutSample, paths: Mapping[str, ContentProjection]
+) -> ContentToVectors:
+    """The maps for a model of sequences, which reads item vectors where it ranks them: they have to be its own.
+
+    They are the sum of the model's own maps, and the mean of what the vectors of its items have beside it; without own
+    maps, a ridge regression to these vectors.
+    """
+    content, warm = ContentSpace.of(sample.features), torch.from_numpy(sample.items)
+    free = torch.arange(scorer.items.shape[1])
+    if paths:
+        own = torch.stack([path(features[m][warm].float()) for m, path in paths.items()]).sum(0)
+        offset = (scorer.items[warm] - own).mean(0)
+        width = sum(len(center) for center in content.centers.values())
+        zeros = torch.zeros(width, len(free))
+        return ContentToVectors(
+            content, paths, free, zeros, offset, facts={"method": "the model's own maps of content"}
+        )
+    x, users = content(sample.features), scorer.users[torch.from_numpy(sample.users)]
+    held, targets = torch.from_numpy(sample.held), scorer.items[warm]
+
+    def quality(alpha: float) -> float:
+        weights, mean = ridge(x[~held], targets[~held], alpha)
+        return recall(users @ (x[held] @ weights + mean).T, sample.truth)
+
+    recalls = {alpha: quality(alpha) for alpha in _ALPHAS}
+    best = max(recalls, key=lambda alpha: recalls[alpha])
+    weights, offset = ridge(x, targets, best)
+    facts = {"method": f"the model's vectors by content, alpha {best:g}", **_quality(sample, content, recalls[best])}
+    return ContentToVectors(content, {}, free, weights, offset, facts=facts)
 
 
 class _Regression(NamedTuple):
@@ -245,7 +280,10 @@ def _path_scores(
 
 def _fit_neighbors(scorer: Neighbors, sample: HeldOutSample) -> ContentToVectors:
     content = ContentSpace.of(sample.features)
-    scores = {k: _neighbor_scores(sample, content, k) for k in _NEIGHBORS}
+    # a model of sequences scores by one item, not by the sum over all of them
+    share = 1 / sample.history(~sample.held).sum(1, keepdim=True).clamp(min=1)
+    factor = share if isinstance(scorer, SequenceScorer) else 1.0
+    scores = {k: factor * _neighbor_scores(sample, content, k) for k in _NEIGHBORS}
     recalls = {k: recall(found, sample.truth) for k, found in scores.items()}
     best = max(recalls, key=lambda k: recalls[k])
     facts = {"method": f"similar to the {best} nearest items by content", **_quality(sample, content, recalls[best])}

@@ -13,6 +13,7 @@ import torch
 from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.files import atomic, write_json
 from lmm4rec.data.catalog import Catalog
+from lmm4rec.data.order_of_time import order_findings
 from lmm4rec.data.splits import Split
 from lmm4rec.distributed import process_group
 from lmm4rec.evaluation.alignment import measure_alignment
@@ -94,6 +95,8 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache, trackers:
     require_runnable(plan, split)
     if process_group.is_first():
         trackers.start()
+    order = order_findings(split.train, split.method) if plan.recommender.component.sequential else ()
+    log_findings(order)
     with cost.phase("encode"), process_group.first_process_first():  # the others then read them from the store
         features = _load_features(plan, split.dataset.catalog)
     if process_group.is_first():
@@ -106,7 +109,7 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache, trackers:
         notes = start_from(Path(plan.train.start_from), plan, objective, split, features.features)
         log_findings(notes)
         features = replace(features, findings=(*features.findings, *notes))
-    features = replace(features, encoder=None)  # a side network needs it no longer
+    features = replace(features, findings=(*features.findings, *order), encoder=None)  # a side network needs none now
     with cost.phase("train"):
         history = train(plan, folder, objective, split, cost, callbacks=[trackers])
     if process_group.is_first():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lmm4rec.coldstart.user_fold_in import fold_in_neighbors
 from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.core.sequences import Sequences, SequenceScorer
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.evaluation.ranking import Ranking, restrict, top_k, users_per_block
 from lmm4rec.nn.sparse import csr_matrix
@@ -83,12 +84,13 @@ class ScoredUsers:
 
 
 class UserHistory(NamedTuple):
-    """The items of one user, as ascending rows."""
+    """The items of one user, as ascending rows, and those that the user wants in the order of time, the latest last."""
 
     row: int | None  # in the scorer; None for a user whom the model was not trained on
     items: Int64[np.ndarray, " items"]  # what the user wants: the positive interactions
     hidden: Int64[np.ndarray, " hidden"]  # these, and what the user does not want
     new_share: float  # of the items, those that the model was not trained on; 0: trained on exactly these items
+    sequence: Int64[np.ndarray, " sequence"]
 
 
 def user_history(state: BundleState, user: str, posted: Sequence[PostedInteraction]) -> UserHistory:
@@ -100,13 +102,35 @@ def user_history(state: BundleState, user: str, posted: Sequence[PostedInteracti
     wanted, unwanted = _posted_rows(state, posted, negative=False), _posted_rows(state, posted, negative=True)
     users = state.histories.users
     if len(wanted) and user not in users:
-        return UserHistory(None, wanted, np.union1d(wanted, unwanted), 1.0)
+        return UserHistory(None, wanted, np.union1d(wanted, unwanted), 1.0, _sequence(state, None, posted, unwanted))
     row = users.row(user)
     trained, hidden = state.histories.items_of(row), state.histories.excluded_for(row)
     items = np.setdiff1d(np.union1d(trained, wanted), unwanted)
     items = items if len(items) else trained  # a vector needs some item
     new_share = len(np.setxor1d(items, trained)) / max(1, len(np.union1d(items, trained)))
-    return UserHistory(row, items, np.union1d(hidden, np.union1d(wanted, unwanted)), new_share)
+    sequence = _sequence(state, row, posted, np.setdiff1d(unwanted, items))
+    return UserHistory(row, items, np.union1d(hidden, np.union1d(wanted, unwanted)), new_share, sequence)
+
+
+def _sequence(
+    state: BundleState, row: int | None, posted: Sequence[PostedInteraction], unwanted: Int64[np.ndarray, " unwanted"]
+) -> Int64[np.ndarray, " sequence"]:
+    """The items of the training and the posted ones in the order of time; one that was posted again counts then.
+
+    Without times in the log, the posted ones are later than all others.
+    """
+    catalog, seen = state.catalog, state.histories.seen
+    new = sorted(
+        ((one.time, catalog.row(one.item)) for one in posted if not is_negative(one.kind) and catalog.has(one.item)),
+        key=lambda pair: pair[0],
+    )
+    at = _NONE if row is None else state.histories.in_order(row)
+    items = np.array([*seen.items[at].tolist(), *(item for _, item in new)], dtype=np.int64)
+    times = [-np.inf] * len(at) if seen.timestamps is None else seen.timestamps[at].tolist()
+    order = np.argsort([*times, *(time for time, _ in new)], kind="stable")
+    is_old = np.arange(len(items)) < len(at)
+    left_out = np.isin(items, unwanted) | (is_old & np.isin(items, items[len(at) :]))
+    return items[order][~left_out[order]]
 
 
 def _posted_rows(
@@ -153,8 +177,8 @@ def asked_users(
 
 
 def asked_history(state: BundleState, items: Int64[np.ndarray, " items"], exclude: Iterable[np.ndarray]) -> AskedUsers:
-    """An unknown user with this history, who gets neither its items nor those of `exclude`."""
-    history = UserHistory(None, np.unique(items), np.unique(np.concatenate([items, *exclude])), 1.0)
+    """An unknown user with this history, the latest item last, who gets neither its items nor those of `exclude`."""
+    history = UserHistory(None, np.unique(items), np.unique(np.concatenate([items, *exclude])), 1.0, items)
     hidden = _matrix([history.hidden], len(state.catalog))
     return AskedUsers(_scorer(state, [history]), np.zeros(1, np.int64), hidden)
 
@@ -163,9 +187,12 @@ def _scorer(state: BundleState, histories: Sequence[UserHistory]) -> Scorer:
     """The scorer of users with these histories, a row each.
 
     A vector is (1 - s) times the trained one plus s times that of the fold-in of all items, where s is the share of
-    items that the model was not trained on (`benchmarks/feedback_recall.py` has other ways).
+    items that the model was not trained on (`benchmarks/feedback_recall.py` has other ways). A model of sequences reads
+    the whole history anew.
     """
     scorer = state.scorer
+    if isinstance(scorer, SequenceScorer):
+        return scorer.of_sequences(Sequences.of_lists([one.sequence for one in histories]))
     if isinstance(scorer, Embeddings):
         return Embeddings(
             torch.stack([_vector(state, scorer, one) for one in histories]), scorer.items, parts=scorer.parts

@@ -196,7 +196,8 @@ class BundleAnswers:
     ) -> list[Recommendation]:
         """The `k` best items for an unknown user with this history, without these items and those of `exclude`.
 
-        The user's vector comes from `coldstart.user_fold_in`; `only` and `where` are as in `recommend`.
+        The user's vector comes from `coldstart.user_fold_in`, or from a model of sequences, for which the history is in
+        the order of time, the latest item last; `only` and `where` are as in `recommend`.
 
         Raises:
             DataError: an item is unknown, the history is empty, or no item passes the filters.
@@ -207,7 +208,7 @@ class BundleAnswers:
         return state.recommendations(best.items[0].tolist(), best.scores[0].tolist())
 
     def _history_rows(self, state: BundleState, history: Iterable[object]) -> np.ndarray:
-        rows = np.unique(state.catalog.rows(history))
+        rows = state.catalog.rows(history)
         if not len(rows):
             raise DataError("the history is empty: give at least one item")
         return rows

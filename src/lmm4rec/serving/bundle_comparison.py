@@ -16,8 +16,10 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 
 from lmm4rec.core.errors import ConfigError, DataError
+from lmm4rec.core.sequences import SequenceScorer
 from lmm4rec.core.types import Scorer
 from lmm4rec.data.interactions import Interactions
+from lmm4rec.evaluation.known_sequences import sequences_of
 from lmm4rec.evaluation.metrics import Metric, measure
 from lmm4rec.evaluation.ranking import interaction_matrix, restrict, top_k
 from lmm4rec.evaluation.slices import user_slices
@@ -118,13 +120,24 @@ class _Side:
 
         The pairs of `unseen` are not left out; `only` says of each item whether it may be in a list.
         """
-        bundle, hidden = self.bundle, self._hidden
+        bundle, hidden, scorer = self.bundle, self._hidden, self.bundle.scorer
         if unseen is not None:
             hidden = hidden > self._matrix(unseen)
+            scorer = self._scorer_without(unseen)
         may = self.code_of_row >= 0 if only is None else (self.code_of_row >= 0) & only[self.code_of_row]
-        scorer: Scorer = restrict(bundle.scorer, None if may.all() else torch.from_numpy(may))
+        scorer = restrict(scorer, None if may.all() else torch.from_numpy(may))
         top = top_k(scorer, bundle.users.rows(users), k, exclude=hidden).items
         return np.where(top < 0, -1, self.code_of_row[top])
+
+    def _scorer_without(self, unseen: pl.DataFrame) -> Scorer:
+        """The scorer; one of sequences reads histories without these pairs."""
+        bundle, scorer = self.bundle, self.bundle.scorer
+        if not isinstance(scorer, SequenceScorer):
+            return scorer
+        log, hidden = bundle.seen, self._matrix(unseen).tocoo()
+        pairs = hidden.row.astype(np.int64) * hidden.shape[1] + hidden.col
+        kept = ~np.isin(log.pairs(hidden.shape[1]), pairs)
+        return scorer.of_sequences(sequences_of([log.take(kept)], len(bundle.users)))
 
     def _matrix(self, pairs: pl.DataFrame) -> Any:
         """Pairs of user and item as a boolean matrix of the scorer's users and items, without unknown ones."""

@@ -80,6 +80,13 @@ class UserHistories:
         times = self.seen.timestamps
         return at if times is None else at[np.argsort(-times[at], kind="stable")]
 
+    def in_order(self, user: int) -> Int64[np.ndarray, " entries"]:
+        """The positions of a user's interactions in the log, the latest last; of equal or no times, as in the log."""
+        order, ends = self._by_user
+        at = order[ends[user] : ends[user + 1]]
+        times = self.seen.timestamps
+        return at if times is None else at[np.argsort(times[at], kind="stable")]
+
     def excluded_for(self, user: int) -> Int64[np.ndarray, " items"]:
         """The rows of a user's items and of those that they have a negative signal for, ascending."""
         return columns_of(self._with_disliked, user)

@@ -139,7 +139,7 @@ def copes_with_one_modality_and_with_items_that_lack_it(candidate: Candidate) ->
 
 
 def _share_learned(candidate: Candidate, features: Features, goal: float) -> float:
-    """The share of held-out items that are ranked first after at most 30 epochs (in order: 60), fewer where it is above the goal."""
+    """The share of held-out items that are ranked first; training ends once it is above the goal."""
     (graph, held_out), share_of = camps(), share_found
     if candidate.component.sequential:
         (graph, held_out), share_of = ordered_camps(), share_next

@@ -14,10 +14,12 @@ from lmm4rec.coldstart.fit_content_to_vectors import fit_content_to_vectors
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.progress import quiet
 from lmm4rec.core.registry import ENCODERS, hyper_parameters
+from lmm4rec.core.sequences import SequenceScorer
 from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, NonNegativeInt, Scorer
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.evaluation.known_sequences import sequences_of
 from lmm4rec.experiments.build.data import DataCache, popular_thumbnails
 from lmm4rec.experiments.build.encoders import finetune, local_checkpoint, make_encoder
 from lmm4rec.experiments.build.features import RunFeatures
@@ -61,6 +63,8 @@ def pack(
         if features
         else None
     )
+    if isinstance(scorer, SequenceScorer):  # users are asked about after all that is known
+        scorer = scorer.of_sequences(sequences_of([dataset.interactions], dataset.n_users))
     nearest_by_content = isinstance(scorer, Neighbors) and not (content_to_vectors and content_to_vectors.paths)
     return Bundle.of(
         scorer,

@@ -93,7 +93,7 @@ def _add_reasons(served: ServedBundle, user: str, found: list[Card]) -> None:
 async def recommend_for(served: BundleOfRequest, user: UnknownUser) -> Cards:
     """The best items for a user whom the model was not trained on, from the items of their history."""
     require_known(served.bundle.items, user.history + (user.only or []))
-    bundle, history = served.bundle, list(dict.fromkeys(user.history))
+    bundle, history = served.bundle, user.history
     filters = parsed_filters(user.where, "body.where")
     if user.rules is not None:
         chosen = chosen_rules(served.rules, user.rules).with_filters(filters)
