@@ -129,7 +129,11 @@ def learns_a_world_whose_answer_is_known(candidate: Candidate) -> None:
     expect(share > 0.95, f"{share:.2f} of the held-out items are ranked first, expected more than 0.95")
 
 
-@CONTRACTS.add(lambda candidate: candidate.component.is_personal)
+@CONTRACTS.add(
+    lambda candidate: (
+        candidate.component.is_personal and (candidate.component.uses_content or not candidate.component.sequential)
+    )
+)
 def copes_with_one_modality_and_with_items_that_lack_it(candidate: Candidate) -> None:
     """With a single modality of any name, which every seventh item lacks, it still learns."""
     features = {"audio": camp_features(generator())["image"]}

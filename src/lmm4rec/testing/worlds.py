@@ -71,11 +71,9 @@ def share_found(
     return float((top.unsqueeze(2) == held_out.unsqueeze(1)).any(2).float().mean())
 
 
-def share_next(
-    scores: Float[Tensor, "users items"], graph: InteractionGraph, following: Int[Tensor, " users"]
-) -> float:
+def share_next(scores: Float[Tensor, "users items"], graph: InteractionGraph, held_out: Int[Tensor, " users"]) -> float:
     """The share of users with a next item for whom it ranks first of those that they have not interacted with."""
     scores = scores.clone()
     scores[graph.users, graph.items] = -torch.inf
-    known = following >= 0
-    return float((scores.argmax(1)[known] == following[known]).float().mean())
+    known = held_out >= 0
+    return float((scores.argmax(1)[known] == held_out[known]).float().mean())
