@@ -18,6 +18,7 @@ from lmm4rec.recommenders.dragon import DRAGON
 from lmm4rec.recommenders.dualgnn import DualGNN
 from lmm4rec.recommenders.layergcn import LayerGCN
 from lmm4rec.recommenders.mmgcf import MMGCF
+from lmm4rec.recommenders.mvgae import MVGAE, Posterior, product
 from lmm4rec.recommenders.pgl import PGL
 from lmm4rec.recommenders.selfcf import SelfCF
 from lmm4rec.recommenders.smore import SMORE
@@ -207,3 +208,59 @@ def test_damrs(shared: Path) -> None:
     degrees = torch.bincount(rows, minlength=items).float()
     model.behavior = SparseMatrix(rows, columns, (degrees[rows] * degrees[columns]).rsqrt(), (items, items))
     golden.check(model)
+
+
+def mvgae_loss(golden: Golden, posteriors: dict[str, Posterior], *, shift: int, noise: float, beta: float) -> float:
+    """The toolbox's: two sigmoids on the scores, the hardest negative of the batch, sums in log2.
+
+    Items are the nodes `shift` beyond their number: 0 reads rows of users.
+    """
+    users, positives, negatives = (
+        golden.batch.users,
+        golden.batch.positives + shift,
+        golden.batch.negatives[:, 0] + shift,
+    )
+    total = 0.0
+    for name, posterior in posteriors.items():
+        deviation = (posterior.log_variance / 2).exp()
+        z = (posterior.mean + noise * golden.tensors[f"in.noise_{name}"] * deviation).sigmoid()
+        hardest = (z[users] @ z[negatives].T).amax(dim=1).sigmoid()
+        positive = (z[users] * z[positives]).sum(1).sigmoid()
+        total += float(-(positive - hardest).sigmoid().log2().sum() + beta * posterior.divergence())
+    return total
+
+
+@torch.no_grad()
+def test_mvgae(shared: Path) -> None:
+    """Scores, and the toolbox's losses from our posteriors."""
+    golden = Golden(shared, "mvgae")
+    facts = golden.facts
+    model = MVGAE(
+        golden.graph, golden.features, torch.Generator(),
+        dim=golden.dim, content_dim=int(facts["dim_latent"]), layers=int(facts["n_layers"]), squash=True,
+    )  # fmt: skip
+    for m, name in NAMES.items():
+        model.projections.maps[m].copy_(golden.parameter(f"{name}.MLP.weight").T)
+        model.projections.offsets[m].copy_(golden.parameter(f"{name}.MLP.bias"))
+        model.preferences[m].copy_(golden.parameter(f"{name}.preference"))
+    ids = golden.parameter("collaborative") @ golden.parameter("c_gcn.MLP.weight").T + golden.parameter(
+        "c_gcn.MLP.bias"
+    )
+    model.nodes.copy_(torch.cat([golden.parameter("c_gcn.preference"), ids]))
+    experts: dict[str, Any] = {NAMES[m]: model.experts[m] for m in MODALITIES} | {"c_gcn": model.id_expert}
+    for name, expert in experts.items():
+        convolutions = {"1": expert.layers[0], "4": expert.neighbors["mean"], "5": expert.neighbors["log_variance"]}
+        for number, target in convolutions.items():
+            target.weight.copy_(golden.parameter(f"{name}.conv_embed_{number}.weight"))
+            target.offset.copy_(golden.parameter(f"{name}.conv_embed_{number}.bias"))
+        golden.affine(expert.layers_joined[0], f"{name}.g_layer1")
+        for number, head in (("4", "mean"), ("5", "log_variance")):
+            golden.affine(expert.joined[head], f"{name}.g_layer{number}")
+            golden.affine(expert.own[head], f"{name}.linear_layer{number}")
+    golden.check_scores(model)
+    found = model._posteriors(golden.features, None)
+    posteriors = dict(zip([*MODALITIES, "id"], found, strict=True)) | {"joint": product(found)}
+    beta, shift = float(facts["beta"]), golden.graph.n_users
+    for name, arguments in {"": (0, 0.0), "_shifted": (shift, 0.0), "_noisy": (shift, 0.1)}.items():
+        loss = mvgae_loss(golden, posteriors, shift=arguments[0], noise=arguments[1], beta=beta)
+        assert loss == pytest.approx(float(golden.tensors[f"out.loss{name}"]), rel=1e-5)

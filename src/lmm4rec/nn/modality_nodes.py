@@ -11,7 +11,7 @@ from lmm4rec.core.types import Features
 from lmm4rec.nn.graph import propagate
 from lmm4rec.nn.projections import Affine, Projections, has_content
 from lmm4rec.nn.sparse import SparseMatrix
-from lmm4rec.nn.tables import Table, xavier_table
+from lmm4rec.nn.tables import xavier_table
 
 _HIDDEN = 4  # times the width of the output, as in the authors' code of DualGNN
 
@@ -37,14 +37,9 @@ class ModalityNodes(nn.Module):
         for modality, hidden in self.hidden(features).items():
             mapped = self.maps[modality](F.leaky_relu(hidden))
             items = torch.where(has_content(hidden)[:, None], mapped, 0.0)
-            starts.append(F.normalize(torch.cat([self._preference(modality).all(), items]), dim=1))
+            starts.append(F.normalize(torch.cat([self.preferences[modality].all(), items]), dim=1))
         return (layers + 1) * propagate(adjacency, torch.cat(starts, dim=1), layers)
 
     def preferences_of(self, users: Tensor) -> list[Tensor]:
         """The preferences of some users in each modality."""
-        return [self._preference(modality).rows(users) for modality in self.maps]
-
-    def _preference(self, modality: str) -> Table:
-        table = self.preferences[modality]
-        assert isinstance(table, Table)
-        return table
+        return [self.preferences[modality].rows(users) for modality in self.maps]
