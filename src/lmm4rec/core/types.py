@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Annotated, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from annotated_types import Ge, Gt, Interval
@@ -129,6 +129,9 @@ class Scorer(Protocol):
         ...
 
 
+AnyEmbeddings = TypeVar("AnyEmbeddings", bound="Embeddings")  # `Self` has no check at run time
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """The two matrices that a recommender ends in: score = users · itemsᵀ (a bias is one more column).
@@ -158,7 +161,7 @@ class Embeddings:
     def __repr__(self) -> str:
         return f"Embeddings({self.n_users:,} users, {self.n_items:,} items, {self.items.shape[1]} columns)"
 
-    def detach(self) -> Self:
+    def detach(self: AnyEmbeddings) -> AnyEmbeddings:
         """The same vectors without the graph of gradients that they may come from."""
         return replace(self, users=self.users.detach(), items=self.items.detach())
 

@@ -19,13 +19,14 @@ from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt
 from lmm4rec.encoders.base import Encoder, stack_pixels
 from lmm4rec.nn.transformers.checkpoints import check_weights
 from lmm4rec.nn.transformers.hugging_face import draw_from_seed, load_model, loading, save_parts, transformers_library
+from lmm4rec.nn.transformers.image_processors import image_processor
 from lmm4rec.nn.transformers.towers import Tower, image_tower, stack_of
 
 __all__ = ["Vision"]
 
 
 class Vision(Encoder):
-    """Any vision model of transformers (ResNet, ViT, DINOv2, ...), by local folder or hub name.
+    """Any vision model of transformers (ResNet, ViT, DINOv2, DINOv3, ...), by local folder or hub name.
 
     The vector is the model's pooled output (the mean of the last states where it has none), L2-normalized. Images are
     prepared as the checkpoint's own preprocessor says.
@@ -45,7 +46,7 @@ class Vision(Encoder):
         with loading(checkpoint, kind="vision model", expected=expected) as source:
             transformers = transformers_library("vision")
             self.model, missing = load_model(transformers.AutoModel, source)
-            self.processor: Any = transformers.AutoImageProcessor.from_pretrained(source, backend="pil")
+            self.processor: Any = image_processor(source, encoder="vision")
         untrained = {name for name in missing if name.startswith("pooler.")}
         check_weights(checkpoint, missing - untrained)
         if untrained:  # the checkpoint of a classifier: its pooler would be drawn at random
