@@ -28,18 +28,19 @@ from _results import HERE, write
 from lmm4rec.experiments.result import Result
 from lmm4rec.experiments.run import run
 
-MODELS: dict[str, dict[str, Any]] = {
-    "bpr": {"l2_weight": 1e-2},
-    "lightgcn": {"l2_weight": 1e-3},
-    "vbpr": {"l2_weight": 1e-2},
-    "freedom": {},
+SETTINGS: dict[str, dict[str, Any]] = {  # by validation
+    "films:bpr": {"l2_weight": 1e-2},
+    "films:lightgcn": {"l2_weight": 1e-3},
+    "films:vbpr": {"l2_weight": 1e-2},
+    "films:freedom": {},
+    "baby:bpr": {"l2_weight": 1e-1},
+    "baby:lightgcn": {"l2_weight": 1e-3},
 }
 TRAIN = {"epochs": 200, "evaluate_every": 1, "patience": 15, "learning_rate": 2e-3, "batch_size": 2048}
 METRIC = "recall@20"
 NEW = 0.05  # of the training interactions
 HALF = {"train.learning_rate": TRAIN["learning_rate"] / 2}
 WARM = ("warm", "warm_half_rate")
-JOBS = ["films:bpr", "films:lightgcn", "films:vbpr", "films:freedom", "baby:bpr", "baby:lightgcn"]
 
 
 def yesterday(source: Path, folder: Path, seed: int) -> None:
@@ -59,7 +60,7 @@ def conf(path: Path, name: str, seed: int) -> dict[str, Any]:
     return content | {
         "data": {"name": "mmrec", "path": str(path)},
         "split": {"method": "labels"},
-        "recommender": {"name": name, **MODELS[name]},
+        "recommender": {"name": name, **SETTINGS[f"{path.name}:{name}"]},
         "train": {**TRAIN, "seed": seed},
     }
 
@@ -120,7 +121,7 @@ def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A warm start beside a cold one")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("jobs", nargs="*", default=JOBS, metavar="DATA:MODEL")
+    parser.add_argument("jobs", nargs="*", default=list(SETTINGS), metavar="DATA:MODEL")
     given = parser.parse_args()
     if not SHARED.is_dir():
         print(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
