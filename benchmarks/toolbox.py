@@ -41,7 +41,7 @@ def ours(name: str, batches: int) -> dict[str, float]:
     settings = json.dumps(SETTINGS.get(name, {}))
     command = [sys.executable, str(HERE / "_step.py"), name, "baby", str(batches), settings, "2048"]
     row = json.loads(_output(command, {}).splitlines()[-1])
-    return {"ms": row["milliseconds_a_batch"], "users_per_second": row["users_per_second"]}
+    return {"ms": row["milliseconds_a_batch"], "users_per_second": row["evaluated_users_per_second"]}
 
 
 def theirs(name: str, batches: int, toolbox: Path, python: str) -> dict[str, float]:
