@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmm4rec.core.matrices import dot_products, highest
 from lmm4rec.core.sequences import Sequences
@@ -123,22 +122,6 @@ def propagate(
         current = adjacency(current)
         total = total + current
     return total / (layers + 1)
-
-
-def layer_refined(
-    adjacency: SparseMatrix, nodes: Float[Tensor, "nodes *branches dim"], layers: int
-) -> Float[Tensor, "nodes *branches dim"]:
-    """x(1) + ... + x(`layers`) with x(l) = cos(A x(l-1), x(0)) · A x(l-1) (LayerGCN, arXiv 2207.11088).
-
-    The cosine is that of a node's vector, in each branch its own.
-    """
-    current, start, total = nodes, F.normalize(nodes, dim=-1), torch.zeros_like(nodes)
-    for _ in range(layers):
-        current = adjacency(current.flatten(1)).view_as(nodes)
-        lengths = torch.linalg.vector_norm(current, dim=-1, keepdim=True).clamp(min=1e-8)
-        current = current * ((current * start).sum(-1, keepdim=True) / lengths)
-        total = total + current
-    return total
 
 
 def weighted_interactions(graph: InteractionGraph, values: Float[Tensor, " edges"]) -> SparseMatrix:

@@ -15,7 +15,7 @@ from lmm4rec.core.matrices import dot_products, highest
 from lmm4rec.core.types import Features, Modality
 from lmm4rec.nn.graph import nearest
 from lmm4rec.nn.projections import has_content
-from lmm4rec.nn.sparse import SparseMatrix
+from lmm4rec.nn.sparse import SparseMatrix, product
 
 Graph = TypeVar("Graph", bound=nn.Module)
 _ENTRY_BLOCK = 2**18  # entries whose two rows are gathered at once
@@ -101,7 +101,7 @@ class _EntryProduct(torch.autograd.Function):
     ) -> Tensor:
         ctx.transposed = transposed
         ctx.save_for_backward(rows, columns, dense)
-        return matrix @ dense
+        return product(matrix, dense)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None, None, Tensor, Tensor]:
@@ -109,7 +109,7 @@ class _EntryProduct(torch.autograd.Function):
         gradient = gradients[0].contiguous()
         blocks = zip(rows.split(_ENTRY_BLOCK), columns.split(_ENTRY_BLOCK), strict=True)
         of_values = torch.cat([(gradient[row] * dense[column]).sum(1) for row, column in blocks])
-        return None, None, None, None, of_values, ctx.transposed @ gradient
+        return None, None, None, None, of_values, product(ctx.transposed, gradient)
 
 
 def multiply(matrix: SparseMatrix, entries: Entries, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_regression import blocks, dense_bytes, gram_dtype, interaction_gram, invert_
 from lmm4rec.nn.neighborhoods import interaction_matrix
-from lmm4rec.nn.sparse import csr_matrix
+from lmm4rec.nn.sparse import csr_matrix, product
 
 _LEAST_SHARE = 0.02  # of the rows must be eliminated at once, or the rest is inverted as a dense matrix
 _MOST_ENTRIES = 0.1  # of a matrix whose rows are still eliminated
@@ -75,11 +75,11 @@ def _with_eliminated(
     inverse = inner.new_empty(kept + len(reciprocals), kept + len(reciprocals))
     for rows in blocks(kept):
         inverse[rows, :kept] = inner[rows]
-        coupled = (multipliers @ inner[:, rows]).neg_()
+        coupled = product(multipliers, inner[:, rows]).neg_()
         inverse[kept:, rows], inverse[rows, kept:] = coupled, coupled.T
     for rows in blocks(len(reciprocals)):
         eliminated = slice(kept + rows.start, kept + rows.stop)
-        inverse[kept:, eliminated] = multipliers @ inverse[:kept, eliminated].neg()
+        inverse[kept:, eliminated] = product(multipliers, inverse[:kept, eliminated].neg())
     inverse.diagonal()[kept:] += reciprocals.to(inner.dtype)
     return inverse
 

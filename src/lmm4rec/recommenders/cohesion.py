@@ -14,8 +14,9 @@ from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, NonNegativeInt, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, layer_refined, normalize
+from lmm4rec.nn.graph import InteractionGraph, normalize
 from lmm4rec.nn.item_graph import ContentGraph, graph_weights, similar_items
+from lmm4rec.nn.layer_refinement import layer_refined
 from lmm4rec.nn.losses import bpr, l2
 from lmm4rec.nn.projections import DeepProjections
 from lmm4rec.nn.sparse import SparseMatrix

@@ -12,7 +12,8 @@ from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, layer_refined, normalize, prune_edges
+from lmm4rec.nn.graph import InteractionGraph, normalize, prune_edges
+from lmm4rec.nn.layer_refinement import layer_refined
 from lmm4rec.nn.losses import bpr_of_vectors, l2
 from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender

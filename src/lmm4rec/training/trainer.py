@@ -12,6 +12,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.device import choose_device
 from lmm4rec.core.errors import TrainingError
+from lmm4rec.core.memory import keep_freed_memory
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lmm4rec.distributed import process_group
@@ -76,6 +77,7 @@ class Trainer:
             TrainingError: a loss or the gradient is not finite, or `validate` does not report the metric.
             CheckpointError: the state file is damaged or belongs to another model.
         """
+        keep_freed_memory()
         objective.to(self.device)
         groups = parameter_groups(objective.parameters(), objective.groups(), self.schedule)
         optimizer = Adam([group.options() for group in groups], decoupled=self.optimizer == "adamw")

@@ -1,0 +1,68 @@
+"""Graph convolution whose layers are scaled by their similarity to the vectors that they started from (LayerGCN)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from lmm4rec.nn.sparse import SparseMatrix
+
+_ROWS = 2048  # in a block, which stays in the cache from one operation to the next
+_SHORTEST = 1e-8
+
+
+def layer_refined(
+    adjacency: SparseMatrix, nodes: Float[Tensor, "nodes *branches dim"], layers: int
+) -> Float[Tensor, "nodes *branches dim"]:
+    """x(1) + ... + x(`layers`) with x(l) = cos(A x(l-1), x(0)) · A x(l-1) (LayerGCN, arXiv 2207.11088).
+
+    The cosine is that of a node's vector, in each branch its own.
+    """
+    current, start, total = nodes.flatten(1), F.normalize(nodes, dim=-1).flatten(0, -2), torch.zeros_like(nodes)
+    for _ in range(layers):
+        rows = adjacency(current).view_as(start)
+        current = cast(Tensor, _ScaledByCosine.apply(rows, start)).view_as(current)  # type: ignore[no-untyped-call]
+        total = total + current.view_as(nodes)
+    return total
+
+
+class _ScaledByCosine(torch.autograd.Function):
+    """cos(h, s) · h for rows h and rows s of length 1.
+
+    With c = h · s / |h| and a = g · h / |h| for the gradient g, the gradients are c g + a (s - c h / |h|) of h, a h of
+    s. Vectors shorter than 1e-8 count as of that length.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, unit: Tensor) -> Tensor:
+        scaled, lengths, cosines = torch.empty_like(rows), rows.new_empty(len(rows), 1), rows.new_empty(len(rows), 1)
+        for at in _blocks(len(rows)):
+            h = rows[at]
+            lengths[at, 0] = torch.linalg.vecdot(h, h).sqrt_().clamp_(min=_SHORTEST)
+            cosines[at, 0] = torch.linalg.vecdot(h, unit[at])
+            cosines[at] /= lengths[at]
+            torch.mul(h, cosines[at], out=scaled[at])
+        ctx.save_for_backward(rows, unit, lengths, cosines)
+        return scaled
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        rows, unit, lengths, cosines = ctx.saved_tensors
+        of_rows, of_unit = torch.empty_like(rows), torch.empty_like(rows)
+        for at in _blocks(len(rows)):
+            h, g, length, cosine = rows[at], gradients[0][at], lengths[at], cosines[at]
+            along = torch.linalg.vecdot(g, h)[:, None] / length
+            torch.mul(h, along, out=of_unit[at])
+            torch.mul(g, cosine, out=of_rows[at])
+            of_rows[at].addcmul_(unit[at], along).addcmul_(h, along * cosine / length, value=-1)
+        return of_rows, of_unit
+
+
+def _blocks(rows: int) -> Iterator[slice]:
+    for start in range(0, rows, _ROWS):
+        yield slice(start, min(start + _ROWS, rows))

@@ -1,0 +1,38 @@
+"""Layers scaled by cosines beside the equation in plain torch, with gradients by finite differences."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lmm4rec.nn import layer_refinement
+from lmm4rec.nn.layer_refinement import layer_refined
+from lmm4rec.nn.sparse import SparseMatrix
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (7, 2, 3)])
+def test_layers_and_gradients_equal_the_equation(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_refinement, "_ROWS", 3)
+    generator = torch.Generator().manual_seed(0)
+    nodes = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    rows, columns = torch.tensor([0, 0, 1, 2, 4, 5, 6]), torch.tensor([1, 2, 0, 0, 6, 5, 4])  # node 3 has no edge
+    values = torch.rand(len(rows), generator=generator, dtype=torch.float64)
+    adjacency = SparseMatrix(rows, columns, values, (7, 7))
+    dense = torch.zeros(7, 7, dtype=torch.float64).index_put((rows, columns), values)
+
+    def expected(start: torch.Tensor) -> torch.Tensor:
+        current, total = start, torch.zeros_like(start)
+        for _ in range(3):
+            gathered = torch.einsum("ij,j...->i...", dense, current)
+            current = F.cosine_similarity(gathered, start, dim=-1)[..., None] * gathered
+            total = total + current
+        return total
+
+    torch.testing.assert_close(layer_refined(adjacency, nodes, 3), expected(nodes))
+    weights = torch.randn(shape, generator=generator, dtype=torch.float64)
+    ours, plain = (
+        torch.autograd.grad((computed * weights).sum(), nodes)[0]
+        for computed in (layer_refined(adjacency, nodes, 3), expected(nodes))
+    )
+    torch.testing.assert_close(ours, plain)
