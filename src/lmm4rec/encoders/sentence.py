@@ -30,7 +30,8 @@ class Sentence(Encoder):
 
     `checkpoint` is a local folder, a hub name, or "all-MiniLM-L6-v2", whose weights come with the extra `minilm` and
     need no network. Vectors are the model's sentence embeddings, L2-normalized, those of the library's `encode`: before
-    each text comes the `prompt`, where left out the checkpoint's default prompt, if it names one.
+    each text comes the `prompt`, a text or the name of one of the checkpoint's prompts ("document"); where left out the
+    checkpoint's default prompt, if it names one. Tested: BERT, ModernBERT, Nomic-BERT, EuroBERT, Jina v3, Qwen3.
     """
 
     saved_options = ("text", "prompt")
@@ -45,7 +46,9 @@ class Sentence(Encoder):
         *,
         checkpoint: Annotated[str, Doc("Folder or hub name; all-MiniLM-L6-v2 comes with the extra minilm.")] = MINILM,
         text: TextTemplate = "{title}. {description}",
-        prompt: Annotated[str | None, Doc("Put before each text; left out: the checkpoint's default prompt.")] = None,
+        prompt: Annotated[
+            str | None, Doc("Put before each text, or the name of a prompt of the checkpoint; left out: its default.")
+        ] = None,
     ) -> None:
         """Raises ConfigError where there is no model under `checkpoint`, MissingExtraError without the extra."""
         super().__init__()
@@ -59,7 +62,7 @@ class Sentence(Encoder):
             # and change the fingerprint at every start
             transformer.pooler = None  # type: ignore[union-attr]
         default = self.model.prompts.get(self.model.default_prompt_name, "")
-        self.prompt: str = default if prompt is None else prompt
+        self.prompt: str = default if prompt is None else self.model.prompts.get(prompt, prompt)
         self.checkpoint, self.text = checkpoint, text
         self.dims = {"text": int(self.model.get_embedding_dimension())}
 
