@@ -153,13 +153,12 @@ def main() -> None:
         print("skipped: name a Python that has rectools[torch] with --python")
         return
     log, seeds, rows = Cut(given.data), list(range(given.seeds)), dict[str, Any]()
+    sizes = {"users": log.n_users, "items": log.n_items, "interactions": len(log.users), "test": len(log.test_users)}
     for loss in given.losses:
         peer = theirs(log, loss, given.epochs, seeds, given.python)
         own = [ours(log, loss, given.epochs, seed) for seed in seeds]
         rows[loss] = {"package": peer["package"], "ours": own, "theirs": peer["seeds"], **beside(own, peer["seeds"])}
-        print(loss, json.dumps(beside(own, peer["seeds"])), flush=True)
-    sizes = {"users": log.n_users, "items": log.n_items, "interactions": len(log.users), "test": len(log.test_users)}
-    write("sequences", {"log": sizes, "settings": SETTINGS, "epochs": given.epochs, "losses": rows})
+        write("sequences", {"log": sizes, "settings": SETTINGS, "epochs": given.epochs, "losses": rows})
 
 
 if __name__ == "__main__":
