@@ -149,7 +149,7 @@ def results_table(results: Sequence[Result], labels: Sequence[str], title: str) 
 
     columns = {
         "model": list(labels),
-        "features": [r.plan.encoder_label if r.plan.recommender.component.uses_content else "none" for r in results],
+        "features": [r.plan.encoder_label if r.plan.recommender.reads_content else "none" for r in results],
         metric_name(metric): quality(metric, "test"),
         metric_name(companion(metric)): quality(companion(metric), "test"),
         valid: quality(metric, "valid"),

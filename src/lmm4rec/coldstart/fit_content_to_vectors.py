@@ -92,6 +92,9 @@ def _fit_maps(
     for part in paths:
         is_own[scorer.parts[part]] = True
     free = (~is_own).nonzero()[:, 0]
+    if not len(free):  # an item is its content alone: a new one needs no map beside the model's own
+        none, facts = torch.zeros(x.shape[1], 0), {"method": "the model's own maps of content"}
+        return ContentToVectors(content, paths, free, none, none[0], facts=facts)
     users, items = scorer.users[:, free], scorer.items[torch.from_numpy(sample.items)][:, free]
     fixed = _path_scores(scorer, sample, paths)
     own = _best_regression(sample, x, users, users, items, fixed)
@@ -136,8 +139,7 @@ def _fit_items(
     if paths:
         own = torch.stack([path(features[m][warm].float()) for m, path in paths.items()]).sum(0)
         offset = (scorer.items[warm] - own).mean(0)
-        width = sum(len(center) for center in content.centers.values())
-        zeros = torch.zeros(width, len(free))
+        zeros = torch.zeros(sum(map(len, content.centers.values())), len(free))
         return ContentToVectors(
             content, paths, free, zeros, offset, facts={"method": "the model's own maps of content"}
         )

@@ -36,6 +36,8 @@ class VBPR(Recommender):
     item that lacks the modality then equals the average item (raw, zero is far from all others), and no modality
     outweighs the others by its length. The mean is recomputed at the start of each epoch.
 
+    Without `ids`, the first two summands are left out: an item is its content alone, and new items need nothing more.
+
     Differs from the authors' code: mini-batches and Adam; several modalities, each with user vectors of its own (the
     paper has images only); features are centered and scaled as above (`normalize` = False: the paper's raw features); E
     and c are regularized by default: with the paper's weight of 0, wide features are overfitted, and VBPR falls below
@@ -51,6 +53,7 @@ class VBPR(Recommender):
         generator: torch.Generator,
         *,
         dim: Annotated[PositiveInt, Doc("Width of the id vectors.")] = 64,
+        ids: Annotated[bool, Doc("Vectors and a bias for each item id; false: content alone.")] = True,
         content_dim: Annotated[PositiveInt, Doc("Width of the users' tastes in each modality.")] = 64,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of a batch's vectors.")] = 1e-2,
         projection_l2_weight: Annotated[
@@ -63,9 +66,11 @@ class VBPR(Recommender):
     ) -> None:
         super().__init__(graph, features)
         self.l2_weight, self.projection_l2_weight, self.normalize = l2_weight, projection_l2_weight, normalize
-        self.users = normal_table(graph.n_users, dim, generator, std=initial_std)
-        self.items = normal_table(graph.n_items, dim, generator, std=initial_std)
-        self.item_bias = nn.Parameter(torch.zeros(graph.n_items))
+        self.ids = ids
+        if ids:
+            self.users = normal_table(graph.n_users, dim, generator, std=initial_std)
+            self.items = normal_table(graph.n_items, dim, generator, std=initial_std)
+            self.item_bias = nn.Parameter(torch.zeros(graph.n_items))
         for modality, x in features.items():
             self.register_buffer(f"mean_{modality}", center_of(x.detach()))
         self.tastes = nn.ParameterDict(
@@ -85,12 +90,13 @@ class VBPR(Recommender):
         both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
         distinct, where = torch.unique(both, return_inverse=True)
         content, bias = self._content(features, distinct)
-        ids = self.items.rows(distinct)
-        items = torch.cat([ids, content], dim=1)
+        ids = [self.items.rows(distinct)] if self.ids else []
+        items = torch.cat([*ids, content], dim=1)
         scores = (
             torch.einsum("bd,bnd->bn", users, select_rows(items, where)) + select_rows(bias[:, None], where)[..., 0]
         )
-        regularized = (users, select_rows(ids, where), self.item_bias[distinct][where])
+        regularized = [users, *(select_rows(one, where) for one in ids)]
+        regularized += [self.item_bias[distinct][where]] if self.ids else []
         decay = self.l2_weight * l2(*regularized, batch=len(users))
         if self.projection_l2_weight:
             decay = decay + self.projection_l2_weight * l2(*self.projections.values(), batch=1)
@@ -98,12 +104,13 @@ class VBPR(Recommender):
 
     def embed(self, features: Features) -> Embeddings:
         """[g_u, 1, t_u, 1, ...] and [g_i, b_i, E f_i, c · f_i, ...]: ids, bias, then each modality."""
-        one = self.users.new_ones(self.graph.n_users, 1)
-        users, items = [self.users.all(), one], [self.items.all(), self.item_bias[:, None]]
+        one = next(iter(self.tastes.values())).new_ones(self.graph.n_users, 1)
+        users = [self.users.all(), one] if self.ids else []
+        items = [self.items.all(), self.item_bias[:, None]] if self.ids else []
         for modality, projection in self.content_projections().items():
             users += [torch.cat([self.tastes[modality].all(), one], dim=1)]
             items += [projection(features[modality])]
-        names = ("id", "bias", *self.projections)
+        names = (*(("id", "bias") if self.ids else ()), *self.projections)
         ends = list(itertools.accumulate(part.shape[1] for part in items))
         parts = {name: slice(start, end) for name, start, end in zip(names, [0, *ends], ends, strict=False)}
         return Embeddings(torch.cat(users, dim=1), torch.cat(items, dim=1), parts=parts)
@@ -116,13 +123,14 @@ class VBPR(Recommender):
         }
 
     def _user_vectors(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch dims"]:
-        return torch.cat([table.rows(users) for table in (self.users, *self.tastes.values())], dim=1)
+        tables = [self.users, *self.tastes.values()] if self.ids else list(self.tastes.values())
+        return torch.cat([table.rows(users) for table in tables], dim=1)
 
     def _content(
         self, features: Features, items: Int[Tensor, " selected"]
     ) -> tuple[Float[Tensor, "selected content_dims"], Float[Tensor, " selected"]]:
         """The projected features of the given items, concatenated, and the items' total bias."""
-        parts, bias = [], self.item_bias[items]
+        parts, bias = [], self.item_bias[items] if self.ids else torch.zeros(len(items), device=items.device)
         for modality, projection in self.content_projections().items():
             projected = projection.over(row_blocks(features[modality], items))
             parts.append(projected[:, :-1])

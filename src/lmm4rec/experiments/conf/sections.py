@@ -139,6 +139,11 @@ class RecommenderSection(Section):
         """Whether every seed gives the same scores."""
         return bool(self.component.is_deterministic)
 
+    @property
+    def reads_content(self) -> bool:
+        """Whether the model needs features with these keys."""
+        return bool(self.component.needs_features(self.table))
+
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
