@@ -42,7 +42,7 @@ def recommend_command(
         str | None, typer.Option(metavar="NAME", help="The column of the user ids in --users-file.")
     ] = None,
     history: Annotated[
-        str, typer.Option(metavar="ITEM,ITEM", help="For an unknown user with these items as history.")
+        str, typer.Option(metavar="ITEM,ITEM", help="For an unknown user with this history, latest item last.")
     ] = "",
     only: Annotated[str, typer.Option(metavar="ITEM,ITEM", help="Recommend only items of this list.")] = "",
     where: Annotated[

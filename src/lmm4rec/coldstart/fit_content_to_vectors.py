@@ -47,6 +47,7 @@ _LAMBDAS, _ALPHAS = (0.1, 1.0, 10.0), (0.3, 1.0, 3.0, 10.0)
 _NEIGHBORS = (20, 50, 200)
 _LEAST_ITEMS = 10
 _AXES = 64  # principal axes of content in the profiles
+_OWN_MAPS = "the model's own maps of content"
 _OWN_SHARE = 0.25  # of the deviation of a new item's scores, from the model's own columns
 
 
@@ -93,8 +94,8 @@ def _fit_maps(
         is_own[scorer.parts[part]] = True
     free = (~is_own).nonzero()[:, 0]
     if not len(free):  # an item is its content alone: a new one needs no map beside the model's own
-        none, facts = torch.zeros(x.shape[1], 0), {"method": "the model's own maps of content"}
-        return ContentToVectors(content, paths, free, none, none[0], facts=facts)
+        none = torch.zeros(x.shape[1], 0)
+        return ContentToVectors(content, paths, free, none, none[0], facts={"method": _OWN_MAPS})
     users, items = scorer.users[:, free], scorer.items[torch.from_numpy(sample.items)][:, free]
     fixed = _path_scores(scorer, sample, paths)
     own = _best_regression(sample, x, users, users, items, fixed)

@@ -71,6 +71,11 @@ class SequenceItems(nn.Module):
         """The map of each modality's features."""
         return {m: ContentProjection(weight, self.get_buffer(f"mean_{m}")) for m, weight in self.maps.items()}
 
+    def parts(self, dim: int) -> dict[str, slice]:
+        """The part that all columns belong to; none where several add up in them."""
+        names = [*([] if self.table is None else ["id"]), *self.maps]
+        return {names[0]: slice(0, dim)} if len(names) == 1 else {}
+
     def rows(self, items: Int[Tensor, " chosen"], features: Features) -> Float[Tensor, "chosen dim"]:
         """The vectors of the given items."""
         parts = [] if self.table is None else [self.table.rows(items)]
@@ -125,7 +130,8 @@ class SequenceModel(nn.Module):
 
     def embed(self, graph: InteractionGraph, features: Features) -> SequenceEmbeddings:
         """The vectors of the items, and those of the users from the graph's sequences."""
-        return SequenceEmbeddings.of(self.network, self.items.all(features), graph.sequences)
+        items = self.items.all(features)
+        return SequenceEmbeddings.of(self.network, items, graph.sequences, self.items.parts(items.shape[1]))
 
     def _loss(
         self,

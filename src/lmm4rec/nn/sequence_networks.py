@@ -165,9 +165,15 @@ class SequenceEmbeddings(Embeddings):
     network: SequenceNetwork = field(kw_only=True)
 
     @classmethod
-    def of(cls, network: SequenceNetwork, items: Float[Tensor, "items dim"], users: Sequences) -> SequenceEmbeddings:
+    def of(
+        cls,
+        network: SequenceNetwork,
+        items: Float[Tensor, "items dim"],
+        users: Sequences,
+        parts: Mapping[str, slice],
+    ) -> SequenceEmbeddings:
         """The vectors of users with these sequences."""
-        return cls(_user_vectors(network, items, users), items, network=network)
+        return cls(_user_vectors(network, items, users), items, parts=parts, network=network)
 
     def of_sequences(self, sequences: Sequences) -> SequenceEmbeddings:
         """The same items and network for users with these sequences."""

@@ -100,7 +100,8 @@ class Recommender(nn.Module, ABC):
     def content_projections(self) -> Mapping[str, ContentProjection]:
         """The model's own maps from item features to item vectors, which serve new items too, if it has such maps.
 
-        The map of a modality gives the columns that `Embeddings.parts` has under the modality's name. For a model that
+        The map of a modality gives the columns that `Embeddings.parts` has under the modality's name; in a model of
+        sequences the maps may add up in all columns, to which an id vector may be added. For a model that
         ends in `Neighbors`, the sum over modalities is an item's row of similarities; called after `embed`.
         """
         return {}

@@ -17,6 +17,7 @@ from lmm4rec.core.files import atomic_folder, write_json
 from lmm4rec.core.parquet_parts import parquet_in_parts
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Embeddings, Neighbors
+from lmm4rec.nn.transitions import Transitions
 from lmm4rec.serving.bundle_state import BundleState
 from lmm4rec.serving.catalog_view import CatalogView
 from lmm4rec.serving.index import Index
@@ -84,6 +85,8 @@ def _instead(scorer: object) -> str:
         return 'its vectors are exported as "parquet" or "faiss"'
     if type(scorer) is Neighbors:
         return 'its weights between items are exported as "weights"'
+    if isinstance(scorer, Transitions):
+        return "they depend on the last item of a history alone, so export lists instead (lmm4rec recommend --all)"
     return "they depend on all users alike, so export lists instead (lmm4rec recommend --all)"
 
 

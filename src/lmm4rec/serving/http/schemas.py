@@ -162,7 +162,7 @@ class Audience(BaseModel):
 
 
 class UnknownUser(RequestBody):
-    """A user whom the model was not trained on, with the items of their history."""
+    """A user whom the model was not trained on, with the items of their history, the latest last."""
 
     history: Annotated[list[Id], Field(min_length=1, max_length=MAX_HISTORY, examples=[["T0001", "T0002"]])]
     k: Annotated[int, Field(ge=1, le=MAX_K)] = 10

@@ -91,7 +91,10 @@ def _add_reasons(served: ServedBundle, user: str, found: list[Card]) -> None:
 
 @router.post("/recommend", responses=responses(404, 409))
 async def recommend_for(served: BundleOfRequest, user: UnknownUser) -> Cards:
-    """The best items for a user whom the model was not trained on, from the items of their history."""
+    """The best items for a user whom the model was not trained on, from the items of their history.
+
+    Models of sequences read the history in its order, the latest item last.
+    """
     require_known(served.bundle.items, user.history + (user.only or []))
     bundle, history = served.bundle, user.history
     filters = parsed_filters(user.where, "body.where")
