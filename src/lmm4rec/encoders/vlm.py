@@ -1,0 +1,236 @@
+"""Vlm: one vector for an image and a text together, from a multimodal language model of the Qwen-VL family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import Doc
+
+from lmm4rec.core.errors import ConfigError, optional
+from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
+from lmm4rec.encoders.base import FUSED, Encoder, TextLength, TextTemplate, stack_items
+from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, pixels_of, text_of
+from lmm4rec.nn.transformers.checkpoints import check_weights
+from lmm4rec.nn.transformers.hugging_face import draw_from_seed, load_model, loading, save_parts, transformers_library
+from lmm4rec.nn.transformers.image_processors import image_processor
+
+__all__ = ["Vlm"]
+
+_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+_LONGEST_RATIO = 200  # of the sides of an image that the preprocessor takes
+_TEXT = "\u2402text\u2403"  # stands for the text in the rendered template
+_TEMPLATE = (  # of `write_tiny`
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{% for part in message.content %}"
+    "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class Vlm(Encoder):
+    """Embedders on Qwen2-VL, Qwen2.5-VL or Qwen3-VL (Qwen3-VL-Embedding, GME, ...), by local folder or hub name.
+
+    The checkpoint's chat template is filled with the image, the text, or both ("fused", the default: one vector of the
+    two), and the vector is the last state at the last token, L2-normalized. `instruction` is a system message (such as
+    "Represent the user's input." of Qwen3-VL-Embedding), `ending` follows the template ("<|endoftext|>" for GME). No
+    code of the checkpoint is run, and the language head is not loaded. All vectors are in one space.
+
+    An image becomes at most `image_tokens` tokens: it is resized as the checkpoint's preprocessor does, with that many
+    pixels. `pixels` holds [patches, values] of an image as one channel, two more columns with its rows and columns.
+    """
+
+    joint = True
+    saved_options = ("text", "outputs", "image_tokens", "text_len", "instruction", "ending")
+    about: ClassVar = {
+        "gives": "the fused pair, image and text in one space; Qwen3-VL-Embedding-2B 2048-d",
+        "weights": 'a Hugging Face folder or hub name; "tiny" (a small Qwen2-VL)',
+        "parameters": "by checkpoint, from 2 billion",
+    }
+
+    def __init__(
+        self,
+        *,
+        checkpoint: Annotated[str, Doc("Folder or hub name.")],
+        text: TextTemplate = "{title}. {description}",
+        outputs: Annotated[
+            Literal["fused", "image+text", "image", "text", "image+text+fused"], Doc("Modalities that come out.")
+        ] = "fused",
+        image_tokens: Annotated[PositiveInt, Doc("Tokens of an image, at most.")] = 256,
+        text_len: TextLength = None,
+        instruction: Annotated[str, Doc("System message; empty: that of the template, if it has one.")] = "",
+        ending: Annotated[str, Doc("What follows the chat template, whose last token is read.")] = "",
+    ) -> None:
+        """Raises ConfigError where there is no such model under `checkpoint`, MissingExtraError without the extra."""
+        super().__init__()
+        self.model: Any
+        expected = "a folder with config.json, model.safetensors, preprocessor_config.json, tokenizer and chat template"
+        with loading(checkpoint, kind="multimodal language model", expected=expected) as source:
+            transformers = transformers_library("vlm")
+            kind = transformers.AutoConfig.from_pretrained(source).model_type
+            if kind not in _FAMILIES:
+                raise ConfigError(
+                    f"checkpoint '{checkpoint}' is a {kind}; the encoder 'vlm' knows {', '.join(_FAMILIES)}. Use "
+                    "'dual' for two towers, 'sentence' for a text model"
+                )
+            self.model, missing = load_model(transformers.AutoModel, source)
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source)
+            self.processor: Any = image_processor(source, encoder="vlm")
+        check_weights(checkpoint, missing)
+        if not self.tokenizer.chat_template:
+            raise ConfigError(f"checkpoint '{checkpoint}' has no chat template; add its chat_template.jinja")
+        self.text, self.outputs, self.image_tokens = text, outputs, image_tokens
+        self.instruction, self.ending = instruction, ending
+        self.text_len = text_len or 512
+        self.side = self.processor.patch_size * self.processor.merge_size  # of the square that becomes a token
+        self.dims = dict.fromkeys(outputs.split("+"), int(self.model.config.get_text_config().hidden_size))
+        self._parts = {modality: self._rendered(modality) for modality in ("image", "text", FUSED)}
+
+    def prepare(self, items: Sequence[Item]) -> Inputs:
+        """The images' patches, and the token ids of the texts alone."""
+        return stack_items(self, items, self._to_pixels, self._tokenize)
+
+    def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
+        """The unit vectors of the images, the texts, and the pairs."""
+        return {modality: self._vectors(modality, inputs) for modality in self.dims}
+
+    def settings(self) -> dict[str, object]:
+        """Template, outputs, recipe, preprocessing, vocabulary and architecture."""
+        return {
+            "text": self.text,
+            "outputs": self.outputs,
+            "text_len": self.text_len,
+            "image_tokens": self.image_tokens,
+            "prompts": self._parts,
+            "preprocessing": self.processor.to_json_string(),
+            "vocabulary": self.tokenizer.get_vocab(),
+            "architecture": self.model.config.to_json_string(),
+        }
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the encoder as a folder in the Hugging Face layout."""
+        settings = {"encoder": "vlm", **{name: getattr(self, name) for name in self.saved_options}}
+        save_parts(folder, (self.model, self.tokenizer, self.processor), settings)
+
+    @classmethod
+    def write_tiny(cls, folder: str | Path, texts: Sequence[str], *, seed: NonNegativeInt = 0) -> None:
+        """Write a small untrained Qwen2-VL in the Hugging Face layout, its bytes' pairs learned from `texts`."""
+        transformers = transformers_library("vlm")
+        tokenizer = _train_tokenizer(transformers, texts)
+        ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in _SPECIAL}
+        config = transformers.Qwen2VLConfig(
+            text_config={
+                "vocab_size": len(tokenizer), "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3,
+                "num_key_value_heads": 3, "intermediate_size": 192, "bos_token_id": None, "eos_token_id": None,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+            },
+            vision_config={
+                "depth": 1, "embed_dim": 64, "hidden_size": 96, "num_heads": 2, "patch_size": 8, "mlp_ratio": 2,
+            },
+            image_token_id=ids["image_pad"], video_token_id=ids["video_pad"],
+            vision_start_token_id=ids["vision_start"], vision_end_token_id=ids["vision_end"],
+        )  # fmt: skip
+        processor = transformers.Qwen2VLImageProcessorPil(patch_size=8, min_pixels=16**2, max_pixels=16 * 16**2)
+        save_parts(folder, (draw_from_seed(lambda: transformers.Qwen2VLModel(config), seed), tokenizer, processor))
+
+    def _rendered(self, modality: Modality) -> tuple[list[int], list[int]]:
+        """The tokens before and after the text, the image's one token among those before."""
+        content: list[dict[str, str]] = []
+        if modality != "text":
+            content.append({"type": "image"})
+        if modality != "image":
+            content.append({"type": "text", "text": _TEXT})
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if self.instruction:
+            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": self.instruction}]})
+        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        before, _, after = (rendered + self.ending).partition(_TEXT)
+        head, tail = (self.tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after))
+        return list(head), list(tail)
+
+    def _vectors(self, modality: Modality, inputs: Inputs) -> Float[Tensor, "batch dim"]:
+        """The states at the last tokens of the filled template."""
+        shapes = patches = None
+        if modality != "text":
+            pixels = pixels_of(inputs)
+            shapes = pixels[:, 0, 0, -2:].long().clamp(min=self.processor.merge_size)  # at least one token: no image
+            real = torch.arange(pixels.shape[2], device=pixels.device) < shapes.prod(dim=1, keepdim=True)
+            patches = pixels[:, 0, :, :-2][real]
+        rows = len(pixels_of(inputs) if modality == "image" else text_of(inputs)[0])
+        ids, mask = self._filled(modality, rows, inputs, shapes)
+        image = self.model.config.image_token_id
+        states = self.model(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            pixel_values=patches,
+            image_grid_thw=None if shapes is None else F.pad(shapes, (1, 0), value=1),
+            mm_token_type_ids=(ids == image).int(),
+            use_cache=False,
+        ).last_hidden_state
+        last = mask.sum(1) - 1
+        return F.normalize(states[torch.arange(len(ids), device=ids.device), last].float(), dim=1)
+
+    def _filled(
+        self, modality: Modality, rows: int, inputs: Inputs, shapes: Int[Tensor, "batch 2"] | None
+    ) -> tuple[Int[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
+        """The template's tokens with those of the texts and as many of the images as these have, padded at the end."""
+        head, tail = self._parts[modality]
+        image, merged = self.model.config.image_token_id, self.processor.merge_size**2
+        counts = [0] * rows if shapes is None else (shapes.prod(dim=1) // merged).tolist()
+        texts: list[list[int]] = [[] for _ in range(rows)]
+        if modality != "image":
+            ids, mask = text_of(inputs)
+            texts = [row[kept].tolist() for row, kept in zip(ids.cpu(), mask.cpu(), strict=True)]
+        filled = []
+        for text, count in zip(texts, counts, strict=True):
+            before = [token for one in head for token in ([one] * count if one == image else [one])]
+            filled.append([*before, *text, *tail])
+        ids, mask = pad_tokens(filled, int(self.tokenizer.pad_token_id or 0))
+        device = self.model.device
+        return ids.to(device), mask_empty_rows(mask).to(device)
+
+    def _to_pixels(self, image: Image.Image) -> Float[Tensor, "1 patches values"]:
+        width, height = image.size
+        ratio = min(_LONGEST_RATIO, self.image_tokens)  # a longer image would need more tokens, or is refused
+        if max(width, height) > ratio * min(width, height):
+            image = image.resize((min(width, ratio * height), min(height, ratio * width)))
+        limit = self.image_tokens * self.side**2
+        size = {edge: min(limit, int(self.processor.size[edge])) for edge in ("shortest_edge", "longest_edge")}
+        prepared = self.processor(images=image, return_tensors="np", size=size)
+        patches = torch.from_numpy(np.asarray(prepared["pixel_values"], dtype=np.float32))
+        shape = torch.from_numpy(np.asarray(prepared["image_grid_thw"])[0, 1:]).float()
+        padded = F.pad(patches, (0, 0, 0, self.image_tokens * self.processor.merge_size**2 - len(patches)))
+        return torch.cat([padded, shape.expand(len(padded), 2)], dim=1)[None]
+
+    def _tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.text_len, add_special_tokens=False)[
+            "input_ids"
+        ]
+        return pad_tokens(cast(Sequence[Sequence[int]], encoded), 0, texts)
+
+
+_SPECIAL = ("endoftext", "im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")
+
+
+def _train_tokenizer(transformers: Any, texts: Sequence[str]) -> Any:
+    """Pairs of bytes learned from the texts, with the family's special tokens and a chat template."""
+    library = optional("tokenizers", extra="transformers", purpose="the encoder 'vlm'")
+    learner = library.Tokenizer(library.models.BPE())
+    learner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    learner.decoder = library.decoders.ByteLevel()
+    special = [f"<|{name}|>" for name in _SPECIAL]
+    alphabet = library.pre_tokenizers.ByteLevel.alphabet()
+    trainer = library.trainers.BpeTrainer(
+        vocab_size=2000, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    learner.train_from_iterator(texts, trainer)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=learner, pad_token="<|endoftext|>", eos_token="<|im_end|>",
+        additional_special_tokens=special, chat_template=_TEMPLATE,
+    )  # fmt: skip
