@@ -12,6 +12,7 @@ from lmm4rec.nn.graph import propagate
 from lmm4rec.nn.projections import Affine, Projections, has_content
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import xavier_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 
 _HIDDEN = 4  # times the width of the output, as in the authors' code of DualGNN
 
@@ -37,7 +38,7 @@ class ModalityNodes(nn.Module):
         for modality, hidden in self.hidden(features).items():
             mapped = self.maps[modality](F.leaky_relu(hidden))
             items = torch.where(has_content(hidden)[:, None], mapped, 0.0)
-            starts.append(F.normalize(torch.cat([self.preferences[modality].all(), items]), dim=1))
+            starts.append(unit_vectors(torch.cat([self.preferences[modality].all(), items])))
         return (layers + 1) * propagate(adjacency, torch.cat(starts, dim=1), layers)
 
     def preferences_of(self, users: Tensor) -> list[Tensor]:

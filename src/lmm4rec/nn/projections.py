@@ -54,7 +54,7 @@ def project(
 
 def has_content(x: Float[Tensor, "items dim"]) -> Bool[Tensor, " items"]:
     """Whether each row has an entry that is not 0: whether the item has the modality."""
-    return (x.detach() != 0).any(dim=1)
+    return x.detach().abs().amax(dim=1) != 0  # several times faster than `any` on a CPU
 
 
 def center_of(x: Float[Tensor, "items width"]) -> Float[Tensor, " width"]:

@@ -21,6 +21,7 @@ from lmm4rec.nn.neighbor_labels import neighbor_discrimination
 from lmm4rec.nn.neighborhoods import interaction_matrix, largest_entries
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["DAMRS"]
@@ -94,12 +95,12 @@ class DAMRS(Recommender):
         views = self._views(self.content.current(features))
         all_users, all_items = self.graph.sides(propagate(self.adjacency, self.nodes.all(), self.layers))
         users, graph_items = select_rows(all_users, nodes.users), select_rows(all_items, nodes.items)
-        units = F.normalize(views, dim=2)
+        units = unit_vectors(views)
         mean = select_rows(views.mean(0), nodes.items)
         of_users, of_items = nodes.rows[:, 0], nodes.rows[:, 1:] - len(nodes.users)
         losses = {"bpr": _denoised_bpr(users, graph_items + mean, units[:, nodes.items], of_users, of_items)}
         if self.user_weight:
-            one, other = (users @ F.normalize(x, dim=1).T for x in (graph_items, mean))
+            one, other = (users @ unit_vectors(x).T for x in (graph_items, mean))
             divergence = (one.sigmoid() - other.sigmoid()) * (one - other)
             losses["by_users"] = self.user_weight * divergence.mean()
         if self.item_weight:

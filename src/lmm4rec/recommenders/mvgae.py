@@ -20,6 +20,7 @@ from lmm4rec.nn.losses import bpr
 from lmm4rec.nn.projections import Affine, Projections, has_content
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table, xavier_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["MVGAE"]
@@ -166,7 +167,7 @@ class _Expert(nn.Module):
         generator: torch.Generator | None,
     ) -> Posterior:
         """The posterior; with dropout where there is a generator."""
-        x = F.normalize(start, dim=1)
+        x = unit_vectors(start)
         for neighbors, joined in zip(self.layers, self.layers_joined, strict=True):
             x = F.leaky_relu(joined(self._convolved(adjacency(neighbors(x)), generator)))
         # both heads gather from the same nodes: one product with the graph
@@ -178,5 +179,5 @@ class _Expert(nn.Module):
         return Posterior(mean, log_variance, present)
 
     def _convolved(self, gathered: Nodes, generator: torch.Generator | None) -> Nodes:
-        unit = F.normalize(gathered, dim=1)
+        unit = unit_vectors(gathered)
         return F.leaky_relu(unit if generator is None else dropout(unit, self.dropout, generator))

@@ -11,7 +11,6 @@ from annotated_types import Interval
 from jaxtyping import Float
 from scipy.sparse.linalg import svds
 from torch import Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
@@ -23,6 +22,7 @@ from lmm4rec.nn.losses import bpr_of_rows, info_nce
 from lmm4rec.nn.neighborhoods import interaction_matrix
 from lmm4rec.nn.projections import Projections
 from lmm4rec.nn.tables import xavier_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["PGL"]
@@ -125,7 +125,7 @@ class PGL(Recommender):
 
     def _content(self, features: Features) -> Float[Tensor, "items modalities_dim"]:
         """The items' nodes: the projections of each modality, of length 1, concatenated."""
-        return torch.cat([F.normalize(x, dim=1) for x in self.projections(features).values()], dim=1)
+        return torch.cat([unit_vectors(x) for x in self.projections(features).values()], dim=1)
 
 
 class _LowRank(nn.Module):
