@@ -188,7 +188,7 @@ def test_of_a_model_with_ids_it_has_the_mean_of_the_id_vectors_beside_its_conten
 @pytest.mark.parametrize("kind", ["sasrec", "gru4rec"])
 def test_added_items_are_ranked_and_read_at_once(kind: str) -> None:
     bundle = bundle_of(kind, "content")
-    rows = {modality: x[3].numpy() for modality, x in features().items()}
+    rows = {modality: x[3] for modality, x in features().items()}
     bundle.add_items([NewItem("twin", {"title": "as i3"}, features=rows)])
     scores = {one.item: one.score for one in bundle.recommend_for(["i1", "i2"], ITEMS + 1)}
     assert scores["twin"] == pytest.approx(scores["i3"], rel=1e-3, abs=1e-4)
