@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from fastapi.testclient import TestClient
 
 from lmm4rec.coldstart.fit_content_to_vectors import fit_content_to_vectors
 from lmm4rec.core.errors import DataError
@@ -23,6 +25,8 @@ from lmm4rec.recommenders.sasrec import SASRec
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.bundle_comparison import compare_bundles
+from lmm4rec.serving.http.app import make_app
+from lmm4rec.serving.http.settings import Settings
 from lmm4rec.serving.posted_interactions import PostedInteraction
 
 USERS, ITEMS, LENGTH = 6, 12, 4
@@ -149,6 +153,22 @@ def test_a_bundle_on_disk_answers_as_before_and_without_erased_users(kind: str, 
     assert listed(loaded.recommend(["u1"], ITEMS)["u1"]) == [(one.item, one.score) for one in expected[1]["u1"]]
     assert loaded.explain("u1", expected[1]["u1"][0].item).score == pytest.approx(expected[1]["u1"][0].score, rel=1e-4)
     assert "u0" not in loaded.users
+
+
+def test_over_http_a_history_counts_in_its_order_and_feedback_at_once(tmp_path: Path) -> None:
+    bundle = bundle_of("sasrec")
+    bundle.save_pretrained(tmp_path / "run" / "bundle")
+
+    def ids(answer: Any) -> list[str]:
+        return [one["id"] for one in answer.raise_for_status().json()["items"]]
+
+    with TestClient(make_app([tmp_path / "run"], Settings(hosts=("testserver",)))) as client:
+        for history in (["i3", "i8", "i1"], ["i1", "i8", "i3"], ["i3", "i8", "i3"]):
+            found = ids(client.post("/recommend", json={"history": history, "k": 5}))
+            assert found == [one.item for one in bundle.recommend_for(history, 5)]
+        client.post("/interactions", json={"interactions": [{"user": "u2", "item": "i0"}]}).raise_for_status()
+        expected = bundle.recommend_for([*in_time(2), "i0"], 5)
+        assert ids(client.get("/recommend/u2", params={"k": 5})) == [one.item for one in expected]
 
 
 def test_weights_of_a_network_that_are_gone_are_a_damaged_bundle(tmp_path: Path) -> None:

@@ -31,9 +31,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.coldstart.content_profile import ContentProfile, score_deviations
-from lmm4rec.coldstart.content_space import ContentSpace, nearest_only
+from lmm4rec.coldstart.content_space import ContentSpace
 from lmm4rec.coldstart.content_to_vectors import ContentToVectors
-from lmm4rec.coldstart.held_out_sample import HeldOutSample, cutoff, draw_sample, recall
+from lmm4rec.coldstart.fit_sequence_items import OWN_MAPS, fit_sequence_items
+from lmm4rec.coldstart.held_out_sample import HeldOutSample, cutoff, draw_sample, neighbor_scores, quality, recall
 from lmm4rec.core.sequences import SequenceScorer
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.data.interactions import Interactions
@@ -47,7 +48,6 @@ _LAMBDAS, _ALPHAS = (0.1, 1.0, 10.0), (0.3, 1.0, 3.0, 10.0)
 _NEIGHBORS = (20, 50, 200)
 _LEAST_ITEMS = 10
 _AXES = 64  # principal axes of content in the profiles
-_OWN_MAPS = "the model's own maps of content"
 _OWN_SHARE = 0.25  # of the deviation of a new item's scores, from the model's own columns
 
 
@@ -76,7 +76,7 @@ def fit_content_to_vectors(
         return _fit_scale(scorer, sample, own, rows)
     assert isinstance(scorer, Embeddings)
     if isinstance(scorer, SequenceScorer):
-        return _fit_items(scorer.detach(), features, sample, own)
+        return fit_sequence_items(scorer.detach(), features, sample, own)
     return _fit_maps(scorer.detach(), features, sample, own)
 
 
@@ -95,7 +95,7 @@ def _fit_maps(
     free = (~is_own).nonzero()[:, 0]
     if not len(free):  # an item is its content alone: a new one needs no map beside the model's own
         none = torch.zeros(x.shape[1], 0)
-        return ContentToVectors(content, paths, free, none, none[0], facts={"method": _OWN_MAPS})
+        return ContentToVectors(content, paths, free, none, none[0], facts={"method": OWN_MAPS})
     users, items = scorer.users[:, free], scorer.items[torch.from_numpy(sample.items)][:, free]
     fixed = _path_scores(scorer, sample, paths)
     own = _best_regression(sample, x, users, users, items, fixed)
@@ -121,41 +121,10 @@ def _fit_maps(
     facts = {
         "method": f"user profiles by content: {by_profile.name}; the model's columns: {own.name}",
         "columns of the model's own content": int(is_own.sum()),
-        **_quality(sample, content, recall(profile_scores, sample.truth)),
+        **quality(sample, content, recall(profile_scores, sample.truth)),
     }
     weights, offset = own.weights * own_factor, own.mean * own_factor
     return ContentToVectors(content, paths, free, weights, offset, profile=profile, facts=facts)
-
-
-def _fit_items(
-    scorer: Embeddings, features: Features, sample: HeldOutSample, paths: Mapping[str, ContentProjection]
-) -> ContentToVectors:
-    """The maps for a model of sequences, which reads item vectors where it ranks them: they have to be its own.
-
-    They are the sum of the model's own maps, and the mean of what the vectors of its items have beside it; without own
-    maps, a ridge regression to these vectors.
-    """
-    content, warm = ContentSpace.of(sample.features), torch.from_numpy(sample.items)
-    free = torch.arange(scorer.items.shape[1])
-    if paths:
-        own = torch.stack([path(features[m][warm].float()) for m, path in paths.items()]).sum(0)
-        offset = (scorer.items[warm] - own).mean(0)
-        zeros = torch.zeros(sum(map(len, content.centers.values())), len(free))
-        return ContentToVectors(
-            content, paths, free, zeros, offset, facts={"method": "the model's own maps of content"}
-        )
-    x, users = content(sample.features), scorer.users[torch.from_numpy(sample.users)]
-    held, targets = torch.from_numpy(sample.held), scorer.items[warm]
-
-    def quality(alpha: float) -> float:
-        weights, mean = ridge(x[~held], targets[~held], alpha)
-        return recall(users @ (x[held] @ weights + mean).T, sample.truth)
-
-    recalls = {alpha: quality(alpha) for alpha in _ALPHAS}
-    best = max(recalls, key=lambda alpha: recalls[alpha])
-    weights, offset = ridge(x, targets, best)
-    facts = {"method": f"the model's vectors by content, alpha {best:g}", **_quality(sample, content, recalls[best])}
-    return ContentToVectors(content, {}, free, weights, offset, facts=facts)
 
 
 class _Regression(NamedTuple):
@@ -286,10 +255,10 @@ def _fit_neighbors(scorer: Neighbors, sample: HeldOutSample) -> ContentToVectors
     # a model of sequences scores by one item, not by the sum over all of them
     share = 1 / sample.history(~sample.held).sum(1, keepdim=True).clamp(min=1)
     factor = share if isinstance(scorer, SequenceScorer) else 1.0
-    scores = {k: factor * _neighbor_scores(sample, content, k) for k in _NEIGHBORS}
+    scores = {k: factor * neighbor_scores(sample, content, k) for k in _NEIGHBORS}
     recalls = {k: recall(found, sample.truth) for k, found in scores.items()}
     best = max(recalls, key=lambda k: recalls[k])
-    facts = {"method": f"similar to the {best} nearest items by content", **_quality(sample, content, recalls[best])}
+    facts = {"method": f"similar to the {best} nearest items by content", **quality(sample, content, recalls[best])}
     return ContentToVectors(content, neighbors=best, scale=_scale(scorer, sample, scores[best]), facts=facts)
 
 
@@ -304,24 +273,6 @@ def _fit_scale(
     scores = Neighbors(scorer.seen, rows).scores(torch.from_numpy(sample.users))
     facts = {
         "method": "the model's own similarities by content",
-        **_quality(sample, content, recall(scores, sample.truth)),
+        **quality(sample, content, recall(scores, sample.truth)),
     }
     return ContentToVectors(content, paths, scale=_scale(scorer, sample, scores), facts=facts)
-
-
-def _neighbor_scores(sample: HeldOutSample, content: ContentSpace, k: int) -> Float[Tensor, "chosen held"]:
-    """The scores of the held-out items by their similarity to the user's items among their `k` nearest others."""
-    similarity = content.similarity(sample.features_of(sample.held), sample.features_of(~sample.held))
-    return sample.history(~sample.held) @ nearest_only(similarity, k).T
-
-
-def _quality(sample: HeldOutSample, content: ContentSpace, reached: float) -> dict[str, float]:
-    """Recall on the held-out items, ranked among themselves, beside that of content neighbors and of chance."""
-    n_held = int(sample.held.sum())
-    k = cutoff(n_held)
-    return {
-        "held-out items": float(n_held),
-        f"recall@{k}": reached,
-        f"recall@{k} of content neighbors": recall(_neighbor_scores(sample, content, 50), sample.truth),
-        f"recall@{k} of chance": k / n_held,
-    }

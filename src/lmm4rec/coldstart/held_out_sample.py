@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from lmm4rec.coldstart.content_space import ContentSpace, nearest_only
 from lmm4rec.core.types import Features, Scorer
 from lmm4rec.data.interactions import Interactions
 
@@ -68,3 +69,21 @@ def recall(scores: Float[Tensor, "chosen held"], truth: Bool[Tensor, "chosen hel
     """The mean over users of the share of a user's held-out items that is in the user's list of held-out items."""
     top = scores.topk(cutoff(scores.shape[1]), dim=1).indices
     return float((truth.gather(1, top).sum(1) / truth.sum(1)).mean())
+
+
+def neighbor_scores(sample: HeldOutSample, content: ContentSpace, k: int) -> Float[Tensor, "chosen held"]:
+    """The scores of the held-out items by their similarity to the user's items among their `k` nearest others."""
+    similarity = content.similarity(sample.features_of(sample.held), sample.features_of(~sample.held))
+    return sample.history(~sample.held) @ nearest_only(similarity, k).T
+
+
+def quality(sample: HeldOutSample, content: ContentSpace, reached: float) -> dict[str, float]:
+    """Recall on the held-out items, ranked among themselves, beside that of content neighbors and of chance."""
+    n_held = int(sample.held.sum())
+    k = cutoff(n_held)
+    return {
+        "held-out items": float(n_held),
+        f"recall@{k}": reached,
+        f"recall@{k} of content neighbors": recall(neighbor_scores(sample, content, 50), sample.truth),
+        f"recall@{k} of chance": k / n_held,
+    }
