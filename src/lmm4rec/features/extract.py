@@ -203,11 +203,12 @@ def longest_text_first(encoder: Encoder, first: Mapping[str, Item]) -> list[str]
 
 
 def contents_of(encoder: Encoder, items: Sequence[Item]) -> list[str]:
-    """The digests of what the encoder reads of each item; images are read by several threads."""
+    """The digests of what the encoder reads of each item; files are read by several threads."""
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     contents: list[str] = []
     bar = progress(total=len(items), description="reading items", unit="item", after_s=2.0)
-    with bar, ThreadPoolExecutor(_READERS if encoder.uses("image") else 1) as readers:
+    reads_files = encoder.uses("image") or encoder.uses("audio")
+    with bar, ThreadPoolExecutor(_READERS if reads_files else 1) as readers:
         for some in readers.map(lambda chunk: [encoder.item_digest(item) for item in chunk], chunks):
             contents += some
             bar.update(len(some))

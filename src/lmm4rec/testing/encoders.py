@@ -26,6 +26,7 @@ from lmm4rec.features.store import FeatureStore
 from lmm4rec.testing.contracts import Contracts, expect
 from lmm4rec.testing.items import INCOMPLETE, ITEMS, TEXTS, WITHOUT_TEXT, NoiseImage, catalog_of
 from lmm4rec.testing.one_sided_encoders import ImageSide, TextSide
+from lmm4rec.testing.sounds import write_sounds
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,22 @@ class Candidate:
         if self.kind is None:
             return self.source().eval()
         sides = {"image": ImageSide, "text": TextSide}
-        inner = {key: sides[key]() for key, one in self.keys.items() if one.annotation is Encoder and key in sides}
+        inner: dict[str, Any] = {
+            key: sides[key]() for key, one in self.keys.items() if one.annotation is Encoder and key in sides
+        }
         self.folder.mkdir(parents=True, exist_ok=True)
+        if "sounds" in self.keys:
+            inner["sounds"] = str(self._sounds(self.kind))
         return self.kind.tiny(self.folder, ITEMS, **inner, **self.options, **options).eval()
+
+    def _sounds(self, kind: type[Encoder]) -> Path:
+        """The folder of the items' sound files, inside that of the checkpoint, which is written first."""
+        folder = self.folder / "sounds"
+        if not folder.exists():
+            if not any(self.folder.iterdir()):
+                kind.write_tiny(self.folder, TEXTS)
+            write_sounds(folder)
+        return folder
 
 
 CONTRACTS: Contracts[Candidate] = Contracts()
@@ -158,7 +172,8 @@ def _check_digests(encoder: Encoder) -> None:
             differs == encoder.uses(modality),
             f"another {modality} changes the digest: {differs}; it is read: {encoder.uses(modality)}",
         )
-    priced = Item("another id", {**first.fields, "price": "3"}, first.image)
+    other_id = first.id if encoder.uses("audio") else "another id"  # which finds a sound file
+    priced = Item(other_id, {**first.fields, "price": "3"}, first.image)
     expect(encoder.item_digest(priced) == encoder.item_digest(first), "the digest changes with what is not read")
 
 
@@ -182,6 +197,7 @@ def masks_what_an_item_lacks(candidate: Candidate) -> None:
     present = {modality: rows.tolist() for modality, rows in encoder.present(encoder.prepare(items)).items()}
     has = {"image": [True, False, False, True], "text": [True, True, True, False]}
     has["fused"] = [image and text for image, text in zip(has["image"], has["text"], strict=True)]
+    has["audio"] = has["image"]  # the sound files of `write_sounds`
     expected = {modality: has[modality] for modality in encoder.dims}
     expect(present == expected, f"`present` says {present}, expected {expected}")
     for modality, x in vectors(encoder, items).items():

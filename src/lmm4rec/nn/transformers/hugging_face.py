@@ -46,6 +46,17 @@ def loading(checkpoint: str, *, kind: str, expected: str) -> Iterator[str]:
         ) from error
 
 
+@contextmanager
+def without_report(transformers: Any) -> Iterator[None]:
+    """A context in which the library logs errors alone, where weights that are left out are no surprise."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
 def load_model(model_class: Any, source: str) -> tuple[Any, set[str]]:
     """The model in float32, and the names of the weights that the checkpoint lacks."""
     model, info = model_class.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
