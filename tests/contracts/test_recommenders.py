@@ -9,9 +9,8 @@ from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.testing import check_recommender, recommender_contracts
-from lmm4rec.testing.probes import image_weights
+from lmm4rec.testing.probes import image_weights, sampled_batch
 from lmm4rec.training.objective import RankingObjective
-from lmm4rec.training.sampler import TripleSampler
 from worlds import camp_features, camps
 
 COMPONENTS: dict[str, type[Recommender]] = {
@@ -44,7 +43,7 @@ def test_the_weights_of_a_modality_are_named_after_it(name: str) -> None:
 def test_a_step_on_a_gpu_equals_one_on_the_cpu(name: str) -> None:
     graph, _ = camps()
     features = camp_features(_generator())
-    batch = next(TripleSampler(graph.users, graph.items, graph.n_items, batch_size=64, negatives=1).epoch(_generator()))
+    batch = sampled_batch(COMPONENTS[name], graph, batch_size=64)
     gradients = []
     for device in ("cpu", "cuda"):
         recommender = COMPONENTS[name](camps()[0], features, _generator())

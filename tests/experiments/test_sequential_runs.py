@@ -83,6 +83,7 @@ def test_without_times_the_order_of_the_file_counts_and_is_said(tmp_path: Path, 
         "equal": "warning: all 60 interactions that follow another of their user have its timestamp: these are taken",
     }
     assert said[times] in findings(result)
+    assert "holds out" not in findings(result).replace("no interaction is held out", "")
 
 
 def test_some_equal_times_are_a_note_and_a_random_split_is_a_warning(tmp_path: Path) -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from lmm4rec.data.findings import Finding
-from lmm4rec.data.interactions import Interactions
+from lmm4rec.data.splits import PARTS, Split
 
 _IN_TIME = ("user_time", "global_time", "leave_last_out", "labels", "cold_items")  # methods that keep the order, or may
 
 
-def order_findings(train: Interactions, method: str) -> tuple[Finding, ...]:
-    """Findings on the order of a training part: missing and equal timestamps, and a split that breaks the order."""
-    findings = []
-    if method not in _IN_TIME:
+def order_findings(split: Split) -> tuple[Finding, ...]:
+    """Findings on the order of the training part: missing and equal timestamps, and a split that breaks the order."""
+    train, findings = split.train, []
+    if split.method not in _IN_TIME and any(map(split.holds_out, PARTS)):
         message = (
-            f"the split '{method}' holds out interactions from between those of training: a model of sequences then "
-            'reads what comes later. Take "leave_last_out", "user_time" or "global_time"'
+            f"the split '{split.method}' holds out interactions from between those of training: a model of sequences "
+            'then reads what comes later. Take "leave_last_out", "user_time" or "global_time"'
         )
         findings.append(Finding("order-of-split", "warning", len(train), message))
     if train.timestamps is None:

@@ -95,7 +95,7 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache, trackers:
     require_runnable(plan, split)
     if process_group.is_first():
         trackers.start()
-    order = order_findings(split.train, split.method) if plan.recommender.component.sequential else ()
+    order = order_findings(split) if plan.recommender.component.sequential else ()
     log_findings(order)
     with cost.phase("encode"), process_group.first_process_first():  # the others then read them from the store
         features = _load_features(plan, split.dataset.catalog)
