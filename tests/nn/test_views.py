@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lmm4rec.nn.projections import Affine
-from lmm4rec.nn.views import moment_gap, perturbed, shared_and_specific
+from lmm4rec.nn.views import moment_gaps, perturbed, shared_and_specific
 
 
 def test_shared_part_is_the_attended_mean() -> None:
@@ -22,9 +22,11 @@ def test_shared_part_is_the_attended_mean() -> None:
     np.testing.assert_allclose(specific[0], np.array([[1, 0], [3, 2]]) - expected, rtol=1e-5)
 
 
-def test_moment_gap_by_hand() -> None:
+def test_moment_gaps_by_hand() -> None:
     one, other = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 5.0]])  # variances 2 and 8, means 1 and 3
-    assert float(moment_gap(one, other)) == pytest.approx(6 + 2)
+    assert float(moment_gaps([one, other])) == pytest.approx(6 + 2)
+    third = torch.tensor([[1.0, 1.0, 1.0]])  # variance 0, mean 1: gaps of 2 and 8 + 2
+    assert float(moment_gaps([one, other, third])) == pytest.approx(8 + 2 + 10)
 
 
 def test_noise_has_its_length_and_keeps_signs() -> None:

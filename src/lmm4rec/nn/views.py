@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,17 +25,27 @@ def shared_and_specific(
     return shared, views - shared[:, None]
 
 
-def moment_gap(one: Float[Tensor, "nodes dim"], other: Float[Tensor, "nodes width"]) -> Float[Tensor, ""]:
-    """|variance - variance| + |mean - mean| of all numbers of two views: how far apart fitted Gaussians are.
+def moment_gaps(views: Sequence[Float[Tensor, "nodes _dim"]]) -> Float[Tensor, ""]:
+    """|variance - variance| + |mean - mean| of all numbers of two views, summed over all pairs of views.
 
-    It is the alignment loss of MENTOR (arXiv 2402.19407) and GUME (arXiv 2407.12338).
+    It says how far apart Gaussians fitted to the views are: the alignment loss of MENTOR (arXiv 2402.19407) and GUME
+    (arXiv 2407.12338).
     """
-    return (one.var() - other.var()).abs() + (one.mean() - other.mean()).abs()
+    moments = [torch.stack([view.var(), view.mean()]) for view in views]
+    return torch.stack([(one - other).abs().sum() for one, other in itertools.combinations(moments, 2)]).sum()
+
+
+@torch.no_grad()
+def orthant_noise(
+    x: Float[Tensor, "nodes dim"], generator: torch.Generator, size: float = 0.1
+) -> Float[Tensor, "nodes dim"]:
+    """Random vectors of length `size`, each in the orthant of x's (SimGCL, arXiv 2112.08679, eq. 4-5); constants."""
+    noise = torch.rand(x.shape, generator=generator).to(x.device)
+    return size * x.sign() * F.normalize(noise, dim=1)
 
 
 def perturbed(
     x: Float[Tensor, "nodes dim"], generator: torch.Generator, size: float = 0.1
 ) -> Float[Tensor, "nodes dim"]:
-    """Vectors moved by random ones of length `size` in their own orthant (SimGCL, arXiv 2112.08679, eq. 4-5)."""
-    noise = torch.rand(x.shape, generator=generator).to(x.device)
-    return x + size * x.detach().sign() * F.normalize(noise, dim=1)
+    """The vectors with `orthant_noise`."""
+    return x + orthant_noise(x, generator, size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated
@@ -21,7 +20,7 @@ from lmm4rec.nn.losses import bpr_of_rows, info_nce, l2
 from lmm4rec.nn.projections import Affine, Projections, xavier_weight
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table, xavier_table
-from lmm4rec.nn.views import moment_gap, perturbed, shared_and_specific
+from lmm4rec.nn.views import moment_gaps, perturbed, shared_and_specific
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["GUME"]
@@ -109,9 +108,8 @@ class GUME(Recommender):
             "l2": self.l2_weight * l2(final, batch=len(final))
             + self.interest_l2_weight * l2(select_rows(extended, where[:, 1]), batch=len(final)),
         }
-        pairs = list(itertools.combinations(explicit.unbind(1), 2))
-        if self.gap_weight and pairs:
-            losses["gap"] = self.gap_weight * torch.stack([moment_gap(*pair) for pair in pairs]).sum()
+        if self.gap_weight and explicit.shape[1] > 1:
+            losses["gap"] = self.gap_weight * moment_gaps(explicit.unbind(1))
         if self.behavior_weight:
             contrast = [
                 info_nce(integrated, behavior, rows, rows, temperature=self.behavior_temperature)

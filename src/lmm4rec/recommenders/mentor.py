@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated
@@ -30,7 +29,7 @@ from lmm4rec.nn.losses import bpr_of_rows, cosine_distance, info_nce, l2
 from lmm4rec.nn.projections import Affine, DeepProjections
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table, xavier_table
-from lmm4rec.nn.views import moment_gap, perturbed
+from lmm4rec.nn.views import moment_gaps, orthant_noise
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["MENTOR"]
@@ -111,7 +110,8 @@ class MENTOR(Recommender):
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr`, `l2`, `gap`, `mask` and `contrast`."""
         item_graph, start = self.similar_items.current(features), self._start(features)
-        branches = self._convolve(start, item_graph)
+        steps = self._steps(start)
+        branches = self._add_similar(torch.stack(steps).sum(0), item_graph)
         fused = self._fuse(branches[:, 1:])
         candidates = torch.cat([batch.positives[:, None], batch.negatives], dim=1) + self.graph.n_users
         rows = select_rows(fused, torch.cat([batch.users[:, None], candidates], dim=1))
@@ -122,13 +122,14 @@ class MENTOR(Recommender):
         }
         sides = (torch.unique(batch.users), torch.unique(candidates))
         if self.gap_weight:
-            pairs = itertools.combinations([fused, *branches.unbind(1)], 2)
-            losses["gap"] = self.gap_weight * torch.stack([moment_gap(*pair) for pair in pairs]).sum()
+            losses["gap"] = self.gap_weight * moment_gaps([fused, *branches.unbind(1)])
         if self.mask_weight:
             masked = [self._mask(select_rows(fused, nodes), generator) for nodes in sides]
             losses["mask"] = self.mask_weight * torch.stack(masked).sum()
         if self.contrast_weight:
-            copies = [self._fuse(self._convolve(start[:, 1:], item_graph, generator)) for _ in range(2)]
+            by_modality = [step[:, 1:] for step in steps]
+            noises = [self._add_similar(self._noise(by_modality, generator), item_graph) for _ in range(2)]
+            copies = [self._fuse(branches[:, 1:] + noise) for noise in noises]
             contrast = [
                 info_nce(*(select_rows(copy, nodes) for copy in copies), temperature=self.temperature)
                 for nodes in sides
@@ -138,29 +139,46 @@ class MENTOR(Recommender):
 
     def embed(self, features: Features) -> Embeddings:
         """The fused vectors, without noise."""
-        branches = self._convolve(self._start(features)[:, 1:], self.similar_items(features))
-        return Embeddings(*self.graph.sides(self._fuse(branches)))
+        total = torch.stack(self._steps(self._start(features)[:, 1:])).sum(0)
+        fused = self._fuse(self._add_similar(total, self.similar_items(features)))
+        return Embeddings(*self.graph.sides(fused))
 
     def _start(self, features: Features) -> Branches:
         """The vectors of length 1 before the graph: ids first, then each modality."""
         content = [torch.cat([self.users[m].all(), x]) for m, x in self.projections(features).items()]
         return F.normalize(torch.stack([self.ids.all(), *content], dim=1), dim=2)
 
-    def _convolve(
-        self, start: Branches, item_graph: SparseMatrix, generator: torch.Generator | None = None
-    ) -> Branches:
-        """h of each branch; with noise where there is a generator."""
-        total = current = start.flatten(1)
+    def _steps(self, start: Branches) -> list[Branches]:
+        """The vectors after 0 to `layers` steps over the interaction graph."""
+        steps = [start]
         for _ in range(self.layers):
-            current = self.adjacency(current)
-            if generator is not None:
-                current = perturbed(current.view(-1, start.shape[2]), generator, self.noise).view_as(total)
-            total = total + current
-        users, items = self.graph.sides(total)
+            steps.append(self._step(steps[-1]))
+        return steps
+
+    @torch.no_grad()
+    def _noise(self, steps: list[Branches], generator: torch.Generator) -> Branches:
+        """What noise after each step changes in the sum over steps.
+
+        Noise is a constant and steps are linear, so the noisy copies need no gradient of their own.
+        """
+        total = drift = torch.zeros_like(steps[0])
+        for number, step in enumerate(steps[1:]):
+            drift = self._step(drift) if number else drift
+            noise = orthant_noise((step + drift).flatten(0, 1), generator, self.noise)
+            drift = drift + noise.view_as(drift)
+            total = total + drift
+        return total
+
+    def _step(self, nodes: Branches) -> Branches:
+        return self.adjacency(nodes.flatten(1)).view_as(nodes)
+
+    def _add_similar(self, nodes: Branches, item_graph: SparseMatrix) -> Branches:
+        """The vectors, those of items with their steps over the item graph added."""
+        users, items = self.graph.sides(nodes.flatten(1))
         similar = items
         for _ in range(self.item_layers):
             similar = item_graph(similar)
-        return torch.cat([users, items + similar]).view_as(start)
+        return torch.cat([users, items + similar]).view_as(nodes)
 
     def _fuse(self, modalities: Branches) -> Float[Tensor, "nodes width"]:
         """r: the modalities beside each other, those of users weighted."""
