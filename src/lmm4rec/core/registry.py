@@ -189,6 +189,7 @@ def meanings(component: Any) -> dict[str, str]:
     return {name: _split(parameter.annotation)[1] for name, parameter in _keyword_only(component).items()}
 
 
+@functools.cache
 def _keyword_only(component: Any) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(component, eval_str=True).parameters
     return {name: one for name, one in parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -72,4 +73,15 @@ def _value(
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        hash(annotation)
+    except TypeError:  # a plugin's `Annotated` may hold anything
+        return _new_adapter(annotation)
+    return _cached_adapter(annotation)
+
+
+def _new_adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation, config=_STRICT)
+
+
+_cached_adapter = cache(_new_adapter)  # a study reads the same annotations in each of its cells
