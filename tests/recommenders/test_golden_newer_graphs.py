@@ -249,12 +249,14 @@ def test_mvgae(shared: Path) -> None:
     model.nodes.copy_(torch.cat([golden.parameter("c_gcn.preference"), ids]))
     experts: dict[str, Any] = {NAMES[m]: model.experts[m] for m in MODALITIES} | {"c_gcn": model.id_expert}
     for name, expert in experts.items():
-        convolutions = {"1": expert.layers[0], "4": expert.neighbors["mean"], "5": expert.neighbors["log_variance"]}
+        convolutions = {"4": expert.neighbors["mean"], "5": expert.neighbors["log_variance"]}
+        convolutions |= {f"{number}": layer for number, layer in enumerate(expert.layers, start=1)}
         for number, target in convolutions.items():
             target.weight.copy_(golden.parameter(f"{name}.conv_embed_{number}.weight"))
             target.offset.copy_(golden.parameter(f"{name}.conv_embed_{number}.bias"))
-        golden.affine(expert.layers_joined[0], f"{name}.g_layer1")
-        for number, head in (("4", "mean"), ("5", "log_variance")):
+        for number, joined in enumerate(expert.layers_joined, start=1):
+            golden.affine(joined, f"{name}.g_layer{number}")
+        for number, head in ((4, "mean"), (5, "log_variance")):
             golden.affine(expert.joined[head], f"{name}.g_layer{number}")
             golden.affine(expert.own[head], f"{name}.linear_layer{number}")
     golden.check_scores(model)
