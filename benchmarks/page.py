@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from _cold_table import cold_items
@@ -13,6 +12,7 @@ from _quality_figure import draw
 from _race_tables import draw_race, race, verdicts
 from _results import HERE
 from _shop_tables import feedback, five_nights, warm_start
+from _speed_tables import SPEEDS, beside_toolbox, speed
 from _tables import table, wrapped
 from lmm4rec.core.files import read_json, write_text
 
@@ -23,7 +23,6 @@ WORLDS = {
     "mmrec-tiktok": "TikTok in the MMRec layout, split and features given, protocol `mmrec`",
     "films-encoders": "The same films: VBPR in one setting over tiny encoders that were tuned on the films' own pairs",
 }
-SPEEDS = {"baby": "Amazon Baby", "sports": "Amazon Sports", "clothing": "Amazon Clothing", "large": "Synthetic large"}
 HEAD = """---
 hide:
   - navigation
@@ -57,51 +56,6 @@ def quality(world: str, values: Mapping[str, Any]) -> str:
             [name, spread(row["recall@20"]), spread(row["ndcg@20"]), *beside, str(row["seeds"]), setting or "–"]
         )
     return f"{WORLDS[world]} (`python benchmarks/quality.py {world}`).\n\n{table(head, rows)}"
-
-
-def speed(data: str, values: Mapping[str, Any]) -> str:
-    head = ["model", "ms a batch", "s an epoch", "users ranked a second", "peak MB"]
-    toolbox = values.get("toolbox", {}).get("ratio", {})
-    head += ["most of the time goes to", *(["toolbox's ms", "ratio"] if toolbox else [])]
-    rows = []
-    for name, row in values["models"].items():
-        figures = ["milliseconds_a_batch", "epoch_seconds_extrapolated", "evaluated_users_per_second", "peak_memory_mb"]
-        cells = [name, *(f"{row[key]:,.1f}" if row[key] < 1000 else f"{row[key]:,.0f}" for key in figures)]
-        cells.append(", ".join(f"{part} {share:.0%}" for part, share in islice(row.get("spent_on", {}).items(), 2)))
-        if toolbox:
-            known = name in toolbox
-            cells += (
-                [str(values["toolbox"]["milliseconds_a_batch"][name]), f"{toolbox[name]:.2f}"] if known else ["–"] * 2
-            )
-        rows.append(cells)
-    words = f"{SPEEDS[data]}: batch 2,048, dim 64, features of 4,096 and 384 numbers, {values['threads']} threads"
-    note = ""
-    if toolbox:
-        bare = values["bare_kernels"]["ratio"]
-        note = (
-            "\n\nThe toolbox's figures are of another day on two idle cores; the geometric mean of the ratios is "
-            f"{values['toolbox']['geometric_mean']:.2f}. Beside the bare kernels of the same run: "
-            + ", ".join(f"{name} {ratio:.1f}" for name, ratio in bare.items())
-            + "."
-        )
-    return (
-        f"{words} (`python benchmarks/speed.py --data {data}`).\n\n{table(head, rows)}{note}{shares(values['kernels'])}"
-    )
-
-
-def shares(kernels: Mapping[str, Any]) -> str:
-    """What the kernels that all models are made of reach of the machine."""
-    machine = kernels["machine"]
-    found = [
-        f"{name.replace('_', ' ')} {row[key]:.0%} of its {what}"
-        for name, row in kernels.items()
-        for key, what in (("share_of_bandwidth", "bandwidth"), ("share_of_flops", "FLOP/s"))
-        if key in row
-    ]
-    return (
-        f"\n\nThe machine copies {machine['copy_gigabytes_per_second']:.0f} GB/s and multiplies dense matrices at "
-        f"{machine['matrix_gigaflops']:,.0f} GFLOP/s; {', '.join(found)}."
-    )
 
 
 def peers(data: str, values: Mapping[str, Any]) -> str:
@@ -320,6 +274,7 @@ def main() -> None:
     parts += [("Earlier grids", f"quality_{world}", partial(quality, world)) for world in WORLDS]
     parts += [("Training speed", f"speed_{data}", partial(speed, data)) for data in SPEEDS]
     parts += [("Training speed", f"peers_{data}", partial(peers, data)) for data in SPEEDS]
+    parts += [("Training speed", "toolbox_baby", beside_toolbox)]
     parts += [("Growth", "speed_growth", growth), ("Growth", "batches", batches)]
     parts += [("Features", "encoding", encoding), ("Features", "feature_store", feature_store)]
     parts += [("Paradigms", "adapters", adapters), ("Paradigms", "processes", processes)]
