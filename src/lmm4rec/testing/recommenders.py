@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +15,6 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Embeddings, Features, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
-from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.serving.bundle import Bundle
@@ -36,52 +31,9 @@ from lmm4rec.testing.probes import (
     total,
     triples_of,
 )  # fmt: skip
+from lmm4rec.testing.recommender_candidate import Candidate
 from lmm4rec.testing.worlds import camp_features, camps, ordered_camps, share_found, share_next
-from lmm4rec.training.objective import RankingBatch, RankingObjective
-from lmm4rec.training.sampler import sampler_of
-from lmm4rec.training.trainer import Trainer
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A recommender class with the hyper-parameters that it is checked with."""
-
-    component: type[Recommender]
-    hyper: Mapping[str, Any] = field(default_factory=dict)
-
-    def build(self, graph: InteractionGraph, features: Features, seed: int = 0) -> Recommender:
-        """An untrained instance."""
-        return self.component(graph, features, generator(seed), **self.hyper)  # type: ignore[call-arg]
-
-    def trained(
-        self,
-        graph: InteractionGraph,
-        features: Features,
-        *,
-        epochs: int,
-        enough: Callable[[Scorer], bool] | None = None,
-    ) -> Recommender:
-        """An instance after training, where it is trained at all.
-
-        It ends before `epochs` where the scorer is `enough`, which is looked at every fifth epoch.
-        """
-        recommender = self.build(graph, features)
-        if not self.component.is_trained:
-            return recommender
-        looks = itertools.count()
-
-        def progress() -> dict[str, float]:
-            # grows while it is not enough, so that the first look without a new best is the one after it was
-            reached = enough is not None and enough(recommender.embed(features))
-            return {"progress": math.inf if reached else float(next(looks))}
-
-        trainer = Trainer(
-            epochs=epochs, learning_rate=0.02, evaluate_every=5, patience=1, metric="progress", device="cpu"
-        )
-        sampler = sampler_of(self.component)(graph.users, graph.items, graph.n_items, batch_size=64)
-        trainer.fit(RankingObjective(recommender, Frozen(features)), sampler, progress)
-        return recommender
-
+from lmm4rec.training.objective import RankingBatch
 
 CONTRACTS: Contracts[Candidate] = Contracts()
 
