@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from pathlib import Path
@@ -113,6 +114,27 @@ def test_a_post_may_name_the_bundle_and_a_character_set(client: TestClient) -> N
     assert client.post(PATH, content=body, headers=headers).json()["new"] == 1
     for query, status in (("bundle=whole", 200), ("bundle=none", 404), ("bundel=whole", 422)):
         assert client.post(f"{PATH}?{query}", content=body, headers=headers).status_code == status
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_post_is_no_fault_of_the_service(
+    runs: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    messages = [{"type": "http.request", "body": b'{"inter', "more_body": True}, {"type": "http.disconnect"}]
+    headers = [(b"host", HERE[0].encode()), (b"content-type", b"application/json")]
+    statuses = []
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    with TestClient(make_app(runs, Settings(hosts=HERE))) as client:
+        scope = {"type": "http", "method": "POST", "path": PATH, "query_string": b"", "headers": headers}
+        asyncio.run(client.app(scope, receive, send))  # type: ignore[arg-type]
+    assert statuses == [400]
+    assert not caplog.records
 
 
 def test_a_clock_may_be_five_minutes_ahead(client: TestClient) -> None:

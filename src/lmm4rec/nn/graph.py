@@ -113,6 +113,15 @@ def histories(graph: InteractionGraph) -> Tensor:
     return csr(graph.users, graph.items, ones, (graph.n_users, graph.n_items))
 
 
+def after_steps(
+    adjacency: Callable[[Tensor], Tensor], nodes: Float[Tensor, "nodes dim"], layers: int
+) -> Float[Tensor, "nodes dim"]:
+    """The nodes' vectors after `layers` steps over the graph."""
+    for _ in range(layers):
+        nodes = adjacency(nodes)
+    return nodes
+
+
 def propagate(
     adjacency: Callable[[Tensor], Tensor], nodes: Float[Tensor, "nodes dim"], layers: int
 ) -> Float[Tensor, "nodes dim"]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.matrices import dot_products, highest
-from lmm4rec.core.types import Features, Modality
+from lmm4rec.core.types import Features, Modality, NonNegativeFloat
 from lmm4rec.nn.graph import nearest
 from lmm4rec.nn.projections import has_content
 from lmm4rec.nn.sparse import SparseMatrix, product
 
+ModalityWeights: TypeAlias = Annotated[
+    Mapping[str, NonNegativeFloat] | None, Doc("Weights of the item graphs by modality; left out: all equal.")
+]
 Graph = TypeVar("Graph", bound=nn.Module)
 _ENTRY_BLOCK = 2**18  # entries whose two rows are gathered at once
 

@@ -110,6 +110,18 @@ def info_nce(
     return match_rows(F.normalize(left, dim=1) / temperature, F.normalize(right, dim=1), left_of, right_of)
 
 
+def info_nce_by_side(
+    left: Float[Tensor, "nodes dim"],
+    right: Float[Tensor, "nodes dim"],
+    rows: Int[Tensor, "batch nodes_of_triple"],
+    *,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """The sum of `info_nce` of two views over a batch's users and over its positives, the first columns of `rows`."""
+    sides = [info_nce(left, right, side, side, temperature=temperature) for side in (rows[:, 0], rows[:, 1])]
+    return torch.stack(sides).sum()
+
+
 def matching(pairs: Float[Tensor, "pairs 2"], others: Float[Tensor, "others 2"]) -> Float[Tensor, ""]:
     """The mean cross-entropy of classifying `pairs` as 1 and `others` as 0, all with equal weight."""
     logits = torch.cat([pairs, others])

@@ -14,8 +14,8 @@ from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, NonNegativeInt, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, normalize
-from lmm4rec.nn.item_graph import ContentGraph, graph_weights, similar_items
+from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize
+from lmm4rec.nn.item_graph import ContentGraph, ModalityWeights, graph_weights, similar_items
 from lmm4rec.nn.layer_refinement import layer_refined
 from lmm4rec.nn.losses import bpr, l2
 from lmm4rec.nn.projections import DeepProjections
@@ -64,9 +64,7 @@ class COHESION(Recommender):
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
         item_layers: Annotated[NonNegativeInt, Doc("Graph convolutions over the item graph.")] = 1,
         neighbors: Annotated[PositiveInt, Doc("Edges of an item in each modality's graph, its own included.")] = 10,
-        modality_weights: Annotated[
-            Mapping[str, NonNegativeFloat] | None, Doc("Weights of the item graphs by modality; left out: all equal.")
-        ] = None,
+        modality_weights: ModalityWeights = None,
         user_neighbors: Annotated[PositiveInt, Doc("Edges of a user in the graph of common items, at most.")] = 40,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of the batch's user tables.")] = 1e-3,
         train_features: Annotated[bool, Doc("Train the features too.")] = False,
@@ -115,7 +113,4 @@ class COHESION(Recommender):
             branches.append(torch.cat([self.users[m].all(), ((ids.square() + x.square()) / 2 + 1e-8).sqrt()]))
         start = F.normalize(torch.stack(branches, dim=1), dim=2)
         users, items = self.graph.sides((start + layer_refined(self.adjacency, start, self.layers)).flatten(1))
-        similar = items
-        for _ in range(self.item_layers):
-            similar = item_graph(similar)
-        return users + self.user_graph(users), items + similar
+        return users + self.user_graph(users), items + after_steps(item_graph, items, self.item_layers)

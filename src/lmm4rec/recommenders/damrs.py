@@ -15,7 +15,7 @@ from typing_extensions import Doc
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
-from lmm4rec.nn.graph import InteractionGraph, normalize, propagate
+from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate
 from lmm4rec.nn.item_graph import ContentGraph, Entries, consistent_neighborhoods, normalize_entries
 from lmm4rec.nn.neighbor_labels import neighbor_discrimination
 from lmm4rec.nn.neighborhoods import interaction_matrix, largest_entries
@@ -117,10 +117,7 @@ class DAMRS(Recommender):
         """h of behavior, then of each modality."""
         views = []
         for graph in (self.behavior, *graphs.values()):
-            vectors = self.graph.sides(self.nodes.all())[1]
-            for _ in range(self.item_layers):
-                vectors = graph(vectors)
-            views.append(vectors)
+            views.append(after_steps(graph, self.graph.sides(self.nodes.all())[1], self.item_layers))
         return torch.stack(views)
 
 

@@ -14,11 +14,10 @@ from typing_extensions import Doc
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
-from lmm4rec.nn.graph import InteractionGraph, normalize
-from lmm4rec.nn.item_graph import ContentGraph, graph_weights, similar_items
+from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize
+from lmm4rec.nn.item_graph import ContentGraph, ModalityWeights, graph_weights, similar_items
 from lmm4rec.nn.losses import bpr_of_rows, l2
 from lmm4rec.nn.modality_nodes import ModalityNodes
-from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import Table
 from lmm4rec.nn.user_graph import co_occurrence
 from lmm4rec.recommenders.base import Recommender
@@ -65,9 +64,7 @@ class DRAGON(Recommender):
         item_neighbors: Annotated[
             PositiveInt, Doc("Edges of an item in each modality's graph, its own included.")
         ] = 10,
-        modality_weights: Annotated[
-            Mapping[str, NonNegativeFloat] | None, Doc("Weights of the item graphs by modality; left out: all equal.")
-        ] = None,
+        modality_weights: ModalityWeights = None,
         l2_weight: Annotated[NonNegativeFloat, Doc("Weight of the squared norms of preferences and weights.")] = 1e-3,
     ) -> None:
         super().__init__(graph, features)
@@ -88,9 +85,8 @@ class DRAGON(Recommender):
         users, items = self._concatenated(features)
         item_graph = self.similar_items.current(features)
         chosen_users = select_rows(users, nodes.users) + self.similar_users.only(nodes.users)(users)
-        chosen_items = select_rows(items, nodes.items) + item_graph.only(nodes.items)(
-            self._all_but_last(item_graph, items)
-        )
+        similar = item_graph.only(nodes.items)(after_steps(item_graph, items, self.item_layers - 1))
+        chosen_items = select_rows(items, nodes.items) + similar
         regularized = [*self.content.preferences_of(batch.users), self.importance.rows(batch.users)]
         return {
             "bpr": bpr_of_rows(select_rows(torch.cat([chosen_users, chosen_items]), nodes.rows)),
@@ -100,9 +96,8 @@ class DRAGON(Recommender):
     def embed(self, features: Features) -> Embeddings:
         """Users and items with what both gather from nodes of their kind; each modality has its own columns."""
         users, items = self._concatenated(features)
-        item_graph = self.similar_items(features)
         users = users + self.similar_users(users)
-        items = items + item_graph(self._all_but_last(item_graph, items))
+        items = items + after_steps(self.similar_items(features), items, self.item_layers)
         width = items.shape[1] // len(features)
         parts = {m: slice(place * width, (place + 1) * width) for place, m in enumerate(self.content.maps)}
         return Embeddings(users, items, parts=parts)
@@ -114,11 +109,3 @@ class DRAGON(Recommender):
         importance = self.importance.all()
         weighted = users.view(*importance.shape, -1) * importance[:, :, None]
         return weighted.flatten(1), items
-
-    def _all_but_last(
-        self, item_graph: SparseMatrix, items: Float[Tensor, "items dims"]
-    ) -> Float[Tensor, "items dims"]:
-        """The items' vectors before the last step over the item graph."""
-        for _ in range(self.item_layers - 1):
-            items = item_graph(items)
-        return items

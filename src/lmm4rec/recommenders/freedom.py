@@ -21,8 +21,8 @@ from lmm4rec.core.types import (
     NonNegativeInt,
     PositiveInt,
 )
-from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, prune_edges
-from lmm4rec.nn.item_graph import ContentGraph, graph_weights, similar_items
+from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate, prune_edges
+from lmm4rec.nn.item_graph import ContentGraph, ModalityWeights, graph_weights, similar_items
 from lmm4rec.nn.losses import bpr
 from lmm4rec.nn.projections import Projections, has_content
 from lmm4rec.nn.sparse import SparseMatrix
@@ -65,9 +65,7 @@ class FREEDOM(Recommender):
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
         item_layers: Annotated[NonNegativeInt, Doc("Graph convolutions over the item graph.")] = 1,
         neighbors: Annotated[PositiveInt, Doc("Edges of an item in each modality's graph, its own included.")] = 10,
-        modality_weights: Annotated[
-            Mapping[str, NonNegativeFloat] | None, Doc("Weights of the item graphs by modality; left out: all equal.")
-        ] = None,
+        modality_weights: ModalityWeights = None,
         dropout: Annotated[Fraction, Doc("Share of interactions left out in an epoch, popular nodes' first.")] = 0.8,
         content_weight: Annotated[NonNegativeFloat, Doc("Weight of BPR of users and projected features.")] = 1e-3,
         train_features: Annotated[bool, Doc("Train the features too, as the authors' code does.")] = False,
@@ -108,10 +106,7 @@ class FREEDOM(Recommender):
 
     def _vectors(self, adjacency: SparseMatrix, item_graph: SparseMatrix) -> tuple[Tensor, Tensor]:
         users, items = self.graph.sides(propagate(adjacency, self.nodes.all(), self.layers))
-        similar = self.nodes.all()[self.graph.n_users :]
-        for _ in range(self.item_layers):
-            similar = item_graph(similar)
-        return users, items + similar
+        return users, items + after_steps(item_graph, self.nodes.all()[self.graph.n_users :], self.item_layers)
 
 
 def _rank(

@@ -14,9 +14,9 @@ from typing_extensions import Doc
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
-from lmm4rec.nn.graph import InteractionGraph, propagate
+from lmm4rec.nn.graph import InteractionGraph, after_steps, propagate
 from lmm4rec.nn.item_graph import ContentGraph, neighborhood, similar_by_modality
-from lmm4rec.nn.losses import bpr_of_rows, info_nce, l2
+from lmm4rec.nn.losses import bpr_of_rows, info_nce, info_nce_by_side, l2
 from lmm4rec.nn.projections import Affine, Projections, xavier_weight
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table, xavier_table
@@ -111,11 +111,8 @@ class GUME(Recommender):
         if self.gap_weight and explicit.shape[1] > 1:
             losses["gap"] = self.gap_weight * moment_gaps(explicit.unbind(1))
         if self.behavior_weight:
-            contrast = [
-                info_nce(integrated, behavior, rows, rows, temperature=self.behavior_temperature)
-                for rows in (where[:, 0], where[:, 1])
-            ]
-            losses["behavior"] = self.behavior_weight * torch.stack(contrast).sum()
+            contrast = info_nce_by_side(integrated, behavior, where, temperature=self.behavior_temperature)
+            losses["behavior"] = self.behavior_weight * contrast
         if self.interest_weight:
             losses["interests"] = self.interest_weight * self._contrast_users(
                 extended, integrated, where[:, 0], generator
@@ -144,9 +141,7 @@ class GUME(Recommender):
         views = []
         for modality, projected in self.projections(features).items():
             items = ids * self.gates[modality](projected).sigmoid()
-            for _ in range(self.item_layers):
-                items = graphs.by_modality[modality](items)
-            views.append(items)
+            views.append(after_steps(graphs.by_modality[modality], items, self.item_layers))
         of_items = torch.cat(views, dim=1)
         return torch.cat([graphs.interactions(of_items), of_items]).view(-1, len(views), ids.shape[1])
 

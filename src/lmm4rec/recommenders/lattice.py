@@ -15,7 +15,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, normalize, propagate
+from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate
 from lmm4rec.nn.item_graph import (
     ContentGraph,
     Entries,
@@ -120,9 +120,7 @@ class LATTICE(Recommender):
     ) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         """Users and items (eq. 7-8), where `step` is one step of item vectors over the item graph."""
         users, items = self.graph.sides(propagate(self.adjacency, self.nodes.all(), self.layers))
-        similar = self.nodes.all()[self.graph.n_users :]
-        for _ in range(self.item_layers):
-            similar = step(similar)
+        similar = after_steps(step, self.nodes.all()[self.graph.n_users :], self.item_layers)
         return users, items + F.normalize(similar, dim=1)
 
     def _mix(self, features: Features, content: ContentGraphs) -> Entries:

@@ -23,8 +23,8 @@ from lmm4rec.core.types import (
     PositiveFloat,
     PositiveInt,
 )
-from lmm4rec.nn.graph import InteractionGraph, dropout, normalize
-from lmm4rec.nn.item_graph import ContentGraph, graph_weights, similar_items
+from lmm4rec.nn.graph import InteractionGraph, after_steps, dropout, normalize
+from lmm4rec.nn.item_graph import ContentGraph, ModalityWeights, graph_weights, similar_items
 from lmm4rec.nn.losses import bpr_of_rows, cosine_distance, info_nce, l2
 from lmm4rec.nn.projections import Affine, DeepProjections
 from lmm4rec.nn.sparse import SparseMatrix
@@ -77,9 +77,7 @@ class MENTOR(Recommender):
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
         item_layers: Annotated[NonNegativeInt, Doc("Graph convolutions over the item graph.")] = 1,
         neighbors: Annotated[PositiveInt, Doc("Edges of an item in each modality's graph, its own included.")] = 10,
-        modality_weights: Annotated[
-            Mapping[str, NonNegativeFloat] | None, Doc("Weights of the item graphs by modality; left out: all equal.")
-        ] = None,
+        modality_weights: ModalityWeights = None,
         gap_weight: Annotated[NonNegativeFloat, Doc("Weight of the gaps between branches.")] = 0.1,
         mask_weight: Annotated[NonNegativeFloat, Doc("Weight of the prediction of masked vectors.")] = 1.5,
         dropout: Annotated[Fraction, Doc("Share of a vector's numbers that are masked.")] = 0.5,
@@ -175,10 +173,7 @@ class MENTOR(Recommender):
     def _add_similar(self, nodes: Branches, item_graph: SparseMatrix) -> Branches:
         """The vectors, those of items with their steps over the item graph added."""
         users, items = self.graph.sides(nodes.flatten(1))
-        similar = items
-        for _ in range(self.item_layers):
-            similar = item_graph(similar)
-        return torch.cat([users, items + similar]).view_as(nodes)
+        return torch.cat([users, items + after_steps(item_graph, items, self.item_layers)]).view_as(nodes)
 
     def _fuse(self, modalities: Branches) -> Float[Tensor, "nodes width"]:
         """r: the modalities beside each other, those of users weighted."""

@@ -14,9 +14,9 @@ from typing_extensions import Doc
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
-from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, user_item
+from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate, user_item
 from lmm4rec.nn.item_graph import ContentGraph, similar_by_modality
-from lmm4rec.nn.losses import bpr_of_rows, info_nce, l2
+from lmm4rec.nn.losses import bpr_of_rows, info_nce_by_side, l2
 from lmm4rec.nn.projections import Affine, Projections, xavier_weight
 from lmm4rec.nn.tables import node_table
 from lmm4rec.nn.views import shared_and_specific
@@ -95,11 +95,8 @@ class MGCN(Recommender):
         final = select_rows(behavior + side, nodes.rows)
         losses = {"bpr": bpr_of_rows(final), "l2": self.l2_weight * l2(final, batch=len(final))}
         if self.contrast_weight:
-            contrast = [
-                info_nce(side, behavior, rows, rows, temperature=self.temperature)
-                for rows in (nodes.rows[:, 0], nodes.rows[:, 1])
-            ]
-            losses["contrast"] = self.contrast_weight * torch.stack(contrast).sum()
+            contrast = info_nce_by_side(side, behavior, nodes.rows, temperature=self.temperature)
+            losses["contrast"] = self.contrast_weight * contrast
         return losses
 
     def embed(self, features: Features) -> Embeddings:
@@ -115,9 +112,7 @@ class MGCN(Recommender):
         views = []
         for modality, projected in self.projections(features).items():
             purified = ids * self.gates[modality](projected).sigmoid()
-            for _ in range(self.item_layers):
-                purified = graphs[modality](purified)
-            views.append(purified)
+            views.append(after_steps(graphs[modality], purified, self.item_layers))
         return torch.cat(views, dim=1)
 
     def _fuse(self, behavior: Nodes, content: Float[Tensor, "nodes modalities_dim"]) -> Nodes:

@@ -16,9 +16,17 @@ from typing_extensions import Doc
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
-from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate, prune_edges, symmetric_weights
-from lmm4rec.nn.item_graph import ContentGraph, graph_weights, similar_items
-from lmm4rec.nn.losses import bpr_of_rows, info_nce
+from lmm4rec.nn.graph import (
+    InteractionGraph,
+    after_steps,
+    dropout,
+    normalize,
+    propagate,
+    prune_edges,
+    symmetric_weights,
+)
+from lmm4rec.nn.item_graph import ContentGraph, ModalityWeights, graph_weights, similar_items
+from lmm4rec.nn.losses import bpr_of_rows, info_nce_by_side
 from lmm4rec.nn.neighborhoods import interaction_matrix
 from lmm4rec.nn.projections import Projections
 from lmm4rec.nn.tables import xavier_table
@@ -65,9 +73,7 @@ class PGL(Recommender):
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
         item_layers: Annotated[PositiveInt, Doc("Graph convolutions over the item graph.")] = 1,
         neighbors: Annotated[PositiveInt, Doc("Edges of an item in each modality's graph, its own included.")] = 10,
-        modality_weights: Annotated[
-            Mapping[str, NonNegativeFloat] | None, Doc("Weights of the item graphs by modality; left out: all equal.")
-        ] = None,
+        modality_weights: ModalityWeights = None,
         subgraph: Annotated[Literal["local", "global"], Doc("How the graph of training is extracted.")] = "local",
         kept: Annotated[float, Interval(gt=0, le=1), Doc("Share of interactions in an epoch's local subgraph.")] = 0.3,
         rank: Annotated[PositiveInt, Doc("Singular values in the global subgraph.")] = 16,
@@ -97,28 +103,22 @@ class PGL(Recommender):
         nodes = distinct_nodes(batch)
         content = self._content(features)
         users, items = self.graph.sides(propagate(self.subgraph, torch.cat([self.users.all(), content]), self.layers))
-        similar, item_graph = content, self.similar_items.current(features)
-        for _ in range(self.item_layers - 1):
-            similar = item_graph(similar)
-        chosen = select_rows(items, nodes.items) + item_graph.only(nodes.items)(similar)
+        item_graph = self.similar_items.current(features)
+        similar = item_graph.only(nodes.items)(after_steps(item_graph, content, self.item_layers - 1))
+        chosen = select_rows(items, nodes.items) + similar
         vectors = torch.cat([select_rows(users, nodes.users), chosen])
         losses = {"bpr": bpr_of_rows(select_rows(vectors, nodes.rows))}
         if self.contrast_weight:
             one, other = (dropout(vectors, self.dropout, generator) for _ in range(2))
-            contrast = [
-                info_nce(one, other, rows, rows, temperature=self.temperature)
-                for rows in (nodes.rows[:, 0], nodes.rows[:, 1])
-            ]
-            losses["contrast"] = self.contrast_weight * torch.stack(contrast).mean()
+            contrast = info_nce_by_side(one, other, nodes.rows, temperature=self.temperature)
+            losses["contrast"] = self.contrast_weight * contrast / 2
         return losses
 
     def embed(self, features: Features) -> Embeddings:
         """The vectors over the whole interaction graph; each modality has its own columns."""
-        similar = content = self._content(features)
+        content = self._content(features)
         users, items = self.graph.sides(propagate(self.adjacency, torch.cat([self.users.all(), content]), self.layers))
-        item_graph = self.similar_items(features)
-        for _ in range(self.item_layers):
-            similar = item_graph(similar)
+        similar = after_steps(self.similar_items(features), content, self.item_layers)
         width = content.shape[1] // len(self.projections.maps)
         parts = {m: slice(place * width, (place + 1) * width) for place, m in enumerate(self.projections.maps)}
         return Embeddings(users, items + similar, parts=parts)

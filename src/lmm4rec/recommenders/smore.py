@@ -14,9 +14,9 @@ from typing_extensions import Doc
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
-from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate, user_item
+from lmm4rec.nn.graph import InteractionGraph, after_steps, dropout, normalize, propagate, user_item
 from lmm4rec.nn.item_graph import ContentGraph, entrywise_max, neighborhood, normalize_entries
-from lmm4rec.nn.losses import bpr_of_rows, info_nce, l2
+from lmm4rec.nn.losses import bpr_of_rows, info_nce_by_side, l2
 from lmm4rec.nn.projections import Affine, Projections, xavier_weight
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.spectral import SpectralFilter, spectrum
@@ -104,11 +104,8 @@ class SMORE(Recommender):
         final = select_rows(behavior + side, nodes.rows)
         losses = {"bpr": bpr_of_rows(final), "l2": self.l2_weight * l2(final, batch=len(final))}
         if self.contrast_weight:
-            contrast = [
-                info_nce(side, behavior, rows, rows, temperature=self.temperature)
-                for rows in (nodes.rows[:, 0], nodes.rows[:, 1])
-            ]
-            losses["contrast"] = self.contrast_weight * torch.stack(contrast).sum()
+            contrast = info_nce_by_side(side, behavior, nodes.rows, temperature=self.temperature)
+            losses["contrast"] = self.contrast_weight * contrast
         return losses
 
     def embed(self, features: Features) -> Embeddings:
@@ -126,10 +123,7 @@ class SMORE(Recommender):
         fused = self.fusion_gate(self.fusion_filter(torch.stack(list(spectra.values())).prod(0)))
         views = []
         for gate, graph in [*((gates[m], graphs[m]) for m in gates), (fused, graphs[_FUSION])]:
-            view = ids * gate.sigmoid()
-            for _ in range(self.item_layers):
-                view = graph(view)
-            views.append(view)
+            views.append(after_steps(graph, ids * gate.sigmoid(), self.item_layers))
         return torch.cat(views, dim=1)
 
     def _side(

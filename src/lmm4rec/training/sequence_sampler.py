@@ -69,7 +69,7 @@ class SequenceSampler:
         targets = torch.where(full, 0, (counts - 1).clamp(min=0))
         self.targets, self.parts = targets, -(-targets // length)
         if not self.parts.any():
-            why = "all of those who have have interacted with every item" if full.any() else "the longest has one item"
+            why = "those with two items have interacted with every item" if full.any() else "the longest has one item"
             raise TrainingError(f"no user has a sequence of two items with an item left to sample as a negative: {why}")
         self.users = torch.repeat_interleave(self.parts)  # of each part
         self.places = torch.arange(len(self.users)) - torch.repeat_interleave(

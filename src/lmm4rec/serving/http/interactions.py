@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.http.dependencies import (
@@ -56,7 +57,7 @@ class _RouteOfPosts(APIRoute):
             await require_write_access(request)
             try:
                 body = PostedInteractions.model_validate_json(await request.body())
-            except ValidationError:
+            except (ValidationError, ClientDisconnect):
                 return await usual(request)  # which words the error
             return await post_interactions(all_bundles(request).get(None), body)
 
