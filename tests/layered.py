@@ -20,9 +20,11 @@ from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.core.types import Inputs
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
-from lmm4rec.encoders.base import FUSED, Encoder
+from lmm4rec.encoders.audio import Audio
+from lmm4rec.encoders.base import FUSED, Encoder, is_encoder
 from lmm4rec.encoders.sentence import Sentence
 from lmm4rec.encoders.vision import Vision
+from lmm4rec.testing.sounds import write_sound
 
 TEXT = "{title}"
 WORDS = ["a red mug of steel", "the blue lamp", "a red lamp of oak for the small room", "", "one mug", "steel chair"]
@@ -93,17 +95,26 @@ def _build(component: type[Encoder], folder: Path) -> Encoder:
             sizes = inspect.signature(component.write_tiny).parameters
             component.write_tiny(folder, WORDS, **{size: value for size, value in SIZES.items() if size in sizes})
         options["checkpoint"] = str(folder)
-    if "text" in keys and keys["text"].annotation is not Encoder:
+    if "text" in keys and not is_encoder(keys["text"].annotation):
         options["text"] = TEXT
     if outputs := _widest(component):
         options["outputs"] = outputs
+    if "sounds" in keys:
+        options["sounds"] = str(_sounds(folder / "sounds"))
     sides = {"image": lambda: _build(Vision, folder / "image"), "text": lambda: _mpnet(folder / "text")}
-    return component(**options, **{side: make() for side, make in sides.items() if _is_side(keys.get(side))})
+    sides["audio"] = lambda: _build(Audio, folder / "audio")
+    inner = {side: make() for side, make in sides.items() if side in keys and is_encoder(keys[side].annotation)}
+    return component(**options, **inner)
 
 
-def _is_side(key: inspect.Parameter | None) -> bool:
-    """Whether a parameter is an encoder that another one is built from."""
-    return key is not None and key.annotation is Encoder
+def _sounds(folder: Path) -> Path:
+    """The folder of a sound file of half a second or more for each item but those without an image."""
+    if not folder.exists():
+        folder.mkdir()
+        for row in range(len(WORDS)):
+            if row != NO_PICTURE:
+                write_sound(folder / f"i{row}.wav", row, samples=4000 + 1000 * row)
+    return folder
 
 
 def _mpnet(root: Path) -> Sentence:

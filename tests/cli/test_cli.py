@@ -185,7 +185,7 @@ def test_one_model_in_full(call: Output) -> None:
     assert "interactions text" in text
     code, text = call("models", "toyshop")
     assert "mention_looks float 0.3 ≥ 0, < 1" in text
-    assert "image encoder needed" in call("models", "paired")[1]
+    assert "image encoder a table" in call("models", "paired")[1]
     assert "files table" in call("models", "precomputed")[1]
     assert "It has no keys." in call("models", "popular")[1]
 

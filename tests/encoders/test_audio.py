@@ -89,6 +89,22 @@ def test_clap_gives_the_projection_of_the_beginning(fusion: bool, tmp_path: Path
     assert torch.equal(got, vectors(encoder, "stereo", "short"))
 
 
+@torch.no_grad()
+def test_clap_can_be_entered_at_each_stage(tmp_path: Path) -> None:
+    clap(tmp_path / "model", fusion=True)
+    (tmp_path / "sounds").mkdir()
+    for number in range(3):
+        soundfile.write(tmp_path / "sounds" / f"{number}.wav", wave(number, 0.5 + number), RATE)
+    encoder = Audio(checkpoint=str(tmp_path / "model"), sounds=str(tmp_path / "sounds")).eval()
+    inputs = encoder.prepare([Item(str(number)) for number in range(3)])
+    tower, expected = encoder.towers()["audio"], encoder(inputs)["audio"]
+    states, _ = tower.observe(inputs, range(3))
+    light = inputs._replace(spectrograms=None)
+    for block in range(2):
+        torch.testing.assert_close(tower.upper(states[block], light, block), expected, atol=1e-5, rtol=0)
+    assert torch.equal(encoder(inputs)["audio"], expected)
+
+
 def test_other_rates_are_resampled(tmp_path: Path) -> None:
     Audio.write_tiny(tmp_path / "model", [])
     soundfile.write(tmp_path / "high.wav", wave(1, 1, 44100), 44100, subtype="FLOAT")

@@ -54,8 +54,8 @@ def test_all_or_none_named_is_the_encoder_itself(layered_root: Path) -> None:
     assert encoder.with_modalities([]) is encoder.with_modalities(["text", "image"]) is encoder
     with pytest.raises(ConfigError, match=r"Clip has no 'imag' vectors, it gives: image, text\. Did you mean 'image'"):
         encoder.with_modalities(["imag"])
-    with pytest.raises(ConfigError, match="Paired has no 'audio' vectors"):
-        build("paired", layered_root).with_modalities(["audio"])
+    with pytest.raises(ConfigError, match="Paired has no 'video' vectors"):
+        build("paired", layered_root).with_modalities(["video"])
 
 
 @contextmanager

@@ -58,6 +58,30 @@ FAMILIES: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+@torch.no_grad()
+def test_the_last_token_is_read_behind_an_instruction_as_with_transformers_alone(tmp_path: Path) -> None:
+    """The recipe of Qwen3-Embedding and Jina v4 and v5: padding on the left, the state of the last token."""
+    modules = library.sentence_transformer.modules
+    instruction = "Instruct: find what a shopper wants\nQuery: "
+    Sentence.write_tiny(tmp_path, [*TEXTS, instruction])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path, padding_side="left")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = qwen_3(tokenizer).eval()
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    layers = [modules.Transformer(str(tmp_path / "model")), modules.Pooling(32, "lasttoken")]
+    library.SentenceTransformer(modules=layers, prompts={"query": instruction}, device="cpu").save(
+        str(tmp_path / "own")
+    )
+    encoder = Sentence(checkpoint=str(tmp_path / "own"), text="{title}", prompt="query").eval()
+    got = encoder(encoder.prepare(ITEMS))["text"]
+    for row, item in enumerate(ITEMS):
+        ids = tokenizer(instruction + item.fields["title"], return_tensors="pt")["input_ids"]
+        expected = torch.nn.functional.normalize(model(input_ids=ids).last_hidden_state[0, -1], dim=0)
+        torch.testing.assert_close(got[row], expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_vectors_are_those_of_the_library(family: str, tmp_path: Path) -> None:
     make, pooling = FAMILIES[family]

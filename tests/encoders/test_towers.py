@@ -14,7 +14,7 @@ from lmm4rec.nn.transformers.towers import upper_parameters
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_from_any_block_on_come_the_vectors_of_the_whole(name: str, layered_root: Path) -> None:
-    """Without pixels, and with zeros in place of the states of padding."""
+    """Without pixels and spectrograms, and with zeros in place of the states of padding."""
     encoder = build(name, layered_root)
     inputs = complete_inputs(encoder)
     towers = encoder.towers()
@@ -25,7 +25,7 @@ def test_from_any_block_on_come_the_vectors_of_the_whole(name: str, layered_root
             states, vectors = tower.observe(inputs, range(tower.depth + 1))
             assert sorted(states) == list(range(tower.depth + 1))
             assert torch.equal(vectors, expected[modality])
-            rest = inputs._replace(pixels=None, has_image=torch.ones(len(vectors), dtype=torch.bool))
+            rest = inputs._replace(pixels=None, spectrograms=None, has_image=torch.ones(len(vectors), dtype=torch.bool))
             for block in range(tower.depth):
                 kept = tower.kept(rest)
                 entered = tower.upper(torch.where(kept[..., None], states[block], 0.0), rest, block)

@@ -134,6 +134,24 @@ def test_vectors_are_those_of_the_library(folder: Path, recipe: tuple[str, str])
     assert (got["fused"][0] - got["image"][0]).abs().max() > 1e-2
 
 
+@torch.no_grad()
+def test_towers_begin_where_no_image_joins_any_more(folder: Path) -> None:
+    """Qwen3-VL adds what it sees after its first block here."""
+    outputs: Any = "image+text+fused"
+    encoder = Vlm(checkpoint=str(folder), text="{title}", outputs=outputs, image_tokens=16).eval()
+    inputs = encoder.prepare([*ITEMS[:2], Item("w", {"title": "a much longer title, of some words"}, Wide())])
+    expected = encoder(inputs)
+    for modality, tower in encoder.towers().items():
+        assert tower.depth == (1 if encoder.model.config.model_type == "qwen3_vl" else 2)
+        states, _ = tower.observe(inputs, range(tower.depth + 1))
+        light = inputs._replace(pixels=None)
+        for block in range(tower.depth):
+            real = torch.where(tower.kept(light)[..., None], states[block], 0.0)
+            torch.testing.assert_close(tower.upper(real, light, block), expected[modality], atol=1e-5, rtol=0)
+        read = torch.nn.functional.normalize(encoder.model.language_model.norm(tower.read(states[tower.depth], light)))
+        torch.testing.assert_close(read, expected[modality], atol=1e-5, rtol=0)
+
+
 @dataclass(frozen=True)
 class Wide:
     """An image that is much wider than high."""
@@ -150,10 +168,11 @@ class Wide:
 def test_an_image_of_any_shape_has_no_more_tokens_than_asked_for(tmp_path: Path) -> None:
     Vlm.write_tiny(tmp_path, TEXTS)
     encoder = Vlm(checkpoint=str(tmp_path), outputs="image", image_tokens=6).eval()
-    pixels = encoder.prepare([ITEMS[0], Item("w", {}, Wide(9000)), WITHOUT_IMAGE]).pixels
-    assert pixels is not None
-    assert pixels.shape[2] == 6 * 4
-    assert (pixels[:2, 0, 0, -2:].prod(1) <= 6 * 4).all()
+    inputs = encoder.prepare([ITEMS[0], Item("w", {}, Wide(9000)), WITHOUT_IMAGE])
+    assert inputs.pixels is not None
+    assert inputs.image_shape is not None
+    assert inputs.pixels.shape[2] == 6 * 4
+    assert (inputs.image_shape[:2].prod(1) <= 6 * 4).all()
     with torch.inference_mode():
         assert torch.isfinite(encoder(encoder.prepare([Item("w", {}, Wide(9000))]))["image"]).all()
 

@@ -10,8 +10,11 @@ import torch
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Inputs, Item
+from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoding import prepared_items as prepared_items_module
 from lmm4rec.encoding.prepared_items import Levels, PreparedItems
+from lmm4rec.testing.items import INCOMPLETE, ITEMS
+from lmm4rec.testing.one_sided_encoders import AudioSide, ImageSide, TextSide
 from towers import Gray, Towers
 
 
@@ -55,12 +58,25 @@ def test_inputs_are_those_that_the_encoder_prepares(
     monkeypatch.setattr(prepared_items_module, "_BLOCK", 80)
     items = [item(row) for row in range(280)]
     prepared = PreparedItems(encoder, items, memory_mb=memory_mb)
-    assert prepared._pixels is not None
-    assert bool(prepared._pixels.untyped_storage().filename) == (not memory_mb)
+    pixels = prepared._dense["pixels"].values
+    assert pixels is not None
+    assert bool(pixels.untyped_storage().filename) == (not memory_mb)
     for chosen in ([279, 3, 130, 131], [1, 79, 80, 95, 200]):
         inputs, expected = prepared.of(torch.tensor(chosen)), encoder.prepare([items[row] for row in chosen])
         for one, other in zip(inputs, expected, strict=True):
-            assert torch.equal(one, other)
+            assert one is other is None or torch.equal(one, other)
+
+
+@pytest.mark.parametrize("memory_mb", [1, 0])
+def test_images_texts_and_sounds_are_kept_side_by_side(memory_mb: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two items without a readable image are without sound, too."""
+    monkeypatch.setattr(prepared_items_module, "_BLOCK", 3)
+    encoder, items = Paired(image=ImageSide(), text=TextSide(), audio=AudioSide()), [*ITEMS, *INCOMPLETE]
+    prepared, chosen = PreparedItems(encoder, items, memory_mb=memory_mb), [6, 0, 7, 5]
+    inputs, expected = prepared.of(torch.tensor(chosen)), encoder.prepare([items[row] for row in chosen])
+    for one, other in zip(inputs, expected, strict=True):
+        assert one is other is None or torch.equal(one, other)
+    assert prepared.complete().tolist() == list(range(len(ITEMS)))
 
 
 def test_images_take_a_byte_a_number() -> None:

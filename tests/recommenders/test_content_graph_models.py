@@ -66,7 +66,7 @@ def test_mmgcf() -> None:
     for fusion, weighting in itertools.product(fuse, ["equal", "learned", "normalized"]):
         model = MMGCF(
             small.graph(), small.features(), small.generator(), dim=4, layers=2, fusion=fusion, weighting=weighting,
-            dropout=0.0, l2_weight=0.1,
+            dropout=0.0, l2_weight=0.1, normalize=False,
         )  # type: ignore[arg-type]  # fmt: skip
         w = small.number(model)
         users, ids = small.sides(small.light(small.adjacency(), 2) @ w["nodes"])

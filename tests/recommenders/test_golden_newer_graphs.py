@@ -150,7 +150,7 @@ def test_mmgcf(shared: Path, fusion: str, weighting: str) -> None:
     model = MMGCF(
         golden.graph, golden.features, torch.Generator(),
         dim=golden.dim, layers=int(facts["n_ui_layers"]), fusion=names.get(fusion, fusion),
-        weighting=names.get(weighting, weighting), dropout=0.0, l2_weight=float(facts["reg_weight"]),
+        weighting=names.get(weighting, weighting), dropout=0.0, l2_weight=float(facts["reg_weight"]), normalize=False,
     )  # fmt: skip
     golden.fill(model)
     if weighting == "alpha":

@@ -69,13 +69,17 @@ class Item:
 class Inputs(NamedTuple):
     """A batch of prepared items in one format for all encoders; each converts it to what its model takes.
 
-    A row without an image has `has_image` False and zero pixels; a row without text has an all-False `text_mask`.
+    A row without an image has `has_image` False and zero pixels; a row without text has an all-False `text_mask`, one
+    without sound an all-False `sound_mask`.
     """
 
     pixels: Float[Tensor, "batch channels height width"] | None = None
     text_ids: Int[Tensor, "batch length"] | None = None
     text_mask: Bool[Tensor, "batch length"] | None = None  # True marks a real token
     has_image: Bool[Tensor, " batch"] | None = None  # None: every row has its image
+    image_shape: Int[Tensor, "batch 2"] | None = None  # rows and columns of patches, of images of several shapes
+    spectrograms: Float[Tensor, "batch channels height width"] | None = None
+    sound_mask: Bool[Tensor, "batch frames"] | None = None  # True marks a frame with sound
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Inputs:
         """The same inputs on a device."""
@@ -84,6 +88,10 @@ class Inputs(NamedTuple):
     def rows(self, index: Int[Tensor, " chosen"] | Bool[Tensor, " batch"]) -> Inputs:
         """The inputs of the rows that an index or a mask selects."""
         return self._map(lambda values: values[index])
+
+    def of(self, modality: Modality) -> Inputs:
+        """The inputs of one modality alone: "image", "text" or "audio"."""
+        return Inputs(**{name: getattr(self, name) for name in _FIELDS[modality]})
 
     def slice(self, start: int, stop: int) -> Inputs:
         """The inputs of the rows from `start` up to `stop`, as views."""
@@ -95,6 +103,13 @@ class Inputs(NamedTuple):
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
         return Inputs(*(None if values is None else change(values) for values in self))
+
+
+_FIELDS: Mapping[Modality, tuple[str, ...]] = {
+    "image": ("pixels", "has_image", "image_shape"),
+    "text": ("text_ids", "text_mask"),
+    "audio": ("spectrograms", "sound_mask"),
+}
 
 
 class Batch(NamedTuple):

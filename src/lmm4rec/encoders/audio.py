@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.signal import resample_poly
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +22,7 @@ from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt
 from lmm4rec.encoders.base import Encoder
-from lmm4rec.nn.inputs import pixels_of
+from lmm4rec.nn.inputs import spectrograms_of
 from lmm4rec.nn.text import render
 from lmm4rec.nn.transformers.checkpoints import check_weights
 from lmm4rec.nn.transformers.hugging_face import (
@@ -33,6 +33,7 @@ from lmm4rec.nn.transformers.hugging_face import (
     transformers_library,
     without_report,
 )
+from lmm4rec.nn.transformers.towers import Tower, fixed_tower
 
 __all__ = ["Audio"]
 
@@ -47,11 +48,18 @@ class Audio(Encoder):
     `sounds`, named by the item's id, or as the template `file` says. The beginning of each is read, as much as the
     checkpoint hears at once (Whisper 30 seconds, CLAP 10), as one channel at the checkpoint's rate.
 
-    The vector is Whisper's mean state over the frames with sound, or CLAP's projection, L2-normalized. `pixels` holds
-    the spectrogram as the checkpoint's extractor computes it, one more column with the number of frames with sound.
+    The vector is Whisper's mean state over the frames with sound, or CLAP's projection, L2-normalized.
     """
 
     saved_options = ("sounds", "file")
+    below_blocks: Mapping[Modality, Sequence[str]] = {
+        "audio": (
+            "encoder.conv",
+            "encoder.embed_positions",
+            "audio_model.audio_encoder.patch",
+            "audio_model.audio_encoder.batch",
+        ),
+    }
     about: ClassVar = {
         "gives": "audio; Whisper base 512-d, large 1280-d, CLAP 512-d",
         "weights": 'a Hugging Face folder or hub name; "tiny" (a small Whisper)',
@@ -83,6 +91,7 @@ class Audio(Encoder):
             self.extractor: Any = transformers.AutoFeatureExtractor.from_pretrained(source)
         if self.kind == "whisper":  # the class is that of a classifier: the head would be drawn at random
             self.model.projector = self.model.classifier = None
+            self.model.encoder.layerdrop = 0.0  # a left out block could not be entered
             missing = {name for name in missing if name.startswith("encoder.")}
         check_weights(checkpoint, missing)
         self.sounds, self.file = sounds, file
@@ -90,36 +99,31 @@ class Audio(Encoder):
         self.dims = {"audio": int(config.d_model if self.kind == "whisper" else config.projection_dim)}
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
-        """The spectrograms; zeros for an item without a file that can be read."""
-        spectrograms = [self._spectrogram(self._path(item)) for item in items]
-        has_audio = torch.tensor([one is not None for one in spectrograms], dtype=torch.bool)
-        readable = [one for one in spectrograms if one is not None]
-        empty = torch.zeros_like(readable[0] if readable else self._extracted(np.zeros(160, dtype=np.float32)))
-        return Inputs(pixels=torch.stack([empty if one is None else one for one in spectrograms]), has_image=has_audio)
+        """The spectrograms as the checkpoint's extractor computes them; zeros where no file can be read."""
+        waves = [self._wave(self._path(item)) for item in items]
+        silence = np.zeros(self.extractor.hop_length, dtype=np.float32)
+        spectrograms = [self._spectrogram(silence if wave is None else wave) for wave in waves]
+        stacked = torch.stack(spectrograms)
+        frames = torch.tensor(
+            [0 if wave is None else math.ceil(len(wave) / self.extractor.hop_length) for wave in waves]
+        )
+        longest = stacked.shape[3 if self.kind == "whisper" else 2]
+        mask = torch.arange(longest) < frames[:, None]
+        stacked[~mask.any(dim=1)] = 0.0
+        return Inputs(spectrograms=stacked, sound_mask=mask)
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """The unit vectors of the sounds."""
-        pixels = pixels_of(inputs)
-        spectrograms, counts = pixels[..., :-1], pixels[:, 0, 0, -1]
+        return {"audio": self._audio(inputs)}
+
+    def towers(self) -> Mapping[Modality, Tower]:
+        """Whisper's blocks, read at the mean of the frames with sound, or CLAP's stages, read at their mean."""
+        silence = self._spectrogram(np.zeros(self.extractor.hop_length, dtype=np.float32))
+        blank = Inputs(spectrograms=torch.zeros_like(silence)[None])
         if self.kind == "whisper":
-            states = self.model.encoder(spectrograms[:, 0]).last_hidden_state
-            # at least one state: an item without sound has zeros, and is masked
-            last = (counts / _HOP).ceil().clamp(1, states.shape[1])
-            heard = torch.arange(states.shape[1], device=states.device) < last[:, None]
-            return {"audio": F.normalize((states * heard[..., None]).sum(1) / last[:, None], dim=1)}
-        longer = torch.zeros(len(pixels), 1, dtype=torch.bool, device=pixels.device)
-        return {"audio": F.normalize(self.model(input_features=spectrograms, is_longer=longer).audio_embeds, dim=1)}
-
-    def present(self, inputs: Inputs) -> dict[Modality, Bool[Tensor, " batch"]]:
-        """The rows that have sound."""
-        pixels = pixels_of(inputs)
-        every_row = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
-        return {"audio": every_row if inputs.has_image is None else inputs.has_image}
-
-    def computable(self, inputs: Inputs) -> list[Modality]:
-        """The sounds' vectors; ConfigError where there is no spectrogram."""
-        pixels_of(inputs)
-        return ["audio"]
+            return {"audio": fixed_tower(self.model.encoder.layers, self._audio, blank, _mean_with_sound)}
+        stages = self.model.audio_model.audio_encoder.layers
+        return {"audio": fixed_tower(stages, self._audio, blank, lambda states, _inputs: states.mean(dim=1))}
 
     def item_digest(self, item: Item) -> str:
         """A digest of the item's sound file."""
@@ -175,7 +179,17 @@ class Audio(Encoder):
         path = Path(self.sounds) / render(self.file, item.fields)
         return path if path.is_file() else None
 
-    def _spectrogram(self, path: Path | None) -> Float[Tensor, "channels rows columns"] | None:
+    def _audio(self, inputs: Inputs) -> Float[Tensor, "rows dim"]:
+        # entered at an upper block it returns more rows than the one blank spectrogram
+        spectrograms = spectrograms_of(inputs)
+        if self.kind == "whisper":
+            states = self.model.encoder(spectrograms[:, 0]).last_hidden_state
+            return F.normalize(_mean_with_sound(states, inputs), dim=1)
+        longer = torch.zeros(len(spectrograms), 1, dtype=torch.bool, device=spectrograms.device)
+        return F.normalize(self.model(input_features=spectrograms, is_longer=longer).audio_embeds, dim=1)
+
+    def _wave(self, path: Path | None) -> Float[np.ndarray, " samples"] | None:
+        """The beginning of a sound file, as much as the checkpoint hears; None where it cannot be read."""
         if path is None:
             return None
         library = optional("soundfile", extra="audio", purpose="the encoder 'audio'")
@@ -191,19 +205,26 @@ class Audio(Encoder):
         if own_rate != rate:
             common = math.gcd(own_rate, rate)
             found = resample_poly(found, rate // common, own_rate // common).astype(np.float32)
-        return self._extracted(found[: round(self._seconds * rate)])
+        return cast(np.ndarray, found[: round(self._seconds * rate)])
 
     @property
     def _seconds(self) -> float:
         """How much the checkpoint hears at once."""
         return float(self.extractor.chunk_length if self.kind == "whisper" else self.extractor.max_length_s)
 
-    def _extracted(self, wave: Float[np.ndarray, " samples"]) -> Float[Tensor, "channels rows columns"]:
-        """The spectrogram as the model takes it, and the column of the number of frames with sound."""
-        rate = self.extractor.sampling_rate
+    def _spectrogram(self, wave: Float[np.ndarray, " samples"]) -> Float[Tensor, "channels height width"]:
+        """The spectrogram as the model takes it: Whisper's of one channel, bands by frames; CLAP's frames by bands."""
         with torch.autocast("cpu", enabled=False):  # Whisper's extractor computes with torch
-            extracted = self.extractor(wave, sampling_rate=rate, return_tensors="np")["input_features"][0]
-        spectrogram = torch.from_numpy(np.asarray(extracted, dtype=np.float32))
-        spectrogram = spectrogram[None] if spectrogram.ndim == 2 else spectrogram
-        frames = float(math.ceil(len(wave) / self.extractor.hop_length))
-        return torch.cat([spectrogram, spectrogram.new_full((*spectrogram.shape[:2], 1), frames)], dim=2)
+            extracted = self.extractor(wave, sampling_rate=self.extractor.sampling_rate, return_tensors="np")
+        spectrogram = torch.from_numpy(np.asarray(extracted["input_features"][0], dtype=np.float32))
+        return spectrogram[None] if spectrogram.ndim == 2 else spectrogram
+
+
+def _mean_with_sound(states: Float[Tensor, "rows frames width"], inputs: Inputs) -> Float[Tensor, "rows width"]:
+    """The mean of Whisper's states over the frames with sound; over all where the inputs do not tell."""
+    if inputs.sound_mask is None:
+        return states.mean(dim=1)
+    # at least one state: an item without sound has zeros, and is masked
+    last = (inputs.sound_mask.sum(dim=1) / _HOP).ceil().clamp(1, states.shape[1])
+    heard = torch.arange(states.shape[1], device=states.device) < last[:, None]
+    return (states * heard[..., None]).sum(1) / last[:, None]

@@ -77,7 +77,7 @@ class Encoder(nn.Module, ABC):
 
     _weights: str = ""  # a digest of the weights, where it is already computed
 
-    below_blocks: ClassVar[Mapping[Modality, Sequence[str]]] = {}
+    below_blocks: Mapping[Modality, Sequence[str]] = {}
     """For each modality the beginnings of the names, in `model`, of the parameters below its first block."""
 
     about: ClassVar[Mapping[str, str]] = {}
@@ -224,7 +224,9 @@ class Encoder(nn.Module, ABC):
             rows["image"] = every_row if inputs.has_image is None else inputs.has_image
         if inputs.text_mask is not None:
             rows["text"] = inputs.text_mask.any(dim=1)
-        if len(rows) == 2:
+        if inputs.sound_mask is not None:
+            rows["audio"] = inputs.sound_mask.any(dim=1)
+        if rows.keys() >= {"image", "text"}:
             rows[FUSED] = rows["image"] & rows["text"]
         return {modality: rows[modality] for modality in self.dims if modality in rows}
 
@@ -235,18 +237,24 @@ class Encoder(nn.Module, ABC):
             ConfigError: they suffice for none.
         """
         has = {"image": inputs.pixels is not None, "text": inputs.text_ids is not None}
-        has[FUSED] = all(has.values())
+        has |= {FUSED: all(has.values()), "audio": inputs.spectrograms is not None}
         modalities = [modality for modality in self.dims if has.get(modality)]
         if not modalities:
             names = [name for name, values in inputs._asdict().items() if values is not None]
             raise ConfigError(
                 f"{type(self).__name__} gives {', '.join(self.dims)}, for which the inputs have too little: "
-                f"{', '.join(names) or 'nothing'}; an image is pixels, a text is text_ids and text_mask"
+                f"{', '.join(names) or 'nothing'}; an image is pixels, a text is text_ids and text_mask, a sound is "
+                "spectrograms"
             )
         return modalities
 
     def learn_catalog(self, items: Sequence[Item]) -> None:
         """Fit what the encoder needs of the whole catalog before encoding, such as word frequencies."""
+
+
+def is_encoder(annotation: object) -> bool:
+    """Whether a parameter with this annotation is an encoder that another one is built from."""
+    return annotation in (Encoder, Encoder | None)
 
 
 def stack_pixels(

@@ -17,7 +17,7 @@ from typing_extensions import Doc
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import Encoder, TextLength, TextTemplate, stack_items
-from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, pixels_of, text_of
+from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, pixels_of, shapes_of, text_of, with_shapes
 from lmm4rec.nn.transformers.checkpoints import check_weights
 from lmm4rec.nn.transformers.hugging_face import draw_from_seed, load_model, loading, save_parts, transformers_library
 from lmm4rec.nn.transformers.towers import Tower, image_tower, mean_token, stack_of, text_tower
@@ -36,8 +36,7 @@ class Dual(Encoder):
     SigLIP 2's texts are in lower case, as in its training. `text_len` cuts texts shorter than the checkpoint does.
     Fine-tuning on pairs is contrastive (softmax) for all, so SigLIP's sigmoid bias is not trained.
 
-    SigLIP 2 of flexible shape (NaFlex): `pixels` holds [patches, values] of an image as one channel, two more columns
-    with the number of its rows and columns of patches.
+    SigLIP 2 of flexible shape (NaFlex): `pixels` holds [patches, values] of an image as one channel.
     """
 
     separable = True
@@ -87,7 +86,8 @@ class Dual(Encoder):
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """Pixels from the checkpoint's preprocessor, and token ids, the real ones first."""
-        return stack_items(self, items, self._to_pixels, self._tokenize)
+        inputs = stack_items(self, items, self._to_pixels, self._tokenize)
+        return with_shapes(inputs) if self.kind == _NAFLEX else inputs
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """Unit vectors of the images and texts."""
@@ -156,16 +156,17 @@ class Dual(Encoder):
         save_parts(folder, (model, tokenizer, processor))
 
     def _image(self, inputs: Inputs) -> Tensor:
-        return F.normalize(self._image_features(pixels_of(inputs)), dim=1)
+        return F.normalize(self._image_features(inputs), dim=1)
 
     def _text(self, inputs: Inputs) -> Tensor:
         return F.normalize(self._text_features(*text_of(inputs)), dim=1)
 
-    def _image_features(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "rows dim"]:
+    def _image_features(self, inputs: Inputs) -> Float[Tensor, "rows dim"]:
         # entered at an upper block it returns more rows than the one blank image
+        pixels = pixels_of(inputs)
         if self.kind != _NAFLEX:
             return self.model.get_image_features(pixel_values=pixels).pooler_output
-        patches, shapes = pixels[:, 0, :, :-2], pixels[:, 0, 0, -2:].long().clamp(min=1)  # at least one: no image
+        patches, shapes = pixels[:, 0], shapes_of(inputs).clamp(min=1)  # at least one: no image
         real = torch.arange(patches.shape[1], device=pixels.device) < shapes.prod(dim=1, keepdim=True)
         features = self.model.get_image_features(
             pixel_values=patches, pixel_attention_mask=real.long(), spatial_shapes=shapes
@@ -216,7 +217,8 @@ class Dual(Encoder):
         """The width of the vectors, by a trial: architectures have no common name for it."""
         try:
             with torch.no_grad():
-                image = self._image_features(self._to_pixels(Image.new("RGB", (64, 64)))[None])
+                trial = Inputs(pixels=self._to_pixels(Image.new("RGB", (64, 64)))[None])
+                image = self._image_features(with_shapes(trial) if self.kind == _NAFLEX else trial)
                 text = self._text_features(*self._tokenize(["a"]))
         except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Paired: one encoder for images, another for text."""
+"""Paired: an encoder for each modality, side by side."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Item, Modality
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.nn.transformers.towers import Tower
@@ -18,67 +19,87 @@ __all__ = ["Paired"]
 
 
 class Paired(Encoder):
-    """Two modality-specific encoders side by side, as in the paper's baselines: no space is shared."""
+    """Two or three modality-specific encoders side by side, as in the paper's baselines: no space is shared.
 
-    about: ClassVar = {"gives": "image of one, text of the other", "weights": "those of the two encoders"}
+    Any of `image`, `text` and `audio` may be left out, but one alone needs no "paired".
+    """
+
+    about: ClassVar = {"gives": "image, text and audio, each of its encoder", "weights": "those of the encoders"}
 
     def __init__(
         self,
         *,
-        image: Annotated[Encoder, Doc("The encoder of the images.")],
-        text: Annotated[Encoder, Doc("The encoder of the texts.")],
+        image: Annotated[Encoder | None, Doc("The encoder of the images.")] = None,
+        text: Annotated[Encoder | None, Doc("The encoder of the texts.")] = None,
+        audio: Annotated[Encoder | None, Doc("The encoder of the sound files.")] = None,
     ) -> None:
-        """Raises ConfigError where an encoder gives more or less than its side's modality."""
+        """Raises ConfigError for fewer than two encoders, and where one gives more or less than its modality."""
         super().__init__()
-        for modality, encoder in (("image", image), ("text", text)):
+        self.image, self.words, self.audio = image, text, audio
+        sides = self.sub_encoders()
+        if len(sides) < 2:
+            raise ConfigError(
+                "'paired' needs the encoders of two modalities or more: image, text, audio; it has "
+                f"{' and '.join(sides) or 'none'}"
+            )
+        for modality, encoder in sides.items():
             if encoder.modalities != (modality,):
                 raise ConfigError(
                     f"the {modality} side of 'paired' is {type(encoder).__name__}, which gives "
                     f'{" and ".join(encoder.dims)}; it must give {modality} alone (outputs = "{modality}" where it '
                     "has that parameter)"
                 )
-        self.image, self.words = image, text
-        self.text = text.text
-        self.has_weights = image.has_weights or text.has_weights
-        self.dims = {"image": image.dims["image"], "text": text.dims["text"]}
+        self.text = "" if text is None else text.text
+        self.has_weights = any(encoder.has_weights for encoder in sides.values())
+        self.dims = {modality: encoder.dims[modality] for modality, encoder in sides.items()}
 
     def learn_catalog(self, items: Sequence[Item]) -> None:
-        """Let both sides learn from the catalog."""
-        self.image.learn_catalog(items)
-        self.words.learn_catalog(items)
+        """Let all sides learn from the catalog."""
+        for encoder in self.sub_encoders().values():
+            encoder.learn_catalog(items)
 
     def with_modalities(self, modalities: Sequence[Modality]) -> Encoder:
-        """One of the two sides, or both."""
+        """One of the sides, some of them, or all."""
         super().with_modalities(modalities)  # refuses a modality that is none of theirs
-        sides = {"image": self.image, "text": self.words}
-        return sides[modalities[0]] if len(set(modalities)) == 1 else self
+        sides = {modality: side for modality, side in self.sub_encoders().items() if modality in modalities}
+        if len(sides) in (0, len(self.dims)):
+            return self
+        if len(sides) == 1:
+            return next(iter(sides.values()))
+        part = Paired(**sides)
+        part.training = self.training
+        return part
 
     def by_modality(self) -> tuple[Encoder, ...]:
-        """The two sides."""
-        return (*self.image.by_modality(), *self.words.by_modality())
+        """The sides."""
+        return tuple(part for side in self.sub_encoders().values() for part in side.by_modality())
 
     def sub_encoders(self) -> Mapping[str, Encoder]:
-        """The two sides."""
-        return {"image": self.image, "text": self.words}
+        """The sides, by their modalities."""
+        sides = {"image": self.image, "text": self.words, "audio": self.audio}
+        return {modality: side for modality, side in sides.items() if side is not None}
 
     def towers(self) -> Mapping[Modality, Tower]:
-        """The towers of the two sides."""
-        return {**self.image.towers(), **self.words.towers()}
+        """The towers of all sides."""
+        return {modality: tower for side in self.sub_encoders().values() for modality, tower in side.towers().items()}
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
-        """The pixels of one side, the token ids of the other."""
-        image, text = self.image.prepare(items), self.words.prepare(items)
-        return Inputs(image.pixels, text.text_ids, text.text_mask, image.has_image)
+        """The inputs of each side."""
+        parts = [side.prepare(items)._asdict() for side in self.sub_encoders().values()]
+        return Inputs(**{name: values for part in parts for name, values in part.items() if values is not None})
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """The vectors of each side."""
-        image = self.image(Inputs(pixels=inputs.pixels, has_image=inputs.has_image))
-        text = self.words(Inputs(text_ids=inputs.text_ids, text_mask=inputs.text_mask))
-        return {"image": image["image"], "text": text["text"]}
+        return {modality: side(inputs.of(modality))[modality] for modality, side in self.sub_encoders().items()}
+
+    def item_digest(self, item: Item) -> str:
+        """A digest of the image, text and sound of an item, as far as they are encoded."""
+        digest = super().item_digest(item)
+        return digest if self.audio is None else fingerprint(digest, self.audio.item_digest(item))
 
     def settings(self) -> dict[str, object]:
-        """The settings and classes of both sides."""
+        """The settings and classes of all sides."""
         return {
-            side: {"encoder": type(encoder).__name__, **encoder.settings()}
-            for side, encoder in (("image", self.image), ("text", self.words))
+            modality: {"encoder": type(side).__name__, **side.settings()}
+            for modality, side in self.sub_encoders().items()
         }

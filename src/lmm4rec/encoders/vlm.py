@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -17,10 +18,11 @@ from typing_extensions import Doc
 from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import FUSED, Encoder, TextLength, TextTemplate, stack_items
-from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, pixels_of, text_of
+from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, pixels_of, shapes_of, text_of, with_shapes
 from lmm4rec.nn.transformers.checkpoints import check_weights
 from lmm4rec.nn.transformers.hugging_face import draw_from_seed, load_model, loading, save_parts, transformers_library
 from lmm4rec.nn.transformers.image_processors import image_processor
+from lmm4rec.nn.transformers.towers import BlockEntry, Tower
 
 __all__ = ["Vlm"]
 
@@ -43,9 +45,10 @@ class Vlm(Encoder):
     code of the checkpoint is run, and the language head is not loaded. All vectors are in one space.
 
     An image becomes at most `image_tokens` tokens: it is resized as the checkpoint's preprocessor does, with that many
-    pixels. `pixels` holds [patches, values] of an image as one channel, two more columns with its rows and columns.
+    pixels. `pixels` holds [patches, values] of an image as one channel.
     """
 
+    separable = True
     joint = True
     saved_options = ("text", "outputs", "image_tokens", "text_len", "instruction", "ending")
     about: ClassVar = {
@@ -90,15 +93,25 @@ class Vlm(Encoder):
         self.text_len = text_len or 512
         self.side = self.processor.patch_size * self.processor.merge_size  # of the square that becomes a token
         self.dims = dict.fromkeys(outputs.split("+"), int(self.model.config.get_text_config().hidden_size))
+        self._first = len(getattr(self.model.config.vision_config, "deepstack_visual_indexes", ()))
+        layers = (f"language_model.layers.{number}." for number in range(self._first))
+        self.below_blocks = {FUSED: ("visual.", "language_model.embed_tokens", *layers)}
         self._parts = {modality: self._rendered(modality) for modality in ("image", "text", FUSED)}
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
         """The images' patches, and the token ids of the texts alone."""
-        return stack_items(self, items, self._to_pixels, self._tokenize)
+        return with_shapes(stack_items(self, items, self._to_pixels, self._tokenize))
 
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """The unit vectors of the images, the texts, and the pairs."""
         return {modality: self._vectors(modality, inputs) for modality in self.dims}
+
+    def towers(self) -> Mapping[Modality, Tower]:
+        """The language model's blocks, read at the last token.
+
+        Qwen3-VL adds features of the image to the states after its first blocks: its towers begin above them.
+        """
+        return {modality: self._tower(modality) for modality in self.dims}
 
     def settings(self) -> dict[str, object]:
         """Template, outputs, recipe, preprocessing, vocabulary and architecture."""
@@ -154,34 +167,49 @@ class Vlm(Encoder):
         head, tail = (self.tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after))
         return list(head), list(tail)
 
+    def _tower(self, modality: Modality) -> Tower:
+        layers = self.model.language_model.layers
+
+        def entered(inputs: Inputs) -> Tensor:
+            filled = self._filled(modality, inputs)
+            embedded = torch.zeros(
+                *filled.ids.shape, self.dims[modality], dtype=self.model.dtype, device=filled.ids.device
+            )
+            positions = self.model.compute_3d_position_ids(
+                inputs_embeds=embedded, video_grid_thw=None, past_key_values=None, **filled.arguments()
+            )
+            mask = filled.mask.long()
+            out = self.model.language_model(
+                inputs_embeds=embedded, attention_mask=mask, position_ids=positions, use_cache=False
+            )
+            return _at_last_token(out.last_hidden_state, filled.mask)
+
+        return Tower(
+            list(layers)[self._first :],
+            lambda inputs: self._vectors(modality, inputs),
+            BlockEntry(layers, entered, first=self._first),
+            lambda inputs: self._filled(modality, inputs).mask,
+            lambda states, inputs: _last_states(states, self._filled(modality, inputs).mask),
+        )
+
     def _vectors(self, modality: Modality, inputs: Inputs) -> Float[Tensor, "batch dim"]:
         """The states at the last tokens of the filled template."""
-        shapes = patches = None
-        if modality != "text":
+        filled, patches = self._filled(modality, inputs), None
+        if filled.shapes is not None:
             pixels = pixels_of(inputs)
-            shapes = pixels[:, 0, 0, -2:].long().clamp(min=self.processor.merge_size)  # at least one token: no image
-            real = torch.arange(pixels.shape[2], device=pixels.device) < shapes.prod(dim=1, keepdim=True)
-            patches = pixels[:, 0, :, :-2][real]
-        rows = len(pixels_of(inputs) if modality == "image" else text_of(inputs)[0])
-        ids, mask = self._filled(modality, rows, inputs, shapes)
-        image = self.model.config.image_token_id
-        states = self.model(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            pixel_values=patches,
-            image_grid_thw=None if shapes is None else F.pad(shapes, (1, 0), value=1),
-            mm_token_type_ids=(ids == image).int(),
-            use_cache=False,
-        ).last_hidden_state
-        last = mask.sum(1) - 1
-        return F.normalize(states[torch.arange(len(ids), device=ids.device), last].float(), dim=1)
+            real = torch.arange(pixels.shape[2], device=pixels.device) < filled.shapes.prod(dim=1, keepdim=True)
+            patches = pixels[:, 0][real]
+        out = self.model(pixel_values=patches, use_cache=False, **filled.arguments())
+        return _at_last_token(out.last_hidden_state, filled.mask)
 
-    def _filled(
-        self, modality: Modality, rows: int, inputs: Inputs, shapes: Int[Tensor, "batch 2"] | None
-    ) -> tuple[Int[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
+    def _filled(self, modality: Modality, inputs: Inputs) -> _Filled:
         """The template's tokens with those of the texts and as many of the images as these have, padded at the end."""
         head, tail = self._parts[modality]
         image, merged = self.model.config.image_token_id, self.processor.merge_size**2
+        shapes = None
+        if modality != "text":  # at least one token where there is no image
+            shapes = shapes_of(inputs).clamp(min=self.processor.merge_size)
+        rows = len(text_of(inputs)[0] if shapes is None else shapes)
         counts = [0] * rows if shapes is None else (shapes.prod(dim=1) // merged).tolist()
         texts: list[list[int]] = [[] for _ in range(rows)]
         if modality != "image":
@@ -193,7 +221,7 @@ class Vlm(Encoder):
             filled.append([*before, *text, *tail])
         ids, mask = pad_tokens(filled, int(self.tokenizer.pad_token_id or 0))
         device = self.model.device
-        return ids.to(device), mask_empty_rows(mask).to(device)
+        return _Filled(ids.to(device), mask_empty_rows(mask).to(device), shapes, image)
 
     def _to_pixels(self, image: Image.Image) -> Float[Tensor, "1 patches values"]:
         width, height = image.size
@@ -213,6 +241,38 @@ class Vlm(Encoder):
             "input_ids"
         ]
         return pad_tokens(cast(Sequence[Sequence[int]], encoded), 0, texts)
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """The chat template filled for a batch of items."""
+
+    ids: Int[Tensor, "batch length"]
+    mask: Bool[Tensor, "batch length"]
+    shapes: Int[Tensor, "batch 2"] | None  # rows and columns of the images' patches
+    image: int  # the token of which an image has as many as it needs
+
+    def arguments(self) -> dict[str, Tensor | None]:
+        """The arguments of transformers' model."""
+        return {
+            "input_ids": self.ids,
+            "attention_mask": self.mask.long(),
+            "image_grid_thw": None if self.shapes is None else F.pad(self.shapes, (1, 0), value=1),
+            "mm_token_type_ids": (self.ids == self.image).int(),
+        }
+
+
+def _last_states(
+    states: Float[Tensor, "batch length width"], mask: Bool[Tensor, "batch length"]
+) -> Float[Tensor, "batch width"]:
+    return states[torch.arange(len(mask), device=states.device), mask.sum(1) - 1]
+
+
+def _at_last_token(
+    states: Float[Tensor, "batch length width"], mask: Bool[Tensor, "batch length"]
+) -> Float[Tensor, "batch width"]:
+    """The unit vectors of the states at the last tokens."""
+    return F.normalize(_last_states(states, mask).float(), dim=1)
 
 
 _SPECIAL = ("endoftext", "im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")

@@ -25,75 +25,108 @@ _LEVELS = 256
 _SHORTEST = 2  # tokens: a text's start and end, which an encoder may need where there is no text between them
 
 
+_DENSE = ("pixels", "spectrograms")  # inputs of many numbers, which may lie in a file
+
+
 class PreparedItems:
     """The inputs of a catalog's items, for training from them step after step.
 
-    A pixel value takes one byte where its channel has no more than 256 different values, as in images of 8 bits
-    whatever their scaling; the inputs come back the same to the last bit. Pixels beyond `memory_mb` lie in a nameless
-    temporary file, of which the system reads what is needed.
+    A value of pixels or spectrograms takes one byte where its channel has no more than 256 different values, as in
+    images of 8 bits whatever their scaling; the inputs come back the same to the last bit. What is beyond `memory_mb`
+    lies in nameless temporary files, of which the system reads what is needed.
     """
 
     def __init__(self, encoder: Encoder, items: Sequence[Item], *, memory_mb: int) -> None:
         """Raises DataError where the pixels fit neither in memory nor in the folder of temporary files."""
-        self._memory_mb = memory_mb
-        self._levels: Levels | None = Levels()
-        self._pixels: Tensor | None = None
-        has_image, ids, masks = [], [], []
+        self._dense: dict[str, _DenseValues] = {}
+        blocks: dict[str, list[Tensor]] = {}
         bar = progress(total=len(items), description="preparing items", unit="item", after_s=2.0)
         for start in range(0, len(items), _BLOCK):
             block = encoder.prepare(items[start : start + _BLOCK])
-            if block.pixels is not None:
-                self._keep_pixels(block.pixels, start, len(items))
-                has_image.append(torch.ones(len(block.pixels)).bool() if block.has_image is None else block.has_image)
-            if block.text_ids is not None and block.text_mask is not None:
-                ids.append(block.text_ids.int())
-                masks.append(block.text_mask)
+            if block.pixels is not None and block.has_image is None:
+                block = block._replace(has_image=torch.ones(len(block.pixels), dtype=torch.bool))
+            for name, values in block._asdict().items():
+                if values is None:
+                    continue
+                if name in _DENSE:
+                    taken = sum(one.memory_bytes for other, one in self._dense.items() if other != name) // MB
+                    dense = self._dense.setdefault(name, _DenseValues(len(items), max(0, memory_mb - taken)))
+                    dense.keep(values, start)
+                else:
+                    blocks.setdefault(name, []).append(values.int() if name == "text_ids" else values)
             bar.update(min(_BLOCK, len(items) - start))
         bar.close()
-        self._has_image = torch.cat(has_image) if has_image else None
-        self._text = (_stack(ids), _stack(masks)) if ids else None
+        self._small = {name: _stack(parts) for name, parts in blocks.items()}
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all inputs as they are kept."""
-        tensors = (self._pixels, *(self._text or ()))
-        return sum(one.nbytes for one in tensors if one is not None)
+        """The bytes of pixels, spectrograms and texts as they are kept."""
+        texts = sum(one.nbytes for name, one in self._small.items() if name.startswith("text"))
+        return texts + sum(one.nbytes for one in self._dense.values())
 
     def complete(self) -> Int[Tensor, " rows"]:
-        """The rows of the items that have all that the encoder reads: image, text or both."""
-        parts = [self._has_image, None if self._text is None else self._text[1].any(dim=1)]
-        return torch.stack([part for part in parts if part is not None]).all(dim=0).nonzero().flatten()
+        """The rows of the items that have all that the encoder reads: image, text, sound."""
+        masks = [self._small[name] for name in ("has_image", "text_mask", "sound_mask") if name in self._small]
+        rows = [mask if mask.ndim == 1 else mask.any(dim=1) for mask in masks]
+        return torch.stack(rows).all(dim=0).nonzero().flatten()
 
     def of(self, rows: Int[Tensor, " chosen"]) -> Inputs:
         """The inputs of the given rows, on the device of `rows`; texts are cut to the longest among them."""
         device, rows = rows.device, rows.cpu()
-        pixels = has_image = ids = mask = None
-        if self._pixels is not None and self._has_image is not None:
-            pixels, has_image = self._decoded(self._pixels[rows]), self._has_image[rows]
-        if self._text is not None:
-            ids, mask = (column[rows] for column in self._text)
+        found = {name: values.of(rows) for name, values in self._dense.items()}
+        found |= {name: values[rows] for name, values in self._small.items()}
+        if "text_mask" in found:
+            mask = found["text_mask"]
             width = max(_SHORTEST, int((mask * torch.arange(1, mask.shape[1] + 1)).amax()))
-            ids, mask = ids[:, :width].long(), mask[:, :width]
-        return Inputs(pixels, ids, mask, has_image).to(device)
+            found |= {"text_ids": found["text_ids"][:, :width].long(), "text_mask": mask[:, :width]}
+        return Inputs(**found).to(device)
 
-    def _decoded(self, pixels: Tensor) -> Tensor:
-        return pixels if self._levels is None else self._levels.decode(pixels)
 
-    def _keep_pixels(self, block: Float[Tensor, "block channels height width"], start: int, items: int) -> None:
-        shape, end = (items, *block.shape[1:]), start + len(block)
+class _DenseValues:
+    """The pixels or spectrograms of a catalog's items: as bytes as long as their values are few, else as they are."""
+
+    def __init__(self, items: int, memory_mb: int) -> None:
+        self._items, self._memory_mb = items, memory_mb
+        self._levels: Levels | None = Levels()
+        self.values: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes as they are kept."""
+        return 0 if self.values is None else self.values.nbytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """The bytes that are kept in memory."""
+        return 0 if self.values is None or self.values.untyped_storage().filename else self.nbytes
+
+    def of(self, rows: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen channels height width"]:
+        """The values of the given rows."""
+        return self._decoded(cast(Tensor, self.values)[rows])
+
+    def keep(self, block: Float[Tensor, "block channels height width"], start: int) -> None:
+        """Keep the values of the items from row `start` on.
+
+        Raises:
+            DataError: they fit neither in memory nor in the folder of temporary files.
+        """
+        shape, end = (self._items, *block.shape[1:]), start + len(block)
         codes = None if self._levels is None else self._levels.encode(block)
         if codes is not None:
-            if self._pixels is None:
-                self._pixels = _allocate(shape, torch.uint8, self._memory_mb)
-            self._pixels[start:end] = codes
+            if self.values is None:
+                self.values = _allocate(shape, torch.uint8, self._memory_mb)
+            self.values[start:end] = codes
             return
-        if self._levels is not None:  # too many values for a byte: all pixels are kept as they are
+        if self._levels is not None:  # too many values for a byte: all are kept as they are
             floats = _allocate(shape, block.dtype, self._memory_mb)
             for first in range(0, start, _BLOCK):
                 last = min(first + _BLOCK, start)
-                floats[first:last] = self._decoded(cast(Tensor, self._pixels)[first:last])
-            self._pixels, self._levels = floats, None
-        cast(Tensor, self._pixels)[start:end] = block
+                floats[first:last] = self._decoded(cast(Tensor, self.values)[first:last])
+            self.values, self._levels = floats, None
+        cast(Tensor, self.values)[start:end] = block
+
+    def _decoded(self, values: Tensor) -> Tensor:
+        return values if self._levels is None else self._levels.decode(values)
 
 
 def _allocate(shape: tuple[int, ...], dtype: torch.dtype, memory_mb: int) -> Tensor:
@@ -106,7 +139,7 @@ def _allocate(shape: tuple[int, ...], dtype: torch.dtype, memory_mb: int) -> Ten
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise DataError(
-                f"the prepared images of {shape[0]:,} items need {needed / MB:,.0f} MiB, more than the {memory_mb:,} "
+                f"the prepared inputs of {shape[0]:,} items need {needed / MB:,.0f} MiB, more than the {memory_mb:,} "
                 f"MiB of memory that they may take and the {free / MB:,.0f} MiB that are free in "
                 f"{Path(folder).parent}: raise inputs_mb (memory_mb in fine-tuning), or name a larger disk in TMPDIR"
             )
@@ -156,6 +189,9 @@ def _number(
     return places.to(torch.uint8)[nearest], ordered[nearest] != values
 
 
-def _stack(columns: Sequence[Int[Tensor, "_rows _length"] | Bool[Tensor, "_rows _length"]]) -> Tensor:
-    width = max(column.shape[1] for column in columns)
-    return torch.cat([F.pad(column, (0, width - column.shape[1])) for column in columns])
+def _stack(blocks: Sequence[Tensor]) -> Tensor:
+    """The rows of all blocks; those of two dimensions are padded on the right to the widest."""
+    if blocks[0].ndim == 1:
+        return torch.cat(list(blocks))
+    width = max(block.shape[1] for block in blocks)
+    return torch.cat([F.pad(block, (0, width - block.shape[1])) for block in blocks])

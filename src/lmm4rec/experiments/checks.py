@@ -14,7 +14,7 @@ from lmm4rec.core.errors import ConfigError, LMM4RecError, did_you_mean, optiona
 from lmm4rec.core.registry import ENCODERS, hyper_parameters
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
-from lmm4rec.encoders.base import FUSED, Encoder
+from lmm4rec.encoders.base import FUSED, is_encoder
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.build.features import load_features
 from lmm4rec.experiments.build.recommenders import check_memory, require_gradient, require_negatives
@@ -95,5 +95,5 @@ def _templates(table: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(table.get("text"), str) and ("text" in outputs or FUSED in outputs):
         yield table["text"]
     for key, parameter in hyper_parameters(ENCODERS.get(table["name"])).items():
-        if parameter.annotation is Encoder and key != "image" and isinstance(table.get(key), Mapping):
+        if is_encoder(parameter.annotation) and key != "image" and isinstance(table.get(key), Mapping):
             yield from _templates(table[key])

@@ -128,7 +128,7 @@ def _complete(table: Table, where: str, *signatures: Component, name_key: str = 
     """The table with the defaults of its components filled in."""
     keys = {key: value for key, value in table.items() if key != name_key}
     complete: dict[str, Any] = {name_key: table[name_key]} if name_key in table else {}
-    for arguments in resolve(keys, where, *signatures, nested={Encoder: _encoder}):
+    for arguments in resolve(keys, where, *signatures, nested={Encoder: _encoder, Encoder | None: _encoder}):
         complete |= arguments
     return complete
 

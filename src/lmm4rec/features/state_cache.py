@@ -24,7 +24,18 @@ from lmm4rec.encoding.batches import EncodingOptions, cut, prepared_batches
 from lmm4rec.encoding.runner import evaluating
 from lmm4rec.encoding.sizing import Precision, ResolvedPrecision, resolve_precision
 from lmm4rec.features.extract import contents_of, longest_text_first
-from lmm4rec.features.state_files import IDS, LENGTHS, STATES, VECTORS, WORDS, Shards, StoredStates, states_folder
+from lmm4rec.features.state_files import (
+    IDS,
+    LENGTHS,
+    SHAPE,
+    SOUND,
+    STATES,
+    VECTORS,
+    WORDS,
+    Shards,
+    StoredStates,
+    states_folder,
+)
 from lmm4rec.nn.transformers.towers import Tower
 
 _SAMPLE = 8  # items on which size and time are measured
@@ -194,6 +205,11 @@ class StatesCache:
             _check_layout(self.encoder, mask)
             tensors[f"{WORDS}.{IDS}"] = inputs.text_ids[mask].int().cpu()
             tensors[f"{WORDS}.{LENGTHS}"] = mask.sum(dim=1).int().cpu()
+        if inputs.sound_mask is not None and self.top is not None:
+            tensors[f"{SOUND}.{LENGTHS}"] = inputs.sound_mask.sum(dim=1).int().cpu()
+        if inputs.image_shape is not None and self.top is not None:
+            tensors[f"{SHAPE}.{SHAPE}"] = inputs.image_shape.int().cpu()
+            tensors[f"{SHAPE}.{LENGTHS}"] = torch.ones(len(inputs.image_shape), dtype=torch.int32)
         return tensors
 
     def _below(self, tower: Tower, inputs: Inputs, top: int) -> dict[str, Tensor]:

@@ -26,6 +26,9 @@ STATES, LENGTHS, VECTORS = "states", "lengths", "vectors"
 WORDS, IDS = "words", "ids"
 """Token ids of all texts, one after the other; `LENGTHS` holds their number for each item."""
 
+SOUND, SHAPE = "sound", "shape"
+"""Of items with sound or with images of several shapes: frames with sound as `LENGTHS`; rows and columns of patches."""
+
 INDEX = "states.json"
 """The index of a folder of states; where it is present, the folder is whole."""
 _NOTE = "lmm4rec"
@@ -118,7 +121,7 @@ class StoredStates:
     ) -> None:
         """`row_of` is the row of each item's content, counted over all shards."""
         self.shards, self.row_of, self.modalities = shards, row_of, tuple(modalities)
-        names = [*self.modalities, *([WORDS] if f"{WORDS}.{IDS}" in shards[0] else [])]
+        names = [*self.modalities, *(name for name in (WORDS, SOUND, SHAPE) if f"{name}.{LENGTHS}" in shards[0])]
         self._lengths = {name: [shard[f"{name}.{LENGTHS}"].long() for shard in shards] for name in names}
         self.lengths = {name: torch.cat(parts) for name, parts in self._lengths.items()}
         self._starts = {name: torch.cat([_starts(part) for part in parts]) for name, parts in self._lengths.items()}
@@ -153,15 +156,22 @@ class StoredStates:
         return states
 
     def inputs(self, items: Int[Tensor, " chosen"]) -> Inputs:
-        """The inputs that a tower needs beside the states: text where the encoder reads it, no pixels."""
-        every_row = torch.ones(len(items), dtype=torch.bool)
-        if WORDS not in self.lengths:
-            return Inputs(has_image=every_row)
-        lengths = self.lengths[WORDS][self.row_of[items]]
-        mask = torch.arange(max(int(lengths.max()), 1)) < lengths[:, None]
-        ids = torch.zeros(mask.shape, dtype=torch.int64)
-        ids[mask] = self.read(WORDS, items, IDS).long()
-        return Inputs(text_ids=ids, text_mask=mask, has_image=every_row)
+        """The inputs that a tower needs beside the states: texts, masks and shapes, no pixels and no spectrograms."""
+        inputs = Inputs(has_image=torch.ones(len(items), dtype=torch.bool))
+        if WORDS in self.lengths:
+            mask = self._mask(WORDS, items)
+            ids = torch.zeros(mask.shape, dtype=torch.int64)
+            ids[mask] = self.read(WORDS, items, IDS).long()
+            inputs = inputs._replace(text_ids=ids, text_mask=mask)
+        if SOUND in self.lengths:
+            inputs = inputs._replace(sound_mask=self._mask(SOUND, items))
+        if SHAPE in self.lengths:
+            inputs = inputs._replace(image_shape=self.read(SHAPE, items, SHAPE).long())
+        return inputs
+
+    def _mask(self, name: str, items: Int[Tensor, " chosen"]) -> Bool[Tensor, "chosen longest"]:
+        lengths = self.lengths[name][self.row_of[items]]
+        return torch.arange(max(int(lengths.max()), 1)) < lengths[:, None]
 
 
 def states_folder() -> Path:

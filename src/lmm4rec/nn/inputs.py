@@ -19,6 +19,27 @@ def pixels_of(inputs: Inputs) -> Float[Tensor, "batch channels height width"]:
     return inputs.pixels
 
 
+def spectrograms_of(inputs: Inputs) -> Float[Tensor, "batch channels height width"]:
+    """The spectrograms; ConfigError where there are none."""
+    if inputs.spectrograms is None:
+        raise ConfigError("the encoder needs spectrograms, the inputs have none")
+    return inputs.spectrograms
+
+
+def shapes_of(inputs: Inputs) -> Int[Tensor, "batch 2"]:
+    """The rows and columns of each image's patches; ConfigError where there are none."""
+    if inputs.image_shape is None:
+        raise ConfigError("the encoder needs image_shape (rows and columns of patches), the inputs have none")
+    return inputs.image_shape
+
+
+def with_shapes(inputs: Inputs) -> Inputs:
+    """The inputs with the last two columns of the pixels, which are the same in each row, as `image_shape`."""
+    if inputs.pixels is None:
+        return inputs
+    return inputs._replace(pixels=inputs.pixels[..., :-2], image_shape=inputs.pixels[:, 0, 0, -2:].long())
+
+
 def text_of(inputs: Inputs) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
     """The token ids and their mask; ConfigError where one is missing."""
     if inputs.text_ids is None or inputs.text_mask is None:

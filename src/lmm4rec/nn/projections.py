@@ -76,18 +76,35 @@ def centered(x: Float[Tensor, "items width"], center: Float[Tensor, " width"]) -
 class Projections(nn.Module):
     """The map x W_m + b_m for each modality m; zeros for an item that lacks the modality.
 
-    With `trained`, the features are weights that start at the passed ones, as in some authors' code: memory and time
-    grow by three tables of the features' size, and the features passed later have no effect.
+    `centered`: x is (x - c_m) / |x - c_m|, with c_m the mean over the items that have the modality when the map was
+    built or `renew` was called last. With `trained`, the features are weights that start at the passed ones, as in some
+    authors' code: memory and time grow by three tables of the features' size, and the features passed later have no
+    effect.
     """
 
     def __init__(
-        self, features: Features, dim: int, generator: torch.Generator, *, bias: bool = True, trained: bool = False
+        self,
+        features: Features,
+        dim: int,
+        generator: torch.Generator,
+        *,
+        bias: bool = True,
+        trained: bool = False,
+        centered: bool = False,
     ) -> None:
         super().__init__()
+        self.centered = centered
+        for modality, x in features.items() if centered else ():
+            self.register_buffer(f"center_{modality}", center_of(x.detach()))
         maps = {m: xavier_weight(x.shape[1], dim, generator) for m, x in features.items()}
         self.maps = nn.ParameterDict(OrderedDict(maps))  # ParameterDict sorts the names of a plain dict
         self.offsets = nn.ParameterDict({m: nn.Parameter(torch.zeros(dim)) for m in features if bias})
         self.tables = nn.ParameterDict({m: nn.Parameter(x.detach().clone()) for m, x in features.items() if trained})
+
+    def renew(self, features: Features) -> None:
+        """Compute the centers anew, where there are any."""
+        for modality in self.maps if self.centered else ():
+            self.get_buffer(f"center_{modality}").copy_(center_of(features[modality].detach()))
 
     def forward(
         self, features: Features, items: Int[Tensor, " selected"] | None = None
@@ -96,7 +113,8 @@ class Projections(nn.Module):
         projected = {}
         for modality, weights in self.maps.items():
             x = self.tables[modality] if self.tables else features[modality]
-            product = x @ weights if items is None else torch.cat([part @ weights for part in row_blocks(x, items)])
+            center = self.get_buffer(f"center_{modality}") if self.centered else None
+            product = ContentProjection(weights, center).over([x] if items is None else row_blocks(x, items))
             shifted = product + self.offsets[modality] if modality in self.offsets else product
             # features of zeros have a product of zeros, which is far shorter to look through
             projected[modality] = torch.where(has_content(product)[:, None], shifted, 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -41,6 +41,8 @@ class GRCN(Recommender):
     affinities; score = u · i. Loss: BPR plus `l2_weight` times half the squared norms of the batch's id vectors and
     prototypes.
 
+    Without `ids`, vectors are those of the modalities alone, and no graph is refined.
+
     An item that lacks a modality has no affinity in it; where it lacks all, its edges have the weights of a mean over
     neighbors.
 
@@ -61,6 +63,7 @@ class GRCN(Recommender):
         generator: torch.Generator,
         *,
         dim: Annotated[PositiveInt, Doc("Width of the id vectors.")] = 64,
+        ids: Annotated[bool, Doc("A vector for each user and item id; false: prototypes and content alone.")] = True,
         content_dim: Annotated[PositiveInt, Doc("Width of prototypes and projected features in each modality.")] = 64,
         layers: Annotated[PositiveInt, Doc("Graph convolutions of the id vectors over the refined graph.")] = 2,
         routing: Annotated[NonNegativeInt, Doc("Rounds in which users' prototypes move toward their items.")] = 3,
@@ -69,8 +72,9 @@ class GRCN(Recommender):
         super().__init__(graph, features)
         self.layers, self.routing, self.l2_weight = layers, routing, l2_weight
         nodes = graph.n_users + graph.n_items
-        self.ids = xavier_table(nodes, dim, generator)
-        self.confidence = nn.Parameter(torch.ones(nodes, len(features)))
+        self.ids = xavier_table(nodes, dim, generator) if ids else None
+        if ids:
+            self.confidence = nn.Parameter(torch.ones(nodes, len(features)))
         self.prototypes = nn.ParameterDict({m: xavier_table(graph.n_users, content_dim, generator) for m in features})
         self.projections = xavier_weights(features, content_dim, generator)
         self.offsets = nn.ParameterDict({modality: nn.Parameter(torch.zeros(content_dim)) for modality in features})
@@ -85,7 +89,7 @@ class GRCN(Recommender):
             select_rows(all_items, batch.negatives),
         )
         nodes = (batch.users, batch.positives + len(all_users), batch.negatives + len(all_users))
-        regularized = [*self.ids.rows(*nodes)]
+        regularized = [] if self.ids is None else [*self.ids.rows(*nodes)]
         regularized += [prototypes.rows(batch.users) for prototypes in self.prototypes.values()]
         return {
             "bpr": bpr_of_vectors(users, positives, negatives),
@@ -96,31 +100,39 @@ class GRCN(Recommender):
         """Id vectors over the refined graph, concatenated with each modality's vectors."""
         users, items = self._vectors(features)
         ids = users.shape[1] - sum(table.shape[1] for table in self.prototypes.values())
-        parts, start = {"id": slice(0, ids)}, ids
+        parts, start = {} if self.ids is None else {"id": slice(0, ids)}, ids
         for modality in self.projections:
             parts[modality] = slice(start, start := start + self.prototypes[modality].shape[1])
         return Embeddings(users, items, parts=parts)
 
     def _vectors(self, features: Features) -> tuple[Float[Tensor, "users dims"], Float[Tensor, "items dims"]]:
         """The final vectors: ids over the refined graph, then each modality."""
-        graph = self.graph
-        users, items, to_users, to_items = [], [], [], []
-        modalities = torch.zeros_like(graph.items, dtype=torch.float)
-        user_confidence, item_confidence = self.confidence[: graph.n_users], self.confidence[graph.n_users :]
-        for m, modality in enumerate(self.projections):
+        users, items, shares = [], [], []
+        for modality in self.projections:
             content, edges = self._content(features[modality], modality)
             prototypes, affinity = self._route(self.prototypes[modality].all(), content, edges)
-            user_share, item_share = self._softmax_over_items(affinity), self._softmax_over_users(affinity)
-            users.append(prototypes + self._weigh(user_share)(content))
-            items.append(content + self._weigh(item_share).reverse(prototypes))
-            to_users.append(user_share * item_confidence[:, m][graph.items])
-            to_items.append(item_share * user_confidence[:, m][graph.users])
-            modalities = modalities + edges
-        without_content = (modalities == 0).float()  # edges to items that lack all modalities
+            by_user, by_item = self._softmax_over_items(affinity), self._softmax_over_users(affinity)
+            users.append(prototypes + self._weigh(by_user)(content))
+            items.append(content + self._weigh(by_item).reverse(prototypes))
+            shares.append((by_user, by_item, edges))
+        if self.ids is not None:
+            ids = self._convolve(self.ids.all(), *self._refined(shares))
+            users, items = [ids[0], *users], [ids[1], *items]
+        return torch.cat(users, dim=1), torch.cat(items, dim=1)
+
+    def _refined(
+        self, shares: Sequence[tuple[Float[Tensor, " edges"], ...]]
+    ) -> tuple[Float[Tensor, " edges"], Float[Tensor, " edges"]]:
+        """The weights of the edges to users and to items, from the affinities of each modality and where it has any."""
+        graph = self.graph
+        user_confidence, item_confidence = self.confidence[: graph.n_users], self.confidence[graph.n_users :]
+        to_users = [by_user * item_confidence[:, m][graph.items] for m, (by_user, _, _) in enumerate(shares)]
+        to_items = [by_item * user_confidence[:, m][graph.users] for m, (_, by_item, _) in enumerate(shares)]
+        # edges to items that lack all modalities
+        without_content = (torch.stack([edges for _, _, edges in shares]).sum(dim=0) == 0).float()
         to_users += [without_content / graph.user_degrees[graph.users]]
         to_items += [without_content / graph.item_degrees[graph.items]]
-        ids = self._convolve(*(torch.stack(weights).amax(dim=0).relu() for weights in (to_users, to_items)))
-        return torch.cat([ids[0], *users], dim=1), torch.cat([ids[1], *items], dim=1)
+        return torch.stack(to_users).amax(dim=0).relu(), torch.stack(to_items).amax(dim=0).relu()
 
     def _content(
         self, features: Float[Tensor, "items width"], modality: str
@@ -160,10 +172,13 @@ class GRCN(Recommender):
         return affinity / total.clamp(min=1e-12)[self.graph.items]
 
     def _convolve(
-        self, to_users: Float[Tensor, " edges"], to_items: Float[Tensor, " edges"]
+        self,
+        ids: Float[Tensor, "nodes dim"],
+        to_users: Float[Tensor, " edges"],
+        to_items: Float[Tensor, " edges"],
     ) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         """The id vectors, summed over the layers of the refined graph."""
-        ids = F.normalize(self.ids.all(), dim=1)
+        ids = F.normalize(ids, dim=1)
         users, items = ids[: self.graph.n_users], ids[self.graph.n_users :]
         user_sum, item_sum = users, items
         for _ in range(self.layers):

@@ -35,7 +35,8 @@ class MMGCN(Recommender):
 
     A user's and an item's vector is the sum over modalities after the last layer (eq. 8 and 9); score = u · i. Loss:
     BPR plus `l2_weight` times half the squared norms of the batch's id vectors and preferences (eq. 10). An item that
-    lacks a modality is left out of the first layer's mean; from then on it is represented by its id vector.
+    lacks a modality is left out of the first layer's mean; from then on it is represented by its id vector. Without
+    `ids`, eq. 5 has none: an item is its content, in its place in the graph.
 
     Differs from the authors' code: id vectors and preferences train (there they are tensors that no optimizer has);
     there are as many layers as `layers` says (three in their common script and the public toolbox, whatever is
@@ -56,6 +57,7 @@ class MMGCN(Recommender):
         generator: torch.Generator,
         *,
         dim: Annotated[PositiveInt, Doc("Width of the id vectors and of each layer.")] = 64,
+        ids: Annotated[bool, Doc("A vector for each user and item id; false: preferences and content alone.")] = True,
         content_dim: Annotated[PositiveInt, Doc("Width of preferences and projected features in each modality.")] = 64,
         layers: Annotated[PositiveInt, Doc("Graph convolutions over the interaction graph.")] = 2,
         combination: Annotated[Literal["add", "concatenate"], Doc("How node and neighborhood are combined.")] = "add",
@@ -63,7 +65,7 @@ class MMGCN(Recommender):
     ) -> None:
         super().__init__(graph, features)
         self.l2_weight = l2_weight
-        self.ids = xavier_table(graph.n_users + graph.n_items, dim, generator)
+        self.ids = xavier_table(graph.n_users + graph.n_items, dim, generator) if ids else None
         self.preferences = nn.ParameterDict({m: xavier_table(graph.n_users, content_dim, generator) for m in features})
         self.projections = xavier_weights(features, content_dim, generator)
         widths = [content_dim] + [dim] * (layers - 1)
@@ -80,7 +82,7 @@ class MMGCN(Recommender):
         nodes = (batch.users, batch.positives + self.graph.n_users, batch.negatives + self.graph.n_users)
         vectors = self._vectors(features)
         users, positives, negatives = (select_rows(vectors, node) for node in nodes)
-        regularized = [*self.ids.rows(*nodes)]
+        regularized = [] if self.ids is None else [*self.ids.rows(*nodes)]
         regularized += [preference.rows(batch.users) for preference in self.preferences.values()]
         return {
             "bpr": bpr_of_vectors(users, positives, negatives),
@@ -107,7 +109,8 @@ class MMGCN(Recommender):
         for layer in cast(Iterable[_Layer], self.layers[modality]):
             neighbors = spread(self.interactions, present).clamp(min=1)
             h = F.leaky_relu(spread(self.interactions, x @ layer.neighbors) / neighbors)
-            x = layer(h, F.leaky_relu(layer.own(x)) + self.ids.all())
+            own = F.leaky_relu(layer.own(x))
+            x = layer(h, own if self.ids is None else own + self.ids.all())
             present = torch.ones_like(present)
         return x
 

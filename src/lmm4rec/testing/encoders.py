@@ -18,14 +18,14 @@ from torch import Tensor
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.core.types import Item
-from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.base import Encoder, is_encoder
 from lmm4rec.encoding.sizing import ResolvedPrecision
 from lmm4rec.features.extract import extract
 from lmm4rec.features.item_vectors import EncodedItems
 from lmm4rec.features.store import FeatureStore
 from lmm4rec.testing.contracts import Contracts, expect
 from lmm4rec.testing.items import INCOMPLETE, ITEMS, TEXTS, WITHOUT_TEXT, NoiseImage, catalog_of
-from lmm4rec.testing.one_sided_encoders import ImageSide, TextSide
+from lmm4rec.testing.one_sided_encoders import AudioSide, ImageSide, TextSide
 from lmm4rec.testing.sounds import write_sounds
 
 
@@ -76,9 +76,9 @@ class Candidate:
         """A new instance in evaluation mode."""
         if self.kind is None:
             return self.source().eval()
-        sides = {"image": ImageSide, "text": TextSide}
+        sides: dict[str, Callable[[], Encoder]] = {"image": ImageSide, "text": TextSide, "audio": AudioSide}
         inner: dict[str, Any] = {
-            key: sides[key]() for key, one in self.keys.items() if one.annotation is Encoder and key in sides
+            key: sides[key]() for key, one in self.keys.items() if is_encoder(one.annotation) and key in sides
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         if "sounds" in self.keys:

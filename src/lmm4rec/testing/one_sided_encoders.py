@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,9 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.encoders.base import Encoder, stack_pixels
-from lmm4rec.nn.inputs import pad_tokens, pixels_of, text_of
+from lmm4rec.nn.inputs import pad_tokens, pixels_of, spectrograms_of, text_of
 
 
 class ImageSide(Encoder):
@@ -63,6 +65,39 @@ class TextSide(Encoder):
     def settings(self) -> dict[str, object]:
         """The template."""
         return {"text": self.text}
+
+
+class AudioSide(Encoder):
+    """A linear map of a few frames of noise: the audio side of encoders that are made of others.
+
+    The noise is drawn from the item's id, the seed of its file; items without a readable image have no sound either.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dims = {"audio": 12}
+        self.map = nn.Parameter(torch.randn(32, 12, generator=torch.Generator().manual_seed(2)))
+
+    def prepare(self, items: Sequence[Item]) -> Inputs:
+        """Four frames of eight numbers."""
+        seeds = [zlib.crc32(item.id.encode()) for item in items]
+        frames = [torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        heard = torch.tensor(["image" not in item.id for item in items], dtype=torch.bool)
+        return Inputs(
+            spectrograms=torch.stack(frames) * heard[:, None, None, None], sound_mask=heard[:, None].expand(-1, 4)
+        )
+
+    def forward(self, inputs: Inputs) -> dict[str, Float[Tensor, "batch _dim"]]:
+        """Unit vectors."""
+        return {"audio": F.normalize(spectrograms_of(inputs).flatten(1) @ self.map, dim=1)}
+
+    def item_digest(self, item: Item) -> str:
+        """The item's id."""
+        return fingerprint(item.id)
+
+    def settings(self) -> dict[str, object]:
+        """None."""
+        return {}
 
 
 def _few_pixels(image: Image.Image) -> Float[Tensor, "3 8 8"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.registry import hyper_parameters
 from lmm4rec.core.types import Embeddings, Features, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
@@ -109,6 +111,26 @@ def _share_learned(candidate: Candidate, features: Features, goal: float) -> flo
         graph, features, epochs=60 if candidate.component.sequential else 30, enough=lambda scorer: share(scorer) > goal
     )
     return share(trained.embed(features))
+
+
+def _has_ids(candidate: Candidate) -> bool:
+    return "ids" in hyper_parameters(candidate.component) and "ids" not in candidate.hyper
+
+
+@CONTRACTS.add(_has_ids)
+def without_ids_an_item_is_its_content(candidate: Candidate) -> None:
+    """With ids = False two items of the same content without interactions have one vector, and it still learns."""
+    graph, features = world()
+    seen = (graph.items != 4) & (graph.items != 5)
+    graph = InteractionGraph(graph.users[seen], graph.items[seen], graph.n_users, graph.n_items)
+    for x in features.values():
+        x[5] = x[4]
+    without = replace(candidate, hyper={**candidate.hyper, "ids": False})
+    same = [item_vectors(one.trained(graph, features, epochs=1), features)[4:6] for one in (without, candidate)]
+    expect(torch.equal(*same[0]), "two items of the same content have two vectors without ids")
+    expect(not torch.equal(*same[1]), "ids = True changes nothing")
+    share = _share_learned(without, camp_features(generator()), 0.95)
+    expect(share > 0.95, f"without ids {share:.2f} of the held-out items are ranked first, expected more than 0.95")
 
 
 @CONTRACTS.add(lambda candidate: not candidate.component.sequential)

@@ -19,11 +19,16 @@ def write_sounds(folder: Path) -> None:
     """
     folder.mkdir(exist_ok=True)
     for number, item in enumerate([*ITEMS, WITHOUT_TEXT]):
-        noise = np.random.default_rng(number).normal(size=_RATE)
-        pitch = np.sin(np.arange(_RATE) * (0.1 + 0.2 * number))
-        with wave.open(str(folder / f"{item.id}.wav"), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(_RATE)
-            file.writeframes((3000 * (pitch + 0.3 * noise)).astype("<i2").tobytes())
+        write_sound(folder / f"{item.id}.wav", number)
     (folder / f"{UNREADABLE_IMAGE.id}.wav").write_bytes(b"RIFF and no more")
+
+
+def write_sound(path: Path, seed: int, *, samples: int = _RATE) -> None:
+    """A tone whose pitch follows from the seed, with noise drawn from it, at 8,000 samples a second."""
+    noise = np.random.default_rng(seed).normal(size=samples)
+    pitch = np.sin(np.arange(samples) * (0.1 + 0.2 * seed))
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(_RATE)
+        file.writeframes((3000 * (pitch + 0.3 * noise)).astype("<i2").tobytes())

@@ -18,7 +18,7 @@ from lmm4rec.core.sequences import SequenceScorer
 from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, NonNegativeInt, Scorer
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
-from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.base import is_encoder
 from lmm4rec.evaluation.known_sequences import sequences_of
 from lmm4rec.experiments.build.data import DataCache, popular_thumbnails
 from lmm4rec.experiments.build.encoders import finetune, local_checkpoint, make_encoder
@@ -146,7 +146,7 @@ def _card(plan: Plan, metrics: RunMetrics) -> dict[str, Any]:
 def _record(table: Mapping[str, Any], catalog: Catalog, trained: Path | None = None) -> EncoderRecord:
     """The record of an [encoder] table; trained weights are in `trained`, those of a paired encoder by their names."""
     component = ENCODERS.get(table["name"])
-    sides = [key for key, parameter in hyper_parameters(component).items() if parameter.annotation is Encoder]
+    sides = [key for key, one in hyper_parameters(component).items() if is_encoder(one.annotation) and table.get(key)]
     if trained and not sides and trained.is_dir():
         return EncoderRecord(table["name"], {}, trained)
     arguments = {key: value for key, value in table.items() if key != "name" and value is not None}

@@ -19,7 +19,7 @@ from lmm4rec.core.registry import ENCODERS, hyper_parameters
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.sources.toyshop import pretraining_catalog
 from lmm4rec.distributed import process_group
-from lmm4rec.encoders.base import DEFAULT_TEXT, Encoder
+from lmm4rec.encoders.base import DEFAULT_TEXT, Encoder, is_encoder
 from lmm4rec.encoding.sizing import resolve_precision
 from lmm4rec.nn.text import render
 from lmm4rec.training.finetuning import fit_pairs, recipe_of
@@ -34,7 +34,7 @@ def make_encoder(table: Mapping[str, Any], catalog: Catalog | None) -> Encoder:
     arguments = {key: value for key, value in table.items() if key != "name"}
     component = ENCODERS.get(table["name"])
     for key, parameter in hyper_parameters(component).items():
-        if parameter.annotation is Encoder and isinstance(arguments.get(key), Mapping):
+        if is_encoder(parameter.annotation) and isinstance(arguments.get(key), Mapping):
             arguments[key] = make_encoder(arguments[key], catalog)
     return cast(Encoder, component(**arguments | local_checkpoint(component, arguments, catalog)))
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
-from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.base import is_encoder
 
 _TYPE_NAMES: Mapping[type, str] = {
     str: "text", bool: "bool", int: "int", float: "float", Sequence: "list", Mapping: "table",
@@ -20,7 +20,7 @@ _TYPE_NAMES: Mapping[type, str] = {
 
 def describe(annotation: Any) -> tuple[str, str]:
     """The name of a parameter's type, and the values that it may take; the latter empty where all of the type may."""
-    if annotation is Encoder:
+    if is_encoder(annotation):
         return "encoder", 'a table: { name = "...", ... }'
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:

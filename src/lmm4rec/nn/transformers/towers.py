@@ -30,10 +30,10 @@ class Tower:
     """The modality's vectors, as from the encoder itself."""
 
     upper: Callable[[Tensor, Inputs, int], Tensor]
-    """The vectors from the state of a number on; of the inputs only token ids and masks are read."""
+    """The vectors from the state of a number on; of the inputs pixels and spectrograms are not read."""
 
     kept: Callable[[Inputs], Tensor]
-    """Bool [batch, tokens]: the tokens on which vectors depend, all but padding; pixels are not read."""
+    """Bool [batch, tokens]: the tokens on which vectors depend, all but padding; read like `upper`."""
 
     read: Callable[[Tensor, Inputs], Tensor]
     """One vector for a state: that of the token from which the encoder computes its vector, or the mean."""
@@ -75,50 +75,63 @@ class BlockEntry:
     """A pass through a library's model that enters its stack of blocks with given states.
 
     The lower blocks are replaced by modules that pass on their input, and the first upper one gets the states.
-    `blank` takes the place of pixels: one empty image, so that the embedding costs next to nothing.
+    `blank` takes the place of pixels or a spectrogram: one empty item's, so that the embedding costs next to nothing.
+    The tower's blocks are those from number `first` on; earlier ones are always below.
     """
 
-    def __init__(self, blocks: nn.ModuleList, whole: Callable[[Inputs], Tensor], blank: Tensor | None = None) -> None:
-        self.blocks, self.whole, self.blank = blocks, whole, blank
-        self._tuples: bool | None = None  # whether blocks return their states as a tuple
+    def __init__(
+        self,
+        blocks: nn.ModuleList,
+        whole: Callable[[Inputs], Tensor],
+        blank: Inputs | None = None,
+        *,
+        first: int = 0,
+    ) -> None:
+        self.blocks, self.whole, self.first = blocks, whole, first
+        self._blank = {} if blank is None else {name: x for name, x in blank._asdict().items() if x is not None}
+        self._beside: list[tuple[Any, ...] | None] = []  # what each block returns beside its states, None if no tuple
 
     def __call__(self, states: Tensor, inputs: Inputs, block: int) -> Tensor:
         """The vectors from the input states of the block of that number."""
-        if self.blank is not None:
-            inputs = inputs._replace(pixels=self.blank.to(states.device))
-        if self._tuples is None:
-            self._tuples = self._returns_tuples(inputs)
+        inputs = inputs._replace(**{name: values.to(states.device) for name, values in self._blank.items()})
+        self._beside = self._beside or self._returned_beside(inputs)
+        block += self.first
         hook = self.blocks[block].register_forward_pre_hook(_replace_by(states), with_kwargs=True)
         lower = list(self.blocks[:block])
         try:
             for number in range(block):
-                self.blocks[number] = _PassThrough(self._tuples)
+                self.blocks[number] = _PassThrough(self._beside[number])
             return self.whole(inputs)
         finally:
             hook.remove()
             for number, one in enumerate(lower):
                 self.blocks[number] = one
 
-    def _returns_tuples(self, inputs: Inputs) -> bool:
-        forms: list[type] = []
-        hook = self.blocks[0].register_forward_hook(lambda _module, _given, out: forms.append(type(out)))
+    def _returned_beside(self, inputs: Inputs) -> list[tuple[Any, ...] | None]:
+        found: list[tuple[Any, ...] | None] = []
+
+        def note(_module: nn.Module, _given: tuple[Any, ...], out: Any) -> None:
+            found.append(tuple(out[1:]) if isinstance(out, tuple) else None)
+
+        hooks = [block.register_forward_hook(note) for block in self.blocks]
         with torch.no_grad():
             self.whole(inputs.slice(0, 1))
-        hook.remove()
-        return issubclass(forms[0], tuple)
+        for hook in hooks:
+            hook.remove()
+        return found
 
 
 class _PassThrough(nn.Module):
     """A block that returns its input states, in the form in which the block in its place returns them."""
 
-    def __init__(self, as_tuple: bool) -> None:
+    def __init__(self, beside: tuple[Any, ...] | None) -> None:
         super().__init__()
-        self.as_tuple = as_tuple
+        self.beside = beside
 
     def forward(self, *given: Any, **named: Any) -> Any:
         """The input states."""
         states = given[0] if given else named["hidden_states"]
-        return (states,) if self.as_tuple else states
+        return states if self.beside is None else (states, *self.beside)
 
 
 def _replace_by(states: Tensor) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
@@ -180,19 +193,29 @@ def upper_parameters(
 
 def image_tower(blocks: nn.ModuleList, whole: Callable[[Inputs], Tensor], blank: Tensor, *, class_token: bool) -> Tower:
     """The tower of a model with the same number of tokens for all images; `blank` is one empty image."""
+    read = first_token if class_token else lambda states, _inputs: states.flatten(1, -2).mean(dim=1)
+    return fixed_tower(blocks, whole, Inputs(pixels=blank), read)
+
+
+def fixed_tower(
+    blocks: nn.ModuleList,
+    whole: Callable[[Inputs], Tensor],
+    blank: Inputs,
+    read: Callable[[Tensor, Inputs], Tensor],
+) -> Tower:
+    """The tower of a model with the same number of tokens for all items; `blank` is the input of one empty item."""
 
     @cache
     def tokens() -> int:
         with torch.no_grad():
-            seen, _ = image.observe(Inputs(pixels=blank.to(next(blocks.parameters()).device)), [0])
+            seen, _ = tower.observe(blank.to(next(blocks.parameters()).device), [0])
         return seen[0].shape[1]
 
     def kept(inputs: Inputs) -> Tensor:
         return every_token(inputs, tokens())
 
-    read = first_token if class_token else lambda states, _inputs: states.flatten(1, -2).mean(dim=1)
-    image = Tower(list(blocks), whole, BlockEntry(blocks, whole, blank), kept, read)
-    return image
+    tower = Tower(list(blocks), whole, BlockEntry(blocks, whole, blank), kept, read)
+    return tower
 
 
 def text_tower(
