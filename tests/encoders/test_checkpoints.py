@@ -19,6 +19,7 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Item
 from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.color import Color
+from lmm4rec.encoders.dual import Dual
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoders.sentence import Sentence
 from lmm4rec.encoders.vision import Vision
@@ -229,3 +230,40 @@ def test_a_sentence_encoder_without_a_pooler_has_one_fingerprint(tmp_path: Path)
         shutil.copy(Path(package.get_model_path()) / name, tmp_path / name)
     encoders = [Sentence(checkpoint=str(tmp_path)) for _ in range(2)]
     assert encoders[0].fingerprint() == encoders[1].fingerprint()
+
+
+JINA = {
+    "model_type": "jina_clip",
+    "auto_map": {"AutoModel": "jinaai/jina-clip-implementation--modeling_clip.JinaCLIPModel"},
+}
+NOMIC = {
+    "model_type": "nomic_bert", "auto_map": {"AutoModel": "modeling_hf_nomic_bert.NomicVisionModel"}, "vocab_size": 9,
+    "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "message"),
+    [
+        (
+            Dual,
+            JINA,
+            r"is a 'jina_clip', for which transformers has no class: it needs remote code \(jinaai/jina-clip-i",
+        ),
+        (
+            Vision,
+            NOMIC,
+            r"lacks \d+ weights of the class .*: it needs remote code \(modeling_hf_nomic_bert.NomicVisionMod",
+        ),
+        (Sentence, NOMIC, r"lacks \d+ weights of the class .*: it needs remote code"),
+    ],
+)
+def test_code_that_comes_with_a_checkpoint_is_named_and_never_run(
+    kind: Any, config: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """Else the library would ask on the terminal, or draw the weights of its own class at random."""
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"patch": torch.zeros(2)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        kind(checkpoint=str(tmp_path))

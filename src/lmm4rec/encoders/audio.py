@@ -24,8 +24,8 @@ from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.nn.inputs import spectrograms_of
 from lmm4rec.nn.text import render
-from lmm4rec.nn.transformers.checkpoints import check_weights
 from lmm4rec.nn.transformers.hugging_face import (
+    check_loaded,
     draw_from_seed,
     load_model,
     loading,
@@ -93,7 +93,7 @@ class Audio(Encoder):
             self.model.projector = self.model.classifier = None
             self.model.encoder.layerdrop = 0.0  # a left out block could not be entered
             missing = {name for name in missing if name.startswith("encoder.")}
-        check_weights(checkpoint, missing)
+        check_loaded(checkpoint, source, missing)
         self.sounds, self.file = sounds, file
         config = self.model.config
         self.dims = {"audio": int(config.d_model if self.kind == "whisper" else config.projection_dim)}

@@ -18,8 +18,14 @@ from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import Encoder, TextLength, TextTemplate, stack_items
 from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, pixels_of, shapes_of, text_of, with_shapes
-from lmm4rec.nn.transformers.checkpoints import check_weights
-from lmm4rec.nn.transformers.hugging_face import draw_from_seed, load_model, loading, save_parts, transformers_library
+from lmm4rec.nn.transformers.hugging_face import (
+    check_loaded,
+    draw_from_seed,
+    load_model,
+    loading,
+    save_parts,
+    transformers_library,
+)
 from lmm4rec.nn.transformers.towers import Tower, image_tower, mean_token, stack_of, text_tower
 
 __all__ = ["Dual"]
@@ -72,7 +78,7 @@ class Dual(Encoder):
                 f"the {kind} under checkpoint '{checkpoint}' is no dual encoder: it gives no vector for an image and "
                 "for a text; use the encoder 'vision' for a vision model, 'sentence' for a text model"
             )
-        check_weights(checkpoint, missing)
+        check_loaded(checkpoint, source, missing)
         self.text, self.outputs = text, outputs
         self.kind: str = self.model.config.model_type
         self.text_len = self._longest_text(checkpoint, text_len)

@@ -16,7 +16,15 @@ from lmm4rec.core.errors import optional
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt
 from lmm4rec.encoders.base import Encoder, TextTemplate
 from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, text_of
-from lmm4rec.nn.transformers.hugging_face import draw_from_seed, loading, save_parts, transformers_library
+from lmm4rec.nn.transformers.hugging_face import (
+    check_loaded,
+    draw_from_seed,
+    load_model,
+    loading,
+    remote_code,
+    save_parts,
+    transformers_library,
+)
 from lmm4rec.nn.transformers.tokenizers import learn_word_pieces
 from lmm4rec.nn.transformers.towers import Tower, mean_token, stack_of, text_tower
 
@@ -56,7 +64,10 @@ class Sentence(Encoder):
         with loading(named, kind="sentence encoder", expected="a sentence-transformers folder") as source:
             library = optional("sentence_transformers", extra="sentence", purpose="the encoder 'sentence'")
             self.model: Any = library.SentenceTransformer(source, device="cpu")
-        transformer = getattr(self.model[0], "model", None)
+            transformer = getattr(self.model[0], "model", None)
+            if transformer is not None and remote_code(source):  # the library says nothing of weights that are missing
+                missing = load_model(type(transformer), source)[1]
+                check_loaded(checkpoint, source, {name for name in missing if not name.startswith("pooler.")})
         if getattr(transformer, "pooler", None) is not None:
             # sentence vectors come from the token states; a pooler missing in the checkpoint would be drawn at random
             # and change the fingerprint at every start

@@ -17,8 +17,14 @@ from typing_extensions import Doc
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt
 from lmm4rec.encoders.base import Encoder, stack_pixels
-from lmm4rec.nn.transformers.checkpoints import check_weights
-from lmm4rec.nn.transformers.hugging_face import draw_from_seed, load_model, loading, save_parts, transformers_library
+from lmm4rec.nn.transformers.hugging_face import (
+    check_loaded,
+    draw_from_seed,
+    load_model,
+    loading,
+    save_parts,
+    transformers_library,
+)
 from lmm4rec.nn.transformers.image_processors import image_processor
 from lmm4rec.nn.transformers.towers import Tower, image_tower, stack_of
 
@@ -48,7 +54,7 @@ class Vision(Encoder):
             self.model, missing = load_model(transformers.AutoModel, source)
             self.processor: Any = image_processor(source, encoder="vision")
         untrained = {name for name in missing if name.startswith("pooler.")}
-        check_weights(checkpoint, missing - untrained)
+        check_loaded(checkpoint, source, missing - untrained)
         if untrained:  # the checkpoint of a classifier: its pooler would be drawn at random
             self.model.pooler = None
         self.dims = {"image": self._width(checkpoint)}

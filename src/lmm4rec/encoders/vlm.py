@@ -19,8 +19,14 @@ from lmm4rec.core.errors import ConfigError, optional
 from lmm4rec.core.types import Inputs, Item, Modality, NonNegativeInt, PositiveInt
 from lmm4rec.encoders.base import FUSED, Encoder, TextLength, TextTemplate, stack_items
 from lmm4rec.nn.inputs import mask_empty_rows, pad_tokens, pixels_of, shapes_of, text_of, with_shapes
-from lmm4rec.nn.transformers.checkpoints import check_weights
-from lmm4rec.nn.transformers.hugging_face import draw_from_seed, load_model, loading, save_parts, transformers_library
+from lmm4rec.nn.transformers.hugging_face import (
+    check_loaded,
+    draw_from_seed,
+    load_model,
+    loading,
+    save_parts,
+    transformers_library,
+)
 from lmm4rec.nn.transformers.image_processors import image_processor
 from lmm4rec.nn.transformers.towers import BlockEntry, Tower
 
@@ -85,7 +91,7 @@ class Vlm(Encoder):
             self.model, missing = load_model(transformers.AutoModel, source)
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source)
             self.processor: Any = image_processor(source, encoder="vlm")
-        check_weights(checkpoint, missing)
+        check_loaded(checkpoint, source, missing)
         if not self.tokenizer.chat_template:
             raise ConfigError(f"checkpoint '{checkpoint}' has no chat template; add its chat_template.jinja")
         self.text, self.outputs, self.image_tokens = text, outputs, image_tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import torch
 
 from lmm4rec.core.errors import ConfigError, LMM4RecError, optional
-from lmm4rec.core.files import write_json
-from lmm4rec.nn.transformers.checkpoints import SETTINGS, SUFFIXES
+from lmm4rec.core.files import read_json, write_json
+from lmm4rec.nn.transformers.checkpoints import SETTINGS, SUFFIXES, check_weights
 
 Model = TypeVar("Model")
 _PROBE_TIMEOUT_S = 5
@@ -33,10 +33,12 @@ def loading(checkpoint: str, *, kind: str, expected: str) -> Iterator[str]:
 
     Raises:
         ConfigError: the checkpoint is neither a folder nor a hub name, the hub is out of reach, or what is there is no
-            checkpoint of this kind; `expected` says what would be.
+            checkpoint of this kind (`expected` says what would be), or one that needs code of its own.
     """
     try:
-        yield checkpoint if Path(checkpoint).is_dir() else _hub_source(checkpoint)
+        source = checkpoint if Path(checkpoint).is_dir() else _hub_source(checkpoint)
+        _refuse_remote_code(checkpoint, source)
+        yield source
     except LMM4RecError:
         raise
     except (OSError, ValueError, ImportError) as error:
@@ -44,6 +46,46 @@ def loading(checkpoint: str, *, kind: str, expected: str) -> Iterator[str]:
             f"no {kind} under checkpoint '{checkpoint}': give {expected}, or a hub name where there is a network "
             f"({str(error).strip().splitlines()[0]})"
         ) from error
+
+
+def remote_code(source: str) -> str:
+    """The code of its own that a checkpoint's config.json names (`auto_map`); empty where it names none."""
+    code = _config(source).get("auto_map") or {}
+    return str(code.get("AutoModel", ", ".join(map(str, code.values()))))
+
+
+def check_loaded(checkpoint: str, source: str, missing: Collection[str]) -> None:
+    """Refuse a checkpoint that lacks weights, as `check_weights`; where it names code of its own, that is said.
+
+    Raises:
+        ConfigError: a weight is missing.
+    """
+    if missing and (code := remote_code(source)):
+        raise ConfigError(
+            f"checkpoint '{checkpoint}' lacks {len(missing)} weights of the class that transformers has for it: it "
+            f"needs remote code ({code}), which lmm4rec never runs"
+        )
+    check_weights(checkpoint, missing)
+
+
+def _refuse_remote_code(checkpoint: str, source: str) -> None:
+    """Raise ConfigError where the library has no class for a checkpoint: it would ask whether to run foreign code."""
+    auto = optional("transformers.models.auto", extra="transformers", purpose=f"the checkpoint '{checkpoint}'")
+    kind, code = _config(source).get("model_type"), remote_code(source)
+    if code and kind not in auto.CONFIG_MAPPING:
+        raise ConfigError(
+            f"checkpoint '{checkpoint}' is a '{kind}', for which transformers has no class: it needs remote code "
+            f"({code}), which lmm4rec never runs; give a checkpoint of an architecture that transformers has"
+        )
+
+
+def _config(source: str) -> Mapping[str, Any]:
+    """The config.json of a folder or a hub name; empty where there is none."""
+    try:
+        path = Path(source) if Path(source).is_dir() else Path(_hub().hf_hub_download(source, "config.json")).parent
+    except OSError:  # the library says what is missing
+        return {}
+    return read_json(path / "config.json") if (path / "config.json").exists() else {}
 
 
 @contextmanager
