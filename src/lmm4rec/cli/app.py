@@ -24,8 +24,9 @@ from lmm4rec.cli.nights import nights
 from lmm4rec.cli.recommend import recommend
 from lmm4rec.cli.runs import runs
 from lmm4rec.cli.studies import studies
-from lmm4rec.core.errors import LMM4RecError, memory_error
+from lmm4rec.core.errors import LMM4RecError, ProcessLostError, memory_error
 from lmm4rec.core.files import storage_error
+from lmm4rec.distributed.launched import LOST, end_with_launcher, is_launched
 
 
 class _Once(logging.Filter):
@@ -127,6 +128,8 @@ def main(arguments: list[str] | None = None) -> None:
         if _is_broken_pipe(error):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
             sys.exit(128 + signal.SIGPIPE)
+        if isinstance(error, ProcessLostError) and is_launched():
+            sys.exit(LOST)  # the launcher reports the one that ended
         known = error if isinstance(error, LMM4RecError) else storage_error(error) or _without_path(error)
         known = known or memory_error(error)
         if known is None:
@@ -141,5 +144,6 @@ def main(arguments: list[str] | None = None) -> None:
             handler.removeFilter(once)
 
 
-if __name__ == "__main__":  # torchrun starts it as a module
+if __name__ == "__main__":  # as which several processes are started
+    end_with_launcher()
     main()

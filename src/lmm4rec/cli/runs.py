@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +43,7 @@ def run_command(
     dry_run: DryRun = False,
 ) -> None:
     """Train and measure the model that a conf file describes."""
+    from lmm4rec.experiments.build.sharding import shares_training
     from lmm4rec.experiments.demo import program
     from lmm4rec.experiments.estimate.run import estimate_run
     from lmm4rec.experiments.final_training import final_overrides
@@ -57,7 +57,7 @@ def run_command(
         estimate = estimate_run(conf, overrides(settings))
         print_facts(estimate.facts(), f"{estimate.what}: what it takes at most")
         return
-    if processes > 1:
+    if processes > 1 and shares_training(plan_of(conf, settings), processes):
         _run_in_processes(processes, conf, settings, out, resume)
         return
     with sigterm_as_interrupt():
@@ -181,23 +181,23 @@ def _table(columns: Mapping[str, Sequence[str]], title: str) -> Table:
 
 
 def _run_in_processes(processes: int, conf: Path, settings: Sequence[str], out: Path | None, resume: bool) -> None:
-    """Run in several processes on this machine, by torchrun; exits with its status where that is an error.
+    """Run in several processes on this machine; exits with the status of the command where that is an error.
 
     Each process gets its share of the cores unless OMP_NUM_THREADS is set.
 
     Raises:
-        ConfigError: the conf is wrong; raised once, before any process starts.
+        ConfigError: the conf is wrong or the folder taken; raised once, before any process starts.
     """
-    from lmm4rec.core.device import cores
+    from lmm4rec.distributed.launch import run_in_processes
+    from lmm4rec.experiments.folder import folder_of
 
-    plan_of(conf, settings)
-    arguments = ["run", str(conf), *(part for setting in settings for part in ("-s", setting))]
-    arguments += ["-o", str(out)] if out else []
-    arguments += ["--resume"] if resume else []
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    threads = {"OMP_NUM_THREADS": str(max(1, cores() // processes))}
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "lmm4rec.cli.app", *arguments], env=threads | os.environ, check=False
-    )
-    if done.returncode:
-        sys.exit(done.returncode)
+    folder = folder_of(plan_of(conf, settings), out, resume=resume)
+    arguments = [sys.executable, "-m", "lmm4rec.cli.app", "run", str(conf), "-o", str(folder.path)]
+    arguments += [part for setting in settings for part in ("-s", setting)]
+
+    def command(is_restart: bool) -> list[str]:
+        resumes = resume or (is_restart and folder.experiment.exists())
+        return [*arguments, "--resume"] if resumes else arguments
+
+    if status := run_in_processes(command, processes):
+        sys.exit(status)

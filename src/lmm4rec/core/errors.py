@@ -33,6 +33,10 @@ class TrainingError(LMM4RecError):
     """Training cannot go on: a loss is not finite, there is nothing to sample, ..."""
 
 
+class ProcessLostError(LMM4RecError):
+    """Another of the processes that train one model has ended, so that this one cannot go on."""
+
+
 class MissingExtraError(LMM4RecError, ImportError):
     """An optional dependency is not installed."""
 

@@ -1,9 +1,11 @@
-"""Data parallelism over the processes that torchrun started; a single process is a group of one."""
+"""The group of processes that train one model together; a single process is a group of one."""
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import timedelta
@@ -14,16 +16,22 @@ import torch.distributed as dist
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.errors import ConfigError, ProcessLostError
 from lmm4rec.core.progress import quiet
 
 _SINGLE = ContextVar("lmm4rec_single_process", default=False)
 _TIMEOUT = timedelta(days=1)  # the others wait at a barrier while the first process encodes or validates
+_LOST = re.compile(r"gloo/transport|NCCL|Connection (reset|closed) by peer")
 
 
 def world_size() -> int:
     """The number of processes in the group; 1 within `single_process`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _SINGLE.get() else 1
+
+
+def local_size() -> int:
+    """The number of processes of the group on this machine."""
+    return 1 if world_size() == 1 else int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
 def rank() -> int:
@@ -38,12 +46,13 @@ def is_first() -> bool:
 
 @contextmanager
 def initialized() -> Iterator[None]:
-    """A context with the process group of torchrun's `WORLD_SIZE`; progress is shown by the first process only.
+    """A context with the process group of the variable `WORLD_SIZE`; progress is shown by the first process only.
 
-    Without torchrun, or within another such context, nothing changes.
+    Where it is not set, or within another such context, nothing changes. It is set by `launch` and by torchrun.
 
     Raises:
         ConfigError: WORLD_SIZE is set without the other variables of torchrun.
+        ProcessLostError: another process of the group has ended.
     """
     if _SINGLE.get() or int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
@@ -59,6 +68,10 @@ def initialized() -> Iterator[None]:
     try:
         with nullcontext() if dist.get_rank() == 0 else quiet():
             yield
+    except RuntimeError as error:
+        if _LOST.search(str(error)):
+            raise ProcessLostError("another process of this run has ended: its output says why") from error
+        raise
     finally:
         dist.destroy_process_group()
 
@@ -101,6 +114,40 @@ def broadcast(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process; the same in all of them."""
+    if world_size() == 1:
+        return flag
+    return bool(total(torch.tensor(float(flag))))
+
+
+def total(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The sum of the processes' values, without gradient; in place."""
+    if world_size() > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def share_slices(whole: Shaped[Tensor, rows * rest], bounds: Sequence[int]) -> None:
+    """Fill the rows of the other processes in: process p has those from `bounds[p]` to `bounds[p + 1]`."""
+    pairs = itertools.pairwise(bounds)
+    sent = [dist.broadcast(whole[start:stop], src=p, async_op=True) for p, (start, stop) in enumerate(pairs)]
+    for one in sent:
+        one.wait()
+
+
+def gather_at_first(own: Shaped[Tensor, own * rest], bounds: Sequence[int]) -> Shaped[Tensor, rows * rest] | None:
+    """All rows, in the first process alone: process p has those from `bounds[p]` to `bounds[p + 1]`."""
+    if not is_first():
+        dist.send(own.contiguous(), dst=0)
+        return None
+    whole = own.new_empty(bounds[-1], *own.shape[1:])
+    whole[: bounds[1]] = own
+    for p in range(1, world_size()):
+        dist.recv(whole[bounds[p] : bounds[p + 1]], src=p)
+    return whole
 
 
 def local_rows(rows: Shaped[Tensor, " rows *rest"]) -> Shaped[Tensor, " own *rest"]:

@@ -18,6 +18,7 @@ from lmm4rec.encoders.base import FUSED, is_encoder
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.build.features import load_features
 from lmm4rec.experiments.build.recommenders import check_memory, require_gradient, require_negatives
+from lmm4rec.experiments.build.sharding import require_shardable, shards_tables
 from lmm4rec.experiments.build.warm_start import earlier_weights
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.trackers import require_tracker
@@ -37,7 +38,8 @@ def problems(plan: Plan, split: Split) -> Iterator[LMM4RecError]:
     checks: list[Callable[[], object]] = [
         partial(require_held_out, plan, split, "valid"),
         partial(require_held_out, plan, split, "test"),
-        partial(check_memory, plan, split),
+        partial(require_shardable, plan),
+        lambda: check_memory(plan, split, sharded=shards_tables(plan, split)),
         partial(require_negatives, plan, split),
         partial(choose_device, plan.train.device),
         partial(_require_fields, plan, split),

@@ -102,7 +102,7 @@ def opened_folder(plan: Plan, out: Path | None, *, resume: bool) -> Iterator[Run
     Raises:
         ConfigError: another process does; it says which.
     """
-    locks = Locks((out or _default(plan.name, resume=resume)) / "lock")
+    locks = Locks(folder_of(plan, out, resume=resume).path / "lock")
     for owner in locks.owners().values():
         _refuse(locks.folder.parent, owner)
     folder = open_folder(plan, locks.folder.parent, resume=resume)
@@ -113,6 +113,11 @@ def opened_folder(plan: Plan, out: Path | None, *, resume: bool) -> Iterator[Run
             yield folder
         finally:
             shutil.rmtree(locks.folder, ignore_errors=True)
+
+
+def folder_of(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
+    """The folder that a run of the plan will have, as `open_folder` says."""
+    return RunFolder(out or _default(plan.name, resume=resume))
 
 
 def _refuse(path: Path, owner: Mapping[str, Any]) -> NoReturn:
@@ -131,7 +136,7 @@ def open_folder(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
         ConfigError: `out` holds another run, or one although `resume` is not set.
         CheckpointError: there is nothing to resume.
     """
-    folder = RunFolder(out or _default(plan.name, resume=resume))
+    folder = folder_of(plan, out, resume=resume)
     text = _as_toml(plan)
     if not folder.experiment.exists():
         if resume:

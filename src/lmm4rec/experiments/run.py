@@ -15,7 +15,7 @@ from lmm4rec.core.files import atomic, write_json
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.order_of_time import order_findings
 from lmm4rec.data.splits import Split
-from lmm4rec.distributed import process_group
+from lmm4rec.distributed import process_group, sharding
 from lmm4rec.evaluation.alignment import measure_alignment
 from lmm4rec.evaluation.evaluator import Report
 from lmm4rec.experiments.build.bundle import pack
@@ -24,6 +24,7 @@ from lmm4rec.experiments.build.encoders import finetuned_folder, make_encoder
 from lmm4rec.experiments.build.end2end import save_item_vectors
 from lmm4rec.experiments.build.features import RunFeatures, load_features
 from lmm4rec.experiments.build.recommenders import make_objective, make_recommender, make_sampler
+from lmm4rec.experiments.build.sharding import shards_tables, unsharded
 from lmm4rec.experiments.build.warm_start import start_from
 from lmm4rec.experiments.checks import require_runnable
 from lmm4rec.experiments.conf.spec import Table, load_spec
@@ -101,17 +102,19 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache, trackers:
         features = _load_features(plan, split.dataset.catalog)
     if process_group.is_first():
         write_json(folder.environment, environment())
-    recommender = make_recommender(plan, split, features.features)
-    with cost.phase("encode"):
-        objective = make_objective(plan, split, features, recommender)
-        _log_end2end(plan, split, objective)
-    if plan.train.start_from:
-        notes = start_from(Path(plan.train.start_from), plan, objective, split, features.features)
-        log_findings(notes)
-        features = replace(features, findings=(*features.findings, *notes))
-    features = replace(features, findings=(*features.findings, *order), encoder=None)  # a side network needs none now
-    with cost.phase("train"):
-        history = train(plan, folder, objective, split, cost, callbacks=[trackers])
+    with sharding.sharded_rows(shards_tables(plan, split)):
+        recommender = make_recommender(plan, split, features.features)
+        with cost.phase("encode"):
+            objective = make_objective(plan, split, features, recommender)
+            _log_end2end(plan, split, objective)
+        if plan.train.start_from:
+            notes = start_from(Path(plan.train.start_from), plan, objective, split, features.features)
+            log_findings(notes)
+            features = replace(features, findings=(*features.findings, *notes))
+        features = replace(features, findings=(*features.findings, *order), encoder=None)  # not needed from here on
+        with cost.phase("train"):
+            history = train(plan, folder, objective, split, cost, callbacks=[trackers])
+            objective.recommender = unsharded(plan, split, features.features, objective.recommender)
     if process_group.is_first():
         try:
             _measure_and_save(plan, folder, data, features, objective, history, cost)

@@ -11,7 +11,7 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.core.sequences import SequenceScorer
 from lmm4rec.core.types import Features, Scorer
 from lmm4rec.data.splits import HeldOutPart, Split
-from lmm4rec.distributed import process_group
+from lmm4rec.distributed import process_group, sharding
 from lmm4rec.evaluation.evaluator import Evaluator, ItemDescriptions, Report, masked
 from lmm4rec.evaluation.known_sequences import sequences_of
 from lmm4rec.experiments.build.recommenders import make_sampler
@@ -50,8 +50,10 @@ def train(
             source.refresh()
             with torch.inference_mode():
                 means = None
+                if process_group.is_first() or sharding.is_sharded():
+                    scorer = recommender.embed(source())
                 if process_group.is_first():
-                    means = measure(plan.evaluate, recommender.embed(source()), split, "valid").mean
+                    means = measure(plan.evaluate, scorer, split, "valid").mean
             return process_group.broadcast(means)
 
     own: list[Callback] = []

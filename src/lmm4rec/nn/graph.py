@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lmm4rec.core.matrices import dot_products, highest
 from lmm4rec.core.sequences import Sequences
+from lmm4rec.distributed import batch_rows
 from lmm4rec.nn.sparse import SparseMatrix, SparsePattern, WeightedMatrix, csr
 
 _BLOCK_ENTRIES = 2**26  # similarities held at once: 256 MiB
@@ -159,9 +160,15 @@ def drop_edges(graph: InteractionGraph, share: float, generator: torch.Generator
     return (torch.rand(len(graph.users), generator=generator) >= share).float().to(graph.users.device)
 
 
-def dropout(x: Float[Tensor, "*shape"], share: float, generator: torch.Generator) -> Float[Tensor, "*shape"]:
-    """The tensor with a random `share` of its entries set to 0 and the others scaled by 1 / (1 - `share`)."""
-    kept = (torch.rand(x.shape, generator=generator) >= share).to(x.device)
+def dropout(
+    x: Float[Tensor, "*shape"], share: float, generator: torch.Generator, *, of_batch: bool = False
+) -> Float[Tensor, "*shape"]:
+    """The tensor with a random `share` of its entries set to 0 and the others scaled by 1 / (1 - `share`).
+
+    `of_batch`: its rows are those of a batch, which several processes may share.
+    """
+    draw = batch_rows.uniform if of_batch else torch.rand
+    kept = (draw(x.shape, generator=generator) >= share).to(x.device)
     return x * kept / (1 - share)
 
 

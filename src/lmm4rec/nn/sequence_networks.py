@@ -195,4 +195,4 @@ def _user_vectors(
 
 
 def _dropout(x: Float[Tensor, "*shape"], share: float, generator: torch.Generator | None) -> Float[Tensor, "*shape"]:
-    return x if generator is None or not share else dropout(x, share, generator)
+    return x if generator is None or not share else dropout(x, share, generator, of_batch=True)

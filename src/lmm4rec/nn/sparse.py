@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lmm4rec.core.matrices import positions_in_runs
+from lmm4rec.distributed import batch_rows, process_group, sharding
 
 
 def csr(
@@ -80,21 +81,44 @@ def product(matrix: Tensor, dense: Float[Tensor, "columns dim"]) -> Float[Tensor
     return torch.addmm(result, matrix, dense, beta=0, out=result)
 
 
+class _RowRanges(NamedTuple):
+    """The rows of a sparse matrix that this process holds, of those from `bounds[0]` = 0 to `bounds[-1]`."""
+
+    own: Tensor  # CSR
+    bounds: Sequence[int] | None  # of the ranges of all processes; None: all rows are here
+
+    def product(self, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
+        """The product with a dense matrix that is the same in all processes, in all of them; without gradient."""
+        if self.bounds is None:
+            return product(self.own, dense)
+        batch_rows.require_whole_batch("a product with a graph")
+        result = dense.new_empty(self.bounds[-1], dense.shape[1])
+        own = result[slice(*self.bounds[process_group.rank() :][:2])]
+        torch.addmm(own, self.own, dense, beta=0, out=own)
+        process_group.share_slices(result, self.bounds)
+        return result
+
+
 class _Product(torch.autograd.Function):
     """Sparse times dense with the gradient of the dense side; torch would convert the transpose in every step."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
+    def forward(ctx: Any, matrix: _RowRanges, transposed: _RowRanges, dense: Tensor) -> Tensor:
         ctx.transposed = transposed
-        return product(matrix, dense)
+        return matrix.product(dense)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:
-        return None, None, product(ctx.transposed, gradients[0].contiguous())
+        return None, None, ctx.transposed.product(gradients[0].contiguous())
 
 
 class SparseMatrix(nn.Module):
-    """A constant sparse matrix, kept in CSR together with its transpose for the backward pass."""
+    """A constant sparse matrix, kept in CSR together with its transpose for the backward pass.
+
+    Within `sharding.sharded_rows`, each process keeps a range of the rows of both, with about the same number of
+    entries, computes those of a product, and gets the others from the other processes. The dense matrix, and the
+    gradient of the product, have to be the same in all processes.
+    """
 
     matrix: Tensor
     stored_transpose: Tensor | None
@@ -110,9 +134,12 @@ class SparseMatrix(nn.Module):
     ) -> None:
         """A `symmetric` matrix is stored once: it is its own transpose."""
         super().__init__()
-        self.register_buffer("matrix", csr(rows, columns, values, shape), persistent=False)
-        transpose = None if symmetric else csr(columns, rows, values, (shape[1], shape[0]))
-        self.register_buffer("stored_transpose", transpose, persistent=False)
+        self.shape = shape
+        own, self._bounds = _own_rows(rows, columns, values, shape)
+        self.register_buffer("matrix", own, persistent=False)
+        transpose = (None, None) if symmetric else _own_rows(columns, rows, values, shape[::-1])
+        self.register_buffer("stored_transpose", transpose[0], persistent=False)
+        self._transposed_bounds = self._bounds if symmetric else transpose[1]
 
     @property
     def transposed(self) -> Tensor:
@@ -125,18 +152,31 @@ class SparseMatrix(nn.Module):
         columns, values = self.matrix.col_indices()[entries], self.matrix.values()[entries]
         return SparseMatrix(new, columns, values, (len(rows), self.matrix.shape[1]))
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.matrix.shape[0], self.matrix.shape[1]
-
     def forward(self, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
         """The product with a dense matrix; differentiable in the dense matrix."""
-        return cast(Tensor, _Product.apply(self.matrix, self.transposed, dense))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Product.apply(*self._sides(), dense))  # type: ignore[no-untyped-call]
 
     def reverse(self, dense: Float[Tensor, "rows dim"]) -> Float[Tensor, "columns dim"]:
         """The product of the transpose with a dense matrix; differentiable in the dense matrix."""
-        return cast(Tensor, _Product.apply(self.transposed, self.matrix, dense))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Product.apply(*reversed(self._sides()), dense))  # type: ignore[no-untyped-call]
+
+    def _sides(self) -> tuple[_RowRanges, _RowRanges]:
+        return _RowRanges(self.matrix, self._bounds), _RowRanges(self.transposed, self._transposed_bounds)
+
+
+def _own_rows(
+    rows: Int[Tensor, " entries"],
+    columns: Int[Tensor, " entries"],
+    values: Float[Tensor, " entries"],
+    shape: tuple[int, int],
+) -> tuple[Tensor, Sequence[int] | None]:
+    """The CSR matrix of the rows that this process holds, and the bounds of all processes' rows."""
+    if not sharding.is_sharded():
+        return csr(rows, columns, values, shape), None
+    bounds = sharding.balanced_bounds(torch.bincount(rows, minlength=shape[0]))
+    start, stop = bounds[process_group.rank() :][:2]
+    kept = (rows >= start) & (rows < stop)
+    return csr(rows[kept] - start, columns[kept], values[kept], (stop - start, shape[1])), bounds
 
 
 class SparsePattern(nn.Module):

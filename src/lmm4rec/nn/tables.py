@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, overload
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, cast, overload
 
 import torch
 from jaxtyping import Float, Int
@@ -10,6 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmm4rec.core.matrices import select_rows
+from lmm4rec.distributed import batch_rows, process_group, sharding
+
+_DRAWN_ROWS = 2**16  # drawn at once for a sharded table; a multiple of 16 rows is drawn as in one piece
+_VECTOR = 16  # numbers that torch draws together
 
 
 class DefersRows(Protocol):
@@ -45,11 +50,7 @@ class Table(nn.Parameter):
 
         Their gradient is sparse where the optimizer asks for that: it then costs what the rows cost, not the table.
         """
-        sparse = False
-        if self.optimizer is not None and torch.is_grad_enabled():
-            sparse = self.optimizer.before_rows(self, torch.cat([each.flatten() for each in indices]))
-        elif self.optimizer is not None:
-            self.optimizer.before_all(self)
+        sparse = self._catch_up(torch.cat([each.flatten() for each in indices])) if self.optimizer else False
         selected = [F.embedding(each, self, sparse=True) if sparse else select_rows(self, each) for each in indices]
         return selected[0] if len(selected) == 1 else tuple(selected)
 
@@ -59,21 +60,146 @@ class Table(nn.Parameter):
             self.optimizer.before_all(self)
         return self
 
+    def assign(self, values: Float[Tensor, "rows dim"]) -> None:
+        """Replace all numbers of the table."""
+        self.copy_(values)
+
+    def _catch_up(self, rows: Int[Tensor, " rows"]) -> bool:
+        """Let the optimizer bring rows up to date that are read; whether their gradient should be sparse."""
+        if self.optimizer is not None and torch.is_grad_enabled():
+            return self.optimizer.before_rows(self, rows)
+        if self.optimizer is not None:
+            self.optimizer.before_all(self)
+        return False
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Table:
         copied: Table = super(Table, self.all()).__deepcopy__(memo)  # type: ignore[misc]
         return copied
 
 
+class ShardedTable(Table):
+    """A table of `total` rows of which this process holds, and trains, a range: those of `sharding.equal_bounds`.
+
+    It is read like any other, by all processes together. As a tensor it is the range alone. Each process may read other
+    rows: these are exchanged with their owners, and so is their gradient. The whole table is gathered in all processes;
+    there its gradient has to be the same in each, which it is where all compute the losses of the same batch.
+
+    A row's gradient is the mean of the processes', as that of other parameters (`average_gradients`).
+    """
+
+    total: int
+
+    @property
+    def bounds(self) -> list[int]:
+        """Where the ranges of the processes begin and end."""
+        return sharding.equal_bounds(self.total)
+
+    @property
+    def range(self) -> slice:
+        """The rows of this process."""
+        return slice(*self.bounds[process_group.rank() :][:2])
+
+    def rows(self, *indices: Int[Tensor, ...]) -> Float[Tensor, ...] | tuple[Float[Tensor, ...], ...]:  # type: ignore[override]
+        """The rows at an index of any shape, [*shape, dim]; a tuple of them for several indices."""
+        distinct, places = torch.unique(torch.cat([each.flatten() for each in indices]), return_inverse=True)
+        exchange = sharding.RowExchange(distinct, self.total)
+        sparse = self._catch_up(exchange.own)
+        vectors = cast(Tensor, _Exchanged.apply(self, exchange, sparse))  # type: ignore[no-untyped-call]
+        parts = places.split([each.numel() for each in indices])
+        selected = [select_rows(vectors, part.view(each.shape)) for part, each in zip(parts, indices, strict=True)]
+        return selected[0] if len(selected) == 1 else tuple(selected)
+
+    def all(self) -> Float[Tensor, "rows dim"]:  # type: ignore[override]
+        """The whole table.
+
+        Raises:
+            TrainingError: the processes share a batch, so that its gradient would differ.
+        """
+        batch_rows.require_whole_batch("a whole table")
+        return cast(Tensor, _Gathered.apply(super().all(), self))  # type: ignore[no-untyped-call]
+
+    def assign(self, values: Float[Tensor, "rows dim"]) -> None:
+        """Replace the numbers of this process's rows by theirs in the whole table."""
+        self.copy_(values[self.range])
+
+
+class _Exchanged(torch.autograd.Function):
+    """The rows that an exchange asks for."""
+
+    @staticmethod
+    def forward(ctx: Any, table: ShardedTable, exchange: sharding.RowExchange, sparse: bool) -> Tensor:
+        ctx.exchange, ctx.sparse, ctx.shape = exchange, sparse, table.shape
+        return exchange.to_askers(table.index_select(0, exchange.own))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        own, values = ctx.exchange.own, ctx.exchange.to_owners(gradients[0]) / process_group.world_size()
+        if ctx.sparse:
+            return torch.sparse_coo_tensor(own[None], values, ctx.shape, check_invariants=False), None, None
+        return values.new_zeros(ctx.shape).index_add_(0, own, values), None, None
+
+
+class _Gathered(torch.autograd.Function):
+    """The whole of a sharded table."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, table: ShardedTable) -> Tensor:
+        ctx.range = table.range
+        whole = own.new_empty(table.total, *own.shape[1:])
+        whole[ctx.range] = own
+        process_group.share_slices(whole, table.bounds)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0][ctx.range], None
+
+
 def normal_table(rows: int, dim: int, generator: torch.Generator, *, std: float) -> Table:
-    """A table [rows, dim] drawn from a normal distribution with mean 0."""
-    return Table(torch.randn(rows, dim, generator=generator) * std)
+    """A table [rows, dim] drawn from a normal distribution with mean 0; sharded within `sharding.sharded_rows`."""
+    return _drawn([(rows, std)], dim, generator)
 
 
 def xavier_table(rows: int, dim: int, generator: torch.Generator) -> Table:
     """A table [rows, dim] drawn from a normal distribution with variance 2 / (rows + dim) (Glorot and Bengio 2010)."""
-    return normal_table(rows, dim, generator, std=(2.0 / (rows + dim)) ** 0.5)
+    return _drawn([(rows, _xavier_std(rows, dim))], dim, generator)
 
 
 def node_table(users: int, items: int, dim: int, generator: torch.Generator) -> Table:
     """A table [users + items, dim]: a Xavier table of users above one of items."""
-    return Table(torch.cat([xavier_table(count, dim, generator).detach() for count in (users, items)]))
+    return _drawn([(rows, _xavier_std(rows, dim)) for rows in (users, items)], dim, generator)
+
+
+def _xavier_std(rows: int, dim: int) -> float:
+    return (2.0 / (rows + dim)) ** 0.5
+
+
+def _drawn(parts: Sequence[tuple[int, float]], dim: int, generator: torch.Generator) -> Table:
+    """A table of parts, each with its number of rows and its standard deviation.
+
+    Of a sharded one, all numbers are drawn, block by block, and those of this process are kept.
+    """
+    if not sharding.is_sharded():
+        drawn = [torch.randn(rows, dim, generator=generator) * std for rows, std in parts]
+        return Table(drawn[0] if len(drawn) == 1 else torch.cat(drawn))
+    total = sum(rows for rows, _ in parts)
+    start, stop = sharding.equal_bounds(total)[process_group.rank() :][:2]
+    own, first = torch.empty(stop - start, dim), 0
+    for rows, std in parts:
+        for block in _blocks(rows, dim):
+            drawn_block = torch.randn(block, dim, generator=generator) * std
+            kept = slice(max(start - first, 0), max(stop - first, 0))
+            place = max(first - start, 0)
+            own[place : place + len(drawn_block[kept])] = drawn_block[kept]
+            first += block
+    table = ShardedTable(own)
+    table.total = total
+    return table
+
+
+def _blocks(rows: int, dim: int) -> Iterator[int]:
+    """The numbers of rows of blocks; the last one is not so small that torch would draw it in another way."""
+    while (rows - _DRAWN_ROWS) * dim >= _VECTOR:
+        yield _DRAWN_ROWS
+        rows -= _DRAWN_ROWS
+    yield rows

@@ -67,6 +67,15 @@ class Recommender(nn.Module, ABC):
     sequence_batches: ClassVar[bool] = False
     """Whether a batch is a `SequenceBatch`, of sequences of at most the hyper-parameter `length`; False: triples."""
 
+    splits_batches: ClassVar[bool] = False
+    """Whether several processes share a batch's rows: its losses are means over rows (of sequences: over targets), and
+    neither a whole table nor a graph is read. Random numbers of a batch's shape come from `batch_rows.uniform`. False:
+    each process computes the losses of the whole batch, of which each encodes its share of the items."""
+
+    shards_tables: ClassVar[bool] = False
+    """Whether its tables and graphs may be shared by rows: it reads tables by `rows` and `all`, and graphs as
+    `SparseMatrix` by calling it."""
+
     def __init__(self, graph: InteractionGraph, features: Features | None = None) -> None:
         """A model that `uses_content` passes its features on; ConfigError where there are none."""
         super().__init__()

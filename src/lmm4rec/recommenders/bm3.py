@@ -46,6 +46,7 @@ class BM3(Recommender):
     """
 
     uses_content = True
+    shards_tables = True
 
     def __init__(
         self,

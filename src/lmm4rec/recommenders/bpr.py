@@ -28,6 +28,9 @@ class BPR(Recommender):
     Differs from the authors' code: mini-batches and Adam instead of single steps of gradient descent.
     """
 
+    splits_batches = True
+    shards_tables = True
+
     def __init__(
         self,
         graph: InteractionGraph,

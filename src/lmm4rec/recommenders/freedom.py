@@ -54,6 +54,7 @@ class FREEDOM(Recommender):
 
     uses_content = True
     item_graph = True
+    shards_tables = True
 
     def __init__(
         self,

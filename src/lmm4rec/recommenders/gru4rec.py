@@ -37,6 +37,8 @@ class GRU4Rec(Recommender):
 
     sequential = True
     sequence_batches: ClassVar[bool] = True
+    splits_batches = True
+    shards_tables = True
 
     def __init__(
         self,

@@ -31,6 +31,8 @@ class LightGCN(Recommender):
     two `layers` instead of three and ten times the `l2_weight` are the defaults.
     """
 
+    shards_tables = True
+
     def __init__(
         self,
         graph: InteractionGraph,

@@ -50,6 +50,8 @@ class SASRec(Recommender):
 
     sequential = True
     sequence_batches: ClassVar[bool] = True
+    splits_batches = True
+    shards_tables = True
 
     def __init__(
         self,

@@ -45,6 +45,8 @@ class VBPR(Recommender):
     """
 
     uses_content = True
+    splits_batches = True
+    shards_tables = True
 
     def __init__(
         self,

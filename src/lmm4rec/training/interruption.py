@@ -14,21 +14,24 @@ from lmm4rec.distributed import process_group
 
 @dataclass
 class Interruption:
-    """Whether the process was asked to stop."""
+    """Whether a process was asked to stop."""
 
     requested: bool = False
+
+    def is_requested(self) -> bool:
+        """Whether any process of the group was asked to stop; the same in all of them."""
+        return process_group.any_process(self.requested)
 
 
 @contextmanager
 def deferred_interruption(*, is_saved: bool) -> Iterator[Interruption]:
     """A context in which the first Ctrl-C or SIGTERM is noted, and the second one stops at once.
 
-    Signals act as before where nothing is saved (not `is_saved`), in other threads than the main one, and in a group of
-    processes, which would have to agree on the epoch.
+    Signals act as before where nothing is saved (not `is_saved`) and in other threads than the main one.
     """
     interruption = Interruption()
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_saved or not is_main or process_group.world_size() > 1:
+    if not is_saved or not is_main:
         yield interruption
         return
 

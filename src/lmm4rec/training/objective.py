@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lmm4rec.core.sequences import SequenceBatch
+from lmm4rec.core.sequences import PAD, SequenceBatch
 from lmm4rec.core.types import Batch
-from lmm4rec.distributed import process_group
+from lmm4rec.distributed import batch_rows, process_group
 from lmm4rec.features.source import FeatureSource
+from lmm4rec.nn.tables import ShardedTable
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.lr_schedule import LearningRateSchedule, ParameterGroup
 from lmm4rec.training.parameter_groups import grouped
@@ -39,6 +40,10 @@ class Objective(nn.Module, ABC):
 
     def begin_epoch(self, generator: torch.Generator) -> None:
         """Called once before an epoch's batches."""
+
+    def replicated_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that every process has in full: all but sharded tables."""
+        return (weight for weight in self.parameters() if not isinstance(weight, ShardedTable))
 
     def groups(self) -> tuple[ParameterGroup, ...]:
         """The groups of parameters with a learning-rate schedule of their own."""
@@ -66,10 +71,10 @@ class Objective(nn.Module, ABC):
 
 
 class RankingObjective(Objective):
-    """A recommender on the features of a source; of several processes, each computes the losses of its part of a batch.
+    """A recommender on the features of a source; the losses and gradients of several processes are those of one.
 
-    Losses that are means over a batch's rows are then those of a single process; losses that compare the rows of a
-    batch with each other compare within the parts.
+    Where the recommender `splits_batches`, each process computes the losses of its part of a batch, weighted so that
+    the mean over the processes is that of the batch. Else each computes those of the whole batch.
     """
 
     def __init__(
@@ -102,10 +107,15 @@ class RankingObjective(Objective):
         device = next(self.parameters()).device
         batch = type(batch)(*(column.to(device) for column in batch))
         features = self.source(batch.items, generator)
-        own, weight = _part(batch)
-        terms = self.recommender.losses(own, features, generator)
-        if weight != 1.0:
+        processes = process_group.world_size()
+        if self.recommender.splits_batches and 1 < processes <= len(batch.users):
+            own = type(batch)(*(process_group.local_rows(column) for column in batch))
+            with batch_rows.shared_batch(len(batch.users)):
+                terms = self.recommender.losses(own, features, generator)
+            weight = processes * _examples(own) / _examples(batch)
             terms = {name: weight * term for name, term in terms.items()}
+        else:
+            terms = self.recommender.losses(batch, features, generator)
         return {**terms, **self.source.losses()}
 
     @property
@@ -126,9 +136,6 @@ class RankingObjective(Objective):
         return self.source.epoch_counts()
 
 
-def _part(batch: RankingBatch) -> tuple[RankingBatch, float]:
-    """This process's rows and the weight of their mean; all rows where there are fewer than processes."""
-    if len(batch.users) < process_group.world_size():
-        return batch, 1.0
-    own = type(batch)(*(process_group.local_rows(column) for column in batch))
-    return own, len(own.users) * process_group.world_size() / len(batch.users)
+def _examples(batch: RankingBatch) -> int:
+    """The number of rows, or of targets, over which losses are means."""
+    return int((batch.sequences[:, 1:] != PAD).sum()) if isinstance(batch, SequenceBatch) else len(batch.users)

@@ -1,8 +1,7 @@
-"""The state of a training, and the safetensors file in which it is saved: complete or absent, and never a pickle."""
+"""The state of a training, and its checkpoint: complete or absent, and never a pickle."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,11 +12,12 @@ import torch
 from torch import Tensor
 
 from lmm4rec.core.errors import CheckpointError
-from lmm4rec.core.tensor_files import read_tensors, save_tensors
-from lmm4rec.distributed import process_group
+from lmm4rec.distributed import process_group, sharding
+from lmm4rec.nn.tables import ShardedTable
 from lmm4rec.training.history import EarlyStopping, History, Row
 from lmm4rec.training.objective import Objective
 from lmm4rec.training.optim.adam import Adam
+from lmm4rec.training.saved_tensors import is_saved, read_saved, save_parts, save_whole
 
 
 @dataclass
@@ -62,7 +62,7 @@ class TrainingState:
         self.history.best_epoch, self.history.best = self.stopping.best_epoch, self.stopping.best
 
     def save(self, path: Path) -> None:
-        """Write the state; a kill leaves the previous file or the new one."""
+        """Write the state, of sharded tables by all processes; a kill leaves the previous state or the new one."""
         optimizer = self.optimizer.state_dict()
         tensors = {f"weights.{name}": tensor for name, tensor in self._weights().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
@@ -71,7 +71,11 @@ class TrainingState:
             tensors |= {f"optimizer.{number}.{name}": moment for name, moment in moments.items()}
         facts = {"history": asdict(self.history), "stopping": asdict(self.stopping)}
         facts["optimizer"] = {"groups": optimizer["param_groups"], "plain": {}}
-        save_tensors(path, tensors, {"facts": json.dumps(facts)})
+        if tables := self._tables():
+            bounds = {name: table.bounds for name, table in tables.items() if name in tensors}
+            save_parts(path, tensors, facts, bounds, version=self.epoch)
+        else:
+            save_whole(path, tensors, facts)
 
     def load(self, path: Path) -> None:
         """Resume from the state in a file.
@@ -79,7 +83,7 @@ class TrainingState:
         Raises:
             CheckpointError: the file is missing, damaged, or of another model.
         """
-        tensors, facts = _read(path)
+        tensors, facts = read_saved(path, {name: table.range for name, table in self._tables().items()})
         moments: dict[int, dict[str, Any]] = {}
         for name, tensor in _under("optimizer.", tensors).items():
             number, key = name.split(".", 1)
@@ -102,20 +106,21 @@ class TrainingState:
         frozen = {name for name, weight in self.objective.named_parameters() if not weight.requires_grad}
         return {name: tensor for name, tensor in self.objective.state_dict().items() if name not in frozen}
 
+    def _tables(self) -> dict[str, ShardedTable]:
+        """The sharded tables by the names of the tensors that are saved of them."""
+        named: dict[str, ShardedTable] = {}
+        numbers = {weight: number for number, weight in enumerate(self.optimizer.parameters)}
+        for name, weight in self.objective.named_parameters():
+            if isinstance(weight, ShardedTable):
+                saved = [f"weights.{name}", f"best.{name}"]
+                saved += [f"optimizer.{numbers[weight]}.{moment}" for moment in ("exp_avg", "exp_avg_sq")]
+                named |= dict.fromkeys(saved, weight)
+        return named
+
     def _load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Raises RuntimeError where they belong to another objective."""
         frozen = {name: weight for name, weight in self.objective.named_parameters() if not weight.requires_grad}
         self.objective.load_state_dict({**frozen, **weights})
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        tensors, metadata = read_tensors(path)
-        return tensors, json.loads(metadata["facts"])
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; delete it to train from the start") from error
-    except (KeyError, json.JSONDecodeError):
-        raise CheckpointError(f"{path} holds no state of a training; delete it to train from the start") from None
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -142,15 +147,25 @@ class Checkpoint:
     def resume(cls, state: TrainingState, path: Path | None, *, every_s: float) -> Checkpoint:
         """The checkpoint of a state, into which the file was loaded where it exists."""
         checkpoint = cls(state, path, every_s=every_s)
-        if path is not None and path.exists():
+        if path is not None and is_saved(path):
             state.load(path)
             checkpoint.epoch = state.epoch
         return checkpoint
 
     def save(self, *, last: bool) -> None:
-        """Save the state where it is due; always after the `last` epoch. Of several processes the first one writes."""
+        """Save the state where it is due; always after the `last` epoch.
+
+        Of several processes the first one decides and writes; with sharded tables all write.
+        """
         began = time.monotonic()
-        if self.path is None or not process_group.is_first() or not (last or began - self._saved_at >= self.every_s):
+        is_due = last or began - self._saved_at >= self.every_s
+        if self.path is None:
+            return
+        if sharding.is_sharded():
+            is_due = process_group.broadcast(is_due)
+        elif not process_group.is_first():
+            return
+        if not is_due:
             return
         self.state.save(self.path)
         self.epoch, self._saved_at = self.state.epoch, time.monotonic()

@@ -105,8 +105,9 @@ class Trainer:
                 for callback in callbacks:
                     callback.on_epoch_end(row)
                 is_last = stopping.exhausted or epoch == self.epochs
-                checkpoint.save(last=is_last or interruption.requested)
-                if interruption.requested and not is_last:
+                stops = interruption.is_requested() and not is_last
+                checkpoint.save(last=is_last or stops)
+                if stops:
                     raise KeyboardInterrupt(f"stopped after epoch {epoch}, which is saved; add --resume to go on")
         state.restore_best()
         objective.eval()
@@ -132,7 +133,7 @@ class Trainer:
             loss = torch.stack(list(terms.values())).sum()
             _require_finite(loss, "loss", epoch, step, terms, checkpoint)
             loss.backward()  # type: ignore[no-untyped-call]
-            process_group.average_gradients(objective.parameters())
+            process_group.average_gradients(objective.replicated_parameters())
             norm = clip_gradients(objective.parameters(), self.clip_norm)
             _require_finite(norm, "gradient", epoch, step, terms, checkpoint)
             optimizer.step()

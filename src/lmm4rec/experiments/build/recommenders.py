@@ -11,6 +11,7 @@ from lmm4rec.core.device import machine_memory_gb
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features
 from lmm4rec.data.splits import Split
+from lmm4rec.distributed import process_group
 from lmm4rec.experiments.build.end2end import make_live
 from lmm4rec.experiments.build.features import RunFeatures
 from lmm4rec.experiments.plan import Plan
@@ -25,21 +26,32 @@ from lmm4rec.training.sequence_sampler import SequenceSampler
 
 def make_recommender(plan: Plan, split: Split, features: Features) -> Recommender:
     """The plan's model on the split's training part, its initial weights drawn with the training seed."""
-    generator = torch.Generator().manual_seed(plan.train.seed)
     component = plan.recommender.component
-    arguments = plan.recommender.arguments(component)
     if split.train.weights is not None and not component.uses_weights:
         logging.getLogger(__name__).info(
             "%s counts all interactions the same: the weights of the data are not used", plan.recommender.label
         )
+    return build_recommender(plan, split, features)
+
+
+def build_recommender(plan: Plan, split: Split, features: Features) -> Recommender:
+    """As `make_recommender`, without its notes."""
+    component, generator = plan.recommender.component, torch.Generator().manual_seed(plan.train.seed)
     graph = make_graph(split, in_order=component.sequential)
-    return cast(Recommender, component(graph, features, generator, **arguments))
+    return cast(Recommender, component(graph, features, generator, **plan.recommender.arguments(component)))
 
 
-def check_memory(plan: Plan, split: Split) -> None:
+def tables_gb(plan: Plan, split: Split) -> float:
+    """The GB of the vectors of all users and items: at least, for a trained model with Adam's two averages."""
+    copies = 3 if plan.recommender.is_trained else 1
+    return 4e-9 * copies * plan.recommender.table.get("dim", 0) * (split.dataset.n_users + split.dataset.n_items)
+
+
+def check_memory(plan: Plan, split: Split, *, sharded: bool = False) -> None:
     """Refuse a model that cannot fit the memory, before anything is encoded.
 
-    That is an items × items matrix larger than the model's `memory_gb`, or vectors that alone exceed the machine's.
+    That is an items × items matrix larger than the model's `memory_gb`, or vectors that alone exceed the machine's:
+    those of its processes, each of which has all of them, or its part where they are `sharded`.
 
     Raises:
         ConfigError: it names the sizes, and the model or the keys to change.
@@ -50,8 +62,8 @@ def check_memory(plan: Plan, split: Split) -> None:
         require_memory(model.label, items, model.table["memory_gb"])
     dim, size = model.table.get("dim", 0), plan.train.table.get("batch_size")
     batch = min(size, len(split.train)) if isinstance(size, int) else 0
-    copies = 3 if component.is_trained else 1  # at least: the weights, and Adam's two averages of their gradients
-    tables, rows = (4e-9 * dim * count for count in (copies * (users + items), 3 * batch * component.is_trained))
+    processes = process_group.local_size() / (process_group.world_size() if sharded else 1)
+    tables, rows = processes * tables_gb(plan, split), 4e-9 * dim * 3 * batch * component.is_trained
     has, width = machine_memory_gb(), dim + model.table.get("content_dim", 0)
     if plan.encoder is not None and 16e-9 * width**2 > has:  # two matrices of float64 are solved for
         raise ConfigError(
@@ -62,8 +74,12 @@ def check_memory(plan: Plan, split: Split) -> None:
         raise ConfigError(
             f"recommender.dim = {dim:,} takes at least {tables:,.1f} GB for the vectors of {users:,} users and "
             f"{items:,} items and {rows:,.1f} GB for a batch of {batch:,} triples, and this machine has {has:,.1f} GB: "
-            "lower recommender.dim or train.batch_size"
+            f"lower recommender.dim or train.batch_size{_or_fewer_copies(processes)}"
         )
+
+
+def _or_fewer_copies(processes: float) -> str:
+    return f', or take shard = "rows": each of {processes:.0f} processes has a copy' if processes > 1 else ""
 
 
 def require_gradient(plan: Plan) -> None:

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from lmm4rec.coldstart.content_space import ContentSpace
 from lmm4rec.core.errors import CheckpointError, ConfigError
-from lmm4rec.core.tensor_files import read_tensors
 from lmm4rec.core.types import Features
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.findings import Finding, counted
@@ -29,8 +28,10 @@ from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.result import RunMetrics
 from lmm4rec.nn.linear_algebra import principal_axes, ridge
+from lmm4rec.nn.tables import Table
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.training.objective import RankingObjective
+from lmm4rec.training.saved_tensors import is_saved, read_saved
 
 _AXES, _ALPHA = 64, 10.0  # principal axes of content, and the weight of the ridge
 
@@ -78,7 +79,9 @@ def start_from(
     drawn = [name for name in trained if name not in saved]  # such as those of another modality
     with torch.no_grad():
         for name, parameter in trained.items():
-            if name in saved:
+            if name in saved and isinstance(parameter, Table):
+                parameter.assign(fill(name, saved[name], parameter.all()))
+            elif name in saved:
                 parameter.copy_(fill(name, saved[name], parameter))
     copied = len(trained) - len(drawn)
     message = f"training starts with the weights of {run}; users: {users}; items: {items}"
@@ -99,9 +102,9 @@ def earlier_weights(run: Path, plan: Plan) -> Mapping[str, Tensor]:
     before, now = folder.plan().recommender, plan.recommender
     if before.table["name"] != now.table["name"]:
         raise ConfigError(f"train.start_from = '{run}' is a run of {before.label}, and this one trains {now.label}")
-    if not folder.state.exists():
+    if not is_saved(folder.state):
         raise CheckpointError(f"the weights of {run} are gone: {folder.state} is missing; run it again")
-    tensors, _ = read_tensors(folder.state)
+    tensors, _ = read_saved(folder.state)
     prefix = "best." if any(name.startswith("best.") for name in tensors) else "weights."
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 

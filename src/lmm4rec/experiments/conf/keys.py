@@ -16,7 +16,7 @@ from lmm4rec.data.splits import METHODS, split
 from lmm4rec.evaluation.evaluator import Evaluator, masked
 from lmm4rec.experiments.callbacks import tensorboard_writer
 from lmm4rec.experiments.conf.annotations import describe
-from lmm4rec.experiments.conf.sections import PRECOMPUTED, Component, FeaturesSection, WarmStart
+from lmm4rec.experiments.conf.sections import PRECOMPUTED, Component, FeaturesSection, Sharding, WarmStart
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.study.spec import StudyOptions
 from lmm4rec.experiments.trackers import Trackers
@@ -79,7 +79,7 @@ def components(table: str, tables: Mapping[str, Any], where: str = "") -> tuple[
     if table == "train":
         named = tables.get("recommender", {}).get("name")
         sampler = sampler_of(components("recommender", tables)[0]) if named else TripleSampler
-        return Trainer, sampler, tensorboard_writer, Trackers, WarmStart
+        return Trainer, sampler, tensorboard_writer, Trackers, WarmStart, Sharding
     if table == "features.end2end":
         return end2end_components(tables.get("features", {}).get("adapter", "none"))
     return {

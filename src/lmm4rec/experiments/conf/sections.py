@@ -152,9 +152,19 @@ class WarmStart:
     start_from: Annotated[str, Doc("Run folder with whose weights training starts; empty: drawn anew.")] = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sharding:
+    """The key of [train] that says how several processes hold the tables."""
+
+    shard: Annotated[
+        Literal["auto", "rows", "no"],
+        Doc("Several processes share the tables of users and items by rows; auto: where these are large."),
+    ] = "auto"
+
+
 @dataclass(frozen=True)
 class TrainSection(Section):
-    """[train]: trainer, sampler, callbacks and `WarmStart`."""
+    """[train]: trainer, sampler, callbacks, `WarmStart` and `Sharding`."""
 
     epochs: int
     evaluate_every: int
@@ -162,6 +172,7 @@ class TrainSection(Section):
     seed: int
     device: str
     start_from: str
+    shard: Literal["auto", "rows", "no"]
 
 
 @dataclass(frozen=True)

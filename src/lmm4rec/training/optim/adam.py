@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from lmm4rec.core.errors import TrainingError
-from lmm4rec.distributed import process_group
-from lmm4rec.nn.tables import Table
+from lmm4rec.distributed import process_group, sharding
+from lmm4rec.nn.tables import ShardedTable, Table
 from lmm4rec.training.optim.deferred_rows import BETAS, EPSILON, DeferredRows
 
 _WORTH = 12  # deferring rows is faster where a table has more than so many times the rows that a batch reads
@@ -146,7 +146,8 @@ class Adam:
 
         It does not on a GPU, nor where several processes average whole gradients.
         """
-        deferrable = deferrable and table.device.type == "cpu" and process_group.world_size() == 1
+        is_alone = isinstance(table, ShardedTable) or process_group.world_size() == 1
+        deferrable = deferrable and table.device.type == "cpu" and is_alone
         wanted = self if deferrable else None
         if table.optimizer is not wanted:
             table.all()  # rows that another optimizer deferred
@@ -179,12 +180,20 @@ class Adam:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Float[Tensor, ""]:
-    """The norm of all gradients as one vector; where it exceeds `max_norm` they are scaled down to that (0: never)."""
-    gradients = [_values(weight) for weight in parameters if weight.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    """The norm of all gradients as one vector; where it exceeds `max_norm` they are scaled down to that (0: never).
+
+    Of a sharded table each process has the gradient of its rows; the norm is that of all of them.
+    """
+    whole, sharded = list[Tensor](), list[Tensor]()
+    for weight in parameters:
+        if weight.grad is not None:
+            (sharded if isinstance(weight, ShardedTable) else whole).append(_values(weight))
+    norm = torch.nn.utils.get_total_norm(whole)
+    if sharding.is_sharded():
+        norm = (norm.square() + process_group.total(torch.nn.utils.get_total_norm(sharded).square())).sqrt()
     if max_norm:
         scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
+        for gradient in (*whole, *sharded):
             gradient.mul_(scale)
     return norm
 
