@@ -1,0 +1,118 @@
+"""Training steps in one process of a group; used by `scale.py`, which starts it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from lmm4rec.core.registry import RECOMMENDERS
+from lmm4rec.distributed import process_group, sharding
+from lmm4rec.features.source import Frozen
+from lmm4rec.nn.graph import InteractionGraph
+from lmm4rec.nn.tables import Table
+from lmm4rec.training.objective import RankingObjective
+from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.trainer import Trainer
+
+COLLECTIVES = ("all_to_all_single", "broadcast", "all_reduce")
+
+
+class Traffic:
+    """Counts the bytes that this process sends to others, by the collective operations that training uses."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        for name in COLLECTIVES:
+            setattr(dist, name, partial(self._counted, name, getattr(dist, name)))
+
+    def _counted(self, name: str, operation: Any, *tensors: Any, **options: Any) -> Any:
+        others, rank = process_group.world_size() - 1, process_group.rank()
+        if name == "all_to_all_single":
+            _, values, *splits = tensors
+            own = splits[1][rank] if splits else 1
+            self.sent += (len(values) - own) * values[:1].nbytes
+        elif name == "broadcast":
+            self.sent += tensors[0].nbytes * others if options["src"] == rank else 0
+        else:  # a ring sends (N - 1) / N of the numbers twice
+            self.sent += 2 * tensors[0].nbytes * others // (others + 1)
+        return operation(*tensors, **options)
+
+
+class TimedBatches:
+    """The first batches of a sampler's epoch, and when each was asked for, with the bytes sent until then."""
+
+    def __init__(self, sampler: TripleSampler, count: int, traffic: Traffic) -> None:
+        self.sampler, self.count, self.traffic = sampler, count, traffic
+        self.marks: list[tuple[float, int]] = []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Any]:
+        for batch in islice(self.sampler.epoch(generator), self.count + 1):
+            self.marks.append((time.perf_counter(), self.traffic.sent))
+            if len(self.marks) > self.count:
+                return
+            yield batch
+
+
+def status_mb(name: str) -> float:
+    """A number of this process's memory, in MB of 10⁶ bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ValueError(name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name, default in (("users", 1_500_000), ("items", 500_000), ("pairs", 5_000_000), ("batch", 65_536)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--model", default="bpr")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    with process_group.initialized(), sharding.sharded_rows(True):
+        generator = torch.Generator().manual_seed(0)
+        users = torch.randint(options.users, (options.pairs,), generator=generator)
+        items = (torch.rand(options.pairs, generator=generator) ** 2 * options.items).long()  # some are popular
+        component = RECOMMENDERS.get(options.model)
+        reads_graph = options.model != "bpr"
+        edges = slice(None) if reads_graph else slice(0, 1)
+        graph = InteractionGraph(users[edges], items[edges], options.users, options.items)
+        began = time.perf_counter()
+        model = component(graph, {}, generator, dim=64)
+        built_s = time.perf_counter() - began
+        sampler = TripleSampler(users, items, options.items, batch_size=options.batch)
+        del users, items, graph
+        traffic = Traffic()
+        batches = TimedBatches(sampler, options.steps, traffic)
+        before = status_mb("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+        trainer = Trainer(epochs=1, learning_rate=1e-3, metric="none", device="cpu")
+        history = trainer.fit(RankingObjective(model, Frozen({})), batches, None)
+        steps = [end[0] - start[0] for start, end in zip(batches.marks, batches.marks[1:], strict=False)][2:]
+        sent = [end[1] - start[1] for start, end in zip(batches.marks, batches.marks[1:], strict=False)][2:]
+        tables = sum(weight.nbytes for weight in model.parameters() if isinstance(weight, Table))
+        found = {
+            "step_s": statistics.median(steps), "steps_s": steps, "sent_mb_a_step": statistics.median(sent) / 1e6,
+            "built_s": built_s, "before_mb": before, "peak_mb": status_mb("VmHWM"), "tables_mb": 3 * tables / 1e6,
+            "loss": history.rows[-1]["loss"],
+        }  # fmt: skip
+        options.out.with_name(f"{options.out.name}-{process_group.rank()}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # the tables are not worth the time to free them
