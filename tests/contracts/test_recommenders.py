@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 
 from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
-from lmm4rec.testing import check_recommender, recommender_contracts
+from lmm4rec.testing import recommender_contracts
 from lmm4rec.testing.probes import image_weights, sampled_batch
+from lmm4rec.testing.recommender_candidate import Candidate
+from lmm4rec.testing.recommenders import CONTRACTS
 from lmm4rec.training.objective import RankingObjective
 from worlds import camp_features, camps
 
@@ -18,12 +22,18 @@ COMPONENTS: dict[str, type[Recommender]] = {
 }
 
 
+@cache
+def candidate(name: str) -> Candidate:
+    """Each recommender with what its checks share."""
+    return Candidate(COMPONENTS[name])
+
+
 @pytest.mark.parametrize(
     ("name", "contract"),
     [(name, contract) for name, component in COMPONENTS.items() for contract in recommender_contracts(component)],
 )
 def test_contract(name: str, contract: str) -> None:
-    check_recommender(COMPONENTS[name], contract=contract)
+    CONTRACTS.check(candidate(name), name, contract)
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,9 @@ class Contracts(Generic[Subject]):
             BrokenContractError: it says which promise is broken, and how.
             ValueError: no contract has that name, or it does not apply.
         """
-        names = self.names(subject)
-        if only is not None and only not in names:
-            raise ValueError(f"no contract '{only}' for {title}; there are: {', '.join(names)}")
-        for name in names if only is None else [only]:
+        if only is not None and not (only in self._all and self._all[only].applies(subject)):
+            raise ValueError(f"no contract '{only}' for {title}; there are: {', '.join(self.names(subject))}")
+        for name in self.names(subject) if only is None else [only]:
             contract = self._all[name]
             try:
                 contract.check(subject)

@@ -6,16 +6,26 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
 
 from lmm4rec.core.types import Features, Scorer
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.testing.probes import generator
+from lmm4rec.testing.worlds import camp_features, camps
 from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import sampler_of
 from lmm4rec.training.trainer import Trainer
+
+
+def world() -> tuple[InteractionGraph, dict[str, Float[Tensor, "items _dim"]]]:
+    """The training graph and the features of the camps."""
+    return camps()[0], camp_features(generator())
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,11 @@ class Candidate:
         """An untrained instance."""
         return self.component(graph, features, generator(seed), **self.hyper)  # type: ignore[call-arg]
 
+    @cached_property
+    def after_three_epochs(self) -> Recommender:
+        """An instance after three epochs on the world of the contracts, for checks that do not change it."""
+        return self.trained(*world(), epochs=3)
+
     def trained(
         self,
         graph: InteractionGraph,
@@ -39,7 +54,7 @@ class Candidate:
     ) -> Recommender:
         """An instance after training, where it is trained at all.
 
-        It ends before `epochs` where the scorer is `enough`, which is looked at every fifth epoch.
+        It ends before `epochs` where the scorer is `enough`, which is looked at after each epoch.
         """
         recommender = self.build(graph, features)
         if not self.component.is_trained:
@@ -52,7 +67,7 @@ class Candidate:
             return {"progress": math.inf if reached else float(next(looks))}
 
         trainer = Trainer(
-            epochs=epochs, learning_rate=0.02, evaluate_every=5, patience=1, metric="progress", device="cpu"
+            epochs=epochs, learning_rate=0.02, evaluate_every=1, patience=1, metric="progress", device="cpu"
         )
         sampler = sampler_of(self.component)(graph.users, graph.items, graph.n_items, batch_size=64)
         trainer.fit(RankingObjective(recommender, Frozen(features)), sampler, progress)

@@ -33,7 +33,7 @@ from lmm4rec.testing.probes import (
     total,
     triples_of,
 )  # fmt: skip
-from lmm4rec.testing.recommender_candidate import Candidate
+from lmm4rec.testing.recommender_candidate import Candidate, world
 from lmm4rec.testing.worlds import camp_features, camps, ordered_camps, share_found, share_next
 from lmm4rec.training.objective import RankingBatch
 
@@ -55,11 +55,6 @@ def check_recommender(component: type[Recommender], /, *, contract: str | None =
 def recommender_contracts(component: type[Recommender], /, **hyper: Any) -> list[str]:
     """The names of the contracts that a recommender has to keep."""
     return CONTRACTS.names(Candidate(component, hyper))
-
-
-def world() -> tuple[InteractionGraph, dict[str, Tensor]]:
-    """The training graph and the features of the camps."""
-    return camps()[0], camp_features(generator())
 
 
 @CONTRACTS.add()
@@ -150,7 +145,8 @@ def permuted_items_have_permuted_scores(candidate: Candidate) -> None:
 def the_same_seed_gives_the_same_scores(candidate: Candidate) -> None:
     """Two trainings from the same seed end in the same scores, bit by bit."""
     graph, features = world()
-    one, other = (all_scores(candidate.trained(graph, features, epochs=3).embed(features)) for _ in range(2))
+    trainings = candidate.after_three_epochs, candidate.trained(graph, features, epochs=3)
+    one, other = (all_scores(trained.embed(features)) for trained in trainings)
     expect(torch.equal(one, other), f"scores differ by up to {float((one - other).abs().max()):g}")
 
 
@@ -174,7 +170,7 @@ def another_seed_gives_other_scores(candidate: Candidate) -> None:
 def survives_saving_and_loading(candidate: Candidate) -> None:
     """All that training changes is in the state dict."""
     graph, features = world()
-    trained, again = candidate.trained(graph, features, epochs=2), candidate.build(graph, features, seed=1)
+    trained, again = candidate.after_three_epochs, candidate.build(graph, features, seed=1)
     again.load_state_dict(trained.state_dict())
     scores = all_scores(again.embed(features)), all_scores(trained.embed(features))
     expect(torch.equal(*scores), "the loaded model gives other scores than the saved one")
@@ -192,9 +188,8 @@ def ends_in_two_matrices(candidate: Candidate) -> None:
 def recommends_from_a_bundle(candidate: Candidate) -> None:
     """What `embed` returns can be stored and loaded, and recommends to users and to histories."""
     graph, features = world()
-    recommender = candidate.trained(graph, features, epochs=2)
     with torch.no_grad():
-        scorer = recommender.embed(features)
+        scorer = candidate.after_three_epochs.embed(features)
     users, items = (
         Vocabulary([f"{kind}{row}" for row in range(size)], kind=kind)
         for kind, size in (("user", graph.n_users), ("item", graph.n_items))
