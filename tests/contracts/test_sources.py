@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import lmm4rec
 from amazon_files import write_2014, write_2018, write_2023
+from lmm4rec.data.sources import toyshop
 from lmm4rec.experiments.example_shop import write_example
 from lmm4rec.testing import BrokenContractError, check_source
 from worlds import write_camps
@@ -18,7 +20,8 @@ def test_the_toy_shop() -> None:
     check_source(lambda: lmm4rec.load_dataset("toyshop", users=30, items=40, interactions=300))
 
 
-def test_tables(tmp_path: Path) -> None:
+def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toyshop, "load", partial(toyshop.load, users=30, items=40, interactions=300))
     write_example(tmp_path / "shop", image_side=64)
     check_source(lambda: lmm4rec.load_dataset("table", path=str(tmp_path / "shop")))
 

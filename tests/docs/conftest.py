@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 from blocks import ROOT
 
 import lmm4rec
+from lmm4rec.data.sources import toyshop
 from lmm4rec.experiments.example_shop import write_example
 
 
 @pytest.fixture(scope="session")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `my_shop` and `my_shop.conf`, written once."""
+    """A folder with `my_shop` and `my_shop.conf`, written once: those of `lmm4rec example`, but of a smaller shop."""
     folder = tmp_path_factory.mktemp("example")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(toyshop, "load", partial(toyshop.load, users=200, items=120, interactions=3000))
         write_example(Path("my_shop"), image_side=64)
     return folder
 

@@ -72,8 +72,9 @@ def test_conf_blocks_are_confs(block: Block) -> None:
 @pytest.mark.parametrize("path", GUIDES, ids=name)
 def test_command_lines_are_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    whole: Any = typer.main.get_command(app)
     for arguments in commands(path):
-        command: Any = typer.main.get_command(app)
+        command = whole
         rest = list(arguments)
         while hasattr(command, "commands"):
             assert rest[0] in command.commands, f"no command {arguments}"
