@@ -12,8 +12,10 @@ import lmm4rec
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.encoders.audio import Audio
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoders.sentence import Sentence
 from lmm4rec.encoders.vision import Vision
+from lmm4rec.experiments.build.encoders import finetune
 from lmm4rec.experiments.run import run
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
@@ -99,6 +101,24 @@ def test_each_modality_is_encoded_by_itself_and_some_may_be_left_out(folder: Pat
     write_sound(folder / "sounds" / f"{catalog[0].id}.wav", 8, samples=4000)
     assert encoder.item_digest(catalog[0]) != digest
     (folder / "sounds" / f"{catalog[0].id}.wav").write_bytes(other)
+
+
+def test_fine_tuned_sides_go_in_by_folder_beside_sounds(folder: Path) -> None:
+    """A whole one cannot be fine-tuned, and says so."""
+    catalog = lmm4rec.load_dataset(**SHOP).catalog
+    clip = lmm4rec.load_encoder("clip", catalog=catalog, checkpoint="tiny")
+    options = {"epochs": 1, "batch_size": 12, "precision": "float32", "device": "cpu"}
+    tuned = finetune(clip, catalog, options)
+    side = {"name": "clip", "checkpoint": str(tuned)}
+    sides = {modality: {**side, "outputs": modality} for modality in ("image", "text")}
+    encoder = lmm4rec.load_encoder("paired", **sides, audio=table(folder)["audio"])
+    whole = Clip.from_pretrained(tuned).eval()
+    with torch.inference_mode():
+        got, expected = (one.eval()(one.prepare(catalog[:3])) for one in (encoder, whole))
+    assert all(torch.equal(got[modality], expected[modality]) for modality in ("image", "text"))
+    assert got["audio"].shape == (3, 64)
+    with pytest.raises(ConfigError, match=r"Paired cannot be fine-tuned; .* the checkpoint of both sides"):
+        finetune(encoder, catalog, options)
 
 
 def test_one_encoder_alone_is_no_pair() -> None:

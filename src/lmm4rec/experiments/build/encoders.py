@@ -140,7 +140,10 @@ def finetuned_folder(encoder: Encoder, catalog: Catalog, options: Mapping[str, A
         ConfigError: the encoder cannot be saved, so its fine-tuned weights would be lost.
     """
     if not hasattr(encoder, "save_pretrained"):
-        raise ConfigError(f"{type(encoder).__name__} cannot be fine-tuned; take an encoder that can, such as 'clip'")
+        raise ConfigError(
+            f"{type(encoder).__name__} cannot be fine-tuned; take an encoder that can, such as 'clip'"
+            + (", and name its fine-tuned folder as the checkpoint of both sides" if encoder.sub_encoders() else "")
+        )
     contents = [encoder.item_digest(item) for item in catalog]
     return _folder(
         "tuned", encoder.fingerprint(), contents, _resolved(encoder, options), finetuning_record(encoder, options)
