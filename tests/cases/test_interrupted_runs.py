@@ -13,10 +13,10 @@ import tomli_w
 
 from lmm4rec.cli.app import main
 from lmm4rec.core.errors import CheckpointError, ConfigError, DataError, LMM4RecError
+from lmm4rec.core.folder_lock import locked_folder
 from lmm4rec.experiments import run as run_module
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.run import run
-from lmm4rec.experiments.study.locks import Locks
 from lmm4rec.training.trainer import Trainer
 
 CONF: dict[str, Any] = {
@@ -43,31 +43,12 @@ def test_a_failure_after_training_keeps_what_was_trained(tmp_path: Path, monkeyp
 
 def test_the_second_process_in_a_run_folder_hears_who_has_it(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with Locks(folder / "lock").hold("run") as is_held:
-        assert is_held
+    with locked_folder(folder, doing="runs it"):
         for resume in (False, True):
             with pytest.raises(ConfigError, match=rf"is in use: process {os.getpid()} on .* -o"):
                 run(CONF, out=folder, resume=resume)
-    (folder / "lock").rmdir()
-    run(CONF, out=folder)
-    assert not (folder / "lock").exists()
-
-
-def test_of_two_processes_that_begin_at_once_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(CONF, out=tmp_path / "run")
-    monkeypatch.setattr(Locks, "owners", lambda _: {})  # the other one takes the lock after this one has looked
-    with Locks(tmp_path / "run" / "lock").hold("run"), pytest.raises(ConfigError, match="is in use"):
-        run(CONF, out=tmp_path / "run", resume=True)
-
-
-def test_the_lock_of_a_killed_process_is_stale(tmp_path: Path) -> None:
-    run(CONF, out=tmp_path / "run")
-    (tmp_path / "run" / "metrics.json").unlink()
-    (tmp_path / "run" / "lock").mkdir()
-    with Locks(tmp_path / "other").hold("run"):
-        owner = (tmp_path / "other" / "run.json").read_text()
-    (tmp_path / "run" / "lock" / "run.json").write_text(owner.replace('"born": "', '"born": "1'))
-    assert run(CONF, out=tmp_path / "run", resume=True).folder.is_finished
+    assert not folder.exists()
+    assert run(CONF, out=folder).folder.is_finished
 
 
 def test_epochs_may_grow_with_resume(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console
-from lmm4rec.cli.options import Settings, plan_of
+from lmm4rec.cli.options import Cluster, Settings, Workers, plan_of
+from lmm4rec.core.device import cores
 from lmm4rec.core.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def encode_command(
     ] = "",
     settings: Settings = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at an image that cannot be read.")] = False,
+    workers: Workers = 0,
+    cluster: Cluster = "",
     show: Annotated[bool, typer.Option("--list", help="List the content of the feature store.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Compare stored vectors with their checksums.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove entries from the feature store.")] = False,
@@ -54,19 +57,29 @@ def encode_command(
     elif prune:
         _prune_store(what, older_than_days=older_than, unfinished=unfinished, confirmed=yes)
     elif what:
-        _encode_catalog(Path(what), settings or [], strict=strict)
+        _encode_catalog(Path(what), settings or [], strict=strict, workers=workers, cluster=cluster)
     else:
         raise typer.BadParameter("name a conf file, or choose one of --list, --verify and --prune")
 
 
-def _encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool) -> None:
+def _encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool, workers: int, cluster: str) -> None:
+    from lmm4rec.distributed.pool import WorkerOptions, open_pool
     from lmm4rec.experiments.build.data import DataCache
     from lmm4rec.experiments.build.features import load_features
+    from lmm4rec.features.store import FeatureStore
 
     plan = plan_of(conf, settings, {"features.strict": True} if strict else {})
     if plan.encoder is None or plan.encoder.is_precomputed:
         raise ConfigError(f"{conf} names no encoder: add an [encoder] table, or -s encoder.name=NAME (lmm4rec models)")
-    content = load_features(plan, DataCache().dataset(plan).catalog)
+    if (workers or cluster) and plan.features.train != "frozen":
+        raise ConfigError(
+            f"features.train = '{plan.features.train}' trains the encoder, which one process does: leave out --workers "
+            "and --cluster"
+        )
+    catalog = DataCache().dataset(plan).catalog
+    threads = max(1, cores() // workers) if workers and not cluster else 1
+    with open_pool(workers, cluster, WorkerOptions(threads, shared=(FeatureStore().root,))) as pool:
+        content = load_features(plan, catalog, pool=pool if workers or cluster else None)
     for modality, rows in content.features.items():
         missing = int((~rows.any(dim=1)).sum())
         console.print(f"{modality}: {rows.shape[0]:,} items × {rows.shape[1]}, {missing:,} without {modality}")

@@ -41,3 +41,13 @@ def plan_of(conf: Path, settings: Sequence[str] | None, more: Mapping[str, Any] 
     from lmm4rec.experiments.plan import make_plan
 
     return make_plan(load_spec(conf, {**overrides(settings), **(more or {})}))
+
+
+Workers = Annotated[int, typer.Option(min=0, help="Processes that share the work; 0: this one alone.")]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Work on a Ray cluster: auto, host:port, ray://host:port; local:3 simulates three nodes here.",
+    ),
+]

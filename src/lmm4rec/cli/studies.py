@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, escaped, quoted
-from lmm4rec.cli.options import Conf, Out, Settings, overrides
+from lmm4rec.cli.options import Cluster, Conf, Out, Settings, overrides
 
 if TYPE_CHECKING:
     from lmm4rec.experiments.estimate.study import StudyEstimates
@@ -31,14 +31,13 @@ def study_command(
     ],
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: runs/NAME.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue a study, or join one from another machine.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a study.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show the state of its cells, without running.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and their time, without running.")] = False,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes (default: one for each core); 0: this process alone.")
     ] = None,
+    cluster: Cluster = "",
 ) -> None:
     """Run every combination of a study's axes, several at a time, and write tables and figures about them."""
     from lmm4rec.experiments.study.study import study
@@ -49,7 +48,7 @@ def study_command(
     if dry_run:
         _show_estimates(conf, settings, out, workers)
         return
-    result = study(conf, overrides(settings), out=out, resume=resume, workers=workers)
+    result = study(conf, overrides(settings), out=out, resume=resume, workers=workers, cluster=cluster)
     for stage, failure in result.folder.failures().items():
         console.print(f"[red]failed[/]   {stage}: {failure['error']}: {escaped(failure['message'])}", soft_wrap=True)
     cells = len(result.done) + len(result.failed)

@@ -1,1 +1,1 @@
-"""Processes: one alone, or several that train one model together."""
+"""Where work runs: independent jobs on a pool of workers, and processes that train one model together."""

@@ -8,17 +8,17 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import polars as pl
 import tomli_w
 
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.files import read_json, write_text
+from lmm4rec.core.folder_lock import LOCK_FILES, locked_folder
 from lmm4rec.core.registry import plugins
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import Plan, make_plan
-from lmm4rec.experiments.study.locks import Locks
 
 
 class RunFolder:
@@ -75,7 +75,7 @@ class RunFolder:
 
     def remove_if_nothing_is_done(self) -> None:
         """Remove a folder that holds no more than a conf, so that the corrected run can have it."""
-        only_conf = {self.experiment.name, self.environment.name, self.cost.name, "lock"}
+        only_conf = {self.experiment.name, self.environment.name, self.cost.name, *LOCK_FILES}
         if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= only_conf:
             shutil.rmtree(self.path)
 
@@ -102,29 +102,15 @@ def opened_folder(plan: Plan, out: Path | None, *, resume: bool) -> Iterator[Run
     Raises:
         ConfigError: another process does; it says which.
     """
-    locks = Locks(folder_of(plan, out, resume=resume).path / "lock")
-    for owner in locks.owners().values():
-        _refuse(locks.folder.parent, owner)
-    folder = open_folder(plan, locks.folder.parent, resume=resume)
-    with locks.hold("run") as is_held:
-        if not is_held:
-            _refuse(folder.path, next(iter(locks.owners().values()), {}))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(locks.folder, ignore_errors=True)
+    path = folder_of(plan, out, resume=resume).path
+    advice = "wait until it ends, or name another folder with -o"
+    with locked_folder(path, doing="runs it", advice=advice):
+        yield open_folder(plan, path, resume=resume)
 
 
 def folder_of(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
     """The folder that a run of the plan will have, as `open_folder` says."""
     return RunFolder(out or _default(plan.name, resume=resume))
-
-
-def _refuse(path: Path, owner: Mapping[str, Any]) -> NoReturn:
-    raise ConfigError(
-        f"{path} is in use: process {owner.get('pid', '?')} on {owner.get('host', '?')} runs it. Wait until it ends, "
-        "or name another folder with -o"
-    )
 
 
 def open_folder(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
@@ -141,7 +127,7 @@ def open_folder(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
     if not folder.experiment.exists():
         if resume:
             raise CheckpointError(f"there is nothing to resume in {folder.path}: it has no experiment.toml")
-        if folder.path.exists() and any(folder.path.iterdir()):
+        if folder.path.exists() and {path.name for path in folder.path.iterdir()} - LOCK_FILES:
             raise ConfigError(f"{folder.path} is not empty and holds no run; name another folder with -o")
         write_text(folder.experiment, text)
     elif not resume:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeAlias
 
 import torch
 
@@ -20,8 +22,13 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.batches import EncodingOptions, ResolvedOptions, encode_blocks
 from lmm4rec.encoding.runner import evaluating
 from lmm4rec.encoding.sizing import Precision, ResolvedPrecision, resolve_precision
+from lmm4rec.features.pool_extract import EncodingWorkers, encode_on_pool
 from lmm4rec.features.store import EncoderIdentity, FeatureStore, StoredRows
 
+EncodeOnPool: TypeAlias = Callable[
+    [Mapping[str, Item], FeatureStore, str, EncoderIdentity, ResolvedOptions],
+    Generator[tuple[StoredRows, float]],
+]
 _READERS = 8  # threads that read images for their digests
 _CHUNK = 64  # items that a thread reads at a time
 
@@ -90,6 +97,7 @@ def extract(
     strict: bool = False,
     block_size: PositiveInt = 512,
     modalities: Sequence[Modality] = (),
+    pool: EncodingWorkers | None = None,
 ) -> Extracted:
     """The vectors of a catalog, and how many items had to be encoded.
 
@@ -105,6 +113,7 @@ def extract(
         precision: "auto": bfloat16 where the device computes it natively and the encoder has weights.
         strict: stop at the first block that holds an image that cannot be read, instead of masking it.
         modalities: those to encode, all where none is named; see `Encoder.with_modalities`.
+        pool: workers that encode the blocks; none: this process does, and it gives the same bytes.
 
     Raises:
         ConfigError: the encoder has no vectors of a modality.
@@ -118,8 +127,9 @@ def extract(
     requested = EncodingOptions(where, resolved, batch_size, memory_mb, workers, block_size)
     features: dict[str, torch.Tensor] = {}
     broken, encoded, encoding_seconds = set[int](), set[str](), 0.0
-    for part in encoder.by_modality():
-        rows, ids, seconds = _extract_part(part, items, store, requested, strict=strict)
+    for number, part in enumerate(encoder.by_modality()):
+        on_pool = None if pool is None else partial(encode_on_pool, pool, number, modalities)
+        rows, ids, seconds = _extract_part(part, items, store, requested, strict=strict, on_pool=on_pool)
         features |= rows.features
         broken |= set(rows.broken.nonzero().flatten().tolist())
         encoded |= ids
@@ -136,7 +146,13 @@ def extract(
 
 
 def _extract_part(
-    encoder: Encoder, items: Sequence[Item], store: FeatureStore, requested: EncodingOptions, *, strict: bool
+    encoder: Encoder,
+    items: Sequence[Item],
+    store: FeatureStore,
+    requested: EncodingOptions,
+    *,
+    strict: bool,
+    on_pool: EncodeOnPool | None,
 ) -> tuple[StoredRows, set[str], float]:
     """The vectors of one part of an encoder, the ids of the items that passed through it, and the seconds for all."""
     contents = contents_of(encoder, items)
@@ -154,7 +170,7 @@ def _extract_part(
         if not rows.missing:
             break
     encoded = {rows.first[content].id for content in rows.missing}
-    seconds = _encode_missing(encoder, items, rows, store, key, identity, requested, strict=strict)
+    seconds = _encode_missing(encoder, items, rows, store, key, identity, requested, strict=strict, on_pool=on_pool)
     whole = rows.whole()
     store.write(key, whole, identity, broken=[items[row].id for row in rows.broken()], seconds=seconds)
     return store.read(key) or whole, encoded, seconds  # memory-mapped from here on
@@ -170,6 +186,7 @@ def _encode_missing(
     requested: EncodingOptions,
     *,
     strict: bool,
+    on_pool: EncodeOnPool | None,
 ) -> float:
     """Fill the rows from the encoder, and the store with the finished parts.
 
@@ -182,18 +199,35 @@ def _encode_missing(
     by_length = longest_text_first(encoder, rows.first)
     missing = [content for content in by_length if content in rows.missing]
     options = requested.resolve(encoder, rows.first[by_length[0]], len(missing))
-    started, name = time.perf_counter(), "+".join(encoder.dims)
-    bar = progress(total=len(missing), description=f"encoding {name}", unit="item")
-    with bar, evaluating(encoder, options.device, options.precision):
-        for block in encode_blocks(encoder, [rows.first[content] for content in missing], options, bar):
-            some = StoredRows.of(missing[block.rows.start : block.rows.stop], block.features, block.broken)
-            store.write_part(key, some, identity)
+    if on_pool is None:
+        parts = _encode_here(encoder, [(content, rows.first[content]) for content in missing], options)
+    else:
+        parts = on_pool({content: rows.first[content] for content in missing}, store, key, identity, options)
+    seconds = 0.0
+    with closing(parts):  # an error here ends what the encoder was set to
+        for some, took in parts:
+            if on_pool is None:
+                store.write_part(key, some, identity)
             rows.fill(some)
+            seconds += took
             if strict:
                 _refuse_broken(items, rows.broken())
-    seconds = time.perf_counter() - started
-    _log_summary(name, len(missing), len(items), options, seconds)
+    _log_summary("+".join(encoder.dims), len(missing), len(items), options, seconds)
     return seconds * len(rows.first) / len(missing)
+
+
+def _encode_here(
+    encoder: Encoder, missing: Sequence[tuple[str, Item]], options: ResolvedOptions
+) -> Generator[tuple[StoredRows, float]]:
+    """The vectors of the missing contents in blocks, and the seconds that each took, in this process."""
+    began = time.perf_counter()
+    bar = progress(total=len(missing), description=f"encoding {'+'.join(encoder.dims)}", unit="item")
+    contents = [content for content, _ in missing]
+    with bar, evaluating(encoder, options.device, options.precision):
+        for block in encode_blocks(encoder, [item for _, item in missing], options, bar):
+            some = StoredRows.of(contents[block.rows.start : block.rows.stop], block.features, block.broken)
+            yield some, time.perf_counter() - began
+            began = time.perf_counter()
 
 
 def longest_text_first(encoder: Encoder, first: Mapping[str, Item]) -> list[str]:

@@ -143,9 +143,7 @@ class FeatureStore:
         """
         for path in sorted((self.root / key).glob("part-*.safetensors")):
             try:
-                rows = _load(path)
-                _check(rows, path.stem.removeprefix("part-"), path)
-                yield rows
+                yield self.read_part(key, path.name)
             except CheckpointError as error:
                 _warn(error)
         for entry in self.entries():
@@ -165,9 +163,22 @@ class FeatureStore:
                 parts.append((EncoderIdentity(**json.loads(file.metadata()[_NOTE])), items))
         return parts
 
-    def write_part(self, key: str, rows: StoredRows, identity: EncoderIdentity) -> None:
-        """Write a finished part of an entry that is under way."""
-        _save(self.root / key / f"part-{_checksum(rows)}.safetensors", rows, identity)
+    def write_part(self, key: str, rows: StoredRows, identity: EncoderIdentity) -> str:
+        """Write a finished part of an entry that is under way; returns the name of its file."""
+        name = f"part-{_checksum(rows)}.safetensors"
+        _save(self.root / key / name, rows, identity)
+        return name
+
+    def read_part(self, key: str, name: str) -> StoredRows:
+        """The vectors of a finished part.
+
+        Raises:
+            CheckpointError: it is missing, or altered.
+        """
+        path = self.root / key / name
+        rows = _load(path)
+        _check(rows, path.stem.removeprefix("part-"), path)
+        return rows
 
     def seconds(self, key: str) -> float:
         """The seconds of encoding an entry, whenever that was; 0 where it is absent or they were not recorded."""

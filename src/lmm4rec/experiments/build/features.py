@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import tomli_w
 import torch
 
 from lmm4rec.core.device import choose_device
@@ -14,14 +16,17 @@ from lmm4rec.core.types import Features
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.feature_files import read_shipped
 from lmm4rec.data.findings import Finding, counted
+from lmm4rec.distributed.pool import Pool
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.evaluation.alignment import measure_alignment
-from lmm4rec.experiments.build.data import log_findings
+from lmm4rec.experiments.build.data import DataCache, log_findings
 from lmm4rec.experiments.build.encoders import finetuned, finetuning_record, make_encoder
 from lmm4rec.experiments.conf.sections import EncoderSection, FeaturesSection
-from lmm4rec.experiments.plan import Plan
+from lmm4rec.experiments.conf.spec import load_spec
+from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.features.ablation import altered, differs_at_test
 from lmm4rec.features.extract import Extracted, extract
+from lmm4rec.features.pool_extract import EncodingWorkers
 from lmm4rec.features.store import FeatureStore
 
 
@@ -38,8 +43,12 @@ class RunFeatures:
     alignment: Mapping[str, Any] = field(default_factory=dict)  # "before" and "after" where the encoder was fine-tuned
 
 
-def load_features(plan: Plan, catalog: Catalog, encoder: Encoder | None = None) -> RunFeatures:
+def load_features(
+    plan: Plan, catalog: Catalog, encoder: Encoder | None = None, *, pool: Pool | None = None
+) -> RunFeatures:
     """The plan's features; none without an [encoder] table. `encoder` is the plan's, if it is loaded already.
+
+    A pool encodes a frozen encoder's vectors by its workers.
 
     Raises:
         ConfigError: a modality is named that the encoder does not give.
@@ -52,12 +61,31 @@ def load_features(plan: Plan, catalog: Catalog, encoder: Encoder | None = None) 
     if plan.features.train == "end2end":
         return _encoded(plan.features, encoder, catalog, to_train=encoder)
     if plan.features.train == "frozen":
-        return _encoded(plan.features, encoder, catalog)
+        return _encoded(plan.features, encoder, catalog, workers=encoding_workers(plan, pool))
     record = finetuning_record(encoder, plan.features.finetune_arguments)
     before = measure_alignment(_extract(plan.features, encoder, catalog).features)
     tuned, seconds = finetuned(encoder, catalog, plan.features.finetune_arguments)
     features = _encoded(plan.features, tuned, catalog, before=before, finetuning_s=seconds)
     return replace(features, encoding={**features.encoding, "fine_tuning": record})
+
+
+def encoding_workers(plan: Plan, pool: Pool | None) -> EncodingWorkers | None:
+    """The workers of a pool that encode with the plan's encoder; none without a pool."""
+    if pool is None:
+        return None
+    conf = tomli_w.dumps({"title": plan.title, **plan.tables})
+    return EncodingWorkers(pool, _encoder_of, (conf,), plan.features.device)
+
+
+def _encoder_of(conf: str) -> Encoder:
+    """The encoder of a conf, which has learned its catalog; loaded by a worker."""
+    plan = make_plan(load_spec(tomllib.loads(conf)))
+    if plan.encoder is None:
+        raise ConfigError("the conf has no [encoder] table")
+    catalog = DataCache().dataset(plan).catalog
+    encoder = make_encoder(plan.encoder.table, catalog)
+    encoder.learn_catalog(catalog[:])
+    return encoder
 
 
 def _read(encoder: EncoderSection, section: FeaturesSection, catalog: Catalog) -> RunFeatures:
@@ -75,8 +103,9 @@ def _encoded(
     to_train: Encoder | None = None,
     before: Mapping[str, float] | None = None,
     finetuning_s: float = 0.0,
+    workers: EncodingWorkers | None = None,
 ) -> RunFeatures:
-    extracted = _extract(section, encoder, catalog)
+    extracted = _extract(section, encoder, catalog, workers)
     findings = _broken_images(extracted, len(catalog))
     log_findings(findings)
     measured = measure_alignment(extracted.features)
@@ -96,9 +125,11 @@ def _encoded(
     )
 
 
-def _extract(section: FeaturesSection, encoder: Encoder, catalog: Catalog) -> Extracted:
+def _extract(
+    section: FeaturesSection, encoder: Encoder, catalog: Catalog, workers: EncodingWorkers | None = None
+) -> Extracted:
     options = section.arguments(extract) | {"device": str(choose_device(section.device))}
-    return extract(encoder, catalog, store=FeatureStore(), **options)
+    return extract(encoder, catalog, store=FeatureStore(), pool=workers, **options)
 
 
 def _altered(section: FeaturesSection, features: Features) -> tuple[Features, Features | None]:

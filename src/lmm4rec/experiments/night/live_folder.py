@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lmm4rec.core.errors import CheckpointError, ConfigError
+from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.files import read_json, storage_errors, write_json
+from lmm4rec.core.folder_lock import locked_folder
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.night.record import NightRecord, now
-from lmm4rec.experiments.study.locks import Locks
 from lmm4rec.serving import feedback
 from lmm4rec.serving.night_log import append_night, read_nights
 
@@ -60,16 +60,7 @@ class LiveFolder:
         Raises:
             ConfigError: another process does; it says which.
         """
-        locks = Locks(self.path / "lock")
-        with storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-        with locks.hold("refresh") as is_held:
-            if not is_held:
-                owner = locks.owners().get("refresh", {})
-                raise ConfigError(
-                    f"{self.path} is being refreshed by process {owner.get('pid', '?')} on {owner.get('host', '?')}: "
-                    "wait until it ends"
-                )
+        with locked_folder(self.path, doing="refreshes it"):
             yield
 
     def served(self) -> NightFolder | None:

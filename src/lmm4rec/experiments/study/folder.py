@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lmm4rec.core.errors import CheckpointError, ConfigError, LMM4RecError
+from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.files import read_json, write_json
+from lmm4rec.core.folder_lock import LOCK_FILES, is_locked
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.study.cells import Cell
-from lmm4rec.experiments.study.locks import Locks
 from lmm4rec.experiments.study.spec import StudySpec
 
 
@@ -25,7 +24,8 @@ class StudyFolder:
         self.path = path
         self.record = path / "study.json"  # options, cells and their axes, which the report reads
         self.report = path / "report"  # page, tables and figures
-        self.locks = Locks(path / "claims")  # on tasks
+        self.running = path / "running.json"  # the tasks that are being done
+        self.logs = path / "logs"  # the output of each worker
 
     def cell(self, name: str) -> RunFolder:
         """The run folder of a cell."""
@@ -47,24 +47,15 @@ class StudyFolder:
         """The failures of tasks that have not succeeded since, by task."""
         return {path.stem: read_json(path) for path in sorted((self.path / "failures").glob("*.json"))}
 
-    @contextmanager
-    def recording(self, task: str) -> Iterator[None]:
-        """Record an error in the block. An LMM4RecError ends here, any other ends the process."""
-        try:
-            yield
-        except LMM4RecError as error:
-            self.write_failure(task, type(error).__name__, str(error), traceback.format_exc())
-        except BaseException as error:
-            if not isinstance(error, KeyboardInterrupt | SystemExit):
-                self.write_failure(task, type(error).__name__, str(error), traceback.format_exc())
-            raise
-        else:
-            self.failure(task).unlink(missing_ok=True)
+    def running_tasks(self) -> list[str]:
+        """The tasks that are being done; none where no process works on the study."""
+        return list(read_json(self.running)["tasks"]) if self.running.exists() and is_locked(self.path) else []
 
-    def write_failure(self, task: str, kind: str, message: str, trace: str = "", *, pid: int = 0) -> None:
-        """Record a failure, and in which process it was (0: this one)."""
-        facts = {"error": kind, "message": message, "when": self.locks.now(), "pid": pid or os.getpid()}
-        write_json(self.failure(task), {**facts, "traceback": trace})
+    def write_failure(self, task: str, error: BaseException) -> None:
+        """Record a task's failure, with its traceback."""
+        trace = "".join(traceback.format_exception(error))
+        facts = {"error": type(error).__name__, "message": str(error), "when": time.time(), "traceback": trace}
+        write_json(self.failure(task), facts)
 
 
 def open_study(spec: StudySpec, cells: Sequence[Cell], out: Path | None, *, resume: bool) -> StudyFolder:
@@ -79,7 +70,7 @@ def open_study(spec: StudySpec, cells: Sequence[Cell], out: Path | None, *, resu
         raise ConfigError(f"{folder.path} already holds a study: add --resume to go on, or name another with -o")
     if resume and not folder.record.exists():
         raise CheckpointError(f"there is nothing to resume in {folder.path}: it has no study.json")
-    if not folder.record.exists() and folder.path.exists() and any(folder.path.iterdir()):
+    if not folder.record.exists() and {path.name for path in folder.path.glob("*")} - LOCK_FILES:
         raise ConfigError(f"{folder.path} is not empty and holds no study; name another folder with -o")
     record = {
         "name": spec.name,

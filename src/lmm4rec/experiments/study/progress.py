@@ -28,8 +28,8 @@ class CellProgress:
 
 def study_progress(spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder) -> list[CellProgress]:
     """The state of every cell."""
-    failures, owners = folder.failures(), folder.locks.owners()
-    return [_cell_progress(spec, cell, folder, failures, owners) for cell in cells]
+    failures, running = folder.failures(), folder.running_tasks()
+    return [_cell_progress(spec, cell, folder, failures, running) for cell in cells]
 
 
 def seconds_by_design(progress: Sequence[CellProgress]) -> dict[str, list[float]]:
@@ -41,17 +41,17 @@ def seconds_by_design(progress: Sequence[CellProgress]) -> dict[str, list[float]
     return seconds
 
 
-def _cell_progress(spec: StudySpec, cell: Cell, folder: StudyFolder, failures: ByTask, owners: ByTask) -> CellProgress:
+def _cell_progress(
+    spec: StudySpec, cell: Cell, folder: StudyFolder, failures: ByTask, running: Sequence[str]
+) -> CellProgress:
     run = folder.cell(cell.name)
     if run.is_finished:
         metrics = RunMetrics.read(run.metrics)
         value = metrics.valid.get(spec.options.metric)
         return CellProgress(cell, "done", seconds=metrics.cost["seconds"], value=value)
     tasks = task_names(cell)
-    if running := next((task for task in tasks if task in owners), None):
-        owner = owners[running]
-        place = f"{running.partition('-')[0]} by process {owner['pid']} on {owner['host']}"
-        return CellProgress(cell, "running", place)
+    if task := next((task for task in tasks if task in running), None):
+        return CellProgress(cell, "running", task.partition("-")[0])
     if failed := next((task for task in tasks if task in failures), None):
         return CellProgress(cell, "failed", f"{failures[failed]['error']}: {failures[failed]['message']}")
     return CellProgress(cell, "waiting")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
-from lmm4rec.core.types import Fraction, NonNegativeInt, PositiveInt
+from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lmm4rec.experiments.conf.signature import resolve
 from lmm4rec.experiments.conf.spec import STUDIES, TABLES, Table, read_conf, take_title
 from lmm4rec.experiments.search.options import SearchOptions
@@ -24,6 +24,9 @@ class StudyOptions:
     metric: Annotated[str, Doc("Metric by which the report compares.")] = "recall@20"
     workers: Annotated[NonNegativeInt, Doc("Processes that work on runs; 0: as many as the cores hold.")] = 0
     threads: Annotated[PositiveInt, Doc("Threads of each process; other numbers change results' last digits.")] = 1
+    gpus: Annotated[NonNegativeFloat | Literal["auto"], Doc("GPUs of a cluster for a run; a fraction shares one.")] = (
+        "auto"
+    )
     skip: Annotated[Sequence[Mapping[str, str | list[str]]], Doc("Combinations of axis values that are left out.")] = ()
     reference: Annotated[str, Doc("Design with which the others are compared; empty: the best by validation.")] = ""
     level: Annotated[Fraction, Doc("Significance level, over a family of comparisons.")] = 0.05

@@ -1,18 +1,28 @@
-"""Study: every combination of its axes' values, run by several workers."""
+"""Study: every combination of its axes' values, run by a pool of workers."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import tomli_w
+
 from lmm4rec.core.device import threads
+from lmm4rec.core.files import write_json
+from lmm4rec.core.folder_lock import locked_folder
+from lmm4rec.core.progress import progress
+from lmm4rec.distributed.pool import Job, WorkerOptions, open_pool
+from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.conf.spec import Table, read_conf
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.folder import StudyFolder, open_study
 from lmm4rec.experiments.study.spec import StudySpec, load_study
-from lmm4rec.experiments.study.workers import do_tasks, run_workers
+from lmm4rec.experiments.study.tasks import Task, study_tasks
+from lmm4rec.features.store import FeatureStore
 
 
 @dataclass(frozen=True)
@@ -31,27 +41,25 @@ def study(
     out: str | Path | None = None,
     resume: bool = False,
     workers: int | None = None,
+    cluster: str = "",
 ) -> StudyResult:
-    """Run every cell of a study conf that is not finished yet, several at a time.
+    """Run every cell of a study conf that is not finished yet, several at a time; a failed one stops no other.
 
     `overrides` are dotted keys (`{"axes.seed": [0], "train.epochs": 5}`).
     `out` is the study folder (default `runs/NAME`). `workers` are processes on this machine (default: `worker_count`);
-    0 works in this process. Other machines join by the same call with `resume` on the same folder.
+    0 works in this process. `cluster` names a Ray cluster instead, whose machines share the study folder.
 
     Raises:
-        ConfigError: before any work, where the conf is wrong or the folder taken.
+        ConfigError: before any work, where the conf is wrong, the folder taken, or the cluster cannot do it.
     """
     spec = load_study(conf, overrides)
     cells = make_cells(spec)
-    folder = open_study(spec, cells, Path(out) if out else None, resume=resume)
-    since = folder.locks.now()
-    count = worker_count(spec, cells) if workers is None else workers
-    if count:
+    path = Path(out) if out else Path("runs") / spec.name
+    advice = "wait until it ends; --status shows how far it is, --cluster puts more machines to work"
+    with locked_folder(path, doing="works on it", advice=advice):
+        folder = open_study(spec, cells, path, resume=resume)
         name, tables = read_conf(conf, overrides)
-        run_workers({"title": name, **tables}, folder, count, since)
-    else:
-        with threads(spec.options.threads):
-            do_tasks(cells, folder, spec.search, since)
+        _do_tasks(spec, cells, folder, tomli_w.dumps({"title": name, **tables}), workers, cluster)
     done = [cell.name for cell in cells if folder.cell(cell.name).is_finished]
     return StudyResult(folder, done, [cell.name for cell in cells if cell.name not in done])
 
@@ -59,3 +67,83 @@ def study(
 def worker_count(spec: StudySpec, cells: Sequence[Cell]) -> int:
     """The default number of workers: that of [study], or as many as the cores hold at [study] `threads` each."""
     return min(spec.options.workers or max(1, (os.cpu_count() or 1) // spec.options.threads), len(cells))
+
+
+def _do_tasks(
+    spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder, conf: str, workers: int | None, cluster: str
+) -> None:
+    """Work until every cell is finished or has failed; what failed in an earlier call is tried once more."""
+    jobs = _Jobs(study_tasks(cells, folder, spec.search), folder, conf)
+    stores = (FeatureStore().root,) if any(cell.plan.encoder for cell in cells) else ()
+    options = WorkerOptions(
+        threads=spec.options.threads, gpus=spec.options.gpus, logs=folder.logs, shared=(folder.path, *stores)
+    )
+    bar = progress(total=len(cells), description=spec.title, unit="cell")
+    count = worker_count(spec, cells) if workers is None else workers
+    try:
+        with bar, threads(spec.options.threads), open_pool(count, cluster, options) as pool:
+            bar.update(sum(folder.cell(cell.name).is_finished for cell in cells))
+            for outcome in pool.run(jobs):
+                jobs.end(outcome.job.name, outcome.error)
+                bar.update(sum(folder.cell(cell.name).is_finished for cell in cells) - bar.n)
+    finally:
+        folder.running.unlink(missing_ok=True)
+        _tasks_of.cache_clear()
+
+
+class _Jobs:
+    """The jobs of a study: of every cell its next task, the first cells first; a task that cells share, once."""
+
+    def __init__(self, tasks: Sequence[Sequence[Task]], folder: StudyFolder, conf: str) -> None:
+        self._tasks, self._folder, self._conf = tasks, folder, conf
+        self._running: list[str] = []
+        self._failed: set[str] = set()
+
+    def __iter__(self) -> Iterator[Job | None]:
+        while True:
+            name = self._next_task()
+            if name is None:
+                yield None
+                continue
+            self._running.append(name)
+            self._record()
+            yield Job(name, _do_task, (self._conf, self._folder.path.resolve(), name))
+
+    def _next_task(self) -> str | None:
+        for of_cell in self._tasks:
+            task = next((task for task in of_cell if not task.is_done()), None)
+            if task is not None and task.name not in self._failed and task.name not in self._running:
+                return task.name
+        return None
+
+    def end(self, name: str, error: Exception | None) -> None:
+        """The end of a task; a failure that its worker could not record is recorded here."""
+        self._running.remove(name)
+        self._record()
+        if error is not None:
+            self._failed.add(name)
+            if not self._folder.failure(name).exists():
+                self._folder.write_failure(name, error)
+
+    def _record(self) -> None:
+        write_json(self._folder.running, {"tasks": self._running})
+
+
+def _do_task(conf: str, path: Path, name: str) -> None:
+    """Do a task of a study, in any process, and record its failure."""
+    folder = StudyFolder(path)
+    folder.failure(name).unlink(missing_ok=True)
+    tasks, data = _tasks_of(conf, path)
+    try:
+        tasks[name].work(data)
+    except Exception as error:
+        folder.write_failure(name, error)
+        raise
+
+
+@lru_cache(maxsize=1)
+def _tasks_of(conf: str, path: Path) -> tuple[dict[str, Task], DataCache]:
+    """The tasks of a study by name, and the data that they share within a process."""
+    spec = load_study(tomllib.loads(conf))
+    tasks = study_tasks(make_cells(spec), StudyFolder(path), spec.search)
+    return {task.name: task for of_cell in tasks for task in of_cell}, DataCache()

@@ -1,0 +1,127 @@
+"""Pool on a Ray cluster: an existing one, or several nodes that are simulated on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+from lmm4rec.core.errors import ConfigError, optional
+from lmm4rec.distributed.cluster_checks import check_nodes
+from lmm4rec.distributed.pool import Died, Job, Outcome, Pool, WorkerOptions
+from lmm4rec.distributed.worker import do_pickled_job
+
+_SIMULATED = "local:"
+_CONNECT_S = 5.0  # Ray itself takes 81 s to find that nobody answers, and then ends the process
+
+
+class RayPool(Pool):
+    """A pool of Ray tasks, each on a node with room for it."""
+
+    def __init__(self, cluster: str, options: WorkerOptions) -> None:
+        super().__init__(options)
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # deaths are reported here, in words of ours
+        self._ray = optional("ray", extra="ray", purpose="a cluster")
+        self._nodes: Any = None  # of a simulated cluster
+        self._running: dict[Any, Job] = {}
+        try:
+            self._connect(cluster)
+            check_nodes(self._ray, options)
+            has_gpus = self._ray.cluster_resources().get("GPU", 0) > 0
+            self._gpus = float(has_gpus) if options.gpus == "auto" else options.gpus
+            self._do_job = self._ray.remote(do_pickled_job).options(
+                num_cpus=options.threads, num_gpus=self._gpus, max_retries=0
+            )
+        except BaseException:
+            self.close(at_once=True)
+            raise
+
+    def _connect(self, cluster: str) -> None:
+        if cluster.startswith(_SIMULATED):
+            self._nodes = _simulated_nodes(cluster, self.options)
+            cluster = self._nodes.address
+        else:
+            _require_reachable(cluster)
+        try:
+            self._ray.init(address=cluster, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+            raise _no_cluster(cluster, str(error).strip().splitlines()[0]) from None
+
+    @property
+    def slots(self) -> int:
+        """The number of jobs that the cluster's cores and GPUs hold now."""
+        found = self._ray.cluster_resources()
+        by_cores = found.get("CPU", 0) // self.options.threads
+        return int(min(by_cores, found.get("GPU", 0) / self._gpus) if self._gpus else by_cores)
+
+    def begin(self, job: Job) -> None:
+        """Begin a job as soon as a node has room for it."""
+        self._running[self._do_job.remote(self.options, sys.path, pickle.dumps(job))] = job
+
+    def wait(self) -> Outcome | Died:
+        """Wait for the next job that ends, or whose worker or node died."""
+        (done,), _ = self._ray.wait(list(self._running), num_returns=1)
+        job = self._running.pop(done)
+        try:
+            return Outcome(job, self._ray.get(done))
+        except self._ray.exceptions.RayTaskError as error:
+            return Outcome(job, error=error.cause if isinstance(error.cause, Exception) else error)
+        except self._ray.exceptions.RayError as error:
+            return Died(job, _ending(error))
+
+    def close(self, *, at_once: bool) -> None:
+        """Leave the cluster, and end what is being done; a simulated cluster ends too."""
+        for task in self._running:
+            with suppress(Exception):
+                self._ray.cancel(task, force=True)
+        if self._ray.is_initialized():
+            self._ray.shutdown()
+        if self._nodes is not None:
+            self._nodes.shutdown()
+
+
+def _simulated_nodes(cluster: str, options: WorkerOptions) -> Any:
+    """A cluster of nodes on this machine, each with the cores of one job: `local:3`."""
+    count = cluster.removeprefix(_SIMULATED)
+    if not (count.isdecimal() and int(count)):
+        raise ConfigError(f"'{cluster}' simulates no cluster: local:3 simulates three nodes on this machine")
+    tools = optional("ray.cluster_utils", extra="ray", purpose="a simulated cluster")
+    nodes = tools.Cluster(
+        initialize_head=True, head_node_args={"num_cpus": options.threads, "include_dashboard": False}
+    )
+    for _ in range(int(count) - 1):
+        nodes.add_node(num_cpus=options.threads)
+    return nodes
+
+
+def _require_reachable(cluster: str) -> None:
+    """Check that something answers at `host:port` or `ray://host:port`; other addresses are Ray's to judge."""
+    host, colon, port = cluster.removeprefix("ray://").rpartition(":")
+    if not (host and colon and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(cluster, str(error)) from None
+
+
+def _no_cluster(cluster: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"no Ray cluster could be reached at '{cluster}' ({reason}): start one with `ray start --head`, name its "
+        "address (host:6379, or auto on a machine of it), or take local:3 for three nodes simulated on this machine"
+    )
+
+
+def _ending(error: Exception) -> str:
+    """How a worker ended, in the first line of Ray's error or the one that names a cause."""
+    kind = type(error).__name__
+    ways = {
+        "NodeDiedError": "its node ended or was cut off",
+        "OutOfMemoryError": "its node ran out of memory",
+        "WorkerCrashedError": "ended in the middle of its work; out of memory, or its node ended",
+    }
+    return ways.get(kind) or f"{kind}: {str(error).strip().splitlines()[0]}"

@@ -1,0 +1,115 @@
+"""Encoding by a pool of workers: each block of items is a job, and its vectors a part of the feature store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmm4rec.core.device import choose_device
+from lmm4rec.core.errors import CheckpointError
+from lmm4rec.core.progress import progress
+from lmm4rec.core.types import Item, Modality
+from lmm4rec.distributed.pool import Job, Pool
+from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoding.batches import ResolvedOptions, cut, encode_blocks
+from lmm4rec.encoding.runner import evaluating
+from lmm4rec.features.store import EncoderIdentity, FeatureStore, StoredRows
+
+
+@dataclass(frozen=True)
+class EncodingWorkers:
+    """A pool, and how each of its workers loads the encoder: once, by a module's function that learns the catalog."""
+
+    pool: Pool
+    load: Callable[..., Encoder]
+    arguments: tuple[Any, ...]  # hashable
+    device: str = "auto"  # of each worker
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The work of one job."""
+
+    load: Callable[..., Encoder]
+    arguments: tuple[Any, ...]
+    device: str
+    modalities: tuple[Modality, ...]
+    part: int  # of the encoder's `by_modality`
+    items: Sequence[Item]
+    contents: Sequence[str]
+    store: Path
+    key: str
+    identity: EncoderIdentity
+    options: ResolvedOptions
+
+
+def encode_on_pool(
+    workers: EncodingWorkers,
+    part: int,
+    modalities: Sequence[Modality],
+    missing: Mapping[str, Item],
+    store: FeatureStore,
+    key: str,
+    identity: EncoderIdentity,
+    options: ResolvedOptions,
+) -> Generator[tuple[StoredRows, float]]:
+    """The stored parts of all missing contents and the seconds that each took, in any order.
+
+    Blocks and batches are those of one process, and so are the bytes. A worker that dies loses its block alone.
+
+    Raises:
+        LMM4RecError: a block cannot be encoded; what others have stored stays.
+    """
+    contents = list(missing)
+    bar = progress(total=len(contents), description=f"encoding {'+'.join(identity.dims)}", unit="item")
+
+    def job(rows: range) -> Job:
+        block = _Block(
+            workers.load, workers.arguments, workers.device, tuple(modalities), part,
+            [missing[content] for content in contents[rows.start : rows.stop]], contents[rows.start : rows.stop],
+            store.root.resolve(), key, identity, options,
+        )  # fmt: skip
+        return Job(f"items {rows.start:,} to {rows.stop:,}", _encode_block, (block,))
+
+    with bar:
+        for outcome in workers.pool.run(job(rows) for rows in cut(range(len(contents)), options.block_size)):
+            name, seconds = outcome.result()
+            rows = store.read_part(key, name)
+            bar.update(len(rows.digests))
+            yield rows, seconds
+
+
+def _encode_block(block: _Block) -> tuple[str, float]:
+    """Store the vectors of a block; returns the name of the part, and the seconds."""
+    began = time.perf_counter()
+    device = choose_device(block.device)
+    part = _loaded_part(block.load, block.arguments, block.modalities, block.part, device)
+    if part.fingerprint() != block.identity.encoder_fingerprint:
+        raise CheckpointError(
+            f"{type(part).__name__} has other weights or files on this machine than where the work began: "
+            "give all machines the same checkpoint, or a shared folder"
+        )
+    # processes of their own prepare items only where a GPU would wait for them
+    options = replace(
+        block.options, device=device, workers=block.options.workers if device.type == "cuda" else 0,
+        block_size=len(block.items),
+    )  # fmt: skip
+    with evaluating(part, device, options.precision):
+        (encoded,) = encode_blocks(part, block.items, options, progress(total=None, description="", unit="item"))
+    rows = StoredRows.of(block.contents, encoded.features, encoded.broken)
+    return FeatureStore(block.store).write_part(block.key, rows, block.identity), time.perf_counter() - began
+
+
+@lru_cache(maxsize=1)
+def _loaded_part(
+    load: Callable[..., Encoder], arguments: tuple[Any, ...], modalities: tuple[Modality, ...], part: int,
+    device: torch.device,
+) -> Encoder:  # fmt: skip
+    """A part of the encoder, loaded once by a worker for all blocks that it encodes."""
+    return load(*arguments).to(device).with_modalities(modalities).by_modality()[part]
