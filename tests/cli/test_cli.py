@@ -273,7 +273,7 @@ def test_a_broken_image_is_counted_and_listed_and_strict_stops(
     caplog.clear()
     code, text = call("run", str(shop), "-o", "out", *small)
     assert code == 0
-    assert "warning: 1 item of 500 named an image that could not be read" in caplog.text
+    assert "warning: 1 item of 500 named an image or sound that could not be read" in caplog.text
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["features"] == {"precision": "float32", "broken_images": [name]}
     assert any("1 item of 500 named an image" in finding for finding in metrics["data"]["findings"])

@@ -90,6 +90,11 @@ def test_each_modality_is_encoded_by_itself_and_some_may_be_left_out(folder: Pat
     again = extract(encoder, catalog, store=store, precision="float32", workers=0)
     assert torch.equal(again.features["audio"], two.features["audio"])
     assert not two.broken  # an item without sound has its image
+    broken = folder / "sounds" / f"{catalog[2].id}.wav"
+    sound = broken.read_bytes()
+    broken.write_bytes(b"RIFF and no more")
+    assert extract(encoder, catalog, store=store, precision="float32", workers=0).broken == (catalog[2].id,)
+    broken.write_bytes(sound)
     part = encoder.with_modalities(["audio", "image"])
     assert part.modalities == ("image", "audio")
     inputs = part.prepare(catalog[:3])

@@ -125,6 +125,10 @@ class Audio(Encoder):
         stages = self.model.audio_model.audio_encoder.layers
         return {"audio": fixed_tower(stages, self._audio, blank, lambda states, _inputs: states.mean(dim=1))}
 
+    def names_file(self, item: Item) -> bool:
+        """Whether the item has a sound file."""
+        return self._path(item) is not None
+
     def item_digest(self, item: Item) -> str:
         """A digest of the item's sound file."""
         path = self._path(item)

@@ -207,6 +207,10 @@ class Encoder(nn.Module, ABC):
         """The published recipes of fine-tuning for a model of this size, by name: "official" and others."""
         return {}
 
+    def names_file(self, item: Item) -> bool:
+        """Whether an item names the file that the encoder reads: its image, or its sound."""
+        return item.image is not None
+
     def item_digest(self, item: Item) -> str:
         """A digest of the image and text of an item, as far as the encoder uses them."""
         image = item.image.digest() if item.image and self.uses("image") else ""

@@ -66,7 +66,7 @@ class EncodedBlock(NamedTuple):
 
     rows: range
     features: Features
-    broken: Bool[torch.Tensor, " items"]  # the item names an image that cannot be read
+    broken: Bool[torch.Tensor, " items"]  # the item names an image or a sound file that cannot be read
 
 
 def encode_blocks(
@@ -87,12 +87,12 @@ def encode_blocks(
         for batch in block:
             inputs = next(batches)
             vectors.append(masked_vectors(encoder, inputs.to(options.device, non_blocking=True)))
-            unseen.append(_without_image(inputs, len(batch)))
+            unseen.append(_unreadable(inputs, len(batch)))
             bar.update(len(batch))
         rows = range(block[0].start, block[-1].stop)
         features = {modality: torch.cat([one[modality] for one in vectors]).cpu() for modality in encoder.dims}
         _check_finite(encoder, features, items[rows.start : rows.stop], options)
-        named = torch.tensor([items[row].image is not None for row in rows], dtype=torch.bool)
+        named = torch.tensor([encoder.names_file(items[row]) for row in rows], dtype=torch.bool)
         yield EncodedBlock(rows, features, named & torch.cat(unseen))
 
 
@@ -122,8 +122,10 @@ def cut(rows: range, size: int) -> list[range]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _without_image(inputs: Inputs, size: int) -> Bool[torch.Tensor, " items"]:
-    """The rows of a batch that have no readable image; none where the encoder reads no images."""
+def _unreadable(inputs: Inputs, size: int) -> Bool[torch.Tensor, " items"]:
+    """The rows of a batch without a readable image or sound; none where the encoder reads neither."""
+    if inputs.sound_mask is not None:
+        return ~inputs.sound_mask.any(dim=1)
     return torch.zeros(size, dtype=torch.bool) if inputs.has_image is None else ~inputs.has_image
 
 

@@ -38,7 +38,7 @@ class Extracted:
     """The vectors of a catalog (memory-mapped float32) and the cost of encoding it."""
 
     features: Features
-    broken: tuple[str, ...]  # ids of items whose image cannot be read
+    broken: tuple[str, ...]  # ids of items whose image or sound file cannot be read
     encoded: int  # items that passed through the encoder, or through a part of it
     reused: int  # items whose vectors were in the store, or are those of another item with the same content
     seconds: float  # of this call
@@ -60,8 +60,8 @@ def encode(
 ) -> Features:
     """The vectors of a catalog, row i for item i; read from the feature store where they are already in it.
 
-    Images that cannot be read are logged, and such an item counts as having none; with `strict` they are an error.
-    The other options are those of `extract`.
+    Images and sounds that cannot be read are logged, and such an item counts as having none; with `strict` they are an
+    error. The other options are those of `extract`.
     """
     extracted = extract(
         encoder,
@@ -76,7 +76,7 @@ def encode(
     )
     if extracted.broken:
         logging.getLogger(__name__).warning(
-            "%d of %d items have an image that cannot be read and count as having none: %s",
+            "%d of %d items have an image or sound file that cannot be read and count as having none: %s",
             len(extracted.broken),
             len(catalog),
             _some(extracted.broken),
@@ -111,7 +111,7 @@ def extract(
         batch_size: items in a pass; "auto": as many as fit `memory_mb`, MiB of activations without weights.
         workers: processes that prepare batches ahead; "auto": all cores but one, and none for few items.
         precision: "auto": bfloat16 where the device computes it natively and the encoder has weights.
-        strict: stop at the first block that holds an image that cannot be read, instead of masking it.
+        strict: stop at the first block that holds an image or sound that cannot be read, instead of masking it.
         modalities: those to encode, all where none is named; see `Encoder.with_modalities`.
         pool: workers that encode the blocks; none: this process does, and it gives the same bytes.
 
@@ -252,9 +252,9 @@ def contents_of(encoder: Encoder, items: Sequence[Item]) -> list[str]:
 def _refuse_broken(items: Sequence[Item], rows: Sequence[int]) -> None:
     if rows:
         raise DataError(
-            f"{len(rows)} of the items that were read so far have an image that cannot be read: "
+            f"{len(rows)} of the items that were read so far have an image or sound file that cannot be read: "
             f"{_some([items[row].id for row in rows])}; mend these files (`lmm4rec doctor` lists all of a catalog), or "
-            "without `strict` let such items count as having no image"
+            "without `strict` let such items count as having none"
         )
 
 

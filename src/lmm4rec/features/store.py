@@ -38,7 +38,7 @@ class StoredRows:
 
     digests: UInt8[Tensor, "items 16"]
     features: Features
-    broken: Bool[Tensor, " items"]  # the item names an image that cannot be read
+    broken: Bool[Tensor, " items"]  # the item names an image or a sound file that cannot be read
 
     @classmethod
     def of(cls, contents: Sequence[str], features: Features, broken: Bool[Tensor, " items"]) -> StoredRows:

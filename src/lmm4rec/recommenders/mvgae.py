@@ -59,6 +59,7 @@ class MVGAE(Recommender):
       N(0, 1), means over all nodes.
 
     An item that lacks a modality has no such expert: nothing in the product, in that expert's BPR and divergence.
+    Without `ids` the experts are those of the modalities alone; an item that lacks all of them has a mean of zeros.
 
     Differs from the authors' code: its BPR reads item ids as rows of users; id vectors and preferences are tensors that
     no optimizer has; scores pass a sigmoid before BPR, which is flat at width 64 with squashed vectors; negatives are
@@ -79,6 +80,7 @@ class MVGAE(Recommender):
         generator: torch.Generator,
         *,
         dim: Annotated[PositiveInt, Doc("Width of the latent vectors.")] = 64,
+        ids: Annotated[bool, Doc("An expert of user and item ids; false: those of the modalities alone.")] = True,
         content_dim: Annotated[PositiveInt, Doc("Width of preferences, ids and projected features.")] = 128,
         layers: Annotated[PositiveInt, Doc("Graph convolutions before those of mean and variance.")] = 1,
         dropout: Annotated[Fraction, Doc("Share of a convolution's numbers that are set to zero in training.")] = 0.1,
@@ -88,12 +90,12 @@ class MVGAE(Recommender):
     ) -> None:
         super().__init__(graph, features)
         self.noise, self.squash, self.kl_weight = noise, squash, kl_weight
-        self.nodes = node_table(graph.n_users, graph.n_items, content_dim, generator)
+        self.nodes = node_table(graph.n_users, graph.n_items, content_dim, generator) if ids else None
         self.preferences = nn.ParameterDict({m: xavier_table(graph.n_users, content_dim, generator) for m in features})
         self.projections = Projections(features, content_dim, generator)
         widths = [content_dim] + [dim] * layers
         self.experts = nn.ModuleDict({m: _Expert(widths, dropout, generator) for m in features})
-        self.id_expert = _Expert(widths, dropout, generator)
+        self.id_expert = _Expert(widths, dropout, generator) if ids else None
         self.adjacency = normalize(graph, "row", self_loops=True)
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
@@ -116,15 +118,16 @@ class MVGAE(Recommender):
         return Embeddings(*self.graph.sides(mean.sigmoid() if self.squash else mean))
 
     def _posteriors(self, features: Features, generator: torch.Generator | None) -> list[Posterior]:
-        """Those of each modality, then that of the ids; with dropout where there is a generator."""
+        """Those of each modality, then that of the ids if any; with dropout where there is a generator."""
         found: list[Posterior] = []
         for modality, items in self.projections(features).items():
             preferences = self.preferences[modality].all()
             present = torch.cat([torch.ones_like(preferences[:, 0], dtype=torch.bool), has_content(items)])
             start = torch.cat([preferences, items])
             found.append(self.experts[modality](start, present, self.adjacency, generator))
-        ids = self.nodes.all()
-        found.append(self.id_expert(ids, torch.ones_like(ids[:, 0], dtype=torch.bool), self.adjacency, generator))
+        if self.nodes is not None and self.id_expert is not None:
+            ids = self.nodes.all()
+            found.append(self.id_expert(ids, torch.ones_like(ids[:, 0], dtype=torch.bool), self.adjacency, generator))
         return found
 
     def _bpr(self, posterior: Posterior, chosen: Tensor, rows: Tensor, generator: torch.Generator) -> Float[Tensor, ""]:
@@ -142,7 +145,7 @@ class MVGAE(Recommender):
 def product(experts: Sequence[Posterior]) -> Posterior:
     """The product of Gaussians."""
     precisions = [p.present[:, None] / (p.log_variance.exp() + _SMALL) for p in experts]
-    total = torch.stack(precisions).sum(0)
+    total = torch.stack(precisions).sum(0).clamp(min=_SMALL)  # 0 where there is no expert
     mean = torch.stack([t * p.mean for t, p in zip(precisions, experts, strict=True)]).sum(0) / total
     return Posterior(mean, -total.log(), torch.stack([p.present for p in experts]).any(0))
 

@@ -155,7 +155,7 @@ def _broken_images(extracted: Extracted, items: int) -> tuple[Finding, ...]:
     if not broken:
         return ()
     message = (
-        f"{counted(len(broken), 'item')} of {items:,} named an image that could not be read when the features were "
-        "encoded; treated as having no image"
+        f"{counted(len(broken), 'item')} of {items:,} named an image or sound that could not be read when the features "
+        "were encoded; treated as having none"
     )
     return (Finding("broken-image", "warning", len(broken), message, tuple(f"item {id_}" for id_ in broken[:10])),)
