@@ -184,6 +184,20 @@ def test_vectors_are_those_of_the_library(folder: Path) -> None:
     assert (got["text"][:1] - got["text"][1:]).abs().amax() > 1e-2
 
 
+@torch.no_grad()
+def test_images_are_entered_at_any_block(folder: Path) -> None:
+    """Of several shapes, too: from the number of patches alone, the padding's states set to zero."""
+    encoder = Dual(checkpoint=str(folder), text="{title}", outputs="image").eval()
+    inputs = encoder.prepare(ITEMS)
+    expected, tower = encoder(inputs)["image"], encoder.towers()["image"]
+    states, _ = tower.observe(inputs, range(tower.depth + 1))
+    light = inputs._replace(pixels=None, has_image=torch.ones(len(ITEMS), dtype=torch.bool))
+    for block in range(tower.depth):
+        real = torch.where(tower.kept(light)[..., None], states[block], 0.0)
+        torch.testing.assert_close(tower.upper(real, light, block), expected, atol=1e-5, rtol=0)
+        assert tower.read(real, light).shape == (len(ITEMS), real.shape[2])
+
+
 def test_padding_of_any_kind_changes_nothing(folder: Path) -> None:
     """Inputs that were padded with zeros, on either side, or cut to the longest text of a batch."""
     encoder = Dual(checkpoint=str(folder), text="{title}", outputs="text")

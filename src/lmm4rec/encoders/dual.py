@@ -26,7 +26,7 @@ from lmm4rec.nn.transformers.hugging_face import (
     save_parts,
     transformers_library,
 )
-from lmm4rec.nn.transformers.towers import Tower, image_tower, mean_token, stack_of, text_tower
+from lmm4rec.nn.transformers.towers import BlockEntry, Tower, image_tower, mean_token, stack_of, text_tower
 
 __all__ = ["Dual"]
 
@@ -101,12 +101,14 @@ class Dual(Encoder):
         return {modality: make[modality](inputs) for modality in self.dims}
 
     def towers(self) -> Mapping[Modality, Tower]:
-        """The two towers, but none for images of any shape."""
+        """The two towers."""
         model, found = self.model, {}
         images = stack_of(model.vision_model, model.config.vision_config.num_hidden_layers)
         texts = stack_of(model.text_model, model.config.text_config.num_hidden_layers)
-        if images is not None and self.kind != _NAFLEX:
-            blank = torch.zeros_like(self._to_pixels(Image.new("RGB", (64, 64)))[None])
+        blank = torch.zeros_like(self._to_pixels(Image.new("RGB", (64, 64)))[None])
+        if images is not None and self.kind == _NAFLEX:
+            found["image"] = self._tower_of_any_shape(images, blank[..., :-2])
+        elif images is not None:
             found["image"] = image_tower(images, self._image, blank, class_token=self.kind not in _SIGLIP)
         if texts is not None:
             tokens = model.config.text_config.max_position_embeddings if self.kind in _SIGLIP else None
@@ -164,6 +166,22 @@ class Dual(Encoder):
     def _image(self, inputs: Inputs) -> Tensor:
         return F.normalize(self._image_features(inputs), dim=1)
 
+    def _tower_of_any_shape(self, blocks: torch.nn.ModuleList, blank: Float[Tensor, "1 1 patches values"]) -> Tower:
+        """The tower of images of several shapes; `blank` holds the pixels of an empty one."""
+
+        def entered(inputs: Inputs) -> Tensor:
+            shapes = shapes_of(inputs)
+            return self._image(inputs._replace(pixels=blank.to(shapes.device).expand(len(shapes), -1, -1, -1)))
+
+        def kept(inputs: Inputs) -> Tensor:
+            return _real_patches(shapes_of(inputs), blank.shape[2])
+
+        def mean(states: Tensor, inputs: Inputs) -> Tensor:
+            weight = kept(inputs).to(states.dtype)
+            return torch.einsum("btd,bt->bd", states, weight) / weight.sum(1, keepdim=True)
+
+        return Tower(list(blocks), self._image, BlockEntry(blocks, entered), kept, mean)
+
     def _text(self, inputs: Inputs) -> Tensor:
         return F.normalize(self._text_features(*text_of(inputs)), dim=1)
 
@@ -173,7 +191,7 @@ class Dual(Encoder):
         if self.kind != _NAFLEX:
             return self.model.get_image_features(pixel_values=pixels).pooler_output
         patches, shapes = pixels[:, 0], shapes_of(inputs).clamp(min=1)  # at least one: no image
-        real = torch.arange(patches.shape[1], device=pixels.device) < shapes.prod(dim=1, keepdim=True)
+        real = _real_patches(shapes, patches.shape[1])
         features = self.model.get_image_features(
             pixel_values=patches, pixel_attention_mask=real.long(), spatial_shapes=shapes
         )
@@ -237,6 +255,11 @@ class Dual(Encoder):
                 "text: they are in no common space"
             )
         return image.shape[1]
+
+
+def _real_patches(shapes: Int[Tensor, "batch 2"], patches: int) -> Bool[Tensor, "batch patches"]:
+    """The patches of each image that are no padding."""
+    return torch.arange(patches, device=shapes.device) < shapes.clamp(min=1).prod(dim=1, keepdim=True)
 
 
 def _train_tokenizer(transformers: Any, texts: Sequence[str], size: int, text_len: int) -> Any:
