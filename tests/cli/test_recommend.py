@@ -18,8 +18,11 @@ from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.core.types import Embeddings
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.sources.table import load
+from lmm4rec.distributed.pool import Outcome, SerialPool, WorkerOptions
+from lmm4rec.serving import recommendation_lists
 from lmm4rec.serving.answers import NewItem, Recommendation
 from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.recommendation_lists import ListRequest, RecommendationLists
 
 Output = Callable[..., tuple[object, str, str]]
 USERS, ITEMS = 7, 12
@@ -79,7 +82,7 @@ def test_users_of_a_file_with_filters_and_columns(call: Output, tmp_path: Path) 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_batches_are_one_file(call: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    monkeypatch.setattr(recommend, "_BATCH", 3)
+    monkeypatch.setattr(recommendation_lists, "_BATCH", 3)
     out = tmp_path / f"all{suffix}"
     assert call("--all", "-k", "2", "--with-catalog", "-o", str(out))[0] == 0
     read = {".csv": pl.read_csv, ".jsonl": pl.read_ndjson, ".parquet": pl.read_parquet}[suffix]
@@ -88,6 +91,35 @@ def test_batches_are_one_file(call: Output, tmp_path: Path, monkeypatch: pytest.
     assert frame["item"].to_list() == ["i10", "i9"] * USERS  # i11 is in all histories
     assert frame["price"].to_list() == [100, 90] * USERS
     assert {path.name for path in tmp_path.iterdir()} == {"data", "shop", out.name}  # no parts are left
+
+
+class LastFirst(SerialPool):
+    """A pool of three workers whose last job ends first."""
+
+    slots = 3
+
+    def wait(self) -> Outcome:
+        self._jobs.reverse()
+        return super().wait()
+
+
+def test_lists_by_a_pool_come_in_the_order_of_the_users(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recommendation_lists, "_BATCH", 2)
+    monkeypatch.setattr(recommendation_lists, "_JOB", 1)
+    request = ListRequest(shop, 2, where=("price<=90",), columns=("category",))
+    lists, ids = RecommendationLists(Bundle.load(shop), request), [f"u{row}" for row in range(USERS)]
+    alone = pl.concat(lists.for_users(ids))
+    with LastFirst(WorkerOptions()) as pool:
+        assert pl.concat(lists.for_users(ids, pool)).equals(alone)
+    assert alone["user"].to_list() == [f"u{row}" for row in range(USERS) for _ in range(2)]
+    assert alone["item"].to_list() == ["i9", "i8"] * USERS
+
+
+@pytest.mark.slow
+def test_worker_processes_write_the_same_file(call: Output, tmp_path: Path) -> None:
+    for name, more in (("alone", ()), ("workers", ("--workers", "2"))):
+        assert call("--all", "-k", "3", "-o", str(tmp_path / f"{name}.csv"), *more)[0] == 0
+    assert (tmp_path / "alone.csv").read_bytes() == (tmp_path / "workers.csv").read_bytes()
 
 
 def test_standard_input_to_standard_output(call: Output) -> None:

@@ -15,10 +15,11 @@ import lmm4rec.experiments.search as search_package
 from lmm4rec.core.errors import ConfigError, DataError, TrainingError
 from lmm4rec.core.files import read_json
 from lmm4rec.data.splits import SealedPart, Split
+from lmm4rec.distributed.pool import Died, Outcome, SerialPool, WorkerOptions, open_pool
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.run import run
-from lmm4rec.experiments.search import tune as tune_module
+from lmm4rec.experiments.search import trials as trials_module
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.search.space import grid
 from lmm4rec.experiments.search.tune import read_tuned, split_conf, tune
@@ -46,7 +47,7 @@ def hill(plan: Plan, place: Path, data: DataCache, callbacks: Sequence[Any] = ()
 @pytest.fixture
 def objective(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     def use(function: Any) -> None:
-        monkeypatch.setattr(tune_module, "validate_setting", function)
+        monkeypatch.setattr(trials_module, "validate_setting", function)
 
     return use
 
@@ -58,13 +59,13 @@ def tried(folder: Path) -> list[tuple[Any, Any]]:
 def test_the_test_part_is_sealed_wherever_settings_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What training gets has no test part; and with the test part replaced the search is the same to the last digit."""
     seen: list[Split] = []
-    original = tune_module.train
+    original = trials_module.train
 
     def train(plan: Any, folder: Any, objective: Any, split: Split, *rest: Any, **named: Any) -> Any:
         seen.append(split)
         return original(plan, folder, objective, split, *rest, **named)
 
-    monkeypatch.setattr(tune_module, "train", train)
+    monkeypatch.setattr(trials_module, "train", train)
     tune(CONF, options(budget=1), tmp_path / "a")
     assert len(seen) == 1
     assert all(type(split.test) is SealedPart for split in seen)
@@ -154,6 +155,36 @@ def test_a_grid_is_tried_whole_in_order(tmp_path: Path, objective: Callable[[Any
         tune(CONF, options(space=space, sampler="grid", budget=5), tmp_path / "small")
     with pytest.raises(ConfigError, match=r"a grid needs the values of recommender\.l2_weight listed"):
         grid(L2)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=[pytest.mark.slow, pytest.mark.timeout(200)])])
+def test_a_pool_tries_the_same_grid(tmp_path: Path, workers: int) -> None:
+    wanted = options(sampler="grid", space={"recommender.dim": [2, 4], "recommender.l2_weight": [1e-3, 1e-1]})
+    alone = tune(CONF, wanted, tmp_path / "alone")
+    with open_pool(workers) as pool:
+        together = tune(CONF, wanted, tmp_path / "pool", pool=pool)
+        assert tune(CONF, wanted, tmp_path / "pool", pool=pool) == together  # nothing is left to try
+    assert (dict(together.best), together.value, together.trials) == (dict(alone.best), alone.value, 4)
+    assert sorted(map(str, tried(tmp_path / "pool"))) == sorted(map(str, tried(tmp_path / "alone")))
+
+
+class Deadly(SerialPool):
+    """A pool whose first worker dies, as often as its job may be tried."""
+
+    def wait(self) -> Outcome | Died:
+        job = self._jobs[0]
+        return Died(self._jobs.pop(0), "ended with signal 9") if job.name == "0" else super().wait()
+
+
+def test_a_setting_whose_workers_die_counts_and_does_not_stop_the_search(tmp_path: Path) -> None:
+    wanted = options(sampler="grid", space={"recommender.dim": [2, 4]})
+    with Deadly(WorkerOptions(retries=1)) as pool:
+        found = tune(CONF, wanted, tmp_path / "search", pool=pool)
+    assert (found.best, found.trials) == ({"recommender.dim": 4}, 2)
+    failed = read_json(tmp_path / "search" / "tuned.json")["trials"][0]
+    assert (failed["setting"], failed["error"]) == (
+        {"recommender.dim": 2}, "each of 2 worker processes ended with signal 9",
+    )  # fmt: skip
 
 
 def test_the_median_rule_ends_what_lags_and_it_counts(tmp_path: Path, objective: Callable[[Any], None]) -> None:

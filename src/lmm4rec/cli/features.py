@@ -12,8 +12,7 @@ from rich.table import Table
 
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console
-from lmm4rec.cli.options import Cluster, Settings, Workers, plan_of
-from lmm4rec.core.device import cores
+from lmm4rec.cli.options import Cluster, Settings, Workers, plan_of, requested_pool
 from lmm4rec.core.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -63,7 +62,6 @@ def encode_command(
 
 
 def _encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool, workers: int, cluster: str) -> None:
-    from lmm4rec.distributed.pool import WorkerOptions, open_pool
     from lmm4rec.experiments.build.data import DataCache
     from lmm4rec.experiments.build.features import load_features
     from lmm4rec.features.store import FeatureStore
@@ -77,9 +75,8 @@ def _encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool, worker
             "and --cluster"
         )
     catalog = DataCache().dataset(plan).catalog
-    threads = max(1, cores() // workers) if workers and not cluster else 1
-    with open_pool(workers, cluster, WorkerOptions(threads, shared=(FeatureStore().root,))) as pool:
-        content = load_features(plan, catalog, pool=pool if workers or cluster else None)
+    with requested_pool(workers, cluster, shared=[FeatureStore().root]) as pool:
+        content = load_features(plan, catalog, pool=pool)
     for modality, rows in content.features.items():
         missing = int((~rows.any(dim=1)).sum())
         console.print(f"{modality}: {rows.shape[0]:,} items × {rows.shape[1]}, {missing:,} without {modality}")

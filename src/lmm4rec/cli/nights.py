@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from lmm4rec.cli.console import console, escaped, note
-from lmm4rec.cli.options import Conf, Settings, TrainedModel, overrides
+from lmm4rec.cli.options import Cluster, Conf, Settings, TrainedModel, Workers, overrides, requested_pool
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,16 +46,19 @@ def refresh_command(
     force: Annotated[
         bool, typer.Option("--force", help="Go on where rows or columns are gone, and swap where too little is new.")
     ] = False,
+    workers: Workers = 0,
+    cluster: Cluster = "",
 ) -> None:
     """Retrain warm on today's data, compare with yesterday's bundle, and serve the new one unless it is worse."""
     from lmm4rec.experiments.night.refresh import RefreshOptions, refresh
+    from lmm4rec.features.store import FeatureStore
     from lmm4rec.training.interruption import sigterm_as_interrupt
 
     options = RefreshOptions(
         tolerance=tolerance, measured=measured, least_users=least_users, keep=keep, rate=rate, cold=cold, force=force
     )
-    with sigterm_as_interrupt():
-        record = refresh(conf, live, overrides(settings), options)
+    with sigterm_as_interrupt(), requested_pool(workers, cluster, shared=[FeatureStore().root]) as pool:
+        record = refresh(conf, live, overrides(settings), options, pool=pool)
     console.print(_record_table(record))
     console.print(f"log      {live / 'nights.jsonl'}", soft_wrap=True)
 

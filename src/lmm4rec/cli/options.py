@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lmm4rec.cli import completion
 
 if TYPE_CHECKING:
+    from lmm4rec.distributed.pool import Pool
     from lmm4rec.experiments.plan import Plan
 
 Conf = Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file (TOML).", autocompletion=completion.confs)]
@@ -51,3 +53,19 @@ Cluster = Annotated[
         help="Work on a Ray cluster: auto, host:port, ray://host:port; local:3 simulates three nodes here.",
     ),
 ]
+
+
+@contextmanager
+def requested_pool(
+    workers: int, cluster: str, *, shared: Sequence[Path] = (), gpus: float | Literal["auto"] = "auto"
+) -> Iterator[Pool | None]:
+    """The pool that --workers and --cluster ask for; None where neither does. Local processes share the cores."""
+    from lmm4rec.core.device import cores
+    from lmm4rec.distributed.pool import WorkerOptions, open_pool
+
+    if not workers and not cluster:
+        yield None
+        return
+    threads = 1 if cluster else max(1, cores() // workers)
+    with open_pool(workers, cluster, WorkerOptions(threads, gpus, shared=tuple(shared))) as pool:
+        yield pool

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,21 +10,18 @@ import typer
 from rich.table import Table
 
 from lmm4rec.cli.console import console, escaped, note
-from lmm4rec.cli.options import Count, TrainedModel
+from lmm4rec.cli.options import Cluster, Count, TrainedModel, Workers, requested_pool
 from lmm4rec.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import polars as pl
 
     from lmm4rec.serving.bundle import Bundle
-    from lmm4rec.serving.rules import RuleSet
 
 recommend = typer.Typer(rich_markup_mode="rich")
 
-_BATCH = 1024  # users ranked at a time
 _PRINTED = 100  # users whose lists are printed at most
 _NAMED = 10  # unknown users
-_OWN = ("user", "rank", "item", "title", "score")  # columns of the output
 
 
 @recommend.command("recommend", rich_help_panel="Use a trained model")
@@ -63,11 +59,14 @@ def recommend_command(
         typer.Option("-o", "--out", metavar="FILE", help="Write a .csv, .jsonl or .parquet file; -: CSV to stdout."),
     ] = None,
     seen_too: Annotated[bool, typer.Option("--seen-too", help="Also items of the user's history.")] = False,
+    workers: Workers = 0,
+    cluster: Cluster = "",
 ) -> None:
     """Recommend items to users."""
     from lmm4rec.cli.recommendation_files import require_file
     from lmm4rec.cli.rule_files import read_rules
     from lmm4rec.serving.bundle import Bundle
+    from lmm4rec.serving.recommendation_lists import ListRequest, RecommendationLists
 
     if sum([bool(users), everyone, bool(history), users_file is not None]) != 1:
         raise ConfigError(
@@ -81,15 +80,16 @@ def recommend_command(
         require_file(out)
     rule_set = read_rules(rules, where or []) if rules else None
     bundle = Bundle.load(run)
-    lists = _Lists(
-        bundle,
+    request = ListRequest(
+        run.resolve(),
         at_most_the_catalog(k, bundle),
-        only=ids_of(only) or None,
-        where=where or [],
+        only=tuple(ids_of(only)) or None,
+        where=tuple(where or ()),
         seen_too=seen_too,
         rules=rule_set,
-        catalog=bundle.table(None if all_columns else ids_of(columns)),
+        columns=None if all_columns else tuple(ids_of(columns)),
     )
+    lists = RecommendationLists(bundle, request)
     if history:
         frame = lists.for_history(ids_of(history))
         _print(frame) if out is None else _write(iter([frame]), out, "history")
@@ -101,65 +101,9 @@ def recommend_command(
     if out is None:
         for frame in lists.for_users(ids):
             _print(frame)
-    else:
-        _write(lists.for_users(ids), out, "user")
-
-
-@dataclass(frozen=True)
-class _Lists:
-    """Recommendations as frames: a row for each item of each list."""
-
-    bundle: Bundle
-    k: int
-    only: Sequence[str] | None
-    where: Sequence[str]
-    seen_too: bool
-    rules: RuleSet | None  # with `where` in it
-    catalog: pl.DataFrame  # "item", and the columns to add to the output
-
-    def for_users(self, ids: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """The lists of many users, batch by batch, with a progress bar."""
-        from lmm4rec.core.progress import progress
-
-        with progress(total=len(ids), description="recommending", unit="user", after_s=0.5) as bar:
-            for start in range(0, len(ids), _BATCH):
-                batch = ids[start : start + _BATCH]
-                if self.rules is not None:
-                    yield self._ruled(batch, self.rules)
-                    bar.update(len(batch))
-                    continue
-                lists = self.bundle.recommend(
-                    batch, self.k, exclude_seen=not self.seen_too, only=self.only, where=self.where
-                )
-                yield self._frame([(user, *row) for user in batch for row in enumerate(lists[user], start=1)])
-                bar.update(len(batch))
-
-    def _ruled(self, users: Sequence[str], rules: RuleSet) -> pl.DataFrame:
-        """The lists of some users by rules, with a column "rules": the boosts and the like that apply to an item."""
-        import polars as pl
-
-        lists = self.bundle.recommend_by_rules(users, self.k, rules)
-        rows = [(user, *row) for user in users for row in enumerate(lists[user].items, start=1)]
-        reasons = [", ".join(lists[user].reasons.get(item.item, [])) for user, _, item in rows]
-        return self._frame(rows).with_columns(pl.Series("rules", reasons, dtype=pl.String))
-
-    def for_history(self, items: Sequence[str]) -> pl.DataFrame:
-        """The list of an unknown user with this history."""
-        best = self.bundle.recommend_for(items, self.k, only=self.only, where=self.where)
-        return self._frame([("this history", *row) for row in enumerate(best, start=1)])
-
-    def _frame(self, rows: Sequence[tuple[str, int, tuple[str, str, float]]]) -> pl.DataFrame:
-        import polars as pl
-
-        types = (pl.String, pl.Int32, pl.String, pl.String, pl.Float64)
-        frame = pl.DataFrame(
-            [(user, rank, *item) for user, rank, item in rows], schema=dict(zip(_OWN, types, strict=True)), orient="row"
-        )
-        names = {
-            name: f"item_{name}" for name in self.catalog.columns if name in _OWN and name not in ("item", "title")
-        }
-        catalog = self.catalog.rename(names).drop("title", strict=False)
-        return frame.join(catalog, on="item", how="left", maintain_order="left") if catalog.width > 1 else frame
+        return
+    with requested_pool(workers, cluster, gpus=0.0) as pool:
+        _write(lists.for_users(ids, pool), out, "user")
 
 
 def _known(bundle: Bundle, users: Sequence[str], file: Path | None, column: str | None) -> list[str]:
@@ -200,8 +144,10 @@ def _write(frames: Iterator[pl.DataFrame], out: Path, whom: str) -> None:
 
 def _print(frame: pl.DataFrame) -> None:
     """Print the lists, a table for each."""
+    from lmm4rec.serving.recommendation_lists import OWN
+
     for (user,), rows in frame.group_by("user", maintain_order=True):
-        more = [name for name in frame.columns if name not in _OWN]
+        more = [name for name in frame.columns if name not in OWN]
         table = Table(
             "", "item", "title", "score", *map(escaped, more), title=escaped(f"for {user}"), title_justify="left"
         )

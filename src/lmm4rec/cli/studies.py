@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, escaped, quoted
-from lmm4rec.cli.options import Cluster, Conf, Out, Settings, overrides
+from lmm4rec.cli.options import Cluster, Conf, Out, Settings, Workers, overrides, requested_pool
 
 if TYPE_CHECKING:
     from lmm4rec.experiments.estimate.study import StudyEstimates
@@ -61,8 +61,11 @@ def study_command(
 
 
 @studies.command("tune", rich_help_panel=_PANEL)
-def tune_command(conf: Conf, settings: Settings = None, out: Out = None) -> None:
+def tune_command(
+    conf: Conf, settings: Settings = None, out: Out = None, workers: Workers = 0, cluster: Cluster = ""
+) -> None:
     """Search hyper-parameters of a conf file with a \\[search] table on its validation part; continues a search."""
+    from lmm4rec.core.errors import ConfigError
     from lmm4rec.core.files import storage_errors
     from lmm4rec.experiments.conf.spec import load_spec
     from lmm4rec.experiments.demo import program
@@ -70,8 +73,13 @@ def tune_command(conf: Conf, settings: Settings = None, out: Out = None) -> None
 
     name, tables, options = split_conf(conf)
     spec, folder = load_spec(tables, overrides(settings)), out or Path("runs") / f"{name}-search"
-    with storage_errors(folder):
-        result = tune({"title": spec.title, **spec.tables}, options, folder)
+    if cluster and not cluster.startswith("local:") and not options.storage:
+        raise ConfigError(
+            'on a cluster the settings lie in a database that all machines reach: add storage = "postgresql://…" (or '
+            "mysql) to [search]; a SQLite file in a shared folder is damaged by several machines"
+        )
+    with storage_errors(folder), requested_pool(workers, cluster, shared=[folder]) as pool:
+        result = tune({"title": spec.title, **spec.tables}, options, folder, pool=pool)
     for key, value in result.best.items():
         console.print(f"{key} = {value!r}")
     console.print(f"validation {result.value:.4f}, the best of {result.trials} settings")

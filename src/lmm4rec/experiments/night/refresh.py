@@ -22,8 +22,10 @@ from typing_extensions import Doc
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import NonNegativeFloat, NonNegativeInt
 from lmm4rec.data.dataset import Dataset
+from lmm4rec.distributed.pool import Pool
 from lmm4rec.evaluation.metrics import Metric
 from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.build.features import load_features
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.final_training import final_overrides
 from lmm4rec.experiments.night.live_folder import LiveFolder, NightFolder
@@ -57,8 +59,12 @@ def refresh(
     live: str | Path,
     overrides: Table | None = None,
     options: RefreshOptions | None = None,
+    *,
+    pool: Pool | None = None,
 ) -> NightRecord:
     """One night of a live folder; returns its record, which is the last line of `nights.jsonl`, too.
+
+    The workers of a pool encode new items, where the conf's encoder is frozen.
 
     Raises:
         ConfigError: the conf is wrong, or another process refreshes the folder.
@@ -71,7 +77,7 @@ def refresh(
         night = folder.new_night()
         record = NightRecord.begin(night.name, "" if isinstance(conf, dict) else str(conf))
         try:
-            _Night(folder, night, record, conf, overrides or {}, options).work()
+            _Night(folder, night, record, conf, overrides or {}, options, pool).work()
         except BaseException as error:
             failed = isinstance(error, Exception)
             record.decide("failed" if failed else "interrupted", " ".join(str(error).split()) or "interrupted")
@@ -92,6 +98,7 @@ class _Night:
     conf: str | Path | Table
     overrides: Table
     options: RefreshOptions
+    pool: Pool | None
 
     def work(self) -> None:
         """Do the night's work; the last step replaces the bundle."""
@@ -102,6 +109,9 @@ class _Night:
             yesterday = None if served is None else Bundle.load(served.final.path)
             self.record.yesterday = self.record.serving = served.name if served else ""
             dataset, posted = read_data(plan, self.folder.interactions)
+        if self.pool is not None and plan.encoder is not None and plan.features.train == "frozen":
+            with self.record.step("encode"):
+                load_features(plan, dataset.catalog, pool=self.pool)
         if yesterday is None or served is None:
             self._count(dataset)
             self.record.rows["posted"] = vars(posted)
