@@ -80,12 +80,14 @@ def _refuse_remote_code(checkpoint: str, source: str) -> None:
 
 
 def _config(source: str) -> Mapping[str, Any]:
-    """The config.json of a folder or a hub name; empty where there is none."""
-    try:
-        path = Path(source) if Path(source).is_dir() else Path(_hub().hf_hub_download(source, "config.json")).parent
-    except OSError:  # the library says what is missing
-        return {}
-    return read_json(path / "config.json") if (path / "config.json").exists() else {}
+    """The config.json of a folder, or of a hub name in the local cache; empty where there is none."""
+    path: Path | str | None = Path(source) / "config.json"
+    if not Path(source).exists():
+        try:
+            path = _hub().try_to_load_from_cache(source, "config.json")
+        except ValueError:  # no hub name; the library says so
+            return {}
+    return read_json(Path(path)) if isinstance(path, Path | str) and Path(path).exists() else {}
 
 
 @contextmanager
