@@ -188,8 +188,9 @@ def ends_in_two_matrices(candidate: Candidate) -> None:
 def recommends_from_a_bundle(candidate: Candidate) -> None:
     """What `embed` returns can be stored and loaded, and recommends to users and to histories."""
     graph, features = world()
+    trained = candidate.after_three_epochs
     with torch.no_grad():
-        scorer = candidate.after_three_epochs.embed(features)
+        scorer = trained.embed(features)
     users, items = (
         Vocabulary([f"{kind}{row}" for row in range(size)], kind=kind)
         for kind, size in (("user", graph.n_users), ("item", graph.n_items))
