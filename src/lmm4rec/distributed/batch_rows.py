@@ -26,7 +26,7 @@ def shared_batch(rows: int) -> Iterator[None]:
         _ROWS.reset(before)
 
 
-def uniform(shape: torch.Size, generator: torch.Generator) -> Float[Tensor, own * rest]:
+def uniform(shape: torch.Size, generator: torch.Generator) -> Float[Tensor, " own *rest"]:
     """Random numbers in [0, 1) for the rows of a batch that this process has: those that one process would draw."""
     if not (rows := _ROWS.get()):
         return torch.rand(shape, generator=generator)

@@ -130,7 +130,7 @@ def total(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return value
 
 
-def share_slices(whole: Shaped[Tensor, rows * rest], bounds: Sequence[int]) -> None:
+def share_slices(whole: Shaped[Tensor, " rows *rest"], bounds: Sequence[int]) -> None:
     """Fill the rows of the other processes in: process p has those from `bounds[p]` to `bounds[p + 1]`."""
     pairs = itertools.pairwise(bounds)
     sent = [dist.broadcast(whole[start:stop], src=p, async_op=True) for p, (start, stop) in enumerate(pairs)]
@@ -138,7 +138,7 @@ def share_slices(whole: Shaped[Tensor, rows * rest], bounds: Sequence[int]) -> N
         one.wait()
 
 
-def gather_at_first(own: Shaped[Tensor, own * rest], bounds: Sequence[int]) -> Shaped[Tensor, rows * rest] | None:
+def gather_at_first(own: Shaped[Tensor, " own *rest"], bounds: Sequence[int]) -> Shaped[Tensor, " rows *rest"] | None:
     """All rows, in the first process alone: process p has those from `bounds[p]` to `bounds[p + 1]`."""
     if not is_first():
         dist.send(own.contiguous(), dst=0)
@@ -187,6 +187,8 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if world_size() == 1:
         return
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        return
     has = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.int32)
     dist.all_reduce(has, op=dist.ReduceOp.MAX)
     with_gradient = [parameter for parameter, flag in zip(trained, has.tolist(), strict=True) if flag]

@@ -62,17 +62,23 @@ class RowExchange:
         wanted_by = torch.empty_like(asked_of)
         dist.all_to_all_single(wanted_by, asked_of)
         self._asked_of, self._wanted_by = asked_of.tolist(), wanted_by.tolist()
-        self.own = self.to_owners(asked) - process_group.rank() * length
+        self.wanted = self._received(asked) - process_group.rank() * length
         """The rows that this process is asked for, as places in its range; grouped by the process that asks."""
+        self.own, self._places = torch.unique(self.wanted, return_inverse=True)
+        """The same rows, sorted and distinct."""
 
-    def to_owners(self, values: Shaped[Tensor, asked * rest]) -> Shaped[Tensor, own * rest]:
-        """The values that the processes have for rows of this one's range."""
-        received = values.new_empty(sum(self._wanted_by), *values.shape[1:])
-        dist.all_to_all_single(received, values.contiguous(), self._wanted_by, self._asked_of)
+    def sums(self, values: Float[Tensor, "asked dim"]) -> Float[Tensor, "own dim"]:
+        """The sums of the values that the processes have for the rows `own`."""
+        received = self._received(values)
+        return received.new_zeros(len(self.own), received.shape[1]).index_add_(0, self._places, received)
+
+    def answers(self, values: Float[Tensor, "wanted dim"]) -> Float[Tensor, "asked dim"]:
+        """The values that the owners have for the rows that this process asked for, from theirs for `wanted`."""
+        received = values.new_empty(sum(self._asked_of), *values.shape[1:])
+        dist.all_to_all_single(received, values, self._asked_of, self._wanted_by)
         return received
 
-    def to_askers(self, values: Float[Tensor, own * rest]) -> Float[Tensor, asked * rest]:
-        """The values that the owners have for the rows that this process asked for."""
-        received = values.new_empty(sum(self._asked_of), *values.shape[1:])
-        dist.all_to_all_single(received, values.contiguous(), self._asked_of, self._wanted_by)
+    def _received(self, values: Shaped[Tensor, " asked *rest"]) -> Shaped[Tensor, " wanted *rest"]:
+        received = values.new_empty(sum(self._wanted_by), *values.shape[1:])
+        dist.all_to_all_single(received, values.contiguous(), self._wanted_by, self._asked_of)
         return received

@@ -127,6 +127,8 @@ def propagate(
     adjacency: Callable[[Tensor], Tensor], nodes: Float[Tensor, "nodes dim"], layers: int
 ) -> Float[Tensor, "nodes dim"]:
     """The mean of the nodes' vectors after 0, 1, ..., `layers` steps over the graph (He 2020, eq. 4 and 8)."""
+    if isinstance(adjacency, SparseMatrix):
+        return adjacency.mean_of_steps(nodes, layers)
     total = current = nodes
     for _ in range(layers):
         current = adjacency(current)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from lmm4rec.core.matrices import positions_in_runs
 from lmm4rec.distributed import batch_rows, process_group, sharding
 
+_ROW = 2  # entries whose products take as long as sending a row of the result to the other processes
+
 
 def csr(
     rows: Int[Tensor, " entries"],
@@ -91,12 +93,42 @@ class _RowRanges(NamedTuple):
         """The product with a dense matrix that is the same in all processes, in all of them; without gradient."""
         if self.bounds is None:
             return product(self.own, dense)
-        batch_rows.require_whole_batch("a product with a graph")
         result = dense.new_empty(self.bounds[-1], dense.shape[1])
-        own = result[slice(*self.bounds[process_group.rank() :][:2])]
+        own = result[self._range]
         torch.addmm(own, self.own, dense, beta=0, out=own)
         process_group.share_slices(result, self.bounds)
         return result
+
+    def mean_of_steps(self, nodes: Float[Tensor, "nodes dim"], steps: int) -> Float[Tensor, "nodes dim"]:
+        """The mean of `nodes` after 0, 1, ..., `steps` products; what is not multiplied is computed for own rows."""
+        assert self.bounds is not None
+        total, current, result = nodes[self._range].clone(), nodes, torch.empty_like(nodes)
+        own = result[self._range]
+        product = torch.empty_like(own)
+        for step in range(steps):
+            total += torch.addmm(product, self.own, current, beta=0, out=product)
+            own.copy_(product if step < steps - 1 else total / (steps + 1))
+            process_group.share_slices(result, self.bounds)
+            current = result
+        return result
+
+    @property
+    def _range(self) -> slice:
+        assert self.bounds is not None
+        return slice(*self.bounds[process_group.rank() :][:2])
+
+
+class _MeanOfSteps(torch.autograd.Function):
+    """`_RowRanges.mean_of_steps`, a linear function of the nodes."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: _RowRanges, transposed: _RowRanges, nodes: Tensor, steps: int) -> Tensor:
+        ctx.transposed, ctx.steps = transposed, steps
+        return matrix.mean_of_steps(nodes, steps)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor, None]:
+        return None, None, ctx.transposed.mean_of_steps(gradients[0].contiguous(), ctx.steps), None
 
 
 class _Product(torch.autograd.Function):
@@ -160,7 +192,19 @@ class SparseMatrix(nn.Module):
         """The product of the transpose with a dense matrix; differentiable in the dense matrix."""
         return cast(Tensor, _Product.apply(*reversed(self._sides()), dense))  # type: ignore[no-untyped-call]
 
+    def mean_of_steps(self, nodes: Float[Tensor, "nodes dim"], steps: int) -> Float[Tensor, "nodes dim"]:
+        """The mean of a dense matrix after 0, 1, ..., `steps` products with this square one."""
+        if self._bounds is not None and steps:
+            return cast(Tensor, _MeanOfSteps.apply(*self._sides(), nodes, steps))  # type: ignore[no-untyped-call]
+        total = current = nodes
+        for _ in range(steps):
+            current = self(current)
+            total = total + current
+        return total / (steps + 1)
+
     def _sides(self) -> tuple[_RowRanges, _RowRanges]:
+        if self._bounds is not None:
+            batch_rows.require_whole_batch("a graph")
         return _RowRanges(self.matrix, self._bounds), _RowRanges(self.transposed, self._transposed_bounds)
 
 
@@ -173,7 +217,7 @@ def _own_rows(
     """The CSR matrix of the rows that this process holds, and the bounds of all processes' rows."""
     if not sharding.is_sharded():
         return csr(rows, columns, values, shape), None
-    bounds = sharding.balanced_bounds(torch.bincount(rows, minlength=shape[0]))
+    bounds = sharding.balanced_bounds(torch.bincount(rows, minlength=shape[0]) + _ROW)
     start, stop = bounds[process_group.rank() :][:2]
     kept = (rows >= start) & (rows < stop)
     return csr(rows[kept] - start, columns[kept], values[kept], (stop - start, shape[1])), bounds

@@ -129,14 +129,15 @@ class _Exchanged(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: ShardedTable, exchange: sharding.RowExchange, sparse: bool) -> Tensor:
         ctx.exchange, ctx.sparse, ctx.shape = exchange, sparse, table.shape
-        return exchange.to_askers(table.index_select(0, exchange.own))
+        return exchange.answers(table.index_select(0, exchange.wanted))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        own, values = ctx.exchange.own, ctx.exchange.to_owners(gradients[0]) / process_group.world_size()
+        own, values = ctx.exchange.own, ctx.exchange.sums(gradients[0]) / process_group.world_size()
         if ctx.sparse:
-            return torch.sparse_coo_tensor(own[None], values, ctx.shape, check_invariants=False), None, None
-        return values.new_zeros(ctx.shape).index_add_(0, own, values), None, None
+            gradient = torch.sparse_coo_tensor(own[None], values, ctx.shape, check_invariants=False, is_coalesced=True)
+            return gradient, None, None
+        return values.new_zeros(ctx.shape).index_copy_(0, own, values), None, None
 
 
 class _Gathered(torch.autograd.Function):

@@ -8,14 +8,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 from annotated_types import Interval
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Batch, PositiveInt
+from lmm4rec.distributed import process_group, sharding
 from lmm4rec.training.sequence_sampler import SequenceSampler
 
+_SHARED_KEYS = 2**14  # pairs from which on several processes share the search among the interactions
 SMALLEST_BATCH, MOST_BATCHES = 2048, 128  # of batch_size = "auto"
 
 
@@ -103,7 +105,18 @@ class TripleSampler:
         sampled[chosen] = self.signal_items[places[chosen]]
         return sampled
 
-    def _interacted(self, keys: Int[Tensor, "batch negatives"]) -> Tensor:
+    def _interacted(self, keys: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+        """Whether each key is that of an interaction; of many keys each process looks up its part."""
+        if process_group.world_size() == 1 or keys.numel() < _SHARED_KEYS:
+            return self._found(keys)
+        flat, bounds = keys.flatten(), sharding.equal_bounds(keys.numel())
+        own = slice(*bounds[process_group.rank() :][:2])
+        found = torch.empty(len(flat), dtype=torch.bool)
+        found[own] = self._found(flat[own])
+        process_group.share_slices(found.view(torch.uint8), bounds)
+        return found.view(keys.shape)
+
+    def _found(self, keys: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         place = torch.searchsorted(self.interactions, keys).clamp_(max=len(self.interactions) - 1)
         return self.interactions[place] == keys
 

@@ -67,7 +67,8 @@ class Estimate:
 def log_estimate(make: Callable[[], Estimate]) -> None:
     """Log the estimate of work that is about to start: in the first process, and not within `quiet`."""
     if process_group.is_first() and not is_quiet():
-        logging.getLogger(__name__).info("%s", make())
+        with process_group.single_process():
+            logging.getLogger(__name__).info("%s", make())
 
 
 def in_turn(what: str, parts: Iterable[Estimate]) -> Estimate:

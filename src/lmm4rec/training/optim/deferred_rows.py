@@ -51,7 +51,8 @@ class DeferredRows:
         if self._current is not None:
             rows = torch.cat([self._current.rows, rows])
             self._store()
-        self._current = self._updated(torch.unique(rows))
+        is_distinct = bool((rows[1:] > rows[:-1]).all())  # and sorted, as the rows that a process owns of a batch's
+        self._current = self._updated(rows if is_distinct else torch.unique(rows))
 
     @property
     def rows_read(self) -> int:
