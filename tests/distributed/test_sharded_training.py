@@ -33,6 +33,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "bm3": ("bm3", {"dim": 8}, 401),
     "freedom": ("freedom", {"dim": 8}, 401),
     "sasrec": ("sasrec", {"dim": 8, "length": 5, "items": "both"}, 31),
+    "gru4rec": ("gru4rec", {"dim": 8, "length": 5}, 31),
 }  # fmt: skip
 
 

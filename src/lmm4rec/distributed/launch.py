@@ -49,7 +49,8 @@ def run_in_processes(command: Callable[[bool], Sequence[str]], processes: int) -
 
 def _run_once(command: Sequence[str], processes: int) -> tuple[int, int | None]:
     """The exit status of the processes, negative where one was killed by a signal, and the number of that one."""
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]  # at which the processes meet
+    # where the processes meet
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     shared = {"OMP_NUM_THREADS": str(max(1, cores() // processes))} | os.environ
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), LAUNCHER: str(os.getpid())}
