@@ -22,6 +22,7 @@ from lmm4rec.features.source import Frozen
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.tables import Table
 from lmm4rec.training.objective import RankingObjective
+from lmm4rec.training.optim.adam import Adam
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
@@ -71,7 +72,8 @@ class TimedBatches:
     def hold_all(self) -> None:
         """Write Adam's averages once, so that all their memory is taken, as after an epoch."""
         for table in self.tables:
-            for name, moment in table.optimizer.state.get(table, {}).items():  # type: ignore[union-attr, attr-defined]
+            assert isinstance(table.optimizer, Adam)
+            for name, moment in table.optimizer.state.get(table, {}).items():
                 if name != "step":
                     moment.add_(0.0)
 
