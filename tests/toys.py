@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from torch.nn import functional as F
 
 from lmm4rec.core.errors import ImageError
 from lmm4rec.core.types import Inputs, Item
+from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder, stack_pixels
 from lmm4rec.nn.transformers.beit3.network import Beit3Model, Beit3Shape
 from lmm4rec.nn.transformers.checkpoints import draw_weights
@@ -41,6 +44,16 @@ def toy_items(count: int) -> list[Item]:
     """Items with titles of two to five words."""
     words = [[f"{(row * 7 + step * 3) % 29}" for step in range(2 + row % 4)] for row in range(count)]
     return [Item(f"i{row}", {"title": " ".join(some)}, Dots(row)) for row, some in enumerate(words)]
+
+
+def make_toy_catalog(count: int) -> Catalog:
+    """A catalog of `toy_items`, and one more item with the content of the fourth."""
+    items = toy_items(count)
+    items.append(replace(items[3], id="again"))
+    fields = pl.DataFrame({"title": [item.fields["title"] for item in items]})
+    rows = np.arange(len(items))
+    images = tuple(item.image for item in items)
+    return Catalog(Vocabulary(item.id for item in items), fields, images, source_rows=rows, source_size=len(items))
 
 
 class Toy(Encoder):

@@ -8,19 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
 import pytest
 
 from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.types import Inputs, Item
-from lmm4rec.core.vocabulary import Vocabulary
-from lmm4rec.data.catalog import Catalog
 from lmm4rec.distributed.pool import WorkerOptions, open_pool
 from lmm4rec.features.extract import Extracted, extract
 from lmm4rec.features.pool_extract import EncodingWorkers
 from lmm4rec.features.store import FeatureStore
-from toys import Toy, toy_items
+from toys import Toy, make_toy_catalog
 
 
 class Killed(Toy):
@@ -40,18 +36,15 @@ class Killed(Toy):
         return super().prepare(items)
 
 
-def catalog() -> Catalog:
-    """44 items, and one more with the content of the fourth."""
-    items = toy_items(44)
-    ids, titles = [*(item.id for item in items), "again"], [item.fields["title"] for item in [*items, items[3]]]
-    images = [*(item.image for item in items), items[3].image]
-    fields = pl.DataFrame({"title": titles})
-    return Catalog(Vocabulary(ids), fields, tuple(images), source_rows=np.arange(45), source_size=45)
-
-
 def extracted(store: Path, pool: EncodingWorkers | None = None, encoder: Toy | None = None) -> Extracted:
     return extract(
-        encoder or Toy(), catalog(), store=FeatureStore(store), batch_size=3, block_size=8, workers=0, pool=pool
+        encoder or Toy(),
+        make_toy_catalog(44),
+        store=FeatureStore(store),
+        batch_size=3,
+        block_size=8,
+        workers=0,
+        pool=pool,
     )
 
 

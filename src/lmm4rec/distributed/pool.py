@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.progress import quiet
@@ -117,7 +117,7 @@ class Pool(ABC):
             del tried[ended.job.name]
             yield ended if isinstance(ended, Outcome) else _given_up(ended, self.options.retries)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Pool:
         return self
 
     def __exit__(

@@ -42,7 +42,7 @@ class RayPool(Pool):
 
     def _connect(self, cluster: str) -> None:
         if cluster.startswith(_SIMULATED):
-            self._nodes = _simulated_nodes(cluster, self.options)
+            self._nodes = simulated_nodes(cluster, self.options)
             cluster = self._nodes.address
         else:
             _require_reachable(cluster)
@@ -84,7 +84,7 @@ class RayPool(Pool):
             self._nodes.shutdown()
 
 
-def _simulated_nodes(cluster: str, options: WorkerOptions) -> Any:
+def simulated_nodes(cluster: str, options: WorkerOptions) -> Any:
     """A cluster of nodes on this machine, each with the cores of one job: `local:3`."""
     count = cluster.removeprefix(_SIMULATED)
     if not (count.isdecimal() and int(count)):
