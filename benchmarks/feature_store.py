@@ -29,7 +29,8 @@ from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.features.extract import extract
-from lmm4rec.features.store import EncoderIdentity, FeatureStore, StoredRows
+from lmm4rec.features.store import FeatureStore
+from lmm4rec.features.stored_rows import EncoderIdentity, StoredRows
 
 TARGET_S = 1.0
 

@@ -73,3 +73,29 @@ def browser() -> Iterator[Browser]:
         browser = one.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """An S3 server on this machine, without content."""
+    moto = pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """An empty bucket of a test's own, access to it in the environment, and an empty cache folder."""
+    from s3_buckets import client
+
+    for name, value in {"ACCESS_KEY_ID": "ann", "SECRET_ACCESS_KEY": "secret", "REGION": "us-east-1",
+                        "ENDPOINT_URL": s3_address}.items():  # fmt: skip
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
+    name: str = request.node.name.partition("[")[0].replace("_", "-")[:60].strip("-")
+    client().create_bucket(Bucket=name)
+    return name

@@ -14,7 +14,7 @@ JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(range(256)) * 8
 
 
 class Request(BaseHTTPRequestHandler):
-    """A GET request, answered by what stands under its path."""
+    """A GET or PUT request, answered by what stands under its path."""
 
     protocol_version = "HTTP/1.1"
     server: LocalServer
@@ -22,7 +22,11 @@ class Request(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append((self.path, dict(self.headers)))
         answer = self.server.answers.get(self.path)
-        (answer or missing)(self, self.server.times(self.path))
+        (answer or self.server.otherwise)(self, self.server.times(self.path))
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.do_GET()
 
     def send(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
@@ -51,6 +55,7 @@ class LocalServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Request)
         self.answers: dict[str, Answer] = {}
+        self.otherwise: Answer = missing
         self.asked: list[tuple[str, dict[str, str]]] = []
 
     def url(self, path: str) -> str:

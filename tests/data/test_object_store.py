@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -11,48 +10,14 @@ import pytest
 from PIL import Image
 
 from lmm4rec.core.errors import ConfigError, DataError
-from lmm4rec.data import object_store
+from lmm4rec.data import buckets, object_store
 from lmm4rec.data.doctor import examine
 from lmm4rec.data.filters import prepare, unix_seconds
 from lmm4rec.data.sources import table
 from local_server import local_server, says
-
-boto3 = pytest.importorskip("boto3")
-moto = pytest.importorskip("moto.server")
+from s3_buckets import client, put
 
 ITEMS = "item_id,title,image\n1,red,images/1.PNG\n2,green,images%2F2.png\n3,blue,images/3\n4,none,images/4.png\n"
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    for name, value in {"ACCESS_KEY_ID": "ann", "SECRET_ACCESS_KEY": "secret", "REGION": "us-east-1",
-                        "ENDPOINT_URL": address}.items():  # fmt: skip
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
-    monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
-    name = request.node.name.partition("[")[0].replace("_", "-")[:60].strip("-")
-    client().create_bucket(Bucket=name)
-    return name
-
-
-def client() -> object:
-    return boto3.client("s3", region_name="us-east-1")
-
-
-def put(bucket: str, key: str, body: bytes | str | pl.DataFrame) -> None:
-    if isinstance(body, pl.DataFrame):
-        body.write_parquet(buffer := io.BytesIO())
-        body = buffer.getvalue()
-    client().put_object(Bucket=bucket, Key=key, Body=body)
 
 
 def png(color: str) -> bytes:
@@ -101,8 +66,8 @@ def test_parquet_parts_are_fetched_when_they_change(bucket: str, monkeypatch: py
     put(bucket, "log/day=2/b.parquet", log("cd", 86_400 * 401))
     assert list(table.load(interactions=f"s3://{bucket}/log").users) == list("abcd")
     copied: list[str] = []
-    real = object_store._copy
-    monkeypatch.setattr(object_store, "_copy", lambda *args: (copied.append(args[1]), real(*args)))
+    real = object_store.download
+    monkeypatch.setattr(object_store, "download", lambda *args: (copied.append(args[1]), real(*args)))
     put(bucket, "log/day=3/c.parquet", log("efg", 86_400 * 402))
     client().delete_object(Bucket=bucket, Key="log/day=1/a.parquet")
     newer = table.load(interactions=f"s3://{bucket}/log")
@@ -151,7 +116,7 @@ def test_what_is_wrong_with_a_bucket_is_named(bucket: str, monkeypatch: pytest.M
     put(bucket, "shop/other.csv", "a,b\n1,2\n")
     with pytest.raises(DataError, match=r"has no interactions\{\.csv"):
         table.load(path=f"s3://{bucket}/shop")
-    monkeypatch.setattr(object_store, "_RETRIES", {"max_retries": 0})
+    monkeypatch.setattr(buckets, "RETRIES", {"max_retries": 0})
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(DataError, match=f"the object store of s3://{bucket} at http://127.0.0.1:9 cannot be reached"):
         table.load(path=f"s3://{bucket}/shop")

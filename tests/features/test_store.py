@@ -12,8 +12,9 @@ import torch
 from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.features import store as store_module
-from lmm4rec.features.store import EncoderIdentity, FeatureStore, StoredRows
+from lmm4rec.features.store import FeatureStore
 from lmm4rec.features.store_inventory import select_folders, stored_features
+from lmm4rec.features.stored_rows import EncoderIdentity, StoredRows
 
 IDENTITY = EncoderIdentity("Plain", "f" * 32, "float32", {"image": 3})
 
@@ -61,7 +62,7 @@ def test_digests_become_text_only_where_asked_for(store: FeatureStore) -> None:
 
 def test_a_copied_store_is_checked_once(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[Path] = []
-    monkeypatch.setattr(store_module, "_check", lambda _rows, _checksum, path: checked.append(path))
+    monkeypatch.setattr(store_module, "compare", lambda _rows, _checksum, path: checked.append(path))
     os.utime(vector_file(store), (0, 0))
     for _ in range(2):
         assert store.read("a" * 32) is not None

@@ -64,6 +64,7 @@ def encode_command(
 def _encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool, workers: int, cluster: str) -> None:
     from lmm4rec.experiments.build.data import DataCache
     from lmm4rec.experiments.build.features import load_features
+    from lmm4rec.experiments.checks import require_stores
     from lmm4rec.features.store import FeatureStore
 
     plan = plan_of(conf, settings, {"features.strict": True} if strict else {})
@@ -74,8 +75,9 @@ def _encode_catalog(conf: Path, settings: Sequence[str], *, strict: bool, worker
             f"features.train = '{plan.features.train}' trains the encoder, which one process does: leave out --workers "
             "and --cluster"
         )
+    require_stores(plan)
     catalog = DataCache().dataset(plan).catalog
-    with requested_pool(workers, cluster, shared=[FeatureStore().root]) as pool:
+    with requested_pool(workers, cluster, shared=FeatureStore().shared) as pool:
         content = load_features(plan, catalog, pool=pool)
     for modality, rows in content.features.items():
         missing = int((~rows.any(dim=1)).sum())

@@ -57,7 +57,7 @@ def refresh_command(
     options = RefreshOptions(
         tolerance=tolerance, measured=measured, least_users=least_users, keep=keep, rate=rate, cold=cold, force=force
     )
-    with sigterm_as_interrupt(), requested_pool(workers, cluster, shared=[FeatureStore().root]) as pool:
+    with sigterm_as_interrupt(), requested_pool(workers, cluster, shared=FeatureStore().shared) as pool:
         record = refresh(conf, live, overrides(settings), options, pool=pool)
     console.print(_record_table(record))
     console.print(f"log      {live / 'nights.jsonl'}", soft_wrap=True)

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from lmm4rec.data.buckets import is_remote
 from lmm4rec.data.download.file_signatures import IMAGE_ENDINGS
 from lmm4rec.data.download.folders import DownloadOptions, download_images, image_files
 from lmm4rec.data.download.jobs import Job
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.images import ImageFile
-from lmm4rec.data.object_store import fetch_objects, is_remote
+from lmm4rec.data.object_store import fetch_objects
 
 _URL = re.compile(r"\s*(?!file:)(?:[a-z][a-z0-9+.-]*:)?//[^/\s]", re.IGNORECASE)
 _NEXT = re.compile(r"[\s,;|]+(?=(?:https?:)?//)", re.IGNORECASE)

@@ -7,39 +7,15 @@ and the time of its object is not fetched again; what is gone from the store is 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from lmm4rec.core.errors import ConfigError, DataError, LMM4RecError, optional
-from lmm4rec.core.files import atomic, cache_folder, storage_error
+from lmm4rec.core.errors import ConfigError, DataError
+from lmm4rec.core.files import atomic, cache_folder
 from lmm4rec.core.progress import progress
-
-_ADDRESS = re.compile(r"(s3|s3a|gs|az|abfs|abfss)://([^/]+)/?(.*)", re.DOTALL)
-_WORKERS = 16  # objects at a time
-_RETRIES: Mapping[str, Any] = {"max_retries": 3}
-
-
-class _Address(NamedTuple):
-    scheme: str
-    bucket: str
-    key: str  # without a slash at its end; empty: the whole bucket
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.bucket}/{self.key}"
-
-    @property
-    def copy(self) -> Path:
-        """The place of its copy."""
-        return _root() / self.scheme / self.bucket / self.key
-
-
-def is_remote(path: object) -> bool:
-    """Whether a path is the address of an object or a folder in an object store."""
-    return isinstance(path, str) and _ADDRESS.fullmatch(path) is not None
+from lmm4rec.data.buckets import WORKERS, Address, bucket_errors, is_safe, open_bucket, parsed
 
 
 def copy_of(address: str) -> Path:
@@ -48,7 +24,7 @@ def copy_of(address: str) -> Path:
     Raises:
         ConfigError: it is no address, or leads out of its bucket.
     """
-    return _parsed(address).copy
+    return _copy_path(parsed(address))
 
 
 def address_of(copy: Path) -> str | None:
@@ -57,7 +33,7 @@ def address_of(copy: Path) -> str | None:
         scheme, bucket, *parts = copy.relative_to(_root()).parts
     except ValueError:
         return None
-    return str(_Address(scheme, bucket, "/".join(parts)))
+    return str(Address(scheme, bucket, "/".join(parts)))
 
 
 def local_copy(address: str, keep: Callable[[str], bool] = lambda name: True) -> Path:
@@ -67,22 +43,21 @@ def local_copy(address: str, keep: Callable[[str], bool] = lambda name: True) ->
         DataError: there is no such bucket or object, access is denied, or the store cannot be reached.
         MissingExtraError: the extra `cloud` is not installed.
     """
-    place = _parsed(address)
-    with _store(place) as store:
+    place = parsed(address)
+    copy, store = _copy_path(place), open_bucket(place)
+    with bucket_errors(place):
         one = _object(store, place.key) if place.key else None
         if one is not None:
-            _fetch(store, {place.key: (one, place.copy)})
-            return place.copy
-        found = {str(entry["path"]): entry for batch in _listed(store, place.key) for entry in batch}
-        start = len(place.key) + 1 if place.key else 0
-        names = {key[start:]: entry for key, entry in found.items() if _is_safe(key[start:]) and not key.endswith("/")}
+            _fetch(store, {place.key: (one, copy)})
+            return copy
+        names = {name: entry for name, entry in listed(store, place).items() if is_safe(name)}
         if not names:
             raise DataError(f"there is nothing at {place}")
         kept = {name: entry for name, entry in names.items() if keep(name)}
-        _remove_gone(place.copy, set(kept), keep)
-        _fetch(store, {str(entry["path"]): (entry, place.copy / name) for name, entry in kept.items()})
-    place.copy.mkdir(parents=True, exist_ok=True)
-    return place.copy
+        _remove_gone(copy, set(kept), keep)
+        _fetch(store, {str(entry["path"]): (entry, copy / name) for name, entry in kept.items()})
+    copy.mkdir(parents=True, exist_ok=True)
+    return copy
 
 
 def fetch_objects(targets: Mapping[str, Path]) -> dict[str, str]:
@@ -90,16 +65,17 @@ def fetch_objects(targets: Mapping[str, Path]) -> dict[str, str]:
 
     def fetch(target: tuple[str, Path]) -> str:
         try:
-            place = _parsed(target[0])
-            with _store(place) as store:
-                _copy(store, place.key, None, target[1])
+            place = parsed(target[0])
+            store = open_bucket(place)
+            with bucket_errors(place):
+                download(store, place.key, target[1])
         except (ConfigError, DataError) as error:
             return str(error)
         return ""
 
     bar = progress(total=len(targets), description="fetching images", unit="image", after_s=0.5)
     errors: dict[str, str] = {}
-    with bar, ThreadPoolExecutor(_WORKERS, thread_name_prefix="object") as pool:
+    with bar, ThreadPoolExecutor(WORKERS, thread_name_prefix="object") as pool:
         for address, error in zip(targets, pool.map(fetch, targets.items()), strict=True):
             bar.update()
             if error:
@@ -111,68 +87,8 @@ def _root() -> Path:
     return cache_folder() / "objects"
 
 
-def _parsed(address: str) -> _Address:
-    found = _ADDRESS.fullmatch(address)
-    if found is None:
-        raise ConfigError(f"'{address}' is no address of an object store; expected such as s3://bucket/folder")
-    key = re.sub("/+", "/", found[3]).strip("/")
-    if key and not _is_safe(key):
-        raise ConfigError(f"'{address}' has a part '.' or '..'")
-    return _Address(found[1], found[2], key)
-
-
-def _is_safe(name: str) -> bool:
-    """Whether a name stays in its folder on this machine."""
-    parts = name.rstrip("/").split("/")
-    return not any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts)
-
-
-@contextmanager
-def _store(place: _Address) -> Iterator[Any]:
-    """The bucket of an address, by the credentials of the environment; its errors name what is wrong.
-
-    Raises:
-        DataError: there is no such bucket or object, access is denied, or the store cannot be reached.
-    """
-    optional("obstore", extra="cloud", purpose=f"reading {place.scheme}://")
-    from obstore.exceptions import BaseError
-    from obstore.store import from_url
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    open_bucket: Any = from_url  # whose overloads are one for each kind of store
-    more: dict[str, Any] = {}
-    if place.scheme in ("s3", "s3a"):
-        more = {"client_options": {"allow_http": True}} if endpoint.startswith("http://") else {}
-        more |= {"endpoint": endpoint} if endpoint else {}
-    try:
-        yield open_bucket(f"{place.scheme}://{place.bucket}", retry_config=dict(_RETRIES), **more)
-    except LMM4RecError:
-        raise
-    except (BaseError, OSError) as error:
-        if (storage := storage_error(error)) is not None:
-            raise storage from error
-        raise _named(place, error, endpoint) from None
-
-
-def _named(place: _Address, error: Exception, endpoint: str) -> DataError:
-    """What the store says, in one sentence."""
-    text = str(error).partition("\n\nDebug source")[0]
-    code = re.search(r"<Code>(\w+)</Code>", text)
-    bucket, at = f"{place.scheme}://{place.bucket}", f" at {endpoint}" if endpoint else ""
-    if "NoSuchBucket" in text:
-        return DataError(f"there is no bucket {bucket}{at}")
-    denied = "403 Forbidden" in text or "401 Unauthorized" in text or "169.254.169.254" in text
-    if isinstance(error, PermissionError) or type(error).__name__ == "UnauthenticatedError" or denied:
-        return DataError(
-            f"no access to {place}{at} ({code[1] if code else 'no credentials'}): the environment holds the "
-            "credentials, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or for a public bucket "
-            "AWS_SKIP_SIGNATURE=true"
-        )
-    if isinstance(error, FileNotFoundError) or "404 Not Found" in text:
-        return DataError(f"there is nothing at {place}{at}")
-    if "error sending request" in text or "dns error" in text or "timed out" in text.lower():
-        return DataError(f"the object store of {bucket}{at} cannot be reached (AWS_ENDPOINT_URL names another address)")
-    return DataError(f"{place}{at} cannot be read: {' '.join(text.split())[:500]}")
+def _copy_path(place: Address) -> Path:
+    return _root() / place.scheme / place.bucket / place.key
 
 
 def _object(store: Any, key: str) -> Mapping[str, Any] | None:
@@ -185,10 +101,13 @@ def _object(store: Any, key: str) -> Mapping[str, Any] | None:
         return None
 
 
-def _listed(store: Any, key: str) -> Iterator[Any]:
+def listed(store: Any, place: Address) -> dict[str, Mapping[str, Any]]:
+    """The objects in a folder: name in it -> facts (`path`, `size`, `last_modified`)."""
     import obstore
 
-    return iter(obstore.list(store, prefix=key or None))
+    start = len(place.key) + 1 if place.key else 0
+    found = (entry for batch in obstore.list(store, prefix=place.key or None) for entry in batch)
+    return {str(entry["path"])[start:]: entry for entry in found if not str(entry["path"]).endswith("/")}
 
 
 def _remove_gone(folder: Path, names: set[str], keep: Callable[[str], bool]) -> None:
@@ -203,8 +122,8 @@ def _fetch(store: Any, wanted: Mapping[str, tuple[Mapping[str, Any], Path]]) -> 
     """Copy the objects that have changed, several at a time."""
     changed = {key: (entry, path) for key, (entry, path) in wanted.items() if not _is_current(path, entry)}
     bar = progress(total=len(changed), description="fetching objects", unit="object", after_s=0.5)
-    with bar, ThreadPoolExecutor(_WORKERS, thread_name_prefix="object") as pool:
-        jobs = [pool.submit(_copy, store, key, entry, path) for key, (entry, path) in changed.items()]
+    with bar, ThreadPoolExecutor(WORKERS, thread_name_prefix="object") as pool:
+        jobs = [pool.submit(download, store, key, path, entry) for key, (entry, path) in changed.items()]
         try:
             for job in jobs:
                 job.result()
@@ -222,8 +141,8 @@ def _is_current(path: Path, entry: Mapping[str, Any]) -> bool:
     return stat.st_size == entry["size"] and int(stat.st_mtime) == int(entry["last_modified"].timestamp())
 
 
-def _copy(store: Any, key: str, entry: Mapping[str, Any] | None, path: Path) -> None:
-    """Write an object to a path, with the time of the object."""
+def download(store: Any, key: str, path: Path, entry: Mapping[str, Any] | None = None) -> None:
+    """Write an object to a path, with the time of the object where its facts are passed."""
     import obstore
 
     answer = obstore.get(store, key)

@@ -24,7 +24,18 @@ from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.trackers import require_tracker
 from lmm4rec.experiments.train import require_held_out
 from lmm4rec.features.ablation import altered
+from lmm4rec.features.store import FeatureStore
 from lmm4rec.nn.text import render
+
+
+def require_stores(*plans: Plan) -> None:
+    """Check the remote feature store, where there is one and a plan encodes, before any data is read.
+
+    Raises:
+        StorageError: it cannot be written or read.
+    """
+    if any(plan.encoder and not plan.encoder.is_precomputed for plan in plans):
+        FeatureStore().check()
 
 
 def require_runnable(plan: Plan, split: Split) -> None:

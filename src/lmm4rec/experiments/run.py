@@ -26,7 +26,7 @@ from lmm4rec.experiments.build.features import RunFeatures, load_features
 from lmm4rec.experiments.build.recommenders import make_objective, make_recommender, make_sampler
 from lmm4rec.experiments.build.sharding import shards_tables, unsharded
 from lmm4rec.experiments.build.warm_start import start_from
-from lmm4rec.experiments.checks import require_runnable
+from lmm4rec.experiments.checks import require_runnable, require_stores
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.environment import Cost, environment
 from lmm4rec.experiments.estimate.end2end import estimate_end2end
@@ -59,11 +59,13 @@ def run(
 
     Raises:
         ConfigError: before any work, where the conf is wrong or the folder taken.
+        StorageError: before any work, where the folder or a remote feature store cannot be written.
     """
     plan, data = make_plan(load_spec(conf, overrides)), data or DataCache()
     with process_group.initialized():
         if not process_group.is_first():
             return _run_in(RunFolder(process_group.broadcast(None)), plan, data)
+        require_stores(plan)
         with opened_folder(plan, Path(out) if out else None, resume=resume) as folder:
             process_group.broadcast(folder.path)
             return _run_in(folder, plan, data)

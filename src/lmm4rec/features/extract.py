@@ -23,7 +23,8 @@ from lmm4rec.encoding.batches import EncodingOptions, ResolvedOptions, encode_bl
 from lmm4rec.encoding.runner import evaluating
 from lmm4rec.encoding.sizing import Precision, ResolvedPrecision, resolve_precision
 from lmm4rec.features.pool_extract import EncodingWorkers, encode_on_pool
-from lmm4rec.features.store import EncoderIdentity, FeatureStore, StoredRows
+from lmm4rec.features.store import FeatureStore
+from lmm4rec.features.stored_rows import EncoderIdentity, StoredRows
 
 EncodeOnPool: TypeAlias = Callable[
     [Mapping[str, Item], FeatureStore, str, EncoderIdentity, ResolvedOptions],
@@ -118,7 +119,9 @@ def extract(
     Raises:
         ConfigError: the encoder has no vectors of a modality.
         DataError: the encoder gives a vector that is not finite, or with `strict`, an image cannot be read.
+        StorageError: a remote store cannot be written or read; before any work, or in its middle.
     """
+    store.check()
     started, items, where = time.perf_counter(), catalog[:], torch.device(device)
     encoder.learn_catalog(items)
     encoder.to(where)
@@ -165,7 +168,7 @@ def _extract_part(
             _refuse_broken(items, stored.broken.nonzero().flatten().tolist())
         return stored, set(), store.seconds(key)
     rows = ContentRows(items, contents, encoder.dims)
-    for known in store.known(key, identity):
+    for known in store.known(key, identity, rows.missing):
         rows.fill(known)
         if not rows.missing:
             break

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 
 from lmm4rec.core.device import choose_device
-from lmm4rec.core.errors import CheckpointError
+from lmm4rec.core.errors import CheckpointError, DataError
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Item, Modality
 from lmm4rec.distributed.pool import Job, Pool
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.batches import ResolvedOptions, cut, encode_blocks
 from lmm4rec.encoding.runner import evaluating
-from lmm4rec.features.store import EncoderIdentity, FeatureStore, StoredRows
+from lmm4rec.features.store import FeatureStore
+from lmm4rec.features.stored_rows import EncoderIdentity, StoredRows
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class _Block:
     items: Sequence[Item]
     contents: Sequence[str]
     store: Path
+    remote: str  # address of a remote store, through which machines without a shared folder exchange parts
     key: str
     identity: EncoderIdentity
     options: ResolvedOptions
@@ -73,7 +75,7 @@ def encode_on_pool(
         block = _Block(
             workers.load, workers.arguments, workers.device, tuple(modalities), part,
             [missing[content] for content in contents[rows.start : rows.stop]], contents[rows.start : rows.stop],
-            store.root.resolve(), key, identity, options,
+            store.root.resolve(), store.remote.address if store.remote else "", key, identity, options,
         )  # fmt: skip
         return Job(f"items {rows.start:,} to {rows.stop:,}", _encode_block, (block,))
 
@@ -95,6 +97,8 @@ def _encode_block(block: _Block) -> tuple[str, float]:
             f"{type(part).__name__} has other weights or files on this machine than where the work began: "
             "give all machines the same checkpoint, or a shared folder"
         )
+    if block.remote:
+        _require_same_contents(part, block)
     # processes of their own prepare items only where a GPU would wait for them
     options = replace(
         block.options, device=device, workers=block.options.workers if device.type == "cuda" else 0,
@@ -103,7 +107,22 @@ def _encode_block(block: _Block) -> tuple[str, float]:
     with evaluating(part, device, options.precision):
         (encoded,) = encode_blocks(part, block.items, options, progress(total=None, description="", unit="item"))
     rows = StoredRows.of(block.contents, encoded.features, encoded.broken)
-    return FeatureStore(block.store).write_part(block.key, rows, block.identity), time.perf_counter() - began
+    store = FeatureStore(None if block.remote else block.store, remote=block.remote)
+    return store.write_part(block.key, rows, block.identity), time.perf_counter() - began
+
+
+def _require_same_contents(encoder: Encoder, block: _Block) -> None:
+    """Refuse items whose files are not those that were read where the work began: their vectors would be others.
+
+    Raises:
+        DataError: it names the first item.
+    """
+    for item, content in zip(block.items, block.contents, strict=True):
+        if encoder.item_digest(item) != content:
+            raise DataError(
+                f"the image, sound or text of {item.id} is another on this machine than where the work began: give all "
+                "machines the same files under the same paths; of tables in an object store, the same LMM4REC_CACHE"
+            )
 
 
 @lru_cache(maxsize=1)

@@ -2,65 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Bool, UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
 from lmm4rec.core.errors import CheckpointError
-from lmm4rec.core.files import atomic, cache_folder, read_json, write_json
-from lmm4rec.core.fingerprint import fingerprint
-from lmm4rec.core.types import Features, Modality
+from lmm4rec.core.files import cache_folder, read_json, write_json
+from lmm4rec.features.remote_store import ENTRY, RemoteStore, named_store
+from lmm4rec.features.stored_rows import (
+    CONTENT,
+    EncoderIdentity,
+    StoredRows,
+    as_text,
+    checksum_of,
+    compare,
+    described,
+    load_rows,
+    plain,
+    save_rows,
+)
 
-_ENTRY = "entry.json"
-_CONTENT, _BROKEN = "item.content", "item.broken"  # tensors beside those of the modalities
-_DIGITS = 32  # of a fingerprint
-_NOTE = "lmm4rec"  # a single key: several are written in any order, and the same vectors are to be the same bytes
 _ABANDONED_S = 24 * 3600.0  # a half-written file of this age is no longer being written
-
-
-@dataclass(frozen=True)
-class StoredRows:
-    """The vectors of some items, and of each item a digest (`fingerprint`) of the content that was encoded."""
-
-    digests: UInt8[Tensor, "items 16"]
-    features: Features
-    broken: Bool[Tensor, " items"]  # the item names an image or a sound file that cannot be read
-
-    @classmethod
-    def of(cls, contents: Sequence[str], features: Features, broken: Bool[Tensor, " items"]) -> StoredRows:
-        """The rows whose digests are given as text."""
-        digests = np.frombuffer(bytearray.fromhex("".join(contents)), dtype=np.uint8)
-        return cls(torch.from_numpy(digests).reshape(len(contents), _DIGITS // 2), features, broken)
-
-    @cached_property
-    def contents(self) -> tuple[str, ...]:
-        """The digests as text; computed on first use, since a large catalog has many."""
-        digits = self.digests.numpy().tobytes().hex()
-        return tuple(digits[start : start + _DIGITS] for start in range(0, len(digits), _DIGITS))
-
-
-@dataclass(frozen=True)
-class EncoderIdentity:
-    """The encoder, precision and modalities of an entry: all that determines its vectors beside the items."""
-
-    encoder: str  # its class
-    encoder_fingerprint: str
-    precision: str
-    dims: Mapping[Modality, int]
 
 
 @dataclass(frozen=True)
@@ -90,19 +57,38 @@ class FeatureStore:
     Vectors are memory-mapped. On every read the file's size and time of change are compared with those recorded when
     it was written; only where the time differs (altered, or copied from elsewhere) the whole checksum is computed.
     Damage to the disk that changes neither is found by `verify` alone, which reads everything.
+
+    Behind it may be a store at a `remote` address: what is missing here is copied from there, with checksums compared,
+    and what is written here is copied there.
     """
 
-    def __init__(self, root: Path | None = None) -> None:
-        """`root` is `features` in the cache folder unless given."""
+    def __init__(self, root: Path | None = None, *, remote: str = "") -> None:
+        """`root` is `features` in the cache folder unless given, and then LMM4REC_STORE names the remote store."""
         self.root = cache_folder() / "features" if root is None else root
+        remote = remote or (named_store() if root is None else "")
+        self.remote = RemoteStore(remote, self.root) if remote else None
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.root)!r})"
 
+    @property
+    def shared(self) -> tuple[Path, ...]:
+        """The folders that machines which encode together must share: none where there is a remote store."""
+        return () if self.remote else (self.root,)
+
+    def check(self) -> None:
+        """Check the remote store, where there is one, before work.
+
+        Raises:
+            StorageError: it cannot be written or read; it says why.
+        """
+        if self.remote:
+            self.remote.check()
+
     def entries(self) -> list[StoredFeatures]:
         """All whole entries, by key; an unreadable one is logged and left out."""
         entries = []
-        for path in sorted(self.root.glob(f"*/{_ENTRY}")):
+        for path in sorted(self.root.glob(f"*/{ENTRY}")):
             try:
                 entries.append(_read_entry(path))
             except CheckpointError as error:
@@ -122,51 +108,75 @@ class FeatureStore:
         Raises:
             CheckpointError: a file is missing, unreadable, truncated or altered; it says which.
         """
-        entry = _read_entry(self.root / key / _ENTRY)
-        _check(self._rows(entry), entry.checksum, self._vectors(key, entry.checksum))
+        entry = _read_entry(self.root / key / ENTRY)
+        compare(self._rows(entry), entry.checksum, self._vectors(key, entry.checksum))
 
     def read(self, key: str) -> StoredRows | None:
         """The vectors of an entry; None where it is absent, or (with a logged warning) is damaged."""
-        path = self.root / key / _ENTRY
-        if not path.exists():
-            return None
+        path = self.root / key / ENTRY
         try:
-            return self._rows(_read_entry(path))
+            if path.exists():
+                entry = _read_entry(path)
+                rows = self._rows(entry)
+                if self.remote:
+                    self.remote.upload_missing_entry(key, entry.checksum)
+                return rows
+        except CheckpointError as error:
+            _warn(error)
+        try:
+            return self._rows(_read_entry(path)) if self.remote and self.remote.fetch_entry(key) else None
         except CheckpointError as error:
             _warn(error)
             return None
 
-    def known(self, key: str, identity: EncoderIdentity) -> Iterator[StoredRows]:
+    def known(self, key: str, identity: EncoderIdentity, missing: Collection[str]) -> Iterator[StoredRows]:
         """Rows from which a missing entry can be filled: its finished parts, then other catalogs' entries.
 
-        All are of the same encoder and precision. Damaged ones are logged and left out.
+        All are of the same encoder and precision. Damaged ones are logged and left out. Remote entries are copied only
+        where they have one of the contents that are `missing` when it is their turn.
         """
+        if self.remote:
+            self.remote.exchange_parts(key)
         for path in sorted((self.root / key).glob("part-*.safetensors")):
             try:
                 yield self.read_part(key, path.name)
             except CheckpointError as error:
                 _warn(error)
-        for entry in self.entries():
+        entries = self.entries()
+        for entry in entries:
             if entry.is_by(identity) and entry.key != key:
                 try:
                     yield self._rows(entry)
                 except CheckpointError as error:
                     _warn(error)
+        if self.remote:
+            yield from self._remotely_known(self.remote, {key, *(entry.key for entry in entries)}, identity, missing)
+
+    def _remotely_known(
+        self, remote: RemoteStore, keys: Collection[str], identity: EncoderIdentity, missing: Collection[str]
+    ) -> Iterator[StoredRows]:
+        for key, facts in remote.entries(keys):
+            try:
+                entry = _as_entry(facts, Path(remote.address, key, ENTRY))
+                if not entry.is_by(identity):
+                    continue
+                contents = as_text(remote.digests(key, entry.checksum, CONTENT))
+                if any(content in missing for content in contents) and remote.fetch_entry(key):
+                    yield self._rows(_read_entry(self.root / key / ENTRY))
+            except CheckpointError as error:
+                _warn(error)
 
     def parts(self, key: str) -> list[tuple[EncoderIdentity, int]]:
         """The finished parts of an entry that is under way: of each its encoder and the number of its items."""
-        parts = []
-        for path in sorted((self.root / key).glob("part-*.safetensors")):
-            # a damaged one is left out here and encoded anew by the next run
-            with suppress(SafetensorError, OSError, KeyError, TypeError), safe_open(path, framework="pt") as file:
-                (items,) = file.get_slice(_BROKEN).get_shape()
-                parts.append((EncoderIdentity(**json.loads(file.metadata()[_NOTE])), items))
-        return parts
+        parts = (described(path) for path in sorted((self.root / key).glob("part-*.safetensors")))
+        return [part for part in parts if part is not None]  # a damaged one is encoded anew by the next run
 
     def write_part(self, key: str, rows: StoredRows, identity: EncoderIdentity) -> str:
         """Write a finished part of an entry that is under way; returns the name of its file."""
-        name = f"part-{_checksum(rows)}.safetensors"
-        _save(self.root / key / name, rows, identity)
+        name = f"part-{checksum_of(rows)}.safetensors"
+        save_rows(self.root / key / name, rows, identity)
+        if self.remote:
+            self.remote.upload_part(key, name)
         return name
 
     def read_part(self, key: str, name: str) -> StoredRows:
@@ -176,25 +186,27 @@ class FeatureStore:
             CheckpointError: it is missing, or altered.
         """
         path = self.root / key / name
-        rows = _load(path)
-        _check(rows, path.stem.removeprefix("part-"), path)
+        if self.remote and not path.exists():
+            self.remote.fetch_part(key, name)
+        rows = load_rows(path)
+        compare(rows, path.stem.removeprefix("part-"), path)
         return rows
 
     def seconds(self, key: str) -> float:
         """The seconds of encoding an entry, whenever that was; 0 where it is absent or they were not recorded."""
-        path = self.root / key / _ENTRY
+        path = self.root / key / ENTRY
         return _read_entry(path).seconds if path.exists() else 0.0
 
     def write(
         self, key: str, rows: StoredRows, identity: EncoderIdentity, *, broken: list[str], seconds: float = 0.0
     ) -> None:
         """Write a whole entry (`broken`: item ids; `seconds`: see `StoredFeatures`), then remove its parts."""
-        checksum = _checksum(rows)
+        checksum = checksum_of(rows)
         path = self._vectors(key, checksum)
-        _save(path, rows, identity)
+        save_rows(path, rows, identity)
         status = path.stat()
         entry = StoredFeatures(
-            **_plain(identity),
+            **plain(identity),
             key=key,
             items=len(rows.digests),
             broken=broken,
@@ -203,7 +215,9 @@ class FeatureStore:
             modified_ns=status.st_mtime_ns,
             seconds=round(seconds, 3),
         )
-        write_json(self.root / key / _ENTRY, asdict(entry))
+        write_json(self.root / key / ENTRY, asdict(entry))
+        if self.remote:
+            self.remote.upload_entry(key, checksum)
         self.remove_parts(key)
 
     def remove_parts(self, key: str) -> None:
@@ -226,17 +240,21 @@ class FeatureStore:
             raise CheckpointError(f"{path} is missing") from None
         if status.st_size != entry.size:
             raise CheckpointError(f"{path} has {status.st_size:,} bytes, {entry.size:,} were written")
-        rows = _load(path)
+        rows = load_rows(path)
         if status.st_mtime_ns != entry.modified_ns:
-            _check(rows, entry.checksum, path)
+            compare(rows, entry.checksum, path)
             with suppress(OSError):  # a store that may only be read is checked each time
-                write_json(self.root / entry.key / _ENTRY, asdict(replace(entry, modified_ns=status.st_mtime_ns)))
+                write_json(self.root / entry.key / ENTRY, asdict(replace(entry, modified_ns=status.st_mtime_ns)))
         return StoredRows(rows.digests, {modality: rows.features[modality] for modality in entry.dims}, rows.broken)
 
 
 def _read_entry(path: Path) -> StoredFeatures:
+    return _as_entry(read_json(path), path)
+
+
+def _as_entry(facts: Mapping[str, Any], path: Path) -> StoredFeatures:
     try:
-        entry = StoredFeatures(**read_json(path))
+        entry = StoredFeatures(**facts)
     except TypeError as error:
         raise CheckpointError(f"{path} is not an entry of the feature store: {error}") from None
     if entry.key != path.parent.name:
@@ -244,45 +262,11 @@ def _read_entry(path: Path) -> StoredFeatures:
     return entry
 
 
-def _plain(identity: EncoderIdentity) -> dict[str, Any]:
-    return {field.name: getattr(identity, field.name) for field in fields(EncoderIdentity)} | {
-        "dims": dict(identity.dims)
-    }
-
-
 def _age_s(path: Path) -> float:
     try:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _tensors(rows: StoredRows) -> dict[str, Tensor]:
-    return {**rows.features, _CONTENT: rows.digests, _BROKEN: rows.broken}
-
-
-def _save(path: Path, rows: StoredRows, identity: EncoderIdentity) -> None:
-    with atomic(path) as beside:
-        save_file(_tensors(rows), beside, metadata={_NOTE: json.dumps(_plain(identity))})
-
-
-def _load(path: Path) -> StoredRows:
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        digests, broken = tensors.pop(_CONTENT), tensors.pop(_BROKEN)
-    except (SafetensorError, OSError, KeyError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
-    return StoredRows(digests, tensors, broken)
-
-
-def _checksum(rows: StoredRows) -> str:
-    return fingerprint(_tensors(rows))
-
-
-def _check(rows: StoredRows, checksum: str, path: Path) -> None:
-    if _checksum(rows) != checksum:
-        raise CheckpointError(f"{path} was altered: its checksum is not {checksum}")
 
 
 def _warn(error: CheckpointError) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from lmm4rec.core.errors import CheckpointError
 from lmm4rec.core.files import read_json
 from lmm4rec.features.state_files import INDEX
-from lmm4rec.features.store import EncoderIdentity, FeatureStore
+from lmm4rec.features.store import FeatureStore
+from lmm4rec.features.stored_rows import EncoderIdentity
 
 
 @dataclass(frozen=True)

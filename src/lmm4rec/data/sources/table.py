@@ -10,12 +10,13 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.core.types import PositiveFloat
+from lmm4rec.data.buckets import is_remote
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.download.folders import DownloadOptions
 from lmm4rec.data.filters import date_range, keep_ratings
 from lmm4rec.data.image_urls import UrlImages
 from lmm4rec.data.negative_signals import NEGATIVE_KINDS, POSITIVE_KINDS
-from lmm4rec.data.object_store import address_of, copy_of, is_remote, local_copy
+from lmm4rec.data.object_store import address_of, copy_of, local_copy
 from lmm4rec.data.recent_parts import RecentParts
 from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog, with_shipped
 from lmm4rec.data.sources._log import Kinds, clean_log, join, usual_id_column

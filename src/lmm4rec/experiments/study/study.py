@@ -17,6 +17,7 @@ from lmm4rec.core.folder_lock import locked_folder
 from lmm4rec.core.progress import progress
 from lmm4rec.distributed.pool import Job, WorkerOptions, open_pool
 from lmm4rec.experiments.build.data import DataCache
+from lmm4rec.experiments.checks import require_stores
 from lmm4rec.experiments.conf.spec import Table, read_conf
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.folder import StudyFolder, open_study
@@ -54,6 +55,7 @@ def study(
     """
     spec = load_study(conf, overrides)
     cells = make_cells(spec)
+    require_stores(*(cell.plan for cell in cells))
     path = Path(out) if out else Path("runs") / spec.name
     advice = "wait until it ends; --status shows how far it is, --cluster puts more machines to work"
     with locked_folder(path, doing="works on it", advice=advice):
@@ -74,7 +76,7 @@ def _do_tasks(
 ) -> None:
     """Work until every cell is finished or has failed; what failed in an earlier call is tried once more."""
     jobs = _Jobs(study_tasks(cells, folder, spec.search), folder, conf)
-    stores = (FeatureStore().root,) if any(cell.plan.encoder for cell in cells) else ()
+    stores = FeatureStore().shared if any(cell.plan.encoder for cell in cells) else ()
     options = WorkerOptions(
         threads=spec.options.threads, gpus=spec.options.gpus, logs=folder.logs, shared=(folder.path, *stores)
     )
