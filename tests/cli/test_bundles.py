@@ -17,6 +17,7 @@ from lmm4rec.core.errors import CheckpointError, DataError, ImageError
 from lmm4rec.experiments.build.bundle import export
 from lmm4rec.experiments.result import read_result
 from lmm4rec.serving.answers import NewItem
+from s3_buckets import put
 
 CONF = {
     "title": "tiny",
@@ -43,9 +44,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def call(run: Path, capfd: pytest.CaptureFixture[str]) -> Output:
     """Runs a command on the run; returns the exit status and all that was printed."""
 
-    def command(name: str, *arguments: str, on: Path = run) -> tuple[int, str]:
+    def command(name: str, *arguments: str, on: Path | str = run) -> tuple[int, str]:
         with pytest.raises(SystemExit) as ended:
-            main([name, str(on), *arguments])
+            main([name, *([str(on)] if on else []), *arguments])
         captured = capfd.readouterr()
         code = ended.value.code
         return (code if isinstance(code, int) else 0), " ".join((captured.out + captured.err).split())
@@ -61,6 +62,28 @@ def test_for_everybody_into_a_file(call: Output, run: Path, tmp_path: Path) -> N
     bundle = lmm4rec.Bundle.load(run)
     (first,) = frame.filter((pl.col("user") == "u005") & (pl.col("rank") == 1)).iter_rows()
     assert first[2:] == pytest.approx(tuple(bundle.recommend(["u005"], 1)["u005"][0]))
+
+
+def test_a_run_in_an_object_store(call: Output, run: Path, bucket: str, tmp_path: Path) -> None:
+    address, keys = f"s3://{bucket}/runs/shop", {path.relative_to(run).as_posix() for path in run.rglob("*.*")}
+    for key in keys:
+        put(bucket, f"runs/shop/{key}", (run / key).read_bytes())
+    code, text = call("recommend", "u005", "-k", "3", on=address)
+    assert (code, text) == call("recommend", "u005", "-k", "3")
+    assert call("export", str(tmp_path / "bundle"), "--no-encoder", on=address)[0] == 0
+    assert lmm4rec.Bundle.load(tmp_path / "bundle").recommend(["u005"]) == lmm4rec.Bundle.load(address).recommend(
+        ["u005"]
+    )
+    copied = {path.name for path in (tmp_path / "cache/objects/s3" / bucket / "runs/shop").iterdir()}
+    assert {"bundle", "metrics.json"} <= copied
+    assert "checkpoint" not in copied
+    code, text = call("recommend", "u005", on=f"s3://{bucket}/runs/other")
+    assert (code, f"error: there is nothing at s3://{bucket}/runs/other" in text) == (2, True)
+    put(bucket, "runs/begun/experiment.toml", "")
+    code, text = call("similar", "T0001", on=f"s3://{bucket}/runs/begun")
+    assert (code, f"there is no bundle at s3://{bucket}/runs/begun: name a finished run" in text) == (2, True)
+    code, text = call("demo", "-o", address, on="")
+    assert (code, f"error: this command writes to folders of this machine, not to {address}" in text) == (2, True)
 
 
 def test_for_somebody_new_and_among_a_few(call: Output, run: Path) -> None:

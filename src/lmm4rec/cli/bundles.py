@@ -14,7 +14,7 @@ from rich.table import Table
 
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, escaped
-from lmm4rec.cli.options import Count, TrainedModel
+from lmm4rec.cli.options import Count, TrainedModel, trained_model
 from lmm4rec.cli.recommend import at_most_the_catalog
 from lmm4rec.core.errors import ConfigError
 
@@ -145,7 +145,10 @@ def serve_command(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="Run folders; the first answers by default.", autocompletion=completion.trained
+            metavar="RUN...",
+            help="Run folders, also s3://, gs://, az://; the first answers by default.",
+            autocompletion=completion.trained,
+            parser=trained_model,
         ),
     ],
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lmm4rec.cli import completion
+from lmm4rec.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from lmm4rec.distributed.pool import Pool
@@ -19,10 +20,44 @@ Conf = Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file (TOML).
 Settings = Annotated[
     list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")
 ]
-Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).")]
-RunsFolder = Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder for the runs.")]
+
+
+def _local_path(text: str) -> Path:
+    """The path of a folder to write to.
+
+    Raises:
+        ConfigError: it is an address of an object store, of which Path would make a folder `s3:`.
+    """
+    from lmm4rec.data.buckets import is_remote
+
+    if is_remote(text):
+        raise ConfigError(f"this command writes to folders of this machine, not to {text}")
+    return Path(text)
+
+
+def trained_model(text: str) -> Path:
+    """The folder of a trained model; of one in an object store, the copy on this machine."""
+    from lmm4rec.data.buckets import is_remote
+    from lmm4rec.serving.bundle_source import source_folder
+
+    return source_folder(text) if is_remote(text) else Path(text)
+
+
+Out = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).", parser=_local_path),
+]
+RunsFolder = Annotated[
+    Path, typer.Option("-o", "--out", metavar="DIR", help="The folder for the runs.", parser=_local_path)
+]
 TrainedModel = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run folder, or a bundle.", autocompletion=completion.trained)
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="A run folder, or a bundle; also s3://, gs://, az://.",
+        autocompletion=completion.trained,
+        parser=trained_model,
+    ),
 ]
 Count = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
 DryRun = Annotated[

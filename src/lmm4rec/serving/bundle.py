@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Int64
 
 from lmm4rec.core.errors import LMM4RecError
-from lmm4rec.core.hub import local_folder, push_folder
+from lmm4rec.core.hub import push_folder
 from lmm4rec.core.types import Embeddings, Scorer
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.serving import bundle_files
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle_answers import BundleAnswers
+from lmm4rec.serving.bundle_source import source_folder
 from lmm4rec.serving.index import Index
 from lmm4rec.serving.new_items import encode_new_items, with_all_fields
 from lmm4rec.serving.posted_interactions import LatestInteractions, PostedInteraction
@@ -126,13 +127,16 @@ class Bundle(BundleAnswers):
     def from_pretrained(cls, folder: str | Path, *, index: Literal["exact", "hnsw", "ivf"] = "exact") -> Bundle:
         """The bundle in a folder, in the `bundle/` of a run folder, or of a repository `owner/name` of the hub.
 
+        A folder may be an address `s3://…`, `gs://…`, `az://…`; it is copied to this machine.
+
         `index` is how the best items are found: "exact" scores all of them; "hnsw" and "ivf" are approximate, for
         catalogs where that takes too long (`serving.index`, extra `faiss`), and are built here.
 
         Raises:
             CheckpointError: there is no bundle, it is damaged, or of another version.
+            DataError: there is nothing at the address, or it cannot be read.
         """
-        read = bundle_files.read(local_folder(folder))
+        read = bundle_files.read(source_folder(folder))
         catalog, scorer = read.catalog, read.scorer
         bundle = cls(
             scorer, read.users, catalog.catalog, catalog.titles, read.seen, read.facts, features=read.features,
