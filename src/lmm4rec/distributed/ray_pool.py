@@ -15,7 +15,7 @@ from lmm4rec.distributed.cluster_checks import check_nodes
 from lmm4rec.distributed.pool import Died, Job, Outcome, Pool, WorkerOptions
 from lmm4rec.distributed.worker import do_pickled_job
 
-_SIMULATED = "local:"
+_SIMULATED, _CLIENT = "local:", "ray://"
 _CONNECT_S = 5.0  # Ray itself takes 81 s to find that nobody answers, and then ends the process
 
 
@@ -24,8 +24,7 @@ class RayPool(Pool):
 
     def __init__(self, cluster: str, options: WorkerOptions) -> None:
         super().__init__(options)
-        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # deaths are reported here, in words of ours
-        self._ray = optional("ray", extra="ray", purpose="a cluster")
+        self._ray = _import_ray("ray")
         self._nodes: Any = None  # of a simulated cluster
         self._running: dict[Any, Job] = {}
         try:
@@ -47,7 +46,8 @@ class RayPool(Pool):
         else:
             _require_reachable(cluster)
         try:
-            self._ray.init(address=cluster, log_to_driver=False, logging_level=logging.ERROR)
+            quiet = {} if cluster.startswith(_CLIENT) else {"logging_level": logging.ERROR}  # a server refuses it
+            self._ray.init(address=cluster, log_to_driver=False, **quiet)
         except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
             raise _no_cluster(cluster, str(error).strip().splitlines()[0]) from None
 
@@ -84,13 +84,18 @@ class RayPool(Pool):
             self._nodes.shutdown()
 
 
+def _import_ray(module: str) -> Any:
+    """A module of Ray, which does not print dumps of its own where a node dies: the pool reports deaths."""
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    return optional(module, extra="ray", purpose="a cluster")
+
+
 def simulated_nodes(cluster: str, options: WorkerOptions) -> Any:
     """A cluster of nodes on this machine, each with the cores of one job: `local:3`."""
     count = cluster.removeprefix(_SIMULATED)
     if not (count.isdecimal() and int(count)):
         raise ConfigError(f"'{cluster}' simulates no cluster: local:3 simulates three nodes on this machine")
-    tools = optional("ray.cluster_utils", extra="ray", purpose="a simulated cluster")
-    nodes = tools.Cluster(
+    nodes = _import_ray("ray.cluster_utils").Cluster(
         initialize_head=True, head_node_args={"num_cpus": options.threads, "include_dashboard": False}
     )
     for _ in range(int(count) - 1):
@@ -100,7 +105,7 @@ def simulated_nodes(cluster: str, options: WorkerOptions) -> Any:
 
 def _require_reachable(cluster: str) -> None:
     """Check that something answers at `host:port` or `ray://host:port`; other addresses are Ray's to judge."""
-    host, colon, port = cluster.removeprefix("ray://").rpartition(":")
+    host, colon, port = cluster.removeprefix(_CLIENT).rpartition(":")
     if not (host and colon and port.isdecimal()):
         return
     try:
