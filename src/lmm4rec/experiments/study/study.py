@@ -80,10 +80,13 @@ def _do_tasks(
     options = WorkerOptions(
         threads=spec.options.threads, gpus=spec.options.gpus, logs=folder.logs, shared=(folder.path, *stores)
     )
-    bar = progress(total=len(cells), description=spec.title, unit="cell")
     count = worker_count(spec, cells) if workers is None else workers
     try:
-        with bar, threads(spec.options.threads), open_pool(count, cluster, options) as pool:
+        with (
+            threads(spec.options.threads),
+            open_pool(count, cluster, options) as pool,
+            progress(total=len(cells), description=spec.title, unit="cell") as bar,
+        ):
             bar.update(sum(folder.cell(cell.name).is_finished for cell in cells))
             for outcome in pool.run(jobs):
                 jobs.end(outcome.job.name, outcome.error)
