@@ -20,7 +20,7 @@ from lmm4rec.nn.graph import (
     user_item,
     weighted_interactions,
 )
-from lmm4rec.nn.sparse import WeightedMatrix
+from lmm4rec.nn.weighted_matrix import WeightedMatrix
 
 EDGES = [(0, 0), (0, 1), (1, 1), (2, 1), (2, 2), (2, 1)]  # the last one twice
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmm4rec.nn.sparse import SparseMatrix, SparsePattern, WeightedMatrix
+from lmm4rec.nn.sparse import SparseMatrix
+from lmm4rec.nn.weighted_matrix import SparsePattern, WeightedMatrix
 
 ROWS, COLUMNS = torch.tensor([2, 0, 0, 3]), torch.tensor([1, 2, 0, 2])  # in no order; row 1 is empty
 SHAPE = (4, 3)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lmm4rec.core.types import Features
 from lmm4rec.nn.projections import project
-from lmm4rec.nn.sparse import SparseMatrix, WeightedMatrix
+from lmm4rec.nn.sparse import SparseMatrix
+from lmm4rec.nn.weighted_matrix import WeightedMatrix
 
 
 @dataclass(frozen=True)

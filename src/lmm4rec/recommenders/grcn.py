@@ -16,8 +16,8 @@ from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, No
 from lmm4rec.nn.graph import InteractionGraph, pattern
 from lmm4rec.nn.losses import bpr_of_vectors, l2
 from lmm4rec.nn.projections import xavier_weights
-from lmm4rec.nn.sparse import WeightedMatrix
 from lmm4rec.nn.tables import xavier_table
+from lmm4rec.nn.weighted_matrix import WeightedMatrix
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["GRCN"]

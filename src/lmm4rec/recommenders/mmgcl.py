@@ -19,8 +19,8 @@ from lmm4rec.nn.branch_convolution import Branches, convolve, item_branches, rep
 from lmm4rec.nn.graph import InteractionGraph, drop_edges, pattern, symmetric_weights, weighted_interactions
 from lmm4rec.nn.losses import bpr_of_vectors, info_nce, l2
 from lmm4rec.nn.projections import Affine, has_content, xavier_weights
-from lmm4rec.nn.sparse import WeightedMatrix
 from lmm4rec.nn.tables import xavier_table
+from lmm4rec.nn.weighted_matrix import WeightedMatrix
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["MMGCL"]
