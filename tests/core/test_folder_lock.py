@@ -46,6 +46,7 @@ def test_an_empty_folder_is_removed_and_a_filled_one_stays(tmp_path: Path) -> No
         (tmp_path / "run" / "file").touch()
     with locked_folder(tmp_path / "run", doing="runs it"):
         assert (tmp_path / "run" / "file").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["file"]
 
 
 def test_of_many_who_try_at_once_one_wins(tmp_path: Path) -> None:
@@ -80,3 +81,32 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     process.stdout.close()
     with locked_folder(tmp_path, doing="runs it"):
         assert is_locked(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_lock_that_is_passed_on_quickly_has_one_owner_at_a_time(tmp_path: Path) -> None:
+    """The file is removed with each release, so a contender may hold one that is no longer there."""
+    inside, most, taken = [0], [0], [0]
+    guard = threading.Lock()
+    (tmp_path / "file").touch()  # the folder stays
+
+    def work() -> None:
+        for _ in range(300):
+            try:
+                with locked_folder(tmp_path, doing="runs it"):
+                    with guard:
+                        inside[0] += 1
+                        most[0] = max(most[0], inside[0])
+                        taken[0] += 1
+                    with guard:
+                        inside[0] -= 1
+            except ConfigError:
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most[0] == 1
+    assert taken[0] > 50

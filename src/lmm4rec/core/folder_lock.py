@@ -29,20 +29,23 @@ def locked_folder(folder: Path, *, doing: str, advice: str = "wait until it ends
     """
     lock, owner = FileLock(folder / ".lock", timeout=0), folder / ".lock.json"
     with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise ConfigError(f"{folder} is in use: {_described(owner)}; {advice}") from None
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise ConfigError(f"{folder} is in use: {_described(owner)}; {advice}") from None
+            if is_locked(folder):
+                break
+            lock.release()  # this was the file of its last owner, who has just removed it
     try:
         write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "doing": doing})
         yield
     finally:
-        owner.unlink(missing_ok=True)
-        if {path.name for path in folder.glob("*")} <= LOCK_FILES:
-            with suppress(OSError):
-                (folder / ".lock").unlink()
-                folder.rmdir()
+        for path in (owner, folder / ".lock"):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
         lock.release()
 
 

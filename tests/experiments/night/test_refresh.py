@@ -287,7 +287,7 @@ def test_killed_at_any_step_one_of_both_bundles_is_served_and_the_log_is_whole(
     decisions = [line["decision"] for line in read_nights(live)]
     assert decisions == (["first", "swapped", "kept"] if swapped else ["first", "interrupted", "swapped"])
     assert {path.name for path in (live / "nights").iterdir()} == {first, record.serving}
-    assert {path.name for path in live.iterdir()} == {".lock", "bundle", "nights", "nights.jsonl"}
+    assert {path.name for path in live.iterdir()} == {"bundle", "nights", "nights.jsonl"}
 
 
 def test_old_nights_are_removed_except_the_served_one(shop: Path, live: Path) -> None:
