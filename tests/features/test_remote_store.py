@@ -125,7 +125,10 @@ class Changing(Dots):
         return str(next(self.digests))  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("damage", ["altered", "no vectors", "no checksum", "no JSON"])
+@pytest.mark.parametrize(
+    "damage",
+    ["altered", *(pytest.param(one, marks=pytest.mark.slow) for one in ("no vectors", "no checksum", "no JSON"))],
+)
 def test_a_damaged_remote_entry_is_encoded_anew(
     bucket: str, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -185,6 +188,7 @@ def test_what_is_wrong_is_named_before_work(bucket: str, monkeypatch: pytest.Mon
     assert objects(bucket) == {}
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_in_the_middle(bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from moto.server import ThreadedMotoServer
 

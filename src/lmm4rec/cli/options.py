@@ -47,6 +47,9 @@ Out = Annotated[
     Path | None,
     typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).", parser=_local_path),
 ]
+RemoteOut = Annotated[
+    str, typer.Option("-o", "--out", metavar="DIR", help="The folder (default: runs/NAME), or s3://, gs://, az://.")
+]
 RunsFolder = Annotated[
     Path, typer.Option("-o", "--out", metavar="DIR", help="The folder for the runs.", parser=_local_path)
 ]

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, print_facts, quoted
-from lmm4rec.cli.options import Conf, DryRun, Out, RunsFolder, Settings, overrides, plan_of
+from lmm4rec.cli.options import Conf, DryRun, RemoteOut, RunsFolder, Settings, overrides, plan_of
 
 if TYPE_CHECKING:
     from lmm4rec.experiments.result import Result
@@ -26,7 +26,7 @@ runs = typer.Typer(rich_markup_mode="rich")
 def run_command(
     conf: Conf,
     settings: Settings = None,
-    out: Out = None,
+    out: RemoteOut = "",
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
     processes: Annotated[
         int,
@@ -61,12 +61,14 @@ def run_command(
         _run_in_processes(processes, conf, settings, out, resume)
         return
     with sigterm_as_interrupt():
-        result = run(conf, overrides(settings), out=out, resume=resume)
+        result = run(conf, overrides(settings), out=out or None, resume=resume)
     if os.environ.get("RANK", "0") != "0":  # of several processes, the first one prints
         return
     folder = result.folder.path
     console.print(results_table([result], [result.plan.recommender.label], result.plan.title))
     console.print(f"report   {folder / 'report.html'}")
+    if out and result.folder.remote:
+        console.print(f"copied   {out}", soft_wrap=True)
     console.print(f"try      {program()} recommend {quoted(folder, result.bundle().users[0])}", soft_wrap=True)
     console.print(f"look     {program()} serve {quoted(folder)}", soft_wrap=True)
 
@@ -180,7 +182,7 @@ def _table(columns: Mapping[str, Sequence[str]], title: str) -> Table:
     return table
 
 
-def _run_in_processes(processes: int, conf: Path, settings: Sequence[str], out: Path | None, resume: bool) -> None:
+def _run_in_processes(processes: int, conf: Path, settings: Sequence[str], out: str, resume: bool) -> None:
     """Run in several processes on this machine; exits with the status of the command where that is an error.
 
     Each process gets its share of the cores unless OMP_NUM_THREADS is set.
@@ -191,8 +193,8 @@ def _run_in_processes(processes: int, conf: Path, settings: Sequence[str], out: 
     from lmm4rec.distributed.launch import run_in_processes
     from lmm4rec.experiments.folder import folder_of
 
-    folder = folder_of(plan_of(conf, settings), out, resume=resume)
-    arguments = [sys.executable, "-m", "lmm4rec.cli.app", "run", str(conf), "-o", str(folder.path)]
+    folder = folder_of(plan_of(conf, settings), out or None, resume=resume)
+    arguments = [sys.executable, "-m", "lmm4rec.cli.app", "run", str(conf), "-o", out or str(folder.path)]
     arguments += [part for setting in settings for part in ("-s", setting)]
 
     def command(is_restart: bool) -> list[str]:

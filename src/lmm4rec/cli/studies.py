@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, escaped, quoted
-from lmm4rec.cli.options import Cluster, Conf, Out, Settings, Workers, overrides, requested_pool
+from lmm4rec.cli.options import Cluster, Conf, Out, RemoteOut, Settings, Workers, overrides, requested_pool
 
 if TYPE_CHECKING:
     from lmm4rec.experiments.estimate.study import StudyEstimates
@@ -30,7 +30,7 @@ def study_command(
         Path, typer.Argument(metavar="CONF", help="A .conf file with \\[axes].", autocompletion=completion.confs)
     ],
     settings: Settings = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: runs/NAME.")] = None,
+    out: RemoteOut = "",
     resume: Annotated[bool, typer.Option("--resume", help="Continue a study.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show the state of its cells, without running.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and their time, without running.")] = False,
@@ -48,7 +48,7 @@ def study_command(
     if dry_run:
         _show_estimates(conf, settings, out, workers)
         return
-    result = study(conf, overrides(settings), out=out, resume=resume, workers=workers, cluster=cluster)
+    result = study(conf, overrides(settings), out=out or None, resume=resume, workers=workers, cluster=cluster)
     for stage, failure in result.folder.failures().items():
         console.print(f"[red]failed[/]   {stage}: {failure['error']}: {escaped(failure['message'])}", soft_wrap=True)
     cells = len(result.done) + len(result.failed)
@@ -56,6 +56,9 @@ def study_command(
     if not result.done:
         sys.exit(1)
     report_command([result.folder.path], result.folder.report)
+    if result.folder.remote:
+        result.folder.remote.copy()
+        console.print(f"copied   {out}", soft_wrap=True)
     if result.failed:
         sys.exit(1)
 
@@ -131,15 +134,15 @@ def reproduce_command(
         sys.exit(1)
 
 
-def _show_status(conf: Path, settings: Sequence[str] | None, out: Path | None) -> None:
+def _show_status(conf: Path, settings: Sequence[str] | None, out: str) -> None:
     from lmm4rec.experiments.report.number_formats import metric_name, seconds
     from lmm4rec.experiments.study.cells import make_cells
-    from lmm4rec.experiments.study.folder import StudyFolder
+    from lmm4rec.experiments.study.folder import study_folder
     from lmm4rec.experiments.study.progress import study_progress
     from lmm4rec.experiments.study.spec import load_study
 
     spec = load_study(conf, overrides(settings))
-    cells = study_progress(spec, make_cells(spec), StudyFolder(out or Path("runs") / spec.name))
+    cells = study_progress(spec, make_cells(spec), study_folder(spec.name, out))
     table = Table(
         "cell", "", metric_name(spec.options.metric) + ", valid", "time", "", title=spec.title, title_justify="left"
     )
@@ -155,18 +158,18 @@ def _show_status(conf: Path, settings: Sequence[str] | None, out: Path | None) -
     console.print(", ".join(f"{sum(cell.state == name for cell in cells)} {name}" for name in _COLORS))
 
 
-def _show_estimates(conf: Path, settings: Sequence[str] | None, out: Path | None, workers: int | None) -> None:
+def _show_estimates(conf: Path, settings: Sequence[str] | None, out: str, workers: int | None) -> None:
     from lmm4rec.experiments.estimate.study import StudyEstimates
     from lmm4rec.experiments.report.number_formats import seconds
     from lmm4rec.experiments.study.cells import make_cells
-    from lmm4rec.experiments.study.folder import StudyFolder
+    from lmm4rec.experiments.study.folder import study_folder
     from lmm4rec.experiments.study.progress import seconds_by_design, study_progress
     from lmm4rec.experiments.study.spec import load_study
     from lmm4rec.experiments.study.study import worker_count
 
     spec = load_study(conf, overrides(settings))
     cells = make_cells(spec)
-    progress = study_progress(spec, cells, StudyFolder(out or Path("runs") / spec.name))
+    progress = study_progress(spec, cells, study_folder(spec.name, out))
     estimates = StudyEstimates(spec, seconds_by_design(progress))
     count = worker_count(spec, cells) if workers is None else max(1, workers)
     table = Table("cell", "", "run", "search", title=spec.title, title_justify="left")

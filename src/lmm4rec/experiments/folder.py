@@ -17,15 +17,18 @@ from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.files import read_json, write_text
 from lmm4rec.core.folder_lock import LOCK_FILES, locked_folder
 from lmm4rec.core.registry import plugins
+from lmm4rec.data.buckets import is_remote
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import Plan, make_plan
+from lmm4rec.experiments.remote_copy import RemoteCopy, copied
 
 
 class RunFolder:
     """The paths of a run's files."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, remote: RemoteCopy | None = None) -> None:
+        """`remote` is its copy in an object store."""
+        self.path, self.remote = path, remote
         self.experiment = path / "experiment.toml"  # the conf with every default filled in
         self.environment = path / "environment.json"  # versions, machine, commit, command
         self.metrics = path / "metrics.json"  # see `RunMetrics`
@@ -96,20 +99,28 @@ def _undamaged(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened_folder(plan: Plan, out: Path | None, *, resume: bool) -> Iterator[RunFolder]:
+def opened_folder(plan: Plan, out: str | Path | None, *, resume: bool) -> Iterator[RunFolder]:
     """The folder for a run, as `open_folder` finds it, which no other process runs in the meantime.
 
     Raises:
         ConfigError: another process does; it says which.
+        StorageError: `out` is an address that cannot be written.
     """
-    path = folder_of(plan, out, resume=resume).path
+    folder = folder_of(plan, out, resume=resume)
     advice = "wait until it ends, or name another folder with -o"
-    with locked_folder(path, doing="runs it", advice=advice):
-        yield open_folder(plan, path, resume=resume)
+    with (
+        locked_folder(folder.path, doing="runs it", advice=advice),
+        copied(folder.remote, resume=resume),
+    ):
+        yield RunFolder(open_folder(plan, folder.path, resume=resume).path, folder.remote)
 
 
-def folder_of(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
-    """The folder that a run of the plan will have, as `open_folder` says."""
+def folder_of(plan: Plan, out: str | Path | None, *, resume: bool) -> RunFolder:
+    """The folder that a run of the plan will have, as `open_folder` says; at an address, one of the cache."""
+    if out is not None and is_remote(out):
+        remote = RemoteCopy(str(out))
+        return RunFolder(remote.path, remote)
+    out = Path(out) if out is not None else None
     return RunFolder(out or _default(plan.name, resume=resume))
 
 

@@ -34,6 +34,7 @@ from lmm4rec.experiments.estimate.estimate import log_estimate, parameter_counts
 from lmm4rec.experiments.estimate.finetuning import estimate_finetuning
 from lmm4rec.experiments.folder import RunFolder, opened_folder
 from lmm4rec.experiments.plan import Plan, make_plan
+from lmm4rec.experiments.remote_copy import RemoteCopier
 from lmm4rec.experiments.report.run_report import write_run_report
 from lmm4rec.experiments.result import ChosenModel, DataFacts, Result, RunMetrics
 from lmm4rec.experiments.trackers import Trackers
@@ -54,8 +55,9 @@ def run(
 ) -> Result:
     """Train and measure the model of a conf file.
 
-    `overrides` are dotted keys (`{"train.epochs": 5}`); `out` is the run folder (default `runs/NAME`); with `resume`
-    an unfinished run goes on and a finished one is read. Runs that share `data` load what they have in common once.
+    `overrides` are dotted keys (`{"train.epochs": 5}`); `out` is the run folder (default `runs/NAME`), or an address
+    such as `s3://bucket/runs/x`, to which a folder of the cache is copied as the run goes on. With `resume` an
+    unfinished run goes on and a finished one is read. Runs that share `data` load what they have in common once.
 
     Raises:
         ConfigError: before any work, where the conf is wrong or the folder taken.
@@ -66,7 +68,7 @@ def run(
         if not process_group.is_first():
             return _run_in(RunFolder(process_group.broadcast(None)), plan, data)
         require_stores(plan)
-        with opened_folder(plan, Path(out) if out else None, resume=resume) as folder:
+        with opened_folder(plan, out or None, resume=resume) as folder:
             process_group.broadcast(folder.path)
             return _run_in(folder, plan, data)
 
@@ -114,8 +116,9 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache, trackers:
             log_findings(notes)
             features = replace(features, findings=(*features.findings, *notes))
         features = replace(features, findings=(*features.findings, *order), encoder=None)  # not needed from here on
+        copier = [RemoteCopier(folder.remote)] if folder.remote else []
         with cost.phase("train"):
-            history = train(plan, folder, objective, split, cost, callbacks=[trackers])
+            history = train(plan, folder, objective, split, cost, callbacks=[trackers, *copier])
             objective.recommender = unsharded(plan, split, features.features, objective.recommender)
     if process_group.is_first():
         try:

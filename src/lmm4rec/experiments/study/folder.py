@@ -12,7 +12,9 @@ from typing import Any
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.folder_lock import LOCK_FILES, is_locked
+from lmm4rec.data.buckets import is_remote
 from lmm4rec.experiments.folder import RunFolder
+from lmm4rec.experiments.remote_copy import RemoteCopy
 from lmm4rec.experiments.study.cells import Cell
 from lmm4rec.experiments.study.spec import StudySpec
 
@@ -20,8 +22,9 @@ from lmm4rec.experiments.study.spec import StudySpec
 class StudyFolder:
     """The paths of a study's files."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, remote: RemoteCopy | None = None) -> None:
+        """`remote` is its copy in an object store."""
+        self.path, self.remote = path, remote
         self.record = path / "study.json"  # options, cells and their axes, which the report reads
         self.report = path / "report"  # page, tables and figures
         self.running = path / "running.json"  # the tasks that are being done
@@ -56,6 +59,14 @@ class StudyFolder:
         trace = "".join(traceback.format_exception(error))
         facts = {"error": type(error).__name__, "message": str(error), "when": time.time(), "traceback": trace}
         write_json(self.failure(task), facts)
+
+
+def study_folder(name: str, out: str | Path | None) -> StudyFolder:
+    """The folder that a study of this name will have; at an address, one of the cache."""
+    if out and is_remote(out):
+        remote = RemoteCopy(str(out))
+        return StudyFolder(remote.path, remote)
+    return StudyFolder(Path(out) if out else Path("runs") / name)
 
 
 def open_study(spec: StudySpec, cells: Sequence[Cell], out: Path | None, *, resume: bool) -> StudyFolder:

@@ -19,8 +19,9 @@ from lmm4rec.distributed.pool import Job, WorkerOptions, open_pool
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.checks import require_stores
 from lmm4rec.experiments.conf.spec import Table, read_conf
+from lmm4rec.experiments.remote_copy import copied
 from lmm4rec.experiments.study.cells import Cell, make_cells
-from lmm4rec.experiments.study.folder import StudyFolder, open_study
+from lmm4rec.experiments.study.folder import StudyFolder, open_study, study_folder
 from lmm4rec.experiments.study.spec import StudySpec, load_study
 from lmm4rec.experiments.study.tasks import Task, study_tasks
 from lmm4rec.features.store import FeatureStore
@@ -47,8 +48,9 @@ def study(
     """Run every cell of a study conf that is not finished yet, several at a time; a failed one stops no other.
 
     `overrides` are dotted keys (`{"axes.seed": [0], "train.epochs": 5}`).
-    `out` is the study folder (default `runs/NAME`). `workers` are processes on this machine (default: `worker_count`);
-    0 works in this process. `cluster` names a Ray cluster instead, whose machines share the study folder.
+    `out` is the study folder (default `runs/NAME`), or an address to which a folder of the cache is copied after tasks.
+    `workers` are processes on this machine (default: `worker_count`); 0 works in this process. `cluster` names a Ray
+    cluster instead, whose machines share the study folder.
 
     Raises:
         ConfigError: before any work, where the conf is wrong, the folder taken, or the cluster cannot do it.
@@ -56,10 +58,13 @@ def study(
     spec = load_study(conf, overrides)
     cells = make_cells(spec)
     require_stores(*(cell.plan for cell in cells))
-    path = Path(out) if out else Path("runs") / spec.name
+    folder = study_folder(spec.name, out)
     advice = "wait until it ends; --status shows how far it is, --cluster puts more machines to work"
-    with locked_folder(path, doing="works on it", advice=advice):
-        folder = open_study(spec, cells, path, resume=resume)
+    with (
+        locked_folder(folder.path, doing="works on it", advice=advice),
+        copied(folder.remote, resume=resume),
+    ):
+        open_study(spec, cells, folder.path, resume=resume)
         name, tables = read_conf(conf, overrides)
         _do_tasks(spec, cells, folder, tomli_w.dumps({"title": name, **tables}), workers, cluster)
     done = [cell.name for cell in cells if folder.cell(cell.name).is_finished]
@@ -90,6 +95,8 @@ def _do_tasks(
             bar.update(sum(folder.cell(cell.name).is_finished for cell in cells))
             for outcome in pool.run(jobs):
                 jobs.end(outcome.job.name, outcome.error)
+                if folder.remote:
+                    folder.remote.copy_if_due()
                 bar.update(sum(folder.cell(cell.name).is_finished for cell in cells) - bar.n)
     finally:
         folder.running.unlink(missing_ok=True)
