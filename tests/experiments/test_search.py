@@ -157,7 +157,9 @@ def test_a_grid_is_tried_whole_in_order(tmp_path: Path, objective: Callable[[Any
         grid(L2)
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=[pytest.mark.slow, pytest.mark.timeout(200)])])
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_pool_tries_the_same_grid(tmp_path: Path, workers: int) -> None:
     wanted = options(sampler="grid", space={"recommender.dim": [2, 4], "recommender.l2_weight": [1e-3, 1e-1]})
     alone = tune(CONF, wanted, tmp_path / "alone")
