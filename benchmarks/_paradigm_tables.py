@@ -65,5 +65,6 @@ def processes(values: Mapping[str, Any]) -> str:
     one, two = (values["seconds_an_epoch"][key] for key in ("1", "2"))
     return (
         f"An epoch bound by the encoder takes {one:.1f} s with one process of one thread and {two:.1f} s with two: "
-        f"{values['speed_of_two']:.2f} times as fast (`python benchmarks/processes.py`)."
+        f"{values['speed_of_two']:.2f} times as fast (`python benchmarks/processes.py`). "
+        "[Past one machine](guide/scale.md) has more of this, and tables in shards."
     )
