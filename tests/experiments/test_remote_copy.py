@@ -53,6 +53,51 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
+def test_what_is_there_can_be_resumed_at_any_moment(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    address, steps = f"s3://{bucket}/runs/x", list[str]()
+    upload, remove = RemoteFolder.upload, RemoteFolder.remove
+    monkeypatch.setattr(RemoteFolder, "upload", lambda *args: (steps.append(args[2]), upload(*args)))
+    monkeypatch.setattr(RemoteFolder, "remove", lambda *args: (steps.extend(f"-{x}" for x in args[1]), remove(*args)))
+    first = RemoteCopy(address)
+    first.begin(resume=False)
+
+    def write(copy: RemoteCopy, files: dict[str, str]) -> list[str]:
+        for name, content in files.items():
+            (copy.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy.path / name).write_text(content)
+        steps.clear()
+        copy.copy()
+        return steps
+
+    old, index = "checkpoint/state-1.safetensors", "checkpoint/state.index.json"
+    files = {"metrics.json": "4", "history.jsonl": "1\n", index: "1", old: "1", "experiment.toml": "4"}
+    order = ["experiment.toml", old, "history.jsonl", index, "metrics.json"]
+    assert write(first, {**files, ".lock": "", "running.json": ""}) == order
+    assert write(first, {}) == []
+    for name in ("metrics.json", old):
+        (first.path / name).unlink()
+    new = old.replace("1", "2")
+    changed = {"history.jsonl": "1\n2\n", index: "22", new: "2"}
+    assert write(first, changed) == ["-metrics.json", new, "history.jsonl", index, f"-{old}"]
+    monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "other"))
+    second = RemoteCopy(address)
+    with pytest.raises(ConfigError, match=f"{address} already holds a run or study: add --resume"):
+        second.begin(resume=False)
+    second.begin(resume=True)
+    there = {key.removeprefix("runs/x/"): content.decode() for key, content in objects(bucket).items()}
+    assert there == {"experiment.toml": "4", **changed}
+    assert there == {x.relative_to(second.path).as_posix(): x.read_text() for x in second.path.rglob("*.*")}
+    assert write(second, {"history.jsonl": "1\n2\n3\n"}) == ["history.jsonl"]
+    first.begin(resume=True)  # and now it is further there
+    assert (first.path / "history.jsonl").read_text() == "1\n2\n3\n"
+    (first.path / "history.jsonl").write_text("1\n2\n3\n4\n")
+    first.begin(resume=True)  # further here, such as after a copy that failed
+    assert (first.path / "history.jsonl").read_text() == "1\n2\n3\n4\n"
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_and_is_read_on_another_machine(
     machine: Callable[..., Result], bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
