@@ -14,8 +14,7 @@ _NOT_SERVED = ("checkpoint/", "tensorboard/", "encoder/")  # of a run folder; a 
 
 
 def source_folder(source: str | Path) -> Path:
-    """The folder of a bundle, or of a run with one; of the hub and of object stores a copy, in which what has changed
-    is fetched.
+    """The folder of a bundle, or of a run with one; of the hub and of object stores a copy, of the newest state.
 
     Raises:
         CheckpointError: there is none.
