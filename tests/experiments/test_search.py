@@ -170,6 +170,41 @@ def test_a_pool_tries_the_same_grid(tmp_path: Path, workers: int) -> None:
     assert sorted(map(str, tried(tmp_path / "pool"))) == sorted(map(str, tried(tmp_path / "alone")))
 
 
+class LastFirst(SerialPool):
+    """Two workers, of which the one that began last ends first."""
+
+    slots = 2
+
+    def wait(self) -> Outcome | Died:
+        self._jobs.reverse()
+        return super().wait()
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random"])
+def test_a_pool_that_was_interrupted_goes_on_with_the_settings_that_are_open(
+    tmp_path: Path, objective: Callable[[Any], None], sampler: str
+) -> None:
+    objective(hill)
+    space = {"recommender.l2_weight": [1e-3, 1e-2, 1e-1, 1.0]} if sampler == "grid" else L2
+    wanted = options(sampler=sampler, budget=4, space=space)
+    tune(CONF, wanted, tmp_path / "whole")
+    done: list[int] = []
+
+    def once(*arguments: Any) -> float:
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(1)
+        return hill(*arguments)
+
+    objective(once)
+    with LastFirst(WorkerOptions()) as pool, pytest.raises(KeyboardInterrupt):
+        tune(CONF, wanted, tmp_path / "killed", pool=pool)
+    objective(hill)
+    with SerialPool(WorkerOptions()) as pool:
+        tune(CONF, wanted, tmp_path / "killed", pool=pool)
+    assert sorted(map(str, tried(tmp_path / "killed"))) == sorted(map(str, tried(tmp_path / "whole")))
+
+
 class Deadly(SerialPool):
     """A pool whose first worker dies, as often as its job may be tried."""
 

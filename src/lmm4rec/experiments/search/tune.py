@@ -88,14 +88,29 @@ def tune(
         _try_on_pool(optuna, study, conf, options, folder, points, wanted, pool)
         return _finish(optuna, study, conf, options, folder)
     data = data or DataCache()
-    while (done := _finished_trials(optuna, study)) < wanted:
-        study.sampler = _sampler(optuna, options, done)
-        if points and not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
-            study.enqueue_trial(points[done])  # one that an interruption left waiting is this very point
-        trial = study.ask()
+    for trial in _open_trials(optuna, study, options, points, wanted):
         run_trial(optuna, study, trial, conf, options, folder, data)
-        _log_trial(study, trial, done + 1, wanted)
+        _log_trial(study, trial, len(_finished_trials(optuna, study)), wanted)
     return _finish(optuna, study, conf, options, folder)
+
+
+def _open_trials(
+    optuna: Any, study: Any, options: SearchOptions, points: Sequence[Mapping[str, Any]], wanted: int
+) -> Iterator[Any]:
+    """New trials for those of the `wanted` places in the search that have no finished one, each proposed when drawn.
+
+    A place determines the point of the grid, and the sampler's seed. Several at a time do not finish in order, so after
+    an interruption the open places need not be the last ones.
+    """
+    finished = {t.user_attrs.get("place", index) for index, t in enumerate(_finished_trials(optuna, study))}
+    for place in (place for place in range(wanted) if place not in finished):
+        study.sampler = _sampler(optuna, options, place)
+        if points:
+            study.enqueue_trial(points[place])
+        trial = study.ask()
+        trial.set_user_attr("place", place)
+        draw(trial, options.space)  # by this sampler, whatever process tries it
+        yield trial
 
 
 def _try_on_pool(
@@ -109,25 +124,17 @@ def _try_on_pool(
     pool: Pool,
 ) -> None:
     """Try settings by the workers of a pool until enough have ended."""
-    states = optuna.trial.TrialState
-    bar = progress(total=wanted, description="settings", unit="setting")
-    bar.update(_finished_trials(optuna, study))
-
-    def jobs() -> Iterator[Job]:
-        for number in range(_finished_trials(optuna, study), wanted):
-            study.sampler = _sampler(optuna, options, number)
-            if points and not study.get_trials(deepcopy=False, states=(states.WAITING,)):
-                study.enqueue_trial(points[number])
-            trial = study.ask()
-            yield Job(str(trial.number), try_setting, (tomli_w.dumps(conf), options, folder.resolve(), trial.number))
-
-    with bar:
-        for outcome in pool.run(jobs()):
+    arguments = (tomli_w.dumps(conf), options, folder.resolve())
+    trials = _open_trials(optuna, study, options, points, wanted)
+    jobs = (Job(str(trial.number), try_setting, (*arguments, trial.number)) for trial in trials)
+    with progress(total=wanted, description="settings", unit="setting") as bar:
+        bar.update(len(_finished_trials(optuna, study)))
+        for outcome in pool.run(jobs):
             if isinstance(outcome.error, WorkerDiedError):  # counts as tried
                 trial = optuna.trial.Trial(study, study.trials[int(outcome.job.name)]._trial_id)
                 trial.set_user_attr("setting", draw(trial, options.space))
                 trial.set_user_attr(ERROR, str(outcome.error))
-                study.tell(trial, state=states.FAIL)
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
             else:
                 outcome.result()
             bar.update()
@@ -156,23 +163,26 @@ def _open(optuna: Any, folder: Path, options: SearchOptions, name: str) -> Any:
         load_if_exists=True,
         pruner=pruner_of(optuna, options),
     )
-    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    states = optuna.trial.TrialState
+    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+        study.tell(trial.number, state=states.FAIL)
+    while study.get_trials(deepcopy=False, states=(states.WAITING,)):  # a point of a grid that was not yet begun
+        study.tell(study.ask(), state=states.FAIL)
     return study
 
 
-def _sampler(optuna: Any, options: SearchOptions, done: int) -> Any:
-    """A sampler for the next setting, seeded by the number of finished trials: it keeps no state between them."""
-    seed = int(fingerprint(options.seed, done)[:8], 16)
+def _sampler(optuna: Any, options: SearchOptions, place: int) -> Any:
+    """A sampler for the setting at a place in the search, which seeds it: it keeps no state between them."""
+    seed = int(fingerprint(options.seed, place)[:8], 16)
     if options.sampler == "tpe":
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=options.startup)
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def _finished_trials(optuna: Any, study: Any) -> int:
+def _finished_trials(optuna: Any, study: Any) -> list[Any]:
     states = optuna.trial.TrialState
     trials = study.get_trials(deepcopy=False)
-    return sum(t.state in (states.COMPLETE, states.PRUNED) or ERROR in t.user_attrs for t in trials)
+    return [t for t in trials if t.state in (states.COMPLETE, states.PRUNED) or ERROR in t.user_attrs]
 
 
 def _log_trial(study: Any, trial: Any, number: int, wanted: int) -> None:
