@@ -74,9 +74,9 @@ def make_encoder(name: str, catalog: Catalog, folder: Path, *, tiny: bool) -> En
     torch.manual_seed(0)
     if not tiny:
         return ENCODERS[name](folder, texts)
-    component = registry.ENCODERS.get(name)
-    component.write_tiny(folder, texts)
-    return load_encoder(name, checkpoint=str(folder))
+    family = name.partition("_")[0]  # of vlmo_base_plus
+    registry.ENCODERS.get(family).write_tiny(folder, texts)
+    return load_encoder(family, checkpoint=str(folder))
 
 
 def interactions(items: int, users: int, each: int) -> InteractionGraph:
@@ -108,7 +108,7 @@ def make_vectors(encoder: Encoder, catalog: Catalog, adapter: str, options: dict
 
 def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> dict[str, Any]:
     device = torch.device(options["device"])
-    catalog = draw(folder, options["items"])
+    catalog = draw(folder, options["items"], distinct=options.get("distinct", 0))
     encoder = make_encoder(name, catalog, folder / name, tiny=options["tiny"])
     encoder_parameters = sum(weight.numel() for weight in encoder.parameters())
     features, graph = features_of(encoder, len(catalog)), interactions(len(catalog), options["users"], options["each"])
@@ -119,7 +119,8 @@ def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> d
     source: FeatureSource = Frozen(features)
     if adapter != "frozen":
         vectors = make_vectors(encoder, catalog, adapter, options)
-        source = Live(vectors, features, max_items=options["max_items"], precision=options["precision"])
+        memory = {"memory_mb": options["memory_mb"]} if "memory_mb" in options else {}
+        source = Live(vectors, features, max_items=options["max_items"], precision=options["precision"], **memory)
     del encoder  # a side network and frozen features need none
     gc.collect()
     setup = time.perf_counter() - began
@@ -156,25 +157,25 @@ def measure(name: str, adapter: str, options: dict[str, Any], folder: Path) -> d
     result |= {key: facts[key] for key in ("encoded", "encoder_passes") if key in facts}
     if device.type == "cuda":
         result |= {"peak_gpu_memory_mb": torch.cuda.max_memory_allocated() / 2**20}
-        if adapter == "none":
-            result |= _share_of_peak(objective, sampler, step)
+    if adapter == "none" and (device.type == "cuda" or options.get("count_operations")):
+        result["tflops"] = _operations(objective, sampler) / step / 1e12
+        name = torch.cuda.get_device_name() if device.type == "cuda" else ""
+        rated = next((peak for accelerator, peak in PEAK_TFLOPS.items() if accelerator in name), 0.0)
+        result |= {"share_of_bfloat16_peak": result["tflops"] / rated} if rated else {}
     return result
 
 
-def _share_of_peak(objective: RankingObjective, sampler: TripleSampler, step: float) -> dict[str, float]:
-    """Of the dense bfloat16 operations that the vendor names; what is counted is one step forward and backward."""
-    name = torch.cuda.get_device_name()
-    peak = next((value for key, value in PEAK_TFLOPS.items() if key in name), None)
-    if peak is None:
-        return {}
+def _operations(objective: RankingObjective, sampler: TripleSampler) -> int:
+    """Floating-point operations of a step: three times those of its losses, the backward pass taking twice as many.
+
+    Activations that are computed again in the backward pass do not count.
+    """
     generator = torch.Generator().manual_seed(0)
     objective.train()
     objective.begin_epoch(generator)
     with FlopCounterMode(display=False) as counter:
-        batch = next(iter(sampler.epoch(generator)))
-        loss = torch.stack(list(objective.losses(batch, generator).values())).sum()
-        torch.autograd.grad(loss, [one for one in objective.parameters() if one.requires_grad], allow_unused=True)
-    return {"share_of_bfloat16_peak": counter.get_total_flops() / step / 1e12 / peak}
+        objective.losses(next(iter(sampler.epoch(generator))), generator)
+    return 3 * int(counter.get_total_flops())
 
 
 if __name__ == "__main__":

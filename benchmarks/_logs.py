@@ -53,6 +53,11 @@ def load(name: str) -> Log:
     path = SHARED / f"data/mmrec/{name}/{name}.inter"
     if name in REAL and path.is_file():
         return Log(f"Amazon {name.title()}", n_users, n_items, _read(path))
+    return synthetic(n_users, n_items, interactions)
+
+
+def synthetic(n_users: int, n_items: int, interactions: int) -> Log:
+    """A drawn log of these sizes."""
     return Log("synthetic", n_users, n_items, _draw(n_users, n_items, interactions))
 
 

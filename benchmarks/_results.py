@@ -16,8 +16,13 @@ HERE = Path(__file__).parent
 
 def write(name: str, values: Mapping[str, Any]) -> Path:
     """Write `results/<name>.json` and print the values; returns the file's path."""
-    path = HERE / "results" / f"{name}.json"
-    write_json(path, {"benchmark": name, "load": os.getloadavg()[0], **environment(), "values": dict(values)})
+    path = save(name, values, HERE / "results" / f"{name}.json")
     print(json.dumps(values, indent=2))
     print(f"written to {path}")
+    return path
+
+
+def save(name: str, values: Mapping[str, Any], path: Path) -> Path:
+    """Write the values of a benchmark into a file; returns its path."""
+    write_json(path, {"benchmark": name, "load": os.getloadavg()[0], **environment(), "values": dict(values)})
     return path

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from _results import HERE, write
 from lmm4rec.api import load_encoder
 from lmm4rec.core.device import choose_device
-from lmm4rec.core.files import read_json, write_json
+from lmm4rec.core.files import read_json
 from lmm4rec.core.types import Inputs
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.catalog import Catalog
@@ -36,6 +36,7 @@ from lmm4rec.encoders.clip import Clip
 from lmm4rec.encoding.runner import evaluating
 from lmm4rec.features.extract import extract
 from lmm4rec.features.store import FeatureStore
+from lmm4rec.nn.transformers.checkpoints import draw_model, save_folder
 
 TARGET = 0.9
 WORDS = ("red", "blue", "green", "steel", "oak", "wool", "mug", "lamp", "chair", "coat", "small", "light", "for", "and")
@@ -55,20 +56,17 @@ def clip(folder: Path, texts: Sequence[str]) -> Encoder:
     return load_encoder("clip", checkpoint=str(folder))
 
 
-def multiway(name: str) -> Callable[[Path, Sequence[str]], Encoder]:
-    """BEiT-3 or VLMo of base size."""
+def multiway(name: str, size: str) -> Callable[[Path, Sequence[str]], Encoder]:
+    """BEiT-3 or VLMo of one of its published sizes."""
 
     def make(folder: Path, texts: Sequence[str]) -> Encoder:
-        sizes, layout = (importlib.import_module(f"lmm4rec.nn.{part}") for part in (name, f"{name}_checkpoint"))
-        checkpoints = importlib.import_module("lmm4rec.nn.transformers.checkpoints")
+        family = f"lmm4rec.nn.transformers.{name}"
+        network, layout = (importlib.import_module(f"{family}.{part}") for part in ("network", "checkpoint"))
         component = getattr(importlib.import_module(f"lmm4rec.encoders.{name}"), name.capitalize())
         component.write_tiny(folder, texts)  # its vocabulary stays
-        shape = sizes.SIZES["base"]
-        with torch.device("meta"):
-            model = getattr(sizes, f"{name.capitalize()}Model")(shape)
-        checkpoints.draw_weights(model, torch.Generator().manual_seed(0))
-        checkpoints.save_state(model, layout.RENAMES, folder)
-        write_json(folder / checkpoints.SETTINGS, {"encoder": name, "heads": shape.heads})
+        shape = network.SIZES[size]
+        model = draw_model(lambda: getattr(network, f"{name.capitalize()}Model")(shape), 0)
+        save_folder(folder, model, layout.RENAMES, {"encoder": name, "heads": shape.heads}, {})
         return load_encoder(name, checkpoint=str(folder))
 
     return make
@@ -76,19 +74,28 @@ def multiway(name: str) -> Callable[[Path, Sequence[str]], Encoder]:
 
 ENCODERS: dict[str, Callable[[Path, Sequence[str]], Encoder]] = {
     "clip": clip,
-    "beit3": multiway("beit3"),
-    "vlmo": multiway("vlmo"),
+    "beit3": multiway("beit3", "base"),
+    "vlmo": multiway("vlmo", "base"),
+    "vlmo_base_plus": multiway("vlmo", "base_plus"),
 }
 
 
-def draw(folder: Path, items: int) -> Catalog:
-    """A catalog of distinct images in files and of texts of 5 to 50 words."""
+def draw(folder: Path, items: int, *, distinct: int = 0) -> Catalog:
+    """A catalog of images in files and of texts of 5 to 50 words.
+
+    All images are drawn, or the first `distinct` ones: the other files hold the image of an earlier one and, behind it,
+    bytes of their own, which decoders skip but digests do not.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     rng, images, texts = np.random.default_rng(0), [], []
     for row in range(items):
-        coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
-        fine = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC)) + rng.normal(0, 6, (375, 500, 3))
         images.append(ImageFile(folder / f"{row}.jpg", folder))
-        Image.fromarray(fine.clip(0, 255).astype(np.uint8)).save(images[-1].path, quality=85)
+        if distinct and row >= distinct:
+            images[-1].path.write_bytes(images[row % distinct].path.read_bytes() + str(row).encode())
+        else:
+            coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+            fine = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC)) + rng.normal(0, 6, (375, 500, 3))
+            Image.fromarray(fine.clip(0, 255).astype(np.uint8)).save(images[-1].path, quality=85)
         texts.append(" ".join(rng.choice(WORDS, rng.integers(5, 50))) + f" {row}")
     fields = pl.DataFrame({"title": texts, "description": [""] * items})
     return Catalog(Vocabulary(str(row) for row in range(items)), fields, tuple(images), np.arange(items), items)
@@ -146,7 +153,7 @@ def _accelerator(device: torch.device) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("encoders", nargs="*", default=list(ENCODERS), help=f"of {', '.join(ENCODERS)}")
+    parser.add_argument("encoders", nargs="*", default=["clip", "beit3", "vlmo"], help=f"of {', '.join(ENCODERS)}")
     parser.add_argument("--items", type=int, default=0, help="default: 128 on a CPU, 4096 on a GPU")
     parser.add_argument("--batch", type=int, default=0, help="default: 32 on a CPU, 256 on a GPU")
     parser.add_argument("--rounds", type=int, default=3)

@@ -26,17 +26,19 @@ TARGET = 20_000  # users per second
 
 def bare_kernels(scorer: Embeddings, k: int) -> None:
     """The product and the selection, block by block: no mask, no ties, no metrics."""
-    block = users_per_block(ITEMS, memory_mb=256)
-    for start in range(0, USERS, block):
+    block = users_per_block(scorer.n_items, memory_mb=256)
+    for start in range(0, scorer.n_users, block):
         (scorer.users[start : start + block] @ scorer.items.T).topk(k, dim=1)
 
 
-def medians(works: Mapping[str, Callable[[], object]], clock: Callable[[], float]) -> dict[str, float]:
+def medians(
+    works: Mapping[str, Callable[[], object]], clock: Callable[[], float], rounds: int = ROUNDS
+) -> dict[str, float]:
     """Median seconds of each work; rounds are interleaved, so that a busy machine slows all of them alike."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         work()
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, work in works.items():
             start = clock()
             work()

@@ -67,6 +67,14 @@ def test_inputs_are_those_that_the_encoder_prepares(
             assert one is other is None or torch.equal(one, other)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("encoder", [Towers(), Fractions()])
+def test_inputs_on_a_gpu_are_those_on_the_cpu(encoder: Towers) -> None:
+    prepared, rows = PreparedItems(encoder, [item(row) for row in range(100)], memory_mb=1), torch.tensor([99, 3, 95])
+    for cpu, gpu in zip(prepared.of(rows), prepared.of(rows.cuda()), strict=True):
+        assert cpu is gpu is None or (gpu.is_cuda and torch.equal(gpu.cpu(), cpu))
+
+
 @pytest.mark.parametrize("memory_mb", [1, 0])
 def test_images_texts_and_sounds_are_kept_side_by_side(memory_mb: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two items without a readable image are without sound, too."""

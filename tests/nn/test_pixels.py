@@ -38,6 +38,14 @@ def test_pixels_are_those_of_transformers(size: tuple[int, int], shortest_edge: 
     np.testing.assert_allclose(pixels.numpy(), expected, atol=1e-5)
 
 
+def test_pixels_are_the_scaled_channels_to_the_last_bit() -> None:
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6]))
+    channels = np.asarray(noise(7, 5)).astype(np.float32).transpose(2, 0, 1)
+    pixels = to_tensor(noise(7, 5), [0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    np.testing.assert_array_equal(pixels.numpy(), (channels / np.float32(255) - mean) / std)
+    assert pixels.is_contiguous()
+
+
 @pytest.mark.parametrize(("width", "left"), [(32, 0), (33, 0), (34, 1), (35, 2), (36, 2), (37, 2)])
 def test_the_middle_is_found_as_by_official_clip(width: int, left: int) -> None:
     """torchvision's center crop begins at int(round(margin / 2)), where Python rounds halves to even."""

@@ -32,8 +32,9 @@ def to_tensor(
     image: Image.Image, mean: Sequence[float] = (0.0, 0.0, 0.0), std: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> Float[Tensor, "3 height width"]:
     """The image's channels, scaled to 0..1, then shifted by `mean` and divided by `std`."""
-    values = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255.0
-    return (values - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    channels = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))  # as bytes: a quarter of the copying
+    values = torch.from_numpy(channels).float().div_(255.0)
+    return values.sub_(torch.tensor(mean)[:, None, None]).div_(torch.tensor(std)[:, None, None])
 
 
 def squash_half(image: Image.Image, size: int) -> Float[Tensor, "3 height width"]:

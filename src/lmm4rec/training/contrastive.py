@@ -88,7 +88,7 @@ class Contrastive(Objective):
 
     def vectors(self, rows: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
         """The unit vectors of the rows' images and texts in the main space."""
-        inputs = self.pairs.of(rows).to(next(self.parameters()).device)
+        inputs = self.pairs.of(rows.to(next(self.parameters()).device))
         image, text = self.runner.encode(self.spaces[0].vectors, inputs)
         return image, text
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lmm4rec.core.errors import TrainingError
-from lmm4rec.distributed import process_group
 
 Row = Mapping[str, float | int]
 """The numbers of one epoch: "epoch", "learning_rate", "loss", "loss.NAME", validation metrics, counters."""
@@ -23,24 +19,6 @@ class History:
     best_epoch: int = 0  # from 1; 0 before the first validation
     best: float = float("nan")  # the metric's value there
     seconds: float = 0.0  # training and validation, including those before training was resumed
-
-
-class LossTotals:
-    """The sums of an epoch's named losses."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, float] = {}
-
-    def add(self, terms: Mapping[str, Float[Tensor, ""]]) -> None:
-        """Add the losses of a batch."""
-        for name, term in terms.items():
-            self.totals[name] = self.totals.get(name, 0.0) + float(term.detach())
-
-    def means(self, batches: int) -> dict[str, float]:
-        """The mean over batches and processes of the sum, "loss", and of each term, "loss.NAME"."""
-        totals = process_group.average_values(self.totals)
-        means = {f"loss.{name}": total / batches for name, total in totals.items()}
-        return {"loss": sum(means.values()), **means}
 
 
 @dataclass

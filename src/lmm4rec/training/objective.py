@@ -105,7 +105,7 @@ class RankingObjective(Objective):
     def losses(self, batch: RankingBatch, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """The recommender's losses on the source's current features, and the source's own."""
         device = next(self.parameters()).device
-        batch = type(batch)(*(column.to(device) for column in batch))
+        batch = type(batch)(*(column.to(device, non_blocking=True) for column in batch))
         features = self.source(batch.items, generator)
         processes = process_group.world_size()
         if self.recommender.splits_batches and 1 < processes <= len(batch.users):

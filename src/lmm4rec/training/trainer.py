@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.core.device import choose_device
-from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.memory import keep_freed_memory
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lmm4rec.distributed import process_group
 from lmm4rec.training.callbacks import Callback
-from lmm4rec.training.history import EarlyStopping, History, LossTotals
+from lmm4rec.training.epoch_losses import READ_EVERY, EpochLosses
+from lmm4rec.training.history import EarlyStopping, History
 from lmm4rec.training.interruption import deferred_interruption
 from lmm4rec.training.lr_schedule import LearningRates, LearningRateSchedule, parameter_groups
 from lmm4rec.training.objective import Batches, Objective
@@ -117,37 +116,30 @@ class Trainer:
         self, epoch: int, state: TrainingState, batches: Batches, rates: LearningRates, checkpoint: Checkpoint, bar: Any
     ) -> dict[str, float]:
         """The learning rates and mean losses of an epoch, after its steps or its sweep."""
-        objective, optimizer, generator, totals = state.objective, state.optimizer, state.generator, LossTotals()
+        objective, optimizer, generator = state.objective, state.optimizer, state.generator
         objective.train()
         objective.begin_epoch(generator)
-        if objective.is_solved:
-            terms = objective.sweep(generator)
-            _require_finite(torch.stack(list(terms.values())).sum(), "loss", epoch, 0, terms, checkpoint)
-            totals.add(terms)
-            bar.update(len(batches))
-            return totals.means(1)
-        for step, batch in enumerate(batches.epoch(generator), start=(epoch - 1) * len(batches)):
-            current_rates = rates.set(step)
-            optimizer.zero_grad()
-            terms = objective.losses(batch, generator)
-            loss = torch.stack(list(terms.values())).sum()
-            _require_finite(loss, "loss", epoch, step, terms, checkpoint)
-            loss.backward()  # type: ignore[no-untyped-call]
-            process_group.average_gradients(objective.replicated_parameters())
-            norm = clip_gradients(objective.parameters(), self.clip_norm)
-            _require_finite(norm, "gradient", epoch, step, terms, checkpoint)
-            optimizer.step()
-            objective.after_step()
-            process_group.synchronize_generator(generator)
-            totals.add(terms)
-            bar.update()
+        with EpochLosses(epoch, checkpoint, every=1 if self.device.type == "cpu" else READ_EVERY) as losses:
+            if objective.is_solved:
+                terms = objective.sweep(generator)
+                losses.require_finite(torch.stack(list(terms.values())).sum(), "loss", 0, terms)
+                losses.add(terms)
+                bar.update(len(batches))
+                return losses.means(1)
+            for step, batch in enumerate(batches.epoch(generator), start=(epoch - 1) * len(batches)):
+                current_rates = rates.set(step)
+                optimizer.zero_grad()
+                terms = objective.losses(batch, generator)
+                loss = torch.stack(list(terms.values())).sum()
+                losses.require_finite(loss, "loss", step, terms)
+                loss.backward()  # type: ignore[no-untyped-call]
+                process_group.average_gradients(objective.replicated_parameters())
+                norm = clip_gradients(objective.parameters(), self.clip_norm)
+                losses.require_finite(norm, "gradient", step, terms)
+                optimizer.step()
+                objective.after_step()
+                process_group.synchronize_generator(generator)
+                losses.add(terms)
+                bar.update()
         optimizer.catch_up()  # the rows whose updates are deferred: validation and checkpoints read them
-        return {**current_rates, **totals.means(len(batches))}
-
-
-def _require_finite(
-    value: Tensor, name: str, epoch: int, step: int, terms: Mapping[str, Tensor], checkpoint: Checkpoint
-) -> None:
-    if not torch.isfinite(value):
-        losses = ", ".join(f"{term} = {float(loss.detach()):.6g}" for term, loss in terms.items())
-        raise TrainingError(f"the {name} is not finite in epoch {epoch}, step {step}: {losses}. {checkpoint}")
+        return {**current_rates, **losses.means(len(batches))}
