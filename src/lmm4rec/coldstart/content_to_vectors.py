@@ -101,6 +101,8 @@ class ContentToVectors:
             tensors[f"path.{part}"] = path.weights.contiguous()
             if path.center is not None:
                 tensors[f"path_center.{part}"] = path.center.clone()
+            if path.axes is not None:
+                tensors[f"path_axes.{part}"] = path.axes.contiguous()
         return values, tensors
 
     @classmethod
@@ -110,7 +112,7 @@ class ContentToVectors:
         has_profile = values.get("profile", False)
         return cls(
             ContentSpace({modality: tensors[f"center.{modality}"] for modality in values["modalities"]}),
-            {m: ContentProjection(tensors[f"path.{m}"], tensors.get(f"path_center.{m}")) for m in values["paths"]},
+            {m: _path(m, tensors) for m in values["paths"]},
             tensors["free"],
             tensors["weights"],
             tensors["offset"],
@@ -119,3 +121,8 @@ class ContentToVectors:
             ContentProfile(*(tensors[f"profile.{name}"] for name in names)) if has_profile else None,
             values["facts"],
         )
+
+
+def _path(part: str, tensors: Mapping[str, Tensor]) -> ContentProjection:
+    center, axes = (tensors.get(f"{name}.{part}") for name in ("path_center", "path_axes"))
+    return ContentProjection(tensors[f"path.{part}"], center, axes)

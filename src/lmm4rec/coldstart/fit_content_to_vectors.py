@@ -81,7 +81,7 @@ def fit_content_to_vectors(
 
 
 def _detached(path: ContentProjection) -> ContentProjection:
-    return ContentProjection(path.weights.detach(), None if path.center is None else path.center.detach())
+    return path._replace(weights=path.weights.detach(), center=None if path.center is None else path.center.detach())
 
 
 def _fit_maps(

@@ -36,6 +36,7 @@ class RunFolder:
         self.history = path / "history.jsonl"  # one JSON object an epoch
         self.report = path / "report.html"
         self.state = path / "checkpoint" / "state.safetensors"  # from which an interrupted training goes on
+        self.axes = path / "rotation.safetensors"  # of the features, only with [features] rotate
         self.cost = path / "cost.json"  # of the run so far, while it is not finished
         self.bundle = path / "bundle"  # the trained model, ready to serve
         self.encoder = path / "encoder"  # only where one was trained with the recommender
@@ -78,7 +79,7 @@ class RunFolder:
 
     def remove_if_nothing_is_done(self) -> None:
         """Remove a folder that holds no more than a conf, so that the corrected run can have it."""
-        only_conf = {self.experiment.name, self.environment.name, self.cost.name, *LOCK_FILES}
+        only_conf = {self.experiment.name, self.environment.name, self.cost.name, self.axes.name, *LOCK_FILES}
         if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= only_conf:
             shutil.rmtree(self.path)
 

@@ -149,6 +149,8 @@ def _features(table: Table, encoder: EncoderSection | None) -> dict[str, Any]:
             )
         if {"ablate", "hide"} & set(complete):
             raise ConfigError('features.ablate and features.hide need vectors that do not change: not "end2end"')
+        if complete["rotate"]:
+            raise ConfigError('features.rotate needs vectors that do not change: not "end2end"')
         parts = components("features.end2end", {"features": complete})
         complete["end2end"] = _complete(complete.get("end2end", {}), "features.end2end", *parts)
     elif complete["adapter"] != "none":

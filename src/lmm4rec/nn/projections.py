@@ -73,6 +73,17 @@ def centered(x: Float[Tensor, "items width"], center: Float[Tensor, " width"]) -
     return torch.where((norms > 0) & (lengths > _ROUNDING * norms), offset / lengths.clamp(min=1e-12), 0.0)
 
 
+def on_axes(x: Float[Tensor, "items width"], axes: Float[Tensor, "width axes"]) -> Float[Tensor, "items axes"]:
+    """The coordinates of features on orthonormal axes; zeros where these hold no more of an item than rounding errors.
+
+    An item that lacks the modality keeps its zeros.
+    """
+    x = x.float()
+    short = x @ axes
+    kept, lengths = (torch.linalg.vector_norm(side, dim=1, keepdim=True) for side in (short, x))
+    return torch.where(kept > _ROUNDING * lengths, short, 0.0)
+
+
 class Projections(nn.Module):
     """The map x W_m + b_m for each modality m; zeros for an item that lacks the modality.
 
@@ -141,18 +152,22 @@ class DeepProjections(nn.Module):
 class ContentProjection(NamedTuple):
     """The map x W from one modality's features to columns of an item's vector; zeros where the item lacks it.
 
-    With a `center` c the map is (x - c) / |x - c| · W.
+    With a `center` c the map is (x - c) / |x - c| · W. With `axes`, x are the coordinates of the features on them.
     """
 
     weights: Float[Tensor, "width columns"]
     center: Float[Tensor, " width"] | None = None
+    axes: Float[Tensor, "wide width"] | None = None
 
-    def __call__(self, content: Float[Tensor, "items width"]) -> Float[Tensor, "items columns"]:
+    def __call__(self, content: Float[Tensor, "items _wide"]) -> Float[Tensor, "items columns"]:
         """The columns of items with these features."""
         return self.over([content])
 
-    def over(self, blocks: Iterable[Float[Tensor, "block width"]]) -> Float[Tensor, "items columns"]:
+    def over(self, blocks: Iterable[Float[Tensor, "_block _wide"]]) -> Float[Tensor, "items columns"]:
         """The columns of items whose features come in blocks."""
+        if self.axes is not None:
+            axes = self.axes
+            blocks = (on_axes(block, axes) for block in blocks)
         if self.center is None:
             return torch.cat([block @ self.weights for block in blocks])
         # the product is centered and scaled instead of the features: a row is 66 numbers instead of thousands

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lmm4rec.coldstart.fit_content_to_vectors import fit_content_to_vectors
@@ -52,17 +53,16 @@ def pack(
     `test_error` are the standard errors of the test metrics over users, which the page of a service shows.
 
     It holds features only where something reads them: a search, which takes an encoder, or new items of a model
-    without vectors and without maps of its own.
+    without vectors and without maps of its own. They are those of the encoder; the maps from new ones rotate them.
     """
-    dataset, features = split.dataset, run_features.features
+    dataset, features, axes = split.dataset, run_features.unrotated, run_features.axes
     encoder = encoder_record(plan, dataset.catalog, trained)
-    content_to_vectors = (
-        fit_content_to_vectors(
-            scorer, features, split.train, recommender.content_projections(), recommender.similarity_as_new
-        )
-        if features
-        else None
-    )
+    paths = {m: path._replace(axes=axes.get(m)) for m, path in recommender.content_projections().items()}
+
+    def as_new(items: Int[Tensor, " chosen"], _: Features) -> Float[Tensor, "chosen items"]:
+        return recommender.similarity_as_new(items, run_features.features)
+
+    content_to_vectors = fit_content_to_vectors(scorer, features, split.train, paths, as_new) if features else None
     if isinstance(scorer, SequenceScorer):  # users are asked about after all that is known
         scorer = scorer.of_sequences(sequences_of([dataset.interactions], dataset.n_users))
     nearest_by_content = isinstance(scorer, Neighbors) and not (content_to_vectors and content_to_vectors.paths)
@@ -74,7 +74,7 @@ def pack(
         features=features if encoder or nearest_by_content else {},
         content_to_vectors=content_to_vectors,
         encoder=encoder,
-        lost=lost_without(recommender, scorer, features),
+        lost=lost_without(recommender, scorer, run_features.features),
     )
 
 

@@ -27,6 +27,7 @@ from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.features.ablation import altered, differs_at_test
 from lmm4rec.features.extract import Extracted, extract
 from lmm4rec.features.pool_extract import EncodingWorkers
+from lmm4rec.features.rotation import Axes
 from lmm4rec.features.store import FeatureStore
 
 
@@ -34,13 +35,20 @@ from lmm4rec.features.store import FeatureStore
 class RunFeatures:
     """The features of a run, with their cost and findings."""
 
-    features: Features
+    features: Features  # as the recommender reads them
     at_test: Features | None = None  # those of the test, where they differ ([features] hide_at)
     encoder: Encoder | None = None  # to be trained end to end
     cost: Mapping[str, float | int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     encoding: Mapping[str, Any] = field(default_factory=dict)  # "precision", "broken_images", "fine_tuning"
     alignment: Mapping[str, Any] = field(default_factory=dict)  # "before" and "after" where the encoder was fine-tuned
+    encoded: Features = field(default_factory=dict)  # before their rotation, where `axes` are those of it
+    axes: Axes = field(default_factory=dict)
+
+    @property
+    def unrotated(self) -> Features:
+        """The features as the encoder gives them."""
+        return self.encoded or self.features
 
 
 def load_features(

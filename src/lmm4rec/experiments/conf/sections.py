@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, cast
 from typing_extensions import Doc
 
 from lmm4rec.core.registry import RECOMMENDERS, SOURCES, hyper_parameters
-from lmm4rec.core.types import NonNegativeInt, PositiveInt
+from lmm4rec.core.types import NonNegativeInt, PositiveInt, Share
 from lmm4rec.encoding.sizing import Precision
 from lmm4rec.experiments.conf.spec import Table
 from lmm4rec.features.adapters import Adapter
@@ -86,6 +86,9 @@ class FeaturesSection(Section):
     adapter: Annotated[Adapter, Doc("What trains end to end: all weights, LoRA, top blocks, a side network.")] = "none"
     end2end: Annotated[Mapping[str, Any] | None, Doc("Table: how the encoder trains end to end.")] = None
     modalities: Annotated[Sequence[str], Doc('Modalities to use, such as ["image"]; empty: all of the encoder.')] = ()
+    rotate: Annotated[
+        Share, Doc("Share of the frozen vectors' squares that fewer numbers hold, such as 0.99; 0: unchanged.")
+    ] = 0.0
     batch_size: Annotated[
         PositiveInt | Literal["auto"], Doc("Items encoded at once; auto: as many as memory_mb holds.")
     ] = "auto"
