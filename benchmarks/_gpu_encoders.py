@@ -103,6 +103,7 @@ def decoding(options: Options) -> Section:
     catalog = encoding.draw(options.folder / "images", items, distinct=8 if options.tiny else 256)
     Clip.write_tiny(options.folder / "clip", catalog.fields["title"].to_list(), image_size=side)
     encoder = load_encoder("clip", checkpoint=str(options.folder / "clip"), outputs="image")
+    encoder.prepare(catalog[:1])  # the first time is slower
     began = time.perf_counter()
     inputs = encoder.prepare(catalog[:BATCH])
     one = (time.perf_counter() - began) / min(BATCH, items)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -50,15 +51,19 @@ class EpochLosses:
         self, value: Float[Tensor, ""], name: str, step: int, terms: Mapping[str, Float[Tensor, ""]]
     ) -> None:
         """Raises TrainingError, at the latest when the epoch ends, where the value is not finite."""
-        self._unchecked.append(_Check(value.detach(), name, step, _detached(terms)))
-        if self.every == 1:
-            self._check()
+        if self.every > 1:
+            self._unchecked.append(_Check(value.detach(), name, step, _detached(terms)))
+        elif not math.isfinite(value.item()):
+            raise self._error(name, step, terms)
 
     def add(self, terms: Mapping[str, Float[Tensor, ""]]) -> None:
         """Add the losses of a step."""
-        self._unread.append(_detached(terms))
-        if len(self._unread) >= self.every:
-            self._read()
+        if self.every > 1:
+            self._unread.append(_detached(terms))
+            if len(self._unread) == self.every:
+                self._read()
+        else:
+            self._sum(terms, [loss.item() for loss in terms.values()])
 
     def means(self, batches: int) -> dict[str, float]:
         """The mean over batches and processes of the sum, "loss", and of each term, "loss.NAME"."""
@@ -68,26 +73,28 @@ class EpochLosses:
         return {"loss": sum(means.values()), **means}
 
     def _read(self) -> None:
-        self._check()
-        unread, self._unread = self._unread, []
-        if not unread:
-            return
-        values = iter(torch.stack([loss for terms in unread for loss in terms.values()]).tolist())
-        for terms in unread:
-            for name in terms:
-                self._totals[name] = self._totals.get(name, 0.0) + next(values)
-
-    def _check(self) -> None:
+        """Check and sum what is unread."""
         unchecked, self._unchecked = self._unchecked, []
-        if not unchecked:
-            return
-        finite = torch.stack([check.value for check in unchecked]).isfinite().tolist()
-        wrong = next((check for check, is_finite in zip(unchecked, finite, strict=True) if not is_finite), None)
-        if wrong is not None:
-            losses = ", ".join(f"{term} = {float(loss):.6g}" for term, loss in wrong.terms.items())
-            raise TrainingError(
-                f"the {wrong.name} is not finite in epoch {self.epoch}, step {wrong.step}: {losses}. {self.checkpoint}"
-            )
+        if unchecked:
+            finite = torch.stack([check.value for check in unchecked]).isfinite().tolist()
+            wrong = [check for check, is_finite in zip(unchecked, finite, strict=True) if not is_finite]
+            if wrong:
+                raise self._error(wrong[0].name, wrong[0].step, wrong[0].terms)
+        unread, self._unread = self._unread, []
+        if unread:
+            values = iter(torch.stack([loss for terms in unread for loss in terms.values()]).tolist())
+            for terms in unread:
+                self._sum(terms, values)
+
+    def _sum(self, names: Iterable[str], values: Iterable[float]) -> None:
+        for name, value in zip(names, values, strict=False):  # names first: of an iterator no value is lost
+            self._totals[name] = self._totals.get(name, 0.0) + value
+
+    def _error(self, name: str, step: int, terms: Mapping[str, Tensor]) -> TrainingError:
+        losses = ", ".join(f"{term} = {loss.item():.6g}" for term, loss in terms.items())
+        return TrainingError(
+            f"the {name} is not finite in epoch {self.epoch}, step {step}: {losses}. {self.checkpoint}"
+        )
 
 
 def _detached(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
