@@ -11,8 +11,8 @@ weights of full size (target: half of the peak), `training` trains them end to e
 4,096 and 384 numbers, `ranking` ranks all items for all users.
 
 Each section is a process of its own with a share of the time. What it has measured is kept where it fails or runs out
-of time, with the error, and the file is written after each section. Nothing is downloaded. Beside lmm4rec's own
-requirements it needs the extras `transformers` and `beit3`, and pytest with pytest-timeout for `tests`.
+of time, with the error, and the file is written after each section. Nothing is downloaded. It needs lmm4rec installed
+with the extra `transformers`, or its requirements and PYTHONPATH=src, and for `tests` pytest and pytest-timeout.
 """
 
 from __future__ import annotations
