@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,15 +13,21 @@ from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.lightgcn import LightGCN
 from lmm4rec.testing.worlds import camps
 from lmm4rec.training.epoch_losses import EpochLosses
-from lmm4rec.training.history import Row
+from lmm4rec.training.history import EarlyStopping, Row
 from lmm4rec.training.objective import RankingObjective
+from lmm4rec.training.optim.adam import Adam
 from lmm4rec.training.sampler import TripleSampler
-from lmm4rec.training.state import Checkpoint
+from lmm4rec.training.state import Checkpoint, TrainingState
 from lmm4rec.training.trainer import Trainer
 
 
 def losses_of(every: int) -> EpochLosses:
-    return EpochLosses(2, cast(Checkpoint, "The last good state is elsewhere"), every=every)
+    objective = RankingObjective(LightGCN(camps()[0], {}, torch.Generator()), Frozen({}))
+    optimizer = Adam([{"params": list(objective.parameters()), "lr": 0.1, "weight_decay": 0.0}])
+    state = TrainingState(objective, optimizer, torch.Generator(), EarlyStopping("loss", 0))
+    checkpoint = Checkpoint(state, Path("state.safetensors"), every_s=0.0)
+    checkpoint.epoch = 1
+    return EpochLosses(2, checkpoint, every=every)
 
 
 def step(losses: EpochLosses, number: int, bpr: float, norm: float = 1.0) -> None:
@@ -47,7 +53,7 @@ def test_the_means_are_sums_in_double_precision_of_what_each_step_has(every: int
     ("bpr", "norm", "name"), [(math.nan, math.nan, "loss"), (0.5, math.inf, "gradient")], ids=["loss", "gradient"]
 )
 def test_the_error_names_the_first_step_that_is_not_finite(bpr: float, norm: float, name: str) -> None:
-    message = rf"^the {name} is not finite in epoch 2, step 6: bpr = {bpr:.6g}, l2 = 0.25. The last good state is"
+    message = rf"^the {name} is not finite in epoch 2, step 6: bpr = {bpr:.6g}, l2 = 0.25. The last good state, after"
     seen: list[int] = []
 
     def steps(every: int) -> None:

@@ -40,9 +40,10 @@ def compress(
 
 @contextmanager
 def beta_accepted() -> Iterator[None]:
-    """A context without torch's warning, at the first CSR matrix of a process, that these are in beta."""
+    """A context without torch's warnings, at the first CSR matrix of a process: they are in beta, and unchecked."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")  # torch 2.11
         yield
 
 
