@@ -36,6 +36,11 @@ class Options:
     def device(self) -> torch.device:
         return torch.device("cpu" if self.tiny else "cuda")
 
+    @property
+    def memory_mb(self) -> int:
+        """The GPU's memory."""
+        return int(torch.cuda.get_device_properties(0).total_memory // 2**20)
+
     def share_of_peak(self, tflops: float, target: float) -> Values:
         """The share of the device's measured peak; empty where the peak was not measured."""
         peak = self.known.get("peak", {}).get("tflops", {}).get(PEAK)
