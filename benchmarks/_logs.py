@@ -18,6 +18,8 @@ SHARED = Path(os.environ.get("LMM4REC_SHARED") or Path(__file__).parents[2] / "s
 WIDTHS = {"image": 4096, "text": 384}  # those of the features that the field uses on these logs
 # users, items, interactions; "large" has the size of Electronics, "growth" ten times Baby's interactions
 SIZES = {
+    "films": (610, 3_639, 90_176),
+    "tiktok": (9_308, 6_710, 68_722),
     "baby": (19_445, 7_050, 160_792),
     "sports": (35_598, 18_357, 296_337),
     "clothing": (39_387, 23_033, 278_677),
@@ -25,7 +27,13 @@ SIZES = {
     "growth_1": (19_445, 7_050, 160_000),
     "growth_10": (19_445, 7_050, 1_600_000),
 }
-REAL = ("baby", "sports", "clothing")
+REAL = {
+    "films": "MovieLens films",
+    "tiktok": "TikTok",
+    "baby": "Amazon Baby",
+    "sports": "Amazon Sports",
+    "clothing": "Amazon Clothing",
+}
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,16 @@ class Log:
     n_users: int
     n_items: int
     parts: tuple[Interactions, Interactions, Interactions]
+    folder: Path | None = None
 
     def graph(self) -> InteractionGraph:
         users, items = (torch.from_numpy(column).long() for column in (self.parts[0].users, self.parts[0].items))
         return InteractionGraph(users, items, self.n_users, self.n_items)
 
     def features(self) -> dict[str, Tensor]:
-        """Seeded normal features of the real widths."""
+        """The features of the log's folder where it has some, else seeded normal ones of the field's widths."""
+        if files := sorted(self.folder.glob("*_feat.npy")) if self.folder else []:
+            return {file.name.removesuffix("_feat.npy"): torch.from_numpy(np.load(file)).float() for file in files}
         generator = torch.Generator().manual_seed(0)
         return {modality: torch.randn(self.n_items, width, generator=generator) for modality, width in WIDTHS.items()}
 
@@ -52,7 +63,7 @@ def load(name: str) -> Log:
     n_users, n_items, interactions = SIZES[name]
     path = SHARED / f"data/mmrec/{name}/{name}.inter"
     if name in REAL and path.is_file():
-        return Log(f"Amazon {name.title()}", n_users, n_items, _read(path))
+        return Log(REAL[name], n_users, n_items, _read(path), path.parent)
     return synthetic(n_users, n_items, interactions)
 
 

@@ -70,9 +70,8 @@ def trained(case: str, epochs: int, state: Path | None = None, **options: Any) -
             scores.append(float(recommender.embed(features).scores(torch.arange(USERS)).double().square().mean()))
         return {"score": float(len(scores) if len(scores) < 3 else 0)}  # the second epoch is the best
 
-    trainer = Trainer(
-        epochs=epochs, learning_rate=0.02, metric="score", patience=0, device="cpu", checkpoint_every_s=0.0, **options
-    )
+    steps: dict[str, Any] = {"epochs": epochs, "learning_rate": 0.02, "weight_average": 0.5, "patience": 0}
+    trainer = Trainer(**steps, metric="score", device="cpu", checkpoint_every_s=0.0, **options)
     rows_of_history = trainer.fit(objective, sampler, validate, state_file=state).rows
     with torch.no_grad():
         vectors = recommender.embed(features)

@@ -95,20 +95,22 @@ def test_patience_counts_evaluations_without_improvement_strictly() -> None:
     assert history.best_epoch == 4
 
 
+@pytest.mark.parametrize("weight_average", [0.0, 0.8])
 @pytest.mark.parametrize("killed_after", [1, 7, 29])
-def test_resuming_after_a_kill_ends_with_the_same_numbers(tmp_path: Path, killed_after: int) -> None:
+def test_resuming_after_a_kill_ends_with_the_same_numbers(
+    tmp_path: Path, killed_after: int, weight_average: float
+) -> None:
+    options: dict[str, Any] = {"checkpoint_every_s": 0.0, "weight_average": weight_average}
     whole = Line()
-    expected = fit(whole)
+    expected = fit(whole, **options)
     state = tmp_path / "state.safetensors"
 
     broken = Line()
     with pytest.raises(KilledError):
-        trainer(checkpoint_every_s=0.0).fit(
-            broken, Points(), score(broken), state_file=state, callbacks=[KillAfter(killed_after)]
-        )
+        trainer(**options).fit(broken, Points(), score(broken), state_file=state, callbacks=[KillAfter(killed_after)])
     resumed = Line()
     seen = Recorder()
-    history = trainer(checkpoint_every_s=0.0).fit(resumed, Points(), score(resumed), state_file=state, callbacks=[seen])
+    history = trainer(**options).fit(resumed, Points(), score(resumed), state_file=state, callbacks=[seen])
     assert history.rows == expected.rows == seen.rows
     assert torch.equal(resumed.slope, whole.slope)
     assert history.best_epoch == expected.best_epoch

@@ -33,7 +33,7 @@ class Recommender(nn.Module, ABC):
     """Whether it draws no random number, so that every seed gives the same scores and one run is enough."""
 
     is_solved: ClassVar[bool] = False
-    """Whether an epoch of its training is one `sweep` of exact updates; False: gradient steps on `losses`."""
+    """Whether an epoch of its training is one `sweep` of updates of its own; False: gradient steps on `losses`."""
 
     is_personal: ClassVar[bool] = True
     """Whether users are ranked differently; False: all get the same list."""

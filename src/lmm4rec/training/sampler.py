@@ -86,12 +86,13 @@ class TripleSampler:
         self, users: Int[Tensor, " batch"], generator: torch.Generator
     ) -> Int[Tensor, "batch negatives"]:
         """Items with which the given users have not interacted; a share of them are negative signals of the user."""
-        sampled = torch.randint(self.n_items, (len(users), self.negatives), generator=generator)
-        keys = users[:, None] * self.n_items
-        rejected = self._interacted(keys + sampled)
-        while rejected.any():
-            sampled[rejected] = torch.randint(self.n_items, (int(rejected.sum()),), generator=generator)
-            rejected = self._interacted(keys + sampled)
+        keys = (users * self.n_items).repeat_interleave(self.negatives)
+        flat = torch.randint(self.n_items, keys.shape, generator=generator)
+        rejected = self._interacted(keys + flat).nonzero().squeeze(1)
+        while len(rejected):
+            flat[rejected] = torch.randint(self.n_items, rejected.shape, generator=generator)
+            rejected = rejected[self._interacted(keys[rejected] + flat[rejected])]
+        sampled = flat.view(-1, self.negatives)
         return self._with_hard_negatives(users, sampled, generator) if self.hard_negatives else sampled
 
     def _with_hard_negatives(

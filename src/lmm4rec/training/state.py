@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lmm4rec.training.history import EarlyStopping, History, Row
 from lmm4rec.training.objective import Objective
 from lmm4rec.training.optim.adam import Adam
 from lmm4rec.training.saved_tensors import is_saved, read_saved, save_parts, save_whole
+from lmm4rec.training.weight_average import WeightAverage
 
 
 @dataclass
@@ -28,6 +30,7 @@ class TrainingState:
     optimizer: Adam
     generator: torch.Generator
     stopping: EarlyStopping
+    average: WeightAverage = field(default_factory=WeightAverage)
     history: History = field(default_factory=History)
     best: dict[str, Tensor] = field(default_factory=dict)  # weights at the best evaluation; empty before the first
 
@@ -51,14 +54,22 @@ class TrainingState:
         self.history.seconds += now - self._row_added
         self._row_added = now
 
+    def update_average(self, epoch: int) -> None:
+        """Take the weights after an epoch into their average."""
+        self.average.update(self._weights(), epoch)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """A context in which the objective has the average of its weights, where one is kept."""
+        return self.average.in_place_of(self._weights())
+
     def keep_best(self) -> None:
         """Keep a copy of the objective's weights as the best so far."""
         self.best = {name: tensor.detach().clone() for name, tensor in self._weights().items()}
 
-    def restore_best(self) -> None:
-        """Load the best weights, if there are any, into the objective."""
-        if self.best:
-            self._load_weights(self.best)
+    def finish(self) -> None:
+        """Load the best weights into the objective; where no epoch was validated, the average, if one is kept."""
+        if kept := self.best or self.average.tensors:
+            self._load_weights({**self._weights(), **kept})
         self.history.best_epoch, self.history.best = self.stopping.best_epoch, self.stopping.best
 
     def save(self, path: Path) -> None:
@@ -66,6 +77,7 @@ class TrainingState:
         optimizer = self.optimizer.state_dict()
         tensors = {f"weights.{name}": tensor for name, tensor in self._weights().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
         tensors["generator"] = self.generator.get_state()
         for number, moments in optimizer["state"].items():
             tensors |= {f"optimizer.{number}.{name}": moment for name, moment in moments.items()}
@@ -95,7 +107,7 @@ class TrainingState:
             raise CheckpointError(
                 f"{path} belongs to another model ({error}); delete it to train from the start"
             ) from error
-        self.best = _under("best.", tensors)
+        self.best, self.average.tensors = _under("best.", tensors), _under("average.", tensors)
         self.generator.set_state(tensors["generator"].to(torch.uint8))
         for target, values in ((self.stopping, facts["stopping"]), (self.history, facts["history"])):
             for name, value in values.items():
@@ -112,7 +124,7 @@ class TrainingState:
         numbers = {weight: number for number, weight in enumerate(self.optimizer.parameters)}
         for name, weight in self.objective.named_parameters():
             if isinstance(weight, ShardedTable):
-                saved = [f"weights.{name}", f"best.{name}"]
+                saved = [f"weights.{name}", f"best.{name}", f"average.{name}"]
                 saved += [f"optimizer.{numbers[weight]}.{moment}" for moment in ("exp_avg", "exp_avg_sq")]
                 named |= dict.fromkeys(saved, weight)
         return named

@@ -22,6 +22,7 @@ from lmm4rec.training.lr_schedule import LearningRates, LearningRateSchedule, pa
 from lmm4rec.training.objective import Batches, Objective
 from lmm4rec.training.optim.adam import Adam, clip_gradients
 from lmm4rec.training.state import Checkpoint, TrainingState
+from lmm4rec.training.weight_average import WeightAverage
 
 Validate = Callable[[], Mapping[str, float]]
 
@@ -40,6 +41,9 @@ class Trainer:
         warmup: Annotated[Fraction, Doc("Share of all steps in which the learning rate rises.")] = 0.0,
         clip_norm: Annotated[NonNegativeFloat, Doc("Largest norm of the gradient; 0: no limit.")] = 0.0,
         metric: Annotated[str, Doc("Validation metric by which the best epoch is chosen.")] = "recall@20",
+        weight_average: Annotated[
+            Fraction, Doc("Share of earlier epochs in the averaged weights that are validated and kept; 0: none.")
+        ] = 0.0,
         evaluate_every: Annotated[PositiveInt, Doc("Epochs between validations.")] = 1,
         patience: Annotated[NonNegativeInt, Doc("Validations without a new best before it stops; 0: never.")] = 20,
         checkpoint_every_s: Annotated[NonNegativeFloat, Doc("Seconds between two checkpoints, at least.")] = 20.0,
@@ -50,6 +54,7 @@ class Trainer:
         self.schedule = LearningRateSchedule(
             learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, warmup=warmup
         )
+        self.weight_average = weight_average
         self.metric, self.evaluate_every, self.patience = metric, evaluate_every, patience
         self.checkpoint_every_s, self.seed = checkpoint_every_s, seed
         self.device = choose_device(device)
@@ -66,7 +71,8 @@ class Trainer:
     ) -> History:
         """The history of the training, which leaves the best weights in the objective.
 
-        Where `validate` is None, no epoch is best: all of them are trained, and the last weights stay.
+        Where `validate` is None, no epoch is best: all of them are trained, and the last weights, or their average,
+        stay.
 
         With a `state_file` the state is saved there now and then, and training resumes from it where it exists. Ctrl-C
         and SIGTERM then stop it at the end of the epoch, with the state saved.
@@ -82,7 +88,7 @@ class Trainer:
         optimizer = Adam([group.options() for group in groups], decoupled=self.optimizer == "adamw")
         learning_rates = LearningRates(optimizer, groups, epochs=self.epochs, batches=len(batches))
         generator, stopping = torch.Generator().manual_seed(self.seed), EarlyStopping(self.metric, self.patience)
-        state = TrainingState(objective, optimizer, generator, stopping)
+        state = TrainingState(objective, optimizer, generator, stopping, WeightAverage(self.weight_average))
         checkpoint = Checkpoint.resume(state, state_file, every_s=self.checkpoint_every_s)
         with (
             progress(total=self.epochs * len(batches), description=description, unit="batch") as bar,
@@ -93,11 +99,13 @@ class Trainer:
                 callback.on_train_begin(state.history)
             for epoch in state.remaining_epochs(self.epochs):
                 row = {"epoch": epoch, **self._train_epoch(epoch, state, batches, learning_rates, checkpoint, bar)}
+                state.update_average(epoch)
                 if validate is not None and (epoch % self.evaluate_every == 0 or epoch == self.epochs):
-                    objective.eval()
-                    row |= validate()
-                    if stopping.update(row):
-                        state.keep_best()
+                    with state.averaged():
+                        objective.eval()
+                        row |= validate()
+                        if stopping.update(row):
+                            state.keep_best()
                 row |= objective.epoch_counts()
                 state.end_epoch(row)
                 bar.set_postfix(epoch=epoch, loss=f"{row['loss']:.4f}", refresh=False)
@@ -108,7 +116,7 @@ class Trainer:
                 checkpoint.save(last=is_last or stops)
                 if stops:
                     raise KeyboardInterrupt(f"stopped after epoch {epoch}, which is saved; add --resume to go on")
-        state.restore_best()
+        state.finish()
         objective.eval()
         return state.history
 
