@@ -24,8 +24,8 @@ from _results import HERE, write
 from lmm4rec.core.files import read_json
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.features import load_features
+from lmm4rec.experiments.build.recommender_features import recommender_features
 from lmm4rec.experiments.build.recommenders import make_recommender
-from lmm4rec.experiments.build.rotation import rotate_features
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.environment import Cost
 from lmm4rec.experiments.folder import open_folder
@@ -224,7 +224,7 @@ def validation(world: str, model: Model, at: int, data: DataCache, folder: Path,
     tables = conf(world, model, model[3][at], SEEDS[0])
     plan, cut = (make_plan(load_spec(tables, changes)) for changes in ({}, {"train.epochs": epochs}))
     split = data.split(plan)
-    features = rotate_features(plan, load_features(plan, split.dataset.catalog)).features
+    features = recommender_features(plan, load_features(plan, split.dataset.catalog)).features
     recommender = make_recommender(plan, split, features)
     if not recommender.is_trained:
         return _counted(plan, recommender, split, features)

@@ -1,4 +1,4 @@
-"""Runs on rotated features: what they log, bundles, resumed runs, warm starts, and what is refused."""
+"""Runs on features that are rotated or in bfloat16: notes, bundles, resumed runs, warm starts, what is refused."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Embeddings
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.features import load_features
+from lmm4rec.experiments.build.recommender_features import recommender_features
 from lmm4rec.experiments.build.recommenders import make_recommender
-from lmm4rec.experiments.build.rotation import rotate_features
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.plan import make_plan
@@ -75,26 +75,41 @@ def test_the_axes_of_a_run_are_those_that_its_weights_refer_to(conf: dict[str, A
     np.save(tmp_path / "image.npy", np.random.default_rng(1).normal(size=(ITEMS, 30)).astype(np.float32))
     plan, data = make_plan(load_spec(conf)), DataCache()
     loaded = load_features(plan, data.dataset(plan).catalog)
-    again = rotate_features(plan, loaded, RunFolder(first))
+    again = recommender_features(plan, loaded, RunFolder(first))
     axes = read_axes(RunFolder(first).axes)["image"]
     torch.testing.assert_close(again.features["image"], loaded.features["image"] @ axes)
-    assert rotate_features(plan, loaded).axes["image"].shape[1] > 20  # which are not computed from these
+    assert recommender_features(plan, loaded).axes["image"].shape[1] > 20  # which are not computed from these
     warm = run(conf, {"train.start_from": str(first)}, out=tmp_path / "warm")
     assert torch.equal(read_axes(warm.folder.axes)["image"], axes)
     with pytest.raises(ConfigError, match=r"projections.image' have the shape \[6, 5\] .* \[30, 5\] now.*\[features\]"):
         run(conf, {"train.start_from": str(first), "features.rotate": 0}, out=tmp_path / "raw")
 
 
+def test_bfloat16_is_within_its_rounding_and_bundles_stay_in_float32(conf: dict[str, Any], tmp_path: Path) -> None:
+    conf["recommender"] |= {"normalize": False}
+    conf["features"] = {"rotate": 0.999}
+    plain = run(conf, out=tmp_path / "plain")
+    result = run(conf, {"features.vector_precision": "bfloat16"}, out=tmp_path / "run")
+    losses = [[row["loss"] for row in one.history] for one in (plain, result)]
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(*losses, rtol=2e-3)
+    bundle, image = result.bundle(), np.load(tmp_path / "image.npy")
+    known = bundle.scorer.items  # type: ignore[union-attr]
+    assert known.dtype == torch.float32
+    bundle.add_items([NewItem("new", {}, features={"image": torch.from_numpy(image[7])})])
+    torch.testing.assert_close(bundle.scorer.items[-1], known[7], atol=0.02 * float(known[7].norm()), rtol=0.0)  # type: ignore[union-attr]
+
+
 def test_the_test_part_sees_the_same_axes(conf: dict[str, Any]) -> None:
     conf["features"] |= {"hide": {"image": 0.5}, "hide_at": "test"}
     plan, data = make_plan(load_spec(conf)), DataCache()
     loaded = load_features(plan, data.dataset(plan).catalog)
-    short = rotate_features(plan, loaded)
+    short = recommender_features(plan, loaded)
     assert short.at_test is not None
     seen = short.at_test["image"].any(1)
     assert 15 < int(seen.sum()) < 25
     assert torch.equal(short.at_test["image"][seen], short.features["image"][seen])
-    assert torch.equal(short.unrotated["image"], loaded.features["image"])
+    assert torch.equal(short.of_encoder["image"], loaded.features["image"])
 
 
 def test_scores_are_those_of_the_projected_features(conf: dict[str, Any]) -> None:
@@ -104,7 +119,7 @@ def test_scores_are_those_of_the_projected_features(conf: dict[str, Any]) -> Non
     plan, data = make_plan(load_spec(conf)), DataCache()
     split = data.split(plan)
     loaded = load_features(plan, split.dataset.catalog)
-    short = rotate_features(plan, loaded)
+    short = recommender_features(plan, loaded)
     on_axes, plain = (make_recommender(plan, split, one.features) for one in (short, loaded))
     state = on_axes.state_dict()
     plain.load_state_dict(
@@ -119,7 +134,9 @@ def test_scores_are_those_of_the_projected_features(conf: dict[str, Any]) -> Non
 def test_an_encoder_in_training_is_refused() -> None:
     features = {"train": "end2end", "rotate": 0.99}
     tables = {"data": {"name": "toyshop"}, "encoder": {"name": "color"}, "recommender": {"name": "vbpr"}}
-    with pytest.raises(ConfigError, match=r'features\.rotate needs vectors that do not change: not "end2end"'):
+    with pytest.raises(ConfigError, match=r'features\.rotate .* need vectors that do not change: not "end2end"'):
         make_plan(load_spec({**tables, "features": features}))
+    with pytest.raises(ConfigError, match=r"features\.vector_precision need vectors that do not change"):
+        make_plan(load_spec({**tables, "features": {"train": "end2end", "vector_precision": "bfloat16"}}))
     with pytest.raises(ConfigError, match=r"rotate = 1\.5"):
         make_plan(load_spec({**tables, "features": {"rotate": 1.5}}))

@@ -22,9 +22,10 @@ def test_by_hand() -> None:
     """Squares 16, 9 and 1e-2 along three axes: two hold 0.999 of them, and the last item has nothing on these."""
     x = torch.tensor([[-3.0, 0.0, 0.0], [0.0, -4.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.1]])
     axes = leading_axes(x, 0.999)
-    torch.testing.assert_close(axes, torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]))  # largest first, positive
+    torch.testing.assert_close(axes @ axes.T, torch.diag(torch.tensor([1.0, 1.0, 0.0])))
     short = rotated({"image": x}, {"image": axes})["image"]
-    torch.testing.assert_close(short, torch.tensor([[0.0, -3.0], [-4.0, 0.0], [0.0, 0.0], [0.0, 0.0]]))
+    torch.testing.assert_close(short @ short.T, torch.diag(torch.tensor([9.0, 16.0, 0.0, 0.0])))
+    assert not short[2:].any()
     assert leading_axes(x, 0.5).shape == (3, 1)
     assert leading_axes(x, 1.0).shape == (3, 3)
     assert leading_axes(torch.zeros(4, 3), 0.99).shape == (3, 1)
@@ -34,17 +35,19 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("items", "width"), [(40, 12), (12, 40)])
-def test_the_axes_are_the_leading_right_singular_vectors(items: int, width: int) -> None:
+def test_the_axes_span_the_leading_right_singular_vectors_and_each_holds_about_as_much(items: int, width: int) -> None:
     x = drawn(items, width) * torch.linspace(2, 0.1, width)
     axes = leading_axes(x, 0.8).double().numpy()
     _, values, vectors = np.linalg.svd(x.double().numpy(), full_matrices=False)
     held = np.cumsum(values**2) / (values**2).sum()
     assert held[axes.shape[1] - 2] < 0.8 <= held[axes.shape[1] - 1]
-    same = vectors[: axes.shape[1]].T
-    np.testing.assert_allclose(axes, same * np.sign((same * axes).sum(0)), atol=1e-6)
+    leading = vectors[: axes.shape[1]]
+    np.testing.assert_allclose(axes @ axes.T, leading.T @ leading, atol=1e-6)
     np.testing.assert_allclose(axes.T @ axes, np.eye(axes.shape[1]), atol=1e-6)
-    largest = np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0)
-    assert (largest > 0).all()
+    squares = ((x.double().numpy() @ axes) ** 2).sum(0)
+    assert squares.max() / squares.min() < 0.7 * (values[0] / values[axes.shape[1] - 1]) ** 2
+    assert torch.equal(leading_axes(x, 0.8), leading_axes(x.clone(), 0.8))
+    torch.testing.assert_close(leading_axes(x.flip(0), 0.8), leading_axes(x, 0.8), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("width", [12, 50])

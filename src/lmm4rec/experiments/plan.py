@@ -149,8 +149,10 @@ def _features(table: Table, encoder: EncoderSection | None) -> dict[str, Any]:
             )
         if {"ablate", "hide"} & set(complete):
             raise ConfigError('features.ablate and features.hide need vectors that do not change: not "end2end"')
-        if complete["rotate"]:
-            raise ConfigError('features.rotate needs vectors that do not change: not "end2end"')
+        if complete["rotate"] or complete["vector_precision"] != "float32":
+            raise ConfigError(
+                'features.rotate and features.vector_precision need vectors that do not change: not "end2end"'
+            )
         parts = components("features.end2end", {"features": complete})
         complete["end2end"] = _complete(complete.get("end2end", {}), "features.end2end", *parts)
     elif complete["adapter"] != "none":

@@ -23,8 +23,8 @@ from lmm4rec.experiments.build.data import DataCache, log_findings
 from lmm4rec.experiments.build.encoders import finetuned_folder, make_encoder
 from lmm4rec.experiments.build.end2end import save_item_vectors
 from lmm4rec.experiments.build.features import RunFeatures, load_features
+from lmm4rec.experiments.build.recommender_features import recommender_features
 from lmm4rec.experiments.build.recommenders import make_objective, make_recommender, make_sampler
-from lmm4rec.experiments.build.rotation import rotate_features
 from lmm4rec.experiments.build.sharding import shards_tables, unsharded
 from lmm4rec.experiments.build.warm_start import start_from
 from lmm4rec.experiments.checks import require_runnable, require_stores
@@ -106,7 +106,7 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache, trackers:
     with cost.phase("encode"), process_group.first_process_first():  # the others then read them from the store
         features = _load_features(plan, split.dataset.catalog)
     with cost.phase("encode"):
-        features = rotate_features(plan, features, folder)
+        features = recommender_features(plan, features, folder)
     if process_group.is_first():
         write_json(folder.environment, environment())
     with sharding.sharded_rows(shards_tables(plan, split)):
@@ -170,7 +170,7 @@ def _measure_and_save(
         metrics = RunMetrics(_data_facts(split, features), features.encoding, chosen, valid.mean if valid else {})
         metrics.write(folder.metrics)
         at_test = scorer if features.at_test is None else recommender.embed(features.at_test)
-        items = described_items(split, features.unrotated)
+        items = described_items(split, features.of_encoder)
         test = measure(plan.evaluate, at_test, split, "test", items) if split.holds_out("test") else None
     _write_per_user(folder, split, {"valid": valid, "test": test})
     if isinstance(source, Live):

@@ -30,9 +30,11 @@ _ROUNDING = 1e-12  # of the spectrum, which float64 leaves of nothing
 
 
 def leading_axes(x: Float[Tensor, "items width"], share: float) -> Float[Tensor, "width axes"]:
-    """The fewest right singular vectors that hold a share of the sum of squared singular values, the largest first.
+    """Orthonormal axes of the fewest right singular vectors that hold a share of the sum of squared singular values.
 
-    They are eigenvectors of xᵀx in float64; the largest entry of each is positive.
+    These are eigenvectors of xᵀx in float64, each with its largest entry positive, and are turned by a seeded rotation
+    in the space that they span: every axis then holds about as much. On the singular vectors themselves, Adam would
+    fit those that hold least as fast as the first ones.
     """
     gram = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)
     for block in torch.split(x, _BLOCK):
@@ -41,9 +43,9 @@ def leading_axes(x: Float[Tensor, "items width"], share: float) -> Float[Tensor,
     values, vectors = (side.flip(-1) for side in eigenvectors(gram))
     left = values.sum() - values.cumsum(0)
     count = 1 + int((left > (1 - share + _ROUNDING) * values.sum()).sum())
-    axes = vectors[:, :count]
-    signs = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-    return (axes * signs).float().contiguous()
+    leading = vectors[:, :count]
+    signs = leading.gather(0, leading.abs().argmax(0, keepdim=True)).sign()
+    return (leading * signs @ _rotation(count)).float()
 
 
 def rotated(features: Features, axes: Axes) -> Features:
@@ -88,6 +90,13 @@ def read_axes(path: Path) -> Axes:
         CheckpointError: the file is missing or damaged.
     """
     return read_tensors(path)[0]
+
+
+def _rotation(size: int) -> Float[Tensor, "size size"]:
+    """A seeded random orthogonal matrix (the Q of a Gaussian one, whose R has a positive diagonal)."""
+    gaussian = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    q, r = torch.linalg.qr(gaussian)
+    return q * r.diagonal().sign()
 
 
 def _squares(x: Float[Tensor, "items width"]) -> Float[Tensor, " items"]:

@@ -56,6 +56,7 @@ def neighborhood(vectors: Float[Tensor, "items dim"], k: int, *, block: int | No
 
     An item whose vector is zero has no entry, neither as row nor as column.
     """
+    vectors = vectors.float()
     others, neighbors = nearest(vectors, k - 1, block=block)
     present = torch.linalg.vector_norm(vectors, dim=1) > 0
     rows = torch.arange(len(vectors), device=vectors.device)
@@ -201,7 +202,7 @@ def consistent_neighborhoods(features: Features, neighbors: int, *, block: int =
     the modality is neither similar nor dissimilar in it, and has no entry there (DA-MRS, arXiv 2406.12501). Values are
     cosine similarities.
     """
-    units = {m: F.normalize(x, dim=1) for m, x in features.items()}
+    units = {m: F.normalize(x.float(), dim=1) for m, x in features.items()}
     present = {m: has_content(x) for m, x in features.items()}
     means = {m: x.sum(0).square().sum() / present[m].sum().clamp(min=1) ** 2 for m, x in units.items()}
     items = len(next(iter(units.values())))
@@ -220,5 +221,6 @@ def consistent_neighborhoods(features: Features, neighbors: int, *, block: int =
 def _checksums(features: Features) -> dict[Modality, Tensor]:
     """One number for each item and modality, which a different vector has only by a rare chance."""
     return {
-        m: x.detach() @ torch.cos(torch.arange(x.shape[1], device=x.device, dtype=x.dtype)) for m, x in features.items()
+        m: x.detach().float() @ torch.cos(torch.arange(x.shape[1], device=x.device, dtype=torch.float32))
+        for m, x in features.items()
     }

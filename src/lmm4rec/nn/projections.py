@@ -41,6 +41,11 @@ class Affine(nn.Module):
         return F.linear(x, self.weight.T, self.offset)
 
 
+def content_product(x: Float[Tensor, "rows width"], weight: Float[Tensor, "width dim"]) -> Float[Tensor, "rows dim"]:
+    """x · weight in the weight's precision; the product and its gradient are computed in that of the features x."""
+    return x @ weight if x.dtype == weight.dtype else (x @ weight.to(x.dtype)).to(weight.dtype)
+
+
 def project(
     features: Float[Tensor, "items width"], weight: Float[Tensor, "width dim"], offset: Float[Tensor, " dim"]
 ) -> Float[Tensor, "items dim"]:
@@ -48,8 +53,8 @@ def project(
 
     The product is scaled instead of the features: a row of it is `dim` numbers instead of thousands.
     """
-    lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    return torch.where(lengths > 0, (features @ weight) / lengths.clamp(min=1e-12) + offset, 0.0)
+    lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True).to(weight.dtype)
+    return torch.where(lengths > 0, content_product(features, weight) / lengths.clamp(min=1e-12) + offset, 0.0)
 
 
 def has_content(x: Float[Tensor, "items dim"]) -> Bool[Tensor, " items"]:
@@ -110,7 +115,9 @@ class Projections(nn.Module):
         maps = {m: xavier_weight(x.shape[1], dim, generator) for m, x in features.items()}
         self.maps = nn.ParameterDict(OrderedDict(maps))  # ParameterDict sorts the names of a plain dict
         self.offsets = nn.ParameterDict({m: nn.Parameter(torch.zeros(dim)) for m in features if bias})
-        self.tables = nn.ParameterDict({m: nn.Parameter(x.detach().clone()) for m, x in features.items() if trained})
+        self.tables = nn.ParameterDict(
+            {m: nn.Parameter(x.detach().float().clone()) for m, x in features.items() if trained}
+        )
 
     def renew(self, features: Features) -> None:
         """Compute the centers anew, where there are any."""
@@ -169,7 +176,9 @@ class ContentProjection(NamedTuple):
             axes = self.axes
             blocks = (on_axes(block, axes) for block in blocks)
         if self.center is None:
-            return torch.cat([block @ self.weights for block in blocks])
+            return torch.cat([content_product(block, self.weights) for block in blocks])
+        # in float32: the difference of a feature and the center may be small beside both
+        blocks = (block.to(self.weights.dtype) for block in blocks)
         # the product is centered and scaled instead of the features: a row is 66 numbers instead of thousands
         wide = torch.cat([self.weights, self.center[:, None]], dim=1)
         pairs = [(block @ wide, torch.linalg.vector_norm(block, dim=1)) for block in blocks]

@@ -15,7 +15,7 @@ from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, pattern
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.projections import xavier_weights
+from lmm4rec.nn.projections import content_product, xavier_weights
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.nn.weighted_matrix import WeightedMatrix
 from lmm4rec.recommenders.base import Recommender
@@ -138,7 +138,7 @@ class GRCN(Recommender):
         self, features: Float[Tensor, "items width"], modality: str
     ) -> tuple[Float[Tensor, "items dim"], Float[Tensor, " edges"]]:
         """The items' vectors in a modality, zero where they lack it, and 1 at the edges to those that have it."""
-        product = features @ self.projections[modality]
+        product = content_product(features, self.projections[modality])
         present = (product.detach() != 0).any(dim=1)
         content = F.normalize(F.leaky_relu(product + self.offsets[modality]), dim=1)
         return torch.where(present[:, None], content, 0.0), present[self.graph.items].float()

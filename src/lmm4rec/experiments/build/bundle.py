@@ -55,7 +55,7 @@ def pack(
     It holds features only where something reads them: a search, which takes an encoder, or new items of a model
     without vectors and without maps of its own. They are those of the encoder; the maps from new ones rotate them.
     """
-    dataset, features, axes = split.dataset, run_features.unrotated, run_features.axes
+    dataset, features, axes = split.dataset, run_features.of_encoder, run_features.axes
     encoder = encoder_record(plan, dataset.catalog, trained)
     paths = {m: path._replace(axes=axes.get(m)) for m, path in recommender.content_projections().items()}
 

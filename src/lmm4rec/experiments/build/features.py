@@ -42,11 +42,11 @@ class RunFeatures:
     findings: tuple[Finding, ...] = ()
     encoding: Mapping[str, Any] = field(default_factory=dict)  # "precision", "broken_images", "fine_tuning"
     alignment: Mapping[str, Any] = field(default_factory=dict)  # "before" and "after" where the encoder was fine-tuned
-    encoded: Features = field(default_factory=dict)  # before their rotation, where `axes` are those of it
-    axes: Axes = field(default_factory=dict)
+    encoded: Features = field(default_factory=dict)  # where these are others than `features`
+    axes: Axes = field(default_factory=dict)  # onto which these were rotated
 
     @property
-    def unrotated(self) -> Features:
+    def of_encoder(self) -> Features:
         """The features as the encoder gives them."""
         return self.encoded or self.features
 

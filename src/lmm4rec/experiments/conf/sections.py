@@ -10,7 +10,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.registry import RECOMMENDERS, SOURCES, hyper_parameters
 from lmm4rec.core.types import NonNegativeInt, PositiveInt, Share
-from lmm4rec.encoding.sizing import Precision
+from lmm4rec.encoding.sizing import Precision, ResolvedPrecision
 from lmm4rec.experiments.conf.spec import Table
 from lmm4rec.features.adapters import Adapter
 
@@ -87,8 +87,11 @@ class FeaturesSection(Section):
     end2end: Annotated[Mapping[str, Any] | None, Doc("Table: how the encoder trains end to end.")] = None
     modalities: Annotated[Sequence[str], Doc('Modalities to use, such as ["image"]; empty: all of the encoder.')] = ()
     rotate: Annotated[
-        Share, Doc("Share of the frozen vectors' squares that fewer numbers hold, such as 0.99; 0: unchanged.")
+        Share, Doc("Share of the frozen vectors' squares that fewer numbers hold, such as 0.999; 0: unchanged.")
     ] = 0.0
+    vector_precision: Annotated[
+        ResolvedPrecision, Doc("Precision of frozen vectors in products with weights; bfloat16: faster where native.")
+    ] = "float32"
     batch_size: Annotated[
         PositiveInt | Literal["auto"], Doc("Items encoded at once; auto: as many as memory_mb holds.")
     ] = "auto"

@@ -18,8 +18,8 @@ from lmm4rec.encoders.base import Encoder
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.experiments.build.features import load_features
+from lmm4rec.experiments.build.recommender_features import recommender_features
 from lmm4rec.experiments.build.recommenders import make_sampler
-from lmm4rec.experiments.build.rotation import rotate_features
 from lmm4rec.experiments.checks import require_runnable
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.estimate.end2end import estimate_end2end
@@ -51,7 +51,7 @@ def estimate_run(conf: str | Path | Table, overrides: Table | None = None) -> Es
     if plan.encoder is None or plan.encoder.is_precomputed:
         what = plan.recommender.label
         with quiet():
-            features = rotate_features(plan, load_features(plan, catalog)).features
+            features = recommender_features(plan, load_features(plan, catalog)).features
     else:
         what = f"{plan.recommender.label} on {plan.encoder.label}, {plan.features.label}"
         encoder = make_encoder(plan.encoder.table, catalog)

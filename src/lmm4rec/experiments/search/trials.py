@@ -17,8 +17,8 @@ from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.progress import quiet
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.features import load_features
+from lmm4rec.experiments.build.recommender_features import recommender_features
 from lmm4rec.experiments.build.recommenders import check_memory, make_objective, make_recommender
-from lmm4rec.experiments.build.rotation import rotate_features
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.environment import Cost
 from lmm4rec.experiments.folder import RunFolder
@@ -41,7 +41,7 @@ def validate_setting(plan: Plan, folder: Path, data: DataCache, callbacks: Seque
         split = data.split(plan).without_test()
         require_held_out(plan, split, "valid")
         check_memory(plan, split)
-        features = rotate_features(plan, load_features(plan, split.dataset.catalog), RunFolder(folder))
+        features = recommender_features(plan, load_features(plan, split.dataset.catalog), RunFolder(folder))
         recommender = make_recommender(plan, split, features.features)
         if recommender.is_trained:
             objective = make_objective(plan, split, features, recommender)

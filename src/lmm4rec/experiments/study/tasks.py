@@ -19,7 +19,8 @@ from lmm4rec.experiments.study.cells import Cell
 from lmm4rec.experiments.study.folder import StudyFolder
 
 _PER_CELL = (
-    "modalities", "ablate", "hide", "hide_at", "alter_seed", "rotate", "batch_size", "workers", "memory_mb", "strict"
+    "modalities", "ablate", "hide", "hide_at", "alter_seed", "rotate", "vector_precision", "batch_size", "workers",
+    "memory_mb", "strict",
 )  # fmt: skip
 _PARADIGM = ("train", "finetune", "adapter", "end2end")  # end-to-end training begins at the frozen encoder's features
 
