@@ -56,10 +56,13 @@ def test_a_new_item_has_the_vector_of_a_known_one_with_its_content(conf: dict[st
         bundle = type(bundle).load(tmp_path / "again")
 
 
-@pytest.mark.parametrize("model", [{"name": "freedom", "dim": 4}, {"name": "cease"}, {"name": "sasrec", "dim": 4}])
+SASREC = {"name": "sasrec", "dim": 4, "items": "content"}
+
+
+@pytest.mark.parametrize(
+    "model", [{"name": "freedom", "dim": 4}, {"name": "cease"}, pytest.param(SASREC, marks=pytest.mark.slow)]
+)
 def test_other_models_run_and_take_new_items(model: dict[str, Any], conf: dict[str, Any], tmp_path: Path) -> None:
-    if model["name"] == "sasrec":
-        model |= {"items": "content"}
     del conf["train"]["batch_size"]
     result = run({**conf, "recommender": model}, out=tmp_path / "run")
     image = torch.from_numpy(np.load(tmp_path / "image.npy"))
