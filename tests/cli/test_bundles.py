@@ -82,8 +82,28 @@ def test_a_run_in_an_object_store(call: Output, run: Path, bucket: str, tmp_path
     put(bucket, "runs/begun/experiment.toml", "")
     code, text = call("similar", "T0001", on=f"s3://{bucket}/runs/begun")
     assert (code, f"there is no bundle at s3://{bucket}/runs/begun: name a finished run" in text) == (2, True)
-    code, text = call("demo", "-o", address, on="")
-    assert (code, f"error: this command writes to folders of this machine, not to {address}" in text) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("demo", "-o", "s3://b/x"),
+        ("example", "s3://b/x"),
+        ("compare", "conf/bpr.conf", "-o", "s3://b/x"),
+        ("finetune", "conf/finetune.conf", "-o", "s3://b/x"),
+        ("interactions", "s3://b/x", "-o", "all.csv"),
+        ("report", "s3://b/x"),
+        ("report", "runs/x", "-o", "s3://b/x"),
+        ("reproduce", "s3://b/x"),
+        ("tune", "conf/bpr.conf", "-o", "s3://b/x"),
+        ("data", "download", "baby", "-o", "s3://b/x"),
+    ],
+    ids=" ".join,
+)
+def test_what_needs_folders_of_this_machine_says_so(call: Output, command: tuple[str, ...]) -> None:
+    code, text = call(*command, on="")
+    expected = "error: this command reads and writes files of this machine, not s3://b/x: copy them"
+    assert (code, expected in text) == (2, True), text
 
 
 def test_for_somebody_new_and_among_a_few(call: Output, run: Path) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, escaped
-from lmm4rec.cli.options import Count, TrainedModel, trained_model
+from lmm4rec.cli.options import Count, TrainedModel, local_path, trained_model
 from lmm4rec.cli.recommend import at_most_the_catalog
 from lmm4rec.core.errors import ConfigError
 
@@ -84,7 +84,7 @@ def explain_command(
 @bundles.command("export", rich_help_panel=_PANEL)
 def export_command(
     run: TrainedModel,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the bundle.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the bundle.", parser=local_path)],
     copy_encoder: Annotated[
         bool, typer.Option("--encoder/--no-encoder", help="Whether to copy the encoder's weights.")
     ] = True,

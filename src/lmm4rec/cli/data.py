@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmm4rec.cli.console import console, escaped, print_facts
-from lmm4rec.cli.options import Conf, Settings, plan_of
+from lmm4rec.cli.options import Conf, Settings, local_path, plan_of
 from lmm4rec.core.errors import ConfigError, LMM4RecError
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def download_command(
     settings: Settings = None,
     category: Annotated[str | None, typer.Option(metavar="NAME", help="Such as Baby, as the files spell it.")] = None,
     edition: Annotated[EditionChoice, typer.Option(help="Of the Amazon review data.")] = EditionChoice.y2014,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="The folder for the files.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="The folder for the files.", parser=local_path)
+    ] = None,
     k_core: Annotated[int, typer.Option(min=0, help="Without CONF: images of this core's items; 0: of all.")] = 5,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Fetch the items' images, too.")] = True,
     reviews_url: _Url = None,
@@ -126,7 +128,7 @@ def download_command(
 @data.command("export")
 def export_command(
     conf: Conf,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.", parser=local_path)],
     settings: Settings = None,
     layout: Annotated[Layout, typer.Option(help="The toolbox that reads it.")] = Layout.mmrec,
     name: Annotated[str | None, typer.Option(help="The name of the log (default: that of the folder).")] = None,

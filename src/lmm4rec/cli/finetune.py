@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from lmm4rec.cli.console import console, print_facts, quoted
-from lmm4rec.cli.options import Conf, DryRun, Settings, plan_of
+from lmm4rec.cli.options import Conf, DryRun, Settings, local_path, plan_of
 from lmm4rec.core.errors import ConfigError
 
 finetune = typer.Typer(rich_markup_mode="rich")
@@ -23,7 +23,10 @@ def finetune_command(
     conf: Conf,
     settings: Settings = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="The folder for the encoder (default: cache).")
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="DIR", help="The folder for the encoder (default: cache).", parser=local_path
+        ),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:

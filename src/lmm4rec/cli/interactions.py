@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lmm4rec.cli.console import errors
+from lmm4rec.cli.options import local_path
 from lmm4rec.core.errors import CheckpointError
 
 interactions = typer.Typer(rich_markup_mode="rich")
@@ -15,9 +16,15 @@ interactions = typer.Typer(rich_markup_mode="rich")
 
 @interactions.command("interactions", rich_help_panel="Use a trained model")
 def interactions_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder or live folder that is or was served.")],
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="The run folder or live folder that is or was served.", parser=local_path),
+    ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="FILE", help="A .csv, .jsonl or .parquet file; -: CSV to stdout.")
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="A .csv, .jsonl or .parquet file; -: CSV to stdout.", parser=local_path
+        ),
     ] = Path("-"),
 ) -> None:
     """Export what was posted to a service, as a table of interactions: user, item, timestamp, kind."""

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from lmm4rec.cli.console import console, escaped, note
-from lmm4rec.cli.options import Cluster, Conf, Settings, TrainedModel, Workers, overrides, requested_pool
+from lmm4rec.cli.options import Cluster, Conf, Settings, TrainedModel, Workers, local_path, overrides, requested_pool
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,7 +78,9 @@ def compare_bundles_command(
     item_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of item ids in it (default: item_id or item).")
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write the result as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write the result as JSON.", parser=local_path)
+    ] = None,
 ) -> None:
     """Compare the lists of two bundles: overlap, items that gain or lose, and the users who gain."""
     from lmm4rec.core.files import write_json

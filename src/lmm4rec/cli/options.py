@@ -22,8 +22,8 @@ Settings = Annotated[
 ]
 
 
-def _local_path(text: str) -> Path:
-    """The path of a folder to write to.
+def local_path(text: str) -> Path:
+    """The path of a file or folder of this machine.
 
     Raises:
         ConfigError: it is an address of an object store, of which Path would make a folder `s3:`.
@@ -31,7 +31,7 @@ def _local_path(text: str) -> Path:
     from lmm4rec.data.buckets import is_remote
 
     if is_remote(text):
-        raise ConfigError(f"this command writes to folders of this machine, not to {text}")
+        raise ConfigError(f"this command reads and writes files of this machine, not {text}: copy them")
     return Path(text)
 
 
@@ -45,13 +45,13 @@ def trained_model(text: str) -> Path:
 
 Out = Annotated[
     Path | None,
-    typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).", parser=_local_path),
+    typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).", parser=local_path),
 ]
 RemoteOut = Annotated[
     str, typer.Option("-o", "--out", metavar="DIR", help="The folder (default: runs/NAME), or s3://, gs://, az://.")
 ]
 RunsFolder = Annotated[
-    Path, typer.Option("-o", "--out", metavar="DIR", help="The folder for the runs.", parser=_local_path)
+    Path, typer.Option("-o", "--out", metavar="DIR", help="The folder for the runs.", parser=local_path)
 ]
 TrainedModel = Annotated[
     Path,

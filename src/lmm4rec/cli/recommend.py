@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from lmm4rec.cli.console import console, escaped, note
-from lmm4rec.cli.options import Cluster, Count, TrainedModel, Workers, requested_pool
+from lmm4rec.cli.options import Cluster, Count, TrainedModel, Workers, local_path, requested_pool
 from lmm4rec.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,7 +56,13 @@ def recommend_command(
     all_columns: Annotated[bool, typer.Option("--with-catalog", help="Add all columns of the catalog.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="FILE", help="Write a .csv, .jsonl or .parquet file; -: CSV to stdout."),
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="Write a .csv, .jsonl or .parquet file; -: CSV to stdout.",
+            parser=local_path,
+        ),
     ] = None,
     seen_too: Annotated[bool, typer.Option("--seen-too", help="Also items of the user's history.")] = False,
     workers: Workers = 0,

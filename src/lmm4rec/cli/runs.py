@@ -14,7 +14,7 @@ from rich.table import Table
 
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, print_facts, quoted
-from lmm4rec.cli.options import Conf, DryRun, RemoteOut, RunsFolder, Settings, overrides, plan_of
+from lmm4rec.cli.options import Conf, DryRun, RemoteOut, RunsFolder, Settings, local_path, overrides, plan_of
 
 if TYPE_CHECKING:
     from lmm4rec.experiments.result import Result
@@ -107,7 +107,9 @@ def demo_command(out: RunsFolder = Path("runs/demo")) -> None:
 
 @runs.command("example")
 def example_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")] = Path("my_shop"),
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.", parser=local_path)
+    ] = Path("my_shop"),
 ) -> None:
     """Write the toy shop as tables and images, with a conf file that reads it: a template for your own data."""
     from lmm4rec.experiments.demo import program

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, escaped, quoted
-from lmm4rec.cli.options import Cluster, Conf, Out, RemoteOut, Settings, Workers, overrides, requested_pool
+from lmm4rec.cli.options import Cluster, Conf, Out, RemoteOut, Settings, Workers, local_path, overrides, requested_pool
 
 if TYPE_CHECKING:
     from lmm4rec.experiments.estimate.study import StudyEstimates
@@ -91,8 +91,12 @@ def tune_command(
 
 @studies.command("report", rich_help_panel=_PANEL)
 def report_command(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A study folder, or run folders.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: DIR/report.")] = None,
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="A study folder, or run folders.", parser=local_path)
+    ],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: DIR/report.", parser=local_path)
+    ] = None,
     against: Annotated[str, typer.Option(help="The design to compare with (default: the best by validation).")] = "",
 ) -> None:
     """Write tables, significance tests, figures and a page about a study or about any finished runs."""
@@ -107,8 +111,10 @@ def report_command(
 
 @studies.command("reproduce", rich_help_panel=_PANEL)
 def reproduce_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: RUN-again.")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", parser=local_path)],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: RUN-again.", parser=local_path)
+    ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, help="The largest difference of a metric that is accepted.")
     ] = 1e-6,
