@@ -9,7 +9,7 @@ import pytest
 import torch
 from small import graph
 
-from lmm4rec.core.errors import MissingExtraError
+from lmm4rec.core.errors import MissingExtraError, TrainingError
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn import pairwise_steps
 from lmm4rec.nn.graph import InteractionGraph
@@ -77,6 +77,14 @@ def test_an_epoch_of_the_trainer_is_a_pass_and_the_loss_falls() -> None:
     losses = [row["loss.bpr"] for row in history.rows]
     assert losses[0] == pytest.approx(np.log(2), abs=0.05)
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_steps_that_are_too_large_stop_the_training() -> None:
+    on = graph()
+    model = BPRSGD(on, {}, torch.Generator().manual_seed(0), dim=8, step_size=1e6)
+    objective, sampler = RankingObjective(model, Frozen({})), WholeEpoch(on.users, on.items, on.n_items)
+    with pytest.raises(TrainingError, match=r"the loss is not finite in epoch \d, step \d: bpr = (nan|inf)"):
+        Trainer(epochs=3, device="cpu").fit(objective, sampler, None)
 
 
 def test_repeated_interactions_count_once() -> None:

@@ -12,6 +12,7 @@ from lmm4rec.core.errors import optional
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
+_FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}  # sums in any order; what is not finite stays so
 MOST_DRAWS = 1000  # of a negative; a user with nearly all items then has no step for this pair
 
 
@@ -69,7 +70,7 @@ def compiled_descend() -> Callable[..., float]:
         MissingExtraError: Numba is not installed.
     """
     numba = optional("numba", extra="numba", purpose="gradient descent in single steps")
-    options = {"fastmath": True, "nogil": True}
+    options = {"fastmath": _FAST, "error_model": "numpy", "nogil": True}
     try:
         compiled: Callable[..., float] = numba.njit(cache=True, **options)(descend)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written

@@ -187,5 +187,5 @@ class Checkpoint:
     def __str__(self) -> str:
         """From where training can be resumed."""
         if not self.epoch:
-            return "No state was saved yet: start again with a lower learning_rate"
-        return f"The last good state, after epoch {self.epoch}, is in {self.path}. Try a lower learning_rate"
+            return "No state was saved yet: start again with a lower learning rate"
+        return f"The last good state, after epoch {self.epoch}, is in {self.path}. Try a lower learning rate"
