@@ -30,4 +30,5 @@ def main(log_file: str, out_file: str, epochs: int, threads: int, l2_weight: flo
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], *map(int, sys.argv[3:5]), float(sys.argv[5]))
+    given, factors, passes, cores, weight = sys.argv[1:]
+    main(given, factors, int(passes), int(cores), float(weight))

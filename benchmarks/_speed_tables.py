@@ -14,29 +14,18 @@ SPEEDS = {"baby": "Amazon Baby", "sports": "Amazon Sports", "clothing": "Amazon 
 def speed(data: str, values: Mapping[str, Any]) -> str:
     """Cost of a batch, an epoch and a ranking of every trained model."""
     head = ["model", "ms a batch", "s an epoch", "users ranked a second", "peak MB"]
-    toolbox = values.get("toolbox", {}).get("ratio", {})
-    head += ["most of the time goes to", *(["toolbox's ms", "ratio"] if toolbox else [])]
+    head.append("most of the time goes to")
     rows = []
     for name, row in values["models"].items():
         figures = ["milliseconds_a_batch", "epoch_seconds_extrapolated", "evaluated_users_per_second", "peak_memory_mb"]
         cells = [name, *(f"{row[key]:,.1f}" if row[key] < 1000 else f"{row[key]:,.0f}" for key in figures)]
         cells.append(", ".join(f"{part} {share:.0%}" for part, share in islice(row.get("spent_on", {}).items(), 2)))
-        if toolbox:
-            known = name in toolbox
-            cells += (
-                [str(values["toolbox"]["milliseconds_a_batch"][name]), f"{toolbox[name]:.2f}"] if known else ["–"] * 2
-            )
         rows.append(cells)
     words = f"{SPEEDS[data]}: batch 2,048, dim 64, features of 4,096 and 384 numbers, {values['threads']} threads"
     note = ""
-    if toolbox:
-        bare = values["bare_kernels"]["ratio"]
-        note = (
-            "\n\nThe toolbox's figures are of another day on two idle cores; the geometric mean of the ratios is "
-            f"{values['toolbox']['geometric_mean']:.2f}. Beside the bare kernels of the same run: "
-            + ", ".join(f"{name} {ratio:.1f}" for name, ratio in bare.items())
-            + "."
-        )
+    if bare := values.get("bare_kernels", {}).get("ratio"):
+        ratios = ", ".join(f"{name} {ratio:.1f}" for name, ratio in bare.items())
+        note = f"\n\nTimes of the bare kernels, in the same run: {ratios}."
     return (
         f"{words} (`python benchmarks/speed.py --data {data}`).\n\n{table(head, rows)}{note}{shares(values['kernels'])}"
     )
@@ -68,3 +57,44 @@ def beside_toolbox(values: Mapping[str, Any]) -> str:
         f"a batch. The geometric mean of the ratios is {values['geometric_mean']:.2f} (`python benchmarks/toolbox.py`)."
     )
     return f"{words}\n\n{table(['model', 'ours', 'toolbox', 'ratio', 'rounds'], rows)}"
+
+
+def time_to_quality(data: str, values: Mapping[str, Any]) -> str:
+    """Seconds to the toolbox's best validation recall."""
+    rows = []
+    for name, row in values["models"].items():
+        rounds = [each["seconds"] for each in row["rounds"]]
+        seconds = [", ".join(_seconds(each[side]) for each in rounds) for side in ("ours", "toolbox")]
+        ratio = "–" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        test = [f"{row['test'][side]:.4f}" for side in ("ours", "toolbox")]
+        memory = [f"{max(each[side]['peak_memory_mb'] for each in row['rounds']):,.0f}" for side in ("ours", "toolbox")]
+        rows.append([name if name == row["model"] else f"{name} ({row['model']})", *seconds, ratio, *test, *memory])
+    words = (
+        f"{data}: seconds until validation Recall@20 is what the public MMRec toolbox ends at, by seed, and the "
+        f"toolbox's to the same place, {values['threads']} thread; test Recall@20 of whole trainings, and peak memory. "
+        "Of the toolbox's settings the one that validates best counts (`python benchmarks/time_to_quality.py`)."
+    )
+    head = ["model", "seconds", "toolbox", "ratio", "test", "toolbox", "peak MB", "toolbox"]
+    return f"{words}\n\n{table(head, rows)}"
+
+
+def _seconds(value: float | None) -> str:
+    return "never" if value is None else f"{value:,.1f}"
+
+
+def single_steps(values: Mapping[str, Any]) -> str:
+    """BPR in single steps beside mini-batches and implicit."""
+    logs = {"baby": "Baby", "large": "size of Electronics"}
+    names = list(values["baby"]["seconds_an_epoch"])
+    best = {**values["validation"], "implicit, 1 threads": max(values["validation"]["implicit"].values())}
+    rows = []
+    for name in names:
+        seconds = [values[log]["seconds_an_epoch"].get(name) for log in logs]
+        cells = ["–" if each is None else f"{each:.3f}" for each in seconds]
+        rows.append([name, *cells, f"{best[name]:.4f}" if name in best else "–"])
+    words = (
+        "BPR, dim 64: seconds an epoch in single steps of machine code, in mini-batches, and in the C++ of implicit, "
+        f"in turn in one run, one thread if not said; validation Recall@20 on Baby, best of {values['epochs']} epochs "
+        "(`python benchmarks/single_steps.py`; [decision 44](decisions/0044-single-steps.md))."
+    )
+    return f"{words}\n\n{table(['', *logs.values(), 'Recall@20 on Baby'], rows)}"

@@ -12,7 +12,7 @@ from _quality_figure import draw
 from _race_tables import draw_race, race, verdicts
 from _results import HERE
 from _shop_tables import feedback, five_nights, warm_start
-from _speed_tables import SPEEDS, beside_toolbox, speed
+from _speed_tables import SPEEDS, beside_toolbox, single_steps, speed, time_to_quality
 from _tables import table, wrapped
 from lmm4rec.core.files import read_json, write_text
 
@@ -275,6 +275,8 @@ def main() -> None:
     parts += [("Training speed", f"speed_{data}", partial(speed, data)) for data in SPEEDS]
     parts += [("Training speed", f"peers_{data}", partial(peers, data)) for data in SPEEDS]
     parts += [("Training speed", "toolbox_baby", beside_toolbox)]
+    parts += [("Training speed", "time_to_quality_films", partial(time_to_quality, "Films"))]
+    parts += [("Training speed", "single_steps", single_steps)]
     parts += [("Growth", "speed_growth", growth), ("Growth", "batches", batches)]
     parts += [("Features", "encoding", encoding), ("Features", "feature_store", feature_store)]
     parts += [("Paradigms", "adapters", adapters), ("Paradigms", "processes", processes)]

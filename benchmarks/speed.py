@@ -6,19 +6,17 @@
 
 Dim 64, batch 2,048, features of 4,096 and 384 seeded normal numbers, two threads, each model in a process of its own.
 Sampling, losses, backward pass and optimizer are all in a batch's time: the median of `--batches`. An epoch is
-extrapolated from it. Baby's rows stand beside the public MMRec toolbox, measured on two idle cores of another day:
-reference figures, not a measurement of this run. Libraries that can be installed are run beside ours by `peers.py`.
+extrapolated from it. `toolbox.py` and `peers.py` run the public toolbox and libraries beside ours.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,19 +30,15 @@ from lmm4rec.core.registry import RECOMMENDERS, hyper_parameters
 THREADS = 2
 SETTINGS: dict[str, dict[str, Any]] = {"lightgcn": {"layers": 1}}  # as the toolbox was measured
 SETTINGS |= {f"{name}, features trained": {"train_features": True} for name in ("bm3", "freedom")}
-# milliseconds a batch of the public MMRec toolbox on Baby, same sizes, two idle cores
-TOOLBOX = {
-    "bpr": 15, "lightgcn": 63, "vbpr": 130, "lattice": 237, "bm3": 339, "slmrec": 468, "mgcn": 567, "freedom": 570,
-    "mmgcn": 2172,
-}  # fmt: skip
 TARGETS = {"lightgcn": 25.0, "vbpr": 60.0}  # milliseconds a batch
 USERS_PER_SECOND = 20_000
 GROWTH = 12.0  # at ten times the interactions
 
 
 def trained_models() -> list[str]:
-    """All that have a `dim`: the others count instead of train. Last, those that can train the features, doing so."""
-    names = [name for name in RECOMMENDERS.names() if "dim" in hyper_parameters(RECOMMENDERS.get(name))]
+    """All of gradient steps that have a `dim`. Last, those that can train the features, doing so."""
+    components = {name: RECOMMENDERS.get(name) for name in RECOMMENDERS.names()}
+    names = [name for name, each in components.items() if "dim" in hyper_parameters(each) and not each.is_solved]
     return names + [name for name in SETTINGS if name not in names]
 
 
@@ -57,19 +51,6 @@ def measure(name: str, data: str, batches: int, threads: int, batch_size: str = 
     row: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
     print(f"{data:10} {name:10} {row['milliseconds_a_batch']:8.1f} ms a batch  {row}", flush=True)
     return row
-
-
-def beside_the_toolbox(models: Mapping[str, Any]) -> dict[str, Any]:
-    """Ours divided by the toolbox's, for the models that it was measured with."""
-    ratios = {name: models[name]["milliseconds_a_batch"] / TOOLBOX[name] for name in TOOLBOX if name in models}
-    mean = math.exp(sum(map(math.log, ratios.values())) / len(ratios)) if ratios else None
-    return {
-        "milliseconds_a_batch": TOOLBOX,
-        "ratio": ratios,
-        "geometric_mean": mean,
-        "target_met": {"mean_at_most_a_quarter": mean is not None and mean <= 0.25}
-        | {name: ratio <= 0.5 for name, ratio in ratios.items()},
-    }
 
 
 def speed(data: str, models: Sequence[str], batches: int, threads: int) -> None:
@@ -87,7 +68,6 @@ def speed(data: str, models: Sequence[str], batches: int, threads: int) -> None:
     if data == "baby":
         floor = bare(log)
         taken = {name: rows[name]["milliseconds_a_batch"] for name in floor if name in rows}
-        values["toolbox"] = beside_the_toolbox(rows)
         values["bare_kernels"] = {
             "milliseconds": floor,
             "ratio": {name: taken[name] / floor[name] for name in taken},

@@ -86,7 +86,7 @@ def seconds_to(curve: list[list[float]], level: float) -> float:
 def beside(name: str, data: str, seeds: int, toolbox: Path, python: str) -> dict[str, Any]:
     """A model and its peer under each seed, and the median of their ratios."""
     model, settings = OURS[name]
-    rounds = []
+    rounds: list[dict[str, Any]] = []
     for seed in range(seeds):
         peer = theirs(name, data, seed, toolbox, python)
         own = trained([sys.executable, str(HERE / "_training_curve.py"), model, data, json.dumps(settings), str(seed)])
