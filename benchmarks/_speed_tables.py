@@ -24,8 +24,8 @@ def speed(data: str, values: Mapping[str, Any]) -> str:
     words = f"{SPEEDS[data]}: batch 2,048, dim 64, features of 4,096 and 384 numbers, {values['threads']} threads"
     note = ""
     if bare := values.get("bare_kernels", {}).get("ratio"):
-        ratios = ", ".join(f"{name} {ratio:.1f}" for name, ratio in bare.items())
-        note = f"\n\nTimes of the bare kernels, in the same run: {ratios}."
+        ratios = ", ".join(f"{ratio:.1f} times ({name})" for name, ratio in bare.items())
+        note = f"\n\nA batch takes {ratios} what its bare kernels take in the same run."
     return (
         f"{words} (`python benchmarks/speed.py --data {data}`).\n\n{table(head, rows)}{note}{shares(values['kernels'])}"
     )
