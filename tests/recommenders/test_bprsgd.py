@@ -103,5 +103,7 @@ def test_without_numba_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     pairwise_steps.compiled_descend.cache_clear()
     with pytest.raises(MissingExtraError, match=r"pip install 'lmm4rec\[numba\]'"):
         BPRSGD(graph(), {}, torch.Generator())
+    with pytest.raises(MissingExtraError):
+        BPRSGD.require_packages()  # what the doctor asks
     monkeypatch.undo()
     pairwise_steps.compiled_descend.cache_clear()

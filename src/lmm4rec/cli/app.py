@@ -53,6 +53,9 @@ def _abandon_bars() -> None:
         abandon_bars()
 
 
+_AGAIN = {"serve": "", "refresh": "; yesterday's bundle stays, and the same command begins the night anew"}
+
+
 class _Group(TyperGroup):
     """The commands, with an interruption as a message; typer would end without one."""
 
@@ -62,7 +65,7 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             _abandon_bars()
-            again = "" if ctx.invoked_subcommand == "serve" else "; the same command continues, a run with --resume"
+            again = _AGAIN.get(ctx.invoked_subcommand or "", "; the same command continues, a run with --resume")
             errors.print(f"interrupted; {error}" if str(error) else f"interrupted{again}", soft_wrap=True)
             raise typer.Exit(130) from None
 

@@ -104,7 +104,7 @@ def split(
     if not len(train):
         raise DataError(f"the split '{method}' leaves no interaction of '{dataset.name}' to train on")
     for name, share, part, purpose in (
-        ("validation", valid, held_valid, "validation: all epochs are trained, and the last weights are kept"),
+        ("validation", valid, held_valid, "validation: all epochs are trained, and none is chosen"),
         ("test", test, held_test, "the test: nothing is measured by it"),
     ):
         if share and not len(part):

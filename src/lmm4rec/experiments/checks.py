@@ -47,6 +47,7 @@ def require_runnable(plan: Plan, split: Split) -> None:
 def problems(plan: Plan, split: Split) -> Iterator[LMM4RecError]:
     """What would stop a run of the plan on this split."""
     checks: list[Callable[[], object]] = [
+        plan.recommender.component.require_packages,
         partial(require_held_out, plan, split, "valid"),
         partial(require_held_out, plan, split, "test"),
         partial(require_shardable, plan),

@@ -88,6 +88,10 @@ class Recommender(nn.Module, ABC):
         """Whether it needs features with these hyper-parameters, all of which are there."""
         return cls.uses_content
 
+    @classmethod
+    def require_packages(cls) -> None:
+        """Raises MissingExtraError where a package that it needs beside those of lmm4rec is not installed."""
+
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
         """Rebuild graphs or sample edges, where the model does so once an epoch."""
 

@@ -28,7 +28,7 @@ class BPRSGD(Recommender):
     of mini-batches with Adam. It is compiled by Numba (`pip install 'lmm4rec[numba]'`).
 
     The keys of gradient steps in [train] are ignored: `batch_size`, `optimizer`, `learning_rate`, `weight_decay`,
-    `schedule`, `warmup`, `clip_norm`, `negatives`.
+    `schedule`, `warmup`, `clip_norm`.
 
     Differs from the paper: an epoch visits every interaction once, in random order, in place of draws with replacement;
     one weight regularizes users, positives and negatives.
@@ -57,6 +57,11 @@ class BPRSGD(Recommender):
         self._users, self._items = pairs // graph.n_items, pairs % graph.n_items
         self._starts = np.searchsorted(self._users, np.arange(graph.n_users + 1))
         self._descend = compiled_descend()
+
+    @classmethod
+    def require_packages(cls) -> None:
+        """Numba."""
+        compiled_descend()
 
     def sweep(self, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """The term `bpr`: the mean loss over the steps of a pass over all interactions."""

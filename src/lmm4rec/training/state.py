@@ -140,6 +140,7 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+_SMALLER = "a lower train.learning_rate (bprsgd: recommender.step_size)"
 _TIME_SHARE = 0.1  # of the time that may go into writing
 
 
@@ -187,5 +188,5 @@ class Checkpoint:
     def __str__(self) -> str:
         """From where training can be resumed."""
         if not self.epoch:
-            return "No state was saved yet: start again with a lower learning rate"
-        return f"The last good state, after epoch {self.epoch}, is in {self.path}. Try a lower learning rate"
+            return f"No state was saved yet: start again with smaller steps: {_SMALLER}"
+        return f"The last good state, after epoch {self.epoch}, is in {self.path}. Try smaller steps: {_SMALLER}"

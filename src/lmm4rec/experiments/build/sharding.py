@@ -48,7 +48,7 @@ def shares_training(plan: Plan, processes: int) -> bool:
         )
     if not plan.recommender.is_trained or plan.recommender.component.is_solved:
         logging.getLogger(__name__).info(
-            "note: %s is solved without gradient steps, by one process: --processes %d is of no effect",
+            "note: %s is computed by one process: --processes %d is of no effect",
             plan.recommender.label, processes,
         )  # fmt: skip
         return False

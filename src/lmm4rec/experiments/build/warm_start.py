@@ -159,7 +159,8 @@ class _Fill:
         if saved.shape != initial.shape:
             raise ConfigError(
                 f"the weights '{name}' have the shape {list(saved.shape)} in the earlier run and {list(initial.shape)} "
-                "now: keep the keys of [recommender], [encoder] and [features], or leave train.start_from out"
+                "now: keep the keys of [recommender], [encoder] and [features], or begin anew: without "
+                "train.start_from, in a night with --cold"
             )
         return saved
 

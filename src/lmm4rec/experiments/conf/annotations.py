@@ -53,7 +53,8 @@ def expected(annotation: Any) -> str:
 def mismatch(given: Any, annotation: Any) -> str:
     """A message on a value that does not fit: the allowed values, the type of this one, and a likely remedy."""
     kind, wanted = describe(type(given))[0], describe(annotation)[0]
-    text = f"it takes {expected(annotation)}" + (f", got {kind}" if kind != wanted.partition(" ")[0] else "")
+    is_other = kind != wanted.partition(" ")[0] and (kind, wanted.partition(" ")[0]) != ("int", "float")
+    text = f"it takes {expected(annotation)}" + (f", got {kind}" if is_other else "")
     if isinstance(given, list) and "list" not in expected(annotation):
         return f"{text}; several values are compared by `lmm4rec tune` and `lmm4rec study`"
     if isinstance(given, float) and not math.isfinite(given):

@@ -164,6 +164,10 @@ class _Night:
 
     def _warm(self, plan: Plan, served: NightFolder) -> dict[str, Any]:
         """The keys of a training that begins with yesterday's weights."""
+        if self.options.rate != 1 and plan.recommender.component.is_solved:
+            logging.getLogger(__name__).warning(
+                "--rate %g has no effect: %s has no train.learning_rate", self.options.rate, plan.recommender.label
+            )
         rate = plan.train.table.get("learning_rate")
         keys: dict[str, Any] = {} if rate is None else {"train.learning_rate": self.options.rate * rate}
         return keys | {"train.start_from": str(served.final.path)}
