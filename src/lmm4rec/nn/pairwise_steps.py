@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeAlias
+from inspect import unwrap
 
 import numpy as np
+from jaxtyping import Float32, Int64
 
 from lmm4rec.core.errors import optional
-
-Array: TypeAlias = np.ndarray[Any, Any]
 
 _FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}  # sums in any order; what is not finite stays so
 MOST_DRAWS = 1000  # of a negative; a user with nearly all items then has no step for this pair
 
 
 def descend(
-    users: Array, starts: Array, items: Array, user_vectors: Array, item_vectors: Array, rate: Any, l2: Any, seed: int
+    users: Int64[np.ndarray, " pairs"],
+    starts: Int64[np.ndarray, " users_and_1"],
+    items: Int64[np.ndarray, " pairs"],
+    user_vectors: Float32[np.ndarray, "users dim"],
+    item_vectors: Float32[np.ndarray, "items dim"],
+    rate: np.float32,
+    l2: np.float32,
+    seed: int,
 ) -> float:
     """The mean of -log sigmoid(x_ui - x_uj) over one pass, in which all pairs are visited once in random order.
 
     Each pair gets a negative j drawn anew from the items of which the user has none. A step adds
     rate * (sigmoid(x_uj - x_ui) * gradient of (x_ui - x_uj) - l2 * vector) to the three vectors, in place.
 
-    `users` [pairs] ascend; `starts` [users + 1] are where each begins, `items` [pairs] ascend within a user. Vectors,
-    `rate` and `l2` are float32. Source: Rendle et al. 2009 (arXiv 1205.2618), fig. 4.
+    `users` ascend; `starts` are where each begins, `items` ascend within a user. Source: Rendle et al. 2009
+    (arXiv 1205.2618), fig. 4.
     """
     np.random.seed(seed)
     order = np.random.permutation(len(users))
@@ -59,7 +65,7 @@ def descend(
             user_vectors[u, k] += rate * (slope * (positive - negative) - l2 * user)
             item_vectors[i, k] += rate * (slope * user - l2 * positive)
             item_vectors[j, k] += rate * (-slope * user - l2 * negative)
-    return total / max(steps, 1)
+    return float(total / max(steps, 1))
 
 
 @cache
@@ -70,9 +76,10 @@ def compiled_descend() -> Callable[..., float]:
         MissingExtraError: Numba is not installed.
     """
     numba = optional("numba", extra="numba", purpose="gradient descent in single steps")
+    plain = unwrap(descend)  # without checks of shapes, where tests add them
     options = {"fastmath": _FAST, "error_model": "numpy", "nogil": True}
     try:
-        compiled: Callable[..., float] = numba.njit(cache=True, **options)(descend)
+        compiled: Callable[..., float] = numba.njit(cache=True, **options)(plain)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        compiled = numba.njit(**options)(descend)
+        compiled = numba.njit(**options)(plain)
     return compiled
