@@ -33,7 +33,7 @@ from lmm4rec.training.trainer import Trainer
 
 SETTINGS: dict[str, dict[str, Any]] = {"bprsgd": {"step_size": 0.1, "l2_weight": 0.06}, "bpr": {"l2_weight": 0.1}}
 TRAIN = {"learning_rate": 2e-3, "weight_average": 0.8, "metric": "recall@20", "device": "cpu"}
-L2_WEIGHTS, EPOCHS = (0.01, 0.03, 0.06), 100
+L2_WEIGHTS, EPOCHS = (0.01, 0.03, 0.06), 300
 SPEED_EPOCHS = {"baby": 10, "large": 2}
 
 
