@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pickle
@@ -55,6 +56,8 @@ def _log_to(path: Path) -> None:
     with path.open("ab") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what a killed worker has printed is in its log
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
 
 
