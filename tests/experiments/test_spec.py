@@ -42,6 +42,7 @@ def plan(**tables: Any) -> Any:
         ({"data": {"name": "mmrec", "pth": "x"}}, r"\[data\] has no parameter 'pth'. Did you mean 'path'\?"),
         ({"data": {"name": "mmrec"}}, r"\[data\] needs a value for 'path'"),
         ({"split": {"method": "random", "valid": 1.5}}, "split.valid = 1.5 does not fit: it takes float ≥ 0, < 1$"),
+        ({"train": {"weight_average": 1}}, "train.weight_average = 1 does not fit: it takes float ≥ 0, < 1$"),
         ({"evaluate": {"ks": [5, 0]}}, r"ks = .* does not fit: it takes list of int ≥ 1$"),
         ({"train": {"seed": 2**63}}, "train.seed = 9223372036854775808 does not fit: integers have at most 64 bits$"),
         ({"evaluate": {"ks": []}}, "ks needs at least one value"),
