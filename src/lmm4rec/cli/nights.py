@@ -113,6 +113,9 @@ def _record_table(record: NightRecord) -> Table:
     table.add_row("why", escaped(record.why))
     for name, counts in record.rows.items():
         table.add_row(name, ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items()))
+    if record.left_out:
+        items = ", ".join(f"{count:,} of '{item}'" for item, count in record.left_out.items())
+        table.add_row("left out", escaped(f"posted interactions with items that the catalog lacks: {items}"))
     if record.comparison is not None:
         overlap = record.comparison["overlap"]
         table.add_row(

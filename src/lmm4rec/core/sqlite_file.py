@@ -27,6 +27,7 @@ class SqliteFile:
     application: ClassVar[int]  # SQLite's number that tells kinds of files apart
     version: ClassVar[int]
     tables: ClassVar[str]  # the statements that create them
+    later_tables: ClassVar[str] = ""  # the statements (IF NOT EXISTS) of those that older files of the version lack
     holds: ClassVar[str]  # in messages
 
     def __init__(self, path: Path) -> None:
@@ -68,6 +69,8 @@ class SqliteFile:
                 self._file.execute(statement)
             self._file.execute(f"PRAGMA application_id = {self.application}")
             self._file.execute(f"PRAGMA user_version = {self.version}")
+        for statement in self.later_tables.split(";"):
+            self._file.execute(statement)
         self._file.execute("COMMIT")
 
     def _is_empty(self) -> bool:

@@ -1,4 +1,8 @@
-"""The items added to a bundle after its training: in a SQLite file, each on disk before its request is answered."""
+"""The items added to a bundle after its training: in a SQLite file, each on disk before its request is answered.
+
+The night job trains on those that users have interacted with. `learned_items` says which of a run's catalog these are,
+so that they can be deleted from a bundle that has learned them, too.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,19 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, cast
 
 from lmm4rec.core.errors import LMM4RecError
+from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.sqlite_file import SqliteFile
 from lmm4rec.data.images import ImageBytes
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
 
 logger = logging.getLogger(__name__)
+FILE = "added_items.sqlite"  # beside the bundle, in the run folder or the live folder
+_LEARNED = "added_items.json"  # in a run folder
 _RESTORED = 256  # items that are encoded at a time
 _TABLE = """
 CREATE TABLE items (
@@ -24,6 +32,9 @@ CREATE TABLE items (
     image BLOB,
     added_at REAL NOT NULL                    -- unix seconds
 ) STRICT
+"""
+_LATER_TABLES = """
+CREATE TABLE IF NOT EXISTS removed (id TEXT NOT NULL, added_at REAL NOT NULL) STRICT
 """
 
 
@@ -35,11 +46,17 @@ class AddedItem(NamedTuple):
     image: bytes | None
     added_at: float
 
+    @property
+    def item_image(self) -> ImageBytes | None:
+        """The image; None where the item has none."""
+        return None if self.image is None else ImageBytes(self.image, f"of item {self.id}")
+
 
 class AddedItems(SqliteFile):
     """A file of added items; a thread needs one of its own, or a lock."""
 
     application, version, tables, holds = 0x6C6D3472, 1, _TABLE, "added items"  # "lm4r"
+    later_tables = _LATER_TABLES
 
     def add(self, id_: str, fields: Mapping[str, str], image: bytes | None) -> AddedItem:
         """Store an item; it is on disk when this returns."""
@@ -52,9 +69,14 @@ class AddedItems(SqliteFile):
         return item
 
     def remove(self, id_: str) -> bool:
-        """Delete an item; True if it was there."""
+        """Delete an item; True if it was there. That it was removed is kept, for bundles that have learned it."""
         with self.transaction():
+            self._file.execute("INSERT INTO removed (id, added_at) SELECT id, added_at FROM items WHERE id = ?", (id_,))
             return self._file.execute("DELETE FROM items WHERE id = ?", (id_,)).rowcount > 0
+
+    def removed(self) -> set[tuple[str, float]]:
+        """The ids of the removed items, and when each was added."""
+        return set(self._file.execute("SELECT id, added_at FROM removed"))
 
     def __iter__(self) -> Iterator[AddedItem]:
         rows = self._file.execute("SELECT id, fields, image, added_at FROM items ORDER BY place")
@@ -87,4 +109,15 @@ def _accepted(bundle: Bundle, item: NewItem) -> bool:
 
 
 def _new_item(item: AddedItem) -> NewItem:
-    return NewItem(item.id, item.fields, None if item.image is None else ImageBytes(item.image, f"of item {item.id}"))
+    return NewItem(item.id, item.fields, item.item_image)
+
+
+def write_learned_items(run: Path, items: Sequence[AddedItem]) -> None:
+    """Write into a run folder which items of its catalog were added ones."""
+    write_json(run / _LEARNED, {item.id: item.added_at for item in items})
+
+
+def learned_items(run: Path) -> dict[str, float]:
+    """The added items that a run was trained on, and when each was added; empty where none is recorded."""
+    path = run / _LEARNED
+    return {str(id_): float(at) for id_, at in read_json(path).items()} if path.is_file() else {}

@@ -114,7 +114,9 @@ def export(run: Path, out: Path, *, copy_encoder: bool = True, thumbnails: NonNe
     if RunFolder(run).experiment.exists():
         dataset = DataCache().dataset(RunFolder(run).plan())
         if list(dataset.items) != list(bundle.items):
-            raise CheckpointError(f"the data of {run} has other items than when it ran; run it again")
+            raise CheckpointError(
+                f"the data of {run} has other items than when it ran; run it again (of a night: export the live folder)"
+            )
         bundle.set_thumbnails(popular_thumbnails(dataset, limit=thumbnails))
     bundle.save_pretrained(out, copy_encoder=copy_encoder)
     return bundle

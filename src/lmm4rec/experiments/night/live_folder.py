@@ -23,7 +23,7 @@ from lmm4rec.core.files import read_json, storage_errors, write_json
 from lmm4rec.core.folder_lock import locked_folder
 from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.night.record import NightRecord, now
-from lmm4rec.serving import feedback
+from lmm4rec.serving import added_items, feedback
 from lmm4rec.serving.night_log import append_night, read_nights
 
 _NAME = "%Y-%m-%dT%H%M%SZ"  # of a night: the time at which it began, in UTC
@@ -52,6 +52,7 @@ class LiveFolder:
         self.bundle = path / "bundle"
         self.nights = path / "nights"
         self.interactions = path / feedback.FILE
+        self.added_items = path / added_items.FILE
 
     @contextmanager
     def locked(self) -> Iterator[None]:

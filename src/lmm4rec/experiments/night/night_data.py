@@ -1,9 +1,10 @@
-"""Data of a night: the conf's source with the posted interactions, beside what yesterday's bundle knew."""
+"""Data of a night: the conf's source with what was posted to the service, beside what yesterday's bundle knew."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,16 @@ from jaxtyping import Bool, Float64, Int64
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.vocabulary import Vocabulary
+from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.filters import prepare
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.negative_signals import NEGATIVE_KINDS, NegativeSignals
 from lmm4rec.data.splits import TEST, TRAIN, VALID
+from lmm4rec.experiments.night.added_to_catalog import read_added, with_added
+from lmm4rec.experiments.night.live_folder import LiveFolder
 from lmm4rec.experiments.plan import Plan
+from lmm4rec.serving.added_items import AddedItem
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.feedback import FeedbackStore, read_feedback
 
@@ -30,25 +35,53 @@ class Posted:
     """The number of interactions that were posted to the service, and what became of them."""
 
     posted: int = 0
-    unknown_items: int = 0  # of items that the source lacks: left out
+    of_added_items: int = 0  # of items that the source lacks and that were added to the service
+    unknown_items: int = 0  # of items that neither has: left out
     erased: int = 0  # interactions and signals of users who were erased
 
 
-def read_data(plan: Plan, interactions: Path) -> tuple[Dataset, Posted]:
-    """The plan's data set with the posted interactions in a file, filtered; without those of erased users.
+@dataclass(frozen=True)
+class NightData:
+    """The data of a night."""
+
+    dataset: Dataset
+    posted: Posted
+    added: tuple[AddedItem, ...] = ()  # the last items of the catalog: the source lacks them, the service has them
+    left_out: Mapping[str, int] = field(default_factory=dict)  # posted interactions by unknown item, most first
+
+    @property
+    def source_catalog(self) -> Catalog:
+        """The catalog without the added items."""
+        catalog = self.dataset.catalog
+        return catalog.select(np.arange(len(catalog) - len(self.added))) if self.added else catalog
+
+
+def read_data(plan: Plan, live: LiveFolder) -> NightData:
+    """The plan's data set with what was posted to a live folder's service, filtered; without erased users.
+
+    An item that was added to the service and that the source lacks is one of the catalog where a user has a positive
+    interaction with it; another one stays with the service. With features from files it has none.
 
     Raises:
         DataError: the source cannot be read, or nothing is left.
     """
     data = plan.data
     dataset = data.source(**data.arguments(data.source))
-    posted = read_feedback(interactions)
-    known = posted.filter([item in dataset.items for item in posted["item"]])
+    posted = read_feedback(live.interactions)
+    positive = posted.filter(~pl.col("kind").is_in(NEGATIVE_KINDS))
+    lacking = {item for item in positive["item"] if item not in dataset.items}
+    has_files = plan.encoder is not None and plan.encoder.is_precomputed
+    added = [] if has_files else read_added(live.added_items, lacking)
+    n_source, dataset = dataset.n_items, replace(dataset, catalog=with_added(dataset.catalog, added))
+    rows = np.array([dataset.items.row(item) if item in dataset.items else -1 for item in posted["item"]], np.int64)
+    known, unknown = posted.filter(rows >= 0), posted.filter(rows < 0)
     erased = 0
-    if interactions.is_file():
-        dataset, erased = _without_erased(dataset, interactions)
+    if live.interactions.is_file():
+        dataset, erased = _without_erased(dataset, live.interactions)
     dataset = prepare(with_posted(dataset, known), **data.arguments(prepare))
-    return dataset, Posted(posted.height, posted.height - known.height, erased)
+    counts = Posted(posted.height, int((rows >= n_source).sum()), unknown.height, erased)
+    kept = tuple(item for item in added if item.id in dataset.items)
+    return NightData(dataset, counts, kept, dict(Counter(unknown["item"].to_list()).most_common()))
 
 
 def with_posted(dataset: Dataset, posted: pl.DataFrame) -> Dataset:

@@ -28,6 +28,7 @@ class NightRecord:
     serving: str = ""  # the night whose bundle is served afterwards
     epochs: int | None = None  # of the final training
     rows: dict[str, dict[str, int]] = field(default_factory=dict)  # "users" -> "kept", "new", "gone", ...
+    left_out: dict[str, int] = field(default_factory=dict)  # posted interactions by unknown item, of the first few
     seconds: dict[str, float] = field(default_factory=dict)  # by step
     recent: Mapping[str, Any] | None = None  # see `serving.comparison_results.RecentQuality`
     comparison: Mapping[str, Any] | None = None  # of the served bundle with yesterday's; see `BundleComparison`

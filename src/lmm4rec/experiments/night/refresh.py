@@ -1,9 +1,11 @@
 """The night job: read, retrain warm, compare with yesterday's bundle on the newest interactions, swap if not worse.
 
-1. The data are read: the conf's source, and the interactions that were posted to the live folder's service.
+1. The data are read: the conf's source, and what was posted to the live folder's service: interactions, and the items
+   that they name and that the source lacks.
 2. What yesterday's bundle did not learn from is new. The newest of these interactions are measured, those before them
    choose the epochs, and a candidate learns from all others, beginning with yesterday's weights.
-3. Both are measured on the newest interactions, which neither has seen.
+3. Both are measured on the newest interactions, which neither has seen. Yesterday's bundle has the added items as the
+   service has them.
 4. Unless the candidate is worse, the model is trained in the same way on everything, and its bundle is served.
 
 Whatever fails, yesterday's bundle stays in service.
@@ -22,6 +24,7 @@ from typing_extensions import Doc
 from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import NonNegativeFloat, NonNegativeInt
 from lmm4rec.data.dataset import Dataset
+from lmm4rec.data.findings import counted
 from lmm4rec.distributed.pool import Pool
 from lmm4rec.evaluation.metrics import Metric
 from lmm4rec.experiments.build.data import DataCache
@@ -29,16 +32,18 @@ from lmm4rec.experiments.build.features import load_features
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.final_training import final_overrides
 from lmm4rec.experiments.night.live_folder import LiveFolder, NightFolder
-from lmm4rec.experiments.night.night_data import Changes, labeled, measured_pairs, read_data
+from lmm4rec.experiments.night.night_data import Changes, NightData, labeled, measured_pairs, read_data
 from lmm4rec.experiments.night.record import NightRecord
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.result import Result, read_result
 from lmm4rec.experiments.run import run
+from lmm4rec.serving.added_items import restore, write_learned_items
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.bundle_comparison import compare_bundles
 from lmm4rec.serving.comparison_results import Measured
 
 logger = logging.getLogger(__name__)
+_NAMED = 20  # items whose interactions are left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,36 +113,52 @@ class _Night:
         with self.record.step("read"):
             yesterday = None if served is None else Bundle.load(served.final.path)
             self.record.yesterday = self.record.serving = served.name if served else ""
-            dataset, posted = read_data(plan, self.folder.interactions)
+            data = read_data(plan, self.folder)
+            self._log_left_out(plan, data)
         if self.pool is not None and plan.encoder is not None and plan.features.train == "frozen":
             with self.record.step("encode"):
-                load_features(plan, dataset.catalog, pool=self.pool)
+                load_features(plan, data.source_catalog, pool=self.pool)  # a worker knows no other items
         if yesterday is None or served is None:
-            self._count(dataset)
-            self.record.rows["posted"] = vars(posted)
-            self._first(plan, dataset)
+            self._count(data.dataset)
+            self.record.rows["posted"] = vars(data.posted)
+            self._first(plan, data)
         else:
-            changes = Changes.since(yesterday, dataset)
-            self.record.rows |= {**changes.rows, "posted": vars(posted)}
+            changes = Changes.since(yesterday, data.dataset)
+            self.record.rows |= {**changes.rows, "posted": vars(data.posted)}
             if not self.options.force:
                 changes.require_sound()
-            self._again(plan, dataset, served, yesterday, changes)
+            self._again(plan, data, served, yesterday, changes)
+
+    def _log_left_out(self, plan: Plan, data: NightData) -> None:
+        """Log and record which posted interactions nothing can be learned from."""
+        self.record.left_out = dict(list(data.left_out.items())[:_NAMED])
+        if data.left_out:
+            named = ", ".join(f"'{item}' ({count:,})" for item, count in self.record.left_out.items())
+            files = plan.encoder is not None and plan.encoder.is_precomputed
+            logger.warning(
+                "left out: %s with %s that neither the conf's source has nor the service%s: %s%s. Add them to the "
+                "source's items; the interactions are kept, and count from the next night on",
+                counted(data.posted.unknown_items, "posted interaction"), counted(len(data.left_out), "item"),
+                " (an item that was added there has no row in the feature files)" if files else "", named,
+                ", ..." if len(data.left_out) > _NAMED else "",
+            )  # fmt: skip
 
     def _count(self, dataset: Dataset) -> None:
         counts = {"users": dataset.n_users, "items": dataset.n_items, "interactions": len(dataset.interactions)}
         self.record.rows |= {name: {"kept": 0, "new": count, "gone": 0} for name, count in counts.items()}
 
-    def _first(self, plan: Plan, dataset: Dataset) -> None:
+    def _first(self, plan: Plan, data: NightData) -> None:
         """The first night: the conf's own split chooses the epochs, and there is nothing to compare with."""
         keys: dict[str, Any] = {"split.valid": 0, "split.test": 0}
         if plan.holds_out("valid"):
-            self._train("candidate", self.night.candidate, dataset, {})
+            self._train("candidate", self.night.candidate, data.dataset, {})
             keys = final_overrides(self.night.candidate, plan)
-        result = self._train("final", self.night.final.path, dataset, keys)
-        self._serve("first", "there was no bundle before", result)
+        result = self._train("final", self.night.final.path, data.dataset, keys)
+        self._serve("first", "there was no bundle before", result, data)
 
-    def _again(self, plan: Plan, dataset: Dataset, served: NightFolder, yesterday: Bundle, changes: Changes) -> None:
+    def _again(self, plan: Plan, data: NightData, served: NightFolder, yesterday: Bundle, changes: Changes) -> None:
         start = {} if self.options.cold else self._warm(plan, served)
+        dataset = data.dataset
         dataset = labeled(dataset, changes.new, self.options.measured) if changes.new.any() else dataset
         problem = self._too_little(dataset, yesterday, changes)
         if problem and not self.options.force:
@@ -149,6 +170,8 @@ class _Night:
             why = f"not compared ({problem}), but --force"
         else:
             candidate = self._train("candidate", self.night.candidate, dataset, {**start, "split.method": "labels"})
+            if yesterday.content_to_vectors is not None:
+                restore(yesterday, [item for item in data.added if item.id not in yesterday.items])
             worse, why = self._compare(plan, dataset, yesterday, candidate)
             if worse:
                 self.record.decide("kept", why)
@@ -160,12 +183,12 @@ class _Night:
         with self.record.step("overlap"):
             comparison = compare_bundles(yesterday, result.bundle()).to_json()
         self.record.comparison = {name: value for name, value in comparison.items() if name != "recent"}
-        self._serve("swapped", why, result)
+        self._serve("swapped", why, result, data)
 
     def _warm(self, plan: Plan, served: NightFolder) -> dict[str, Any]:
         """The keys of a training that begins with yesterday's weights."""
         if self.options.rate != 1 and plan.recommender.component.is_solved:
-            logging.getLogger(__name__).warning(
+            logger.warning(
                 "--rate %g has no effect: %s has no train.learning_rate", self.options.rate, plan.recommender.label
             )
         rate = plan.train.table.get("learning_rate")
@@ -215,8 +238,9 @@ class _Night:
         with self.record.step(step):
             return run(self.conf, overrides, out=out, data=data)
 
-    def _serve(self, decision: Any, why: str, result: Result) -> None:
+    def _serve(self, decision: Any, why: str, result: Result, data: NightData) -> None:
         """Serve the bundle of tonight's run."""
+        write_learned_items(self.night.final.path, data.added)
         self.record.epochs = result.measured.chosen.epochs
         self.record.decide(decision, why)
         self.record.serving = self.night.name

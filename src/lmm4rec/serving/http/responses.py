@@ -13,7 +13,7 @@ from lmm4rec.serving.rule_ranking import RuledList
 
 def card(served: ServedBundle, item: str, title: str, score: float | None = None) -> Card:
     """The card of an item."""
-    return Card(id=item, title=title, score=score, picture=served.image_path(item), added=item in served.added)
+    return Card(id=item, title=title, score=score, picture=served.image_path(item), added=item in served.items.added)
 
 
 def listing(served: ServedBundle, found: Iterable[Recommendation], k: int) -> Cards:

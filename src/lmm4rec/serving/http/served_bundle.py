@@ -17,17 +17,18 @@ from PIL import Image
 
 from lmm4rec.core.errors import ConfigError, DataError, LMM4RecError
 from lmm4rec.data.images import ImageBytes
-from lmm4rec.serving.added_items import AddedItems, restore
+from lmm4rec.serving.added_items import FILE as ADDED_ITEMS
 from lmm4rec.serving.answers import NewItem, Recommendation
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.bundle_files import FACTS, bundle_folder
-from lmm4rec.serving.feedback import FILE
+from lmm4rec.serving.feedback import FILE as INTERACTIONS
 from lmm4rec.serving.http.batching import Batcher, QueueFullError
 from lmm4rec.serving.http.interaction_schemas import Erased
 from lmm4rec.serving.http.lookup import audience, matching, unknown_id
 from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.problems import Problem, not_written
 from lmm4rec.serving.http.served_feedback import ServedFeedback
+from lmm4rec.serving.http.served_items import ServedItems
 from lmm4rec.serving.http.served_rules import check_rule_sets
 from lmm4rec.serving.http.settings import Settings
 from lmm4rec.serving.rules import RuleSet
@@ -70,7 +71,6 @@ def bundle_version(folder: Path) -> tuple[int, int] | None:
     return facts.st_ino, facts.st_mtime_ns
 
 
-ADDED_ITEMS = "added_items.sqlite"  # beside the bundle, in the run folder
 Answer = TypeVar("Answer")
 
 
@@ -96,10 +96,8 @@ class ServedBundle:
         self._root_path = settings.root_path
         self.rules_error: str | None = None
         bundle = self._load()  # before files are created beside it
-        self.feedback = ServedFeedback(name, home / FILE, metrics)
-        self._added = AddedItems(home / ADDED_ITEMS)
-        self.added: frozenset[str] = frozenset()
-        self.not_restored: tuple[str, ...] = ()
+        self.feedback = ServedFeedback(name, home / INTERACTIONS, metrics)
+        self.items = ServedItems(name, home / ADDED_ITEMS)
         self._ranking = ThreadPoolExecutor(1, f"rank-{name}")
         self._other = ThreadPoolExecutor(2, f"work-{name}")
         self._writing = ThreadPoolExecutor(1, f"write-{name}")
@@ -144,16 +142,11 @@ class ServedBundle:
         """Replace the bundle in service by one that has the added items on disk, too."""
         rules = self._read_rules(bundle)
         self._follow_interactions(bundle)
-        new = [item for item in self._added if item.id not in bundle.items]
-        refused = restore(bundle, new)
-        if refused:
-            logger.warning("%s: %d added items could not be restored: %s", self.name, len(refused), refused[:10])
+        self.items.put_into(bundle, self.folder)
         self._explains = _works(lambda: bundle.explain(bundle.users[0], bundle.items[0]))
         self.field_names = list(bundle.fields(bundle.items[0]))
         self.bundle, self.rules, self.rules_error = bundle, rules, None
         self._image_paths: dict[str, str | None] = {}
-        self.not_restored = tuple(refused)
-        self.added = frozenset(item.id for item in new) - set(refused)
         self._update_metrics()
 
     def _read_rules(self, bundle: Bundle) -> Mapping[str, RuleSet]:
@@ -188,8 +181,8 @@ class ServedBundle:
         return {**searches, "add_items": takes_items, "explain": self._explains}
 
     def _update_metrics(self) -> None:
-        self._metrics.items.labels(self.name, "catalog").set(len(self.bundle.items) - len(self.added))
-        self._metrics.items.labels(self.name, "added").set(len(self.added))
+        self._metrics.items.labels(self.name, "catalog").set(len(self.bundle.items) - len(self.items.added))
+        self._metrics.items.labels(self.name, "added").set(len(self.items.added))
 
     def image_path(self, item: str) -> str | None:
         """The path of an item's thumbnail; None where it has none, or was removed a moment ago."""
@@ -205,7 +198,7 @@ class ServedBundle:
 
     def find_items(self, text: str, added: bool) -> Sequence[str]:
         """The items whose id or title contains a text; with `added` only those added after the training."""
-        bundle, added_ids = self.bundle, self.added
+        bundle, added_ids = self.bundle, self.items.added
         ids: Sequence[str] = [item for item in bundle.items if item in added_ids] if added else bundle.items
         return matching(ids, text, lambda item: f"{bundle.title(item)} {item}")
 
@@ -246,15 +239,17 @@ class ServedBundle:
             Problem: the id is taken.
             LMM4RecError: the bundle refuses it.
         """
-        await self._write(lambda: self._add(NewItem(id_, fields, image)))
+        await self._write(
+            lambda: self._change_items(lambda bundle: self.items.add(bundle, NewItem(id_, fields, image)))
+        )
 
     async def remove(self, id_: str) -> None:
-        """Remove an added item; items of the catalog cannot be removed.
+        """Remove an added item, also one that the bundle was trained on; others of the catalog cannot be removed.
 
         Raises:
             Problem: it is unknown, or belongs to the catalog.
         """
-        await self._write(lambda: self._remove(id_))
+        await self._write(lambda: self._change_items(lambda bundle: self.items.remove(bundle, id_)))
 
     async def reload(self) -> None:
         """Load the bundle's folder again; until that is done, the old bundle answers requests.
@@ -277,47 +272,12 @@ class ServedBundle:
 
     async def follow_items(self) -> None:
         """Add and remove the items that other processes have added and removed since the last call."""
-        if self._added.changed():
-            await self._write(self._follow_items)
+        if self.items.changed():
+            await self._write(lambda: self._change_items(self.items.follow))
 
-    def _follow_items(self) -> None:
-        kept = {item.id: item for item in self._added}
-        new = [item for id_, item in kept.items() if id_ not in self.added and id_ not in self.bundle.items]
-        refused = restore(self.bundle, new)
-        gone = self.added - kept.keys()
-        self.bundle.remove_items(gone)
-        self.added = (self.added | {item.id for item in new}) - gone - set(refused)
-        self.not_restored = (*self.not_restored, *refused)
+    def _change_items(self, change: Callable[[Bundle], None]) -> None:
+        change(self.bundle)
         self._image_paths = {}
-        self._update_metrics()
-
-    def _add(self, item: NewItem) -> None:
-        if item.id in self.bundle.items:
-            raise Problem(HTTPStatus.CONFLICT, f"item '{item.id[:100]}' is there already; choose another id")
-        self.bundle.add_items([item])
-        try:
-            self._added.add(item.id, item.fields, item.image.content if isinstance(item.image, ImageBytes) else None)
-        except sqlite3.IntegrityError:  # another process was faster
-            self.bundle.remove_items([item.id])
-            raise Problem(HTTPStatus.CONFLICT, f"item '{item.id[:100]}' is there already; choose another id") from None
-        except sqlite3.Error as error:
-            self.bundle.remove_items([item.id])
-            raise not_written(error) from error
-        self.added |= {item.id}
-        self._image_paths.pop(item.id, None)
-        self._update_metrics()
-
-    def _remove(self, id_: str) -> None:
-        if id_ not in self.bundle.items:
-            raise unknown_id(self.bundle.items, id_)
-        if id_ not in self.added:
-            raise Problem(HTTPStatus.CONFLICT, f"'{id_}' belongs to the catalog: only added items can be deleted")
-        try:
-            self._added.remove(id_)
-        except sqlite3.Error as error:
-            raise not_written(error) from error
-        self.added -= {id_}
-        self.bundle.remove_items([id_])
         self._update_metrics()
 
     async def erase(self, user: str) -> Erased:
@@ -344,4 +304,4 @@ class ServedBundle:
         for executor in (self._ranking, self._other, self._writing):
             executor.shutdown(wait=True)
         self.feedback.close()
-        self._added.close()
+        self.items.close()

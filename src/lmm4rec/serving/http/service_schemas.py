@@ -84,6 +84,9 @@ class Night(BaseModel):
     serving: str | None = Field(default=None, description="the night whose bundle is served afterwards")
     epochs: int | None = None
     rows: dict[str, dict[str, int]] = Field(default={}, description="how many rows of each kind were kept, new, gone")
+    left_out: dict[str, int] = Field(
+        default={}, description="posted interactions by item that neither the source nor the service has"
+    )
     seconds: dict[str, float] = Field(default={}, description="by step")
     recent: dict[str, Any] | None = Field(
         default=None, description="quality on recent interactions, before and after; null where it was not measured"

@@ -37,11 +37,12 @@ function night(one) {
     comparison && moves("Shown to more people", comparison.gaining), comparison && moves("Shown to fewer", comparison.losing));
 }
 
-function facts({ rows, seconds, epochs, recent, serving }) {
+function facts({ rows, left_out: leftOut, seconds, epochs, recent, serving }) {
   const quality = recent?.all_items;
   const wide = quality && Number.isFinite(quality.standard_error) && `${quality.difference >= 0 ? "+" : "−"}${Math.abs(quality.difference).toFixed(4)} ± ${(1.96 * quality.standard_error).toFixed(4)} over ${quality.users.toLocaleString()} people`;
   return [
     ...Object.entries(rows).map(([name, values]) => [name.replaceAll("_", " "), counts(values)]),
+    ["left out", Object.entries(leftOut).map(([item, count]) => `${count.toLocaleString()} of “${item}”, which the catalog lacks`).join(", ")],
     ["difference", wide],
     ["who gains", recent && `better for ${recent.better.toLocaleString()} people, worse for ${recent.worse.toLocaleString()}`],
     ["epochs", epochs ?? null],
