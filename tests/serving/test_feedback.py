@@ -66,7 +66,9 @@ from lmm4rec.serving.feedback import FeedbackStore
 from lmm4rec.serving.posted_interactions import PostedInteraction
 store = FeedbackStore(Path({str(tmp_path / "i.sqlite")!r}))
 for n in range(100_000):
-    store.add([PostedInteraction("u", str(n), "like", 1.0, str(n))])
+    for item, id_ in ((str(n), str(n)), ("x", f"x{{n}}")):
+        store.add([PostedInteraction("u", item, "like", 1.0, id_)])
+    assert store.retract(f"x{{n}}") == "now"
     print(n, flush=True)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
@@ -78,11 +80,36 @@ for n in range(100_000):
     process.stdout.close()
     store = FeedbackStore(tmp_path / "i.sqlite")
     assert [x.item for _, x in store.since(0)][: len(acknowledged)] == list(map(str, acknowledged))
+    assert store.add(one("u", "x", id_=f"x{n}") for n in acknowledged) == [False] * len(acknowledged)  # retracted
+    store.close()
+
+
+def test_a_retracted_interaction_is_gone_for_good(store: FeedbackStore) -> None:
+    store.add([one("u", "a", id_="1"), one("v", "a", id_="2"), one("u", "b", id_="3")])
+    other = FeedbackStore(store.path)
+    assert [store.retract(id_) for id_ in ("1", "1", "4")] == ["now", "before", "unknown"]
+    assert store.add([one("u", "a", id_="1"), one("u", "a", id_="4")]) == [False, True]
+    assert [x.id for _, x in other.since(0)] == ["2", "3", "4"]
+    assert [x.id for x in other.of_user("u")] == ["3", "4"]
+    assert other.retractions() == [(1, "u")]
+    assert other.retractions(1) == []
+    other.close()
+
+
+def test_a_file_of_before_gets_the_table_of_retractions(tmp_path: Path) -> None:
+    FeedbackStore(tmp_path / "i.sqlite").close()
+    with sqlite3.connect(tmp_path / "i.sqlite") as file:
+        file.execute("DROP TABLE retracted")
+    file.close()
+    store = FeedbackStore(tmp_path / "i.sqlite")
+    assert store.add([one("u", "a", id_="1")]) == [True]
+    assert store.retract("1") == "now"
     store.close()
 
 
 def test_an_erased_user_is_nowhere_in_the_files(store: FeedbackStore) -> None:
-    store.add([one("a-name-to-be-erased", "a"), one("v", "b")])
+    store.add([one("a-name-to-be-erased", "a"), one("v", "b"), one("a-name-to-be-erased", "b", id_="1")])
+    store.retract("1")
     assert store.erase("a-name-to-be-erased") == 1
     assert [x.user for _, x in store.since(0)] == ["v"]
     for file in store.path.parent.iterdir():

@@ -76,6 +76,17 @@ def test_what_a_person_says_changes_the_list_at_once(visit: Any, server: Server)
         page.locator("#toast.shown", has_text=words).wait_for()
         assert item not in ids(page, ".grid")
     assert disliked not in ids(page, ".strip")
+    before = ids(page, ".grid"), ids(page, ".strip")
+    page.locator(".grid .says [data-kind=like]").first.click()
+    undo = page.locator("#toast.shown button", has_text="Undo")
+    undo.wait_for()
+    assert (ids(page, ".grid"), ids(page, ".strip")) != before
+    undo.focus()
+    page.keyboard.press("Enter")
+    page.locator("#toast.shown", has_text="is as it was before").wait_for()
+    assert (ids(page, ".grid"), ids(page, ".strip")) == before
+    assert page.evaluate("document.activeElement.dataset.kind") == "like"
+    assert undo.count() == 0
     stored = httpx.get(f"{server.url}/interactions").json()["interactions"]
     assert [(one["user"], one["item"], one["kind"]) for one in stored] == [
         ("u030", liked, "like"), ("u030", disliked, "dislike"), ("u030", bought, "bought"),

@@ -67,6 +67,37 @@ def test_a_repeated_post_counts_once(client: TestClient) -> None:
     assert [(one["item"], one["kind"]) for one in stored] == [("T0001", "interaction"), ("T0002", "interaction")]
 
 
+def test_a_retracted_interaction_counts_no_more(client: TestClient) -> None:
+    before = best(client, "u001")
+    liked = {"user": "u001", "item": before[0], "kind": "like", "time": 1_700_000_000, "id": "order 7/1"}
+    disliked = {**liked, "kind": "dislike", "time": 1_700_000_001, "id": "click"}
+    post(client, liked)
+    after = best(client, "u001")
+    assert after != before
+    post(client, disliked)
+    path = f"{PATH}/order%207%2F1"
+    assert client.delete(f"{PATH}/click").status_code == 204
+    assert best(client, "u001") == after  # the earlier one with the item counts again
+    assert [client.delete(path).status_code for _ in range(2)] == [204, 204]  # as where no answer came
+    assert best(client, "u001") == before
+    assert post(client, liked, disliked).json() | {"bundle": ""} == {
+        "bundle": "", "new": 0, "repeated": 2, "new_users": [], "unknown_items": [],
+    }  # fmt: skip
+    assert best(client, "u001") == before
+    assert client.get(PATH).json()["interactions"] == []
+    missing = client.delete(f"{PATH}/nothing")
+    assert (missing.status_code, missing.json()["detail"]) == (404, "no interaction has the id 'nothing'")
+    assert 'lmm4rec_retractions_total{bundle="whole"} 2.0' in client.get("/metrics").text
+
+
+def test_a_user_whose_only_interaction_is_retracted_is_unknown_again(client: TestClient) -> None:
+    post(client, {"user": "new", "item": "T0001", "id": "1"})
+    assert client.get("/recommend/new").status_code == 200
+    assert client.delete(f"{PATH}/1").status_code == 204
+    assert client.get("/recommend/new").status_code == 404
+    assert client.get("/users", params={"q": "new"}).json()["total"] == 0
+
+
 def test_interactions_are_listed_in_parts(client: TestClient) -> None:
     post(client, *({"user": "u001", "item": f"T000{n}", "id": str(n)} for n in range(1, 6)))
     first = client.get("/interactions", params={"limit": 3}).json()
@@ -159,6 +190,8 @@ def test_another_process_sees_a_post_at_once(runs: list[Path]) -> None:
 
         other.add([PostedInteraction("u001", first[0], "bought", 1.0, "x")])
         assert first[0] not in best(client, "u001")
+        other.retract("x")
+        assert best(client, "u001") == first
         other.erase("u001")
         assert client.get("/recommend/u001").status_code == 404
         other.close()
@@ -176,7 +209,11 @@ def test_a_disk_that_fails_is_told_and_nothing_counts(client: TestClient, monkey
     assert answer.status_code == 503
     assert "database or disk is full" in answer.json()["detail"]
     assert best(client, "u001") == before
-    assert post(client, {"user": "u001", "item": before[0]}).json()["new"] == 1
+    assert post(client, {"user": "u001", "item": before[0], "id": "1"}).json()["new"] == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(FeedbackStore, "retract", full)
+        assert client.delete(f"{PATH}/1").status_code == 503
+    assert before[0] not in best(client, "u001")
 
 
 def test_an_erased_user_leaves_memory_and_disk(runs: list[Path]) -> None:
@@ -283,6 +320,7 @@ def test_writing_needs_the_token(runs: list[Path]) -> None:
         assert post(client, {"user": "u001", "item": "T0001"}).status_code == 401
         assert client.get("/interactions").status_code == 401
         assert client.delete("/users/u001").status_code == 401
+        assert client.delete(f"{PATH}/x").status_code == 401
         client.headers["authorization"] = f"Bearer {token}"
         assert post(client, {"user": "u001", "item": "T0001"}).status_code == 200
 

@@ -266,7 +266,8 @@ def test_the_openapi_document_names_every_endpoint_with_its_errors(reader: TestC
     assert set(document["paths"]) == {
         "/recommend/{user}", "/recommend", "/similar/{item}", "/audience/{item}", "/search", "/items", "/items/{item}",
         "/users", "/users/{user}/history", "/explain", "/thumbnails/{item}", "/bundles", "/health", "/ready",
-        "/metrics", "/reload", "/rules", "/nights", "/compare", "/interactions", "/users/{user}",
+        "/metrics", "/reload", "/rules", "/nights", "/compare", "/interactions", "/interactions/{id}",
+        "/users/{user}",
     }  # fmt: skip
     for operations in document["paths"].values():
         for operation in operations.values():

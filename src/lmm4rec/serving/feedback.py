@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import polars as pl
 
 from lmm4rec.core.sqlite_file import SqliteFile
 from lmm4rec.serving.posted_interactions import PostedInteraction
 
+Retracted: TypeAlias = Literal["now", "before", "unknown"]
 FILE = "interactions.sqlite"  # beside the bundle, in the run folder or the live folder
 _TABLES = """
 CREATE TABLE interactions (
@@ -39,6 +40,13 @@ CREATE TABLE erased (
 CREATE TABLE secret (key BLOB NOT NULL) STRICT;
 INSERT INTO secret (key) VALUES (randomblob(32))
 """
+_LATER_TABLES = """
+CREATE TABLE IF NOT EXISTS retracted (
+    place INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,                  -- of the interaction: posted once more, it does not count either
+    user TEXT NOT NULL
+) STRICT
+"""
 
 
 class Erasure(NamedTuple):
@@ -53,10 +61,17 @@ class FeedbackStore(SqliteFile):
     """A file of posted interactions; a thread needs one of its own, or a lock."""
 
     application, version, tables, holds = 0x6C6D3466, 1, _TABLES, "interactions"  # "lm4f"
+    later_tables = _LATER_TABLES
 
     def add(self, interactions: Iterable[PostedInteraction]) -> list[bool]:
-        """Store interactions; they are on disk when this returns. True for each new one, False for a repeated one."""
-        sql = "INSERT INTO interactions (id, user, item, kind, time) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+        """Store interactions; they are on disk when this returns. True for each new one, False for a repeated one.
+
+        One that was retracted counts as repeated.
+        """
+        sql = (
+            "INSERT INTO interactions (id, user, item, kind, time) SELECT ?1, ?2, ?3, ?4, ?5 "
+            "WHERE NOT EXISTS (SELECT 1 FROM retracted WHERE id = ?1) ON CONFLICT (id) DO NOTHING"
+        )
         with self.transaction():
             new = [
                 self._file.execute(sql, (one.id, one.user, one.item, one.kind, one.time)).rowcount > 0
@@ -79,10 +94,30 @@ class FeedbackStore(SqliteFile):
         for at, *fields in self._file.execute(sql, (place, most)):
             yield at, PostedInteraction(*fields)
 
+    def of_user(self, user: str) -> list[PostedInteraction]:
+        """The interactions of a user, in the order in which they were acknowledged."""
+        sql = "SELECT user, item, kind, time, id FROM interactions WHERE user = ? ORDER BY place"
+        return [PostedInteraction(*fields) for fields in self._file.execute(sql, (user,))]
+
+    def retract(self, id_: str) -> Retracted:
+        """Delete one interaction, for good: on disk when this returns, and posted once more it does not count."""
+        with self.transaction():
+            sql = "INSERT INTO retracted (id, user) SELECT id, user FROM interactions WHERE id = ?"
+            if self._file.execute(sql, (id_,)).rowcount:
+                self._file.execute("DELETE FROM interactions WHERE id = ?", (id_,))
+                return "now"
+            before = self._file.execute("SELECT 1 FROM retracted WHERE id = ?", (id_,)).fetchone()
+        return "before" if before else "unknown"
+
+    def retractions(self, place: int = 0) -> list[tuple[int, str]]:
+        """The places of the retractions after a place, and the user of each."""
+        return list(self._file.execute("SELECT place, user FROM retracted WHERE place > ? ORDER BY place", (place,)))
+
     def erase(self, user: str) -> int:
         """Delete all interactions of a user, and record the erasure without the id; returns their number."""
         with self.transaction():
             count = self._file.execute("DELETE FROM interactions WHERE user = ?", (user,)).rowcount
+            self._file.execute("DELETE FROM retracted WHERE user = ?", (user,))
             self._file.execute("INSERT INTO erased (user, time) VALUES (?, ?)", (self._digest(user), time.time()))
         self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still has what was deleted
         return count

@@ -30,12 +30,21 @@ class LatestInteractions:
     def add(self, interactions: Iterable[PostedInteraction]) -> None:
         """Add interactions; of equal times, the one that is added later counts."""
         with self._changing:
-            for one in interactions:
-                items = self._by_user.setdefault(one.user, {})
-                last = items.get(one.item)
-                if last is None or last[1] <= one.time:
-                    items.pop(one.item, None)  # so that the latest one stands last
-                    items[one.item] = sys.intern(one.kind), one.time
+            self._add(interactions)
+
+    def replace(self, user: str, interactions: Iterable[PostedInteraction]) -> None:
+        """Replace all interactions of a user."""
+        with self._changing:
+            self._by_user.pop(user, None)
+            self._add(interactions)
+
+    def _add(self, interactions: Iterable[PostedInteraction]) -> None:
+        for one in interactions:
+            items = self._by_user.setdefault(one.user, {})
+            last = items.get(one.item)
+            if last is None or last[1] <= one.time:
+                items.pop(one.item, None)  # so that the latest one stands last
+                items[one.item] = sys.intern(one.kind), one.time
 
     def of(self, user: str) -> list[PostedInteraction]:
         """The latest interaction of a user with each item."""

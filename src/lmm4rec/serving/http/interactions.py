@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
@@ -34,7 +34,7 @@ from lmm4rec.serving.http.interaction_schemas import (
 )
 from lmm4rec.serving.http.problems import InvalidValue, Problem, responses
 from lmm4rec.serving.http.schemas import UserPath
-from lmm4rec.serving.http.settings import MAX_EARLY_S
+from lmm4rec.serving.http.settings import MAX_EARLY_S, MAX_ID
 from lmm4rec.serving.posted_interactions import PostedInteraction
 
 router = APIRouter(tags=["interactions"], dependencies=[KnownParameters])
@@ -128,6 +128,27 @@ async def stored_interactions(
     return StoredInteractions(
         bundle=served.name, interactions=rows, next=rows[-1].place if len(rows) == limit else None
     )
+
+
+@router.delete(
+    "/interactions/{id:path}",
+    status_code=HTTPStatus.NO_CONTENT,
+    dependencies=[WriteAccess],
+    responses=responses(401, 404),
+)
+async def retract_interaction(
+    served: BundleAsItIs,
+    id_: Annotated[
+        str, Path(alias="id", min_length=1, max_length=MAX_ID, description="its id", examples=["order 17, line 1"])
+    ],
+) -> None:
+    """Retract one posted interaction, such as for an undo: on response it is gone from disk and lists.
+
+    Send the same request again where no response came. A post with the same id does not count from then on. What a
+    bundle was trained on stays until the next training.
+    """
+    if not await served.feedback.retract(id_):
+        raise Problem(HTTPStatus.NOT_FOUND, f"no interaction has the id '{id_[:100]}'")
 
 
 @router.delete("/users/{user:path}", dependencies=[WriteAccess], responses=responses(401, 404))

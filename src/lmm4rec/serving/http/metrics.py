@@ -46,6 +46,9 @@ class Metrics:
         self.interactions = Counter(
             "lmm4rec_interactions", "Interactions posted.", ("bundle", "kind", "outcome"), registry=self.registry
         )
+        self.retractions = Counter(
+            "lmm4rec_retractions", "Interactions retracted.", ("bundle",), registry=self.registry
+        )
         self.reloads = Counter("lmm4rec_reloads", "Bundles reloaded.", ("outcome",), registry=self.registry)
 
     def page(self) -> bytes:

@@ -31,7 +31,7 @@ class ServedFeedback:
         self.latest = LatestInteractions()
         self._name, self._metrics = name, metrics
         self._reader, self._writer = FeedbackStore(path), FeedbackStore(path)
-        self._reading, self._place, self._erasure = threading.Lock(), 0, 0
+        self._reading, self._place, self._erasure, self._retraction = threading.Lock(), 0, 0, 0
         self._writing = ThreadPoolExecutor(1, f"interactions-{name}")
         self._waiting: list[tuple[Sequence[PostedInteraction], asyncio.Future[list[bool]]]] = []
         self._count = 0
@@ -51,12 +51,17 @@ class ServedFeedback:
                 erasures = self._reader.erasures(self._erasure)
                 gone = self._reader.erased(bundle.all_users(), after=self._erasure) if erasures else {}
                 posted = list(self._reader.since(self._place))
+                retractions = self._reader.retractions(self._retraction)
+                changed = {user: self._reader.of_user(user) for user in {user for _, user in retractions}}
             if erasures:
                 bundle.forget_users(gone)
                 self._erasure = erasures[-1].place
             if posted:
                 self.latest.add(one for _, one in posted)
                 self._place = posted[-1][0]
+            for user, left in changed.items():
+                self.latest.replace(user, left)
+            self._retraction = retractions[-1][0] if retractions else self._retraction
 
     async def post(self, interactions: Sequence[PostedInteraction]) -> list[bool]:
         """Store interactions: True for each new one. They are on disk when this returns, or none of them is.
@@ -96,6 +101,20 @@ class ServedFeedback:
                     future.set_exception(error)
                 else:
                     future.set_result([next(new) for _ in interactions])
+
+    async def retract(self, id_: str) -> bool:
+        """Delete an interaction by its id; it is gone from the disk when this returns. False where there was none.
+
+        Raises:
+            Problem: the file cannot be written.
+        """
+        try:
+            done = await asyncio.get_running_loop().run_in_executor(self._writing, self._writer.retract, id_)
+        except sqlite3.Error as error:
+            raise not_written(error) from error
+        if done == "now":
+            self._metrics.retractions.labels(self._name).inc()
+        return done != "unknown"
 
     def erase(self, user: str) -> int:
         """Delete a user's interactions and record the erasure; returns their number.

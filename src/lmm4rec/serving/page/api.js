@@ -55,10 +55,15 @@ export function searchPicture(file, parameters, signal) {
 }
 
 /** Tell the service what a person did with an item; lists follow at once. */
-export function interact({ user, item, kind }, { bundle, token }) {
-  const body = JSON.stringify({ interactions: [{ user, item, kind }] });
+export function interact({ user, item, kind, id: event }, { bundle, token }) {
+  const body = JSON.stringify({ interactions: [{ user, item, kind, id: event }] });
   const headers = { "content-type": "application/json", ...bearer(token) };
   return call(address("/interactions", { bundle }), { method: "POST", body, headers });
+}
+
+/** Take back what was told under this id. */
+export function retract(event, { bundle, token }) {
+  return call(address(`/interactions/${id(event)}`, { bundle }), { method: "DELETE", headers: bearer(token) });
 }
 
 export function addItem({ bundle, itemId, fields, image, token }) {

@@ -15,13 +15,29 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
+const SHOWN_MS = 4000;
+const OFFERED_MS = 12000; // with a button, and once more after the pointer or the focus was on it
 let fading;
-export function toast(words) {
+
+/** A message for a moment; `action` is a button beside it: its label and what it does. */
+export function toast(words, action) {
   const node = byId("toast");
-  node.textContent = words;
+  const hide = () => node.classList.remove("shown");
+  const wait = () => {
+    clearTimeout(fading);
+    fading = setTimeout(hide, action ? OFFERED_MS : SHOWN_MS);
+  };
+  node.replaceChildren(el("span", {}, words));
+  if (action) {
+    const act = () => {
+      hide();
+      action.act();
+    };
+    const stay = { onpointerenter: () => clearTimeout(fading), onfocus: () => clearTimeout(fading), onpointerleave: wait, onblur: wait };
+    node.append(el("button", { type: "button", onclick: act, ...stay }, action.label));
+  }
   node.classList.add("shown");
-  clearTimeout(fading);
-  fading = setTimeout(() => node.classList.remove("shown"), 4000);
+  wait();
 }
 
 /** A click on the dark ground around a dialog, or on a [data-close] in it, closes it. */

@@ -16,13 +16,16 @@ export function feedback(item, { user, place, listed, changed }) {
   const say = async ([kind, , done]) => {
     if (state.writing === "token" && !state.token) return askToken();
     for (const one of bar.children) one.disabled = true;
+    const bundles = chosen();
+    const id = newId();
     try {
-      for (const bundle of chosen()) await api.interact({ user, item: item.id, kind }, { bundle, token: state.token });
+      for (const bundle of bundles) await api.interact({ user, item: item.id, kind, id }, { bundle, token: state.token });
       const before = new Set(listed());
       const after = await changed();
       focusAgain(place, kind);
       const come = after.filter((id) => !before.has(id)).length;
-      toast(`“${item.title}” ${done}: ${come === 1 ? "one item is new in the list" : `${come || "no"} items are new in the list`}`);
+      toast(`“${item.title}” ${done}: ${come === 1 ? "one item is new in the list" : `${come || "no"} items are new in the list`}`,
+        { label: "Undo", act: () => undo(item, { id, bundles, changed, place, kind }) });
     } catch (error) {
       for (const one of bar.children) one.disabled = false;
       toast(error.message);
@@ -31,6 +34,21 @@ export function feedback(item, { user, place, listed, changed }) {
   bar.append(...KINDS.map((one) => el("button", { type: "button", class: "quiet", "data-kind": one[0], "aria-label": `${one[1]}: ${item.title}`, title: one[1], onclick: () => say(one) }, icon(one[3]))));
   return bar;
 }
+
+/** Take back what was said last: the lists are those of before. */
+async function undo(item, { id, bundles, changed, place, kind }) {
+  try {
+    for (const bundle of bundles) await api.retract(id, { bundle, token: state.token });
+    await changed();
+    focusAgain(place, kind);
+    toast(`“${item.title}” is as it was before`);
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
+/** An id by which what was said can be taken back. (`randomUUID` is not there without TLS.) */
+const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 function icon(path) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -46,7 +64,7 @@ function icon(path) {
 /** By keyboard one stays at the place in the list, where another item stands now. */
 function focusAgain(place, kind) {
   const bars = document.querySelectorAll("#main .grid .says");
-  bars[Math.min(place, bars.length - 1)]?.querySelector(`[data-kind=${kind}]`).focus({ preventScroll: true });
+  bars[Math.min(place, bars.length - 1)]?.querySelector(`[data-kind=${kind}]`)?.focus({ preventScroll: true });
 }
 
 function askToken() {

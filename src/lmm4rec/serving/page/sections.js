@@ -20,8 +20,13 @@ export function section(title, name, ...content) {
 export function filled({ title, name, count = SHOWN, small = false, load, signal, unknown }) {
   const node = section(title, name, waiting(count, small));
   node.again = async () => {
-    const content = await load();
-    if (!signal.aborted && content !== null) node.replaceChildren(node.firstChild, ...content.filter(Boolean));
+    try {
+      const content = await load();
+      if (!signal.aborted && content !== null) node.replaceChildren(node.firstChild, ...content.filter(Boolean));
+    } catch (error) {
+      if (error.status !== 404 || !unknown) throw error;
+      if (!signal.aborted) unknown(); // all that was known of the person is undone
+    }
   };
   load().then(
     (content) => {
