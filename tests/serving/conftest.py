@@ -63,6 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         record = {"night": f"night-{number}", "started": f"2026-11-2{number}T03:00:00+00:00", "decision": decision}
         append_night(runs[0], record | {"why": why, "serving": "night-0", "rows": {"users": {"new": 3}}})
     with Server(runs, "--rules", str(folder / "rules.toml")) as server:
+        server.rules = folder / "rules.toml"
         yield server
 
 

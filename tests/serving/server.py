@@ -26,6 +26,7 @@ class Server:
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
             self.port = one.getsockname()[1]
+        self.rules: Path | None = None  # its rule file, where a test changes it
         self.url = f"http://127.0.0.1:{self.port}"
         arguments = ["serve", *map(str, runs), "--port", str(self.port), *options]
         code = f"from lmm4rec.cli.app import main; main({arguments!r})"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from typing import Any
 
 import httpx2 as httpx
 import pytest
-from page_visits import best, ids
+from page_visits import RULES, best, ids
 from server import Server
 
 pytestmark = pytest.mark.slow
@@ -53,6 +55,28 @@ def test_a_rule_set_is_chosen_and_says_what_it_changed(visit: Any, server: Serve
     page.locator("#rules").select_option("")
     page.locator(".ruled").wait_for(state="detached")
     assert "rules=" not in page.url
+
+
+def test_a_refused_rule_file_is_said(visit: Any, server: Server) -> None:
+    def reload(text: str, *, refused: bool) -> None:
+        assert server.rules is not None
+        server.rules.write_text(text)
+        server.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 60
+        while ("rules_error" in httpx.get(f"{server.url}/health").json()) is not refused and time.monotonic() < end:
+            time.sleep(0.1)
+
+    reload("[week]\nwhere = ['prize<5']\n", refused=True)
+    try:
+        page = visit("#user=u001&rules=week")
+        said = page.locator(".refused").inner_text()
+        assert said.startswith(
+            "The newest rule file was refused, and the earlier rules stay: rule set 'week' does not fit"
+        )
+        assert page.locator(".ruled").count() == 1  # by the earlier ones
+    finally:
+        reload(RULES, refused=False)
+    assert visit("#user=u001&rules=week").locator(".refused").count() == 0
 
 
 def test_what_a_person_says_changes_the_list_at_once(visit: Any, server: Server) -> None:

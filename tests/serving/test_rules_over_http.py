@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from lmm4rec.cli.rule_files import read_rule_sets
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.http.app import make_app
+from lmm4rec.serving.http.metrics import SHARED
+from lmm4rec.serving.http.served_rules import RefusedRulesError, ServedRules, tell_others_of
 from lmm4rec.serving.http.settings import Settings
 from lmm4rec.serving.rules import RuleSet
 
@@ -152,7 +155,26 @@ def test_a_good_edit_counts_after_a_reload_and_a_bad_one_keeps_the_old_rules(rul
         answer = ruled.get("/rules").json()
         assert [one["name"] for one in answer["rules"]] == ["cups"]
         assert words in answer["error"]
+        health = ruled.get("/health")
+        assert (health.status_code, health.json()) == (200, {"status": "ok", "rules_error": answer["error"]})
         assert ruled.get("/recommend/u001", params={"rules": "cups"}).status_code == 200
+
+
+def test_a_process_says_that_its_successor_refused_the_rules(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SHARED, str(tmp_path))
+    bundle, answers = Bundle.load(runs[1]), [{}, {"good": RuleSet()}]
+    rules = ServedRules("bare", answers.pop)
+    rules.use(rules.read_for(bundle))
+    assert rules.error is None
+    time.sleep(0.02)  # the clock of files is coarse
+    tell_others_of(RefusedRulesError("rule set 'x' is wrong"))
+    assert rules.error == "rule set 'x' is wrong"
+    assert list(rules.sets) == ["good"]
+    time.sleep(0.02)
+    rules.use(rules.read_for(bundle))  # such as after `POST /reload`
+    assert rules.error is None
 
 
 def test_rules_that_do_not_fit_stop_the_start(runs: list[Path], caplog: pytest.LogCaptureFixture) -> None:

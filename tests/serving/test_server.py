@@ -156,6 +156,36 @@ def test_several_processes_serve_as_one(run: Path) -> None:
     assert "Traceback" not in log
 
 
+@pytest.mark.timeout(400)
+def test_several_processes_say_that_a_rule_file_was_refused(run: Path) -> None:
+    rules = run / "rules.toml"
+    good, bad = "[lamps]\nwhere = ['title~lamp']\n", "[lamps]\nwhere = ['prize<5']\n"
+    rules.write_text(good)
+
+    def errors() -> set[str | None]:  # of all processes: each connection is another one
+        return {httpx.get(f"{server.url}/health").json().get("rules_error") for _ in range(10)}
+
+    def reloaded(text: str, *, refused: bool) -> set[str | None]:
+        rules.write_text(text)
+        server.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 120
+        while (None in (found := errors())) is refused and time.monotonic() < end:
+            time.sleep(0.2)
+        return found
+
+    with Server([run], "--workers", "2", "--rules", str(rules)) as server:
+        assert errors() == {None}
+        (error,) = reloaded(bad, refused=True)
+        assert "rule set 'lamps' does not fit the bundle 'shop': the catalog has no column" in str(error)
+        answer = httpx.get(f"{server.url}/rules").json()
+        assert ([one["name"] for one in answer["rules"]], answer["error"]) == (["lamps"], error)
+        assert httpx.get(f"{server.url}/recommend/u001", params={"rules": "lamps"}).status_code == 200
+        assert None in reloaded(good, refused=False)
+        log = server.end(signal.SIGTERM)
+    assert server.process.returncode == 0
+    assert "Traceback" not in log
+
+
 def test_a_port_in_use_is_reported_at_once(run: Path) -> None:
     with Server([run]) as server:
         second = Server([run], "--port", str(server.port))

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from lmm4rec.core.errors import ConfigError, DataError, LMM4RecError
+from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.data.images import ImageBytes
 from lmm4rec.serving.added_items import FILE as ADDED_ITEMS
 from lmm4rec.serving.answers import NewItem, Recommendation
@@ -29,9 +29,8 @@ from lmm4rec.serving.http.metrics import Metrics
 from lmm4rec.serving.http.problems import Problem, not_written
 from lmm4rec.serving.http.served_feedback import ServedFeedback
 from lmm4rec.serving.http.served_items import ServedItems
-from lmm4rec.serving.http.served_rules import check_rule_sets
+from lmm4rec.serving.http.served_rules import ServedRules
 from lmm4rec.serving.http.settings import Settings
-from lmm4rec.serving.rules import RuleSet
 
 logger = logging.getLogger(__name__)
 
@@ -92,9 +91,8 @@ class ServedBundle:
         """
         self.name, self.folder, self._metrics = name, folder, metrics
         home = self.home = folder.parent if folder.name == "bundle" else folder
-        self._index, self._rules_file = settings.index, settings.rules
+        self._index, self.rules = settings.index, ServedRules(name, settings.rules)
         self._root_path = settings.root_path
-        self.rules_error: str | None = None
         bundle = self._load()  # before files are created beside it
         self.feedback = ServedFeedback(name, home / INTERACTIONS, metrics)
         self.items = ServedItems(name, home / ADDED_ITEMS)
@@ -140,31 +138,15 @@ class ServedBundle:
 
     def _put_in_service(self, bundle: Bundle) -> None:
         """Replace the bundle in service by one that has the added items on disk, too."""
-        rules = self._read_rules(bundle)
+        rules = self.rules.read_for(bundle)
         self._follow_interactions(bundle)
         self.items.put_into(bundle, self.folder)
         self._explains = _works(lambda: bundle.explain(bundle.users[0], bundle.items[0]))
         self.field_names = list(bundle.fields(bundle.items[0]))
-        self.bundle, self.rules, self.rules_error = bundle, rules, None
+        self.rules.use(rules)
+        self.bundle = bundle
         self._image_paths: dict[str, str | None] = {}
         self._update_metrics()
-
-    def _read_rules(self, bundle: Bundle) -> Mapping[str, RuleSet]:
-        """The rule sets, which fit the bundle.
-
-        Raises:
-            ConfigError: one does not, or the file is wrong; the service keeps the old rules and the old bundle.
-        """
-        try:
-            sets = self._rules_file()
-            left = check_rule_sets(self.name, bundle, sets)
-        except ConfigError as error:
-            self.rules_error = str(error)
-            raise
-        for name, items in left.items():
-            if not items:
-                logger.warning("%s: the rule set '%s' leaves no item", self.name, name)
-        return sets
 
     @property
     def is_loading(self) -> bool:

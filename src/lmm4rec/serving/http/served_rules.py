@@ -2,17 +2,75 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from pathlib import Path
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
+from lmm4rec.core.files import write_text
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.catalog_filters import Filter
+from lmm4rec.serving.http.metrics import SHARED
 from lmm4rec.serving.http.problems import InvalidValue, Problem
 from lmm4rec.serving.http.schemas import RuleChange
 from lmm4rec.serving.rule_ranking import RuledList
 from lmm4rec.serving.rules import RuleSet
+
+logger = logging.getLogger(__name__)
+_REFUSED = "refused_rules.txt"  # in the folder that several processes share
+
+
+class RefusedRulesError(ConfigError):
+    """The rule file is wrong, or does not fit a bundle."""
+
+
+class ServedRules:
+    """The rule sets of a bundle in service, and why newer ones were refused."""
+
+    def __init__(self, name: str, read: Callable[[], Mapping[str, RuleSet]]) -> None:
+        self._name, self._read = name, read
+        self.sets: Mapping[str, RuleSet] = {}
+        self._error: str | None = None
+        self._read_at = 0.0
+
+    def read_for(self, bundle: Bundle) -> Mapping[str, RuleSet]:
+        """The newest rule sets, which fit a bundle; `use` puts them in service.
+
+        Raises:
+            RefusedRulesError: one does not, or the file is wrong; the service keeps the old rules and the old bundle.
+        """
+        self._read_at = time.time()
+        try:
+            sets = self._read()
+            left = check_rule_sets(self._name, bundle, sets)
+        except ConfigError as error:
+            self._error = str(error)
+            raise RefusedRulesError(self._error) from None
+        for name, items in left.items():
+            if not items:
+                logger.warning("%s: the rule set '%s' leaves no item", self._name, name)
+        return sets
+
+    def use(self, sets: Mapping[str, RuleSet]) -> None:
+        """Put rule sets in service."""
+        self.sets, self._error = sets, None
+
+    @property
+    def error(self) -> str | None:
+        """Why the newest rules were refused, here or by a process that was to replace this one; None where not."""
+        path = Path(os.environ.get(SHARED, "")) / _REFUSED
+        if SHARED in os.environ and path.is_file() and path.stat().st_mtime > self._read_at:
+            return path.read_text(encoding="utf-8")
+        return self._error
+
+
+def tell_others_of(error: RefusedRulesError) -> None:
+    """Let the other processes of the service say why this one, which was to replace one of them, refused the rules."""
+    write_text(Path(os.environ[SHARED]) / _REFUSED, str(error))
 
 
 def check_rule_sets(name: str, bundle: Bundle, sets: Mapping[str, RuleSet]) -> Mapping[str, int]:

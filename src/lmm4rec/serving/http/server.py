@@ -25,6 +25,7 @@ from lmm4rec.serving.http.bundles import ServedBundles
 from lmm4rec.serving.http.header_limits import HeaderLimits
 from lmm4rec.serving.http.logs import use_json_lines
 from lmm4rec.serving.http.metrics import SHARED
+from lmm4rec.serving.http.served_rules import RefusedRulesError, tell_others_of
 from lmm4rec.serving.http.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,8 @@ def _app_of_worker(folders: Sequence[Path], settings: Settings, log_level: int) 
     try:
         app = make_app(folders, settings)
     except LMM4RecError as error:
+        if isinstance(error, RefusedRulesError):
+            tell_others_of(error)  # they serve on with the earlier rules
         logger.error("%s", error)
         sys.exit(STARTUP_FAILURE)
     _without_collections()

@@ -83,10 +83,10 @@ def _numbers(facts: object) -> dict[str, float]:
 @router.get("/rules", responses=responses(404))
 async def rules(served: BundleOfRequest) -> Rules:
     """The rule sets that recommendations take by `rules=NAME`, and what they do."""
-    sets, bundle = served.rules, served.bundle
+    sets, bundle = served.rules.sets, served.bundle
     counts = await served.run(lambda: check_rule_sets(served.name, bundle, sets))
     infos = [RuleSetInfo(name=name, does=one.words(), items=counts[name]) for name, one in sets.items()]
-    return Rules(bundle=served.name, rules=infos, error=served.rules_error)
+    return Rules(bundle=served.name, rules=infos, error=served.rules.error)
 
 
 @router.get("/nights", dependencies=[WriteAccess], responses=responses(401, 404))
@@ -129,13 +129,14 @@ def _shared(presence: Presence) -> Shared:
     return Shared(both=presence.both, only_this=presence.only_after, only_other=presence.only_before)
 
 
-@router.get("/health", responses=responses())
-async def health() -> ServiceStatus:
-    """Whether the process answers."""
-    return ServiceStatus(status="ok")
+@router.get("/health", responses=responses(), response_model_exclude_none=True)
+async def health(request: Request) -> ServiceStatus:
+    """Whether the process answers, and whether it refused the newest rule file; the earlier rules serve on then."""
+    errors = [error for served in all_bundles(request) if (error := served.rules.error) is not None]
+    return ServiceStatus(status="ok", rules_error=errors[0] if errors else None)
 
 
-@router.get("/ready", responses=responses())
+@router.get("/ready", responses=responses(), response_model_exclude_none=True)
 async def ready(request: Request) -> ServiceStatus:
     """Whether the service accepts requests: not while it stops."""
     if request.app.state.stopping:

@@ -139,6 +139,9 @@ class ServiceStatus(BaseModel):
     """Whether the service answers, and is ready for requests."""
 
     status: str = Field(examples=["ok"])
+    rules_error: str | None = Field(
+        default=None, description="why the newest rule file was refused; the earlier rules serve on"
+    )
 
 
 class Reloaded(BaseModel):

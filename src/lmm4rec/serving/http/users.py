@@ -55,7 +55,7 @@ async def recommend(
     bundle, among = served.bundle, list(dict.fromkeys(only)) or None
     filters = parsed_filters(where, "query.where")
     if rules is not None:
-        chosen = chosen_rules(served.rules, rules).with_filters(filters)
+        chosen = chosen_rules(served.rules.sets, rules).with_filters(filters)
         work = partial(bundle.recommend_by_rules, [user], k, chosen, exclude_seen=exclude_seen, only=among)
         answer = await _ruled(served, lambda: work()[user], k, rules, "query.where")
     elif among or filters:
@@ -99,7 +99,7 @@ async def recommend_for(served: BundleOfRequest, user: UnknownUser) -> Cards:
     bundle, history = served.bundle, user.history
     filters = parsed_filters(user.where, "body.where")
     if user.rules is not None:
-        chosen = chosen_rules(served.rules, user.rules).with_filters(filters)
+        chosen = chosen_rules(served.rules.sets, user.rules).with_filters(filters)
         ruled = partial(bundle.recommend_for_by_rules, history, user.k, chosen, only=user.only or None)
         return await _ruled(served, ruled, user.k, user.rules, "body.where")
     work = partial(bundle.recommend_for, history, user.k, only=user.only or None, where=filters)

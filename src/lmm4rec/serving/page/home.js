@@ -5,7 +5,7 @@ import { grid } from "./cards.js";
 import { byId, el } from "./dom.js";
 import { feedback } from "./feedback.js";
 import { link } from "./place.js";
-import { changes, leftOut } from "./ruled.js";
+import { changes, leftOut, refused } from "./ruled.js";
 import { SHOWN, filled, modelOf, panes, ranked } from "./sections.js";
 import { chosen, info, rules, state } from "./state.js";
 
@@ -40,7 +40,7 @@ function recommended(user, name, signal, unknown) {
   const load = async () => {
     const content = await ranked(ask, {
       bundle: name, label: `recommended to ${user}`, signal, size,
-      above: () => answer.rules && changes(answer.rules, set),
+      above: () => [state.rulesError && refused(state.rulesError), answer.rules && changes(answer.rules, set)],
       after: () => answer.rules && leftOut(answer.rules, name),
       below: state.writing === "off" ? null : (item, place) => feedback(item, { user, place, listed, changed }),
       came: (item) => before !== null && !before.has(item.id),

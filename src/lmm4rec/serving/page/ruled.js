@@ -8,6 +8,9 @@ const items = (count) => `${count.toLocaleString()} ${count === 1 ? "item" : "it
 const OTHERS = "others rank above it by the rules"; // the service's word for an item that no single rule removed
 const total = (changes, what) => changes.reduce((sum, one) => sum + one[what], 0);
 
+/** That the newest rule file was refused, and why. */
+export const refused = (error) => el("p", { class: "wrong refused", role: "status" }, `The newest rule file was refused, and the earlier rules stay: ${error}`);
+
 /** Which rules changed the list, in a line each, with what the others of the set do. */
 export function changes(applied, set) {
   const did = applied.changes.map(({ rule, moved, removed }) => {

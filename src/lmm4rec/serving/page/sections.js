@@ -50,7 +50,7 @@ export function panes(make) {
 
 /** A ranked grid with its legend above and a button that adds the next ones; `ask(k)` gives the k best.
  *
- * `above()` and `after()` give what stands over and under the grid, for the answer that came last; `size.count` is how
+ * `above()` (one or several) and `after()` give what stands over and under the grid, for the answer that came last; `size.count` is how
  * many are shown, also when the list is asked for again; `below` and `came` are those of a card.
  */
 export async function ranked(ask, { bundle, label, signal, above = () => null, after = () => null, size = { count: SHOWN }, below, came }) {
@@ -58,7 +58,7 @@ export async function ranked(ask, { bundle, label, signal, above = () => null, a
   const colors = el("div", { class: "over" });
   const under = el("div", {});
   const recolor = (all) => {
-    colors.replaceChildren(...[above(), legend(all)].filter(Boolean));
+    colors.replaceChildren(...[above(), legend(all)].flat().filter(Boolean));
     under.replaceChildren(...[after()].filter(Boolean));
   };
   const cards = grid(items, { ranked: true, bundle, label, below, came });

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { place } from "./place.js";
 
-export const state = { bundles: [], writing: "off", photo: null, revision: 0, rules: [], token: "" };
+export const state = { bundles: [], writing: "off", photo: null, revision: 0, rules: [], rulesError: null, token: "" };
 
 export const info = (name) => state.bundles.find((one) => one.name === name) ?? state.bundles[0];
 
@@ -15,7 +15,8 @@ export function chosen() {
 
 export async function refreshBundles() {
   Object.assign(state, await api.bundles());
-  state.rules = (await api.rules({ bundle: chosen()[0] })).rules; // one file for all bundles
+  const { rules: sets, error } = await api.rules({ bundle: chosen()[0] }); // one file for all bundles
+  Object.assign(state, { rules: sets, rulesError: error });
 }
 
 /** The rule set that is chosen, if it is there. */
