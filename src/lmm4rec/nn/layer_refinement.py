@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from lmm4rec.nn.sparse import SparseMatrix
+from lmm4rec.nn.unit_vectors import unit_vectors
 
 _ROWS = 2048  # in a block, which stays in the cache from one operation to the next
 _SHORTEST = 1e-8
@@ -23,7 +23,7 @@ def layer_refined(
 
     The cosine is that of a node's vector, in each branch its own.
     """
-    current, start, total = nodes.flatten(1), F.normalize(nodes, dim=-1).flatten(0, -2), torch.zeros_like(nodes)
+    current, start, total = nodes.flatten(1), unit_vectors(nodes).flatten(0, -2), torch.zeros_like(nodes)
     for _ in range(layers):
         rows = adjacency(current).view_as(start)
         current = cast(Tensor, _ScaledByCosine.apply(rows, start)).view_as(current)  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.matrices import select_rows
+from lmm4rec.nn.unit_vectors import unit_vectors
 
 _LARGEST_GROUP = 2048  # pairs in a softmax: the field's batch size
 
@@ -107,7 +108,7 @@ def info_nce(
     Pairs are those of `match_rows` (van den Oord 2018, arXiv 1807.03748).
     """
     # scaled before the product: a pass over rows × dim numbers instead of rows × rows
-    return match_rows(F.normalize(left, dim=1) / temperature, F.normalize(right, dim=1), left_of, right_of)
+    return match_rows(unit_vectors(left) / temperature, unit_vectors(right), left_of, right_of)
 
 
 def info_nce_by_side(
@@ -138,7 +139,7 @@ def contrast_views(
     exp(c(a_i, o_i) / t) / (sum over j of exp(c(a_i, o_j) / t) + sum over j ≠ i of exp(c(a_i, a_j) / t)), one side of
     GRACE (arXiv 2006.04131, eq. 1), with c the cosine; rows are compared in groups of 2,048.
     """
-    anchors, others, losses = F.normalize(anchors, dim=1), F.normalize(others, dim=1), []
+    anchors, others, losses = unit_vectors(anchors), unit_vectors(others), []
     for a, b in zip(torch.split(anchors, _LARGEST_GROUP), torch.split(others, _LARGEST_GROUP), strict=True):
         own = torch.eye(len(a), dtype=torch.bool, device=a.device)
         logits = torch.cat([a @ b.T / temperature, (a @ a.T / temperature).masked_fill(own, -torch.inf)], dim=1)

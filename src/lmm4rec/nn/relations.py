@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmm4rec.core.matrices import dot_products, highest
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.sparse import SparseMatrix
+from lmm4rec.nn.unit_vectors import unit_vectors
 
 _ROWS = 1024  # users whose similarities to all items are held at once
 
@@ -47,7 +47,7 @@ def nearest_items(
     """Each user's items of highest cosine in each modality; an item or user whose vector is zero has none."""
     found = []
     for of_users, of_items in zip(users.unbind(1), items.unbind(1), strict=True):
-        unit, empty = F.normalize(of_items, dim=1), ~of_items.any(dim=1)
+        unit, empty = unit_vectors(of_items), ~of_items.any(dim=1)
         best = []
         for block in torch.split(of_users, _ROWS):
             scores = dot_products(block, unit)

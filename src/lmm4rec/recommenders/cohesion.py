@@ -9,7 +9,6 @@ from typing import Annotated
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
@@ -21,6 +20,7 @@ from lmm4rec.nn.losses import bpr, l2
 from lmm4rec.nn.projections import DeepProjections
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table, xavier_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.nn.user_graph import co_occurrence
 from lmm4rec.recommenders.base import Recommender
 
@@ -111,6 +111,6 @@ class COHESION(Recommender):
         for m, x in self.projections(features).items():
             # the small number keeps the gradient finite where both are 0
             branches.append(torch.cat([self.users[m].all(), ((ids.square() + x.square()) / 2 + 1e-8).sqrt()]))
-        start = F.normalize(torch.stack(branches, dim=1), dim=2)
+        start = unit_vectors(torch.stack(branches, dim=1))
         users, items = self.graph.sides((start + layer_refined(self.adjacency, start, self.layers)).flatten(1))
         return users + self.user_graph(users), items + after_steps(item_graph, items, self.item_layers)

@@ -10,7 +10,6 @@ from typing import Annotated, Literal, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import Doc
 
 from lmm4rec.core.matrices import highest, select_rows
@@ -31,6 +30,7 @@ from lmm4rec.nn.losses import bpr_of_vectors, info_nce
 from lmm4rec.nn.projections import Projections
 from lmm4rec.nn.sparse import SparseMatrix, dense_rows
 from lmm4rec.nn.tables import node_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["DiffMM"]
@@ -163,7 +163,7 @@ class DiffMM(Recommender):
         """The vectors, and V_m of each modality."""
         users, ids = self.graph.sides(self.nodes.all())
         shares = self.importance.softmax(0)
-        units = [F.normalize(x, dim=1) for x in content.values()]
+        units = [unit_vectors(x) for x in content.values()]
         mixed = torch.stack([share * x for share, x in zip(shares.unbind(), units, strict=True)]).sum(0)
         first = self.adjacency(torch.cat([users, mixed]))
         fused = first + self.adjacency(torch.cat([self.graph.sides(first)[0], ids]))
@@ -179,7 +179,7 @@ class DiffMM(Recommender):
             current = self.adjacency(current)
             total = total + current
         vectors, *views = total.chunk(1 + len(views), dim=1)
-        return vectors + self.residual_weight * F.normalize(fused, dim=1), list(views)
+        return vectors + self.residual_weight * unit_vectors(fused), list(views)
 
     def _denoise(
         self, batch: int, content: Mapping[Modality, Float[Tensor, "items dim"]], generator: torch.Generator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from lmm4rec.core.matrices import positions_in_runs
 from lmm4rec.core.types import Batch, Embeddings, Features, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.tables import xavier_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["ELSA"]
@@ -51,15 +52,15 @@ class ELSA(Recommender):
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`nmse`, the mean over the batch's users."""
-        items = F.normalize(self.items.all(), dim=1)
+        items = unit_vectors(self.items.all())
         z, sizes = self._histories(items, batch.users)
         squares = z.square().sum(1)
-        length = ((z @ (items.T @ items) * z).sum(1) - 2 * squares + sizes).clamp(min=1e-12).sqrt()
+        length = ((z @ _products(items) * z).sum(1) - 2 * squares + sizes).clamp(min=1e-12).sqrt()
         return {"nmse": (2 - 2 * (squares - sizes) / (length * sizes.sqrt().clamp(min=1e-12))).mean()}
 
     def embed(self, features: Features) -> Embeddings:
         """X A and A."""
-        items = F.normalize(self.items.all(), dim=1)
+        items = unit_vectors(self.items.all())
         users, _ = self._histories(items, torch.arange(self.graph.n_users, device=items.device))
         return Embeddings(users, items, parts={"id": slice(0, items.shape[1])})
 
@@ -71,3 +72,22 @@ class ELSA(Recommender):
         counts = degrees[users]
         _, edges = positions_in_runs((degrees.cumsum(0) - degrees)[users], counts)
         return F.embedding_bag(self.graph.items[edges], items, counts.cumsum(0) - counts, mode="sum"), counts
+
+
+def _products(items: Float[Tensor, "items dim"]) -> Float[Tensor, "dim dim"]:
+    """Aᵀ A for the item vectors A."""
+    return cast(Tensor, _Products.apply(items))  # type: ignore[no-untyped-call]
+
+
+class _Products(torch.autograd.Function):
+    """With g the gradient of Aᵀ A, that of A is A (g + gᵀ): one product, where torch computes A g and A gᵀ apart."""
+
+    @staticmethod
+    def forward(ctx: Any, items: Tensor) -> Tensor:
+        ctx.save_for_backward(items)
+        return items.T @ items
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (items,) = ctx.saved_tensors
+        return items @ (gradients[0] + gradients[0].T)

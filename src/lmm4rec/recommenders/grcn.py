@@ -17,6 +17,7 @@ from lmm4rec.nn.graph import InteractionGraph, pattern
 from lmm4rec.nn.losses import bpr_of_vectors, l2
 from lmm4rec.nn.projections import content_product, xavier_weights
 from lmm4rec.nn.tables import xavier_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.nn.weighted_matrix import WeightedMatrix
 from lmm4rec.recommenders.base import Recommender
 
@@ -140,7 +141,7 @@ class GRCN(Recommender):
         """The items' vectors in a modality, zero where they lack it, and 1 at the edges to those that have it."""
         product = content_product(features, self.projections[modality])
         present = (product.detach() != 0).any(dim=1)
-        content = F.normalize(F.leaky_relu(product + self.offsets[modality]), dim=1)
+        content = unit_vectors(F.leaky_relu(product + self.offsets[modality]))
         return torch.where(present[:, None], content, 0.0), present[self.graph.items].float()
 
     def _route(
@@ -150,11 +151,11 @@ class GRCN(Recommender):
         edges: Float[Tensor, " edges"],
     ) -> tuple[Float[Tensor, "users dim"], Float[Tensor, " edges"]]:
         """The routed prototypes, and exp(p_u · f_i) at each edge, 0 where the item lacks the modality."""
-        prototypes = F.normalize(prototypes, dim=1)
+        prototypes = unit_vectors(prototypes)
         affinity = self.pattern.dots(prototypes, content).exp() * edges
         for _ in range(self.routing):
             messages = self._weigh(self._softmax_over_items(affinity))(content)
-            prototypes = F.normalize(prototypes + messages, dim=1)
+            prototypes = unit_vectors(prototypes + messages)
             affinity = self.pattern.dots(prototypes, content).exp() * edges
         return prototypes, affinity
 
@@ -178,7 +179,7 @@ class GRCN(Recommender):
         to_items: Float[Tensor, " edges"],
     ) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         """The id vectors, summed over the layers of the refined graph."""
-        ids = F.normalize(ids, dim=1)
+        ids = unit_vectors(ids)
         users, items = ids[: self.graph.n_users], ids[self.graph.n_users :]
         user_sum, item_sum = users, items
         for _ in range(self.layers):

@@ -10,7 +10,6 @@ import torch
 from annotated_types import Interval
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
@@ -30,6 +29,7 @@ from lmm4rec.nn.losses import bpr_of_vectors, l2
 from lmm4rec.nn.projections import Projections
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["LATTICE"]
@@ -121,7 +121,7 @@ class LATTICE(Recommender):
         """Users and items (eq. 7-8), where `step` is one step of item vectors over the item graph."""
         users, items = self.graph.sides(propagate(self.adjacency, self.nodes.all(), self.layers))
         similar = after_steps(step, self.nodes.all()[self.graph.n_users :], self.item_layers)
-        return users, items + F.normalize(similar, dim=1)
+        return users, items + unit_vectors(similar)
 
     def _mix(self, features: Features, content: ContentGraphs) -> Entries:
         """The entries of A (eq. 1-6); differentiable in the projections, the importance and the features."""

@@ -9,7 +9,6 @@ from typing import Annotated
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
@@ -28,6 +27,7 @@ from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate, us
 from lmm4rec.nn.losses import bpr, info_nce, l2
 from lmm4rec.nn.projections import Projections, has_content
 from lmm4rec.nn.tables import node_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["LGMRec"]
@@ -116,10 +116,10 @@ class LGMRec(Recommender):
         projected = self.projections(features)
         ids = propagate(self.adjacency, self.nodes.all(), self.layers)
         contents, dependencies = zip(*(x.split(self.widths, dim=1) for x in projected.values()), strict=True)
-        local = ids + torch.stack([F.normalize(x, dim=1) for x in self._by_content(contents)]).sum(0)
+        local = ids + torch.stack([unit_vectors(x) for x in self._by_content(contents)]).sum(0)
         by_modality = self._by_hyperedges(dependencies, self.graph.sides(ids)[1], generator)
         total = torch.stack(by_modality).sum(0)
-        return local + self.global_weight * F.normalize(total, dim=1), dict(zip(projected, by_modality, strict=True))
+        return local + self.global_weight * unit_vectors(total), dict(zip(projected, by_modality, strict=True))
 
     def _by_content(self, contents: Sequence[Float[Tensor, "items dim"]]) -> Sequence[Nodes]:
         """F_m of each modality; all are propagated in one product with the graph."""

@@ -9,7 +9,6 @@ from typing import Annotated
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
@@ -29,6 +28,7 @@ from lmm4rec.nn.losses import bpr_of_rows, cosine_distance, info_nce, l2
 from lmm4rec.nn.projections import Affine, DeepProjections
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table, xavier_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.nn.views import moment_gaps, orthant_noise
 from lmm4rec.recommenders.base import Recommender
 
@@ -144,7 +144,7 @@ class MENTOR(Recommender):
     def _start(self, features: Features) -> Branches:
         """The vectors of length 1 before the graph: ids first, then each modality."""
         content = [torch.cat([self.users[m].all(), x]) for m, x in self.projections(features).items()]
-        return F.normalize(torch.stack([self.ids.all(), *content], dim=1), dim=2)
+        return unit_vectors(torch.stack([self.ids.all(), *content], dim=1))
 
     def _steps(self, start: Branches) -> list[Branches]:
         """The vectors after 0 to `layers` steps over the interaction graph."""

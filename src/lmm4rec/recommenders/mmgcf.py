@@ -19,6 +19,7 @@ from lmm4rec.nn.graph import normalize as normalize_graph
 from lmm4rec.nn.losses import bpr_of_rows, l2
 from lmm4rec.nn.projections import Affine, Projections
 from lmm4rec.nn.tables import node_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["MMGCF"]
@@ -122,7 +123,7 @@ class MMGCF(Recommender):
         if self.weighting == "learned":
             share = self.id_share.sigmoid()
             return self._combine("all", [share * ids, *((1 - share) * x for x in content)])
-        return self._combine("all", [len(content) * F.normalize(ids, dim=1), *(F.normalize(x, dim=1) for x in content)])
+        return self._combine("all", [len(content) * unit_vectors(ids), *(unit_vectors(x) for x in content)])
 
     def _combine(self, name: str, parts: Sequence[Items]) -> Items:
         if self.joins:

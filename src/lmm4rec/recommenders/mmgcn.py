@@ -17,6 +17,7 @@ from lmm4rec.nn.graph import InteractionGraph, spread, weighted_interactions
 from lmm4rec.nn.losses import bpr_of_vectors, l2
 from lmm4rec.nn.projections import Affine, content_product, xavier_weight, xavier_weights
 from lmm4rec.nn.tables import xavier_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["MMGCN"]
@@ -102,8 +103,8 @@ class MMGCN(Recommender):
         """The vectors of all nodes in one modality, after its last layer."""
         has = (features.detach() != 0).any(dim=1, keepdim=True)
         # `where` follows the division, whose gradient at a row of zeros is huge
-        items = torch.where(has, F.normalize(content_product(features, self.projections[modality]), dim=1), 0.0)
-        users = F.normalize(self.preferences[modality].all(), dim=1)
+        items = torch.where(has, unit_vectors(content_product(features, self.projections[modality])), 0.0)
+        users = unit_vectors(self.preferences[modality].all())
         x = torch.cat([users, items])
         present = torch.cat([has.new_ones(len(users), 1), has]).float()
         for layer in cast(Iterable[_Layer], self.layers[modality]):

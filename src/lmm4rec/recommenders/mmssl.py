@@ -8,7 +8,6 @@ from typing import Annotated, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
@@ -21,6 +20,7 @@ from lmm4rec.nn.projections import Projections, xavier_weight
 from lmm4rec.nn.relations import Relations, nearest_items
 from lmm4rec.nn.sparse import entries_of
 from lmm4rec.nn.tables import xavier_table
+from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["MMSSL"]
@@ -153,8 +153,8 @@ class MMSSL(Recommender):
         related_items = torch.stack([each.to_items(self.user_ids.all()) for each in by_modality], dim=1)
         related = self._attend(torch.cat([related_users, related_items]))
         ids = torch.cat([self.user_ids.all(), self.item_ids.all()])
-        ids = propagate(self.adjacency, ids + self.relation_weight * F.normalize(related, dim=1), self.layers)
-        content = F.normalize(torch.cat([users, items]), dim=2).sum(1)
+        ids = propagate(self.adjacency, ids + self.relation_weight * unit_vectors(related), self.layers)
+        content = unit_vectors(torch.cat([users, items])).sum(1)
         final = self.graph.sides(ids + self.content_weight * content)
         return _Vectors(*final, list(related_users.unbind(1)))
 
@@ -175,7 +175,7 @@ class MMSSL(Recommender):
     ) -> dict[str, Float[Tensor, ""]]:
         """`adversarial` trains the content, `critic` the critic alone."""
         pairs = [
-            (users.index_select(0, chosen), F.normalize(items, dim=1))
+            (users.index_select(0, chosen), unit_vectors(items))
             for users, items in zip(content[0].unbind(1), content[1].unbind(1), strict=True)
         ]
         generated = torch.cat([product_of_rows(*pair, critic.first.detach()) for pair in pairs])
@@ -190,7 +190,7 @@ class MMSSL(Recommender):
         self, critic: RowCritic, chosen: Int[Tensor, " chosen"], vectors: _Vectors, generator: torch.Generator
     ) -> Float[Tensor, "chosen width"]:
         """The products of the real rows with the critic's first weights."""
-        users, items = vectors.users[chosen].detach(), F.normalize(vectors.items.detach(), dim=1)
+        users, items = vectors.users[chosen].detach(), unit_vectors(vectors.items.detach())
         rows, entries = entries_of(self.own_items, chosen)
         own = self.own_items.col_indices()[entries].long()
         uniform = torch.rand(len(own), generator=generator).clamp(1e-20, 1 - 1e-7).to(own.device)
