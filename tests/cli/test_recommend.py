@@ -62,6 +62,25 @@ def call(shop: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     return command
 
 
+def test_a_user_with_nothing_left_is_told_so(call: Output, shop: Path) -> None:
+    bundle = Bundle.load(shop)
+    bundle.remove_items([f"i{row}" for row in range(10)])
+    bundle.save(shop)
+    assert "nothing is left" not in call("u1")[2]
+    code, _, err = call("u1", "-k", "1", "--only", "i11")
+    assert (code, err) == (
+        0, "note: user 'u1' has interacted with all items that may be recommended, or disliked them: nothing is left "
+        "to recommend (--seen-too shows these too)",
+    )  # fmt: skip
+    bundle.remove_items(["i10"])
+    bundle.save(shop)
+    err = call("u1", "-k", "1")[2]
+    assert (
+        "user 'u1' has interacted with the only item: nothing is left to recommend (--seen-too shows these too)" in err
+    )
+    assert "i11" in call("u1", "-k", "1", "--seen-too")[1]
+
+
 def test_users_of_a_file_with_filters_and_columns(call: Output, tmp_path: Path) -> None:
     (tmp_path / "users.txt").write_text("u3\n\nnobody\r\nu1\nu3\nsomebody\n")
     out = tmp_path / "lists.csv"
@@ -71,8 +90,8 @@ def test_users_of_a_file_with_filters_and_columns(call: Output, tmp_path: Path) 
     )  # fmt: skip
     assert (code, "4 recommendations for 2 users" in text) == (0, True)
     assert "2 of 4 users are unknown and get no list: nobody, somebody" in err
-    assert "1 of 6 user ids are repeated" not in err
-    assert "1 of 5 user ids are repeated" in err
+    assert "1 of 6 user ids is repeated" not in err
+    assert "1 of 5 user ids is repeated" in err
     frame = pl.read_csv(out)
     assert frame.columns == ["user", "rank", "item", "title", "score", "price", "item_rank"]
     assert frame.rows()[0] == ("u3", 1, "i8", "[item] 8", 8.0, 80.0, 8.0)
@@ -125,7 +144,7 @@ def test_worker_processes_write_the_same_file(call: Output, tmp_path: Path) -> N
 def test_standard_input_to_standard_output(call: Output) -> None:
     code, text, err = call("--users-file", "-", "-k", "1", "-o", "-", stdin="u0\nunheard\n")
     assert (code, text) == (0, "user,rank,item,title,score\nu0,1,i10,[item] 10,10.0\n")
-    assert err == "note: 1 of 2 users are unknown and get no list: unheard"
+    assert err == "note: 1 of 2 users is unknown and gets no list: unheard"
 
 
 def test_what_is_printed_has_the_columns_too(call: Output) -> None:
@@ -133,7 +152,7 @@ def test_what_is_printed_has_the_columns_too(call: Output) -> None:
     assert code == 0
     for shown in ("for u1", "[item] 10", "10.000", "category", "lamps", "100.0"):
         assert shown in text
-    assert "note: 1 of 2 users are unknown and get no list: ux" in err
+    assert "note: 1 of 2 users is unknown and gets no list: ux" in err
     code, text, _ = call("--history", "i1", "-k", "1", "--where", "category=mugs")
     assert (code, "i11" in text) == (0, True)
 

@@ -90,8 +90,8 @@ def test_empty_columns_are_of_items_with_other_text(tmp_path: Path) -> None:
     items = pl.DataFrame({"item_id": range(4), "title": ["a", "b", "", ""], "brand": ["x", " ", "y", ""]})
     found = {finding.message for finding in examine(load(interactions=LOG, items=items)) if "text" in finding.kind}
     assert found == {
-        "1 item have no text", "1 item with other text have an empty 'title'",
-        "1 item with other text have an empty 'brand'",
+        "1 item has no text", "1 item with other text has an empty 'title'",
+        "1 item with other text has an empty 'brand'",
     }  # fmt: skip
 
 

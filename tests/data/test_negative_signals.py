@@ -127,7 +127,7 @@ def test_wrong_kinds_are_named(keys: dict[str, Any], kind: type[Exception] | Non
 
 
 def test_only_negative_rows_are_an_error() -> None:
-    with pytest.raises(DataError, match="no positive interaction: all 1 row are negative signals"):
+    with pytest.raises(DataError, match="no positive interaction, only 1 negative signal"):
         shop([("ann", "mug", "skip", 1)])
     assert len(shop(kind_column="").interactions) == 13
 

@@ -127,7 +127,7 @@ def test_files_are_named_by_a_column_and_what_is_missing_is_said(
     assert encoder.present(encoder.prepare(items))["audio"].tolist() == [True, False, False]
     with caplog.at_level(logging.WARNING):
         encoder.learn_catalog(items)
-    assert "1 items have no sound file (c)" in caplog.text
+    assert "items without a sound file: 1 (c)" in caplog.text
     with pytest.raises(ConfigError, match=r"no item has a sound file in folder .*, named by \{audio\}"):
         encoder.learn_catalog(items[2:])
     digest = encoder.item_digest(items[0])

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 import lmm4rec.training.callbacks as callbacks_module
+import lmm4rec.training.trainer as trainer_module
 from fit_callbacks import KillAfter, KilledError, Recorder
 from lmm4rec.core.errors import CheckpointError, TrainingError
 from lmm4rec.training.callbacks import Callback
@@ -55,6 +56,19 @@ def score(line: Line) -> Callable[[], dict[str, float]]:
 
 def fit(line: Line, *, state: Path | None = None, **options: Any) -> History:
     return trainer(**options).fit(line, Points(), score(line), state_file=state)
+
+
+@pytest.mark.parametrize(("is_solved", "unit"), [(False, "batch"), (True, "sweep")])
+def test_progress_counts_batches_or_sweeps(monkeypatch: pytest.MonkeyPatch, is_solved: bool, unit: str) -> None:
+    class Solved(Line):
+        def sweep(self, generator: torch.Generator) -> Mapping[str, Tensor]:
+            return self.losses(torch.ones(1), generator)
+
+    units, shown = list[str](), trainer_module.progress
+    monkeypatch.setattr(Solved, "is_solved", is_solved)
+    monkeypatch.setattr(trainer_module, "progress", lambda **more: units.append(more["unit"]) or shown(**more))
+    fit(Solved(), epochs=1)
+    assert units == [unit]
 
 
 def test_it_minimizes() -> None:

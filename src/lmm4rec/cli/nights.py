@@ -84,6 +84,7 @@ def compare_bundles_command(
 ) -> None:
     """Compare the lists of two bundles: overlap, items that gain or lose, and the users who gain."""
     from lmm4rec.core.files import write_json
+    from lmm4rec.data.findings import agreeing
     from lmm4rec.data.sources._log import clean_log, usual_id_column
     from lmm4rec.data.table_files import read_table
     from lmm4rec.serving.bundle import Bundle
@@ -98,7 +99,8 @@ def compare_bundles_command(
         for bundle, folder in zip(bundles, (before, after), strict=True):
             if known := _known(log, bundle):
                 note(
-                    f"{known:,} of the {log.height:,} interactions are in the data of {folder}: was it trained on them?"
+                    f"{known:,} of the {log.height:,} interactions {agreeing(known, 'are')} in the data of {folder}: "
+                    "was it trained on them?"
                 )
     comparison = compare_bundles(bundles[0], bundles[1], k, recent=log)
     _print_comparison(comparison)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,6 +107,7 @@ def recommend_command(
     if out is None:
         for frame in lists.for_users(ids):
             _print(frame)
+            _note_empty(bundle, set(ids) - set(frame["user"]), "" if rules else " (--seen-too shows these too)")
         return
     with requested_pool(workers, cluster, gpus=0.0) as pool:
         _write(lists.for_users(ids, pool), out, "user")
@@ -119,17 +120,21 @@ def _known(bundle: Bundle, users: Sequence[str], file: Path | None, column: str 
         DataError: it knows none of them.
     """
     from lmm4rec.cli.user_files import read_users
+    from lmm4rec.data.findings import agreeing
 
     given = list(users) if file is None else read_users(file, column, bundle.users)
     ids = list(dict.fromkeys(given))
     if len(ids) < len(given):
-        note(f"{len(given) - len(ids):,} of {len(given):,} user ids are repeated; each gets one list")
+        repeated = len(given) - len(ids)
+        note(f"{repeated:,} of {len(given):,} user ids {agreeing(repeated, 'are')} repeated; each gets one list")
     unknown = [id_ for id_ in ids if id_ not in bundle.users]
     if len(unknown) == len(ids):
         bundle.users.row(unknown[0])  # raises the error that names the nearest id
     if unknown:
         named = ", ".join(unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
-        note(f"{len(unknown):,} of {len(ids):,} users are unknown and get no list: {named}")
+        count = len(unknown)
+        verbs = agreeing(count, "are"), agreeing(count, "get")
+        note(f"{count:,} of {len(ids):,} users {verbs[0]} unknown and {verbs[1]} no list: {named}")
     gone = set(unknown)
     return [id_ for id_ in ids if id_ not in gone] if gone else ids
 
@@ -161,6 +166,15 @@ def _print(frame: pl.DataFrame) -> None:
             cells = ("" if row[name] is None else escaped(row[name]) for name in more)
             table.add_row(str(row["rank"]), escaped(row["item"]), escaped(row["title"]), f"{row['score']:.3f}", *cells)
         console.print(table)
+
+
+def _note_empty(bundle: Bundle, users: Collection[str], hint: str) -> None:
+    """Say of users without a list why they have none."""
+    for user in sorted(users):
+        items, what = len(bundle.items), "all items that may be recommended, or disliked them"
+        if len({one.item for one in bundle.history(user)} & set(bundle.items)) == items:
+            what = f"all {items:,} items" if items > 1 else "the only item"
+        note(f"user '{user}' has interacted with {what}: nothing is left to recommend{hint}")
 
 
 def ids_of(text: str) -> list[str]:

@@ -20,7 +20,7 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.feature_files import BROKEN, broken_mask, read_rows
 from lmm4rec.data.filters import dislikes
-from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.findings import Finding, agreeing, counted
 from lmm4rec.data.images import HugeImageError, ImageFile, MissingImageError, NotAnImageError
 
 FEW = 5  # a user or an item with fewer interactions is rare
@@ -110,10 +110,11 @@ def _day(moment: int) -> str:
 
 def _finding(kind: str, catalog: Catalog, rows: Sequence[int], details: Mapping[int, str] | None = None) -> Finding:
     """A finding on the items of these rows; `details` are added to examples."""
-    level, message = _ITEM_FINDINGS[kind]
+    level, message = _ITEM_FINDINGS[kind]  # the message begins with its verb
     named = {row: f"item {catalog.ids[row]}" for row in rows[:10]}
     examples = tuple(f"{name}: {details[row]}" if details and row in details else name for row, name in named.items())
-    return Finding(kind, level, len(rows), f"{counted(len(rows), 'item')} {message}", examples)
+    verb, what = message.split(" ", 1)
+    return Finding(kind, level, len(rows), f"{counted(len(rows), 'item')} {agreeing(len(rows), verb)} {what}", examples)
 
 
 class _ExaminedImage(NamedTuple):
@@ -182,7 +183,7 @@ def _examine_texts(catalog: Catalog) -> list[Finding]:
         message = f"{counted(len(empty), 'text column')} are empty for some items that have other text"
         return [*findings, Finding("empty-text", "note", len(empty), message, tuple(list(empty)[:10]))]
     for column, count in empty.items():
-        message = f"{counted(count, 'item')} with other text have an empty '{column}'"
+        message = f"{counted(count, 'item')} with other text {agreeing(count, 'have')} an empty '{column}'"
         findings.append(Finding("empty-text", "note", count, message))
     return findings
 
@@ -197,7 +198,7 @@ def _examine_log(dataset: Dataset) -> list[Finding]:
     ]
     few = np.flatnonzero(users < FEW)
     if len(few):
-        message = f"{counted(len(few), 'user')} have fewer than {FEW} interactions"
+        message = f"{counted(len(few), 'user')} {agreeing(len(few), 'have')} fewer than {FEW} interactions"
         findings.append(
             Finding("rare-user", "note", len(few), message, tuple(f"user {dataset.users[row]}" for row in few[:10]))
         )
@@ -215,8 +216,8 @@ def _examine_ratings(dataset: Dataset) -> Iterable[Finding]:
         named = [f"user {dataset.users[log.users[at]]}, item {dataset.items[log.items[at]]}" for at in rows[:10]]
         examples = tuple(f"{name}: {ratings[at]:g}" for name, at in zip(named, rows[:10], strict=True))
         message = (
-            f"{counted(len(rows), 'rating')} lie far above the others (98 % are up to {usual:g}); they count as "
-            "positive and pass rating_at_least whatever it is: correct them where they stand for something else"
+            f"{counted(len(rows), 'rating')} far above the others (98 % are up to {usual:g}): such ratings count as "
+            "positive and pass rating_at_least whatever it is; correct them where they stand for something else"
         )
         yield Finding("junk-ratings", "warning", len(rows), message, examples)
 

@@ -13,7 +13,7 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import atomic
 from lmm4rec.core.types import Modality
 from lmm4rec.core.vocabulary import Vocabulary
-from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.findings import Finding, agreeing, counted
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.splits import TEST, TRAIN, VALID, Split
 
@@ -82,8 +82,9 @@ def _check_ids(split: Split) -> tuple[Finding, ...]:
         beyond = ids[last + 1 :]
         if beyond:
             message = (
-                f"the last {counted(len(beyond), kind)} have no interaction in any part; MMRec itself counts {kind}s "
-                f"by the largest {kind}ID of the log and would miss them (k_core = 1 or more leaves them out)"
+                f"the last {counted(len(beyond), kind)} {agreeing(len(beyond), 'have')} no interaction in any part; "
+                f"MMRec itself counts {kind}s by the largest {kind}ID of the log and would miss them (k_core = 1 or "
+                "more leaves them out)"
             )
             examples = tuple(f"{kind} {id_}" for id_ in beyond[:10])
             findings.append(Finding(f"no-interaction-{kind}", "warning", len(beyond), message, examples))

@@ -13,7 +13,7 @@ from typing_extensions import Doc
 from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.core.types import NonNegativeInt
 from lmm4rec.data.dataset import Dataset
-from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.findings import Finding, agreeing, counted
 from lmm4rec.data.negative_signals import LOW_RATING, NegativeSignals
 
 
@@ -50,8 +50,8 @@ def dislikes(dataset: Dataset) -> tuple[Finding, ...]:
     log, low, high = dataset.interactions, np.flatnonzero(ratings <= 0), ratings[ratings > 0]
     examples = tuple(f"user {dataset.users[log.users[at]]}, item {dataset.items[log.items[at]]}: {ratings[at]:g}"
                      for at in low[:10])  # fmt: skip
-    message = f"{counted(len(low), 'interaction')} of {len(ratings):,} have a rating of 0 or below, yet all count as "
-    message += "positive; " + (
+    message = f"{counted(len(low), 'interaction')} of {len(ratings):,} {agreeing(len(low), 'have')} a rating of 0 or "
+    message += "below, yet all count as positive; " + (
         f"rating_at_least = {high.min():g} leaves them out" if len(high) else "rating_at_least can leave some out"
     )
     return (Finding("dislikes", "warning", len(low), message, examples),)

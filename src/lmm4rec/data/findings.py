@@ -25,6 +25,14 @@ class Finding:
         return f"{self.level}: {self.message}{more}"
 
 
+_SINGULAR = {"have": "has", "are": "is", "were": "was"}
+
+
+def agreeing(count: int, verb: str) -> str:
+    """A verb as it follows a count: "have" after 2 items, "has" after 1."""
+    return verb if count != 1 else _SINGULAR.get(verb, f"{verb}s")
+
+
 def counted(count: int, noun: str) -> str:
     """The number with its noun: "1 item", "1,234 items"."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lmm4rec.data.download.file_signatures import IMAGE_ENDINGS
-from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.findings import Finding, agreeing, counted
 from lmm4rec.data.images import ImageFile
 
 
@@ -42,13 +42,14 @@ def locate(
         images.append(None if path is None else ImageFile(path, resolver.root))
     findings = []
     if outside:
-        message = f"{counted(len(outside), 'image path')} are outside {folder} or invalid; these items have no image"
+        count = counted(len(outside), "image path")
+        message = f"{count} {agreeing(len(outside), 'are')} outside {folder} or invalid; such items have no image"
         findings.append(Finding("image-outside-folder", "warning", len(outside), message, tuple(outside[:10])))
     if missing:
-        message = f"{counted(len(missing), 'image file')} missing in {folder}; these items count as having no image"
+        message = f"{counted(len(missing), 'image file')} missing in {folder}; such items count as having no image"
         findings.append(Finding("missing-image", "warning", len(missing), message, tuple(missing[:10])))
     if respelled:
-        message = f"{counted(len(respelled), 'image')} are found in {folder} under another spelling of their name"
+        message = f"{counted(len(respelled), 'image')} found in {folder} under another spelling of the name"
         findings.append(Finding("image-respelled", "note", len(respelled), message, tuple(respelled[:10])))
     return tuple(images), findings
 

@@ -12,7 +12,7 @@ from lmm4rec.data.buckets import is_remote
 from lmm4rec.data.download.file_signatures import IMAGE_ENDINGS
 from lmm4rec.data.download.folders import DownloadOptions, download_images, image_files
 from lmm4rec.data.download.jobs import Job
-from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.findings import Finding, agreeing, counted
 from lmm4rec.data.images import ImageFile
 from lmm4rec.data.object_store import fetch_objects
 
@@ -79,8 +79,8 @@ def _with_ending(job: Job) -> Path:
 def _absent(absent: Mapping[str, str], errors: Mapping[str, str], where: UrlImages) -> Finding:
     if not where.fetch:
         message = (
-            f"{counted(len(absent), 'item')} name a URL as their image, which was not fetched; treated as having no "
-            f"image: data.fetch_images = true fetches them into {where.folder}"
+            f"{counted(len(absent), 'item')} {agreeing(len(absent), 'name')} a URL as image, which was not fetched; "
+            f"treated as having no image: data.fetch_images = true fetches them into {where.folder}"
         )
         examples = tuple(f"{label}: {url[:200]}" for label, url in list(absent.items())[:10])
         return Finding("image-not-fetched", "warning", len(absent), message, examples)

@@ -146,7 +146,7 @@ class Audio(Encoder):
             raise ConfigError(f"no item has a sound file in folder '{self.sounds}', named by {looked}")
         if without:
             examples = ", ".join(without[:3])
-            logging.getLogger(__name__).warning("%d items have no sound file (%s); masked", len(without), examples)
+            logging.getLogger(__name__).warning("items without a sound file: %d (%s); masked", len(without), examples)
 
     def settings(self) -> dict[str, object]:
         """The extractor's values and the architecture."""

@@ -77,7 +77,7 @@ def encode(
     )
     if extracted.broken:
         logging.getLogger(__name__).warning(
-            "%d of %d items have an image or sound file that cannot be read and count as having none: %s",
+            "an image or sound file of %d of %d items cannot be read; such items count as having none: %s",
             len(extracted.broken),
             len(catalog),
             _some(extracted.broken),

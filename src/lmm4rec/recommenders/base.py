@@ -35,6 +35,9 @@ class Recommender(nn.Module, ABC):
     is_solved: ClassVar[bool] = False
     """Whether an epoch of its training is one `sweep` of updates of its own; False: gradient steps on `losses`."""
 
+    is_compiled: ClassVar[bool] = False
+    """Whether its first epoch compiles machine code, where none is kept from before."""
+
     is_personal: ClassVar[bool] = True
     """Whether users are ranked differently; False: all get the same list."""
 

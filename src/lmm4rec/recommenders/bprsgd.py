@@ -35,6 +35,7 @@ class BPRSGD(Recommender):
     """
 
     is_solved = True
+    is_compiled = True
 
     def __init__(
         self,

@@ -89,9 +89,10 @@ class Trainer:
         learning_rates = LearningRates(optimizer, groups, epochs=self.epochs, batches=len(batches))
         generator, stopping = torch.Generator().manual_seed(self.seed), EarlyStopping(self.metric, self.patience)
         state = TrainingState(objective, optimizer, generator, stopping, WeightAverage(self.weight_average))
+        unit = "sweep" if objective.is_solved else "batch"
         checkpoint = Checkpoint.resume(state, state_file, every_s=self.checkpoint_every_s)
         with (
-            progress(total=self.epochs * len(batches), description=description, unit="batch") as bar,
+            progress(total=self.epochs * len(batches), description=description, unit=unit) as bar,
             deferred_interruption(is_saved=state_file is not None) as interruption,
         ):
             bar.update(state.epoch * len(batches))

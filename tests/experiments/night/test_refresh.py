@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sqlite3
@@ -142,6 +143,19 @@ def test_a_week_is_learned_night_by_night(shop: Path) -> None:
     assert [line["decision"] for line in lines] == ["first", "kept", "swapped"]
     assert lines[2] == third.to_json() == read_json(live / f"nights/{third.night}/night.json")
     assert lines[2]["serving"] == third.night
+
+
+@pytest.mark.parametrize(("model", "warns"), [("popular", True), ("ials", True), ("bpr", False)])
+def test_a_rate_without_effect_is_said(
+    shop: Path, live: Path, caplog: pytest.LogCaptureFixture, model: str, warns: bool
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert refresh(conf(shop / "data", model), live, options=OPTIONS).decision == "kept"  # nothing is new
+    said = [one for one in caplog.messages if one.startswith("--rate 0.5 has no effect")]
+    assert [one.endswith("has no train.learning_rate") for one in said] == [True] * warns
+    caplog.clear()
+    refresh(conf(shop / "data", model), live, options=replace(OPTIONS, rate=1.0))
+    assert "--rate" not in caplog.text
 
 
 def test_of_interactions_of_one_time_it_is_drawn_which_are_measured() -> None:

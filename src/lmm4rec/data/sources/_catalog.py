@@ -66,7 +66,7 @@ def read_catalog(
 def catalog_of_ids(items: pl.Series) -> tuple[Catalog, tuple[Finding, ...]]:
     """A catalog of the items of a log alone, which has no table of items."""
     ids = distinct_ids(items.unique(maintain_order=True)).to_list()
-    message = f"there is no table of items: {counted(len(ids), 'item')} of the log have neither text nor images"
+    message = f"there is no table of items: neither text nor images of {counted(len(ids), 'item')}"
     catalog = Catalog(Vocabulary(ids), pl.DataFrame(), (None,) * len(ids), np.arange(len(ids)), len(ids))
     return catalog, (Finding("no-items-table", "note", len(ids), message),)
 

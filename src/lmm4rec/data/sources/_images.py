@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.findings import Finding, agreeing, counted
 from lmm4rec.data.image_paths import locate, named_by
 from lmm4rec.data.image_urls import UrlImages, first_url, images_by_url, is_url
 from lmm4rec.data.images import ImageFile
@@ -38,14 +38,15 @@ def read_images(
     labels = [f"{table.label} row {table.rows[row]}: item {ids[row]}" for row in urls_at]
     if several:
         examples = tuple(f"{table.label} row {table.rows[row]}: item {ids[row]}" for row in several[:10])
-        message = f"{counted(len(several), 'item')} name several images; the first is used"
+        message = f"{counted(len(several), 'item')} {agreeing(len(several), 'name')} several images; the first is used"
         findings.append(Finding("several-images", "note", len(several), message, examples))
     if not urls_at:
         return images, (), findings
     image_urls = tuple(urls_at.get(row, "") for row in range(len(ids)))
     if urls is None:
         examples = tuple(f"{label}: {url[:200]}" for label, url in zip(labels[:10], urls_at.values(), strict=False))
-        message = f"{counted(len(urls_at), 'item')} name a URL as their image, which this source does not fetch"
+        named = agreeing(len(urls_at), "name")
+        message = f"{counted(len(urls_at), 'item')} {named} a URL as image, which this source does not fetch"
         unused = Finding("image-not-fetched", "warning", len(urls_at), message, examples)
         return images, image_urls, [*findings, unused]
     fetched, on_urls = images_by_url(list(urls_at.values()), labels, urls)

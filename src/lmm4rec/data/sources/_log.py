@@ -159,7 +159,7 @@ def _without_signals(log: Table) -> tuple[Table, pl.DataFrame]:
         return log, pl.DataFrame()
     positive = log.frame["kind"].is_null()
     if not positive.any():
-        raise DataError(f"{log.label} has no positive interaction: all {counted(len(log), 'row')} are negative signals")
+        raise DataError(f"{log.label} has no positive interaction, only {counted(len(log), 'negative signal')}")
     kept = positive.to_numpy()
     rows, records = log.rows[kept], log.records[kept]
     return replace(log, frame=log.frame.filter(positive), rows=rows, records=records), log.frame.filter(~positive)

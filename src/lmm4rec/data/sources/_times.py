@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.findings import Finding, agreeing, counted
 from lmm4rec.data.sources._columns import as_numbers
 from lmm4rec.data.table import Table
 
@@ -48,7 +48,8 @@ def parse_times(table: Table, column: str) -> Table:
     if finding is not None:
         table = replace(table, findings=(*table.findings, finding))
     if most:
-        why = f"{counted(int(impossible.sum()), 'row')} of {table.label} have a {column} before 1900 or after 2100"
+        count = int(impossible.sum())
+        why = f"{counted(count, 'row')} of {table.label} {agreeing(count, 'have')} a {column} before 1900 or after 2100"
         examples = tuple(f"{table.label} row {table.rows[at]}: {raw[at]!r}" for at in impossible.arg_true()[:10])
         odd = Finding(f"impossible-{column}", "warning", int(impossible.sum()), why, examples)
         table = replace(table, findings=(*table.findings, odd))

@@ -21,7 +21,7 @@ from lmm4rec.coldstart.content_space import ContentSpace
 from lmm4rec.core.errors import CheckpointError, ConfigError
 from lmm4rec.core.types import Features
 from lmm4rec.core.vocabulary import Vocabulary
-from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.findings import Finding, agreeing, counted
 from lmm4rec.data.splits import Split
 from lmm4rec.evaluation.ranking import interaction_matrix
 from lmm4rec.experiments.folder import RunFolder
@@ -123,8 +123,8 @@ def _known_before(run: Path, bundle: Bundle, split: Split, users: _Rows, items: 
     if not known:
         return ()
     message = (
-        f"{known:,} of {counted(total, 'held-out interaction')} were in the data of {run}, which may have been trained "
-        "on them: the metrics of this run are too high then. Hold out newer ones, by time"
+        f"{known:,} of {counted(total, 'held-out interaction')} {agreeing(known, 'were')} in the data of {run}, which "
+        "may have been trained on them: the metrics of this run are too high then. Hold out newer ones, by time"
     )
     return (Finding("known-before", "warning", known, message),)
 

@@ -40,6 +40,8 @@ def estimate_training(plan: Plan, split: Split, features: Features) -> Estimate:
         seconds = train.epochs * (epoch_s + validation_s / train.evaluate_every)
         steps = "one sweep" if recommender.is_solved else f"{len(sampler):,} batches"
         details = f"{train.epochs:,} epochs of {steps}"
+        if recommender.is_compiled:
+            details += "; a first one that compiles takes some seconds more"
     return Estimate(
         f"training {plan.recommender.label}" if recommender.is_trained else f"fitting {plan.recommender.label}",
         seconds=seconds,

@@ -187,7 +187,8 @@ class _Night:
 
     def _warm(self, plan: Plan, served: NightFolder) -> dict[str, Any]:
         """The keys of a training that begins with yesterday's weights."""
-        if self.options.rate != 1 and plan.recommender.component.is_solved:
+        model = plan.recommender.component
+        if self.options.rate != 1 and (model.is_solved or not model.is_trained):
             logger.warning(
                 "--rate %g has no effect: %s has no train.learning_rate", self.options.rate, plan.recommender.label
             )
@@ -203,8 +204,8 @@ class _Night:
         least = self.options.least_users
         if len(users) < least:
             return (
-                f"{changes.new.sum():,} interactions are new, and the newest of them are of {len(users):,} users whom "
-                f"yesterday's bundle knows; a decision takes {least:,} (--least-users)"
+                f"{counted(int(changes.new.sum()), 'new interaction')}, the newest with {counted(len(users), 'user')} "
+                f"whom yesterday's bundle knows; a decision takes {least:,} (--least-users)"
             )
         return ""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lmm4rec.data.findings import counted
 from lmm4rec.experiments.report.figure_series import (
     SERIES_AXES,
     axis_values,
@@ -132,7 +133,7 @@ def quality_and_cost(group: DesignGroup, collection: RunCollection, *, width: fl
     means = "Means over seeds. " if any(len(design.runs) > 1 for design in designs) else ""
     caption = f"{means}Up is better, left is cheaper; times include the features, whichever run computed them."
     if unnamed:
-        caption += f" {len(unnamed)} points lie too close to others for a name."
+        caption += f" {counted(len(unnamed), 'point')} without a name: too close to others."
     numbers = [f"{d.label}: {metric_value(d.mean(key))}, {seconds(d.mean(TOTAL))}" for d in designs]
     yield ReportFigure("quality_and_cost", "Quality against cost", caption, figure, "; ".join(numbers))
 

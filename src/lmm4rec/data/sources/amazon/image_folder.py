@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lmm4rec.data.download.folders import image_files
-from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.findings import Finding, agreeing, counted
 from lmm4rec.data.images import ImageFile
 
 
@@ -35,6 +35,7 @@ def find_images(
         )
         findings.append(Finding("image-not-fetched", "warning", len(absent), message, tuple(absent[:10])))
     if without_url:
-        message = f"{counted(len(without_url), 'item')} have neither an image nor the URL of one"
+        has = agreeing(len(without_url), "have")
+        message = f"{counted(len(without_url), 'item')} {has} neither an image nor the URL of one"
         findings.append(Finding("no-image-address", "warning", len(without_url), message, tuple(without_url[:10])))
     return images, findings

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from lmm4rec.core.errors import DataError
-from lmm4rec.data.findings import Finding, counted
+from lmm4rec.data.findings import Finding, agreeing, counted
 from lmm4rec.data.sources.amazon.editions import Edition
 from lmm4rec.data.sources.amazon.line_blocks import SkipCounts, blocks
 from lmm4rec.data.sources.amazon.text_cleaning import Meta, is_script, strings, text_fields
@@ -105,7 +105,8 @@ def _findings(label: str, unknown: Sequence[str], scripted: int) -> Iterator[Fin
         message = f"{counted(len(unknown), 'item')} without metadata in {label}; kept without text and image"
         yield Finding("no-metadata", "warning", len(unknown), message, tuple(f"item {id_}" for id_ in unknown[:10]))
     if scripted:
-        message = f"{counted(scripted, 'title')} of {label} hold a page's script instead of a title; left empty"
+        hold = agreeing(scripted, "hold")
+        message = f"{counted(scripted, 'title')} of {label} {hold} a page's script instead of a title; left empty"
         yield Finding("script-title", "warning", scripted, message)
 
 
