@@ -16,7 +16,9 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from rich.console import Console
 
+from lmm4rec.cli.nights import _record_table
 from lmm4rec.data.sources import toyshop
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.night.added_to_catalog import with_added
@@ -105,6 +107,9 @@ def test_added_items_are_learned_stay_in_service_and_can_be_deleted(
     assert night.rows["posted"] == {"posted": 8, "of_added_items": 6, "unknown_items": 2, "erased": 0}
     assert night.left_out == {"ghost": 1, "jug": 1}
     assert "left out: 2 posted interactions with 2 items that neither the conf's source has nor" in caplog.text
+    table = Console(file=io.StringIO(), width=200)
+    table.print(_record_table(night))
+    assert "posted interactions with items that the catalog lacks: 1 of 'ghost', 1 of 'jug'" in table.file.getvalue()  # type: ignore[attr-defined]
     bundle = Bundle.load(live)
     assert bundle.items[-1] == "mug"
     assert bundle.title("mug") == "a red mug"
