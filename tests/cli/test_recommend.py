@@ -136,9 +136,17 @@ def test_lists_by_a_pool_come_in_the_order_of_the_users(shop: Path, monkeypatch:
 
 @pytest.mark.slow
 def test_worker_processes_write_the_same_file(call: Output, tmp_path: Path) -> None:
-    for name, more in (("alone", ()), ("workers", ("--workers", "2"))):
+    workers = ("--workers", "2")
+    for name, more in {"alone": (), "workers": workers, "ranges": (*workers, "--item-ranges", "5")}.items():
         assert call("--all", "-k", "3", "-o", str(tmp_path / f"{name}.csv"), *more)[0] == 0
-    assert (tmp_path / "alone.csv").read_bytes() == (tmp_path / "workers.csv").read_bytes()
+        assert (tmp_path / "alone.csv").read_bytes() == (tmp_path / f"{name}.csv").read_bytes()
+
+
+@pytest.mark.parametrize("more", [("-o", "lists.csv"), ("--workers", "2"), ("--workers", "2", "--rules", "r.toml")])
+def test_item_ranges_need_workers_and_a_file(call: Output, more: tuple[str, ...]) -> None:
+    code, _, err = call("--all", "--item-ranges", "2", *more)
+    assert code != 0
+    assert "it goes with --out and --workers or --cluster, and not with --rules" in err
 
 
 def test_standard_input_to_standard_output(call: Output) -> None:

@@ -67,6 +67,9 @@ def recommend_command(
     seen_too: Annotated[bool, typer.Option("--seen-too", help="Also items of the user's history.")] = False,
     workers: Workers = 0,
     cluster: Cluster = "",
+    item_ranges: Annotated[
+        int, typer.Option(min=1, metavar="N", help="A worker holds the vectors of an N-th of the items at a time.")
+    ] = 1,
 ) -> None:
     """Recommend items to users."""
     from lmm4rec.cli.recommendation_files import require_file
@@ -82,6 +85,11 @@ def recommend_command(
         raise ConfigError("--users-column names a column of --users-file, which is not given")
     if rules and (history or only or seen_too):
         raise ConfigError("--rules goes with neither --history, --only nor --seen-too")
+    if item_ranges > 1 and (out is None or rules or not (workers or cluster)):
+        raise ConfigError(
+            "--item-ranges is for lists that workers write to a file: it goes with --out and --workers or --cluster, "
+            "and not with --rules"
+        )
     if out is not None:
         require_file(out)
     rule_set = read_rules(rules, where or []) if rules else None
@@ -94,6 +102,7 @@ def recommend_command(
         seen_too=seen_too,
         rules=rule_set,
         columns=None if all_columns else tuple(ids_of(columns)),
+        item_ranges=item_ranges,
     )
     lists = RecommendationLists(bundle, request)
     if history:

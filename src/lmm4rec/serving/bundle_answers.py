@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from lmm4rec.core.types import Embeddings, Features, ItemImage, Modality, Scorer
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.data.negative_signals import NegativeSignals
+from lmm4rec.distributed.pool import Pool
 from lmm4rec.serving import search
 from lmm4rec.serving.answers import Explanation, HistoryItem, Recommendation
 from lmm4rec.serving.asked_users import AskedUsers, asked_history, asked_users, history_items, user_history
@@ -26,6 +27,7 @@ from lmm4rec.serving.catalog_view import CatalogView
 from lmm4rec.serving.content_encoder import ContentEncoder
 from lmm4rec.serving.encoder_record import EncoderRecord
 from lmm4rec.serving.explain import explain
+from lmm4rec.serving.item_ranges import ItemRange, best_in_ranges
 from lmm4rec.serving.new_items import as_image
 from lmm4rec.serving.posted_interactions import LatestInteractions, is_negative
 from lmm4rec.serving.rule_ranking import RuledList, check_rules, ruled_lists
@@ -139,6 +141,30 @@ class BundleAnswers:
         best = self._asked(state, ids, exclude_seen=exclude_seen).best(state, k, candidates)
         lists = zip(ids, best.items.tolist(), best.scores.tolist(), strict=True)
         return {user: state.recommendations(items, scores) for user, items, scores in lists}
+
+    def recommend_in_ranges(
+        self,
+        users: Iterable[object],
+        k: int,
+        ranges: Sequence[ItemRange],
+        pool: Pool,
+        *,
+        exclude_seen: bool = True,
+        only: Iterable[object] | None = None,
+        where: Sequence[str | Filter] = (),
+    ) -> Iterator[dict[str, list[Recommendation]]]:
+        """The lists of `recommend` in blocks of users, by a pool whose workers rank ranges of the items.
+
+        Raises:
+            DataError, ConfigError: as `recommend`; and where the model has no vectors of items.
+        """
+        ids, state = [str(user) for user in users], self._state
+        asked = self._asked(state, ids, exclude_seen=exclude_seen)
+        blocks = best_in_ranges(asked, state.catalog.candidates(only, where), min(k, len(state.catalog)), ranges, pool)
+        named = iter(ids)
+        for best in blocks:
+            lists = zip(best.items.tolist(), best.scores.tolist(), strict=True)
+            yield {next(named): state.recommendations(items, scores) for items, scores in lists}
 
     def recommend_by_rules(
         self,

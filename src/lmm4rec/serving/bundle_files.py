@@ -126,6 +126,12 @@ def bundle_folder(folder: Path) -> Path:
     return folder / "bundle" if (folder / "bundle").is_dir() else folder
 
 
+def vectors_file(folder: Path) -> Path:
+    """The file with the scorer's tensors of a bundle that `read` has read."""
+    folder = bundle_folder(folder)
+    return folder / str(read_json(folder / FACTS)["stems"]["vectors"])
+
+
 def read(folder: Path) -> BundleContents:
     """The bundle in a folder, or in the `bundle/` of a run folder.
 

@@ -12,6 +12,7 @@ import polars as pl
 from lmm4rec.core.progress import progress
 from lmm4rec.distributed.pool import Job, Pool
 from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.item_ranges import ranges_of
 from lmm4rec.serving.rules import RuleSet
 
 OWN = ("user", "rank", "item", "title", "score")  # columns, before those of the catalog
@@ -30,6 +31,7 @@ class ListRequest:
     seen_too: bool = False
     rules: RuleSet | None = None  # with `where` in it
     columns: tuple[str, ...] | None = ()  # of the catalog, to be added; None: all
+    item_ranges: int = 1  # of which a pool's worker holds one at a time
 
 
 class RecommendationLists:
@@ -48,6 +50,9 @@ class RecommendationLists:
 
     def for_users(self, ids: Sequence[str], pool: Pool | None = None) -> Iterator[pl.DataFrame]:
         """The lists of many users in their order, batch by batch, with a progress bar; ranked by a pool's workers."""
+        if pool is not None and self._request.item_ranges > 1:
+            yield from self._in_ranges(ids, pool)
+            return
         bar = progress(total=len(ids), description="recommending", unit="user", after_s=0.5)
         with bar:
             for frame in self._batches(ids) if pool is None else _in_order(self._request, ids, pool):
@@ -57,6 +62,15 @@ class RecommendationLists:
     def _batches(self, ids: Sequence[str]) -> Iterator[pl.DataFrame]:
         for start in range(0, len(ids), _BATCH):
             yield self.of_batch(ids[start : start + _BATCH])
+
+    def _in_ranges(self, ids: Sequence[str], pool: Pool) -> Iterator[pl.DataFrame]:
+        request = self._request
+        ranges = ranges_of(request.run, len(self._bundle.catalog), request.item_ranges)
+        blocks = self._bundle.recommend_in_ranges(
+            ids, request.k, ranges, pool, exclude_seen=not request.seen_too, only=request.only, where=request.where
+        )
+        for lists in blocks:
+            yield self._frame([(user, *row) for user, best in lists.items() for row in enumerate(best, start=1)])
 
     def of_batch(self, users: Sequence[str]) -> pl.DataFrame:
         """The lists of some users; by rules with a column "rules": the boosts and the like that apply to an item."""
