@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,6 +76,21 @@ def test_without_validation_the_average_of_all_epochs_stays(share: float, last: 
     walk = Walk()
     fit(walk, share=share, epochs=4, validates=False)
     assert walk.weight.item() == pytest.approx(last)
+
+
+def test_weights_of_an_earlier_training_are_in_the_average_also_where_it_is_resumed(tmp_path: Path) -> None:
+    def trained(epochs: int, state_file: Path | None) -> float:
+        walk = Walk()
+        walk.weight.data.fill_(10)
+        options: dict[str, Any] = {"learning_rate": 1.0, "metric": "score", "device": "cpu", "checkpoint_every_s": 0.0}
+        trainer = Trainer(epochs=epochs, weight_average=0.5, **options)
+        trainer.fit(walk, OneBatch(), None, state_file=state_file, is_warm=True)
+        return walk.weight.item()
+
+    # the weights after the epochs are 11, 12, 13
+    assert [trained(epochs, None) for epochs in (1, 2, 3)] == pytest.approx([10.5, 11.25, 12.125])
+    trained(2, tmp_path / "state.safetensors")
+    assert trained(3, tmp_path / "state.safetensors") == pytest.approx(12.125)
 
 
 def test_an_error_within_leaves_the_weights_as_they_were() -> None:

@@ -63,6 +63,7 @@ def train(
     history = Trainer(**plan.train.arguments(Trainer)).fit(
         objective, make_sampler(plan, split), validate if split.holds_out("valid") else None,
         state_file=folder.state, callbacks=[*own, *callbacks], description=plan.title,
+        is_warm=bool(plan.train.start_from),
     )  # fmt: skip
     source.refresh(final=True)
     objective.cpu()

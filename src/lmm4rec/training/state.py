@@ -54,6 +54,10 @@ class TrainingState:
         self.history.seconds += now - self._row_added
         self._row_added = now
 
+    def start_average(self) -> None:
+        """Begin the average with the weights of an earlier training, which the objective has."""
+        self.average.start(self._weights())
+
     def update_average(self, epoch: int) -> None:
         """Take the weights after an epoch into their average."""
         self.average.update(self._weights(), epoch)

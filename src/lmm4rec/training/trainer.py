@@ -68,11 +68,14 @@ class Trainer:
         state_file: Path | None = None,
         callbacks: Sequence[Callback] = (),
         description: str = "training",
+        is_warm: bool = False,
     ) -> History:
         """The history of the training, which leaves the best weights in the objective.
 
         Where `validate` is None, no epoch is best: all of them are trained, and the last weights, or their average,
         stay.
+
+        `is_warm` says that the objective has weights of an earlier training: they count in the averaged weights.
 
         With a `state_file` the state is saved there now and then, and training resumes from it where it exists. Ctrl-C
         and SIGTERM then stop it at the end of the epoch, with the state saved.
@@ -89,6 +92,8 @@ class Trainer:
         learning_rates = LearningRates(optimizer, groups, epochs=self.epochs, batches=len(batches))
         generator, stopping = torch.Generator().manual_seed(self.seed), EarlyStopping(self.metric, self.patience)
         state = TrainingState(objective, optimizer, generator, stopping, WeightAverage(self.weight_average))
+        if is_warm:
+            state.start_average()
         unit = "sweep" if objective.is_solved else "batch"
         checkpoint = Checkpoint.resume(state, state_file, every_s=self.checkpoint_every_s)
         with (

@@ -13,21 +13,29 @@ class WeightAverage:
     """Average = share x average + (1 - share) x weights after each epoch.
 
     The weights after an epoch lie around the optimum by the noise of the last steps; their average lies closer to it.
-    The first epochs are averaged evenly, so that the first weights drawn do not stay in it. Source: Polyak and
-    Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM J. Control Optim. 1992.
+    The first epochs are averaged evenly, so that the first weights drawn do not stay in it; weights of an earlier
+    training do (`start`). Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM J.
+    Control Optim. 1992.
     """
 
     def __init__(self, share: float = 0.0) -> None:
         """A `share` of 0 averages nothing: the weights stay as they are."""
         self.share = share
         self.tensors: dict[str, Tensor] = {}
+        self._started = False
+
+    def start(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with weights of an earlier training, which were an average themselves."""
+        if self.share:
+            self.tensors = {name: weight.detach().clone() for name, weight in weights.items()}
+            self._started = True
 
     @torch.no_grad()
     def update(self, weights: Mapping[str, Tensor], epoch: int) -> None:
         """Take in the weights after an epoch, counted from 1; integers are those of the last epoch."""
         if not self.share:
             return
-        new = max(1 - self.share, 1 / epoch)
+        new = 1 - self.share if self._started else max(1 - self.share, 1 / epoch)
         for name, weight in weights.items():
             if name in self.tensors and weight.is_floating_point():
                 self.tensors[name].lerp_(weight, new)
