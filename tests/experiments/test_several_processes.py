@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -80,6 +81,47 @@ def test_killed_it_goes_on_and_ends_with_the_same_numbers(tmp_path: Path, monkey
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-6)
     continued = run("some.conf", {"train.start_from": "three"}, out="continued")  # its weights are in parts
     assert continued.history[0]["loss"] < expected.history[0]["loss"]
+
+
+FINETUNED = """
+[data]
+name = "toyshop"
+items = 60
+[encoder]
+name = "clip"
+checkpoint = "tiny"
+[recommender]
+name = "vbpr"
+[features]
+train = "finetuned"
+[features.finetune]
+epochs = 2
+batch_size = 16
+learning_rate = 1e-3
+crop = 0.0
+flip = false
+precision = "float32"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_fine_tuning_by_two_processes_is_that_of_one(tmp_path: Path) -> None:
+    (tmp_path / "some.conf").write_text(FINETUNED)
+    losses = {}
+    for processes in (1, 2):
+        command = [sys.executable, "-m", "lmm4rec.cli.app", "finetune", "some.conf", "-o", f"tuned-{processes}"]
+        own = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        own |= {"LMM4REC_CACHE": str(tmp_path / f"cache-{processes}")}
+        ended = subprocess.run(
+            [*command, "--processes", str(processes)],
+            env=os.environ | own, cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert ended.stdout.count("tuned ") == 1
+        training = json.loads((tmp_path / f"tuned-{processes}" / "training.json").read_text())
+        losses[processes] = [row["loss"] for row in training["epochs"]]
+    assert len(losses[1]) == 2
+    assert losses[2] == pytest.approx(losses[1], rel=1e-3)
 
 
 def plan(*, shard: str = "auto", name: str = "bpr", device: str = "auto") -> Plan:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.table import Table
 
 from lmm4rec.cli.console import console, print_facts, quoted
-from lmm4rec.cli.options import Conf, DryRun, Settings, local_path, plan_of
+from lmm4rec.cli.options import Conf, DryRun, Processes, Settings, local_path, plan_of
 from lmm4rec.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lmm4rec.experiments.plan import Plan
 
 finetune = typer.Typer(rich_markup_mode="rich")
 _Measures: TypeAlias = Mapping[str, Mapping[str, float]]  # "before" and "after" -> measures
@@ -28,6 +32,7 @@ def finetune_command(
             "-o", "--out", metavar="DIR", help="The folder for the encoder (default: cache).", parser=local_path
         ),
     ] = None,
+    processes: Processes = 1,
     dry_run: DryRun = False,
 ) -> None:
     """Fine-tune a conf file's encoder on its catalog's image-text pairs; \\[features.finetune] has the keys."""
@@ -47,6 +52,9 @@ def finetune_command(
         raise ConfigError(f"{out} exists already: name another folder, or remove it")
     if out is not None:
         require_writable(out)
+    if processes > 1 and not dry_run:
+        _finetune_in_processes(processes, plan, conf, settings or [], out)
+        return
     options, catalog = plan.features.finetune_arguments, DataCache().dataset(plan).catalog
     with process_group.initialized():
         prints = process_group.is_first()
@@ -74,6 +82,19 @@ def finetune_command(
     console.print(
         f"use it   {program()} run {quoted(conf, '-s', f'encoder.checkpoint={out or folder}')}{frozen}", soft_wrap=True
     )
+
+
+def _finetune_in_processes(processes: int, plan: Plan, conf: Path, settings: Sequence[str], out: Path | None) -> None:
+    """The same command in several processes on this machine, which continue after a kill; exits with their status."""
+    from lmm4rec.distributed.launch import run_in_processes
+    from lmm4rec.experiments.build.sharding import require_startable
+
+    require_startable(processes, str(plan.features.finetune_arguments.get("device", "auto")))
+    command = [sys.executable, "-m", "lmm4rec.cli.app", "finetune", str(conf)]
+    command += [part for setting in settings for part in ("-s", setting)]
+    command += [] if out is None else ["-o", str(out)]
+    if status := run_in_processes(lambda _: command, processes):
+        sys.exit(status)
 
 
 def _print_measures(training: _Measures, alignment: _Measures, encoder: str) -> None:

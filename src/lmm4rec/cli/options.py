@@ -83,6 +83,9 @@ def plan_of(conf: Path, settings: Sequence[str] | None, more: Mapping[str, Any] 
     return make_plan(load_spec(conf, {**overrides(settings), **(more or {})}))
 
 
+Processes = Annotated[
+    int, typer.Option("--processes", metavar="N", min=1, help="Train in N processes (GPUs, or shares of the cores).")
+]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that share the work; 0: this one alone.")]
 Cluster = Annotated[
     str,

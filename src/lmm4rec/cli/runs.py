@@ -14,7 +14,7 @@ from rich.table import Table
 
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, print_facts, quoted
-from lmm4rec.cli.options import Conf, DryRun, RemoteOut, RunsFolder, Settings, local_path, overrides, plan_of
+from lmm4rec.cli.options import Conf, DryRun, Processes, RemoteOut, RunsFolder, Settings, local_path, overrides, plan_of
 
 if TYPE_CHECKING:
     from lmm4rec.experiments.result import Result
@@ -28,10 +28,7 @@ def run_command(
     settings: Settings = None,
     out: RemoteOut = "",
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
-    processes: Annotated[
-        int,
-        typer.Option("--processes", metavar="N", min=1, help="Train in N processes (GPUs, or shares of the cores)."),
-    ] = 1,
+    processes: Processes = 1,
     start_from: Annotated[
         Path | None,
         typer.Option("--from", metavar="RUN", help="Start with the weights of this run (train.start_from)."),

@@ -39,6 +39,22 @@ def shares_training(plan: Plan, processes: int) -> bool:
     """Whether several processes can train the plan together; a note where its model needs only one.
 
     Raises:
+        ConfigError: they cannot be started (`require_startable`).
+    """
+    require_startable(processes, plan.train.device)
+    if not plan.recommender.is_trained or plan.recommender.component.is_solved:
+        logging.getLogger(__name__).info(
+            "note: %s is computed by one process: --processes %d is of no effect",
+            plan.recommender.label, processes,
+        )  # fmt: skip
+        return False
+    return True
+
+
+def require_startable(processes: int, device: str) -> None:
+    """Refuse several processes that cannot be started on this machine.
+
+    Raises:
         ConfigError: a program has started several processes already, or there are more than GPUs.
     """
     if (started := os.environ.get("WORLD_SIZE", "1")) != "1":
@@ -46,18 +62,11 @@ def shares_training(plan: Plan, processes: int) -> bool:
             f"WORLD_SIZE is {started}: a program such as torchrun has started the processes already. Leave out "
             "--processes"
         )
-    if not plan.recommender.is_trained or plan.recommender.component.is_solved:
-        logging.getLogger(__name__).info(
-            "note: %s is computed by one process: --processes %d is of no effect",
-            plan.recommender.label, processes,
-        )  # fmt: skip
-        return False
-    if choose_device(plan.train.device).type == "cuda" and processes > torch.cuda.device_count():
+    if choose_device(device).type == "cuda" and processes > torch.cuda.device_count():
         raise ConfigError(
             f"--processes {processes} is more than the {torch.cuda.device_count()} GPUs of this machine: each process "
-            'has one. Take fewer, or train.device = "cpu"'
+            'has one. Take fewer, or device = "cpu"'
         )
-    return True
 
 
 def shards_tables(plan: Plan, split: Split) -> bool:
