@@ -1,8 +1,9 @@
 """One training of the MMRec toolbox, run in its folder `src` by a Python that has its requirements.
 
-    cd TOOLBOX/src && PYTHON /path/to/benchmarks/_toolbox_curve.py MODEL DATA SETTINGS SEED   # prints one JSON object
+    cd TOOLBOX/src && PYTHON /path/to/benchmarks/_toolbox_curve.py MODEL DATA SETTINGS SEED [VALIDATIONS]
 
-It imports nothing of lmm4rec. Seconds count from the building of the model, without those of ranking the test part,
+It prints one JSON object and imports nothing of lmm4rec. It ends by early stopping, or after that many validations.
+Seconds count from the building of the model, without those of ranking the test part,
 which the toolbox does after each validation.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 
-def main(model: str, data: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+def main(model: str, data: str, settings: dict[str, Any], seed: int, validations: int = 0) -> dict[str, Any]:
     sys.path.insert(0, str(Path.cwd()))
     torch, configurator, dataset, loader, utils = map(
         importlib.import_module,
@@ -34,6 +35,8 @@ def main(model: str, data: str, settings: dict[str, Any], seed: int) -> dict[str
     for key, value in settings.items():
         config[key] = value
     config["seed"], config["device"] = seed, torch.device("cpu")
+    if validations:
+        config["epochs"] = validations
     logging.disable(logging.CRITICAL)
     parts = dataset.RecDataset(config)
     str(parts)  # it counts users and items
@@ -79,5 +82,5 @@ def main(model: str, data: str, settings: dict[str, Any], seed: int) -> dict[str
 
 
 if __name__ == "__main__":
-    name, where, given, first = sys.argv[1:]
-    print(json.dumps(main(name, where, json.loads(given), int(first))))
+    name, where, given, *numbers = sys.argv[1:]
+    print(json.dumps(main(name, where, json.loads(given), *map(int, numbers))))

@@ -1,8 +1,9 @@
-"""One training of ours, measured in a process of its own: seconds and validation recall after each epoch.
+"""One training of ours, measured in a process of its own: seconds and recall at each validation.
 
-python benchmarks/_training_curve.py MODEL LOG SETTINGS SEED     # prints one JSON object
+    python benchmarks/_training_curve.py MODEL LOG SETTINGS SEED [VALIDATIONS]    # prints one JSON object
 
-SETTINGS is a JSON object with "recommender", "train" (keys of the trainer) and "batch_size".
+SETTINGS is a JSON object with "recommender", "train" (keys of the trainer) and "batch_size". It ends by early stopping,
+or after that many validations.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from lmm4rec.training.trainer import Trainer
 METRIC = "recall@20"
 
 
-def curve(name: str, data: str, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Seconds since the start, without the test, and validation recall after each epoch; test recall of the best."""
+def curve(name: str, data: str, settings: Mapping[str, Any], seed: int, validations: int = 0) -> dict[str, Any]:
+    """Seconds since the start and recall at each validation; test recall of the best."""
     log = load(data)
     features = log.features()
     users: list[float] = []
@@ -60,7 +61,10 @@ def curve(name: str, data: str, settings: Mapping[str, Any], seed: int) -> dict[
         points.append((time.perf_counter() - began, value))
         return {METRIC: value}
 
-    history = Trainer(metric=METRIC, device="cpu", seed=seed, **settings["train"]).fit(objective, sampler, validate)
+    train = dict(settings["train"])
+    if validations:
+        train["epochs"] = validations * train.get("evaluate_every", 1)
+    history = Trainer(metric=METRIC, device="cpu", seed=seed, **train).fit(objective, sampler, validate)
     return {
         "curve": points,
         "best": history.best,
@@ -72,6 +76,6 @@ def curve(name: str, data: str, settings: Mapping[str, Any], seed: int) -> dict[
 
 
 if __name__ == "__main__":
-    model, where, given, first = sys.argv[1:]
+    model, where, given, *numbers = sys.argv[1:]
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-    print(json.dumps(curve(model, where, json.loads(given), int(first))))
+    print(json.dumps(curve(model, where, json.loads(given), *map(int, numbers))))

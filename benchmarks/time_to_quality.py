@@ -1,13 +1,15 @@
-"""Seconds to the quality at which the public MMRec toolbox ends: each model and its peer in turn in one run.
+"""Seconds to the quality at which the public MMRec toolbox ends: each model beside its peer.
 
-    python benchmarks/time_to_quality.py --toolbox FOLDER --python PATH [--models bpr vbpr ...] [--seeds 2]
+    python benchmarks/time_to_quality.py --toolbox FOLDER --python PATH [--models bpr vbpr ...] [--seeds 2] [--rounds 2]
 
 FOLDER is a checkout of the toolbox that runs on a CPU and has the log in `data/`; PATH is a Python with its
-requirements. The peer trains each of the settings below, which are of its own grids, with its early stopping; the one
-that validates best counts, and its best validation Recall@20 is the level. Ours trains on, stopping by its own early
-stopping. Seconds are from the building of the model, validations included on both sides, to the first validation that
-is at the level; where ours never is, the ratio is missing and counts as the worst. Models that are not asked for keep
-their rows. Validation, test and memory are those of the whole training. Needs the shared data (LMM4REC_SHARED).
+requirements. First, trainings: the peer trains each of the settings below, which are of its own grids, with its early
+stopping; the one that validates best counts, and its best validation Recall@20 is the level. Ours trains on until its
+own early stopping. That tells after how many epochs each side first is at the level, on a machine of any load, and
+each finished training is kept (a command that was stopped goes on). Then, times: both sides train for a few epochs in
+turn, and the seconds are those to the first validation and, for each further one, the median. Validations count, the
+building of the model too. Where ours is never at the level, the ratio is missing. `--models` and `--only` choose what
+to do. Needs the shared data (LMM4REC_SHARED).
 """
 
 from __future__ import annotations
@@ -15,19 +17,25 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import operator
 import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from _logs import SHARED
-from _results import HERE, write
+from _results import HERE, save, write
 from lmm4rec.core.files import read_json
 
 SLOW: dict[str, Any] = {"epochs": 1000, "patience": 20, "learning_rate": 2e-3, "weight_average": 0.8}
-QUICK = {**SLOW, "learning_rate": 5e-3}
+LARGE = {**SLOW, "learning_rate": 1e-2}, 8192  # four times the batch, twice the rate and more
+VALIDATIONS = 6  # of each side and round where times are taken
 
 
 def ours(recommender: dict[str, Any], train: dict[str, Any], batch_size: int = 2048) -> dict[str, Any]:
@@ -36,20 +44,20 @@ def ours(recommender: dict[str, Any], train: dict[str, Any], batch_size: int = 2
 
 OURS: dict[str, tuple[str, dict[str, Any]]] = {  # a peer's name here, our model and its settings
     "bpr": ("bprsgd", ours({"step_size": 0.1, "l2_weight": 0.015}, {**SLOW, "evaluate_every": 2})),
-    "lightgcn": ("lightgcn", ours({"l2_weight": 1e-3, "layers": 2}, QUICK)),
-    "vbpr": ("vbpr", ours({"l2_weight": 1e-2}, QUICK)),
-    "freedom": ("freedom", ours({}, QUICK)),
-    "lattice": ("lattice", ours({}, QUICK)),
-    "bm3": ("bm3", ours({}, QUICK)),
-    "slmrec": ("slmrec", ours({}, QUICK)),
-    "mgcn": ("mgcn", ours({}, QUICK)),
-    "lgmrec": ("lgmrec", ours({}, QUICK)),
-    "grcn": ("grcn", ours({}, QUICK)),
-    "mmgcn": ("mmgcn", ours({}, QUICK)),
+    "lightgcn": ("lightgcn", ours({"l2_weight": 1e-3, "layers": 2}, *LARGE)),
+    "vbpr": ("vbpr", ours({"l2_weight": 1e-2}, *LARGE)),
+    "freedom": ("freedom", ours({}, *LARGE)),
+    "lattice": ("lattice", ours({}, *LARGE)),
+    "bm3": ("bm3", ours({}, *LARGE)),
+    "slmrec": ("slmrec", ours({}, *LARGE)),
+    "mgcn": ("mgcn", ours({}, *LARGE)),
+    "lgmrec": ("lgmrec", ours({}, *LARGE)),
+    "grcn": ("grcn", ours({}, *LARGE)),
+    "mmgcn": ("mmgcn", ours({}, *LARGE)),
 }
 PEERS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "bpr": ("BPR", [{"reg_weight": 0.1}, {"reg_weight": 0.01}]),
-    "lightgcn": ("LightGCN", [{"n_layers": 2, "reg_weight": 1e-4}, {"n_layers": 2, "reg_weight": 1e-2}]),
+    "lightgcn": ("LightGCN", [{"n_layers": 2, "reg_weight": 1e-4}]),
     "vbpr": ("VBPR", [{"reg_weight": 0.1}, {"reg_weight": 0.01}]),
     "freedom": ("FREEDOM", [{"dropout": 0.8, "reg_weight": 1e-3}, {"dropout": 0.9, "reg_weight": 1e-4}]),
     "lattice": ("LATTICE", [{"reg_weight": 1e-4, "learning_rate": 1e-3}, {"reg_weight": 1e-3, "learning_rate": 5e-4}]),
@@ -70,37 +78,89 @@ def trained(command: list[str], folder: Path | None = None) -> dict[str, Any]:
     return found
 
 
-def theirs(name: str, data: str, seed: int, toolbox: Path, python: str) -> dict[str, Any]:
-    """The training of the toolbox's setting that validates best."""
-    peer, settings = PEERS[name]
-    script = str(HERE / "_toolbox_curve.py")
-    runs = [trained([python, script, peer, data, json.dumps(one), str(seed)], toolbox / "src") for one in settings]
-    return max(runs, key=lambda run: run["best"])
+@dataclass(frozen=True)
+class Peer:
+    """The toolbox's checkout and the Python that runs it."""
+
+    toolbox: Path
+    python: str
 
 
-def seconds_to(curve: list[list[float]], level: float) -> float:
-    """The seconds of the first validation that is at the level, to four digits; infinite if none is."""
-    return next((seconds for seconds, value in curve if round(value, 4) >= round(level, 4)), math.inf)
-
-
-def beside(name: str, data: str, seeds: int, toolbox: Path, python: str) -> dict[str, Any]:
-    """A model and its peer under each seed, and the median of their ratios."""
+def ours_trained(name: str, data: str, seed: int, validations: int = 0) -> dict[str, Any]:
     model, settings = OURS[name]
-    rounds: list[dict[str, Any]] = []
-    for seed in range(seeds):
-        peer = theirs(name, data, seed, toolbox, python)
-        own = trained([sys.executable, str(HERE / "_training_curve.py"), model, data, json.dumps(settings), str(seed)])
-        level = peer["best"]
-        sides = {"ours": own, "toolbox": peer}
-        seconds = {side: seconds_to(run.pop("curve"), level) for side, run in sides.items()}
-        rounds.append({**sides, "seconds": seconds, "ratio": seconds["ours"] / seconds["toolbox"]})
-    ratio = statistics.median(each["ratio"] for each in rounds)
-    for each in rounds:
-        if math.isinf(each["ratio"]):
-            each["ratio"] = each["seconds"]["ours"] = None
-    best = {side: statistics.mean(each[side]["test"] for each in rounds) for side in ("ours", "toolbox")}
-    print(f"{name:10} ratio {ratio:.3f}, test {best['ours']:.4f} beside {best['toolbox']:.4f}", flush=True)
-    return {"model": model, "rounds": rounds, "ratio": ratio if math.isfinite(ratio) else None, "test": best}
+    script = str(HERE / "_training_curve.py")
+    return trained([sys.executable, script, model, data, json.dumps(settings), str(seed), str(validations)])
+
+
+def peer_trained(peer: Peer, name: str, data: str, setting: Any, seed: int, validations: int = 0) -> dict[str, Any]:
+    script = str(HERE / "_toolbox_curve.py")
+    what = [PEERS[name][0], data, json.dumps(setting), str(seed), str(validations)]
+    return trained([peer.python, script, *what], peer.toolbox / "src")
+
+
+def train(rows: dict[str, Any], name: str, data: str, seeds: int, peer: Peer) -> Iterator[None]:
+    """Add the trainings of a model and its peer that are missing; yields after each one."""
+    row = rows.setdefault(name, {"model": OURS[name][0], "ours": {}, "toolbox": {}})
+    if any(each["settings"] != OURS[name][1] for each in row["ours"].values()):
+        row["ours"] = {}
+    for seed in map(str, range(seeds)):
+        theirs = row["toolbox"].setdefault(seed, [])
+        for setting in PEERS[name][1]:
+            if all(each["settings"] != setting for each in theirs):
+                theirs.append(with_values(peer_trained(peer, name, data, setting, int(seed))))
+                yield
+        if seed not in row["ours"]:
+            row["ours"][seed] = with_values(ours_trained(name, data, int(seed)))
+            yield
+
+
+def with_values(training: dict[str, Any]) -> dict[str, Any]:
+    """A training's validations to five digits, without the seconds, which are those of a machine of any load."""
+    curve = training.pop("curve")
+    kept = {key: value for key, value in training.items() if key != "users_per_second"}
+    return {**kept, "validations": " ".join(f"{value:.5f}" for _, value in curve)}
+
+
+def reached(training: dict[str, Any], level: float) -> int | None:
+    """The number of the first validation, from 1, that is at the level, to four digits."""
+    values = enumerate(map(float, training["validations"].split()), start=1)
+    return next((at for at, value in values if round(value, 4) >= round(level, 4)), None)
+
+
+def beside(row: dict[str, Any], name: str, data: str, rounds: int, peer: Peer) -> None:
+    """Add the seconds of both sides to the level, by seed, and the median of their ratios."""
+    own, best = row["ours"], {seed: max(each, key=lambda one: one["best"]) for seed, each in row["toolbox"].items()}
+    times: dict[str, list[dict[str, Any]]] = {"ours": [], "toolbox": []}
+    for _ in range(rounds):
+        times["ours"].append(ours_trained(name, data, 0, VALIDATIONS))
+        times["toolbox"].append(peer_trained(peer, name, data, best["0"]["settings"], 0, VALIDATIONS))
+    row["cost"] = {side: cost(each) for side, each in times.items()}
+    row["seconds"], ratios = {}, []
+    for seed in own:
+        level = best[seed]["best"]
+        found = {"ours": reached(own[seed], level), "toolbox": reached(best[seed], level)}
+        row["seconds"][seed] = {side: seconds(row["cost"][side], at) for side, at in found.items()}
+        ratios.append(math.inf if found["ours"] is None else operator.truediv(*row["seconds"][seed].values()))
+    middle = statistics.median(ratios)
+    row["ratio"] = middle if math.isfinite(middle) else None
+    row["test"] = {"ours": mean(each["test"] for each in own.values())}
+    row["test"]["toolbox"] = mean(each["test"] for each in best.values())
+    print(f"{name:10} ratio {middle:.3f}, test {row['test']}", flush=True)
+
+
+def cost(rounds: list[dict[str, Any]]) -> dict[str, float]:
+    """Medians over rounds: seconds to the first validation and for each further one, users ranked, peak memory."""
+    further = [[b[0] - a[0] for a, b in pairwise(each["curve"])] for each in rounds]
+    return {
+        "first_validation": statistics.median(each["curve"][0][0] for each in rounds),
+        "each_further": statistics.median(statistics.median(each) for each in further),
+        "users_per_second": statistics.median(each["users_per_second"] for each in rounds),
+        "peak_memory_mb": statistics.median(each["peak_memory_mb"] for each in rounds),
+    }
+
+
+def seconds(of: dict[str, float], at: int | None) -> float | None:
+    return None if at is None else of["first_validation"] + (at - 1) * of["each_further"]
 
 
 def main() -> None:
@@ -110,6 +170,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=list(OURS), choices=list(OURS))
     parser.add_argument("--data", default="films", choices=["films", "tiktok", "baby"])
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", choices=["trainings", "times"], help="do the one part and not the other")
     given = parser.parse_args()
     if given.toolbox is None or not given.python:
         sys.exit("skipped: name a checkout of the toolbox with --toolbox, and a Python for it with --python")
@@ -117,13 +179,17 @@ def main() -> None:
         sys.exit(f"skipped: no shared data at {SHARED}; name another folder in LMM4REC_SHARED")
     result = f"time_to_quality_{given.data}"
     path = HERE / f"results/{result}.json"
-    rows: dict[str, Any] = read_json(path)["values"]["models"] if path.exists() else {}
-    for name in given.models:
-        rows[name] = beside(name, given.data, given.seeds, given.toolbox, given.python)
-        ratios = [row["ratio"] for row in rows.values()]
-        known = all(ratio is not None for ratio in ratios)
-        mean = math.exp(statistics.mean(math.log(ratio) for ratio in ratios)) if known else None
-        write(result, {"threads": os.environ.get("OMP_NUM_THREADS", ""), "models": rows, "geometric_mean": mean})
+    values: dict[str, Any] = read_json(path)["values"] if path.exists() else {"models": {}}
+    rows, peer = values["models"], Peer(given.toolbox, given.python)
+    for name in given.models if given.only != "times" else ():
+        for _ in train(rows, name, given.data, given.seeds, peer):
+            save(result, values, path)
+    for name in given.models if given.only != "trainings" else ():
+        beside(rows[name], name, given.data, given.rounds, peer)
+        ratios = [row.get("ratio") for row in rows.values()]
+        values["threads"] = os.environ.get("OMP_NUM_THREADS", "")
+        values["geometric_mean"] = math.exp(mean(map(math.log, ratios))) if all(ratios) else None
+        write(result, values)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
     python benchmarks/warm_start.py [--seeds 3] [films:bpr baby:lightgcn ...]
 
 Yesterday's model is trained without a twentieth of the training interactions, drawn at random. Today's is trained on
-all of them from nothing and with `train.start_from`, under the same seed and conf, and once more with half the learning
-rate: weights near their optimum need smaller steps. What counts is the first epoch whose validation recall reaches the
-best one of the cold start, the first one, of both, that is within the deviation over seeds of it, and the test recall.
+all of them from nothing and with `train.start_from`, under the same seed and conf. The model that is kept after some
+epochs is the one that validated best until then; its validation recall, in the mean over seeds, is compared: the cold
+start's at the end, and the first epoch at which each side has it. Beside that, for each seed, the first epoch that
+reaches the cold start's best, or is within the deviation over seeds of it; and the test recall.
 Jobs that the results file has already stay in it. Needs the shared data (LMM4REC_SHARED).
 """
 
@@ -16,6 +17,8 @@ import json
 import math
 import shutil
 import statistics
+from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,12 +41,11 @@ SETTINGS: dict[str, dict[str, Any]] = {  # by validation
     "films:bprsgd": {"l2_weight": 1.5e-2, "step_size": 0.1},
     "baby:bprsgd": {"l2_weight": 6e-2, "step_size": 0.1},
 }
-TRAIN = {"epochs": 200, "evaluate_every": 1, "patience": 15, "learning_rate": 2e-3, "batch_size": 2048}
-TRAIN["weight_average"] = 0.8  # without it the best of a hundred noisy validations is what a warm start has to reach
+TRAIN: dict[str, Any] = {"epochs": 200, "evaluate_every": 1, "patience": 25, "learning_rate": 2e-3, "batch_size": 2048}
+TRAIN["weight_average"] = 0.9  # without it the best of a hundred noisy validations is what a warm start has to reach
+LAST = TRAIN["epochs"]
 METRIC = "recall@20"
 NEW = 0.05  # of the training interactions
-HALF = {"train.learning_rate": TRAIN["learning_rate"] / 2}
-WARM = ("warm", "warm_half_rate")
 
 
 def yesterday(source: Path, folder: Path, seed: int) -> None:
@@ -76,8 +78,7 @@ def measure(data: str, name: str, seed: int) -> dict[str, Any]:
         cold = run(conf(source, name, seed), out=Path(place) / "cold")
         start = {"train.start_from": str(first.folder.path)}
         warm = run(conf(source, name, seed), start, out=Path(place) / "warm")
-        half = run(conf(source, name, seed), start | HALF, out=Path(place) / "warm_half_rate")
-        runs = {"cold": cold, "warm": warm, "warm_half_rate": half}
+        runs = {"cold": cold, "warm": warm}
         return {
             "level": cold.metrics["valid"][METRIC],
             "curves": {n: " ".join(f"{row[METRIC]:.5f}" for row in r.history) for n, r in runs.items()},
@@ -95,10 +96,9 @@ def values(runs: dict[str, Result], part: str) -> dict[str, float]:
     return {name: result.metrics[part][METRIC] for name, result in runs.items()}
 
 
-def reached(curve: str, level: float) -> float:
+def first_at(curve: Iterable[float], level: float) -> float:
     """The first epoch, from 1, at which the validation metric is at least `level` to five digits; infinite if none."""
-    values = map(float, curve.split())
-    return next((epoch for epoch, value in enumerate(values, start=1) if value >= round(level, 5)), math.inf)
+    return next((epoch for epoch, v in enumerate(curve, start=1) if round(v, 5) >= round(level, 5)), math.inf)
 
 
 def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -112,23 +112,39 @@ def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
         }
         for name in seeds[0]["test"]
     }
-    reach = {"to_best": to_level(seeds, 0.0), "within_spread": to_level(seeds, spread)}
+    reach = {"mean": of_means(seeds), "to_best": to_level(seeds, 0.0), "within_spread": to_level(seeds, spread)}
     return {**reach, "spread": round(spread, 5), "test": test, "seeds": seeds}
 
 
+def of_means(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Epochs until the kept model has the cold start's last validation metric, both in the mean over seeds."""
+    means = {name: kept_means([s["curves"][name] for s in seeds]) for name in ("cold", "warm")}
+    level = means["cold"][-1]
+    epochs = {name: first_at(curve, level) for name, curve in means.items()}
+    seconds = {n: statistics.mean(s["seconds_an_epoch"][n] for s in seeds) * e for n, e in epochs.items()}
+    ratios = {"epochs_ratio": epochs["warm"] / epochs["cold"], "seconds_ratio": seconds["warm"] / seconds["cold"]}
+    finite = {name: round(value, 3) if math.isfinite(value) else None for name, value in (epochs | ratios).items()}
+    return {"level": round(level, 5), **finite}
+
+
+def kept_means(curves: list[str]) -> list[float]:
+    """The mean over seeds of the best validation until each epoch; a training that has stopped keeps its best."""
+    best = [list(accumulate(map(float, curve.split()), max)) for curve in curves]
+    return [statistics.mean(epoch) for epoch in zip(*(b + b[-1:] * (LAST - len(b)) for b in best), strict=True)]
+
+
 def to_level(seeds: list[dict[str, Any]], below: float) -> dict[str, Any]:
-    """Epochs of each run to the cold start's best validation less `below`, and median ratios warm / cold.
+    """Epochs of each run to the cold start's best validation less `below`, and the median ratios warm / cold.
 
     A run that never gets there counts as infinitely long, and is None in the result.
     """
-    epochs = [{n: reached(curve, s["level"] - below) for n, curve in s["curves"].items()} for s in seeds]
+    epochs = [{n: first_at(map(float, c.split()), s["level"] - below) for n, c in s["curves"].items()} for s in seeds]
+    ratios = [row["warm"] / row["cold"] for row in epochs]
+    costs = [s["seconds_an_epoch"]["warm"] / s["seconds_an_epoch"]["cold"] for s in seeds]
     found: dict[str, Any] = {"epochs": [{n: e if math.isfinite(e) else None for n, e in row.items()} for row in epochs]}
-    for name in WARM:
-        ratios = [row[name] / row["cold"] for row in epochs]
-        costs = [s["seconds_an_epoch"][name] / s["seconds_an_epoch"]["cold"] for s in seeds]
-        for what, each in (("epochs", ratios), ("seconds", [r * c for r, c in zip(ratios, costs, strict=True)])):
-            median = statistics.median(each)
-            found[f"{what}_ratio_{name}"] = round(median, 3) if math.isfinite(median) else None
+    for what, each in (("epochs", ratios), ("seconds", [r * c for r, c in zip(ratios, costs, strict=True)])):
+        median = statistics.median(each)
+        found[f"{what}_ratio"] = round(median, 3) if math.isfinite(median) else None
     return found
 
 
