@@ -156,6 +156,6 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         main([*command, "--recent", str(tmp_path / "log.csv"), "-o", str(tmp_path / "result.json")])
     printed = capfd.readouterr()
     assert ended.value.code == 0
-    assert "1 of the 2 interactions are in the data of" in printed.err
+    assert "1 of the 2 interactions is in the data of" in printed.err
     assert "recall@1 on 2 recent interactions" in printed.out
     assert json.loads((tmp_path / "result.json").read_text())["recent"]["all_items"]["difference"] == 0.5
