@@ -28,7 +28,13 @@ TOOLBOX = {
 
 def verdicts(values: Mapping[str, Any]) -> str:
     """Each data set in sentences."""
-    return "\n\n".join(map(verdict, values["data"], values["data"].values()))
+    waiting = {name: _missing_runs(values["missing"], name) for name in values["data"]}
+    return "\n\n".join(verdict(name, world, waiting[name]) for name, world in values["data"].items())
+
+
+def _missing_runs(cells: Sequence[str], name: str) -> int:
+    """The runs of a data set that are still to be made; a cell's name begins with that of its data."""
+    return sum(cell.startswith(f"{name.lower().replace(' ', '-')}_") for cell in cells)
 
 
 def race(values: Mapping[str, Any]) -> str:
@@ -47,12 +53,13 @@ def race(values: Mapping[str, Any]) -> str:
     return "\n\n".join([told, *tables])
 
 
-def verdict(name: str, world: Mapping[str, Any]) -> str:
+def verdict(name: str, world: Mapping[str, Any], missing: int = 0) -> str:
     """A data set in sentences: who is best, who beats EASE and who loses to it, and whether content helps."""
     models: Models = world["models"]
     ranked = sorted(models, key=lambda label: models[label]["recall@20"]["mean"], reverse=True)
     best = ranked[0]
-    sentences = [f"**{name}**: {best} ranks best (Recall@20 {_short(models[best])})."]
+    so_far = f", {missing} runs still to be made" if missing else ""
+    sentences = [f"**{name}**{so_far}: {best} ranks best (Recall@20 {_short(models[best])})."]
     if BASE in models:
         others = [label for label in ranked if label != BASE]
         better = [label for label in others if _significant(models[label], 1)]
