@@ -64,7 +64,7 @@ def warm_start(values: Mapping[str, Any]) -> str:
     rows = []
     for job, found in values["jobs"].items():
         ways = [[found["mean"]], *(found[level]["epochs"] for level in ("to_best", "within_spread"))]
-        epochs = [", ".join(_ratio(each["warm"], each["cold"]) for each in rows_of_way) for rows_of_way in ways]
+        epochs = [", ".join(_ratio(each["warm"], each["cold"]) for each in way) for way in ways]
         means = [f"{found['test'][way]['mean']:.4f} ± {found['test'][way]['deviation']:.4f}" for way in _WAYS]
         label = ", ".join(_NAMES[one] for one in job.split(":"))
         rows.append([label, str(len(found["seeds"])), *epochs, *means])

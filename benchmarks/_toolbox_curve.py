@@ -3,8 +3,8 @@
     cd TOOLBOX/src && PYTHON /path/to/benchmarks/_toolbox_curve.py MODEL DATA SETTINGS SEED [VALIDATIONS]
 
 It prints one JSON object and imports nothing of lmm4rec. It ends by early stopping, or after that many validations.
-Seconds count from the building of the model, without those of ranking the test part,
-which the toolbox does after each validation.
+Seconds count from the building of the model, without those of ranking the test part, which the toolbox does after each
+validation.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import operator
 import os
 import statistics
 import subprocess
@@ -59,9 +58,9 @@ PEERS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "bpr": ("BPR", [{"reg_weight": 0.1}, {"reg_weight": 0.01}]),
     "lightgcn": ("LightGCN", [{"n_layers": 2, "reg_weight": 1e-4}]),
     "vbpr": ("VBPR", [{"reg_weight": 0.1}, {"reg_weight": 0.01}]),
-    "freedom": ("FREEDOM", [{"dropout": 0.8, "reg_weight": 1e-3}]),
+    "freedom": ("FREEDOM", [{"dropout": 0.8, "reg_weight": 1e-3}, {"dropout": 0.9, "reg_weight": 1e-4}]),
     "lattice": ("LATTICE", [{"reg_weight": 1e-4, "learning_rate": 1e-3}, {"reg_weight": 1e-3, "learning_rate": 5e-4}]),
-    "bm3": ("BM3", [{"n_layers": 1, "dropout": 0.3, "reg_weight": 0.1}]),
+    "bm3": ("BM3", [{"n_layers": 1, "dropout": 0.3, "reg_weight": 0.1}, {"n_layers": 2, "reg_weight": 0.01}]),
     "slmrec": ("SLMRec", [{"learning_rate": 1e-3, "reg": 1e-4, "ssl_alpha": 0.05, "ssl_temp": 0.2}]),
     "mgcn": ("MGCN", [{"cl_loss": 0.01}, {"cl_loss": 0.001}]),
     "lgmrec": ("LGMRec", [{}]),
@@ -139,8 +138,9 @@ def beside(row: dict[str, Any], name: str, data: str, rounds: int, peer: Peer) -
     for seed in own:
         level = best[seed]["best"]
         found = {"ours": reached(own[seed], level), "toolbox": reached(best[seed], level)}
-        row["seconds"][seed] = {side: seconds(row["cost"][side], at) for side, at in found.items()}
-        ratios.append(math.inf if found["ours"] is None else operator.truediv(*row["seconds"][seed].values()))
+        own_s, peer_s = (seconds(row["cost"][side], at) for side, at in found.items())
+        row["seconds"][seed] = {"ours": own_s, "toolbox": peer_s}
+        ratios.append(math.inf if own_s is None or peer_s is None else own_s / peer_s)
     middle = statistics.median(ratios)
     row["ratio"] = middle if math.isfinite(middle) else None
     row["test"] = {"ours": mean(each["test"] for each in own.values())}

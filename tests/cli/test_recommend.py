@@ -18,11 +18,12 @@ from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.core.types import Embeddings
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.sources.table import load
-from lmm4rec.distributed.pool import Outcome, SerialPool, WorkerOptions
+from lmm4rec.distributed.pool import WorkerOptions
 from lmm4rec.serving import recommendation_lists
 from lmm4rec.serving.answers import NewItem, Recommendation
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.recommendation_lists import ListRequest, RecommendationLists
+from pools import LastFirst
 
 Output = Callable[..., tuple[object, str, str]]
 USERS, ITEMS = 7, 12
@@ -110,16 +111,6 @@ def test_batches_are_one_file(call: Output, tmp_path: Path, monkeypatch: pytest.
     assert frame["item"].to_list() == ["i10", "i9"] * USERS  # i11 is in all histories
     assert frame["price"].to_list() == [100, 90] * USERS
     assert {path.name for path in tmp_path.iterdir()} == {"data", "shop", out.name}  # no parts are left
-
-
-class LastFirst(SerialPool):
-    """A pool of three workers whose last job ends first."""
-
-    slots = 3
-
-    def wait(self) -> Outcome:
-        self._jobs.reverse()
-        return super().wait()
 
 
 def test_lists_by_a_pool_come_in_the_order_of_the_users(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

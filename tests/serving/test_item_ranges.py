@@ -16,19 +16,9 @@ from lmm4rec.distributed.pool import SerialPool, WorkerOptions
 from lmm4rec.serving import item_ranges
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.item_ranges import ranges_of
+from pools import LastFirst
 
 USERS, ITEMS, K = 9, 23, 6
-
-
-class LastFirst(SerialPool):
-    """A pool of three workers whose last job ends first."""
-
-    slots = 3
-
-    def wait(self):  # type: ignore[no-untyped-def]
-        """The outcome of the job that was begun last."""
-        self._jobs.reverse()
-        return super().wait()
 
 
 @pytest.fixture

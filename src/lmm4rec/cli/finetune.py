@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 from rich.table import Table
 
 from lmm4rec.cli.console import console, print_facts, quoted
 from lmm4rec.cli.options import Conf, DryRun, Processes, Settings, local_path, plan_of
+from lmm4rec.cli.processes import command_arguments, run_or_exit
 from lmm4rec.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from lmm4rec.experiments.plan import Plan
 
 finetune = typer.Typer(rich_markup_mode="rich")
 _Measures: TypeAlias = Mapping[str, Mapping[str, float]]  # "before" and "after" -> measures
@@ -41,6 +38,7 @@ def finetune_command(
     from lmm4rec.experiments.build.data import DataCache
     from lmm4rec.experiments.build.encoders import TRAINING, finetune, finetuned_folder, make_encoder
     from lmm4rec.experiments.build.features import load_features
+    from lmm4rec.experiments.build.sharding import require_startable
     from lmm4rec.experiments.demo import program
     from lmm4rec.experiments.estimate.estimate import log_estimate
     from lmm4rec.experiments.estimate.finetuning import estimate_finetuning
@@ -53,7 +51,9 @@ def finetune_command(
     if out is not None:
         require_writable(out)
     if processes > 1 and not dry_run:
-        _finetune_in_processes(processes, plan, conf, settings or [], out)
+        require_startable(processes, str(plan.features.finetune_arguments.get("device", "auto")))
+        arguments = command_arguments("finetune", conf, settings, out)
+        run_or_exit(lambda _: arguments, processes)  # a finished part of it is found again after a restart
         return
     options, catalog = plan.features.finetune_arguments, DataCache().dataset(plan).catalog
     with process_group.initialized():
@@ -82,19 +82,6 @@ def finetune_command(
     console.print(
         f"use it   {program()} run {quoted(conf, '-s', f'encoder.checkpoint={out or folder}')}{frozen}", soft_wrap=True
     )
-
-
-def _finetune_in_processes(processes: int, plan: Plan, conf: Path, settings: Sequence[str], out: Path | None) -> None:
-    """The same command in several processes on this machine, which continue after a kill; exits with their status."""
-    from lmm4rec.distributed.launch import run_in_processes
-    from lmm4rec.experiments.build.sharding import require_startable
-
-    require_startable(processes, str(plan.features.finetune_arguments.get("device", "auto")))
-    command = [sys.executable, "-m", "lmm4rec.cli.app", "finetune", str(conf)]
-    command += [part for setting in settings for part in ("-s", setting)]
-    command += [] if out is None else ["-o", str(out)]
-    if status := run_in_processes(lambda _: command, processes):
-        sys.exit(status)
 
 
 def _print_measures(training: _Measures, alignment: _Measures, encoder: str) -> None:

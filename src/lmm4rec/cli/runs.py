@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,7 @@ from rich.table import Table
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console, print_facts, quoted
 from lmm4rec.cli.options import Conf, DryRun, Processes, RemoteOut, RunsFolder, Settings, local_path, overrides, plan_of
+from lmm4rec.cli.processes import command_arguments, run_or_exit
 
 if TYPE_CHECKING:
     from lmm4rec.experiments.result import Result
@@ -182,23 +182,18 @@ def _table(columns: Mapping[str, Sequence[str]], title: str) -> Table:
 
 
 def _run_in_processes(processes: int, conf: Path, settings: Sequence[str], out: str, resume: bool) -> None:
-    """Run in several processes on this machine; exits with the status of the command where that is an error.
-
-    Each process gets its share of the cores unless OMP_NUM_THREADS is set.
+    """Run in several processes on this machine.
 
     Raises:
         ConfigError: the conf is wrong or the folder taken; raised once, before any process starts.
     """
-    from lmm4rec.distributed.launch import run_in_processes
     from lmm4rec.experiments.folder import folder_of
 
     folder = folder_of(plan_of(conf, settings), out or None, resume=resume)
-    arguments = [sys.executable, "-m", "lmm4rec.cli.app", "run", str(conf), "-o", out or str(folder.path)]
-    arguments += [part for setting in settings for part in ("-s", setting)]
+    arguments = command_arguments("run", conf, settings, out or folder.path)
 
     def command(is_restart: bool) -> list[str]:
         resumes = resume or (is_restart and folder.experiment.exists())
         return [*arguments, "--resume"] if resumes else arguments
 
-    if status := run_in_processes(command, processes):
-        sys.exit(status)
+    run_or_exit(command, processes)

@@ -54,10 +54,8 @@ def best_in_ranges(
     """
     if not isinstance(asked.scorer, Embeddings):
         raise ConfigError("item ranges divide the vectors of items, and this model has none: leave them out")
-    vectors, blocks = (
-        asked.scorer.users,
-        [asked.rows[start : start + BLOCK] for start in range(0, len(asked.rows), BLOCK)],
-    )
+    vectors = asked.scorer.users
+    blocks = [asked.rows[start : start + BLOCK] for start in range(0, len(asked.rows), BLOCK)]
 
     def job(number: int, one: ItemRange) -> Job:
         rows, columns = blocks[number], slice(one.start, one.stop)

@@ -25,7 +25,7 @@ class WeightAverage:
         self._started = False
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
-        """Begin with weights of an earlier training, which were an average themselves."""
+        """Begin with weights of an earlier training."""
         if self.share:
             self.tensors = {name: weight.detach().clone() for name, weight in weights.items()}
             self._started = True
