@@ -7,14 +7,12 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from lmm4rec.core.registry import RECOMMENDERS
 from lmm4rec.distributed import process_group, sharding
@@ -26,28 +24,23 @@ from lmm4rec.training.optim.adam import Adam
 from lmm4rec.training.sampler import TripleSampler
 from lmm4rec.training.trainer import Trainer
 
-COLLECTIVES = ("all_to_all_single", "broadcast", "all_reduce")
-
 
 class Traffic:
-    """Counts the bytes that this process sends to others, by the collective operations that training uses."""
+    """Counts the bytes of rows that this process sends to others."""
 
     def __init__(self) -> None:
         self.sent = 0
-        for name in COLLECTIVES:
-            setattr(dist, name, partial(self._counted, name, getattr(dist, name)))
+        self._operations = process_group.all_to_all, process_group.share_slices
+        process_group.all_to_all, process_group.share_slices = self._all_to_all, self._share_slices
 
-    def _counted(self, name: str, operation: Any, *tensors: Any, **options: Any) -> Any:
-        others, rank = process_group.world_size() - 1, process_group.rank()
-        if name == "all_to_all_single":
-            _, values, *splits = tensors
-            own = splits[1][rank] if splits else 1
-            self.sent += (len(values) - own) * values[:1].nbytes
-        elif name == "broadcast":
-            self.sent += tensors[0].nbytes * others if options["src"] == rank else 0
-        else:  # a ring sends (N - 1) / N of the numbers twice
-            self.sent += 2 * tensors[0].nbytes * others // (others + 1)
-        return operation(*tensors, **options)
+    def _all_to_all(self, values: torch.Tensor, counts: Sequence[int]) -> tuple[torch.Tensor, list[int]]:
+        self.sent += (len(values) - counts[process_group.rank()]) * values[:1].nbytes
+        return self._operations[0](values, counts)
+
+    def _share_slices(self, whole: torch.Tensor, bounds: Sequence[int]) -> None:
+        start, stop = bounds[process_group.rank() :][:2]
+        self.sent += whole[start:stop].nbytes * (process_group.world_size() - 1)
+        self._operations[1](whole, bounds)
 
 
 class TimedBatches:

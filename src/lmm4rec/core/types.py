@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Annotated, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+import scipy.sparse as sp
 import torch
 from annotated_types import Ge, Gt, Interval
 from jaxtyping import Bool, Float, Int
@@ -26,6 +28,7 @@ Features: TypeAlias = Mapping[Modality, Float[Tensor, "items _dim"]]
 """Row i is item i, always. A row of zeros marks an item that lacks this modality."""
 
 _ROWS = 2048  # of a dense matrix that are copied at once
+_ENTRIES = 2**20  # of a sparse matrix that are added at once, about
 
 # Ranges that hyper-parameters state in their signature; the conf reader enforces them.
 PositiveInt: TypeAlias = Annotated[int, Ge(1)]
@@ -210,9 +213,36 @@ class Neighbors:
         history = self.seen.col_indices()[entries].long()
         if self.similarity.layout == torch.strided:
             return _sums_of_columns(self.similarity, history, counts.cumsum(0) - counts)
-        indicator = self.seen.values().new_zeros(self.similarity.shape[1], len(users))
-        indicator[history, rows] = 1.0
-        return self.history_scores(indicator).T
+        starts, items, similarities = self._similarity_by_column
+        lengths = starts[history + 1] - starts[history]
+        scores = similarities.new_zeros(len(users), self.n_items)
+        size = max(1, _ENTRIES * len(history) // max(int(lengths.sum()), 1))
+        for row, first, length in zip(*(torch.split(x, size) for x in (rows, starts[history], lengths)), strict=True):
+            of_row, entries = positions_in_runs(first, length)
+            places = row[of_row] * self.n_items + items[entries]
+            scores.view(-1).index_add_(0, places, similarities[entries])
+        return scores
+
+    def of_histories(self, seen: Tensor) -> Neighbors:
+        """The scorer of other users, by the same similarities."""
+        other = Neighbors(seen, self.similarity)
+        if self.similarity.layout != torch.strided:
+            other.__dict__["_similarity_by_column"] = self._similarity_by_column  # stored once for all
+        return other
+
+    @cached_property
+    def _similarity_by_column(
+        self,
+    ) -> tuple[Int[Tensor, " starts"], Int[Tensor, " entries"], Float[Tensor, " entries"]]:
+        """The start of each column of a sparse `similarity`, and its entries' rows and values, column by column.
+
+        A history reads the columns of its few items; a product with all columns would take a hundred times as long.
+        """
+        parts = (self.similarity.values(), self.similarity.col_indices(), self.similarity.crow_indices())
+        columns = sp.csr_array(tuple(part.cpu().numpy() for part in parts), shape=self.similarity.shape).tocsc()
+        arrays = (columns.indptr.astype("int64"), columns.indices.astype("int64"), columns.data)
+        starts, rows, values = (torch.from_numpy(array).to(self.similarity.device) for array in arrays)
+        return starts, rows, values
 
     def history_scores(self, history: Float[Tensor, "items batch"]) -> Float[Tensor, "items_and_added batch"]:
         """The scores of every item for any histories, one in each column, with 1 at its items and 0 elsewhere."""

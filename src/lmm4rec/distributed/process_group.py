@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +19,10 @@ from torch import Tensor, nn
 
 from lmm4rec.core.errors import ConfigError, ProcessLostError
 from lmm4rec.core.progress import quiet
+from lmm4rec.distributed.shared_memory import SharedMemory
 
 _SINGLE = ContextVar("lmm4rec_single_process", default=False)
+_SHARED_MEMORY = ContextVar[SharedMemory | None]("lmm4rec_shared_memory", default=None)
 _TIMEOUT = timedelta(days=1)  # the others wait at a barrier while the first process encodes or validates
 _LOST = re.compile(r"gloo/transport|NCCL|Connection (reset|closed) by peer")
 
@@ -65,6 +68,7 @@ def initialized() -> Iterator[None]:
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
+    memory = _SHARED_MEMORY.set(_shared_memory())
     try:
         with nullcontext() if dist.get_rank() == 0 else quiet():
             yield
@@ -73,7 +77,19 @@ def initialized() -> Iterator[None]:
             raise ProcessLostError("another process of this run has ended: its output says why") from error
         raise
     finally:
+        _SHARED_MEMORY.reset(memory)
         dist.destroy_process_group()
+
+
+def _shared_memory() -> SharedMemory | None:
+    """Memory shared by the processes of the group, where all are on this machine."""
+    if local_size() < world_size():
+        return None
+    try:
+        return SharedMemory()
+    except OSError as error:
+        logging.getLogger(__name__).info("note: the processes share no memory, they exchange by sockets: %s", error)
+        return None
 
 
 @contextmanager
@@ -132,10 +148,27 @@ def total(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def share_slices(whole: Shaped[Tensor, " rows *rest"], bounds: Sequence[int]) -> None:
     """Fill the rows of the other processes in: process p has those from `bounds[p]` to `bounds[p + 1]`."""
+    if (memory := _SHARED_MEMORY.get()) and whole.device.type == "cpu":
+        memory.share_slices(whole, bounds)
+        return
     pairs = itertools.pairwise(bounds)
     sent = [dist.broadcast(whole[start:stop], src=p, async_op=True) for p, (start, stop) in enumerate(pairs)]
     for one in sent:
         one.wait()
+
+
+def all_to_all(
+    values: Shaped[Tensor, " sent *rest"], counts: Sequence[int]
+) -> tuple[Shaped[Tensor, " received *rest"], list[int]]:
+    """Send `counts[p]` rows to process p, in order; the rows sent to this process, in order, and their counts."""
+    if (memory := _SHARED_MEMORY.get()) and values.device.type == "cpu":
+        return memory.all_to_all(values, counts)
+    sent = torch.tensor(counts, device=values.device)
+    from_each = torch.empty_like(sent)
+    dist.all_to_all_single(from_each, sent)
+    received = values.new_empty(int(from_each.sum()), *values.shape[1:])
+    dist.all_to_all_single(received, values.contiguous(), from_each.tolist(), list(counts))
+    return received, from_each.tolist()
 
 
 def gather_at_first(own: Shaped[Tensor, " own *rest"], bounds: Sequence[int]) -> Shaped[Tensor, " rows *rest"] | None:
@@ -168,18 +201,18 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, rows: int) -> Tensor:
         counts = [len(part) for part in torch.tensor_split(torch.empty(rows), world_size())]
-        ctx.start, ctx.count = sum(counts[: rank()]), counts[rank()]
-        padded = own.new_zeros(max(counts), *own.shape[1:])
-        padded[: len(own)] = own
-        parts = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+        bounds = [0, *itertools.accumulate(counts)]
+        ctx.own = slice(bounds[rank()], bounds[rank() + 1])
+        whole = own.new_empty(rows, *own.shape[1:])
+        whole[ctx.own] = own
+        share_slices(whole, bounds)
+        return whole
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
-        return total[ctx.start : ctx.start + ctx.count], None
+        return total[ctx.own], None
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-import torch.distributed as dist
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lmm4rec.distributed import process_group
@@ -58,27 +57,18 @@ class RowExchange:
     def __init__(self, asked: Int[Tensor, " asked"], rows: int) -> None:
         """`asked` are the rows that this process needs, sorted and distinct, of a table of `rows` rows."""
         length, parts = range_length(rows), process_group.world_size()
-        asked_of = torch.bincount(asked // length, minlength=parts)
-        wanted_by = torch.empty_like(asked_of)
-        dist.all_to_all_single(wanted_by, asked_of)
-        self._asked_of, self._wanted_by = asked_of.tolist(), wanted_by.tolist()
-        self.wanted = self._received(asked) - process_group.rank() * length
+        self._asked_of = torch.bincount(asked // length, minlength=parts).tolist()
+        received, self._wanted_by = process_group.all_to_all(asked, self._asked_of)
+        self.wanted = received - process_group.rank() * length
         """The rows that this process is asked for, as places in its range; grouped by the process that asks."""
         self.own, self._places = torch.unique(self.wanted, return_inverse=True)
         """The same rows, sorted and distinct."""
 
     def sums(self, values: Float[Tensor, "asked dim"]) -> Float[Tensor, "own dim"]:
         """The sums of the values that the processes have for the rows `own`."""
-        received = self._received(values)
+        received, _ = process_group.all_to_all(values, self._asked_of)
         return received.new_zeros(len(self.own), received.shape[1]).index_add_(0, self._places, received)
 
     def answers(self, values: Float[Tensor, "wanted dim"]) -> Float[Tensor, "asked dim"]:
         """The values that the owners have for the rows that this process asked for, from theirs for `wanted`."""
-        received = values.new_empty(sum(self._asked_of), *values.shape[1:])
-        dist.all_to_all_single(received, values, self._asked_of, self._wanted_by)
-        return received
-
-    def _received(self, values: Shaped[Tensor, " asked *rest"]) -> Shaped[Tensor, " wanted *rest"]:
-        received = values.new_empty(sum(self._wanted_by), *values.shape[1:])
-        dist.all_to_all_single(received, values.contiguous(), self._wanted_by, self._asked_of)
-        return received
+        return process_group.all_to_all(values, self._wanted_by)[0]

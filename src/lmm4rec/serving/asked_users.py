@@ -200,7 +200,7 @@ def _scorer(state: BundleState, histories: Sequence[UserHistory]) -> Scorer:
     if not isinstance(scorer, Neighbors):
         raise LMM4RecError(f"a {type(scorer).__name__} has no fold-in for unknown users")
     if type(scorer) is Neighbors and all((one.items < scorer.similarity.shape[1]).all() for one in histories):
-        return Neighbors(_seen([one.items for one in histories], scorer), scorer.similarity)
+        return scorer.of_histories(_seen([one.items for one in histories], scorer))
     rows = [
         fold_in_neighbors(scorer, one.items) if one.new_share else scorer.scores(torch.tensor([one.row]))[0]
         for one in histories

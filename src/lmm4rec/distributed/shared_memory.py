@@ -1,0 +1,133 @@
+"""Tensors passed between the processes of one machine through memory that they share."""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Shaped, UInt8
+from torch import Tensor
+
+_HALF = 2**23  # bytes that a process puts out between two barriers; they stay in the processor's cache
+_MOST_PROCESSES = 512
+
+
+class SharedMemory:
+    """A block of memory of each process of a group on one machine, which all others read.
+
+    It is for CPU tensors. gloo sends them through sockets, which costs several times as much as the two copies here. A
+    block has two halves that are written in turn: who has passed a barrier has read what was there two barriers before.
+
+    The blocks are files without a name (`memfd_create` of Linux): they are gone with the processes, however these end,
+    and the limit of /dev/shm does not apply.
+    """
+
+    def __init__(self, half: int = _HALF) -> None:
+        """All processes of the default group open it together; `half` is in bytes, a multiple of 8.
+
+        Raises:
+            OSError: in every process, where one cannot have the memory or read that of another.
+        """
+        self._half, self._turn, self._barrier = half, 0, torch.zeros(1)
+        self._rank = dist.get_rank()
+        errors = [""] * dist.get_world_size()
+        try:
+            blocks, error = _open_blocks(8 * _MOST_PROCESSES * 2 + 2 * half), ""
+        except OSError as found:
+            blocks, error = [], str(found)
+        dist.all_gather_object(errors, error)
+        if any(errors):
+            raise OSError(next(filter(None, errors)))
+        halves = [torch.frombuffer(block, dtype=torch.uint8).view(2, -1) for block in blocks]
+        self._sizes = [half[:, : 8 * _MOST_PROCESSES].view(torch.int64)[:, : len(errors)] for half in halves]
+        """Of a process's two halves: the bytes in them for each process."""
+        self._halves = [half[:, 8 * _MOST_PROCESSES :] for half in halves]
+
+    def all_to_all(
+        self, values: Shaped[Tensor, " sent *rest"], counts: Sequence[int]
+    ) -> tuple[Shaped[Tensor, " received *rest"], list[int]]:
+        """Send `counts[p]` rows to process p, in order; the rows sent to this process, in order, and their counts."""
+        row = values.element_size() * values.shape[1:].numel()
+        parts = torch.split(_bytes(values.contiguous()), [count * row for count in counts])
+        others = [part[:0] if process == self._rank else part for process, part in enumerate(parts)]
+        self._put(others, 0)
+        sizes = [self._sizes[process][self._turn].tolist() for process in range(len(parts))]
+        received = [one[self._rank] for one in sizes]
+        received[self._rank] = len(parts[self._rank])
+        result = values.new_empty(sum(received) // row, *values.shape[1:])
+        targets = torch.split(_bytes(result), received)
+        targets[self._rank].copy_(parts[self._rank])
+        starts = [sum(one[: self._rank]) for one in sizes]
+        for begin in range(0, max(map(sum, sizes)), self._half):
+            if begin:
+                self._put(others, begin)
+            self._get(targets, starts, begin)
+        return result, [size // row for size in received]
+
+    def share_slices(self, whole: Shaped[Tensor, " rows *rest"], bounds: Sequence[int]) -> None:
+        """Fill the rows of the other processes in: process p has those from `bounds[p]` to `bounds[p + 1]`."""
+        parts = [_bytes(whole[start:stop]) for start, stop in itertools.pairwise(bounds)]
+        for begin in range(0, max(map(len, parts)), self._half):
+            self._put([parts[self._rank]], begin)
+            self._get(parts, [0] * len(parts), begin)
+
+    def _put(self, parts: Sequence[UInt8[Tensor, " bytes"]], begin: int) -> None:
+        """Write the bytes of all parts, in order, from `begin` on, as many as fit; wait for all processes."""
+        self._turn = 1 - self._turn
+        target, start = self._halves[self._rank][self._turn], -begin
+        for part in parts:
+            first, last = max(start, 0), min(start + len(part), self._half)
+            if first < last:
+                target[first:last] = part[first - start : last - start]
+            start += len(part)
+        self._sizes[self._rank][self._turn, : len(parts)] = torch.tensor([len(part) for part in parts])
+        dist.all_reduce(self._barrier)  # takes a third of dist.barrier's processor time
+
+    def _get(self, targets: Sequence[UInt8[Tensor, " bytes"]], starts: Sequence[int], begin: int) -> None:
+        """Read each other process's bytes, which begin at its start, as far as its half holds them from `begin` on."""
+        for process, (target, start) in enumerate(zip(targets, starts, strict=True)):
+            first, last = max(start - begin, 0), min(start - begin + len(target), self._half)
+            if process != self._rank and first < last:
+                source = self._halves[process][self._turn]
+                target[begin + first - start : begin + last - start] = source[first:last]
+
+
+def _open_blocks(size: int) -> list[mmap.mmap]:
+    """The blocks of all processes, in order, each of that many bytes.
+
+    Raises:
+        OSError: one of them cannot be had or read.
+    """
+    own, error = -1, ""
+    name = os.urandom(16)
+    try:
+        own = os.memfd_create("lmm4rec")
+        os.posix_fallocate(own, 0, size)
+        os.pwrite(own, name, 0)
+    except (OSError, AttributeError) as found:
+        error = str(found)
+    places: list[tuple[int, int, bytes, str]] = [(0, 0, b"", "")] * dist.get_world_size()
+    dist.all_gather_object(places, (os.getpid(), own, name, error))
+    blocks = []
+    try:
+        for pid, number, named, failed in places:
+            if failed:
+                raise OSError(failed)
+            with Path(f"/proc/{pid}/fd/{number}").open("r+b") as file:
+                blocks.append(mmap.mmap(file.fileno(), size))
+            if blocks[-1][: len(named)] != named:
+                raise OSError(f"process {pid} is of another machine or container")
+    finally:
+        dist.barrier()  # all have opened what they could
+        if own >= 0:
+            os.close(own)
+    return blocks
+
+
+def _bytes(values: Shaped[Tensor, "*shape"]) -> UInt8[Tensor, " bytes"]:
+    return values.view(-1).view(torch.uint8)
