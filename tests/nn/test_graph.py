@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
+import pytest
 import torch
 
 from lmm4rec.nn.branch_convolution import convolve
@@ -14,6 +18,7 @@ from lmm4rec.nn.graph import (
     normalize,
     pattern,
     propagate,
+    propagate_to,
     prune_edges,
     spread,
     symmetric_weights,
@@ -63,6 +68,28 @@ def test_gradient_is_that_of_the_dense_product() -> None:
     a = torch.tensor(dense(), dtype=torch.float32)
     expected = (torch.eye(7) + a + a @ a).T @ target / 3
     assert nodes.grad is not None
+    torch.testing.assert_close(nodes.grad, expected)
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "row"])
+@pytest.mark.parametrize("layers", [0, 1, 2, 3])
+@pytest.mark.parametrize("chosen", [[1, 5, 5], [3], range(7)])  # a part with one twice; without edges; all
+def test_some_rows_of_propagate_and_their_gradient_are_those_of_the_dense_product(
+    kind: Literal["symmetric", "row"], layers: int, chosen: Sequence[int]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    nodes = torch.randn(7, 5, generator=generator, requires_grad=True)
+    matrix = normalize(small(), kind)
+    a, mean = matrix.matrix.to_dense(), torch.zeros(7, 7)
+    for step in range(layers + 1):
+        mean += torch.linalg.matrix_power(a, step) / (layers + 1)
+    index = torch.tensor([list(chosen)])
+    first, again = propagate_to(matrix, nodes, layers, index, index[0, :1])
+    torch.testing.assert_close(first, (mean @ nodes)[index])
+    torch.testing.assert_close(again, first[0, :1])
+    target = torch.randn(first.shape, generator=generator)
+    (first * target).sum().backward()
+    expected = mean.T @ torch.zeros(7, 5).index_add_(0, index[0], target[0])
     torch.testing.assert_close(nodes.grad, expected)
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmm4rec.core.matrices import dot_products, highest
+from lmm4rec.core.matrices import dot_products, highest, select_rows
 from lmm4rec.core.sequences import Sequences
 from lmm4rec.distributed import batch_rows
 from lmm4rec.nn.sparse import SparseMatrix, csr
@@ -135,6 +135,16 @@ def propagate(
         current = adjacency(current)
         total = total + current
     return total / (layers + 1)
+
+
+def propagate_to(
+    adjacency: SparseMatrix, nodes: Float[Tensor, "nodes dim"], layers: int, *indices: Int[Tensor, ...]
+) -> tuple[Float[Tensor, "*shape dim"], ...]:
+    """What `propagate` gives for the nodes at some indices of any shape, a tensor for each; others are not computed."""
+    distinct, places = torch.unique(torch.cat([index.flatten() for index in indices]), return_inverse=True)
+    vectors = adjacency.mean_of_steps_at(nodes, layers, distinct)
+    parts = torch.split(places, [index.numel() for index in indices])
+    return tuple(select_rows(vectors, part.view(index.shape)) for part, index in zip(parts, indices, strict=True))
 
 
 def weighted_interactions(graph: InteractionGraph, values: Float[Tensor, " edges"]) -> SparseMatrix:

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from lmm4rec.core.matrices import positions_in_runs
+from lmm4rec.core.matrices import positions_in_runs, select_rows
 from lmm4rec.distributed import batch_rows, process_group, sharding
 
+_WORTH = 0.7  # share of a matrix's entries up to which picking them out and multiplying them is faster than them all
 _ROW = 2  # entries whose products take as long as sending a row of the result to the other processes
 
 
@@ -65,6 +67,26 @@ def entries_of(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> tuple[Int[Tensor
     return positions_in_runs(starts[rows], starts[rows + 1] - starts[rows])
 
 
+def _rows_of(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> Tensor:
+    """The CSR matrix of some rows, in their order."""
+    starts = matrix.crow_indices()
+    counts = starts[rows + 1] - starts[rows]
+    _, entries = positions_in_runs(starts[rows], counts)
+    new_starts = F.pad(counts.cumsum(0), (1, 0))
+    return csr_matrix(new_starts, matrix.col_indices()[entries], matrix.values()[entries], (len(rows), matrix.shape[1]))
+
+
+def _columns_of(matrix: Tensor, columns: Int[Tensor, " chosen"]) -> Tensor:
+    """The CSR matrix of some distinct columns, in their order."""
+    new = torch.full((matrix.shape[1],), -1, device=columns.device)
+    new[columns] = torch.arange(len(columns), device=columns.device)
+    new_columns = new[matrix.col_indices()]
+    is_kept = new_columns >= 0
+    kept = is_kept.nonzero()[:, 0]
+    starts = F.pad(is_kept.cumsum(0), (1, 0))[matrix.crow_indices()]
+    return csr_matrix(starts, new_columns[kept], matrix.values()[kept], (matrix.shape[0], len(columns)))
+
+
 def dense_rows(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen columns"]:
     """Some rows of a matrix, CSR or dense, as a dense matrix."""
     if matrix.layout == torch.strided:
@@ -80,7 +102,7 @@ def product(matrix: Tensor, dense: Float[Tensor, "columns dim"]) -> Float[Tensor
 
     It is computed in the memory of the result: `matrix @ dense` takes three times as long, in copies.
     """
-    result = dense.new_zeros(matrix.shape[0], dense.shape[1])
+    result = dense.new_empty(matrix.shape[0], dense.shape[1])
     return torch.addmm(result, matrix, dense, beta=0, out=result)
 
 
@@ -145,6 +167,29 @@ class _Product(torch.autograd.Function):
         return None, None, ctx.transposed.product(gradients[0].contiguous())
 
 
+class _MeanOfStepsAt(torch.autograd.Function):
+    """Some rows of the mean of steps of a square matrix: the last step, and its gradient, need only their entries."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, nodes: Tensor, steps: int, rows: Tensor) -> Tensor:
+        ctx.transposed, ctx.steps = transposed, steps
+        ctx.save_for_backward(rows)
+        total, current = nodes.index_select(0, rows), nodes
+        for _ in range(steps - 1):
+            current = product(matrix, current)
+            total += current.index_select(0, rows)
+        return total.add_(product(_rows_of(matrix, rows), current)).div_(steps + 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor, None, None]:
+        (rows,) = ctx.saved_tensors
+        at_rows = gradients[0] / (ctx.steps + 1)
+        total = product(_columns_of(ctx.transposed, rows), at_rows)
+        for _ in range(ctx.steps - 1):
+            total = product(ctx.transposed, total.index_add_(0, rows, at_rows))
+        return None, None, total.index_add_(0, rows, at_rows), None, None
+
+
 class SparseMatrix(nn.Module):
     """A constant sparse matrix, kept in CSR together with its transpose for the backward pass.
 
@@ -202,6 +247,18 @@ class SparseMatrix(nn.Module):
             current = self(current)
             total = total + current
         return total / (steps + 1)
+
+    def mean_of_steps_at(
+        self, nodes: Float[Tensor, "nodes dim"], steps: int, rows: Int[Tensor, " chosen"]
+    ) -> Float[Tensor, "chosen dim"]:
+        """Some distinct rows of `mean_of_steps`: a step less, but for these rows."""
+        starts = self.matrix.crow_indices()
+        if self._bounds is not None or steps == 0:
+            return select_rows(self.mean_of_steps(nodes, steps), rows)
+        if int((starts[rows + 1] - starts[rows]).sum()) > _WORTH * len(self.matrix.values()):
+            return select_rows(self.mean_of_steps(nodes, steps), rows)
+        sides = self.matrix, self.transposed
+        return cast(Tensor, _MeanOfStepsAt.apply(*sides, nodes, steps, rows))  # type: ignore[no-untyped-call]
 
     def _sides(self) -> tuple[_RowRanges, _RowRanges]:
         if self._bounds is not None:

@@ -50,9 +50,12 @@ class Table(nn.Parameter):
 
         Their gradient is sparse where the optimizer asks for that: it then costs what the rows cost, not the table.
         """
-        sparse = self._catch_up(torch.cat([each.flatten() for each in indices])) if self.optimizer else False
-        selected = [F.embedding(each, self, sparse=True) if sparse else select_rows(self, each) for each in indices]
-        return selected[0] if len(selected) == 1 else tuple(selected)
+        together = torch.cat([each.flatten() for each in indices])
+        sparse = self._catch_up(together) if self.optimizer else False
+        vectors = F.embedding(together, self, sparse=True) if sparse else select_rows(self, together)
+        parts = torch.split(vectors, [each.numel() for each in indices])
+        selected = tuple(part.view(*each.shape, -1) for part, each in zip(parts, indices, strict=True))
+        return selected[0] if len(selected) == 1 else selected
 
     def all(self) -> Float[Tensor, "rows dim"]:  # type: ignore[override]
         """The whole table."""

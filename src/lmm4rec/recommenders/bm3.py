@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate
+from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate, propagate_to
 from lmm4rec.nn.losses import cosine_distance, l2
 from lmm4rec.nn.projections import Affine, Projections, has_content
 from lmm4rec.nn.tables import node_table
@@ -71,8 +71,7 @@ class BM3(Recommender):
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`reconstruct`, `align`, `mask` and `l2`."""
-        all_users, all_items = self._vectors()
-        users, items = select_rows(all_users, batch.users), select_rows(all_items, batch.positives)
+        users, items = self._vectors_of(batch.users, batch.positives)
         target_users, target_items = self._target(users, generator), self._target(items, generator)
         reconstruct = cosine_distance(self.predictor(users), target_items) + cosine_distance(
             self.predictor(items), target_users
@@ -100,6 +99,14 @@ class BM3(Recommender):
     def _vectors(self) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
         users, items = self.graph.sides(propagate(self.adjacency, self.nodes.all(), self.layers))
         return users, items + self.nodes.all()[self.graph.n_users :]
+
+    def _vectors_of(
+        self, users: Int[Tensor, " batch"], items: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        """`_vectors` of a batch."""
+        nodes, of_items = self.nodes.all(), items + self.graph.n_users
+        of_users, propagated = propagate_to(self.adjacency, nodes, self.layers, users, of_items)
+        return of_users, propagated + select_rows(nodes, of_items)
 
     def _target(self, x: Float[Tensor, "batch dim"], generator: torch.Generator) -> Float[Tensor, "batch dim"]:
         return dropout(x.detach(), self.dropout, generator)

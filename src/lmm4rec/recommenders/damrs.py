@@ -15,7 +15,7 @@ from typing_extensions import Doc
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
-from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate
+from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate, propagate_to
 from lmm4rec.nn.item_graph import ContentGraph, Entries, consistent_neighborhoods, normalize_entries
 from lmm4rec.nn.neighbor_labels import neighbor_discrimination
 from lmm4rec.nn.neighborhoods import interaction_matrix, largest_entries
@@ -93,8 +93,8 @@ class DAMRS(Recommender):
         """`bpr`, denoised, and the alignments `by_users` and `by_items`."""
         nodes = distinct_nodes(batch)
         views = self._views(self.content.current(features))
-        all_users, all_items = self.graph.sides(propagate(self.adjacency, self.nodes.all(), self.layers))
-        users, graph_items = select_rows(all_users, nodes.users), select_rows(all_items, nodes.items)
+        of_batch = nodes.users, nodes.items + self.graph.n_users
+        users, graph_items = propagate_to(self.adjacency, self.nodes.all(), self.layers, *of_batch)
         units = unit_vectors(views)
         mean = select_rows(views.mean(0), nodes.items)
         of_users, of_items = nodes.rows[:, 0], nodes.rows[:, 1:] - len(nodes.users)

@@ -21,7 +21,7 @@ from lmm4rec.core.types import (
     NonNegativeInt,
     PositiveInt,
 )
-from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate, prune_edges
+from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate, propagate_to, prune_edges
 from lmm4rec.nn.item_graph import ContentGraph, ModalityWeights, graph_weights, similar_items
 from lmm4rec.nn.losses import bpr
 from lmm4rec.nn.projections import Projections, has_content
@@ -88,10 +88,11 @@ class FREEDOM(Recommender):
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` on the vectors, and `content` on the projected features."""
-        all_users, all_items = self._vectors(self.pruned, self.similar_items.current(features))
-        users = select_rows(all_users, batch.users)
         both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
-        losses = {"bpr": _rank(users, select_rows(all_items, both))}
+        of_batch = batch.users, both + self.graph.n_users
+        users, items = propagate_to(self.pruned, self.nodes.all(), self.layers, *of_batch)
+        similar = self._similar(self.similar_items.current(features))
+        losses = {"bpr": _rank(users, items + select_rows(similar, both))}
         if self.content_weight:
             distinct, where = torch.unique(both, return_inverse=True)
             content = [
@@ -103,11 +104,12 @@ class FREEDOM(Recommender):
 
     def embed(self, features: Features) -> Embeddings:
         """The vectors over the whole interaction graph."""
-        return Embeddings(*self._vectors(self.adjacency, self.similar_items(features)))
+        users, items = self.graph.sides(propagate(self.adjacency, self.nodes.all(), self.layers))
+        return Embeddings(users, items + self._similar(self.similar_items(features)))
 
-    def _vectors(self, adjacency: SparseMatrix, item_graph: SparseMatrix) -> tuple[Tensor, Tensor]:
-        users, items = self.graph.sides(propagate(adjacency, self.nodes.all(), self.layers))
-        return users, items + after_steps(item_graph, self.nodes.all()[self.graph.n_users :], self.item_layers)
+    def _similar(self, item_graph: SparseMatrix) -> Float[Tensor, "items dim"]:
+        """The items' own vectors after the steps over the item graph."""
+        return after_steps(item_graph, self.nodes.all()[self.graph.n_users :], self.item_layers)
 
 
 def _rank(

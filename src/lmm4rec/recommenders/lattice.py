@@ -14,7 +14,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate
+from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate, propagate_to
 from lmm4rec.nn.item_graph import (
     ContentGraph,
     Entries,
@@ -101,11 +101,15 @@ class LATTICE(Recommender):
         if self.mixed is None:
             entries = self._mix(features, self.content.current(features))
             self.mixed = self._matrix(entries)
-            all_users, all_items = self._vectors(partial(multiply, self.mixed, entries))
+            similar = self._similar(partial(multiply, self.mixed, entries))
         else:
-            all_users, all_items = self._vectors(self.mixed)
-        users = select_rows(all_users, batch.users)
-        positives, negatives = select_rows(all_items, batch.positives), select_rows(all_items, batch.negatives)
+            similar = self._similar(self.mixed)
+        of_batch = (batch.users, *(side + self.graph.n_users for side in (batch.positives, batch.negatives)))
+        users, *items = propagate_to(self.adjacency, self.nodes.all(), self.layers, *of_batch)
+        positives, negatives = (
+            own + select_rows(similar, side)
+            for own, side in zip(items, (batch.positives, batch.negatives), strict=True)
+        )
         return {
             "bpr": bpr_of_vectors(users, positives, negatives),
             "l2": self.l2_weight * l2(users, positives, negatives, batch=len(users)),
@@ -113,15 +117,12 @@ class LATTICE(Recommender):
 
     def embed(self, features: Features) -> Embeddings:
         """The vectors over the item graph of the current weights and these features."""
-        return Embeddings(*self._vectors(self._matrix(self._mix(features, self.content(features)))))
-
-    def _vectors(
-        self, step: Callable[[Tensor], Tensor]
-    ) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
-        """Users and items (eq. 7-8), where `step` is one step of item vectors over the item graph."""
         users, items = self.graph.sides(propagate(self.adjacency, self.nodes.all(), self.layers))
-        similar = after_steps(step, self.nodes.all()[self.graph.n_users :], self.item_layers)
-        return users, items + unit_vectors(similar)
+        return Embeddings(users, items + self._similar(self._matrix(self._mix(features, self.content(features)))))
+
+    def _similar(self, step: Callable[[Tensor], Tensor]) -> Float[Tensor, "items dim"]:
+        """What items gather from similar ones (eq. 7-8), where `step` is one step of vectors over the item graph."""
+        return unit_vectors(after_steps(step, self.nodes.all()[self.graph.n_users :], self.item_layers))
 
     def _mix(self, features: Features, content: ContentGraphs) -> Entries:
         """The entries of A (eq. 1-6); differentiable in the projections, the importance and the features."""

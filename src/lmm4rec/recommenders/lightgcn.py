@@ -10,9 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Doc
 
-from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, normalize, propagate
+from lmm4rec.nn.graph import InteractionGraph, normalize, propagate, propagate_to
 from lmm4rec.nn.losses import bpr_of_vectors, l2
 from lmm4rec.nn.tables import normal_table
 from lmm4rec.recommenders.base import Recommender
@@ -54,8 +53,7 @@ class LightGCN(Recommender):
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` on the final vectors, and `l2` on those of layer 0."""
         nodes = (batch.users, batch.positives + self.graph.n_users, batch.negatives + self.graph.n_users)
-        vectors = propagate(self.adjacency, self.nodes.all(), self.layers)
-        users, positives, negatives = (select_rows(vectors, node) for node in nodes)
+        users, positives, negatives = propagate_to(self.adjacency, self.nodes.all(), self.layers, *nodes)
         return {
             "bpr": bpr_of_vectors(users, positives, negatives),
             "l2": self.l2_weight * l2(*self.nodes.rows(*nodes), batch=len(users)),

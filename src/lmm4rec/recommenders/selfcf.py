@@ -10,9 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Doc
 
-from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
-from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate
+from lmm4rec.nn.graph import InteractionGraph, dropout, normalize, propagate, propagate_to
 from lmm4rec.nn.losses import cosine_distance, l2
 from lmm4rec.nn.projections import Affine
 from lmm4rec.nn.tables import node_table
@@ -57,9 +56,8 @@ class SelfCF(Recommender):
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`predict` and `l2`."""
-        vectors = propagate(self.adjacency, self.nodes.all(), self.layers)
-        users = select_rows(vectors, batch.users)
-        items = select_rows(vectors, batch.positives + self.graph.n_users)
+        of_batch = batch.users, batch.positives + self.graph.n_users
+        users, items = propagate_to(self.adjacency, self.nodes.all(), self.layers, *of_batch)
         target_users, target_items = (dropout(side.detach(), self.dropout, generator) for side in (users, items))
         from_users = cosine_distance(self.predictor(users), target_items)
         from_items = cosine_distance(self.predictor(items), target_users)
