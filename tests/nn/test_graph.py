@@ -149,12 +149,15 @@ def test_dropout_keeps_the_mean() -> None:
     assert abs(float(x.mean()) - 1) < 0.05
 
 
-def test_chosen_rows_are_those_of_the_dense_matrix() -> None:
-    chosen = torch.tensor([6, 3, 0, 5])  # 3 has no edge
-    matrix = normalize(small(), "row").only(chosen)
-    whole = normalize(small(), "row").matrix.to_dense()
-    assert torch.equal(matrix.matrix.to_dense(), whole[chosen])
-    assert torch.equal(matrix.transposed.to_dense(), whole[chosen].T)
+@pytest.mark.parametrize("chosen", [[6, 3, 0], [6, 3, 0, 5, 1, 2, 4]])  # 3 has no edge; all
+def test_some_rows_of_a_product_and_their_gradient_are_those_of_the_dense_matrix(chosen: list[int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix, rows = normalize(small(), "row"), torch.tensor(chosen)
+    dense, target = torch.randn(7, 5, generator=generator, requires_grad=True), torch.randn(len(rows), 5)
+    found, whole = matrix.at(rows, dense), matrix.matrix.to_dense()
+    torch.testing.assert_close(found, whole[rows] @ dense)
+    (found * target).sum().backward()
+    torch.testing.assert_close(dense.grad, whole[rows].T @ target)
 
 
 def test_one_step_in_two_blocks_is_that_over_the_whole() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from lmm4rec.nn import layer_refinement
-from lmm4rec.nn.layer_refinement import layer_refined
+from lmm4rec.nn.layer_refinement import layer_refined, layer_refined_at
 from lmm4rec.nn.sparse import SparseMatrix
 
 
@@ -36,3 +36,11 @@ def test_layers_and_gradients_equal_the_equation(shape: tuple[int, ...], monkeyp
         for computed in (layer_refined(adjacency, nodes, 3), expected(nodes))
     )
     torch.testing.assert_close(ours, plain)
+    if len(shape) == 2:
+        chosen = torch.tensor([4, 0, 4])
+        (some,) = layer_refined_at(adjacency, nodes, 3, chosen)
+        torch.testing.assert_close(some, expected(nodes)[chosen])
+        ours, plain = (
+            torch.autograd.grad((at * weights[:3]).sum(), nodes)[0] for at in (some, expected(nodes)[chosen])
+        )
+        torch.testing.assert_close(ours, plain)

@@ -138,11 +138,21 @@ def propagate(
 
 
 def propagate_to(
-    adjacency: SparseMatrix, nodes: Float[Tensor, "nodes dim"], layers: int, *indices: Int[Tensor, ...]
-) -> tuple[Float[Tensor, "*shape dim"], ...]:
-    """What `propagate` gives for the nodes at some indices of any shape, a tensor for each; others are not computed."""
+    adjacency: Callable[[Tensor], Tensor], nodes: Float[Tensor, "nodes dim"], layers: int, *indices: Int[Tensor, ...]
+) -> tuple[Float[Tensor, "... dim"], ...]:
+    """What `propagate` gives for the nodes at some indices of any shape, a tensor for each: less work than for all."""
+    if isinstance(adjacency, SparseMatrix):
+        return vectors_of_distinct(lambda rows: adjacency.mean_of_steps_at(nodes, layers, rows), *indices)
+    vectors = propagate(adjacency, nodes, layers)
+    return tuple(select_rows(vectors, index) for index in indices)
+
+
+def vectors_of_distinct(
+    at: Callable[[Tensor], Tensor], *indices: Int[Tensor, ...]
+) -> tuple[Float[Tensor, "... dim"], ...]:
+    """The vectors at some indices of any shape, a tensor for each, by one call of `at` with distinct rows."""
     distinct, places = torch.unique(torch.cat([index.flatten() for index in indices]), return_inverse=True)
-    vectors = adjacency.mean_of_steps_at(nodes, layers, distinct)
+    vectors = at(distinct)
     parts = torch.split(places, [index.numel() for index in indices])
     return tuple(select_rows(vectors, part.view(index.shape)) for part, index in zip(parts, indices, strict=True))
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from lmm4rec.core.matrices import select_rows
+from lmm4rec.nn.graph import vectors_of_distinct
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.unit_vectors import unit_vectors
 
@@ -23,16 +25,41 @@ def layer_refined(
 
     The cosine is that of a node's vector, in each branch its own.
     """
-    current, start, total = nodes.flatten(1), unit_vectors(nodes).flatten(0, -2), torch.zeros_like(nodes)
-    for _ in range(layers):
-        rows = adjacency(current).view_as(start)
-        current = cast(Tensor, _ScaledByCosine.apply(rows, start)).view_as(current)  # type: ignore[no-untyped-call]
-        total = total + current.view_as(nodes)
+    start, total = unit_vectors(nodes), torch.zeros_like(nodes)
+    for current in _layers(adjacency, nodes, start, layers):
+        total = total + current
     return total
 
 
+def layer_refined_at(
+    adjacency: SparseMatrix, nodes: Float[Tensor, "nodes dim"], layers: int, *indices: Int[Tensor, ...]
+) -> tuple[Float[Tensor, "... dim"], ...]:
+    """`layer_refined` at some indices of any shape, a tensor for each; the last layer is not computed elsewhere."""
+    start, current, total = unit_vectors(nodes), nodes, torch.zeros_like(nodes)
+    for current in _layers(adjacency, nodes, start, layers - 1):
+        total = total + current
+
+    def at(rows: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen dim"]:
+        return select_rows(total, rows) + _scaled(adjacency.at(rows, current), select_rows(start, rows))
+
+    return vectors_of_distinct(at, *indices)
+
+
+def _layers(adjacency: SparseMatrix, nodes: Tensor, start: Tensor, layers: int) -> Iterator[Tensor]:
+    current = nodes
+    for _ in range(layers):
+        current = _scaled(adjacency(current.flatten(1)).view_as(nodes), start)
+        yield current
+
+
+def _scaled(rows: Float[Tensor, "*rows dim"], unit: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
+    """cos(h, s) · h for rows h and rows s of length 1."""
+    flat = rows.flatten(0, -2), unit.flatten(0, -2)
+    return cast(Tensor, _ScaledByCosine.apply(*flat)).view_as(rows)  # type: ignore[no-untyped-call]
+
+
 class _ScaledByCosine(torch.autograd.Function):
-    """cos(h, s) · h for rows h and rows s of length 1.
+    """`_scaled` with its gradient.
 
     With c = h · s / |h| and a = g · h / |h| for the gradient g, the gradients are c g + a (s - c h / |h|) of h, a h of
     s. Vectors shorter than 1e-8 count as of that length.

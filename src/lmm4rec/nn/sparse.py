@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from lmm4rec.core.matrices import positions_in_runs, select_rows
 from lmm4rec.distributed import batch_rows, process_group, sharding
 
-_WORTH = 0.7  # share of a matrix's entries up to which picking them out and multiplying them is faster than them all
+_WORTH = 0.7  # share of entries up to which picking them out and multiplying them is faster than multiplying all
 _ROW = 2  # entries whose products take as long as sending a row of the result to the other processes
 
 
@@ -167,6 +167,21 @@ class _Product(torch.autograd.Function):
         return None, None, ctx.transposed.product(gradients[0].contiguous())
 
 
+class _ProductAt(torch.autograd.Function):
+    """Some rows of a product."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, dense: Tensor, rows: Tensor) -> Tensor:
+        ctx.transposed = transposed
+        ctx.save_for_backward(rows)
+        return product(_rows_of(matrix, rows), dense)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return None, None, product(_columns_of(ctx.transposed, rows), gradients[0].contiguous()), None
+
+
 class _MeanOfStepsAt(torch.autograd.Function):
     """Some rows of the mean of steps of a square matrix: the last step, and its gradient, need only their entries."""
 
@@ -224,15 +239,15 @@ class SparseMatrix(nn.Module):
         """The transpose in CSR."""
         return self.matrix if self.stored_transpose is None else self.stored_transpose
 
-    def only(self, rows: Int[Tensor, " chosen"]) -> SparseMatrix:
-        """The matrix of the given distinct rows; the cost is that of their entries."""
-        new, entries = entries_of(self.matrix, rows)
-        columns, values = self.matrix.col_indices()[entries], self.matrix.values()[entries]
-        return SparseMatrix(new, columns, values, (len(rows), self.matrix.shape[1]))
-
     def forward(self, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
         """The product with a dense matrix; differentiable in the dense matrix."""
         return cast(Tensor, _Product.apply(*self._sides(), dense))  # type: ignore[no-untyped-call]
+
+    def at(self, rows: Int[Tensor, " chosen"], dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "chosen dim"]:
+        """Some distinct rows of the product with a dense matrix; the cost is that of their entries."""
+        if not self._is_part(rows):
+            return select_rows(self(dense), rows)
+        return cast(Tensor, _ProductAt.apply(self.matrix, self.transposed, dense, rows))  # type: ignore[no-untyped-call]
 
     def reverse(self, dense: Float[Tensor, "rows dim"]) -> Float[Tensor, "columns dim"]:
         """The product of the transpose with a dense matrix; differentiable in the dense matrix."""
@@ -252,13 +267,17 @@ class SparseMatrix(nn.Module):
         self, nodes: Float[Tensor, "nodes dim"], steps: int, rows: Int[Tensor, " chosen"]
     ) -> Float[Tensor, "chosen dim"]:
         """Some distinct rows of `mean_of_steps`: a step less, but for these rows."""
-        starts = self.matrix.crow_indices()
-        if self._bounds is not None or steps == 0:
-            return select_rows(self.mean_of_steps(nodes, steps), rows)
-        if int((starts[rows + 1] - starts[rows]).sum()) > _WORTH * len(self.matrix.values()):
+        if steps == 0 or not self._is_part(rows):
             return select_rows(self.mean_of_steps(nodes, steps), rows)
         sides = self.matrix, self.transposed
         return cast(Tensor, _MeanOfStepsAt.apply(*sides, nodes, steps, rows))  # type: ignore[no-untyped-call]
+
+    def _is_part(self, rows: Int[Tensor, " chosen"]) -> bool:
+        """Whether picking the rows' entries out, and multiplying them, is faster than multiplying all."""
+        if self._bounds is not None:
+            return False
+        starts = self.matrix.crow_indices()
+        return int((starts[rows + 1] - starts[rows]).sum()) <= _WORTH * len(self.matrix.values())
 
     def _sides(self) -> tuple[_RowRanges, _RowRanges]:
         if self._bounds is not None:

@@ -84,8 +84,8 @@ class DRAGON(Recommender):
         nodes = distinct_nodes(batch)
         users, items = self._concatenated(features)
         item_graph = self.similar_items.current(features)
-        chosen_users = select_rows(users, nodes.users) + self.similar_users.only(nodes.users)(users)
-        similar = item_graph.only(nodes.items)(after_steps(item_graph, items, self.item_layers - 1))
+        chosen_users = select_rows(users, nodes.users) + self.similar_users.at(nodes.users, users)
+        similar = item_graph.at(nodes.items, after_steps(item_graph, items, self.item_layers - 1))
         chosen_items = select_rows(items, nodes.items) + similar
         regularized = [*self.content.preferences_of(batch.users), self.importance.rows(batch.users)]
         return {

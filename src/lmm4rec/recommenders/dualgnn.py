@@ -70,7 +70,7 @@ class DualGNN(Recommender):
         nodes = distinct_nodes(batch)
         by_user, by_item = self._by_modality(features)
         users = self._join(by_user)
-        chosen = select_rows(users, nodes.users) + self.similar_users.only(nodes.users)(users)
+        chosen = select_rows(users, nodes.users) + self.similar_users.at(nodes.users, users)
         items = self._sum(select_rows(by_item, nodes.items))
         regularized = [*self.content.preferences_of(batch.users), self.importance.rows(batch.users)]
         return {

@@ -14,7 +14,7 @@ from typing_extensions import Doc
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
-from lmm4rec.nn.graph import InteractionGraph, after_steps, propagate
+from lmm4rec.nn.graph import InteractionGraph, after_steps, propagate, propagate_to
 from lmm4rec.nn.item_graph import ContentGraph, neighborhood, similar_by_modality
 from lmm4rec.nn.losses import bpr_of_rows, info_nce, info_nce_by_side, l2
 from lmm4rec.nn.projections import Affine, Projections, xavier_weight
@@ -97,10 +97,10 @@ class GUME(Recommender):
         explicit = self._explicit(features, graphs)
         own, first_item = self.nodes.all(), self.graph.n_users
         start = torch.cat([self.interests.all(), explicit[first_item:].mean(1)])
-        both = propagate(graphs.adjacency, torch.cat([own, start], dim=1), self.layers)
         distinct = distinct_nodes(batch)
         nodes, where = torch.cat([distinct.users, distinct.items + first_item]), distinct.rows
-        behavior, extended = select_rows(both, nodes).chunk(2, dim=1)
+        (both,) = propagate_to(graphs.adjacency, torch.cat([own, start], dim=1), self.layers, nodes)
+        behavior, extended = both.chunk(2, dim=1)
         integrated = self._integrate(behavior, explicit.index_select(0, nodes))
         final = select_rows(behavior + integrated, where)
         losses = {

@@ -10,10 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Doc
 
-from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, normalize, prune_edges
-from lmm4rec.nn.layer_refinement import layer_refined
+from lmm4rec.nn.layer_refinement import layer_refined, layer_refined_at
 from lmm4rec.nn.losses import bpr_of_vectors, l2
 from lmm4rec.nn.tables import node_table
 from lmm4rec.recommenders.base import Recommender
@@ -58,8 +57,7 @@ class LayerGCN(Recommender):
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` on the final vectors, and `l2` on those of layer 0."""
         nodes = (batch.users, batch.positives + self.graph.n_users, batch.negatives + self.graph.n_users)
-        vectors = layer_refined(self.pruned, self.nodes.all(), self.layers)
-        users, positives, negatives = (select_rows(vectors, node) for node in nodes)
+        users, positives, negatives = layer_refined_at(self.pruned, self.nodes.all(), self.layers, *nodes)
         return {
             "bpr": bpr_of_vectors(users, positives, negatives),
             "l2": self.l2_weight * l2(*self.nodes.rows(*nodes), batch=len(users)),

@@ -14,7 +14,7 @@ from typing_extensions import Doc
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
-from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate, user_item
+from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate, propagate_to, user_item
 from lmm4rec.nn.item_graph import ContentGraph, similar_by_modality
 from lmm4rec.nn.losses import bpr_of_rows, info_nce_by_side, l2
 from lmm4rec.nn.projections import Affine, Projections, xavier_weight
@@ -88,9 +88,9 @@ class MGCN(Recommender):
         """`bpr`, `contrast` and `l2`."""
         nodes = distinct_nodes(batch)
         views = self._item_views(features, self.content.current(features))
-        content = torch.cat([self.interactions.only(nodes.users)(views), select_rows(views, nodes.items)])
-        behavior = propagate(self.adjacency, self.nodes.all(), self.layers)
-        behavior = select_rows(behavior, torch.cat([nodes.users, nodes.items + self.graph.n_users]))
+        content = torch.cat([self.interactions.at(nodes.users, views), select_rows(views, nodes.items)])
+        of_batch = torch.cat([nodes.users, nodes.items + self.graph.n_users])
+        (behavior,) = propagate_to(self.adjacency, self.nodes.all(), self.layers, of_batch)
         side = self._fuse(behavior, content)
         final = select_rows(behavior + side, nodes.rows)
         losses = {"bpr": bpr_of_rows(final), "l2": self.l2_weight * l2(final, batch=len(final))}

@@ -14,7 +14,7 @@ from typing_extensions import Doc
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
-from lmm4rec.nn.graph import InteractionGraph, propagate, prune_edges
+from lmm4rec.nn.graph import InteractionGraph, propagate, propagate_to, prune_edges
 from lmm4rec.nn.graph import normalize as normalize_graph
 from lmm4rec.nn.losses import bpr_of_rows, l2
 from lmm4rec.nn.projections import Affine, Projections
@@ -95,10 +95,10 @@ class MMGCF(Recommender):
         """`bpr`, and `l2` on the id vectors."""
         first_item = self.graph.n_users
         nodes = distinct_nodes(batch)
-        vectors = propagate(self.pruned, self._starts(), self.layers)
+        of_batch = nodes.users, nodes.items + first_item
+        users, items = propagate_to(self.pruned, self._starts(), self.layers, *of_batch)
         content = list(self.projections(features, nodes.items).values())
-        items = self._fuse(select_rows(vectors, nodes.items + first_item), content)
-        vectors = torch.cat([select_rows(vectors, nodes.users), items])
+        vectors = torch.cat([users, self._fuse(items, content)])
         rows = [batch.users, batch.positives + first_item, batch.negatives + first_item]
         regularized = [self.nodes.rows(one) for one in (rows if self.ids else rows[:1])]
         return {

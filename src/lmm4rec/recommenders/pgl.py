@@ -22,6 +22,7 @@ from lmm4rec.nn.graph import (
     dropout,
     normalize,
     propagate,
+    propagate_to,
     prune_edges,
     symmetric_weights,
 )
@@ -102,11 +103,11 @@ class PGL(Recommender):
         """`bpr` and `contrast`."""
         nodes = distinct_nodes(batch)
         content = self._content(features)
-        users, items = self.graph.sides(propagate(self.subgraph, torch.cat([self.users.all(), content]), self.layers))
+        starts, of_batch = torch.cat([self.users.all(), content]), (nodes.users, nodes.items + self.graph.n_users)
+        users, items = propagate_to(self.subgraph, starts, self.layers, *of_batch)
         item_graph = self.similar_items.current(features)
-        similar = item_graph.only(nodes.items)(after_steps(item_graph, content, self.item_layers - 1))
-        chosen = select_rows(items, nodes.items) + similar
-        vectors = torch.cat([select_rows(users, nodes.users), chosen])
+        similar = item_graph.at(nodes.items, after_steps(item_graph, content, self.item_layers - 1))
+        vectors = torch.cat([users, items + similar])
         losses = {"bpr": bpr_of_rows(select_rows(vectors, nodes.rows))}
         if self.contrast_weight:
             one, other = (dropout(vectors, self.dropout, generator) for _ in range(2))
