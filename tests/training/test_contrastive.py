@@ -209,7 +209,7 @@ def test_two_processes_give_the_losses_of_one(monkeypatch: pytest.MonkeyPatch) -
     assert process_group.world_size() == 1
     for mine, theirs in zip(one.rows, two.rows, strict=True):
         assert theirs == pytest.approx(mine, rel=1e-4)
-    assert total(shared) == pytest.approx(total(encoder), rel=1e-5)
+    assert total(shared) == pytest.approx(total(encoder), rel=1e-4)
     assert total(shared) != pytest.approx(total(Toy()), rel=1e-3)
 
 

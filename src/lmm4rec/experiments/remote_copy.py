@@ -79,6 +79,25 @@ class RemoteCopy:
             except StorageError as error:
                 logging.getLogger(__name__).warning("%s. The work goes on; it is tried again", error)
 
+    def fetch(self, part: str) -> None:
+        """Copy to this machine what another one wrote: a file, or a folder with all that is in it."""
+        if self._remote.download(part, self.path / part):
+            names = [part]
+        else:
+            names = sorted((f"{part}/{name}" for name in self._remote.files(part) if _is_copied(name)), key=_order)
+            for name in names:  # metrics last: a kill leaves what is fetched again
+                self._remote.download(name, self.path / name)
+        self._there.update(names)
+        self._copied.update({name: _size_and_time(self.path / name) for name in names})
+
+    def put(self, name: str) -> None:
+        """Copy one file to the object store."""
+        self._remote.upload(self.path / name, name)
+
+    def holds(self, name: str) -> bool:
+        """Whether a file is in the object store."""
+        return self._remote.read(name) is not None
+
     def _upload(self, name: str) -> None:
         path = self.path / name
         if path.suffix != _DATABASE:
@@ -107,8 +126,7 @@ class RemoteCopy:
     def _files(self) -> dict[str, tuple[int, int]]:
         """The files of the folder that are copied: name -> size and time of change."""
         paths = {path.relative_to(self.path).as_posix(): path for path in self.path.rglob("*") if path.is_file()}
-        stats = {name: path.stat() for name, path in paths.items() if _is_copied(name)}
-        return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+        return {name: _size_and_time(path) for name, path in paths.items() if _is_copied(name)}
 
 
 class RemoteCopier(Callback):
@@ -147,6 +165,11 @@ def copied(copy: RemoteCopy | None, *, resume: bool) -> Iterator[None]:
     except StorageError as error:
         error.add_note("The work is done; with --resume the command only copies it")
         raise
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _is_copied(name: str) -> bool:

@@ -26,6 +26,8 @@ from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.search.space import check_space, draw, grid
 from lmm4rec.experiments.search.trials import ERROR, pruner_of, run_trial, storage_of, try_setting
 
+TUNED = "tuned.json"  # the file of a finished search
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -222,7 +224,7 @@ def _finish(optuna: Any, study: Any, conf: Table, options: SearchOptions, folder
         "sampler": options.sampler,
         "trials": rows,
     }
-    write_json(folder / "tuned.json", result)
+    write_json(folder / TUNED, result)
     return SearchResult(folder, setting, best.value, len(rows))
 
 
@@ -233,7 +235,7 @@ def _conf_text(title: str, tables: dict[str, Any], value: float, trials: int) ->
 
 def read_tuned(folder: Path) -> SearchResult | None:
     """The outcome of the search in a folder; None where it is not finished."""
-    path = folder / "tuned.json"
+    path = folder / TUNED
     if not path.exists():
         return None
     found = read_json(path)

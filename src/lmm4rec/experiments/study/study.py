@@ -50,7 +50,7 @@ def study(
     `overrides` are dotted keys (`{"axes.seed": [0], "train.epochs": 5}`).
     `out` is the study folder (default `runs/NAME`), or an address to which a folder of the cache is copied after tasks.
     `workers` are processes on this machine (default: `worker_count`); 0 works in this process. `cluster` names a Ray
-    cluster instead, whose machines share the study folder.
+    cluster instead, whose machines share the study folder by a file system or, at an address, by the object store.
 
     Raises:
         ConfigError: before any work, where the conf is wrong, the folder taken, or the cluster cannot do it.
@@ -80,10 +80,14 @@ def _do_tasks(
     spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder, conf: str, workers: int | None, cluster: str
 ) -> None:
     """Work until every cell is finished or has failed; what failed in an earlier call is tried once more."""
-    jobs = _Jobs(study_tasks(cells, folder, spec.search), folder, conf)
+    by_store = folder.remote if cluster else None  # what the machines share
+    jobs = _Jobs(study_tasks(cells, folder, spec.search), folder, conf, by_store.address if by_store else "")
     stores = FeatureStore().shared if any(cell.plan.encoder for cell in cells) else ()
     options = WorkerOptions(
-        threads=spec.options.threads, gpus=spec.options.gpus, logs=folder.logs, shared=(folder.path, *stores)
+        threads=spec.options.threads,
+        gpus=spec.options.gpus,
+        logs=None if by_store else folder.logs,
+        shared=stores if by_store else (folder.path, *stores),
     )
     count = worker_count(spec, cells) if workers is None else workers
     try:
@@ -94,6 +98,8 @@ def _do_tasks(
         ):
             bar.update(sum(folder.cell(cell.name).is_finished for cell in cells))
             for outcome in pool.run(jobs):
+                if by_store and outcome.error is None:
+                    by_store.fetch(jobs.place(outcome.job.name))
                 jobs.end(outcome.job.name, outcome.error)
                 if folder.remote:
                     folder.remote.copy_if_due()
@@ -106,8 +112,10 @@ def _do_tasks(
 class _Jobs:
     """The jobs of a study: of every cell its next task, the first cells first; a task that cells share, once."""
 
-    def __init__(self, tasks: Sequence[Sequence[Task]], folder: StudyFolder, conf: str) -> None:
+    def __init__(self, tasks: Sequence[Sequence[Task]], folder: StudyFolder, conf: str, address: str) -> None:
+        """`address` is that of the study's folder for workers that do not see it otherwise."""
         self._tasks, self._folder, self._conf = tasks, folder, conf
+        self._place = address or str(folder.path.resolve())
         self._running: list[str] = []
         self._failed: set[str] = set()
 
@@ -119,7 +127,11 @@ class _Jobs:
                 continue
             self._running.append(name)
             self._record()
-            yield Job(name, _do_task, (self._conf, self._folder.path.resolve(), name))
+            yield Job(name, _do_task, (self._conf, self._place, name))
+
+    def place(self, name: str) -> str:
+        """What a task writes, in the study's folder."""
+        return next(task.place for of_cell in self._tasks for task in of_cell if task.name == name)
 
     def _next_task(self) -> str | None:
         for of_cell in self._tasks:
@@ -141,11 +153,11 @@ class _Jobs:
         write_json(self._folder.running, {"tasks": self._running})
 
 
-def _do_task(conf: str, path: Path, name: str) -> None:
-    """Do a task of a study, in any process, and record its failure."""
-    folder = StudyFolder(path)
+def _do_task(conf: str, place: str, name: str) -> None:
+    """Do a task of a study in a folder or at an address, in any process, and record its failure."""
+    folder = study_folder("", place)
     folder.failure(name).unlink(missing_ok=True)
-    tasks, data = _tasks_of(conf, path)
+    tasks, data = _tasks_of(conf, place)
     try:
         tasks[name].work(data)
     except Exception as error:
@@ -154,8 +166,8 @@ def _do_task(conf: str, path: Path, name: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def _tasks_of(conf: str, path: Path) -> tuple[dict[str, Task], DataCache]:
+def _tasks_of(conf: str, place: str) -> tuple[dict[str, Task], DataCache]:
     """The tasks of a study by name, and the data that they share within a process."""
     spec = load_study(tomllib.loads(conf))
-    tasks = study_tasks(make_cells(spec), StudyFolder(path), spec.search)
+    tasks = study_tasks(make_cells(spec), study_folder("", place), spec.search)
     return {task.name: task for of_cell in tasks for task in of_cell}, DataCache()

@@ -12,9 +12,10 @@ from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.features import load_features
 from lmm4rec.experiments.conf.sections import FeaturesSection
 from lmm4rec.experiments.plan import Plan
+from lmm4rec.experiments.remote_copy import RemoteCopy, copied
 from lmm4rec.experiments.run import run
 from lmm4rec.experiments.search.options import SearchOptions
-from lmm4rec.experiments.search.tune import read_tuned, tune
+from lmm4rec.experiments.search.tune import TUNED, read_tuned, tune
 from lmm4rec.experiments.study.cells import Cell
 from lmm4rec.experiments.study.folder import StudyFolder
 
@@ -27,9 +28,13 @@ _PARADIGM = ("train", "finetune", "adapter", "end2end")  # end-to-end training b
 
 @dataclass(frozen=True)
 class Task:
-    """A piece of work that one worker does; several cells may share it."""
+    """A piece of work that one worker does; several cells may share it.
+
+    Where the study's folder has a copy in an object store (`StudyFolder.remote`), work reads and writes that.
+    """
 
     name: str
+    place: str  # the file or folder that it writes, in the study's folder
     is_done: Callable[[], bool]
     work: Callable[[DataCache], None]
 
@@ -69,14 +74,17 @@ def _cell_tasks(cell: Cell, first: Cell, folder: StudyFolder, search: SearchOpti
 def _features_task(cell: Cell, folder: StudyFolder) -> Task:
     key = features_key(cell.plan)
     mark = folder.features_mark(key)
+    place = mark.relative_to(folder.path).as_posix()
 
     def work(data: DataCache) -> None:
         plan = _with_all_features(cell.plan)
         loaded = load_features(plan, data.dataset(plan).catalog)
         shapes = {name: list(x.shape) for name, x in loaded.features.items()}
         write_json(mark, {"modalities": shapes, **loaded.cost})
+        if folder.remote:
+            folder.remote.put(place)
 
-    return Task(f"content-{key}", mark.exists, work)
+    return Task(f"content-{key}", place, mark.exists, work)
 
 
 def _with_all_features(plan: Plan) -> Plan:
@@ -87,19 +95,28 @@ def _with_all_features(plan: Plan) -> Plan:
 
 def _search_task(cell: Cell, first: Cell, folder: StudyFolder, options: SearchOptions) -> Task:
     place = folder.search(cell.design_name)
+    written = place.relative_to(folder.path).as_posix()
 
     def work(data: DataCache) -> None:
-        tune(first.conf, options, place, data=data)
+        with copied(RemoteCopy(f"{folder.remote.address}/{written}") if folder.remote else None, resume=True):
+            tune(first.conf, options, place, data=data)
 
-    return Task(f"search-{cell.design_name}", lambda: read_tuned(place) is not None, work)
+    return Task(f"search-{cell.design_name}", written, lambda: read_tuned(place) is not None, work)
 
 
 def _run_task(cell: Cell, folder: StudyFolder) -> Task:
-    place = folder.cell(cell.name)
+    place, search = folder.cell(cell.name), folder.search(cell.design_name)
+    written = place.path.relative_to(folder.path).as_posix()
 
     def work(data: DataCache) -> None:
-        tuned = read_tuned(folder.search(cell.design_name)) if cell.space else None
+        out, is_begun = str(place.path), place.experiment.exists()
+        if folder.remote:
+            out = f"{folder.remote.address}/{written}"
+            is_begun = is_begun or folder.remote.holds(f"{written}/{place.experiment.name}")
+            if cell.space:
+                folder.remote.fetch(f"{search.relative_to(folder.path).as_posix()}/{TUNED}")
+        tuned = read_tuned(search) if cell.space else None
         settings: dict[str, Any] = dict(tuned.best) if tuned else {}
-        run(cell.conf, settings, out=place.path, resume=place.experiment.exists(), data=data)
+        run(cell.conf, settings, out=out, resume=is_begun, data=data)
 
-    return Task(f"cell-{cell.name}", lambda: place.is_finished, work)
+    return Task(f"cell-{cell.name}", written, lambda: place.is_finished, work)
