@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import tomllib
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-
-import tomli_w
 
 from lmm4rec.core.device import threads
 from lmm4rec.core.files import write_json
@@ -66,7 +64,7 @@ def study(
     ):
         open_study(spec, cells, folder.path, resume=resume)
         name, tables = read_conf(conf, overrides)
-        _do_tasks(spec, cells, folder, tomli_w.dumps({"title": name, **tables}), workers, cluster)
+        _do_tasks(spec, cells, folder, pickle.dumps({"title": name, **tables}), workers, cluster)
     done = [cell.name for cell in cells if folder.cell(cell.name).is_finished]
     return StudyResult(folder, done, [cell.name for cell in cells if cell.name not in done])
 
@@ -77,7 +75,7 @@ def worker_count(spec: StudySpec, cells: Sequence[Cell]) -> int:
 
 
 def _do_tasks(
-    spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder, conf: str, workers: int | None, cluster: str
+    spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder, conf: bytes, workers: int | None, cluster: str
 ) -> None:
     """Work until every cell is finished or has failed; what failed in an earlier call is tried once more."""
     by_store = folder.remote if cluster else None  # what the machines share
@@ -112,7 +110,7 @@ def _do_tasks(
 class _Jobs:
     """The jobs of a study: of every cell its next task, the first cells first; a task that cells share, once."""
 
-    def __init__(self, tasks: Sequence[Sequence[Task]], folder: StudyFolder, conf: str, address: str) -> None:
+    def __init__(self, tasks: Sequence[Sequence[Task]], folder: StudyFolder, conf: bytes, address: str) -> None:
         """`address` is that of the study's folder for workers that do not see it otherwise."""
         self._tasks, self._folder, self._conf = tasks, folder, conf
         self._place = address or str(folder.path.resolve())
@@ -153,7 +151,7 @@ class _Jobs:
         write_json(self._folder.running, {"tasks": self._running})
 
 
-def _do_task(conf: str, place: str, name: str) -> None:
+def _do_task(conf: bytes, place: str, name: str) -> None:
     """Do a task of a study in a folder or at an address, in any process, and record its failure."""
     folder = study_folder("", place)
     folder.failure(name).unlink(missing_ok=True)
@@ -166,8 +164,8 @@ def _do_task(conf: str, place: str, name: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def _tasks_of(conf: str, place: str) -> tuple[dict[str, Task], DataCache]:
+def _tasks_of(conf: bytes, place: str) -> tuple[dict[str, Task], DataCache]:
     """The tasks of a study by name, and the data that they share within a process."""
-    spec = load_study(tomllib.loads(conf))
+    spec = load_study(pickle.loads(conf))  # not TOML, which would write lists before tables, so axes in another order
     tasks = study_tasks(make_cells(spec), study_folder("", place), spec.search)
     return {task.name: task for of_cell in tasks for task in of_cell}, DataCache()
