@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lmm4rec.core.errors import DataError
 from lmm4rec.core.files import read_json
 from lmm4rec.distributed.pool import Died, Outcome, SerialPool, WorkerOptions
 from lmm4rec.experiments import remote_copy
@@ -16,6 +17,7 @@ from lmm4rec.experiments.study import study as study_module
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.study import study
 from lmm4rec.training.history import Row
+from s3_buckets import objects
 
 CONF: dict[str, Any] = {
     "title": "machines",
@@ -88,3 +90,75 @@ def test_it_ends_as_on_one_machine(bucket: str, monkeypatch: pytest.MonkeyPatch,
     assert (found.done, found.failed) == (expected.done, [])
     assert metrics(found.folder) == metrics(expected.folder)
     assert pools[0].epochs == [[], [1, 2, 3, 4, 1, 2, 3, 4], [1, 2, 3], [2, 3, 4], []]
+
+
+SMALL = {
+    "title": "seeds",
+    "data": CONF["data"],
+    "recommender": {"name": "bpr", "dim": 4},
+    "train": {**CONF["train"], "epochs": 5},
+    "axes": {"seed": [0, 1]},
+}
+
+
+def test_what_a_killed_command_left_is_gone_on_with_and_whole_at_the_end(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """While a worker does a cell, the command copies its folder as if another task had ended."""
+    monkeypatch.setattr(remote_copy, "_TIME_SHARE", 1e9)
+    monkeypatch.setattr(study_module, "open_pool", lambda _, __, options: SerialPool(options))
+    address, calls, epochs = f"s3://{bucket}/studies/x", 0, list[int]()
+    copies: list[RemoteCopy] = []
+    opened, write = study_module.study_folder, HistoryWriter.on_epoch_end
+
+    def study_folder(name: str, out: str) -> StudyFolder:
+        folder = opened(name, out)
+        if name and folder.remote:  # not a worker's
+            copies.append(folder.remote)
+        monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / f"worker-{calls}"))
+        return folder
+
+    def on_epoch_end(writer: HistoryWriter, row: Row) -> None:
+        write(writer, row)
+        epochs.append(int(row["epoch"]))
+        if calls == 1 and row["epoch"] == 3:
+            monkeypatch.setattr(RemoteCopy, "copy", lambda _: None)
+            raise KeyboardInterrupt
+        copies[-1].copy_if_due()
+
+    monkeypatch.setattr(study_module, "study_folder", study_folder)
+    monkeypatch.setattr(HistoryWriter, "on_epoch_end", on_epoch_end)
+    calls, copy = 1, RemoteCopy.copy
+    with pytest.raises(KeyboardInterrupt):
+        study(SMALL, out=address, cluster="auto")
+    monkeypatch.setattr(RemoteCopy, "copy", copy)
+    calls = 2
+    study_module._tasks_of.cache_clear()
+    monkeypatch.setenv("LMM4REC_CACHE", str(tmp_path / "cache"))
+    found = study(SMALL, out=address, cluster="auto", resume=True)
+    assert (found.done, found.failed) == (["seed-0", "seed-1"], [])
+    assert epochs == [1, 2, 3, 2, 3, 4, 5, 1, 2, 3, 4, 5]
+    for name in found.done:
+        here = {path.relative_to(found.folder.path).as_posix() for path in found.folder.cell(name).path.rglob("*.*")}
+        there = {key.removeprefix("studies/x/") for key in objects(bucket, f"studies/x/cells/{name}/")}
+        assert {f"cells/{name}/{file}" for file in ("experiment.toml", "environment.json", "metrics.json")} <= here
+        assert here - {file for file in here if Path(file).name.startswith(".")} == there
+
+
+def test_a_failure_is_forgotten_when_its_task_succeeds(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(study_module, "open_pool", lambda _, __, options: SerialPool(options))
+    with monkeypatch.context() as failing:
+        failing.setattr("lmm4rec.experiments.study.tasks.run", _raise)
+        first = study(SMALL, out=f"s3://{bucket}/studies/x", cluster="auto")
+    assert {name: one["message"] for name, one in first.folder.failures().items()} == {
+        "cell-seed-0": "no luck", "cell-seed-1": "no luck"
+    }  # fmt: skip
+    second = study(SMALL, out=f"s3://{bucket}/studies/x", cluster="auto", resume=True)
+    assert (second.failed, second.folder.failures()) == ([], {})
+    assert not any("failures" in key for key in objects(bucket, "studies/x/"))
+
+
+def _raise(*_: object, **__: object) -> None:
+    raise DataError("no luck")

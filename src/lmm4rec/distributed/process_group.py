@@ -68,8 +68,9 @@ def initialized() -> Iterator[None]:
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
-    memory = _SHARED_MEMORY.set(_shared_memory())
+    before = _SHARED_MEMORY.set(None)
     try:
+        _SHARED_MEMORY.set(_shared_memory())
         with nullcontext() if dist.get_rank() == 0 else quiet():
             yield
     except RuntimeError as error:
@@ -77,7 +78,7 @@ def initialized() -> Iterator[None]:
             raise ProcessLostError("another process of this run has ended: its output says why") from error
         raise
     finally:
-        _SHARED_MEMORY.reset(memory)
+        _SHARED_MEMORY.reset(before)
         dist.destroy_process_group()
 
 

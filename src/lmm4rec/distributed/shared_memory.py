@@ -121,7 +121,9 @@ def _open_blocks(size: int) -> list[mmap.mmap]:
             with Path(f"/proc/{pid}/fd/{number}").open("r+b") as file:
                 blocks.append(mmap.mmap(file.fileno(), size))
             if blocks[-1][: len(named)] != named:
-                raise OSError(f"process {pid} is of another machine or container")
+                raise ValueError("another file")
+    except ValueError as found:
+        raise OSError(f"process {pid} is of another machine or container ({found})") from None
     finally:
         dist.barrier()  # all have opened what they could
         if own >= 0:

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -34,6 +34,11 @@ class RemoteCopy:
         self._copied: dict[str, tuple[int, int]] = {}  # the size and the time of each file when it was copied
         self._there: set[str] = set()
         self._next = 0.0  # time of the next copy, at the earliest
+        self._of_others: Sequence[str] = ()
+
+    def leave(self, parts: Sequence[str]) -> None:
+        """Leave these files and folders, which other machines write, to them; what is there of them is fetched."""
+        self._of_others = parts
 
     def begin(self, *, resume: bool) -> None:
         """Check access; to `resume`, copy what is there to this machine, unless the folder here is further.
@@ -58,10 +63,10 @@ class RemoteCopy:
         Raises:
             StorageError: that fails; the message says that the files here are whole.
         """
-        files = self._files()
+        files = {name: facts for name, facts in self._files().items() if self._is_own(name)}
         if not files:  # removed, since nothing was done
             return
-        began, gone = time.monotonic(), self._there - files.keys()
+        began, gone = time.monotonic(), set(filter(self._is_own, self._there - files.keys()))
         self._remove(name for name in gone if _CHECKPOINT not in name)
         for name in sorted(files, key=_order):
             if self._copied.get(name) != files[name] and (self.path / name).exists():
@@ -94,9 +99,16 @@ class RemoteCopy:
         """Copy one file to the object store."""
         self._remote.upload(self.path / name, name)
 
+    def names(self) -> list[str]:
+        """The files in the object store."""
+        return list(self._remote.files())
+
     def holds(self, name: str) -> bool:
         """Whether a file is in the object store."""
         return self._remote.read(name) is not None
+
+    def _is_own(self, name: str) -> bool:
+        return not any(name == part or name.startswith(f"{part}/") for part in self._of_others)
 
     def _upload(self, name: str) -> None:
         path = self.path / name

@@ -54,7 +54,7 @@ class Table(nn.Parameter):
         sparse = self._catch_up(together) if self.optimizer else False
         vectors = F.embedding(together, self, sparse=True) if sparse else select_rows(self, together)
         parts = torch.split(vectors, [each.numel() for each in indices])
-        selected = tuple(part.view(*each.shape, -1) for part, each in zip(parts, indices, strict=True))
+        selected = tuple(part.view(*each.shape, vectors.shape[1]) for part, each in zip(parts, indices, strict=True))
         return selected[0] if len(selected) == 1 else selected
 
     def all(self) -> Float[Tensor, "rows dim"]:  # type: ignore[override]

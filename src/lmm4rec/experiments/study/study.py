@@ -17,7 +17,7 @@ from lmm4rec.distributed.pool import Job, WorkerOptions, open_pool
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.checks import require_stores
 from lmm4rec.experiments.conf.spec import Table, read_conf
-from lmm4rec.experiments.remote_copy import copied
+from lmm4rec.experiments.remote_copy import RemoteCopy, copied
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.folder import StudyFolder, open_study, study_folder
 from lmm4rec.experiments.study.spec import StudySpec, load_study
@@ -94,6 +94,8 @@ def _do_tasks(
             open_pool(count, cluster, options) as pool,
             progress(total=len(cells), description=spec.title, unit="cell") as bar,
         ):
+            if by_store:
+                by_store.leave(jobs.fetch_finished(by_store))
             bar.update(sum(folder.cell(cell.name).is_finished for cell in cells))
             for outcome in pool.run(jobs):
                 if by_store and outcome.error is None:
@@ -125,11 +127,22 @@ class _Jobs:
                 continue
             self._running.append(name)
             self._record()
+            self._folder.failure(name).unlink(missing_ok=True)
             yield Job(name, _do_task, (self._conf, self._place, name))
 
     def place(self, name: str) -> str:
         """What a task writes, in the study's folder."""
         return next(task.place for of_cell in self._tasks for task in of_cell if task.name == name)
+
+    def fetch_finished(self, remote: RemoteCopy) -> list[str]:
+        """Copy to this machine what other ones have finished; the places of all other tasks."""
+        there, left = set(remote.names()), []
+        for task in {task.name: task for of_cell in self._tasks for task in of_cell}.values():
+            if not task.is_done() and task.last in there:
+                remote.fetch(task.place)
+            if not task.is_done():
+                left.append(task.place)
+        return left
 
     def _next_task(self) -> str | None:
         for of_cell in self._tasks:
@@ -154,7 +167,6 @@ class _Jobs:
 def _do_task(conf: bytes, place: str, name: str) -> None:
     """Do a task of a study in a folder or at an address, in any process, and record its failure."""
     folder = study_folder("", place)
-    folder.failure(name).unlink(missing_ok=True)
     tasks, data = _tasks_of(conf, place)
     try:
         tasks[name].work(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from shutil import rmtree
 from typing import Any
 
 from lmm4rec.core.files import write_json
@@ -35,6 +36,7 @@ class Task:
 
     name: str
     place: str  # the file or folder that it writes, in the study's folder
+    last: str  # the file of it that is written when it is done
     is_done: Callable[[], bool]
     work: Callable[[DataCache], None]
 
@@ -84,7 +86,7 @@ def _features_task(cell: Cell, folder: StudyFolder) -> Task:
         if folder.remote:
             folder.remote.put(place)
 
-    return Task(f"content-{key}", place, mark.exists, work)
+    return Task(f"content-{key}", place, place, mark.exists, work)
 
 
 def _with_all_features(plan: Plan) -> Plan:
@@ -98,10 +100,15 @@ def _search_task(cell: Cell, first: Cell, folder: StudyFolder, options: SearchOp
     written = place.relative_to(folder.path).as_posix()
 
     def work(data: DataCache) -> None:
-        with copied(RemoteCopy(f"{folder.remote.address}/{written}") if folder.remote else None, resume=True):
+        remote = RemoteCopy(f"{folder.remote.address}/{written}") if folder.remote else None
+        if remote and not remote.names():
+            rmtree(place, ignore_errors=True)  # of an earlier study at this address
+        with copied(remote, resume=True):
             tune(first.conf, options, place, data=data)
 
-    return Task(f"search-{cell.design_name}", written, lambda: read_tuned(place) is not None, work)
+    return Task(
+        f"search-{cell.design_name}", written, f"{written}/{TUNED}", lambda: read_tuned(place) is not None, work
+    )
 
 
 def _run_task(cell: Cell, folder: StudyFolder) -> Task:
@@ -112,11 +119,13 @@ def _run_task(cell: Cell, folder: StudyFolder) -> Task:
         out, is_begun = str(place.path), place.experiment.exists()
         if folder.remote:
             out = f"{folder.remote.address}/{written}"
-            is_begun = is_begun or folder.remote.holds(f"{written}/{place.experiment.name}")
+            is_begun = folder.remote.holds(f"{written}/{place.experiment.name}")
+            if not is_begun:
+                rmtree(place.path, ignore_errors=True)  # of an earlier study at this address
             if cell.space:
                 folder.remote.fetch(f"{search.relative_to(folder.path).as_posix()}/{TUNED}")
         tuned = read_tuned(search) if cell.space else None
         settings: dict[str, Any] = dict(tuned.best) if tuned else {}
         run(cell.conf, settings, out=out, resume=is_begun, data=data)
 
-    return Task(f"cell-{cell.name}", written, lambda: place.is_finished, work)
+    return Task(f"cell-{cell.name}", written, f"{written}/{place.metrics.name}", lambda: place.is_finished, work)
