@@ -122,36 +122,29 @@ class _RowRanges(NamedTuple):
         process_group.share_slices(result, self.bounds)
         return result
 
-    def mean_of_steps(self, nodes: Float[Tensor, "nodes dim"], steps: int) -> Float[Tensor, "nodes dim"]:
-        """The mean of `nodes` after 0, 1, ..., `steps` products; what is not multiplied is computed for own rows."""
-        assert self.bounds is not None
-        total, current, result = nodes[self._range].clone(), nodes, torch.empty_like(nodes)
-        own = result[self._range]
-        product = torch.empty_like(own)
-        for step in range(steps):
-            total += torch.addmm(product, self.own, current, beta=0, out=product)
-            own.copy_(product if step < steps - 1 else total / (steps + 1))
-            process_group.share_slices(result, self.bounds)
-            current = result
+    def product_at(
+        self, rows: Int[Tensor, " chosen"], dense: Float[Tensor, "columns dim"]
+    ) -> Float[Tensor, "chosen dim"]:
+        """Some distinct rows of `product`; where processes share the matrix, sorted ones."""
+        if self.bounds is None:
+            return product(_rows_of(self.own, rows), dense)
+        places = torch.searchsorted(rows, torch.tensor(self.bounds, device=rows.device)).tolist()
+        start, stop = places[process_group.rank() :][:2]
+        result = dense.new_empty(len(rows), dense.shape[1])
+        result[start:stop] = product(_rows_of(self.own, rows[start:stop] - self._range.start), dense)
+        process_group.share_slices(result, places)
         return result
+
+    def product_of_columns(
+        self, columns: Int[Tensor, " chosen"], dense: Float[Tensor, "chosen dim"]
+    ) -> Float[Tensor, "rows dim"]:
+        """The product of some distinct columns with the dense matrix of their rows."""
+        return self._replace(own=_columns_of(self.own, columns)).product(dense)
 
     @property
     def _range(self) -> slice:
         assert self.bounds is not None
         return slice(*self.bounds[process_group.rank() :][:2])
-
-
-class _MeanOfSteps(torch.autograd.Function):
-    """`_RowRanges.mean_of_steps`, a linear function of the nodes."""
-
-    @staticmethod
-    def forward(ctx: Any, matrix: _RowRanges, transposed: _RowRanges, nodes: Tensor, steps: int) -> Tensor:
-        ctx.transposed, ctx.steps = transposed, steps
-        return matrix.mean_of_steps(nodes, steps)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor, None]:
-        return None, None, ctx.transposed.mean_of_steps(gradients[0].contiguous(), ctx.steps), None
 
 
 class _Product(torch.autograd.Function):
@@ -171,37 +164,39 @@ class _ProductAt(torch.autograd.Function):
     """Some rows of a product."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, dense: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, matrix: _RowRanges, transposed: _RowRanges, dense: Tensor, rows: Tensor) -> Tensor:
         ctx.transposed = transposed
         ctx.save_for_backward(rows)
-        return product(_rows_of(matrix, rows), dense)
+        return matrix.product_at(rows, dense)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor, None]:
         (rows,) = ctx.saved_tensors
-        return None, None, product(_columns_of(ctx.transposed, rows), gradients[0].contiguous()), None
+        return None, None, ctx.transposed.product_of_columns(rows, gradients[0].contiguous()), None
 
 
 class _MeanOfStepsAt(torch.autograd.Function):
     """Some rows of the mean of steps of a square matrix: the last step, and its gradient, need only their entries."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, nodes: Tensor, steps: int, rows: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, matrix: _RowRanges, transposed: _RowRanges, nodes: Tensor, steps: int, rows: Tensor
+    ) -> Tensor:
         ctx.transposed, ctx.steps = transposed, steps
         ctx.save_for_backward(rows)
         total, current = nodes.index_select(0, rows), nodes
         for _ in range(steps - 1):
-            current = product(matrix, current)
+            current = matrix.product(current)
             total += current.index_select(0, rows)
-        return total.add_(product(_rows_of(matrix, rows), current)).div_(steps + 1)
+        return total.add_(matrix.product_at(rows, current)).div_(steps + 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor, None, None]:
         (rows,) = ctx.saved_tensors
         at_rows = gradients[0] / (ctx.steps + 1)
-        total = product(_columns_of(ctx.transposed, rows), at_rows)
+        total = ctx.transposed.product_of_columns(rows, at_rows)
         for _ in range(ctx.steps - 1):
-            total = product(ctx.transposed, total.index_add_(0, rows, at_rows))
+            total = ctx.transposed.product(total.index_add_(0, rows, at_rows))
         return None, None, total.index_add_(0, rows, at_rows), None, None
 
 
@@ -244,10 +239,10 @@ class SparseMatrix(nn.Module):
         return cast(Tensor, _Product.apply(*self._sides(), dense))  # type: ignore[no-untyped-call]
 
     def at(self, rows: Int[Tensor, " chosen"], dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "chosen dim"]:
-        """Some distinct rows of the product with a dense matrix; the cost is that of their entries."""
+        """Some distinct, sorted rows of the product with a dense matrix; the cost is that of their entries."""
         if not self._is_part(rows):
             return select_rows(self(dense), rows)
-        return cast(Tensor, _ProductAt.apply(self.matrix, self.transposed, dense, rows))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _ProductAt.apply(*self._sides(), dense, rows))  # type: ignore[no-untyped-call]
 
     def reverse(self, dense: Float[Tensor, "rows dim"]) -> Float[Tensor, "columns dim"]:
         """The product of the transpose with a dense matrix; differentiable in the dense matrix."""
@@ -255,8 +250,6 @@ class SparseMatrix(nn.Module):
 
     def mean_of_steps(self, nodes: Float[Tensor, "nodes dim"], steps: int) -> Float[Tensor, "nodes dim"]:
         """The mean of a dense matrix after 0, 1, ..., `steps` products with this square one."""
-        if self._bounds is not None and steps:
-            return cast(Tensor, _MeanOfSteps.apply(*self._sides(), nodes, steps))  # type: ignore[no-untyped-call]
         total = current = nodes
         for _ in range(steps):
             current = self(current)
@@ -266,16 +259,15 @@ class SparseMatrix(nn.Module):
     def mean_of_steps_at(
         self, nodes: Float[Tensor, "nodes dim"], steps: int, rows: Int[Tensor, " chosen"]
     ) -> Float[Tensor, "chosen dim"]:
-        """Some distinct rows of `mean_of_steps`: a step less, but for these rows."""
+        """Some distinct, sorted rows of `mean_of_steps`: a step less, but for these rows."""
         if steps == 0 or not self._is_part(rows):
             return select_rows(self.mean_of_steps(nodes, steps), rows)
-        sides = self.matrix, self.transposed
-        return cast(Tensor, _MeanOfStepsAt.apply(*sides, nodes, steps, rows))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _MeanOfStepsAt.apply(*self._sides(), nodes, steps, rows))  # type: ignore[no-untyped-call]
 
     def _is_part(self, rows: Int[Tensor, " chosen"]) -> bool:
         """Whether picking the rows' entries out, and multiplying them, is faster than multiplying all."""
-        if self._bounds is not None:
-            return False
+        if self._bounds is not None:  # of a large matrix, and none of the processes knows how many entries
+            return True
         starts = self.matrix.crow_indices()
         return int((starts[rows + 1] - starts[rows]).sum()) <= _WORTH * len(self.matrix.values())
 
