@@ -44,7 +44,7 @@ def sent_mb(model: str, processes: int, rows: int, batch: int) -> float:
     remote = (processes - 1) / processes
     if model == "bpr":  # three rows a triple: an id, a vector and a gradient
         return 3 * batch / processes * remote * (8 + 8 * DIM) / 1e6
-    return 5 * rows * 4 * DIM * remote / 1e6  # the table, and two layers forward and backward
+    return 4 * rows * 4 * DIM * remote / 1e6  # the table, the first layer, and both layers backward
 
 
 def steps(rows: int, pairs: int, count: int, models: list[str], processes: list[int]) -> dict[str, Any]:
