@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmm4rec.core.matrices import dot_products, highest, select_rows
+from lmm4rec.core.matrices import dot_products, highest, select_rows, vectors_of_distinct
 from lmm4rec.core.sequences import Sequences
 from lmm4rec.distributed import batch_rows
 from lmm4rec.nn.sparse import SparseMatrix, csr
@@ -145,16 +145,6 @@ def propagate_to(
         return vectors_of_distinct(lambda rows: adjacency.mean_of_steps_at(nodes, layers, rows), *indices)
     vectors = propagate(adjacency, nodes, layers)
     return tuple(select_rows(vectors, index) for index in indices)
-
-
-def vectors_of_distinct(
-    at: Callable[[Tensor], Tensor], *indices: Int[Tensor, ...]
-) -> tuple[Float[Tensor, "... dim"], ...]:
-    """The vectors at some indices of any shape, a tensor for each, by one call of `at` with distinct rows."""
-    distinct, places = torch.unique(torch.cat([index.flatten() for index in indices]), return_inverse=True)
-    vectors = at(distinct)
-    parts = torch.split(places, [index.numel() for index in indices])
-    return tuple(select_rows(vectors, part.view(index.shape)) for part, index in zip(parts, indices, strict=True))
 
 
 def weighted_interactions(graph: InteractionGraph, values: Float[Tensor, " edges"]) -> SparseMatrix:

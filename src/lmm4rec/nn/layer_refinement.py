@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmm4rec.core.matrices import select_rows
-from lmm4rec.nn.graph import vectors_of_distinct
+from lmm4rec.core.matrices import select_rows, vectors_of_distinct
 from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.unit_vectors import unit_vectors
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lmm4rec.core.matrices import select_rows
+from lmm4rec.core.matrices import select_rows, vectors_of_distinct
 from lmm4rec.distributed import batch_rows, process_group, sharding
 
 _DRAWN_ROWS = 2**16  # drawn at once for a sharded table; a multiple of 16 rows is drawn as in one piece
@@ -104,13 +104,14 @@ class ShardedTable(Table):
 
     def rows(self, *indices: Int[Tensor, ...]) -> Float[Tensor, ...] | tuple[Float[Tensor, ...], ...]:  # type: ignore[override]
         """The rows at an index of any shape, [*shape, dim]; a tuple of them for several indices."""
-        distinct, places = torch.unique(torch.cat([each.flatten() for each in indices]), return_inverse=True)
-        exchange = sharding.RowExchange(distinct, self.total)
-        sparse = self._catch_up(exchange.own)
-        vectors = cast(Tensor, _Exchanged.apply(self, exchange, sparse))  # type: ignore[no-untyped-call]
-        parts = places.split([each.numel() for each in indices])
-        selected = [select_rows(vectors, part.view(each.shape)) for part, each in zip(parts, indices, strict=True)]
-        return selected[0] if len(selected) == 1 else tuple(selected)
+
+        def exchanged(distinct: Int[Tensor, " distinct"]) -> Float[Tensor, "distinct dim"]:
+            exchange = sharding.RowExchange(distinct, self.total)
+            sparse = self._catch_up(exchange.own)
+            return cast(Tensor, _Exchanged.apply(self, exchange, sparse))  # type: ignore[no-untyped-call]
+
+        selected = vectors_of_distinct(exchanged, *indices)
+        return selected[0] if len(selected) == 1 else selected
 
     def all(self) -> Float[Tensor, "rows dim"]:  # type: ignore[override]
         """The whole table.
