@@ -16,6 +16,10 @@ def square(number: int) -> int:
     return number * number
 
 
+def subtract(number: int, *others: int) -> int:
+    return number - sum(others)
+
+
 def fail(message: str) -> None:
     raise DataError(message)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lmm4rec.core.files import read_json
+from lmm4rec.core.types import Inputs, Item
 from lmm4rec.distributed.pool import WorkerOptions, open_pool
 from lmm4rec.experiments.study.study import study
 from lmm4rec.features.extract import extract
@@ -73,6 +76,63 @@ def test_a_study_that_loses_a_node_ends_with_the_same_numbers(
         assert (first["valid"], first["test"]) == (second["valid"], second["test"])
 
 
+class Traced(Toy):
+    """A `Toy` that leaves a file for each process that prepares or encodes; one that prepares is killed, once."""
+
+    def __init__(self, traces: Path) -> None:
+        super().__init__()
+        self.traces = traces
+
+    def fingerprint(self) -> str:
+        return Toy().fingerprint()
+
+    def prepare(self, items: Sequence[Item]) -> Inputs:
+        (self.traces / f"prepare-{os.getpid()}").touch()
+        mark = self.traces / "killed"
+        if not mark.exists() and any(item.id == "i99" for item in items):
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().prepare(items)
+
+    def forward(self, inputs: Inputs) -> dict[str, Any]:
+        (self.traces / f"encode-{os.getpid()}").touch()
+        return super().forward(inputs)
+
+
+def test_beside_gpus_other_workers_prepare_the_batches(tmp_path: Path) -> None:
+    """A node of one core, and one of a core and a GPU that Ray is told of; the encoder computes on the CPU."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    catalog, traces = make_toy_catalog(200), tmp_path / "traces"
+    traces.mkdir()
+    extract(Toy(), catalog, store=FeatureStore(tmp_path / "one"), batch_size=8, block_size=32, workers=0)
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    nodes.add_node(num_cpus=1, num_gpus=1)
+    try:
+        with open_pool(0, nodes.address, WorkerOptions(shared=(tmp_path,))) as pool:
+            workers = EncodingWorkers(pool, Traced, (traces,), "cpu")
+            extract(
+                Toy(), catalog, store=FeatureStore(tmp_path / "two"), batch_size=8, block_size=32, workers=0,
+                pool=workers,
+            )  # fmt: skip
+    finally:
+        nodes.shutdown()
+    assert stored(tmp_path / "one") == stored(tmp_path / "two") != {}
+    prepared, encoded = (
+        {path.name.split("-")[1] for path in traces.glob(f"{what}-*")} for what in ("prepare", "encode")
+    )
+    assert prepared
+    assert len(encoded) == 1, "the encoder is loaded once"
+    assert not prepared & encoded
+    assert (traces / "killed").exists()
+
+
+def stored(store: Path) -> dict[str, bytes]:
+    """The vectors' files."""
+    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*.safetensors")}
+
+
 def test_an_encoding_that_loses_a_node_stores_the_same_bytes(cluster: Any, tmp_path: Path) -> None:
     catalog = make_toy_catalog(400)
     extract(Toy(), catalog, store=FeatureStore(tmp_path / "one"), batch_size=8, block_size=16, workers=0)
@@ -84,8 +144,4 @@ def test_an_encoding_that_loses_a_node_stores_the_same_bytes(cluster: Any, tmp_p
             pool=workers,
         )  # fmt: skip
     killer.join()
-    stored = [
-        {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
-        for folder in (tmp_path / "one", tmp_path / "cluster")
-    ]
-    assert stored[0] == stored[1] != {}
+    assert stored(tmp_path / "one") == stored(tmp_path / "cluster") != {}

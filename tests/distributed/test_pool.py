@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from distributed.pool_jobs import break_down, die, die_at_first, fail, square, wait_for
+from distributed.pool_jobs import break_down, die, die_at_first, fail, square, subtract, wait_for
 from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.distributed.pool import Job, Outcome, Pool, WorkerDiedError, WorkerOptions, open_pool
 
@@ -55,6 +55,16 @@ def test_workers_return_values_errors_and_survive_deaths(
     printed = "".join(path.read_text() for path in (tmp_path / "logs").glob("*.log"))
     assert all(f"the square of {n}" in printed for n in range(4))
     assert list(tmp_path.glob(".*.shared")) == []
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_values_of_its_inputs_are_a_jobs_last_arguments(workers: int) -> None:
+    with open_pool(workers) as pool:
+        assert not pool.does_inputs_apart
+        job = Job("difference", subtract, (100,), (Job("four", square, (2,)), Job("nine", square, (3,))))
+        assert outcomes(pool, [job])["difference"].result() == 100 - 4 - 9
+        failed = outcomes(pool, [Job("all", subtract, (1,), (Job("fail", fail, ("no such table",)),))])
+        assert str(failed["all"].error) == "no such table"
 
 
 def test_a_job_may_depend_on_an_earlier_outcome() -> None:

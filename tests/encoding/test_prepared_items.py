@@ -12,7 +12,8 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoding import prepared_items as prepared_items_module
-from lmm4rec.encoding.prepared_items import Levels, PreparedItems
+from lmm4rec.encoding.pixel_levels import Levels
+from lmm4rec.encoding.prepared_items import PreparedItems
 from lmm4rec.testing.items import INCOMPLETE, ITEMS
 from lmm4rec.testing.one_sided_encoders import AudioSide, ImageSide, TextSide
 from towers import Gray, Towers
@@ -29,6 +30,16 @@ def test_pixels_of_256_levels_come_back_to_the_last_bit() -> None:
         assert code is not None
         assert code.dtype == torch.uint8
         assert torch.equal(levels.decode(code), block)
+
+
+def test_uneven_levels_come_back_to_the_last_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.cat([torch.rand(200, generator=generator) ** 4, torch.tensor([-1e30, 1e-30, 1e30])])
+    pixels = values[torch.randint(len(values), (2, 1, 40, 50), generator=generator)]
+    levels = Levels()
+    codes = levels.encode(pixels)
+    assert codes is not None
+    assert torch.equal(levels.decode(codes), pixels)
 
 
 def test_more_than_256_levels_are_no_bytes() -> None:

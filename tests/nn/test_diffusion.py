@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lmm4rec.nn.csr import csr
 from lmm4rec.nn.diffusion import Denoiser, DiffusionSchedule
-from lmm4rec.nn.sparse import csr
 
 STEPS, ITEMS = 3, 6
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmm4rec.core.types import Embeddings, Neighbors
-from lmm4rec.nn.sparse import dense_rows
+from lmm4rec.nn.csr import dense_rows
 
 _WEIGHT = 1.0
 

@@ -31,11 +31,18 @@ class Job:
     """A call of a module's function; arguments and value are pickled where another process does it.
 
     A job may be done more than once: its worker can die after the last step. What it writes must then be the same.
+
+    The values of its `inputs` are its last arguments. Where jobs occupy GPUs, other workers do these before it begins.
     """
 
     name: str
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
+    inputs: tuple[Job, ...] = ()
+
+    def do(self, *inputs: Any) -> Any:
+        """The value, from those of its inputs; these are done here where none are given."""
+        return self.function(*self.arguments, *(inputs or (one.do() for one in self.inputs)))
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,11 @@ class Pool(ABC):
     @abstractmethod
     def slots(self) -> int:
         """The number of jobs that can be done at the same time now."""
+
+    @property
+    def does_inputs_apart(self) -> bool:
+        """Whether other workers than that of a job do its inputs."""
+        return False
 
     @abstractmethod
     def begin(self, job: Job) -> None:
@@ -147,7 +159,7 @@ class SerialPool(Pool):
         job = self._jobs.pop(0)
         try:
             with quiet():
-                return Outcome(job, job.function(*job.arguments))
+                return Outcome(job, job.do())
         except LMM4RecError as error:
             return Outcome(job, error=error)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from lmm4rec.core.errors import ConfigError, optional
@@ -27,14 +29,15 @@ class RayPool(Pool):
         self._ray = _import_ray("ray")
         self._nodes: Any = None  # of a simulated cluster
         self._running: dict[Any, Job] = {}
+        self._inputs = 0  # of a job, at most
         try:
             self._connect(cluster)
             check_nodes(self._ray, options)
             has_gpus = self._ray.cluster_resources().get("GPU", 0) > 0
             self._gpus = float(has_gpus) if options.gpus == "auto" else options.gpus
-            self._do_job = self._ray.remote(do_pickled_job).options(
-                num_cpus=options.threads, num_gpus=self._gpus, max_retries=0
-            )
+            do = self._ray.remote(do_pickled_job)
+            self._do_job = do.options(num_cpus=options.threads, num_gpus=self._gpus, max_retries=0)
+            self._do_input = do.options(num_cpus=options.threads, num_gpus=0, max_retries=options.retries)
         except BaseException:
             self.close(at_once=True)
             raise
@@ -53,14 +56,26 @@ class RayPool(Pool):
 
     @property
     def slots(self) -> int:
-        """The number of jobs that the cluster's cores and GPUs hold now."""
+        """The number of jobs that the cluster's cores and GPUs hold now, and of those whose inputs they hold."""
         found = self._ray.cluster_resources()
         by_cores = found.get("CPU", 0) // self.options.threads
-        return int(min(by_cores, found.get("GPU", 0) / self._gpus) if self._gpus else by_cores)
+        if not self._gpus:
+            return int(by_cores)
+        ahead = math.ceil(by_cores / self._inputs) if self._inputs else 0
+        return int(min(by_cores, found.get("GPU", 0) / self._gpus)) + ahead
+
+    @property
+    def does_inputs_apart(self) -> bool:
+        """Where jobs occupy GPUs: cores of any node then do the inputs of the next jobs."""
+        return self._gpus > 0
 
     def begin(self, job: Job) -> None:
-        """Begin a job as soon as a node has room for it."""
-        self._running[self._do_job.remote(self.options, sys.path, pickle.dumps(job))] = job
+        """Begin a job as soon as a node has room for it, and its inputs at once."""
+        apart = job.inputs if self.does_inputs_apart else ()
+        self._inputs = max(self._inputs, len(apart))
+        inputs = [self._do_input.remote(self.options, sys.path, pickle.dumps(one)) for one in apart]
+        sent = pickle.dumps(replace(job, inputs=()) if inputs else job)
+        self._running[self._do_job.remote(self.options, sys.path, sent, *inputs)] = job
 
     def wait(self) -> Outcome | Died:
         """Wait for the next job that ends, or whose worker or node died."""

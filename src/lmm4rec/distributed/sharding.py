@@ -41,9 +41,9 @@ def range_length(rows: int) -> int:
     return -(-rows // process_group.world_size())
 
 
-def balanced_bounds(counts: Int[Tensor, " rows"]) -> list[int]:
-    """As `equal_bounds`, with ranges of about the same sum of `counts`."""
-    sums, parts = counts.cumsum(0), process_group.world_size()
+def balanced_bounds(counts: Int[Tensor, " rows"], parts: int) -> list[int]:
+    """Where `parts` ranges of rows with about the same sum of `counts` begin and end."""
+    sums = counts.cumsum(0)
     wanted = torch.arange(1, parts, device=sums.device) * (int(sums[-1]) if len(sums) else 0) / parts
     return [0, *torch.searchsorted(sums, wanted, right=False).tolist(), len(counts)]
 

@@ -30,17 +30,17 @@ def start_local_worker(options: WorkerOptions, parent: int) -> None:
     _set_up(options)
 
 
-def do_job(options: WorkerOptions, job: Job) -> object:
-    """The value of a job, in a worker of any kind."""
+def do_job(options: WorkerOptions, job: Job, *inputs: object) -> object:
+    """The value of a job, in a worker of any kind; `inputs` are the values of the job's, where they are done."""
     _set_up(options)
     with quiet():
-        return job.function(*job.arguments)
+        return job.do(*inputs)
 
 
-def do_pickled_job(options: WorkerOptions, search_path: Sequence[str], job: bytes) -> object:
+def do_pickled_job(options: WorkerOptions, search_path: Sequence[str], job: bytes, *inputs: object) -> object:
     """The value of a pickled job, in a worker that another program started: it may know fewer folders of modules."""
     sys.path += [folder for folder in search_path if folder not in sys.path and Path(folder).exists()]
-    return do_job(options, pickle.loads(job))
+    return do_job(options, pickle.loads(job), *inputs)
 
 
 @cache

@@ -70,9 +70,16 @@ class EncodedBlock(NamedTuple):
 
 
 def encode_blocks(
-    encoder: Encoder, items: Sequence[Item], options: ResolvedOptions, bar: Any
+    encoder: Encoder,
+    items: Sequence[Item],
+    options: ResolvedOptions,
+    bar: Any,
+    *,
+    prepared: Iterator[Inputs] | None = None,
 ) -> Iterator[EncodedBlock]:
     """The vectors of the items in blocks; to be called within `evaluating`.
+
+    The inputs of the batches are those `prepared` elsewhere, or are prepared here.
 
     No batch crosses the end of a block, so that a restart after any block has the same batches. Within a block nothing
     synchronizes with the device.
@@ -81,7 +88,7 @@ def encode_blocks(
         DataError: a vector is not finite.
     """
     blocks = [cut(block, options.batch_size) for block in cut(range(len(items)), options.block_size)]
-    batches = prepared_batches(encoder, items, [batch for block in blocks for batch in block], options)
+    batches = prepared or prepared_batches(encoder, items, [batch for block in blocks for batch in block], options)
     for block in blocks:
         vectors, unseen = [], []
         for batch in block:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,10 +18,10 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.core.progress import progress
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.encoders.base import Encoder
+from lmm4rec.encoding.pixel_levels import Levels
 from lmm4rec.encoding.sizing import MB
 
 _BLOCK = 256
-_LEVELS = 256
 _SHORTEST = 2  # tokens: a text's start and end, which an encoder may need where there is no text between them
 
 
@@ -144,49 +144,6 @@ def _allocate(shape: tuple[int, ...], dtype: torch.dtype, memory_mb: int) -> Ten
                 f"{Path(folder).parent}: raise inputs_mb (memory_mb in fine-tuning), or name a larger disk in TMPDIR"
             )
         return torch.from_file(str(Path(folder) / "pixels"), shared=True, size=count, dtype=dtype).view(shape)
-
-
-class Levels:
-    """The distinct values of each channel, in the order of their first occurrence."""
-
-    def __init__(self) -> None:
-        self._values: list[Tensor] = []
-
-    def encode(
-        self, pixels: Float[Tensor, "batch channels height width"]
-    ) -> UInt8[Tensor, "batch channels height width"] | None:
-        """The number of each pixel's value; None where a channel has had more than 256 of them."""
-        self._values = self._values or [torch.empty(0)] * pixels.shape[1]
-        codes = [self._encode(channel, pixels[:, channel]) for channel in range(pixels.shape[1])]
-        return None if any(one is None for one in codes) else torch.stack(cast(list[Tensor], codes), dim=1)
-
-    def _encode(self, channel: int, values: Float[Tensor, "batch height width"]) -> Tensor | None:
-        while True:
-            codes, wrong = _number(self._values[channel], values)
-            unknown = values[wrong]
-            if not len(unknown):
-                return codes
-            new = torch.unique(unknown[:: max(1, len(unknown) // 65536)])  # those it misses come in the next round
-            if len(self._values[channel]) + len(new) > _LEVELS:
-                return None
-            self._values[channel] = torch.cat([self._values[channel], new])
-
-    def decode(
-        self, codes: UInt8[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
-        """The pixels that were encoded."""
-        return torch.stack([known.to(codes.device)[codes[:, c].long()] for c, known in enumerate(self._values)], dim=1)
-
-
-def _number(
-    known: Float[Tensor, " levels"], values: Float[Tensor, "*shape"]
-) -> tuple[UInt8[Tensor, "*shape"], Bool[Tensor, "*shape"]]:
-    """The number of each value among the known ones, and whether it is none of them."""
-    if not len(known):
-        return torch.zeros_like(values, dtype=torch.uint8), torch.ones_like(values, dtype=torch.bool)
-    ordered, places = known.sort()
-    nearest = torch.searchsorted(ordered, values.contiguous()).clamp_(max=len(known) - 1)
-    return places.to(torch.uint8)[nearest], ordered[nearest] != values
 
 
 def _stack(blocks: Sequence[Tensor]) -> Tensor:

@@ -18,6 +18,8 @@ from lmm4rec.core.types import Item, Modality
 from lmm4rec.distributed.pool import Job, Pool
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoding.batches import ResolvedOptions, cut, encode_blocks
+from lmm4rec.encoding.packed_inputs import PackedInputs
+from lmm4rec.encoding.pixel_levels import Levels
 from lmm4rec.encoding.runner import evaluating
 from lmm4rec.features.store import FeatureStore
 from lmm4rec.features.stored_rows import EncoderIdentity, StoredRows
@@ -49,6 +51,7 @@ class _Block:
     key: str
     identity: EncoderIdentity
     options: ResolvedOptions
+    prepared_apart: bool  # by other workers, the inputs of each of its batches
 
 
 def encode_on_pool(
@@ -63,7 +66,8 @@ def encode_on_pool(
 ) -> Generator[tuple[StoredRows, float]]:
     """The stored parts of all missing contents and the seconds that each took, in any order.
 
-    Blocks and batches are those of one process, and so are the bytes. A worker that dies loses its block alone.
+    Blocks and batches are those of one process, and so are the bytes. A worker that dies loses its block alone. Where
+    workers have GPUs, others prepare the batches (read and decode images) for them.
 
     Raises:
         LMM4RecError: a block cannot be encoded; what others have stored stays.
@@ -76,8 +80,16 @@ def encode_on_pool(
             workers.load, workers.arguments, workers.device, tuple(modalities), part,
             [missing[content] for content in contents[rows.start : rows.stop]], contents[rows.start : rows.stop],
             store.root.resolve(), store.remote.address if store.remote else "", key, identity, options,
+            workers.pool.does_inputs_apart,
         )  # fmt: skip
-        return Job(f"items {rows.start:,} to {rows.stop:,}", _encode_block, (block,))
+        name, batches = f"items {rows.start:,} to {rows.stop:,}", cut(range(len(block.items)), options.batch_size)
+        if not block.prepared_apart:
+            return Job(name, _encode_block, (block,))
+        pieces = [
+            replace(block, items=block.items[_slice(one)], contents=block.contents[_slice(one)]) for one in batches
+        ]
+        inputs = tuple(Job(f"inputs of {name}", _prepare_batch, (piece,)) for piece in pieces)
+        return Job(name, _encode_block, (block,), inputs)
 
     with bar:
         for outcome in workers.pool.run(job(rows) for rows in cut(range(len(contents)), options.block_size)):
@@ -87,28 +99,45 @@ def encode_on_pool(
             yield rows, seconds
 
 
-def _encode_block(block: _Block) -> tuple[str, float]:
+def _encode_block(block: _Block, *prepared: PackedInputs) -> tuple[str, float]:
     """Store the vectors of a block; returns the name of the part, and the seconds."""
     began = time.perf_counter()
     device = choose_device(block.device)
     part = _loaded_part(block.load, block.arguments, block.modalities, block.part, device)
-    if part.fingerprint() != block.identity.encoder_fingerprint:
-        raise CheckpointError(
-            f"{type(part).__name__} has other weights or files on this machine than where the work began: "
-            "give all machines the same checkpoint, or a shared folder"
-        )
-    if block.remote:
+    _require_same_encoder(part.fingerprint(), block)
+    if block.remote and not block.prepared_apart:
         _require_same_contents(part, block)
     # processes of their own prepare items only where a GPU would wait for them
     options = replace(
         block.options, device=device, workers=block.options.workers if device.type == "cuda" else 0,
         block_size=len(block.items),
     )  # fmt: skip
+    given = (one.unpack(device) for one in prepared) if block.prepared_apart else None
     with evaluating(part, device, options.precision):
-        (encoded,) = encode_blocks(part, block.items, options, progress(total=None, description="", unit="item"))
+        (encoded,) = encode_blocks(
+            part, block.items, options, progress(total=None, description="", unit="item"), prepared=given
+        )
     rows = StoredRows.of(block.contents, encoded.features, encoded.broken)
     store = FeatureStore(None if block.remote else block.store, remote=block.remote)
     return store.write_part(block.key, rows, block.identity), time.perf_counter() - began
+
+
+def _prepare_batch(batch: _Block) -> PackedInputs:
+    """The inputs of the items of a batch, for the worker that encodes its block."""
+    part, found, levels = _loaded_preparer(batch.load, batch.arguments, batch.modalities, batch.part)
+    _require_same_encoder(found, batch)
+    if batch.remote:
+        _require_same_contents(part, batch)
+    return PackedInputs.of(part.prepare(batch.items), levels)
+
+
+def _require_same_encoder(found: str, block: _Block) -> None:
+    """Raises CheckpointError where the fingerprint of this machine's encoder is another than where the work began."""
+    if found != block.identity.encoder_fingerprint:
+        raise CheckpointError(
+            "the encoder has other weights or files on this machine than where the work began: give all machines the "
+            "same checkpoint, or a shared folder"
+        )
 
 
 def _require_same_contents(encoder: Encoder, block: _Block) -> None:
@@ -132,3 +161,17 @@ def _loaded_part(
 ) -> Encoder:  # fmt: skip
     """A part of the encoder, loaded once by a worker for all blocks that it encodes."""
     return load(*arguments).to(device).with_modalities(modalities).by_modality()[part]
+
+
+@lru_cache(maxsize=1)
+def _loaded_preparer(
+    load: Callable[..., Encoder], arguments: tuple[Any, ...], modalities: tuple[Modality, ...], part: int
+) -> tuple[Encoder, str, Levels]:
+    """A part of the encoder without the memory of its weights, its fingerprint, and the levels of pixels so far."""
+    loaded = load(*arguments).with_modalities(modalities).by_modality()[part]
+    found = loaded.fingerprint()
+    return loaded.to("meta"), found, Levels()
+
+
+def _slice(rows: range) -> slice:
+    return slice(rows.start, rows.stop)

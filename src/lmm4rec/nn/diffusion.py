@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lmm4rec.nn.csr import entries_of
 from lmm4rec.nn.graph import dropout
 from lmm4rec.nn.projections import xavier_weight
-from lmm4rec.nn.sparse import entries_of
 
 _ROWS = 1024  # users whose rows are held at once
 

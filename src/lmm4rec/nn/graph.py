@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from lmm4rec.core.matrices import dot_products, highest, select_rows, vectors_of_distinct
 from lmm4rec.core.sequences import Sequences
 from lmm4rec.distributed import batch_rows
-from lmm4rec.nn.sparse import SparseMatrix, csr
+from lmm4rec.nn.csr import csr
+from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.weighted_matrix import SparsePattern, WeightedMatrix
 
 _BLOCK_ENTRIES = 2**26  # similarities held at once: 256 MiB

@@ -14,10 +14,10 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, TrainingError
 from lmm4rec.core.types import Features, Modality, Neighbors, NonNegativeInt, PositiveFloat
+from lmm4rec.nn.csr import csr
 from lmm4rec.nn.graph import InteractionGraph, histories
 from lmm4rec.nn.neighborhoods import interaction_matrix
 from lmm4rec.nn.projections import ContentProjection, center_of, centered
-from lmm4rec.nn.sparse import csr
 
 _DOUBLE_ITEMS = 10_000  # up to this number float64 takes seconds; float32 halves time and memory
 _ROWS = 2048  # in a block

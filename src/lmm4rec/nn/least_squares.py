@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmm4rec.core.matrices import select_rows
+from lmm4rec.nn.csr import csr
 from lmm4rec.nn.linear_algebra import eigenvectors, solve_positive
-from lmm4rec.nn.sparse import csr
 
 _GROWTH = 1.25  # largest ratio of the numbers of positives in a block, whose rows are padded to the largest
 _BLOCK = 2**20  # numbers in a block's vectors, padding included: 4 MiB

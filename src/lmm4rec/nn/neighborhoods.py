@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lmm4rec.core.matrices import highest
 from lmm4rec.core.types import Neighbors
+from lmm4rec.nn.csr import dense_rows, entries_of
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.sparse import dense_rows, entries_of
 
 _ROWS = 256  # of the product in a block: with 63,001 columns at most 0.3 GB
 

@@ -2,156 +2,110 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from lmm4rec.core.matrices import positions_in_runs, select_rows
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.distributed import batch_rows, process_group, sharding
+from lmm4rec.nn.csr import columns_of, csr, product, rows_of
 
 _WORTH = 0.7  # share of entries up to which picking them out and multiplying them is faster than multiplying all
 _ROW = 2  # entries whose products take as long as sending a row of the result to the other processes
 
 
-def csr(
-    rows: Int[Tensor, " entries"],
-    columns: Int[Tensor, " entries"],
-    values: Float[Tensor, " entries"],
-    shape: tuple[int, int],
-) -> Tensor:
-    """The CSR matrix of the given entries, rows and columns sorted; no (row, column) pair may occur twice."""
-    starts, columns, order = compress(rows, columns, shape)
-    return csr_matrix(starts, columns, values[order], shape)
+class _OwnRows(nn.Module):
+    """The rows of a sparse matrix that this process holds: all, or where processes share it, some of each half."""
 
+    def __init__(
+        self,
+        rows: Int[Tensor, " entries"],
+        columns: Int[Tensor, " entries"],
+        values: Float[Tensor, " entries"],
+        shape: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        self.bounds = _shared_bounds(rows, shape[0])
+        """Of the ranges of all processes, for each half; none where they share nothing."""
+        for number, own in enumerate(map(_range_of, self.bounds)):
+            kept = (rows >= own.start) & (rows < own.stop)
+            part = csr(rows[kept] - own.start, columns[kept], values[kept], (own.stop - own.start, shape[1]))
+            self.register_buffer(f"part_{number}", part, persistent=False)
+        if not self.bounds:
+            self.register_buffer("part_0", csr(rows, columns, values, shape), persistent=False)
 
-def compress(
-    rows: Int[Tensor, " entries"], columns: Int[Tensor, " entries"], shape: tuple[int, int]
-) -> tuple[Int[Tensor, " starts"], Int[Tensor, " entries"], Int[Tensor, " entries"]]:
-    """The start of each row, the columns row by row, and the entry of each of them."""
-    order = torch.argsort(rows * shape[1] + columns)
-    starts = torch.zeros(shape[0] + 1, dtype=torch.int64, device=rows.device)
-    torch.cumsum(torch.bincount(rows, minlength=shape[0]), 0, out=starts[1:])
-    return starts, columns[order], order
-
-
-@contextmanager
-def beta_accepted() -> Iterator[None]:
-    """A context without torch's warnings, at the first CSR matrix of a process: they are in beta, and unchecked."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")  # torch 2.11
-        yield
-
-
-def csr_matrix(
-    starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int], *, check: bool = False
-) -> Tensor:
-    """The CSR matrix of compressed rows; with `check`, these are compared with the shape.
-
-    Raises:
-        RuntimeError: they do not belong to it.
-    """
-    with beta_accepted():
-        return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=check)
-
-
-def entries_of(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> tuple[Int[Tensor, " entries"], Int[Tensor, " entries"]]:
-    """The entries of some rows of a CSR matrix: the place of each one's row among `rows`, and its own place."""
-    starts = matrix.crow_indices()
-    return positions_in_runs(starts[rows], starts[rows + 1] - starts[rows])
-
-
-def _rows_of(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> Tensor:
-    """The CSR matrix of some rows, in their order."""
-    starts = matrix.crow_indices()
-    counts = starts[rows + 1] - starts[rows]
-    _, entries = positions_in_runs(starts[rows], counts)
-    new_starts = F.pad(counts.cumsum(0), (1, 0))
-    return csr_matrix(new_starts, matrix.col_indices()[entries], matrix.values()[entries], (len(rows), matrix.shape[1]))
-
-
-def _columns_of(matrix: Tensor, columns: Int[Tensor, " chosen"]) -> Tensor:
-    """The CSR matrix of some distinct columns, in their order."""
-    new = torch.full((matrix.shape[1],), -1, device=columns.device)
-    new[columns] = torch.arange(len(columns), device=columns.device)
-    new_columns = new[matrix.col_indices()]
-    is_kept = new_columns >= 0
-    kept = is_kept.nonzero()[:, 0]
-    starts = F.pad(is_kept.cumsum(0), (1, 0))[matrix.crow_indices()]
-    return csr_matrix(starts, new_columns[kept], matrix.values()[kept], (matrix.shape[0], len(columns)))
-
-
-def dense_rows(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen columns"]:
-    """Some rows of a matrix, CSR or dense, as a dense matrix."""
-    if matrix.layout == torch.strided:
-        return matrix[rows]
-    new, entries = entries_of(matrix, rows)
-    dense = matrix.values().new_zeros(len(rows), matrix.shape[1])
-    dense[new, matrix.col_indices()[entries].long()] = matrix.values()[entries]
-    return dense
-
-
-def product(matrix: Tensor, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
-    """The product of a CSR matrix with a dense one, without gradient.
-
-    It is computed in the memory of the result: `matrix @ dense` takes three times as long, in copies.
-    """
-    result = dense.new_empty(matrix.shape[0], dense.shape[1])
-    return torch.addmm(result, matrix, dense, beta=0, out=result)
-
-
-class _RowRanges(NamedTuple):
-    """The rows of a sparse matrix that this process holds, of those from `bounds[0]` = 0 to `bounds[-1]`."""
-
-    own: Tensor  # CSR
-    bounds: Sequence[int] | None  # of the ranges of all processes; None: all rows are here
+    @property
+    def parts(self) -> list[Tensor]:
+        """The CSR matrices of the rows in each half, or of all rows."""
+        return list(self.buffers())
 
     def product(self, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
         """The product with a dense matrix that is the same in all processes, in all of them; without gradient."""
-        if self.bounds is None:
-            return product(self.own, dense)
-        result = dense.new_empty(self.bounds[-1], dense.shape[1])
-        own = result[self._range]
-        torch.addmm(own, self.own, dense, beta=0, out=own)
-        process_group.share_slices(result, self.bounds)
-        return result
-
-    def product_at(
-        self, rows: Int[Tensor, " chosen"], dense: Float[Tensor, "columns dim"]
-    ) -> Float[Tensor, "chosen dim"]:
-        """Some distinct rows of `product`; where processes share the matrix, sorted ones."""
-        if self.bounds is None:
-            return product(_rows_of(self.own, rows), dense)
-        places = torch.searchsorted(rows, torch.tensor(self.bounds, device=rows.device)).tolist()
-        start, stop = places[process_group.rank() :][:2]
-        result = dense.new_empty(len(rows), dense.shape[1])
-        result[start:stop] = product(_rows_of(self.own, rows[start:stop] - self._range.start), dense)
-        process_group.share_slices(result, places)
-        return result
+        return self._product_of(self.parts, dense)
 
     def product_of_columns(
         self, columns: Int[Tensor, " chosen"], dense: Float[Tensor, "chosen dim"]
     ) -> Float[Tensor, "rows dim"]:
         """The product of some distinct columns with the dense matrix of their rows."""
-        return self._replace(own=_columns_of(self.own, columns)).product(dense)
+        return self._product_of([columns_of(part, columns) for part in self.parts], dense)
 
-    @property
-    def _range(self) -> slice:
-        assert self.bounds is not None
-        return slice(*self.bounds[process_group.rank() :][:2])
+    def product_at(
+        self, rows: Int[Tensor, " chosen"], dense: Float[Tensor, "columns dim"]
+    ) -> Float[Tensor, "chosen dim"]:
+        """Some distinct rows of `product`; where processes share the matrix, sorted ones."""
+        if not self.bounds:
+            return product(rows_of(self.parts[0], rows), dense)
+        places = [torch.searchsorted(rows, torch.tensor(bounds, device=rows.device)).tolist() for bounds in self.bounds]
+        result = dense.new_empty(len(rows), dense.shape[1])
+        for part, bounds, chosen in zip(self.parts, self.bounds, map(_range_of, places), strict=True):
+            result[chosen] = product(rows_of(part, rows[chosen] - _range_of(bounds).start), dense)
+        return _shared(result, places)
+
+    def _product_of(self, parts: Sequence[Tensor], dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
+        if not self.bounds:
+            return product(parts[0], dense)
+        result = dense.new_empty(self.bounds[-1][-1], dense.shape[1])
+        for part, own in zip(parts, map(_range_of, self.bounds), strict=True):
+            torch.addmm(result[own], part, dense, beta=0, out=result[own])
+        return _shared(result, self.bounds)
+
+
+def _range_of(bounds: Sequence[int]) -> slice:
+    """The range of this process."""
+    return slice(*bounds[process_group.rank() :][:2])
+
+
+def _shared(result: Float[Tensor, "rows dim"], bounds: Iterable[Sequence[int]]) -> Float[Tensor, "rows dim"]:
+    """The result with the rows of the other processes."""
+    for one in bounds:
+        process_group.share_slices(result, one)
+    return result
+
+
+def _shared_bounds(rows: Int[Tensor, " entries"], count: int) -> tuple[Sequence[int], ...]:
+    """Bounds of the ranges of all processes in each half of a matrix of `count` rows; none where they share nothing.
+
+    The halves have about the same number of entries. In a graph of users and items they are these, whose products take
+    unequal time: each process computes some of both.
+    """
+    if not sharding.is_sharded():
+        return ()
+    costs = torch.bincount(rows, minlength=count) + _ROW
+    middle = sharding.balanced_bounds(costs, 2)[1]
+    return tuple(
+        [start + bound for bound in sharding.balanced_bounds(costs[start:stop], process_group.world_size())]
+        for start, stop in ((0, middle), (middle, count))
+    )
 
 
 class _Product(torch.autograd.Function):
     """Sparse times dense with the gradient of the dense side; torch would convert the transpose in every step."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: _RowRanges, transposed: _RowRanges, dense: Tensor) -> Tensor:
+    def forward(ctx: Any, matrix: _OwnRows, transposed: _OwnRows, dense: Tensor) -> Tensor:
         ctx.transposed = transposed
         return matrix.product(dense)
 
@@ -164,7 +118,7 @@ class _ProductAt(torch.autograd.Function):
     """Some rows of a product."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: _RowRanges, transposed: _RowRanges, dense: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, matrix: _OwnRows, transposed: _OwnRows, dense: Tensor, rows: Tensor) -> Tensor:
         ctx.transposed = transposed
         ctx.save_for_backward(rows)
         return matrix.product_at(rows, dense)
@@ -179,9 +133,7 @@ class _MeanOfStepsAt(torch.autograd.Function):
     """Some rows of the mean of steps of a square matrix: the last step, and its gradient, need only their entries."""
 
     @staticmethod
-    def forward(
-        ctx: Any, matrix: _RowRanges, transposed: _RowRanges, nodes: Tensor, steps: int, rows: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, matrix: _OwnRows, transposed: _OwnRows, nodes: Tensor, steps: int, rows: Tensor) -> Tensor:
         ctx.transposed, ctx.steps = transposed, steps
         ctx.save_for_backward(rows)
         total, current = nodes.index_select(0, rows), nodes
@@ -203,13 +155,10 @@ class _MeanOfStepsAt(torch.autograd.Function):
 class SparseMatrix(nn.Module):
     """A constant sparse matrix, kept in CSR together with its transpose for the backward pass.
 
-    Within `sharding.sharded_rows`, each process keeps a range of the rows of both, with about the same number of
-    entries, computes those of a product, and gets the others from the other processes. The dense matrix, and the
-    gradient of the product, have to be the same in all processes.
+    Within `sharding.sharded_rows`, each process keeps some rows of both, computes those of a product, and gets the
+    others from the other processes. The dense matrix, and the gradient of the product, have to be the same in all
+    processes.
     """
-
-    matrix: Tensor
-    stored_transpose: Tensor | None
 
     def __init__(
         self,
@@ -223,16 +172,18 @@ class SparseMatrix(nn.Module):
         """A `symmetric` matrix is stored once: it is its own transpose."""
         super().__init__()
         self.shape = shape
-        own, self._bounds = _own_rows(rows, columns, values, shape)
-        self.register_buffer("matrix", own, persistent=False)
-        transpose = (None, None) if symmetric else _own_rows(columns, rows, values, shape[::-1])
-        self.register_buffer("stored_transpose", transpose[0], persistent=False)
-        self._transposed_bounds = self._bounds if symmetric else transpose[1]
+        self._own = _OwnRows(rows, columns, values, shape)
+        self._transposed = self._own if symmetric else _OwnRows(columns, rows, values, shape[::-1])
+
+    @property
+    def matrix(self) -> Tensor:
+        """The matrix in CSR; its first rows where processes share it."""
+        return self._own.parts[0]
 
     @property
     def transposed(self) -> Tensor:
-        """The transpose in CSR."""
-        return self.matrix if self.stored_transpose is None else self.stored_transpose
+        """The transpose in CSR; its first rows where processes share it."""
+        return self._transposed.parts[0]
 
     def forward(self, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
         """The product with a dense matrix; differentiable in the dense matrix."""
@@ -266,27 +217,12 @@ class SparseMatrix(nn.Module):
 
     def _is_part(self, rows: Int[Tensor, " chosen"]) -> bool:
         """Whether picking the rows' entries out, and multiplying them, is faster than multiplying all."""
-        if self._bounds is not None:  # of a large matrix, and none of the processes knows how many entries
+        if self._own.bounds:  # of a large matrix, and none of the processes knows how many entries
             return True
         starts = self.matrix.crow_indices()
         return int((starts[rows + 1] - starts[rows]).sum()) <= _WORTH * len(self.matrix.values())
 
-    def _sides(self) -> tuple[_RowRanges, _RowRanges]:
-        if self._bounds is not None:
+    def _sides(self) -> tuple[_OwnRows, _OwnRows]:
+        if self._own.bounds:
             batch_rows.require_whole_batch("a graph")
-        return _RowRanges(self.matrix, self._bounds), _RowRanges(self.transposed, self._transposed_bounds)
-
-
-def _own_rows(
-    rows: Int[Tensor, " entries"],
-    columns: Int[Tensor, " entries"],
-    values: Float[Tensor, " entries"],
-    shape: tuple[int, int],
-) -> tuple[Tensor, Sequence[int] | None]:
-    """The CSR matrix of the rows that this process holds, and the bounds of all processes' rows."""
-    if not sharding.is_sharded():
-        return csr(rows, columns, values, shape), None
-    bounds = sharding.balanced_bounds(torch.bincount(rows, minlength=shape[0]) + _ROW)
-    start, stop = bounds[process_group.rank() :][:2]
-    kept = (rows >= start) & (rows < stop)
-    return csr(rows[kept] - start, columns[kept], values[kept], (stop - start, shape[1])), bounds
+        return self._own, self._transposed

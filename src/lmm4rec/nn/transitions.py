@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lmm4rec.core.sequences import Sequences
 from lmm4rec.core.types import Neighbors
-from lmm4rec.nn.sparse import csr, dense_rows
+from lmm4rec.nn.csr import csr, dense_rows
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmm4rec.nn.sparse import compress, csr_matrix, product
+from lmm4rec.nn.csr import compress, csr_matrix, product
 
 
 class SparsePattern(nn.Module):

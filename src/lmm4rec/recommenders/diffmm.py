@@ -24,11 +24,12 @@ from lmm4rec.core.types import (
     PositiveFloat,
     PositiveInt,
 )
+from lmm4rec.nn.csr import dense_rows
 from lmm4rec.nn.diffusion import Denoiser, DiffusionSchedule
 from lmm4rec.nn.graph import InteractionGraph, histories, normalize
 from lmm4rec.nn.losses import bpr_of_vectors, info_nce
 from lmm4rec.nn.projections import Projections
-from lmm4rec.nn.sparse import SparseMatrix, dense_rows
+from lmm4rec.nn.sparse import SparseMatrix
 from lmm4rec.nn.tables import node_table
 from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender

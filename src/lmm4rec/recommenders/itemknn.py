@@ -13,9 +13,9 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.types import Features, Neighbors, NonNegativeFloat, PositiveInt
+from lmm4rec.nn.csr import csr
 from lmm4rec.nn.graph import InteractionGraph, histories, nearest
 from lmm4rec.nn.neighborhoods import interaction_matrix
-from lmm4rec.nn.sparse import csr
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["ItemKNN"]

@@ -8,8 +8,8 @@ import torch
 from typing_extensions import Doc
 
 from lmm4rec.core.types import Features, PositiveFloat
+from lmm4rec.nn.csr import csr
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.sparse import csr
 from lmm4rec.nn.transitions import Transitions
 from lmm4rec.recommenders.base import Recommender
 

@@ -14,11 +14,11 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.critic import RowCritic, product_of_rows
+from lmm4rec.nn.csr import entries_of
 from lmm4rec.nn.graph import InteractionGraph, dropout, histories, normalize, propagate
 from lmm4rec.nn.losses import bpr_of_vectors, contrast_views, l2
 from lmm4rec.nn.projections import Projections, xavier_weight
 from lmm4rec.nn.relations import Relations, nearest_items
-from lmm4rec.nn.sparse import entries_of
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender

@@ -12,9 +12,9 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.core.types import Features, NonNegativeFloat, PositiveInt
+from lmm4rec.nn.csr import csr
 from lmm4rec.nn.graph import InteractionGraph, histories
 from lmm4rec.nn.neighborhoods import UserNeighbors, interaction_matrix, largest_entries
-from lmm4rec.nn.sparse import csr
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["UserKNN"]

@@ -17,7 +17,7 @@ from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.sequences import Sequences, SequenceScorer
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
 from lmm4rec.evaluation.ranking import Ranking, restrict, top_k, users_per_block
-from lmm4rec.nn.sparse import csr_matrix
+from lmm4rec.nn.csr import csr_matrix
 from lmm4rec.serving.answers import HistoryItem
 from lmm4rec.serving.bundle_state import BundleState
 from lmm4rec.serving.posted_interactions import PostedInteraction, is_negative

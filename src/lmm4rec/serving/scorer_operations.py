@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from lmm4rec.coldstart.content_profile import CONTENT
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
+from lmm4rec.nn.csr import beta_accepted, csr_matrix, dense_rows, entries_of
 from lmm4rec.nn.neighborhoods import UserNeighbors
-from lmm4rec.nn.sparse import beta_accepted, csr_matrix, dense_rows, entries_of
 
 BIAS = "bias"
 """The part of `Embeddings` in which all users have the same vector."""

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.types import Embeddings, Neighbors, Scorer
+from lmm4rec.nn.csr import csr_matrix
 from lmm4rec.nn.neighborhoods import UserNeighbors
 from lmm4rec.nn.sequence_networks import SequenceEmbeddings, SequenceNetwork, network_of
-from lmm4rec.nn.sparse import csr_matrix
 from lmm4rec.nn.transitions import Transitions
 
 _SEQUENCES, _SETTING, _WEIGHT = "sequences:", "setting.", "network."

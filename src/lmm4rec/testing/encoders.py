@@ -206,6 +206,16 @@ def masks_what_an_item_lacks(candidate: Candidate) -> None:
 
 
 @CONTRACTS.add()
+def prepares_without_its_weights(candidate: Candidate) -> None:
+    """`prepare` reads no weights: on a cluster with GPUs, machines that hold none prepare the items."""
+    expected = candidate.encoder.prepare(ITEMS)
+    for name, values in candidate.build().to("meta").prepare(ITEMS)._asdict().items():
+        given = getattr(expected, name)
+        same = values is given if given is None else torch.equal(values, given)
+        expect(same, f"`{name}` of the inputs is another without the weights")
+
+
+@CONTRACTS.add()
 def the_fingerprint_tells_encoders_apart(candidate: Candidate) -> None:
     """It is the same for the same encoder built twice, and another for other weights."""
     first, second = candidate.build(), candidate.build()

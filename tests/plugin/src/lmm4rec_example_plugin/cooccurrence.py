@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from lmm4rec.core.types import Features, Neighbors, NonNegativeFloat
+from lmm4rec.nn.csr import csr
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.sparse import csr
 from lmm4rec.recommenders.base import Recommender
 
 

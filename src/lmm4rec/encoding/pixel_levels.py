@@ -1,0 +1,79 @@
+"""Pixels in one byte a value, which come back the same to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+_LEVELS = 256
+_MOST_SLOTS = 4 * _LEVELS
+
+
+class Levels:
+    """The distinct values of each channel, in the order of their first occurrence.
+
+    Images of 8 bits have no more than 256 of them, whatever their scaling.
+    """
+
+    def __init__(self, values: Sequence[Float[Tensor, " levels"]] = ()) -> None:
+        """`values` are those of each channel that are known."""
+        self.values = list(values)
+
+    def encode(
+        self, pixels: Float[Tensor, "batch channels height width"]
+    ) -> UInt8[Tensor, "batch channels height width"] | None:
+        """The number of each pixel's value; None where a channel has had more than 256 of them."""
+        self.values = self.values or [torch.empty(0)] * pixels.shape[1]
+        codes = [self._encode(channel, pixels[:, channel]) for channel in range(pixels.shape[1])]
+        return None if any(one is None for one in codes) else torch.stack(cast(list[Tensor], codes), dim=1)
+
+    def _encode(self, channel: int, values: Float[Tensor, "batch height width"]) -> Tensor | None:
+        while True:
+            codes, wrong = _number(self.values[channel], values)
+            unknown = values[wrong]
+            if not len(unknown):
+                return codes
+            new = torch.unique(unknown[:: max(1, len(unknown) // 65536)])  # those it misses come in the next round
+            if len(self.values[channel]) + len(new) > _LEVELS:
+                return None
+            self.values[channel] = torch.cat([self.values[channel], new])
+
+    def decode(
+        self, codes: UInt8[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The pixels that were encoded."""
+        return torch.stack([known.to(codes.device)[codes[:, c].long()] for c, known in enumerate(self.values)], dim=1)
+
+
+def _number(
+    known: Float[Tensor, " levels"], values: Float[Tensor, "*shape"]
+) -> tuple[UInt8[Tensor, "*shape"], Bool[Tensor, "*shape"]]:
+    """The number of each value among the known ones, and whether it is none of them."""
+    if not len(known):
+        return torch.zeros_like(values, dtype=torch.uint8), torch.ones_like(values, dtype=torch.bool)
+    ordered, places = known.sort()
+    first, step = ordered[0], (ordered[1:] - ordered[:-1]).min() if len(ordered) > 1 else torch.ones(())
+    slots = _slots(ordered, first, step, _MOST_SLOTS).long()
+    place_of_slot = torch.zeros(int(slots[-1]) + 1, dtype=torch.long)
+    place_of_slot[slots] = torch.arange(len(ordered))
+    # images have levels that are even, which a division finds ten times as fast as a search
+    nearest = _slots(values.flatten(), first, step, int(slots[-1]))
+    codes = places[place_of_slot].to(torch.uint8).index_select(0, nearest)
+    wrong = ordered[place_of_slot].index_select(0, nearest) != values.flatten()
+    if wrong.any():
+        missed = values.flatten()[wrong]
+        found = torch.searchsorted(ordered, missed).clamp_(max=len(known) - 1)
+        codes[wrong] = places[found].to(torch.uint8)
+        wrong[wrong.clone()] = ordered[found] != missed
+    return codes.view(values.shape), wrong.view(values.shape)
+
+
+def _slots(
+    values: Float[Tensor, " values"], first: Float[Tensor, ""], step: Float[Tensor, ""], last: int
+) -> Int[Tensor, " values"]:
+    """The numbers of steps from the first level to the values, rounded, and kept from 0 to `last`."""
+    return (values - first).div_(step).round_().nan_to_num_(0.0).clamp_(0, last).int()
