@@ -1,4 +1,4 @@
-"""Sparse matrices by compressed rows (CSR): making them, reading rows and columns, and products without gradient."""
+"""Sparse matrices by compressed rows (CSR): making them, and reading rows and columns."""
 
 from __future__ import annotations
 
@@ -91,12 +91,3 @@ def dense_rows(matrix: Tensor, rows: Int[Tensor, " chosen"]) -> Float[Tensor, "c
     dense = matrix.values().new_zeros(len(rows), matrix.shape[1])
     dense[new, matrix.col_indices()[entries].long()] = matrix.values()[entries]
     return dense
-
-
-def product(matrix: Tensor, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
-    """The product of a CSR matrix with a dense one, without gradient.
-
-    It is computed in the memory of the result: `matrix @ dense` takes three times as long, in copies.
-    """
-    result = dense.new_empty(matrix.shape[0], dense.shape[1])
-    return torch.addmm(result, matrix, dense, beta=0, out=result)

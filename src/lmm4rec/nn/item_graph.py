@@ -14,10 +14,10 @@ from typing_extensions import Doc
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.matrices import dot_products, highest
 from lmm4rec.core.types import Features, Modality, NonNegativeFloat
-from lmm4rec.nn.csr import product
 from lmm4rec.nn.graph import nearest
 from lmm4rec.nn.projections import has_content
 from lmm4rec.nn.sparse import SparseMatrix
+from lmm4rec.nn.sparse_product import product
 
 ModalityWeights: TypeAlias = Annotated[
     Mapping[str, NonNegativeFloat] | None, Doc("Weights of the item graphs by modality; left out: all equal.")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from inspect import unwrap
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from lmm4rec.core.errors import optional
+from lmm4rec.core.compiled import compiled
 
 _FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}  # sums in any order; what is not finite stays so
 MOST_DRAWS = 1000  # of a negative; a user with nearly all items then has no step for this pair
@@ -70,16 +69,9 @@ def descend(
 
 @cache
 def compiled_descend() -> Callable[..., float]:
-    """`descend` as machine code; compiled at the first call, and kept on disk where a folder can be written.
+    """`descend` as machine code.
 
     Raises:
         MissingExtraError: Numba is not installed.
     """
-    numba = optional("numba", extra="numba", purpose="gradient descent in single steps")
-    plain = unwrap(descend)  # without checks of shapes, where tests add them
-    options = {"fastmath": _FAST, "error_model": "numpy", "nogil": True}
-    try:
-        compiled: Callable[..., float] = numba.njit(cache=True, **options)(plain)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        compiled = numba.njit(**options)(plain)
-    return compiled
+    return compiled(descend, purpose="gradient descent in single steps", fastmath=_FAST)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.distributed import batch_rows, process_group, sharding
-from lmm4rec.nn.csr import columns_of, csr, product, rows_of
+from lmm4rec.nn.csr import columns_of, csr, rows_of
+from lmm4rec.nn.sparse_product import product, product_into
 
 _WORTH = 0.7  # share of entries up to which picking them out and multiplying them is faster than multiplying all
 _ROW = 2  # entries whose products take as long as sending a row of the result to the other processes
@@ -69,7 +70,7 @@ class _OwnRows(nn.Module):
             return product(parts[0], dense)
         result = dense.new_empty(self.bounds[-1][-1], dense.shape[1])
         for part, own in zip(parts, map(_range_of, self.bounds), strict=True):
-            torch.addmm(result[own], part, dense, beta=0, out=result[own])
+            product_into(result[own], part, dense)
         return _shared(result, self.bounds)
 
 

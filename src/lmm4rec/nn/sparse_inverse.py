@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmm4rec.nn.csr import csr_matrix, product
+from lmm4rec.nn.csr import csr_matrix
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_regression import blocks, dense_bytes, gram_dtype, interaction_gram, invert_
 from lmm4rec.nn.neighborhoods import interaction_matrix
+from lmm4rec.nn.sparse_product import product
 
 _LEAST_SHARE = 0.02  # of the rows must be eliminated at once, or the rest is inverted as a dense matrix
 _MOST_ENTRIES = 0.1  # of a matrix whose rows are still eliminated

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmm4rec.nn.csr import compress, csr_matrix, product
+from lmm4rec.nn.csr import compress, csr_matrix
+from lmm4rec.nn.sparse_product import product
 
 
 class SparsePattern(nn.Module):
