@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -22,6 +21,7 @@ class Levels:
     def __init__(self, values: Sequence[Float[Tensor, " levels"]] = ()) -> None:
         """`values` are those of each channel that are known."""
         self.values = list(values)
+        self._are_too_many = False
 
     def encode(
         self, pixels: Float[Tensor, "batch channels height width"]
@@ -29,18 +29,19 @@ class Levels:
         """The number of each pixel's value; None where a channel has had more than 256 of them."""
         self.values = self.values or [torch.empty(0)] * pixels.shape[1]
         codes = [self._encode(channel, pixels[:, channel]) for channel in range(pixels.shape[1])]
-        return None if any(one is None for one in codes) else torch.stack(cast(list[Tensor], codes), dim=1)
+        return None if self._are_too_many else torch.stack(codes, dim=1)
 
-    def _encode(self, channel: int, values: Float[Tensor, "batch height width"]) -> Tensor | None:
-        while True:
+    def _encode(self, channel: int, values: Float[Tensor, "batch height width"]) -> Tensor:
+        codes = torch.empty(0)
+        while not self._are_too_many:
             codes, wrong = _number(self.values[channel], values)
             unknown = values[wrong]
             if not len(unknown):
                 return codes
             new = torch.unique(unknown[:: max(1, len(unknown) // 65536)])  # those it misses come in the next round
-            if len(self.values[channel]) + len(new) > _LEVELS:
-                return None
+            self._are_too_many = len(self.values[channel]) + len(new) > _LEVELS
             self.values[channel] = torch.cat([self.values[channel], new])
+        return codes
 
     def decode(
         self, codes: UInt8[Tensor, "batch channels height width"]

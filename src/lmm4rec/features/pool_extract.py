@@ -82,14 +82,8 @@ def encode_on_pool(
             store.root.resolve(), store.remote.address if store.remote else "", key, identity, options,
             workers.pool.does_inputs_apart,
         )  # fmt: skip
-        name, batches = f"items {rows.start:,} to {rows.stop:,}", cut(range(len(block.items)), options.batch_size)
-        if not block.prepared_apart:
-            return Job(name, _encode_block, (block,))
-        pieces = [
-            replace(block, items=block.items[_slice(one)], contents=block.contents[_slice(one)]) for one in batches
-        ]
-        inputs = tuple(Job(f"inputs of {name}", _prepare_batch, (piece,)) for piece in pieces)
-        return Job(name, _encode_block, (block,), inputs)
+        name = f"items {rows.start:,} to {rows.stop:,}"
+        return Job(name, _encode_block, (block,), _inputs_of(block, name) if block.prepared_apart else ())
 
     with bar:
         for outcome in workers.pool.run(job(rows) for rows in cut(range(len(contents)), options.block_size)):
@@ -97,6 +91,13 @@ def encode_on_pool(
             rows = store.read_part(key, name)
             bar.update(len(rows.digests))
             yield rows, seconds
+
+
+def _inputs_of(block: _Block, name: str) -> tuple[Job, ...]:
+    """Jobs that prepare the batches of a block."""
+    batches = [slice(one.start, one.stop) for one in cut(range(len(block.items)), block.options.batch_size)]
+    pieces = [replace(block, items=block.items[batch], contents=block.contents[batch]) for batch in batches]
+    return tuple(Job(f"inputs of {name}", _prepare_batch, (piece,)) for piece in pieces)
 
 
 def _encode_block(block: _Block, *prepared: PackedInputs) -> tuple[str, float]:
@@ -171,7 +172,3 @@ def _loaded_preparer(
     loaded = load(*arguments).with_modalities(modalities).by_modality()[part]
     found = loaded.fingerprint()
     return loaded.to("meta"), found, Levels()
-
-
-def _slice(rows: range) -> slice:
-    return slice(rows.start, rows.stop)
