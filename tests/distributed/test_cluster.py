@@ -77,29 +77,36 @@ def test_a_study_that_loses_a_node_ends_with_the_same_numbers(
 
 
 class Traced(Toy):
-    """A `Toy` that leaves a file for each process that prepares or encodes; one that prepares is killed, once."""
+    """A `Toy` that leaves a file for each process that prepares or encodes; one of each kind is killed, once."""
 
     def __init__(self, traces: Path) -> None:
         super().__init__()
-        self.traces = traces
+        self.traces, self.batches = traces, 0
 
     def fingerprint(self) -> str:
         return Toy().fingerprint()
 
     def prepare(self, items: Sequence[Item]) -> Inputs:
+        if any(item.id == "i99" for item in items):
+            self.die_once("prepare")
         (self.traces / f"prepare-{os.getpid()}").touch()
-        mark = self.traces / "killed"
-        if not mark.exists() and any(item.id == "i99" for item in items):
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
         return super().prepare(items)
 
     def forward(self, inputs: Inputs) -> dict[str, Any]:
+        self.batches += 1
+        if self.batches == 6:
+            self.die_once("encode")
         (self.traces / f"encode-{os.getpid()}").touch()
         return super().forward(inputs)
 
+    def die_once(self, where: str) -> None:
+        mark = self.traces / f"killed in {where}"
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def test_beside_gpus_other_workers_prepare_the_batches(tmp_path: Path) -> None:
+
+def test_beside_gpus_other_workers_prepare_the_batches(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A node of one core, and one of a core and a GPU that Ray is told of; the encoder computes on the CPU."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
@@ -110,7 +117,7 @@ def test_beside_gpus_other_workers_prepare_the_batches(tmp_path: Path) -> None:
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes.add_node(num_cpus=1, num_gpus=1)
     try:
-        with open_pool(0, nodes.address, WorkerOptions(shared=(tmp_path,))) as pool:
+        with caplog.at_level(logging.WARNING), open_pool(0, nodes.address, WorkerOptions(shared=(tmp_path,))) as pool:
             workers = EncodingWorkers(pool, Traced, (traces,), "cpu")
             extract(
                 Toy(), catalog, store=FeatureStore(tmp_path / "two"), batch_size=8, block_size=32, workers=0,
@@ -123,9 +130,10 @@ def test_beside_gpus_other_workers_prepare_the_batches(tmp_path: Path) -> None:
         {path.name.split("-")[1] for path in traces.glob(f"{what}-*")} for what in ("prepare", "encode")
     )
     assert prepared
-    assert len(encoded) == 1, "the encoder is loaded once"
+    assert len(encoded) == 2, "the killed one and the one in its place, each for many blocks"
     assert not prepared & encoded
-    assert (traces / "killed").exists()
+    assert len(list(traces.glob("killed in *"))) == 2
+    assert "its worker died (ended in the middle of its work" in caplog.text
 
 
 def stored(store: Path) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ import os
 import pickle
 import socket
 import sys
+from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ _CONNECT_S = 5.0  # Ray itself takes 81 s to find that nobody answers, and then 
 
 
 class RayPool(Pool):
-    """A pool of Ray tasks, each on a node with room for it."""
+    """A pool of Ray tasks, each on a node with room for it; where jobs occupy GPUs, of Ray actors that keep theirs."""
 
     def __init__(self, cluster: str, options: WorkerOptions) -> None:
         super().__init__(options)
@@ -30,14 +31,19 @@ class RayPool(Pool):
         self._nodes: Any = None  # of a simulated cluster
         self._running: dict[Any, Job] = {}
         self._inputs = 0  # of a job, at most
+        self._workers: dict[Any, list[Any]] = {}  # actors, and the tasks that each has
+        self._starting: dict[Any, Any] = {}  # actors that are not yet placed on a node, by the task that ends with it
+        self._waiting = deque[tuple[Job, Any]]()  # jobs for which no actor is free, and what is sent to it
         try:
             self._connect(cluster)
             check_nodes(self._ray, options)
             has_gpus = self._ray.cluster_resources().get("GPU", 0) > 0
             self._gpus = float(has_gpus) if options.gpus == "auto" else options.gpus
             do = self._ray.remote(do_pickled_job)
-            self._do_job = do.options(num_cpus=options.threads, num_gpus=self._gpus, max_retries=0)
-            self._do_input = do.options(num_cpus=options.threads, num_gpus=0, max_retries=options.retries)
+            self._do_job = do.options(num_cpus=options.threads, max_retries=0)
+            self._do_input = do.options(num_cpus=options.threads, max_retries=options.retries)
+            # actors take no core, for their inputs would wait forever where they took all
+            self._new_worker = self._ray.remote(JobWorker).options(num_cpus=0, num_gpus=self._gpus)
         except BaseException:
             self.close(at_once=True)
             raise
@@ -74,29 +80,86 @@ class RayPool(Pool):
         apart = job.inputs if self.does_inputs_apart else ()
         self._inputs = max(self._inputs, len(apart))
         inputs = [self._do_input.remote(self.options, sys.path, pickle.dumps(one)) for one in apart]
-        sent = pickle.dumps(replace(job, inputs=()) if inputs else job)
-        self._running[self._do_job.remote(self.options, sys.path, sent, *inputs)] = job
+        sent = self.options, sys.path, pickle.dumps(replace(job, inputs=()) if inputs else job), *inputs
+        if self._gpus:
+            self._waiting.append((job, sent))
+            self._send_waiting()
+        else:
+            self._running[self._do_job.remote(*sent)] = job
 
     def wait(self) -> Outcome | Died:
         """Wait for the next job that ends, or whose worker or node died."""
-        (done,), _ = self._ray.wait(list(self._running), num_returns=1)
-        job = self._running.pop(done)
+        while True:
+            (done,), _ = self._ray.wait([*self._running, *self._starting], num_returns=1)
+            if done in self._running:
+                return self._ended(done)
+            has_started = self._has_started(self._starting.pop(done), done)
+            job = None if has_started or not self._waiting else self._waiting.popleft()[0]
+            self._send_waiting()
+            if job is not None:
+                return Died(job, "a worker on a GPU could not be started")
+
+    def _ended(self, task: Any) -> Outcome | Died:
+        job = self._running.pop(task)
+        worker = next((worker for worker, tasks in self._workers.items() if task in tasks), None)
+        if worker is not None:
+            self._workers[worker].remove(task)
         try:
-            return Outcome(job, self._ray.get(done))
+            return Outcome(job, self._ray.get(task))
         except self._ray.exceptions.RayTaskError as error:
             return Outcome(job, error=error.cause if isinstance(error.cause, Exception) else error)
         except self._ray.exceptions.RayError as error:
+            self._workers.pop(worker, None)
             return Died(job, _ending(error))
+        finally:
+            self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        """Send waiting jobs to actors, two at most to each: one that it does, and the next one."""
+        if not self._gpus:
+            return
+        wanted = max(1, int(self._ray.cluster_resources().get("GPU", 0) / self._gpus))
+        while self._waiting and len(self._workers) + len(self._starting) < wanted:
+            worker = self._new_worker.remote()
+            self._starting[worker.start.remote()] = worker
+        while self._waiting and min(map(len, self._workers.values()), default=2) < 2:
+            job, sent = self._waiting.popleft()
+            worker = min(self._workers, key=lambda one: len(self._workers[one]))
+            task = worker.do.remote(*sent)
+            self._workers[worker].append(task)
+            self._running[task] = job
+
+    def _has_started(self, worker: Any, task: Any) -> bool:
+        try:
+            self._ray.get(task)
+        except self._ray.exceptions.RayError:
+            return False
+        self._workers[worker] = []
+        return True
 
     def close(self, *, at_once: bool) -> None:
         """Leave the cluster, and end what is being done; a simulated cluster ends too."""
         for task in self._running:
             with suppress(Exception):
                 self._ray.cancel(task, force=True)
+        for worker in (*self._workers, *self._starting.values()):
+            with suppress(Exception):
+                self._ray.kill(worker)
         if self._ray.is_initialized():
             self._ray.shutdown()
         if self._nodes is not None:
             self._nodes.shutdown()
+
+
+class JobWorker:
+    """An actor that does jobs one after the other, so that what a job loads is there for the next one."""
+
+    def start(self) -> None:
+        """Nothing: this task ends when the actor is on a node."""
+
+    def do(self, *sent: Any) -> object:
+        """The value of a pickled job."""
+        return do_pickled_job(*sent)
 
 
 def _import_ray(module: str) -> Any:
@@ -143,5 +206,6 @@ def _ending(error: Exception) -> str:
         "NodeDiedError": "its node ended or was cut off",
         "OutOfMemoryError": "its node ran out of memory",
         "WorkerCrashedError": "ended in the middle of its work; out of memory, or its node ended",
+        "ActorDiedError": "ended in the middle of its work; out of memory, or its node ended",
     }
     return ways.get(kind) or f"{kind}: {str(error).strip().splitlines()[0]}"
