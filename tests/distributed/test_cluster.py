@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from distributed.pool_jobs import die, die_at_first, fail, square, subtract
+from lmm4rec.core.errors import DataError
 from lmm4rec.core.files import read_json
 from lmm4rec.core.types import Inputs, Item
-from lmm4rec.distributed.pool import WorkerOptions, open_pool
+from lmm4rec.distributed.pool import Job, WorkerDiedError, WorkerOptions, open_pool
 from lmm4rec.experiments.study.study import study
 from lmm4rec.features.extract import extract
 from lmm4rec.features.pool_extract import EncodingWorkers
@@ -106,25 +108,31 @@ class Traced(Toy):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_beside_gpus_other_workers_prepare_the_batches(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A node of one core, and one of a core and a GPU that Ray is told of; the encoder computes on the CPU."""
+@pytest.fixture
+def cluster_with_gpu() -> Iterator[Any]:
+    """A node of one core, and one of a core and a GPU that Ray is told of."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    nodes.add_node(num_cpus=1, num_gpus=1)
+    yield nodes
+    nodes.shutdown()
+
+
+def test_beside_gpus_other_workers_prepare_the_batches(
+    cluster_with_gpu: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     catalog, traces = make_toy_catalog(200), tmp_path / "traces"
     traces.mkdir()
     extract(Toy(), catalog, store=FeatureStore(tmp_path / "one"), batch_size=8, block_size=32, workers=0)
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    nodes.add_node(num_cpus=1, num_gpus=1)
-    try:
-        with caplog.at_level(logging.WARNING), open_pool(0, nodes.address, WorkerOptions(shared=(tmp_path,))) as pool:
-            workers = EncodingWorkers(pool, Traced, (traces,), "cpu")
-            extract(
-                Toy(), catalog, store=FeatureStore(tmp_path / "two"), batch_size=8, block_size=32, workers=0,
-                pool=workers,
-            )  # fmt: skip
-    finally:
-        nodes.shutdown()
+    options = WorkerOptions(shared=(tmp_path,))
+    with caplog.at_level(logging.WARNING), open_pool(0, cluster_with_gpu.address, options) as pool:
+        workers = EncodingWorkers(pool, Traced, (traces,), "cpu")
+        extract(
+            Toy(), catalog, store=FeatureStore(tmp_path / "two"), batch_size=8, block_size=32, workers=0,
+            pool=workers,
+        )  # fmt: skip
     assert stored(tmp_path / "one") == stored(tmp_path / "two") != {}
     prepared, encoded = (
         {path.name.split("-")[1] for path in traces.glob(f"{what}-*")} for what in ("prepare", "encode")
@@ -134,6 +142,22 @@ def test_beside_gpus_other_workers_prepare_the_batches(tmp_path: Path, caplog: p
     assert not prepared & encoded
     assert len(list(traces.glob("killed in *"))) == 2
     assert "its worker died (ended in the middle of its work" in caplog.text
+
+
+def test_jobs_on_gpus_return_values_errors_and_survive_deaths(cluster_with_gpu: Any, tmp_path: Path) -> None:
+    jobs = [Job(str(n), square, (n,)) for n in range(5)]
+    jobs += [Job("fail", fail, ("no such table",)), Job("once", die_at_first, (tmp_path / "mark",))]
+    jobs += [Job("always", die), Job("input", subtract, (9,), (Job("two", square, (2,)),))]
+    jobs += [Job("bad input", subtract, (9,), (Job("bad", fail, ("no such image",)),))]
+    with open_pool(0, cluster_with_gpu.address, WorkerOptions(retries=1, shared=(tmp_path,))) as pool:
+        assert pool.slots == 1
+        found = {outcome.job.name: outcome for outcome in pool.run(iter(jobs))}
+    assert [found[str(n)].result() for n in range(5)] == [0, 1, 4, 9, 16]
+    assert (found["once"].result(), found["input"].result()) == ("done", 5)
+    for name, message in (("fail", "no such table"), ("bad input", "no such image")):
+        assert (type(found[name].error), str(found[name].error)) == (DataError, message)
+    with pytest.raises(WorkerDiedError, match="each of 2 worker processes ended"):
+        found["always"].result()
 
 
 def stored(store: Path) -> dict[str, bytes]:

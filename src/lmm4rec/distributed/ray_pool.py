@@ -42,8 +42,7 @@ class RayPool(Pool):
             do = self._ray.remote(do_pickled_job)
             self._do_job = do.options(num_cpus=options.threads, max_retries=0)
             self._do_input = do.options(num_cpus=options.threads, max_retries=options.retries)
-            # actors take no core, for their inputs would wait forever where they took all
-            self._new_worker = self._ray.remote(JobWorker).options(num_cpus=0, num_gpus=self._gpus)
+            self._worker = self._ray.remote(JobWorker)
         except BaseException:
             self.close(at_once=True)
             raise
@@ -97,9 +96,10 @@ class RayPool(Pool):
             job = None if has_started or not self._waiting else self._waiting.popleft()[0]
             self._send_waiting()
             if job is not None:
-                return Died(job, "a worker on a GPU could not be started")
+                return Died(job, "none could be started on a GPU")
 
     def _ended(self, task: Any) -> Outcome | Died:
+        """The end of a task."""
         job = self._running.pop(task)
         worker = next((worker for worker, tasks in self._workers.items() if task in tasks), None)
         if worker is not None:
@@ -119,8 +119,10 @@ class RayPool(Pool):
         if not self._gpus:
             return
         wanted = max(1, int(self._ray.cluster_resources().get("GPU", 0) / self._gpus))
+        # beside jobs with inputs they take no core: where they took all, the inputs would wait forever
+        cores = 0 if self._inputs else self.options.threads
         while self._waiting and len(self._workers) + len(self._starting) < wanted:
-            worker = self._new_worker.remote()
+            worker = self._worker.options(num_cpus=cores, num_gpus=self._gpus).remote()
             self._starting[worker.start.remote()] = worker
         while self._waiting and min(map(len, self._workers.values()), default=2) < 2:
             job, sent = self._waiting.popleft()
@@ -130,6 +132,7 @@ class RayPool(Pool):
             self._running[task] = job
 
     def _has_started(self, worker: Any, task: Any) -> bool:
+        """Whether an actor is there for jobs, now that its first task has ended."""
         try:
             self._ray.get(task)
         except self._ray.exceptions.RayError:
@@ -202,10 +205,11 @@ def _no_cluster(cluster: str, reason: str) -> ConfigError:
 def _ending(error: Exception) -> str:
     """How a worker ended, in the first line of Ray's error or the one that names a cause."""
     kind = type(error).__name__
+    crashed = "ended in the middle of its work; out of memory, or its node ended"
     ways = {
         "NodeDiedError": "its node ended or was cut off",
         "OutOfMemoryError": "its node ran out of memory",
-        "WorkerCrashedError": "ended in the middle of its work; out of memory, or its node ended",
-        "ActorDiedError": "ended in the middle of its work; out of memory, or its node ended",
+        "WorkerCrashedError": crashed,
+        "ActorDiedError": crashed,
     }
     return ways.get(kind) or f"{kind}: {str(error).strip().splitlines()[0]}"

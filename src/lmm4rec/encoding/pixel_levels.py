@@ -61,7 +61,7 @@ def _number(
     slots = _slots(ordered, first, step, _MOST_SLOTS).long()
     place_of_slot = torch.zeros(int(slots[-1]) + 1, dtype=torch.long)
     place_of_slot[slots] = torch.arange(len(ordered))
-    # images have levels that are even, which a division finds ten times as fast as a search
+    # images have even levels, which a division finds in a sixth of the time of a search
     nearest = _slots(values.flatten(), first, step, int(slots[-1]))
     codes = places[place_of_slot].to(torch.uint8).index_select(0, nearest)
     wrong = ordered[place_of_slot].index_select(0, nearest) != values.flatten()

@@ -51,7 +51,6 @@ class _Block:
     key: str
     identity: EncoderIdentity
     options: ResolvedOptions
-    prepared_apart: bool  # by other workers, the inputs of each of its batches
 
 
 def encode_on_pool(
@@ -80,10 +79,9 @@ def encode_on_pool(
             workers.load, workers.arguments, workers.device, tuple(modalities), part,
             [missing[content] for content in contents[rows.start : rows.stop]], contents[rows.start : rows.stop],
             store.root.resolve(), store.remote.address if store.remote else "", key, identity, options,
-            workers.pool.does_inputs_apart,
         )  # fmt: skip
         name = f"items {rows.start:,} to {rows.stop:,}"
-        return Job(name, _encode_block, (block,), _inputs_of(block, name) if block.prepared_apart else ())
+        return Job(name, _encode_block, (block,), _inputs_of(block, name) if workers.pool.does_inputs_apart else ())
 
     with bar:
         for outcome in workers.pool.run(job(rows) for rows in cut(range(len(contents)), options.block_size)):
@@ -101,19 +99,19 @@ def _inputs_of(block: _Block, name: str) -> tuple[Job, ...]:
 
 
 def _encode_block(block: _Block, *prepared: PackedInputs) -> tuple[str, float]:
-    """Store the vectors of a block; returns the name of the part, and the seconds."""
+    """Store the vectors of a block, whose batches other workers may have prepared; the part's name, and the seconds."""
     began = time.perf_counter()
     device = choose_device(block.device)
     part = _loaded_part(block.load, block.arguments, block.modalities, block.part, device)
     _require_same_encoder(part.fingerprint(), block)
-    if block.remote and not block.prepared_apart:
+    if block.remote and not prepared:
         _require_same_contents(part, block)
     # processes of their own prepare items only where a GPU would wait for them
     options = replace(
         block.options, device=device, workers=block.options.workers if device.type == "cuda" else 0,
         block_size=len(block.items),
     )  # fmt: skip
-    given = (one.unpack(device) for one in prepared) if block.prepared_apart else None
+    given = (one.unpack(device) for one in prepared) if prepared else None
     with evaluating(part, device, options.precision):
         (encoded,) = encode_blocks(
             part, block.items, options, progress(total=None, description="", unit="item"), prepared=given
