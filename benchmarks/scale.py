@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -62,6 +63,23 @@ def steps(rows: int, pairs: int, count: int, models: list[str], processes: list[
     return found
 
 
+def apart(rows: int, pairs: int, count: int) -> dict[str, Any]:
+    """Two processes of BPR at the same time, each with half of the rows, and with nothing to exchange: the ceiling."""
+    halves = [
+        f"--{name}={value}"
+        for name, value in (("users", rows // 4), ("items", rows // 4), ("pairs", pairs // 2), ("batch", 16_384))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        outs = [Path(folder) / f"half-{number}" for number in range(2)]
+        command = [sys.executable, str(HERE / "_scale_step.py"), f"--steps={count}", *halves]
+        started = [subprocess.Popen([*command, f"--out={out}"]) for out in outs]
+        if any(one.wait() for one in started):
+            raise SystemExit("a process failed")
+        seconds = [json.loads(out.with_name(f"{out.name}-0.json").read_text())["step_s"] for out in outs]
+    whole = measured(1, model="bpr", users=rows // 2, items=rows // 2, pairs=pairs, batch=32_768, steps=count)["step_s"]
+    return {"whole_s": whole, "halves_s": seconds, "speed": whole / max(seconds)}
+
+
 def encoder_bound() -> dict[str, Any]:
     """An epoch of end-to-end training, by `lmm4rec run --processes`."""
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +103,7 @@ def largest(rows: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["steps", "encoder", "largest"], action="append")
+    parser.add_argument("--part", choices=["steps", "apart", "encoder", "largest"], action="append")
     parser.add_argument("--model", choices=["bpr", "lightgcn"], action="append")
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--pairs", type=int, default=20_000_000)
@@ -102,6 +120,8 @@ def main() -> None:
         values["steps"] = values.get("steps", {}) | steps(
             options.rows, options.pairs, options.steps, models, options.processes
         )
+    if "apart" in parts:
+        values["bpr_apart"] = apart(options.rows, options.pairs, options.steps)
     if "encoder" in parts:
         values["encoder_bound"] = encoder_bound()
     if "largest" in parts:

@@ -15,7 +15,7 @@ from lmm4rec.nn.sparse_product import product
 @pytest.fixture(autouse=True)
 def _compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
-    monkeypatch.setattr(sparse_product, "_LARGE", 0)
+    monkeypatch.setattr(sparse_product, "_is_worth", lambda *_: True)
 
 
 @pytest.fixture
@@ -42,14 +42,14 @@ def matrix(entries_of_rows: list[int], columns: int, dtype: torch.dtype) -> tupl
 @pytest.mark.usefixtures("_threads")
 def test_it_is_scipys(dtype: torch.dtype, dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows without entries at both ends and in the middle, and rows of all remainders of four."""
-    called, plain = [], sparse_product.weighted_sums
+    called, plain, compiled = [], sparse_product.weighted_sums, sparse_product._compiled_sums
     monkeypatch.setattr(sparse_product, "_compiled_sums", lambda: lambda *sides: called.append(1) or plain(*sides))
     ours, scipys = matrix([0, 0, 1, 2, 3, 4, 5, 0, 6, 7, 8, 11, 0], 12, dtype)
     dense = torch.randn(12, dim, generator=torch.Generator().manual_seed(0))
     np.testing.assert_allclose(product(ours, dense), scipys @ dense.double().numpy(), rtol=1e-5, atol=1e-5)
-    assert len(called) == torch.get_num_threads()
-    monkeypatch.undo()
-    monkeypatch.setattr(sparse_product, "_LARGE", 0)
+    threads = torch.get_num_threads()
+    assert len(called) == (1 if threads == 1 else sparse_product._PIECES * threads)
+    monkeypatch.setattr(sparse_product, "_compiled_sums", compiled)
     np.testing.assert_allclose(product(ours, dense), scipys @ dense.double().numpy(), rtol=1e-5, atol=1e-5)
 
 
@@ -70,3 +70,14 @@ def test_other_numbers_and_views_are_multiplied_too() -> None:
     np.testing.assert_allclose(product(ours, wide[:, ::2]), scipys @ wide[:, ::2].double().numpy(), rtol=1e-5)
     double = csr_matrix(ours.crow_indices(), ours.col_indices(), ours.values().double(), (3, 5))
     np.testing.assert_allclose(product(double, wide.double()), scipys @ wide.double().numpy(), rtol=1e-12)
+
+
+def test_sizes_say_when_it_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many columns, or a dense matrix beyond the cache; and in both cases enough multiplications."""
+    monkeypatch.undo()
+    monkeypatch.setattr(sparse_product, "_LARGE", 500)
+    monkeypatch.setattr(sparse_product, "_BEYOND_CACHE", 4 * 5 * 80)
+    ours, _ = matrix([1, 3, 4], 5, torch.int64)
+    worth = [columns for columns in (62, 63, 79, 80, 96) if sparse_product._is_worth(ours, torch.empty(5, columns))]
+    narrow = [columns for columns in (95, 96) if sparse_product._is_worth(ours, torch.empty(4, columns).half())]
+    assert (worth, narrow) == ([80, 96], [96])

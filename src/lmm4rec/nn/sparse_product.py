@@ -14,7 +14,10 @@ from torch import Tensor
 
 from lmm4rec.core.compiled import compiled, has_numba
 
-_LARGE = 2**22  # multiplications; loading Numba takes as long as a hundred such products
+_LARGE = 24_000_000  # multiplications; in smaller products threads lose what they gain
+_WIDE = 96  # columns from which PyTorch's product is slow
+_BEYOND_CACHE = 2**25  # bytes of the dense matrix from which it is slow at fewer columns, too
+_PIECES = 12  # for each thread: rows with as many entries take unequal time
 
 
 def product(matrix: Tensor, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
@@ -27,12 +30,11 @@ def product_into(
 ) -> Float[Tensor, "rows dim"]:
     """Fill `result` with the product of a CSR matrix and a dense one.
 
-    Large products on a CPU are computed by a loop that Numba compiles, where it is installed: it takes 80 % of the time
-    of PyTorch's at 64 columns, and a third from 128 on. The sums are those of PyTorch but for rounding. PyTorch's is
-    computed in the memory of the result, too: `matrix @ dense` takes three times as long, in copies.
+    Large products on a CPU, of many columns or beyond its cache, are computed by a loop that Numba compiles, where it
+    is installed; the sums are those of PyTorch but for rounding. PyTorch's is computed in the memory of the result,
+    too: `matrix @ dense` takes three times as long, in copies.
     """
-    work = len(matrix.values()) * dense.shape[1]
-    if work < _LARGE or not has_numba() or not all(map(_is_plain, (result, matrix.values(), dense))):
+    if not (_is_worth(matrix, dense) and has_numba() and all(map(_is_plain, (result, matrix.values(), dense)))):
         return torch.addmm(result, matrix, dense, beta=0, out=result)
     sides = (matrix.crow_indices(), matrix.col_indices(), matrix.values(), dense, result)
     arrays = [side.detach().numpy() for side in sides]
@@ -41,7 +43,7 @@ def product_into(
         _compiled_sums()(*arrays, 0, len(result))
         return result
     starts = arrays[0]
-    inner = np.searchsorted(starts, np.linspace(0, starts[-1], threads + 1)[1:-1]).tolist()
+    inner = np.searchsorted(starts, np.linspace(0, starts[-1], _PIECES * threads + 1)[1:-1]).tolist()
     cuts = [0, *inner, len(result)]  # of about the same number of entries
     list(_executor(threads).map(lambda first, last: _compiled_sums()(*arrays, first, last), cuts[:-1], cuts[1:]))
     return result
@@ -85,6 +87,12 @@ def _compiled_sums() -> Callable[..., Any]:
 @cache
 def _executor(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="product")
+
+
+def _is_worth(matrix: Tensor, dense: Tensor) -> bool:
+    """Whether the compiled loop is faster: sizes alone decide, so that a resumed training computes as before."""
+    is_slow = dense.shape[1] >= _WIDE or dense.nbytes >= _BEYOND_CACHE
+    return is_slow and len(matrix.values()) * dense.shape[1] >= _LARGE
 
 
 def _is_plain(values: Tensor) -> bool:
