@@ -16,7 +16,7 @@ from lmm4rec.nn.graph import InteractionGraph
 
 SHARED = Path(os.environ.get("LMM4REC_SHARED") or Path(__file__).parents[2] / "shared")
 WIDTHS = {"image": 4096, "text": 384}  # those of the features that the field uses on these logs
-# users, items, interactions; "large" has the size of Electronics, "growth" ten times Baby's interactions
+# users, items, interactions; "large" has the size of Electronics
 SIZES = {
     "films": (610, 3_639, 90_176),
     "tiktok": (9_308, 6_710, 68_722),
@@ -24,8 +24,6 @@ SIZES = {
     "sports": (35_598, 18_357, 296_337),
     "clothing": (39_387, 23_033, 278_677),
     "large": (200_000, 63_000, 1_700_000),
-    "growth_1": (19_445, 7_050, 160_000),
-    "growth_10": (19_445, 7_050, 1_600_000),
 }
 REAL = {
     "films": "MovieLens films",

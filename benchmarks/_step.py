@@ -1,6 +1,7 @@
 """One model on one log, measured in a process of its own, so that its peak memory is its own.
 
-python benchmarks/_step.py MODEL LOG BATCHES PARAMETERS BATCH_SIZE     # prints one JSON object
+python benchmarks/_step.py MODEL LOG BATCHES PARAMETERS BATCH_SIZE           # prints one JSON object
+python benchmarks/_step.py MODEL LOG BATCHES PARAMETERS BATCH_SIZE epoch     # the time and memory of an epoch alone
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.optim.adam import Adam
-from lmm4rec.training.sampler import TripleSampler
+from lmm4rec.training.sampler import TripleSampler, automatic_batch_size
 from lmm4rec.training.trainer import Trainer
 
-DIM, WARM, PROFILED = 64, 3, 3
+DIM, WARM, PROFILED = 64, 2, 3
 
 
 class Clocked:
@@ -55,8 +56,9 @@ class Clocked:
 
 
 def measure(
-    name: str, data: str, batches: int, parameters: dict[str, Any], batch_size: int | Literal["auto"]
+    name: str, data: str, batches: int, parameters: dict[str, Any], batch_size: int | Literal["auto"], *, whole: bool
 ) -> dict[str, Any]:
+    """`whole`: with what the time is spent on, and an evaluation."""
     log = load(data)
     graph, features = log.graph(), log.features()
     before = _memory()
@@ -65,34 +67,39 @@ def measure(
     with Clock() as build:
         recommender = component(graph, features, generator, dim=DIM, **parameters)
     objective = RankingObjective(recommender, Frozen(features))
+    if batch_size == "auto":
+        batch_size = automatic_batch_size(len(graph.users), reads_whole_graph=not component.splits_batches)
     clocked = Clocked(TripleSampler(graph.users, graph.items, log.n_items, batch_size=batch_size), batches)
     Trainer(epochs=1, metric="loss", device="cpu").fit(objective, clocked, dict)
     step, processor = clocked.medians()
     with Clock() as begin:
         objective.begin_epoch(generator)
-    training = _memory()
-    triples = clocked.sampler.epoch(generator)
-    sides = {log.n_users, log.n_items, log.n_users + log.n_items}
-    spent = shares(lambda: _backward(objective, itertools.islice(triples, PROFILED), generator), sides)
-    evaluation, users = _evaluation(recommender, features, log)
-    return {
+    epoch = {
         "milliseconds_a_batch": 1000 * step,
         "processor_milliseconds_a_batch": 1000 * processor,
-        "spent_on": spent,
         "batch_size": clocked.sampler.batch_size,
         "batches_measured": len(clocked.asked) - 1 - WARM,
         "begin_epoch_seconds": begin.seconds,
         "epoch_seconds_extrapolated": begin.seconds + step * len(clocked.sampler),
         "build_seconds": build.seconds,
-        "evaluation_seconds": evaluation,
-        "evaluated_users_per_second": users / evaluation,
-        "peak_memory_mb": _memory(),
-        "peak_memory_in_training_mb": training,
+        "peak_memory_in_training_mb": _memory(),
         "memory_of_data_and_features_mb": before,
         "parameters": sum(parameter.numel() for parameter in recommender.parameters()),
         "settings": parameters,
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
+    }
+    if not whole:
+        return epoch
+    triples = clocked.sampler.epoch(generator)
+    sides = {log.n_users, log.n_items, log.n_users + log.n_items}
+    spent = shares(lambda: _backward(objective, itertools.islice(triples, PROFILED), generator), sides)
+    evaluation, users = _evaluation(recommender, features, log)
+    return epoch | {
+        "spent_on": spent,
+        "evaluation_seconds": evaluation,
+        "evaluated_users_per_second": users / evaluation,
+        "peak_memory_mb": _memory(),
     }
 
 
@@ -136,7 +143,7 @@ def _memory() -> float:
 
 
 if __name__ == "__main__":
-    model, where, count, settings, size = sys.argv[1:]
+    model, where, count, settings, size, *only = sys.argv[1:]
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     triples: int | Literal["auto"] = "auto" if size == "auto" else int(size)
-    print(json.dumps(measure(model, where, int(count), json.loads(settings), triples)))
+    print(json.dumps(measure(model, where, int(count), json.loads(settings), triples, whole=only != ["epoch"])))

@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py                                      # all models on Baby's log
     python benchmarks/speed.py --data sports large --models slmrec  # one row; the others of the file stay
-    python benchmarks/speed.py --growth --models bpr lightgcn       # ten times the interactions
+    python benchmarks/speed.py --electronics --batches 4            # epochs of default batches on Baby and at its size
 
 Dim 64, batch 2,048, features of 4,096 and 384 seeded normal numbers, two threads, each model in a process of its own.
 Sampling, losses, backward pass and optimizer are all in a batch's time: the median of `--batches`. An epoch is
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from _kernels import bare, kernels
-from _logs import SIZES, load
+from _logs import load
 from _results import HERE, write
 from lmm4rec.core.files import read_json
 from lmm4rec.core.registry import RECOMMENDERS, hyper_parameters
@@ -32,7 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {"lightgcn": {"layers": 1}}  # as the tool
 SETTINGS |= {f"{name}, features trained": {"train_features": True} for name in ("bm3", "freedom")}
 TARGETS = {"lightgcn": 25.0, "vbpr": 60.0}  # milliseconds a batch
 USERS_PER_SECOND = 20_000
-GROWTH = 12.0  # at ten times the interactions
+EPOCHS, GIGABYTES = 12.0, 6.0  # at the size of Electronics: epochs of Baby, and memory
 
 
 def trained_models() -> list[str]:
@@ -42,10 +42,19 @@ def trained_models() -> list[str]:
     return names + [name for name in SETTINGS if name not in names]
 
 
-def measure(name: str, data: str, batches: int, threads: int, batch_size: str = "2048") -> dict[str, Any]:
+def measure(name: str, data: str, batches: int, threads: int, batch_size: str = "2048", *only: str) -> dict[str, Any]:
     """One row, from a process of its own."""
     settings = json.dumps(SETTINGS.get(name, {}))
-    command = [sys.executable, str(HERE / "_step.py"), name.partition(",")[0], data, str(batches), settings, batch_size]
+    command = [
+        sys.executable,
+        str(HERE / "_step.py"),
+        name.partition(",")[0],
+        data,
+        str(batches),
+        settings,
+        batch_size,
+        *only,
+    ]
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     answer = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
     row: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
@@ -77,23 +86,19 @@ def speed(data: str, models: Sequence[str], batches: int, threads: int) -> None:
     write(f"speed_{data}", values)
 
 
-def growth(models: Sequence[str], batches: int, threads: int) -> None:
-    """An epoch's time at ten times the interactions over the time at one, users and items alike.
-
-    Once with batches as the trainer makes them, which grow with the log, and once with 2,048 triples in both.
-    """
-    path = HERE / "results" / "speed_growth.json"
+def electronics(models: Sequence[str], batches: int, threads: int) -> None:
+    """An epoch at the size of Amazon Electronics over one on Baby, both with the default batches, in turn."""
+    path = HERE / "results" / "speed_electronics.json"
     rows = read_json(path)["values"]["models"] if path.exists() else {}
     for name in models:
-        one = measure(name, "growth_1", batches, threads)
-        auto, fixed = (measure(name, "growth_10", batches, threads, size) for size in ("auto", "2048"))
-        seconds = one["epoch_seconds_extrapolated"]
-        ratios = {"auto": auto["epoch_seconds_extrapolated"] / seconds}
-        ratios["fixed"] = fixed["epoch_seconds_extrapolated"] / seconds
-        rows[name] = {"one": one, "ten": auto, "ten_fixed": fixed, "epoch_ratio": ratios}
-        rows[name]["target_met"] = ratios["auto"] <= GROWTH
-        print(f"growth of {name}: {ratios}", flush=True)
-    write("speed_growth", {"interactions": [SIZES[f"growth_{times}"][2] for times in (1, 10)], "models": rows})
+        small = measure(name, "baby", 10 * batches, threads, "auto", "epoch")
+        large = measure(name, "large", batches, threads, "auto", "epoch")
+        ratio = large["epoch_seconds_extrapolated"] / small["epoch_seconds_extrapolated"]
+        gigabytes = large["peak_memory_in_training_mb"] / 1024
+        met = ratio <= EPOCHS and gigabytes <= GIGABYTES
+        rows[name] = {"baby": small, "electronics": large, "epoch_ratio": ratio, "target_met": met}
+        print(f"{name}: {ratio:.1f} times an epoch on Baby, {gigabytes:.1f} GiB", flush=True)
+        write("speed_electronics", {"target": {"times": EPOCHS, "gigabytes": GIGABYTES}, "models": rows})
 
 
 def main() -> None:
@@ -102,11 +107,13 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=trained_models(), choices=trained_models())
     parser.add_argument("--batches", type=int, default=30, help="how many are timed, after three warm ones")
     parser.add_argument("--threads", type=int, default=THREADS, help="of each process")
-    parser.add_argument("--growth", action="store_true", help="measure the growth of cost instead")
+    parser.add_argument(
+        "--electronics", action="store_true", help="measure epochs on Baby and at the size of Electronics"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    if given.growth:
-        growth(given.models, given.batches, given.threads)
+    if given.electronics:
+        electronics(given.models, given.batches, given.threads)
     else:
         for data in given.data:
             speed(data, given.models, given.batches, given.threads)

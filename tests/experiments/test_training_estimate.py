@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lmm4rec.data.sources import toyshop
 from lmm4rec.data.splits import split
+from lmm4rec.experiments.build.recommenders import make_sampler
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.estimate.training import estimate_training
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.recommenders.bprsgd import BPRSGD
 from lmm4rec.recommenders.ials import IALS
+from lmm4rec.training import sampler
+from lmm4rec.training.sampler import TripleSampler
 
 
 def test_it_says_that_a_first_epoch_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,3 +27,40 @@ def test_it_says_that_a_first_epoch_compiles(monkeypatch: pytest.MonkeyPatch) ->
     assert estimate_training(plan, shop, {}).details == (
         "3 epochs of one sweep; a first one that compiles takes some seconds more"
     )
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        ({"recommender": {"name": "lightgcn"}}, 100),
+        ({"recommender": {"name": "bpr"}}, 25),
+        ({"recommender": {"name": "lightgcn"}, "train": {"batch_size": 7}}, 7),
+        (
+            {
+                "recommender": {"name": "lattice"},
+                "encoder": {"name": "clip", "checkpoint": "here"},
+                "features": {"train": "frozen"},
+            },
+            100,
+        ),
+        (
+            {
+                "recommender": {"name": "lattice"},
+                "encoder": {"name": "clip", "checkpoint": "here"},
+                "features": {"train": "end2end"},
+            },
+            25,
+        ),
+    ],
+)
+def test_batches_are_largest_where_each_costs_the_whole_graph(
+    tables: dict[str, Any], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch of 2 batches at least, of 8 at most: a graph model of frozen features has few of them."""
+    shop = split(toyshop.load(users=40, items=20, interactions=400), "random", valid=0.2, test=0.3, seed=0)
+    for name, value in {"SMALLEST_BATCH": 2, "MOST_BATCHES": 8, "FEWEST_BATCHES": 2}.items():
+        monkeypatch.setattr(sampler, name, value)
+    assert len(shop.train) == 200
+    batches = make_sampler(make_plan(load_spec({"data": {"name": "toyshop"}} | tables)), shop)
+    assert isinstance(batches, TripleSampler)
+    assert batches.batch_size == expected

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lmm4rec.core.errors import TrainingError
-from lmm4rec.training.sampler import RowSampler, TripleSampler, UserSampler
+from lmm4rec.training.sampler import RowSampler, TripleSampler, UserSampler, automatic_batch_size
 
 
 def generator() -> torch.Generator:
@@ -111,3 +111,13 @@ def test_without_hard_negatives_nothing_changes() -> None:
     given = TripleSampler(users, items, 30, (users[:1], items[:1] + 20), batch_size=64, negatives=2)
     for one, other in zip(plain.epoch(generator()), given.epoch(generator()), strict=True):
         assert all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
+
+
+def test_automatic_batches_grow_with_the_log() -> None:
+    """2,048 up to 262,144 pairs; then 128 batches, or fewer, down to 24, where each reads the whole graph."""
+    pairs = [1, 197_338, 262_144, 524_288, 1_360_606, 2_400_000]
+    assert [automatic_batch_size(count) for count in pairs] == [2048, 2048, 2048, 4096, 10_629, 18_750]
+    of_graphs = [automatic_batch_size(count, reads_whole_graph=True) for count in pairs]
+    assert of_graphs == [2048, 2048, 2048, 8192, 55_171, 100_000]
+    users = torch.arange(300_000) % 3_000
+    assert TripleSampler(users, torch.arange(300_000) // 3_000, 101).batch_size == 300_000 // 128

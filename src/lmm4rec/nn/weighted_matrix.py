@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lmm4rec.nn.csr import compress, csr_matrix
-from lmm4rec.nn.sparse_product import product
+from lmm4rec.nn.sparse_product import dots_at, product
 
 
 class SparsePattern(nn.Module):
@@ -34,12 +34,15 @@ class SparsePattern(nn.Module):
         for name, part in zip(names, parts, strict=True):
             self.register_buffer(name, part, persistent=False)
         self.register_buffer("place", torch.argsort(self.order), persistent=False)
+        # as the edges of a graph are: nothing is reordered then
+        self.is_sorted = torch.equal(self.order, torch.arange(len(self.order), device=self.order.device))
 
     def matrix(self, values: Float[Tensor, " entries"], *, transposed: bool = False) -> Tensor:
         """The CSR matrix (or its transpose) with the given values."""
         if transposed:
             return csr_matrix(self.reverse_starts, self.reverse_columns, values[self.reverse_order], self.shape[::-1])
-        return csr_matrix(self.starts, self.columns, values[self.order], self.shape)
+        ordered = values if self.is_sorted else values[self.order]
+        return csr_matrix(self.starts, self.columns, ordered, self.shape)
 
     def dots(self, left: Float[Tensor, "rows dim"], right: Float[Tensor, "columns dim"]) -> Float[Tensor, " entries"]:
         """The dot product of the row's and the column's vector at each entry."""
@@ -47,8 +50,8 @@ class SparsePattern(nn.Module):
 
     def sampled(self, left: Tensor, right: Tensor) -> Tensor:
         """`dots` without gradient; no entry's pair of vectors is copied."""
-        empty = csr_matrix(self.starts, self.columns, left.new_zeros(len(self.columns)), self.shape)
-        return torch.sparse.sampled_addmm(empty, left.contiguous(), right.contiguous().T, beta=0.0).values()[self.place]
+        products = dots_at(self.starts, self.columns, left.contiguous(), right.contiguous())
+        return products if self.is_sorted else products[self.place]
 
 
 class WeightedMatrix:

@@ -18,7 +18,19 @@ from lmm4rec.distributed import process_group, sharding
 from lmm4rec.training.sequence_sampler import SequenceSampler
 
 _SHARED_KEYS = 2**14  # pairs from which on several processes share the search among the interactions
-SMALLEST_BATCH, MOST_BATCHES = 2048, 128  # of batch_size = "auto"
+SMALLEST_BATCH, MOST_BATCHES, FEWEST_BATCHES = 2048, 128, 24  # of batch_size = "auto"
+
+
+def automatic_batch_size(pairs: int, *, reads_whole_graph: bool = False) -> int:
+    """Triples in a step where `batch_size` is "auto" (docs/decisions/0009): 2,048 up to 262,144 pairs.
+
+    Beyond, a 128th of the pairs. Where each step reads the whole graph, whose cost grows with the log, too, the number
+    of batches falls as the log grows, to 24 from 1.4 million pairs on.
+    """
+    batches: float = MOST_BATCHES
+    if reads_whole_graph:
+        batches = max(FEWEST_BATCHES, MOST_BATCHES * min(1, MOST_BATCHES * SMALLEST_BATCH / pairs))
+    return max(SMALLEST_BATCH, int(pairs / batches))
 
 
 class TripleSampler:
@@ -47,14 +59,12 @@ class TripleSampler:
     ) -> None:
         """`signals` are users and items of the negative signals, none of them a training pair.
 
-        `batch_size` "auto" is 2,048, and from 262,144 pairs on a 128th of them (docs/decisions/0009).
-
         Raises:
             TrainingError: there are no interactions, or all users have interacted with every item.
         """
         _require_interactions(users)
         self.users, self.items, self.n_items = users.long(), items.long(), n_items
-        self.batch_size = max(SMALLEST_BATCH, len(users) // MOST_BATCHES) if batch_size == "auto" else batch_size
+        self.batch_size = automatic_batch_size(len(users)) if batch_size == "auto" else batch_size
         self.negatives, self.hard_negatives = negatives, hard_negatives
         if hard_negatives:
             keys = torch.unique(signals[0].long() * n_items + signals[1]) if signals else self.users[:0]

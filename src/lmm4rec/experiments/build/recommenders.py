@@ -20,7 +20,7 @@ from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.item_regression import require_memory
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import RankingObjective
-from lmm4rec.training.sampler import RankingSampler, TripleSampler, sampler_of
+from lmm4rec.training.sampler import RankingSampler, TripleSampler, automatic_batch_size, sampler_of
 from lmm4rec.training.sequence_sampler import SequenceSampler
 
 
@@ -112,6 +112,10 @@ def make_sampler(plan: Plan, split: Split) -> RankingSampler:
         users, items = torch.from_numpy(ordered.users), torch.from_numpy(ordered.items)
         return SequenceSampler(users, items, split.dataset.n_items, plan.recommender.table["length"], **arguments)
     users, items = torch.from_numpy(split.train.users), torch.from_numpy(split.train.items)
+    if sampler is TripleSampler and arguments["batch_size"] == "auto":
+        # an encoder in training costs by the items of a batch, not by the graph
+        reads_graph = not plan.recommender.component.splits_batches and plan.features.train != "end2end"
+        arguments["batch_size"] = automatic_batch_size(len(users), reads_whole_graph=reads_graph)
     if sampler is TripleSampler and plan.train.table["hard_negatives"]:
         signals = (torch.from_numpy(split.negatives.users), torch.from_numpy(split.negatives.items))
         return TripleSampler(users, items, split.dataset.n_items, signals, **arguments)
