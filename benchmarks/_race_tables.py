@@ -49,7 +49,7 @@ def race(values: Mapping[str, Any]) -> str:
     )
     if missing := len(values["missing"]):
         told += f" The race goes on: {missing} of {missing + values['finished']} runs are still to be made."
-    tables = [_table(name, world) for name, world in values["data"].items()]
+    tables = [world_table(name, world) for name, world in values["data"].items()]
     return "\n\n".join([told, *tables])
 
 
@@ -97,10 +97,11 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _table(name: str, world: Mapping[str, Any]) -> str:
-    beside = TOOLBOX.get(name, {})
-    head = ["model", "content", "Recall@20", "NDCG@20", "to EASE", "seeds", "chosen by validation"]
-    head += ["MMRec toolbox"] if beside else []
+def world_table(name: str, world: Mapping[str, Any]) -> str:
+    """A data set: every model's values, its difference to EASE, and the setting where there was a search."""
+    beside, searched = TOOLBOX.get(name, {}), any("setting" in row for row in world["models"].values())
+    head = ["model", "content", "Recall@20", "NDCG@20", "to EASE", "seeds"]
+    head += ["chosen by validation"] * searched + ["MMRec toolbox"] * bool(beside)
     rows = []
     for label, row in world["models"].items():
         recall, ndcg = row["recall@20"], row["ndcg@20"]
@@ -109,8 +110,8 @@ def _table(name: str, world: Mapping[str, Any]) -> str:
             f"{key.rpartition('.')[2]} {_plain(value)}" for key, value in row.get("setting", {}).items()
         )
         cells = [label, "yes" if row["content"] else "–", _value(recall), _value(ndcg), to_base]
-        cells += ["any" if row["deterministic"] else str(row["seeds"]), setting or "–"]
-        cells += [" / ".join(f"{value:.4f}" for value in beside[label]) if label in beside else "–"] if beside else []
+        cells += ["any" if row["deterministic"] else str(row["seeds"])] + [setting or "–"] * searched
+        cells += [" / ".join(f"{value:.4f}" for value in beside[label]) if label in beside else "–"] * bool(beside)
         rows.append(cells)
     facts = f"{world['users']:,} users, {world['items']:,} items, {world['interactions']:,} interactions"
     return f"### {name}\n\n{facts}; split {world['split']}, protocol `{world['protocol']}`.\n\n{table(head, rows)}"

@@ -11,6 +11,7 @@ from _paradigm_tables import adapters, encodings, processes
 from _quality_figure import draw
 from _race_tables import draw_race, race, verdicts
 from _results import HERE
+from _sequence_tables import beside_rectools, films_by_time
 from _shop_tables import feedback, five_nights, warm_start
 from _speed_tables import SPEEDS, beside_toolbox, single_steps, speed, time_to_quality
 from _tables import table, wrapped
@@ -271,6 +272,7 @@ def significance(values: Mapping[str, Any]) -> str:
 def main() -> None:
     parts: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = []
     parts += [("The race", "race", write) for write in (verdicts, race_figure, race)]
+    parts += [("Sequences", "sequential", films_by_time), ("Sequences", "sequences", beside_rectools)]
     parts += [("Significance", "significance", significance)]
     parts += [("Earlier grids", "quality_mmrec-films", quality_figure)]
     parts += [("Earlier grids", f"quality_{world}", partial(quality, world)) for world in WORLDS]

@@ -2,6 +2,7 @@
 
     lmm4rec study conf/studies/race.conf -o runs/race       # hours; may be stopped and resumed
     python benchmarks/race.py runs/race
+    python benchmarks/race.py runs/sequential sequential    # the same of conf/studies/sequential.conf, without a search
 
 Each model had the same number of settings to try, on validation; every data set compares with EASE, which has no seeds.
 """
@@ -28,7 +29,7 @@ BASE = "EASE"
 METRICS = ("recall@20", "ndcg@20")
 
 
-def main(path: Path) -> None:
+def main(path: Path, name: str = "race") -> None:
     folder = StudyFolder(path)
     collection = collect([path])
     data: dict[str, Any] = {}
@@ -46,12 +47,12 @@ def main(path: Path) -> None:
         }
         facts = group.designs[0].runs[0].measured.data
         plan = group.designs[0].runs[0].result.plan
-        data[group.designs[0].axes["data"]] = {
+        data[group.designs[0].axes.get("data", collection.title)] = {
             "users": facts.users, "items": facts.items, "interactions": facts.interactions,
             "split": facts.split, "protocol": plan.evaluate.protocol, "models": models,
         }  # fmt: skip
     finished = {"budget": collection.search, "finished": len(collection.runs), "missing": collection.missing}
-    write("race", {**finished, "data": data})
+    write(name, {**finished, "data": data})
 
 
 def row(design: Design, against: Mapping[str, Mapping[str, DesignComparison]], search: Path) -> dict[str, Any]:
@@ -75,4 +76,4 @@ def row(design: Design, against: Mapping[str, Mapping[str, DesignComparison]], s
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/race"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/race"), *sys.argv[2:])
