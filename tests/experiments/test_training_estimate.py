@@ -8,7 +8,7 @@ import pytest
 
 from lmm4rec.data.sources import toyshop
 from lmm4rec.data.splits import split
-from lmm4rec.experiments.build.recommenders import make_sampler
+from lmm4rec.experiments.build.recommenders import make_sampler, note_of_small_batches
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.estimate.training import estimate_training
 from lmm4rec.experiments.plan import make_plan
@@ -61,6 +61,9 @@ def test_batches_are_largest_where_each_costs_the_whole_graph(
     for name, value in {"SMALLEST_BATCH": 2, "MOST_BATCHES": 8, "FEWEST_BATCHES": 2}.items():
         monkeypatch.setattr(sampler, name, value)
     assert len(shop.train) == 200
-    batches = make_sampler(make_plan(load_spec({"data": {"name": "toyshop"}} | tables)), shop)
+    plan = make_plan(load_spec({"data": {"name": "toyshop"}} | tables))
+    batches = make_sampler(plan, shop)
     assert isinstance(batches, TripleSampler)
     assert batches.batch_size == expected
+    note = 'train.batch_size = 7 makes 29 batches an epoch of 200 interactions, "auto" would make 2'
+    assert note_of_small_batches(plan, shop, batches) == (note if expected == 7 else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from lmm4rec.data.splits import HeldOutPart, Split
 from lmm4rec.distributed import process_group, sharding
 from lmm4rec.evaluation.evaluator import Evaluator, ItemDescriptions, Report, masked
 from lmm4rec.evaluation.known_sequences import sequences_of
-from lmm4rec.experiments.build.recommenders import make_sampler
+from lmm4rec.experiments.build.recommenders import make_sampler, note_of_small_batches
 from lmm4rec.experiments.callbacks import CostWriter, HistoryWriter, tensorboard_writer
 from lmm4rec.experiments.conf.sections import EvaluateSection
 from lmm4rec.experiments.environment import Cost
@@ -60,8 +61,11 @@ def train(
     if process_group.is_first():
         curves = tensorboard_writer(folder.path / "tensorboard", **plan.train.arguments(tensorboard_writer))
         own = [HistoryWriter(folder.history), CostWriter(cost), *curves]
+    sampler = make_sampler(plan, split)
+    if process_group.is_first() and (note := note_of_small_batches(plan, split, sampler)):
+        logging.getLogger(__name__).info(note)
     history = Trainer(**plan.train.arguments(Trainer)).fit(
-        objective, make_sampler(plan, split), validate if split.holds_out("valid") else None,
+        objective, sampler, validate if split.holds_out("valid") else None,
         state_file=folder.state, callbacks=[*own, *callbacks], description=plan.title,
         is_warm=bool(plan.train.start_from),
     )  # fmt: skip

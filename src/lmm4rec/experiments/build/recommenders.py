@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import cast
 
 import torch
@@ -113,13 +114,28 @@ def make_sampler(plan: Plan, split: Split) -> RankingSampler:
         return SequenceSampler(users, items, split.dataset.n_items, plan.recommender.table["length"], **arguments)
     users, items = torch.from_numpy(split.train.users), torch.from_numpy(split.train.items)
     if sampler is TripleSampler and arguments["batch_size"] == "auto":
-        # an encoder in training costs by the items of a batch, not by the graph
-        reads_graph = not plan.recommender.component.splits_batches and plan.features.train != "end2end"
-        arguments["batch_size"] = automatic_batch_size(len(users), reads_whole_graph=reads_graph)
+        arguments["batch_size"] = _automatic_size(plan, split)
     if sampler is TripleSampler and plan.train.table["hard_negatives"]:
         signals = (torch.from_numpy(split.negatives.users), torch.from_numpy(split.negatives.items))
         return TripleSampler(users, items, split.dataset.n_items, signals, **arguments)
     return sampler(users, items, split.dataset.n_items, **arguments)
+
+
+def _automatic_size(plan: Plan, split: Split) -> int:
+    # an encoder in training costs by the items of a batch, not by the graph
+    reads_graph = not plan.recommender.component.splits_batches and plan.features.train != "end2end"
+    return automatic_batch_size(len(split.train), reads_whole_graph=reads_graph)
+
+
+def note_of_small_batches(plan: Plan, split: Split, sampler: RankingSampler) -> str:
+    """A sentence where an epoch has at least four times as many batches as with the automatic size; else empty."""
+    size = _automatic_size(plan, split)
+    if not isinstance(sampler, TripleSampler) or 4 * sampler.batch_size > size:
+        return ""
+    return (
+        f"train.batch_size = {sampler.batch_size} makes {len(sampler):,} batches an epoch of {len(split.train):,} "
+        f'interactions, "auto" would make {math.ceil(len(split.train) / size):,}'
+    )
 
 
 def require_negatives(plan: Plan, split: Split) -> None:

@@ -38,7 +38,7 @@ class Estimate:
 
     def facts(self) -> dict[str, str]:
         """The estimate as a table of two columns: a row for each part, then the whole."""
-        facts = {part.what: f"{_passes(part)}{readable(part.seconds)}" for part in self.parts}
+        facts = {part.what: f"{_details(part)}{_passes(part)}{readable(part.seconds)}" for part in self.parts}
         facts |= {
             "recipe": self.recipe,
             "training": self.details,
@@ -59,9 +59,8 @@ class Estimate:
 
     def __str__(self) -> str:
         """The estimate in one line, for a log."""
-        details = f"{self.details}; " if self.details else ""
         memory = f"{self.memory_mb:,.0f} MB beside Python and torch"
-        return f"{self.what}: {details}{_passes(self)}{readable(self.seconds)}, {memory}, at most"
+        return f"{self.what}: {_details(self)}{_passes(self)}{readable(self.seconds)}, {memory}, at most"
 
 
 def log_estimate(make: Callable[[], Estimate]) -> None:
@@ -119,6 +118,10 @@ def parameter_counts(module: nn.Module) -> tuple[int, int]:
     """The number of parameters of a module, and of those that train."""
     sizes = [(weight.numel(), weight.requires_grad) for weight in module.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
+
+
+def _details(estimate: Estimate) -> str:
+    return f"{estimate.details}; " if estimate.details else ""
 
 
 def _passes(estimate: Estimate) -> str:

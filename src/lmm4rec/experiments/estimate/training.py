@@ -10,8 +10,9 @@ import torch
 
 from lmm4rec.core.progress import quiet
 from lmm4rec.core.types import Features
+from lmm4rec.data.findings import counted
 from lmm4rec.data.splits import Split
-from lmm4rec.experiments.build.recommenders import make_recommender, make_sampler
+from lmm4rec.experiments.build.recommenders import make_recommender, make_sampler, note_of_small_batches
 from lmm4rec.experiments.estimate.estimate import MB, Estimate, parameter_counts, seconds_of, weights_bytes
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.train import measure
@@ -39,7 +40,9 @@ def estimate_training(plan: Plan, split: Split, features: Features) -> Estimate:
         epoch_s = _epoch_seconds(recommender, features, sampler, train.device)
         seconds = train.epochs * (epoch_s + validation_s / train.evaluate_every)
         steps = "one sweep" if recommender.is_solved else f"{len(sampler):,} batches"
-        details = f"{train.epochs:,} epochs of {steps}"
+        details = f"{counted(train.epochs, 'epoch')} of {steps}"
+        if note := note_of_small_batches(plan, split, sampler):
+            details += f"; {note}"
         if recommender.is_compiled:
             details += "; a first one that compiles takes some seconds more"
     return Estimate(
