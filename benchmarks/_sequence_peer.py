@@ -53,6 +53,7 @@ def main(log_file: str, out_file: str) -> None:
             dropout_rate=options["dropout"], loss=options["loss"], n_negatives=options["negatives"],
             gbce_t=options["calibration"], lr=options["learning_rate"], batch_size=options["batch_size"],
             dataloader_num_workers=0, get_trainer_func=trainer,
+            pos_encoding_kwargs={"use_scale_factor": True},  # item vectors times sqrt(dim), as in the authors' code
             item_net_block_types=(importlib.import_module("rectools.models.nn.item_net").IdEmbeddingsItemNet,),
         )  # fmt: skip
         model.fit(dataset)

@@ -87,7 +87,7 @@ def peers(data: str, values: Mapping[str, Any]) -> str:
 
 
 def electronics(values: Mapping[str, Any]) -> str:
-    head = ["model", "s an epoch on Baby", "at the size of Electronics", "times", "triples a batch", "GB in training"]
+    head = ["model", "s an epoch on Baby", "at the size of Electronics", "times", "triples a batch", "GiB in training"]
     rows = [
         [
             name,

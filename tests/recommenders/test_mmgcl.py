@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.nn.branch_convolution import Branches, convolve
-from lmm4rec.recommenders.mmgcl import MMGCL
+from lmm4rec.recommenders.mmgcl import MMGCL, _Pairs
 
 
 def model(**parameters: Any) -> MMGCL:
@@ -45,11 +46,13 @@ def read(weights: dict[str, np.ndarray], nodes: list[np.ndarray]) -> tuple[np.nd
 
 
 def views(mmgcl: MMGCL, *, seed: int = 0) -> tuple[Branches, Branches, Branches]:
-    """The whole, the edge-dropped and the masked view."""
+    """The whole, the edge-dropped and the masked view, of all users."""
     table = mmgcl._content(small.features())
     whole = convolve(mmgcl.interactions, mmgcl.users, table, mmgcl.layers)
     generator = torch.Generator().manual_seed(seed)
-    return whole, mmgcl._edge_dropout(table, generator), mmgcl._modality_masking(table, whole, generator)
+    dropped, everyone = mmgcl._edge_dropout(table, generator), torch.arange(small.USERS)
+    users, items = mmgcl._modality_masking(table, whole, _Pairs(everyone, everyone, everyone, everyone), generator)
+    return whole, dropped, replace(whole, users=users, items=items)
 
 
 def test_vectors_and_losses_are_the_papers() -> None:

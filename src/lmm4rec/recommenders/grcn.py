@@ -15,7 +15,7 @@ from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, pattern
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.projections import content_product, xavier_weights
+from lmm4rec.nn.projections import content_product, has_content, xavier_weights
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.nn.weighted_matrix import WeightedMatrix
@@ -140,7 +140,7 @@ class GRCN(Recommender):
     ) -> tuple[Float[Tensor, "items dim"], Float[Tensor, " edges"]]:
         """The items' vectors in a modality, zero where they lack it, and 1 at the edges to those that have it."""
         product = content_product(features, self.projections[modality])
-        present = (product.detach() != 0).any(dim=1)
+        present = has_content(product)
         content = unit_vectors(F.leaky_relu(product + self.offsets[modality]))
         return torch.where(present[:, None], content, 0.0), present[self.graph.items].float()
 

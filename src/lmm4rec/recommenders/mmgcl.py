@@ -92,16 +92,20 @@ class MMGCL(Recommender):
         content = self._content(features)
         whole = convolve(self.interactions, self.users.all(), content, self.layers)
         pairs = _Pairs(*_distinct(batch.users), *_distinct(batch.positives))
-        users, positives = pairs.expand(*self._vectors(pairs, whole))
+        users, positives = pairs.expand(*self._vectors(pairs, pairs.users_of(whole), whole.items))
         negatives = self.read_item(whole.items[batch.negatives].flatten(2))
-        views = self._edge_dropout(content, generator), self._modality_masking(content, whole, generator)
-        vectors = [self._vectors(pairs, view) for view in views]
+        fewer_edges = self._edge_dropout(content, generator)
+        views = (
+            (pairs.users_of(fewer_edges), fewer_edges.items),
+            self._modality_masking(content, whole, pairs, generator),
+        )
+        vectors = [self._vectors(pairs, *view) for view in views]
         dropped, masked = (
             info_nce(*both, pairs.user_of, pairs.item_of, temperature=self.temperature) for both in vectors
         )
         challenges = [
-            self._challenge(batch, view, *pairs.expand(*both), generator)
-            for view, both in zip(views, vectors, strict=True)
+            self._challenge(batch, items, *pairs.expand(*both), generator)
+            for (_, items), both in zip(views, vectors, strict=True)
         ]
         ids = (self.users.rows(batch.users), *self.items.rows(batch.positives, batch.negatives))
         return {
@@ -127,40 +131,37 @@ class MMGCL(Recommender):
         return convolve(WeightedMatrix(self.pattern, weights), self.users.all(), content, self.layers)
 
     def _modality_masking(
-        self, content: Float[Tensor, "items branches dim"], whole: Branches, generator: torch.Generator
-    ) -> Branches:
-        """The branches with random vectors, of the ids' mean length, in place of one modality's content."""
+        self, content: Float[Tensor, "items branches dim"], whole: Branches, pairs: _Pairs, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "users branches dim"], Float[Tensor, "items branches dim"]]:
+        """The batch's users and all items with random vectors, of the ids' mean length, for one modality's content."""
         branch = self._sample_modality(generator)
         random = torch.randn(content.shape[0], content.shape[2], generator=generator).to(content.device)
         random = F.normalize(random, dim=1) * self.items.detach().norm(dim=1).mean()
         random = random * has_content(content[:, branch])[:, None]  # a missing modality stays missing
         masked = convolve(self.interactions, self.users.all(), random[:, None], self.layers)
-        return Branches(
-            replace_branch(whole.users, branch, masked.users[:, 0]),
-            replace_branch(whole.items, branch, masked.items[:, 0]),
-            whole.users_alone,
-            whole.items_alone,
-        )
+        users = replace_branch(pairs.users_of(whole), branch, pairs.users_of(masked)[:, 0])
+        return users, replace_branch(whole.items, branch, masked.items[:, 0])
 
     def _challenge(
         self,
         batch: Batch,
-        view: Branches,
+        items: Float[Tensor, "items branches dim"],
         users: Float[Tensor, "batch dim"],
         positives: Float[Tensor, "batch dim"],
         generator: torch.Generator,
     ) -> Float[Tensor, ""]:
-        """The loss of positives against the same items with one modality of the negative item, in a view."""
+        """The loss of positives against the same items with one modality of the negative item, in a view's items."""
         branch = self._sample_modality(generator)
-        other = view.items[batch.negatives[:, 0], branch]
-        mixed = self.read_item(replace_branch(view.items.index_select(0, batch.positives), branch, other).flatten(1))
+        other = items[batch.negatives[:, 0], branch]
+        mixed = self.read_item(replace_branch(items.index_select(0, batch.positives), branch, other).flatten(1))
         near, far = F.cosine_similarity(users, positives), F.cosine_similarity(users, mixed)
         return F.softplus((far - near) / self.temperature).mean()
 
-    def _vectors(self, pairs: _Pairs, view: Branches) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
-        """The vectors of the batch's distinct users and positive items."""
-        users, items = view.users.index_select(0, pairs.users), view.items.index_select(0, pairs.items)
-        return self.read_user(users.flatten(1)), self.read_item(items.flatten(1))
+    def _vectors(
+        self, pairs: _Pairs, users: Float[Tensor, "users branches dim"], items: Float[Tensor, "all branches dim"]
+    ) -> tuple[Float[Tensor, "users dim"], Float[Tensor, "items dim"]]:
+        """The vectors of the batch's distinct users, whose branches are given, and of its distinct positive items."""
+        return self.read_user(users.flatten(1)), self.read_item(items.index_select(0, pairs.items).flatten(1))
 
     def _sample_modality(self, generator: torch.Generator) -> int:
         """The branch of a modality, sampled by `mask_shares`."""
@@ -175,6 +176,10 @@ class _Pairs:
     user_of: Int[Tensor, " batch"]
     items: Int[Tensor, " items"]
     item_of: Int[Tensor, " batch"]
+
+    def users_of(self, view: Branches) -> Float[Tensor, "users branches dim"]:
+        """The branches of the distinct users."""
+        return view.users.index_select(0, self.users)
 
     def expand(
         self, users: Float[Tensor, "users dim"], items: Float[Tensor, "items dim"]

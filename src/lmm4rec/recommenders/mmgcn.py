@@ -15,7 +15,7 @@ from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph, spread, weighted_interactions
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.projections import Affine, content_product, xavier_weight, xavier_weights
+from lmm4rec.nn.projections import Affine, content_product, has_content, xavier_weight, xavier_weights
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.nn.unit_vectors import unit_vectors
 from lmm4rec.recommenders.base import Recommender
@@ -101,16 +101,17 @@ class MMGCN(Recommender):
 
     def _convolve(self, features: Float[Tensor, "items width"], modality: str) -> Float[Tensor, "nodes dim"]:
         """The vectors of all nodes in one modality, after its last layer."""
-        has = (features.detach() != 0).any(dim=1, keepdim=True)
+        product = content_product(features, self.projections[modality])
+        has = has_content(product)[:, None]
         # `where` follows the division, whose gradient at a row of zeros is huge
-        items = torch.where(has, unit_vectors(content_product(features, self.projections[modality])), 0.0)
+        items = torch.where(has, unit_vectors(product), 0.0)
         users = unit_vectors(self.preferences[modality].all())
         x = torch.cat([users, items])
         present = torch.cat([has.new_ones(len(users), 1), has]).float()
         for layer in cast(Iterable[_Layer], self.layers[modality]):
             neighbors = spread(self.interactions, present).clamp(min=1)
-            h = F.leaky_relu(spread(self.interactions, x @ layer.neighbors) / neighbors)
-            own = F.leaky_relu(layer.own(x))
+            h = F.leaky_relu(spread(self.interactions, x @ layer.neighbors) / neighbors, inplace=True)
+            own = F.leaky_relu(layer.own(x), inplace=True)
             x = layer(h, own if self.ids is None else own + self.ids.all())
             present = torch.ones_like(present)
         return x
@@ -129,5 +130,5 @@ class _Layer(nn.Module):
     def forward(self, h: Float[Tensor, "nodes dim"], bridge: Float[Tensor, "nodes dim"]) -> Float[Tensor, "nodes dim"]:
         """The combination of the neighbors' message h and the node's own vector."""
         if self.concatenate:
-            return F.leaky_relu(self.joined(torch.cat([h, bridge], dim=1)))
-        return F.leaky_relu(self.joined(h) + bridge)
+            return F.leaky_relu(self.joined(torch.cat([h, bridge], dim=1)), inplace=True)
+        return F.leaky_relu(self.joined(h) + bridge, inplace=True)

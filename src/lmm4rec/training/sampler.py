@@ -18,14 +18,14 @@ from lmm4rec.distributed import process_group, sharding
 from lmm4rec.training.sequence_sampler import SequenceSampler
 
 _SHARED_KEYS = 2**14  # pairs from which on several processes share the search among the interactions
-SMALLEST_BATCH, MOST_BATCHES, FEWEST_BATCHES = 2048, 128, 24  # of batch_size = "auto"
+SMALLEST_BATCH, MOST_BATCHES, FEWEST_BATCHES = 2048, 128, 32  # of batch_size = "auto"
 
 
 def automatic_batch_size(pairs: int, *, reads_whole_graph: bool = False) -> int:
     """Triples in a step where `batch_size` is "auto" (docs/decisions/0009): 2,048 up to 262,144 pairs.
 
     Beyond, a 128th of the pairs. Where each step reads the whole graph, whose cost grows with the log, too, the number
-    of batches falls as the log grows, to 24 from 1.4 million pairs on.
+    of batches falls as the log grows, to 32 from a million pairs on.
     """
     batches: float = MOST_BATCHES
     if reads_whole_graph:
