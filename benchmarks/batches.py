@@ -2,8 +2,8 @@
 
     python benchmarks/batches.py [--data baby] [--seeds 3]
 
-`batch_size = "auto"` keeps an epoch at 128 batches or a few more (docs/decisions/0009). On Baby 8,192 triples leave 15,
-which is far harsher, so what is lost here bounds what is lost there. One learning rate for all, and twice that beside
+`batch_size = "auto"` leaves an epoch 128 batches, or 32 where each step reads the whole graph (docs/decisions/0009). On
+Baby 8,192 triples leave 15, which is harsher. One learning rate for all, and twice that beside
 it. Needs the shared data (LMM4REC_SHARED).
 """
 

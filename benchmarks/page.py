@@ -101,8 +101,8 @@ def electronics(values: Mapping[str, Any]) -> str:
     words = (
         "An epoch on Baby (119,674 interactions in training) and at the size of Amazon Electronics (200,000 users, "
         "63,000 items, 1.36 million interactions, synthetic), in batches of the default size ([decision "
-        "9](decisions/0009-batches-grow.md)), extrapolated from some batches (`python benchmarks/speed.py "
-        "--electronics`)."
+        "9](decisions/0009-batches-grow.md)), extrapolated from some batches; LightGCN has one layer, and "
+        "memory counts 1.4 GiB of data and features (`python benchmarks/speed.py --electronics`)."
     )
     return f"{words}\n\n{table(head, rows)}"
 

@@ -32,6 +32,7 @@ from lmm4rec.training.sampler import TripleSampler
 
 COLUMNS, ROUNDS, STEPS = (64, 128, 320), 15, 20
 BATCHES = {"films": 2048, "baby": 2048, "sports": 8192, "large": 0}  # 0: products alone
+PARTS = ["products", "steps", "dots"]
 WAYS = {"mkl": False, "compiled": True}
 
 
@@ -88,7 +89,7 @@ def dots(log: Log) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Products of graphs, by MKL and compiled")
-    parser.add_argument("--only", nargs="+", default=["products", "steps", "dots"], help="the other values stay")
+    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS, help="the other values stay")
     only = parser.parse_args().only
     path = HERE / "results" / "sparse_products.json"
     found: dict[str, Any] = read_json(path)["values"] if path.exists() else {}

@@ -2,11 +2,12 @@
 
     python benchmarks/speed.py                                      # all models on Baby's log
     python benchmarks/speed.py --data sports large --models slmrec  # one row; the others of the file stay
-    python benchmarks/speed.py --electronics --batches 4            # epochs of default batches on Baby and at its size
+    python benchmarks/speed.py --electronics --batches 3            # epochs on Baby and at the size of Electronics
 
-Dim 64, batch 2,048, features of 4,096 and 384 seeded normal numbers, two threads, each model in a process of its own.
-Sampling, losses, backward pass and optimizer are all in a batch's time: the median of `--batches`. An epoch is
-extrapolated from it. `toolbox.py` and `peers.py` run the public toolbox and libraries beside ours.
+Dim 64, batch 2,048 (`--electronics`: the default), features of 4,096 and 384 seeded normal numbers, two threads, each
+model in a process of its own. Sampling, losses, backward pass and optimizer are all in a batch's time: the median of
+`--batches`. An epoch is extrapolated from it. `toolbox.py` and `peers.py` run the public toolbox and libraries beside
+ours.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How long every trained model takes")
     parser.add_argument("--data", nargs="+", default=["baby"], choices=["baby", "sports", "clothing", "large"])
     parser.add_argument("--models", nargs="+", default=trained_models(), choices=trained_models())
-    parser.add_argument("--batches", type=int, default=30, help="how many are timed, after three warm ones")
+    parser.add_argument("--batches", type=int, default=30, help="how many are timed, after two warm ones")
     parser.add_argument("--threads", type=int, default=THREADS, help="of each process")
     parser.add_argument(
         "--electronics", action="store_true", help="measure epochs on Baby and at the size of Electronics"

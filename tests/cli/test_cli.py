@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -67,6 +68,7 @@ def test_a_dry_run_says_what_it_takes_and_stops(call: Output, tmp_path: Path) ->
     assert code == 0
     assert "VBPR on color, frozen: what it takes at most" in text
     assert "60 items without gradient" in text
+    assert re.search(r"training VBPR\s+│ \d+ epochs of \d+ batches; ", text)
     assert "MB of weights, optimizer state, features and activations; Python and torch take" in text
     assert {path.name for path in tmp_path.iterdir()} == {"tiny.conf"}
 

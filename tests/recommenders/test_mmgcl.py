@@ -51,7 +51,8 @@ def views(mmgcl: MMGCL, *, seed: int = 0) -> tuple[Branches, Branches, Branches]
     whole = convolve(mmgcl.interactions, mmgcl.users, table, mmgcl.layers)
     generator = torch.Generator().manual_seed(seed)
     dropped, everyone = mmgcl._edge_dropout(table, generator), torch.arange(small.USERS)
-    users, items = mmgcl._modality_masking(table, whole, _Pairs(everyone, everyone, everyone, everyone), generator)
+    pairs = _Pairs(everyone, everyone, everyone, everyone)
+    users, items = mmgcl._modality_masking(table, whole.users, whole.items, pairs, generator)
     return whole, dropped, replace(whole, users=users, items=items)
 
 

@@ -63,7 +63,7 @@ def train(
         own = [HistoryWriter(folder.history), CostWriter(cost), *curves]
     sampler = make_sampler(plan, split)
     if process_group.is_first() and (note := note_of_small_batches(plan, split, sampler)):
-        logging.getLogger(__name__).info(note)
+        logging.getLogger(__name__).info("%s", note)
     history = Trainer(**plan.train.arguments(Trainer)).fit(
         objective, sampler, validate if split.holds_out("valid") else None,
         state_file=folder.state, callbacks=[*own, *callbacks], description=plan.title,

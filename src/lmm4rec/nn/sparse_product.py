@@ -51,11 +51,11 @@ def dots_at(
 
     No entry's pair of rows is copied. Large ones on a CPU are compiled as in `product_into`.
     """
-    zeros = left.new_zeros(len(columns))
+    result = left.new_zeros(len(columns))
     if len(columns) * left.shape[1] >= _LARGE and has_numba() and all(map(_is_plain, (left, right))):
-        _by_rows(_compiled_dots(), starts, columns, left, right, zeros)
-        return zeros
-    empty = csr_matrix(starts, columns, zeros, (len(left), len(right)))
+        _by_rows(_compiled_dots(), starts, columns, left, right, result)
+        return result
+    empty = csr_matrix(starts, columns, result, (len(left), len(right)))
     return torch.sparse.sampled_addmm(empty, left, right.T, beta=0.0).values()
 
 

@@ -73,7 +73,8 @@ class Recommender(nn.Module, ABC):
     splits_batches: ClassVar[bool] = False
     """Whether several processes share a batch's rows: its losses are means over rows (of sequences: over targets), and
     neither a whole table nor a graph is read. Random numbers of a batch's shape come from `batch_rows.uniform`. False:
-    each process computes the losses of the whole batch, of which each encodes its share of the items."""
+    each process computes the losses of the whole batch, of which each encodes its share of the items, and on large
+    logs `batch_size = "auto"` means fewer batches, since the cost of each one is that of the graph."""
 
     shards_tables: ClassVar[bool] = False
     """Whether its tables and graphs may be shared by rows: it reads tables by `rows` and `all`, and graphs as

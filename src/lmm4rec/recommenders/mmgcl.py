@@ -92,12 +92,13 @@ class MMGCL(Recommender):
         content = self._content(features)
         whole = convolve(self.interactions, self.users.all(), content, self.layers)
         pairs = _Pairs(*_distinct(batch.users), *_distinct(batch.positives))
-        users, positives = pairs.expand(*self._vectors(pairs, pairs.users_of(whole), whole.items))
+        rows_of_users = pairs.users_of(whole)
+        users, positives = pairs.expand(*self._vectors(pairs, rows_of_users, whole.items))
         negatives = self.read_item(whole.items[batch.negatives].flatten(2))
         fewer_edges = self._edge_dropout(content, generator)
         views = (
             (pairs.users_of(fewer_edges), fewer_edges.items),
-            self._modality_masking(content, whole, pairs, generator),
+            self._modality_masking(content, rows_of_users, whole.items, pairs, generator),
         )
         vectors = [self._vectors(pairs, *view) for view in views]
         dropped, masked = (
@@ -131,16 +132,24 @@ class MMGCL(Recommender):
         return convolve(WeightedMatrix(self.pattern, weights), self.users.all(), content, self.layers)
 
     def _modality_masking(
-        self, content: Float[Tensor, "items branches dim"], whole: Branches, pairs: _Pairs, generator: torch.Generator
+        self,
+        content: Float[Tensor, "items branches dim"],
+        users: Float[Tensor, "users branches dim"],
+        items: Float[Tensor, "items branches dim"],
+        pairs: _Pairs,
+        generator: torch.Generator,
     ) -> tuple[Float[Tensor, "users branches dim"], Float[Tensor, "items branches dim"]]:
-        """The batch's users and all items with random vectors, of the ids' mean length, for one modality's content."""
+        """The batch's users and all items of the whole graph, one modality's content replaced by random vectors.
+
+        These have the ids' mean length.
+        """
         branch = self._sample_modality(generator)
         random = torch.randn(content.shape[0], content.shape[2], generator=generator).to(content.device)
         random = F.normalize(random, dim=1) * self.items.detach().norm(dim=1).mean()
         random = random * has_content(content[:, branch])[:, None]  # a missing modality stays missing
         masked = convolve(self.interactions, self.users.all(), random[:, None], self.layers)
-        users = replace_branch(pairs.users_of(whole), branch, pairs.users_of(masked)[:, 0])
-        return users, replace_branch(whole.items, branch, masked.items[:, 0])
+        users = replace_branch(users, branch, pairs.users_of(masked)[:, 0])
+        return users, replace_branch(items, branch, masked.items[:, 0])
 
     def _challenge(
         self,

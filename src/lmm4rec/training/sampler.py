@@ -24,13 +24,14 @@ SMALLEST_BATCH, MOST_BATCHES, FEWEST_BATCHES = 2048, 128, 32  # of batch_size = 
 def automatic_batch_size(pairs: int, *, reads_whole_graph: bool = False) -> int:
     """Triples in a step where `batch_size` is "auto" (docs/decisions/0009): 2,048 up to 262,144 pairs.
 
-    Beyond, a 128th of the pairs. Where each step reads the whole graph, whose cost grows with the log, too, the number
-    of batches falls as the log grows, to 32 from a million pairs on.
+    Beyond, an epoch has 128 batches. Where a step reads the whole graph, both it and the number of steps would grow
+    with the log: there an epoch has ever fewer batches, down to 32 from a million pairs on.
     """
+    largest = MOST_BATCHES * SMALLEST_BATCH  # pairs up to which batches are the smallest
     batches: float = MOST_BATCHES
     if reads_whole_graph:
-        batches = max(FEWEST_BATCHES, MOST_BATCHES * min(1, MOST_BATCHES * SMALLEST_BATCH / pairs))
-    return max(SMALLEST_BATCH, int(pairs / batches))
+        batches = max(FEWEST_BATCHES, MOST_BATCHES * largest / max(pairs, largest))
+    return max(SMALLEST_BATCH, math.ceil(pairs / batches))
 
 
 class TripleSampler:
@@ -58,6 +59,8 @@ class TripleSampler:
         ] = 0.0,
     ) -> None:
         """`signals` are users and items of the negative signals, none of them a training pair.
+
+        `batch_size` "auto" is `automatic_batch_size` of a model that reads the rows of its batch alone.
 
         Raises:
             TrainingError: there are no interactions, or all users have interacted with every item.

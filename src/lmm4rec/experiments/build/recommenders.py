@@ -62,6 +62,8 @@ def check_memory(plan: Plan, split: Split, *, sharded: bool = False) -> None:
     if component.dense_items:
         require_memory(model.label, items, model.table["memory_gb"])
     dim, size = model.table.get("dim", 0), plan.train.table.get("batch_size")
+    if size == "auto" and sampler_of(component) is TripleSampler:
+        size = _automatic_size(plan, split)
     batch = min(size, len(split.train)) if isinstance(size, int) else 0
     processes = process_group.local_size() / (process_group.world_size() if sharded else 1)
     tables, rows = processes * tables_gb(plan, split), 4e-9 * dim * 3 * batch * component.is_trained
@@ -122,19 +124,22 @@ def make_sampler(plan: Plan, split: Split) -> RankingSampler:
 
 
 def _automatic_size(plan: Plan, split: Split) -> int:
-    # an encoder in training costs by the items of a batch, not by the graph
-    reads_graph = not plan.recommender.component.splits_batches and plan.features.train != "end2end"
-    return automatic_batch_size(len(split.train), reads_whole_graph=reads_graph)
+    return automatic_batch_size(len(split.train), reads_whole_graph=_reads_whole_graph(plan))
+
+
+def _reads_whole_graph(plan: Plan) -> bool:
+    """Whether a step's cost is that of the graph; an encoder in training costs by the items of the batch."""
+    return not plan.recommender.component.splits_batches and plan.features.train != "end2end"
 
 
 def note_of_small_batches(plan: Plan, split: Split, sampler: RankingSampler) -> str:
-    """A sentence where an epoch has at least four times as many batches as with the automatic size; else empty."""
+    """A sentence where a graph model has at least four times as many batches as with "auto"; else empty."""
     size = _automatic_size(plan, split)
-    if not isinstance(sampler, TripleSampler) or 4 * sampler.batch_size > size:
+    if not isinstance(sampler, TripleSampler) or not _reads_whole_graph(plan) or 4 * sampler.batch_size > size:
         return ""
     return (
-        f"train.batch_size = {sampler.batch_size} makes {len(sampler):,} batches an epoch of {len(split.train):,} "
-        f'interactions, "auto" would make {math.ceil(len(split.train) / size):,}'
+        f'train.batch_size = {sampler.batch_size} makes {len(sampler):,} batches an epoch, "auto" would make '
+        f"{math.ceil(len(split.train) / size):,}; each one reads the whole graph, so fewer are faster"
     )
 
 
