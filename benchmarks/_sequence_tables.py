@@ -38,7 +38,8 @@ def beside_rectools(values: Mapping[str, Any]) -> str:
     words = (
         f"Our SASRec beside RecTools' on the films ({log['users']} users, {log['interactions']:,} interactions, the "
         f"latest 51 of each user; each user's last item is the test), {values['epochs']} epochs from three seeds each, "
-        "the same sequences, settings and number of steps; seconds of one thread's processor an epoch (`python "
+        "the same sequences, settings and number of steps, item vectors times the root of their width in both; seconds "
+        "of one thread's processor an epoch ([decision 37](decisions/0037-sequences.md), `python "
         "benchmarks/sequences.py`)."
     )
     return f"{words}\n\n{table(['loss', 'SASRec', 'Recall@20', 'NDCG@20', 's an epoch'], rows)}"
