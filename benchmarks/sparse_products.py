@@ -1,7 +1,6 @@
 """Products of a graph with the vectors of its nodes: PyTorch's (MKL) and the loop that Numba compiles, in turn.
 
     python benchmarks/sparse_products.py
-    python benchmarks/sparse_products.py --only dots
 
 Medians of 15 products each, with one and two threads, and of 20 steps of LightGCN with and without Numba: there the
 sizes decide which products are compiled (`sparse_product._is_worth`).
@@ -9,7 +8,6 @@ sizes decide which products are compiled (`sparse_product._is_worth`).
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -21,10 +19,9 @@ from unittest.mock import patch
 import torch
 
 from _logs import Log, load
-from _results import HERE, write
-from lmm4rec.core.files import read_json
+from _results import write
 from lmm4rec.nn import sparse_product
-from lmm4rec.nn.graph import normalize, pattern
+from lmm4rec.nn.graph import normalize
 from lmm4rec.nn.sparse_product import product
 from lmm4rec.recommenders.lightgcn import LightGCN
 from lmm4rec.training.optim.adam import Adam
@@ -32,7 +29,6 @@ from lmm4rec.training.sampler import TripleSampler
 
 COLUMNS, ROUNDS, STEPS = (64, 128, 320), 15, 20
 BATCHES = {"films": 2048, "baby": 2048, "sports": 8192, "large": 0}  # 0: products alone
-PARTS = ["products", "steps", "dots"]
 WAYS = {"mkl": False, "compiled": True}
 
 
@@ -79,32 +75,17 @@ def steps(log: Log, dim: int, batch_size: int) -> dict[str, float]:
     return in_turn(works, STEPS, "has_numba")
 
 
-def dots(log: Log) -> dict[str, float]:
-    """Milliseconds of the dot products at all interactions, of 64 columns."""
-    edges, generator = pattern(log.graph()), torch.Generator().manual_seed(0)
-    left, right = (torch.randn(rows, COLUMNS[0], generator=generator) for rows in (log.n_users, log.n_items))
-    with patch.object(sparse_product, "_LARGE", 0):
-        return in_turn(dict.fromkeys(WAYS, partial(edges.sampled, left, right)), ROUNDS, "has_numba")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Products of graphs, by MKL and compiled")
-    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS, help="the other values stay")
-    only = parser.parse_args().only
-    path = HERE / "results" / "sparse_products.json"
-    found: dict[str, Any] = read_json(path)["values"] if path.exists() else {}
+    found: dict[str, Any] = {}
     for threads in (1, 2):
         torch.set_num_threads(threads)
         for name, batch_size in BATCHES.items():
             log = load(name)
-            row = found.setdefault(name, {}).setdefault(f"{threads} threads", {})
-            row |= {"nodes": log.n_users + log.n_items, "entries": 2 * len(log.graph().users)}
-            if "products" in only:
-                row |= {"columns": products(log)}
-            if batch_size and "steps" in only:
+            row: dict[str, Any] = {"nodes": log.n_users + log.n_items, "entries": 2 * len(log.graph().users)}
+            row |= {"columns": products(log)}
+            if batch_size:
                 row |= {f"lightgcn, dim {dim}, batch {batch_size}": steps(log, dim, batch_size) for dim in COLUMNS[:2]}
-            if "dots" in only:
-                row |= {"dots at entries": dots(log)}
+            found.setdefault(name, {})[f"{threads} threads"] = row
     write("sparse_products", found)
 
 

@@ -1,4 +1,4 @@
-"""Compiled products of a sparse and a dense matrix, and dot products at its entries: SciPy's in double precision."""
+"""The compiled product of a sparse and a dense matrix: SciPy's in double precision."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import torch
 
 from lmm4rec.nn import sparse_product
 from lmm4rec.nn.csr import csr_matrix
-from lmm4rec.nn.sparse_product import dots_at, product
+from lmm4rec.nn.sparse_product import product
 
 
 @pytest.fixture(autouse=True)
 def _compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     monkeypatch.setattr(sparse_product, "_is_worth", lambda *_: True)
-    monkeypatch.setattr(sparse_product, "_LARGE", 0)
 
 
 @pytest.fixture
@@ -63,25 +62,6 @@ def test_what_is_not_finite_stays_so() -> None:
         expected = scipys @ dense.double().numpy()
     assert not np.isfinite(expected).all()
     np.testing.assert_allclose(product(ours, dense), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("_threads", [1, 3], indirect=True)
-@pytest.mark.parametrize("dim", [1, 7, 64])
-@pytest.mark.parametrize("is_compiled", [True, False])
-@pytest.mark.usefixtures("_threads")
-def test_dots_at_entries(dim: int, is_compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    called, plain, compiled = [], sparse_product.entry_dots, sparse_product._compiled_dots
-    monkeypatch.setattr(sparse_product, "_compiled_dots", lambda: lambda *sides: called.append(1) or plain(*sides))
-    monkeypatch.setattr(sparse_product, "_LARGE", 0 if is_compiled else 2**30)
-    ours, scipys = matrix([0, 0, 1, 2, 3, 4, 5, 0, 6, 7, 8, 11, 0], 12, torch.int64)
-    left, right = (torch.randn(rows, dim, generator=torch.Generator().manual_seed(rows)) for rows in (13, 12))
-    rows, columns = scipys.nonzero()
-    expected = (left.double().numpy()[rows] * right.double().numpy()[columns]).sum(axis=1)
-    sides = (ours.crow_indices(), ours.col_indices(), left, right)
-    np.testing.assert_allclose(dots_at(*sides), expected, rtol=1e-4, atol=1e-5)
-    assert bool(called) == is_compiled
-    monkeypatch.setattr(sparse_product, "_compiled_dots", compiled)
-    np.testing.assert_allclose(dots_at(*sides), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_other_numbers_and_views_are_multiplied_too() -> None:

@@ -1,4 +1,4 @@
-"""Products of a sparse matrix with a dense one, and dot products at its entries: the inner loops of graph models."""
+"""The product of a sparse matrix with a dense one, without gradient: the inner loop of all graph models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from lmm4rec.core.compiled import compiled, has_numba
-from lmm4rec.nn.csr import csr_matrix
 
 _LARGE = 24_000_000  # multiplications; in smaller products threads lose what they gain
 _WIDE = 96  # columns from which PyTorch's product is slow
@@ -37,26 +36,17 @@ def product_into(
     """
     if not (_is_worth(matrix, dense) and has_numba() and all(map(_is_plain, (result, matrix.values(), dense)))):
         return torch.addmm(result, matrix, dense, beta=0, out=result)
-    _by_rows(_compiled_sums(), matrix.crow_indices(), matrix.col_indices(), matrix.values(), dense, result)
-    return result
-
-
-def dots_at(
-    starts: Int[Tensor, " rows_and_1"],
-    columns: Int[Tensor, " entries"],
-    left: Float[Tensor, "rows dim"],
-    right: Float[Tensor, "columns dim"],
-) -> Float[Tensor, " entries"]:
-    """The dot product of `left`'s row and `right`'s row (the column) at each entry of a CSR matrix, without gradient.
-
-    No entry's pair of rows is copied. Large ones on a CPU are compiled as in `product_into`.
-    """
-    result = left.new_zeros(len(columns))
-    if len(columns) * left.shape[1] >= _LARGE and has_numba() and all(map(_is_plain, (left, right))):
-        _by_rows(_compiled_dots(), starts, columns, left, right, result)
+    sides = (matrix.crow_indices(), matrix.col_indices(), matrix.values(), dense, result)
+    arrays = [side.detach().numpy() for side in sides]
+    threads = torch.get_num_threads()
+    if threads == 1:
+        _compiled_sums()(*arrays, 0, len(result))
         return result
-    empty = csr_matrix(starts, columns, result, (len(left), len(right)))
-    return torch.sparse.sampled_addmm(empty, left, right.T, beta=0.0).values()
+    starts = arrays[0]
+    inner = np.searchsorted(starts, np.linspace(0, starts[-1], _PIECES * threads + 1)[1:-1]).tolist()
+    cuts = [0, *inner, len(result)]  # of about the same number of entries
+    list(_executor(threads).map(lambda first, last: _compiled_sums()(*arrays, first, last), cuts[:-1], cuts[1:]))
+    return result
 
 
 def weighted_sums(
@@ -87,55 +77,6 @@ def weighted_sums(
             for k in range(len(total)):
                 total[k] += by_a * a[k]
             entry += 1
-
-
-def entry_dots(
-    starts: Int[np.ndarray, " rows_and_1"],
-    columns: Int[np.ndarray, " entries"],
-    left: Float32[np.ndarray, "rows dim"],
-    right: Float32[np.ndarray, "columns dim"],
-    result: Float32[np.ndarray, " entries"],
-    first: int,
-    last: int,
-) -> None:
-    """The entries of rows `first` to `last`; four at a time, as in `weighted_sums`."""
-    for row in range(first, last):
-        entry, end, own = starts[row], starts[row + 1], left[row]
-        while entry + 4 <= end:
-            a, b = right[columns[entry]], right[columns[entry + 1]]
-            c, d = right[columns[entry + 2]], right[columns[entry + 3]]
-            by_a = by_b = by_c = by_d = np.float32(0)
-            for k in range(len(own)):
-                by_a += own[k] * a[k]
-                by_b += own[k] * b[k]
-                by_c += own[k] * c[k]
-                by_d += own[k] * d[k]
-            result[entry], result[entry + 1], result[entry + 2], result[entry + 3] = by_a, by_b, by_c, by_d
-            entry += 4
-        while entry < end:
-            a, by_a = right[columns[entry]], np.float32(0)
-            for k in range(len(own)):
-                by_a += own[k] * a[k]
-            result[entry] = by_a
-            entry += 1
-
-
-def _by_rows(function: Callable[..., Any], starts: Tensor, *sides: Tensor) -> None:
-    """Run a compiled loop over the rows of a CSR matrix, by as many threads as PyTorch has."""
-    arrays = [side.detach().numpy() for side in (starts, *sides)]
-    threads, rows = torch.get_num_threads(), len(starts) - 1
-    if threads == 1:
-        function(*arrays, 0, rows)
-        return
-    inner = np.searchsorted(arrays[0], np.linspace(0, arrays[0][-1], _PIECES * threads + 1)[1:-1]).tolist()
-    cuts = [0, *inner, rows]  # of about the same number of entries
-    list(_executor(threads).map(lambda first, last: function(*arrays, first, last), cuts[:-1], cuts[1:]))
-
-
-@cache
-def _compiled_dots() -> Callable[..., Any]:
-    # sums in any order, which vector instructions need; what is not finite stays so
-    return compiled(entry_dots, purpose="products of sparse matrices", fastmath=["contract", "reassoc", "nsz"])
 
 
 @cache

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lmm4rec.nn.csr import compress, csr_matrix
-from lmm4rec.nn.sparse_product import dots_at, product
+from lmm4rec.nn.sparse_product import product
 
 
 class SparsePattern(nn.Module):
@@ -50,7 +50,8 @@ class SparsePattern(nn.Module):
 
     def sampled(self, left: Tensor, right: Tensor) -> Tensor:
         """`dots` without gradient; no entry's pair of vectors is copied."""
-        products = dots_at(self.starts, self.columns, left.contiguous(), right.contiguous())
+        empty = csr_matrix(self.starts, self.columns, left.new_zeros(len(self.columns)), self.shape)
+        products = torch.sparse.sampled_addmm(empty, left.contiguous(), right.contiguous().T, beta=0.0).values()
         return products if self.is_sorted else products[self.place]
 
 
