@@ -23,6 +23,8 @@ def write(name: str, values: Mapping[str, Any]) -> Path:
 
 
 def save(name: str, values: Mapping[str, Any], path: Path) -> Path:
-    """Write the values of a benchmark into a file; returns its path."""
-    write_json(path, {"benchmark": name, "load": os.getloadavg()[0], **environment(), "values": dict(values)})
+    """Write the values of a benchmark into a file, without the folders of the machine; returns its path."""
+    facts = environment()
+    facts["command"] = [Path(one).name if Path(one).is_absolute() else one for one in facts["command"]]
+    write_json(path, {"benchmark": name, "load": os.getloadavg()[0], **facts, "values": dict(values)})
     return path
