@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from lmm4rec.experiments.build.recommenders import make_sampler, note_of_small_b
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.estimate.training import estimate_training
 from lmm4rec.experiments.plan import make_plan
+from lmm4rec.experiments.run import run
 from lmm4rec.recommenders.bprsgd import BPRSGD
 from lmm4rec.recommenders.ials import IALS
 from lmm4rec.training import sampler
@@ -69,3 +71,15 @@ def test_batches_are_largest_where_each_costs_the_whole_graph(
     assert batches.batch_size == expected
     note = 'train.batch_size = 7 makes 29 batches an epoch, "auto" would make 2; each one reads the whole graph'
     assert note_of_small_batches(plan, shop, batches) == (f"{note}, so fewer are faster" if expected == 7 else "")
+
+
+def test_a_run_says_that_its_batches_are_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sampler, "SMALLEST_BATCH", 1000)
+    conf = {"data": {"name": "toyshop", "users": 40, "items": 20, "interactions": 400}, "train": {"epochs": 1}}
+    for name in ("lightgcn", "bpr"):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            run(conf | {"recommender": {"name": name}}, {"train.batch_size": 100}, out=tmp_path / name)
+        assert ("train.batch_size = 100 makes" in caplog.text) == (name == "lightgcn")
