@@ -3,8 +3,8 @@
     python benchmarks/batches.py [--data baby] [--seeds 3]
 
 `batch_size = "auto"` leaves an epoch 128 batches, or 32 where each step reads the whole graph (docs/decisions/0009). On
-Baby 8,192 triples leave 15, which is harsher. One learning rate for all, and twice that beside
-it. Needs the shared data (LMM4REC_SHARED).
+Baby 8,192 triples leave 15, which is harsher. One learning rate for all, and twice that beside it. Needs the
+shared data (LMM4REC_SHARED).
 """
 
 from __future__ import annotations
