@@ -53,6 +53,14 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {  # a peer's name here, our model
     "lgmrec": ("lgmrec", ours({}, *LARGE)),
     "grcn": ("grcn", ours({}, *LARGE)),
     "mmgcn": ("mmgcn", ours({}, *LARGE)),
+    "layergcn": ("layergcn", ours({}, *LARGE)),
+    "selfcf": ("selfcf", ours({}, *LARGE)),
+    "smore": ("smore", ours({}, *LARGE)),
+    "pgl": ("pgl", ours({}, *LARGE)),
+    "mmgcf": ("mmgcf", ours({}, *LARGE)),
+    "dualgnn": ("dualgnn", ours({}, *LARGE)),
+    "dragon": ("dragon", ours({}, *LARGE)),
+    "damrs": ("damrs", ours({}, *LARGE)),
 }
 PEERS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "bpr": ("BPR", [{"reg_weight": 0.1}, {"reg_weight": 0.01}]),
@@ -66,6 +74,14 @@ PEERS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "lgmrec": ("LGMRec", [{}]),
     "grcn": ("GRCN", [{"reg_weight": 1e-3, "learning_rate": 1e-3}]),
     "mmgcn": ("MMGCN", [{"reg_weight": 1e-3, "learning_rate": 1e-3}]),
+    "layergcn": ("LayerGCN", [{"dropout": 0.1, "reg_weight": 1e-3}]),
+    "selfcf": ("SELFCFED_LGN", [{"n_layers": 2, "dropout": 0.5, "reg_weight": 1e-2}]),
+    "smore": ("SMORE", [{"n_ui_layers": 3, "image_knn_k": 10, "text_knn_k": 10, "reg_weight": 1e-4}]),
+    "pgl": ("PGL", [{"dropout": 0.2, "mode": "local"}]),
+    "mmgcf": ("MMGCF", [{"n_ui_layers": 2, "reg_weight": 1e-3, "dropout": 0.2}]),
+    "dualgnn": ("DualGNN", [{"reg_weight": 1e-3, "learning_rate": 1e-3}]),
+    "dragon": ("DRAGON", [{"reg_weight": 1e-3, "learning_rate": 1e-3}]),
+    "damrs": ("DAMRS", [{}]),
 }
 
 

@@ -31,7 +31,11 @@ NAMES = {
     "selfcf": "SELFCFED_LGN", "dualgnn": "DualGNN", "dragon": "DRAGON", "smore": "SMORE", "mmgcf": "MMGCF",
     "pgl": "PGL", "damrs": "DAMRS", "mvgae": "MVGAE",
 }  # fmt: skip
-SETTINGS: dict[str, dict[str, Any]] = {"lightgcn": {"layers": 1}}
+SETTINGS: dict[str, dict[str, Any]] = {  # the first values of the toolbox's grids where ours differ
+    "lightgcn": {"layers": 1},
+    "selfcf": {"layers": 1, "dropout": 0.1},
+    "mmgcf": {"layers": 1, "dropout": 0.2},
+}
 PEER_SETTINGS = {"lightgcn": ["n_layers=1"]}
 _PRINTED = re.compile(r"median/batch ([\d.]+)ms .* eval ([\d.]+)s")
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.nn.tables import Table
+from lmm4rec.training.optim import compiled_rows
 from lmm4rec.training.optim.adam import Adam
 
 ROWS, DIM = 400, 3
@@ -108,6 +109,29 @@ def test_one_row_by_hand() -> None:
         value -= 0.01 * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
     assert weight[5].item() == pytest.approx(value, abs=1e-6)
     assert weight.sum().item() == pytest.approx(ROWS - 1 + value, abs=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_are_updated_the_same_with_and_without_numba(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    monkeypatch.setattr(compiled_rows, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    compiled, plain = table(), table()
+    adams = [Adam(options(weight)) for weight in (compiled, plain)]
+    start, generator = plain.detach().clone(), torch.Generator().manual_seed(1)
+    for number in range(300):
+        read, gradient = draw(generator, 1.0)
+        for adam, weight in zip(adams, (compiled, plain), strict=True):
+            monkeypatch.setattr(compiled_rows, "has_numba", lambda weight=weight: weight is compiled)
+            adam.param_groups[0]["lr"] = 0.01 / (1 + number % 7)
+            step_rows(adam, weight, read, gradient)
+    assert [adam._deferred[weight]._is_compiled for adam, weight in zip(adams, (compiled, plain), strict=True)] == [
+        True,
+        False,
+    ]
+    for adam in adams:
+        adam.catch_up()
+    assert (compiled - plain).abs().max() <= 1e-6 * (plain - start).abs().max()
 
 
 @pytest.mark.parametrize(

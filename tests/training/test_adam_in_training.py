@@ -47,7 +47,7 @@ def test_a_recommender_trains_the_same_where_rows_are_deferred(name: str, monkey
         generator, model = torch.Generator().manual_seed(2), recommenders()[name]
         adam = Adam([{"params": [*model.parameters()], "lr": 0.01, "weight_decay": 0.0}])
         if not deferred:
-            monkeypatch.setattr(Adam, "before_rows", lambda *_: False)
+            monkeypatch.setattr(Adam, "defers_rows", lambda *_: False)
         for _ in range(40):
             users, positives, other = (torch.randint(size, (6,), generator=generator) for size in (500, 350, 350))
             batch = Batch(users, positives, other[:, None])

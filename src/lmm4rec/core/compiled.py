@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from inspect import unwrap
+from itertools import pairwise
 from typing import Any
 
 from lmm4rec.core.errors import optional
@@ -33,3 +35,17 @@ def compiled(function: Callable[..., Any], *, purpose: str, fastmath: Collection
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         made = numba.njit(**options)(plain)
     return made
+
+
+def in_threads(function: Callable[[int, int], Any], cuts: Sequence[int], threads: int) -> None:
+    """Call a compiled function on the ranges between the cuts, by that many threads."""
+    if threads == 1:
+        for first, last in pairwise(cuts):
+            function(first, last)
+    else:
+        list(_executor(threads).map(function, cuts[:-1], cuts[1:]))
+
+
+@cache
+def _executor(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="compiled")

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmm4rec.core.matrices import select_rows
+from lmm4rec.core.matrices import dot_each, select_rows
 from lmm4rec.nn.unit_vectors import unit_vectors
 
 _LARGEST_GROUP = 2048  # pairs in a softmax: the field's batch size
@@ -22,12 +22,12 @@ def bpr_of_vectors(
     users: Float[Tensor, "batch dim"], positives: Float[Tensor, "batch dim"], negatives: Float[Tensor, "batch n dim"]
 ) -> Float[Tensor, ""]:
     """`bpr` on the dot products of user and item vectors."""
-    return bpr((users * positives).sum(1), torch.einsum("bd,bnd->bn", users, negatives))
+    return bpr((users * positives).sum(1), dot_each(users, negatives))
 
 
 def bpr_of_rows(rows: Float[Tensor, "batch nodes dim"]) -> Float[Tensor, ""]:
     """`bpr` on the dot products of a user's vector, the first of each row, with a positive's and the negatives'."""
-    scores = torch.einsum("bd,bnd->bn", rows[:, 0], rows[:, 1:])
+    scores = dot_each(rows[:, 0], rows[:, 1:])
     return bpr(scores[:, 0], scores[:, 1:])
 
 

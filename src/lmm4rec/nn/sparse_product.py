@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from lmm4rec.core.compiled import compiled, has_numba
+from lmm4rec.core.compiled import compiled, has_numba, in_threads
 
 _LARGE = 24_000_000  # multiplications; in smaller products threads lose what they gain
 _WIDE = 96  # columns from which PyTorch's product is slow
@@ -38,14 +37,11 @@ def product_into(
         return torch.addmm(result, matrix, dense, beta=0, out=result)
     sides = (matrix.crow_indices(), matrix.col_indices(), matrix.values(), dense, result)
     arrays = [side.detach().numpy() for side in sides]
-    threads = torch.get_num_threads()
-    if threads == 1:
-        _compiled_sums()(*arrays, 0, len(result))
-        return result
-    starts = arrays[0]
-    inner = np.searchsorted(starts, np.linspace(0, starts[-1], _PIECES * threads + 1)[1:-1]).tolist()
+    threads, starts = torch.get_num_threads(), arrays[0]
+    pieces = 1 if threads == 1 else _PIECES * threads
+    inner = np.searchsorted(starts, np.linspace(0, starts[-1], pieces + 1)[1:-1]).tolist()
     cuts = [0, *inner, len(result)]  # of about the same number of entries
-    list(_executor(threads).map(lambda first, last: _compiled_sums()(*arrays, first, last), cuts[:-1], cuts[1:]))
+    in_threads(partial(_compiled_sums(), *arrays), cuts, threads)
     return result
 
 
@@ -82,11 +78,6 @@ def weighted_sums(
 @cache
 def _compiled_sums() -> Callable[..., Any]:
     return compiled(weighted_sums, purpose="products of sparse matrices", fastmath=["contract"])
-
-
-@cache
-def _executor(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="product")
 
 
 def _is_worth(matrix: Tensor, dense: Tensor) -> bool:

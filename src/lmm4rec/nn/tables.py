@@ -8,7 +8,6 @@ from typing import Any, Protocol, cast, overload
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmm4rec.core.matrices import select_rows, vectors_of_distinct
 from lmm4rec.distributed import batch_rows, process_group, sharding
@@ -20,8 +19,12 @@ _VECTOR = 16  # numbers that torch draws together
 class DefersRows(Protocol):
     """An optimizer that updates only the rows that a batch reads, and the other rows before they are next read."""
 
-    def before_rows(self, table: Table, rows: Int[Tensor, " rows"]) -> bool:
-        """Bring the rows up to date and record them; whether their gradient should be sparse."""
+    def defers_rows(self, table: Table, rows: int) -> bool:
+        """Whether the gradient of so many rows should be sparse; if not, all rows are brought up to date."""
+        ...
+
+    def before_rows(self, table: Table, rows: Int[Tensor, " rows"]) -> None:
+        """Bring distinct rows up to date, whose gradient will be sparse."""
         ...
 
     def before_all(self, table: Table) -> None:
@@ -51,8 +54,12 @@ class Table(nn.Parameter):
         Their gradient is sparse where the optimizer asks for that: it then costs what the rows cost, not the table.
         """
         together = torch.cat([each.flatten() for each in indices])
-        sparse = self._catch_up(together) if self.optimizer else False
-        vectors = F.embedding(together, self, sparse=True) if sparse else select_rows(self, together)
+        if self._defers(len(together)):
+            distinct, places = torch.unique(together, return_inverse=True)
+            self._catch_up(distinct)
+            vectors = select_rows(cast(Tensor, _Rows.apply(self, distinct)), places)  # type: ignore[no-untyped-call]
+        else:
+            vectors = select_rows(self, together)
         parts = torch.split(vectors, [each.numel() for each in indices])
         selected = tuple(part.view(*each.shape, vectors.shape[1]) for part, each in zip(parts, indices, strict=True))
         return selected[0] if len(selected) == 1 else selected
@@ -67,13 +74,17 @@ class Table(nn.Parameter):
         """Replace all numbers of the table."""
         self.copy_(values)
 
-    def _catch_up(self, rows: Int[Tensor, " rows"]) -> bool:
-        """Let the optimizer bring rows up to date that are read; whether their gradient should be sparse."""
+    def _defers(self, rows: int) -> bool:
+        """Whether the gradient of so many rows should be sparse; if not, they are up to date."""
         if self.optimizer is not None and torch.is_grad_enabled():
-            return self.optimizer.before_rows(self, rows)
+            return self.optimizer.defers_rows(self, rows)
         if self.optimizer is not None:
             self.optimizer.before_all(self)
         return False
+
+    def _catch_up(self, rows: Int[Tensor, " rows"]) -> None:
+        assert self.optimizer is not None
+        self.optimizer.before_rows(self, rows)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Table:
         copied: Table = super(Table, self.all()).__deepcopy__(memo)  # type: ignore[misc]
@@ -107,7 +118,9 @@ class ShardedTable(Table):
 
         def exchanged(distinct: Int[Tensor, " distinct"]) -> Float[Tensor, "distinct dim"]:
             exchange = sharding.RowExchange(distinct, self.total)
-            sparse = self._catch_up(exchange.own)
+            sparse = self._defers(len(exchange.own))
+            if sparse:
+                self._catch_up(exchange.own)
             return cast(Tensor, _Exchanged.apply(self, exchange, sparse))  # type: ignore[no-untyped-call]
 
         selected = vectors_of_distinct(exchanged, *indices)
@@ -127,6 +140,24 @@ class ShardedTable(Table):
         self.copy_(values[self.range])
 
 
+class _Rows(torch.autograd.Function):
+    """Distinct, ascending rows of a table, with a sparse gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Table, rows: Tensor) -> Tensor:
+        ctx.rows, ctx.shape = rows, table.shape
+        return table.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _sparse(ctx.rows, gradients[0], ctx.shape), None
+
+
+def _sparse(rows: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    """A gradient with these values in ascending rows."""
+    return torch.sparse_coo_tensor(rows[None], values, shape, check_invariants=False, is_coalesced=True)
+
+
 class _Exchanged(torch.autograd.Function):
     """The rows that an exchange asks for."""
 
@@ -139,8 +170,7 @@ class _Exchanged(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         own, values = ctx.exchange.own, ctx.exchange.sums(gradients[0]) / process_group.world_size()
         if ctx.sparse:
-            gradient = torch.sparse_coo_tensor(own[None], values, ctx.shape, check_invariants=False, is_coalesced=True)
-            return gradient, None, None
+            return _sparse(own, values, ctx.shape), None, None
         return values.new_zeros(ctx.shape).index_copy_(0, own, values), None, None
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Doc
 
-from lmm4rec.core.matrices import select_rows
+from lmm4rec.core.matrices import dot_each, select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
 from lmm4rec.nn.graph import InteractionGraph, after_steps, normalize, propagate, propagate_to
@@ -136,7 +136,7 @@ def _denoised_bpr(
         mean = positive.mean(0)
         certain = (mean * (-2 * positive.var(0)).exp()).clamp(0, 1)
         doubted = torch.where(mean < threshold, positive.amax(0) - threshold, 0.0).clamp(0, 1)
-    scores = torch.einsum("bd,bnd->bn", rows, select_rows(items, of_items))
+    scores = dot_each(rows, select_rows(items, of_items))
     difference = scores[:, :1] - scores[:, 1:]
     return (certain[:, None] * F.softplus(-difference) + doubted[:, None] * F.softplus(difference)).mean()
 

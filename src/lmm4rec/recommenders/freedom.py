@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Doc
 
-from lmm4rec.core.matrices import select_rows
+from lmm4rec.core.matrices import dot_each, select_rows
 from lmm4rec.core.types import (
     Batch,
     Embeddings,
@@ -118,7 +118,7 @@ def _rank(
     has: Float[Tensor, "batch candidates 1"] | None = None,
 ) -> Float[Tensor, ""]:
     """BPR with the first candidate as the positive; a pair with `has` 0 on either side counts as a tie."""
-    scores = torch.einsum("bd,bcd->bc", users, items)
+    scores = dot_each(users, items)
     difference = scores[:, :1] - scores[:, 1:]
     if has is not None:
         difference = difference * has[:, :1, 0] * has[:, 1:, 0]

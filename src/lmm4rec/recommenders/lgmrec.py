@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Doc
 
-from lmm4rec.core.matrices import select_rows
+from lmm4rec.core.matrices import dot_each, select_rows
 from lmm4rec.core.types import (
     Batch,
     Embeddings,
@@ -95,7 +95,7 @@ class LGMRec(Recommender):
         vectors, by_modality = self._vectors(features, generator)
         both = torch.cat([batch.positives[:, None], batch.negatives], dim=1) + first_item
         users, items = select_rows(vectors, batch.users), select_rows(vectors, both)
-        scores = torch.einsum("bd,bcd->bc", users, items)
+        scores = dot_each(users, items)
         losses = {"bpr": bpr(scores[:, 0], scores[:, 1:]), "l2": self.l2_weight * l2(users, items, batch=len(users))}
         if self.contrast_weight and len(by_modality) > 1:
             contrast = [

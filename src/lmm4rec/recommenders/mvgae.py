@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Doc
 
-from lmm4rec.core.matrices import select_rows
+from lmm4rec.core.matrices import dot_each, select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
 from lmm4rec.nn.graph import InteractionGraph, dropout, normalize
@@ -136,7 +136,7 @@ class MVGAE(Recommender):
         noise = torch.randn(mean.shape, generator=generator).to(mean.device)
         z = mean + self.noise * noise * (log_variance.clamp(max=_LARGEST) / 2).exp()
         vectors = select_rows(z.sigmoid() if self.squash else z, rows)
-        scores = torch.einsum("bd,bnd->bn", vectors[:, 0], vectors[:, 1:])
+        scores = dot_each(vectors[:, 0], vectors[:, 1:])
         has = posterior.present[chosen][rows[:, 1:]]
         difference = (scores[:, :1] - scores[:, 1:]) * (has[:, :1] & has[:, 1:])
         return bpr(torch.zeros_like(difference[:, 0]), -difference)

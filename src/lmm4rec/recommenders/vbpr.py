@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import Doc
 
-from lmm4rec.core.matrices import row_blocks, select_rows
+from lmm4rec.core.matrices import dot_each, row_blocks, select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr, l2
@@ -94,9 +94,7 @@ class VBPR(Recommender):
         content, bias = self._content(features, distinct)
         ids = [self.items.rows(distinct)] if self.ids else []
         items = torch.cat([*ids, content], dim=1)
-        scores = (
-            torch.einsum("bd,bnd->bn", users, select_rows(items, where)) + select_rows(bias[:, None], where)[..., 0]
-        )
+        scores = dot_each(users, select_rows(items, where)) + select_rows(bias[:, None], where)[..., 0]
         regularized = [users, *(select_rows(one, where) for one in ids)]
         regularized += [self.item_bias[distinct][where]] if self.ids else []
         decay = self.l2_weight * l2(*regularized, batch=len(users))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from typing_extensions import Doc
 
 from lmm4rec.coldstart.methods.base import BatchPairs, ColdStartMethod, TanhLayers
+from lmm4rec.core.matrices import dot_each
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 
@@ -98,7 +99,7 @@ def _scores_and_distances(
 ) -> tuple[Float[Tensor, "batch both"], Float[Tensor, " batch"]]:
     positives, negatives = items[:, 0], items[:, 1:]
     distances = positives.square().sum(1) - positives @ negatives.flatten(0, 1).mean(0)
-    return torch.einsum("bd,bnd->bn", users, items), distances
+    return dot_each(users, items), distances
 
 
 def _agreement(teacher: Tensor, student: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.coldstart.methods.base import BatchPairs, ColdStartMethod, TanhLayers, standardized
+from lmm4rec.core.matrices import dot_each
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 
@@ -56,8 +57,8 @@ class DropoutNet(ColdStartMethod):
         pairs = BatchPairs.of(batch)
         kept = (torch.rand(len(pairs.items), 1, generator=generator) >= self.dropout).to(self.known.device)
         inputs = torch.cat([self.get_buffer("item_inputs")[pairs.items] * kept, self.known[pairs.items]], dim=1)
-        scores = torch.einsum("bd,bnd->bn", *pairs.vectors(self.user_vectors(pairs.users), self.items(inputs)))
-        target = torch.einsum("bd,bnd->bn", self.trained_users[batch.users], self.trained_items[pairs.both])
+        scores = dot_each(*pairs.vectors(self.user_vectors(pairs.users), self.items(inputs)))
+        target = dot_each(self.trained_users[batch.users], self.trained_items[pairs.both])
         return {"reproduction": (target - scores).square().mean()}
 
     def user_vectors(self, users: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen dim"]:

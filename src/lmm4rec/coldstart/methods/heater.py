@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Doc
 
 from lmm4rec.coldstart.methods.base import BatchPairs, ColdStartMethod, TanhLayers, standardized
+from lmm4rec.core.matrices import dot_each
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.projections import Affine
@@ -63,7 +64,7 @@ class Heater(ColdStartMethod):
         trained, by_content = self.get_buffer("item_inputs")[pairs.items], self.mixture(self.known[pairs.items])
         from_content = (torch.rand(len(pairs.items), 1, generator=generator) < self.random).to(self.known.device)
         vectors = self.items(torch.where(from_content, by_content, trained))
-        scores = torch.einsum("bd,bnd->bn", *pairs.vectors(self.user_vectors(pairs.users), vectors))
+        scores = dot_each(*pairs.vectors(self.user_vectors(pairs.users), vectors))
         observed = torch.zeros_like(scores)
         observed[:, 0] = 1.0
         distance = (by_content - trained).square().mean()

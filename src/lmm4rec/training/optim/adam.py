@@ -54,18 +54,21 @@ class Adam:
                 if isinstance(weight, Table):
                     self._observe(weight, deferrable=not group["weight_decay"] and "betas" not in group)
 
-    def before_rows(self, table: Table, rows: Int[Tensor, " rows"]) -> bool:
-        """Bring the rows up to date and record them; whether the others are deferred and the gradient is sparse."""
+    def defers_rows(self, table: Table, rows: int) -> bool:
+        """Whether a table of which the batch reads so many rows updates them alone; if not, all rows catch up."""
         if table in self._read_whole:
             return False
-        read = len(rows) + (self._deferred[table].rows_read if table in self._deferred else 0)
+        read = rows + (self._deferred[table].rows_read if table in self._deferred else 0)
         if len(table) <= _WORTH * read:
             self.before_all(table)
             return False
         if table not in self._deferred:
             self._deferred[table] = DeferredRows(table, self._state_of(table))
-        self._deferred[table].read(rows)
         return True
+
+    def before_rows(self, table: Table, rows: Int[Tensor, " rows"]) -> None:
+        """Bring the distinct rows of a table whose rows are deferred up to date."""
+        self._deferred[table].read(rows)
 
     def before_all(self, table: Table) -> None:
         """Bring all rows of the table up to date; in the next step all of them are updated."""

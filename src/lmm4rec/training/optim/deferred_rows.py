@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lmm4rec.training.optim import compiled_rows
+
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 _MOMENTUM_STEPS = 512  # steps after which nothing is left of a row's momentum: 0.9 ** 512 is 4e-24
 _BLOCK_ROWS = 2**14  # rows that `catch_up` updates at once
-
-
-class _ReadRows(NamedTuple):
-    """Rows that the current batch reads, and their moments, decayed up to now but not yet stored."""
-
-    rows: Int[Tensor, " rows"]
-    mean: Float[Tensor, "rows dim"]
-    square: Float[Tensor, "rows dim"]
 
 
 class DeferredRows:
@@ -43,54 +37,61 @@ class DeferredRows:
         self.last_step = torch.full((len(weight),), self.steps, device=weight.device)  # s of each row
         # the sums of w_i and of w_i · e_i until now, for s = first_step, first_step + 1, ...
         self.sums = torch.zeros(2, 1, dtype=torch.float64, device=weight.device)
-        self._current: _ReadRows | None = None
+        self.rows_read = 0  # since the last step; rows that were read twice count twice
+        self._tables = self.weight, state["exp_avg"], state["exp_avg_sq"]
+        self._is_compiled = all(map(compiled_rows.is_compiled, self._tables))
 
     @torch.no_grad()
     def read(self, rows: Int[Tensor, " rows"]) -> None:
-        """Bring the rows that a batch reads up to date; more rows may be read before the batch's `step`."""
-        if self._current is not None:
-            rows = torch.cat([self._current.rows, rows])
-            self._store()
-        is_distinct = bool((rows[1:] > rows[:-1]).all())  # and sorted, as the rows that a process owns of a batch's
-        self._current = self._updated(rows if is_distinct else torch.unique(rows))
-
-    @property
-    def rows_read(self) -> int:
-        """The number of rows read since the last `step`."""
-        return 0 if self._current is None else len(self._current.rows)
+        """Bring the distinct rows that a batch reads up to date; more rows may be read before the batch's `step`."""
+        self.rows_read += len(rows)
+        if self._is_compiled:
+            before = self.last_step, self.steps, self.first_step, self.sums, BETAS, EPSILON
+            compiled_rows.run(compiled_rows.apply_missed, rows, before, self._tables)
+        else:
+            self._apply_missed(rows)
 
     @torch.no_grad()
     def step(self, gradient: Tensor, learning_rate: float) -> None:
         """Adam's next step; the gradient is a sparse tensor with entries only in rows that were read."""
-        assert self._current is not None, "the rows of this gradient were not read before"
-        rows, mean, square = self._current
-        values = _values_at(rows, gradient.coalesce())
+        gradient, self.rows_read = gradient.coalesce(), 0
+        rows, values = gradient.indices()[0], gradient.values()
         scale, epsilon = self._count_step(learning_rate)
-        mean.lerp_(values, 1 - BETAS[0])
-        square.mul_(BETAS[1]).addcmul_(values, values, value=1 - BETAS[1])
-        moved = self.weight.index_select(0, rows).addcdiv_(mean, square.sqrt().add_(epsilon), value=-scale)
-        self.weight.index_copy_(0, rows, moved)
-        self._store()
+        if self._is_compiled:
+            before = values.contiguous(), np.float32(scale), np.float32(epsilon), BETAS, self.last_step, self.steps
+            compiled_rows.run(compiled_rows.step_rows, rows, before, self._tables)
+        else:
+            self._step_rows(rows, values, scale, epsilon)
 
     @torch.no_grad()
     def catch_up(self) -> None:
         """Bring all rows up to date."""
-        self._store()
         deferred = torch.nonzero(self.last_step < self.steps)[:, 0]
         for rows in torch.split(deferred, _BLOCK_ROWS):
-            self._current = self._updated(rows)
-            self._store()
+            self.read(rows)
+        self.rows_read = 0
 
-    def _updated(self, rows: Int[Tensor, " rows"]) -> _ReadRows:
-        """Apply the updates that the rows have missed; their moments up to now."""
+    def _apply_missed(self, rows: Int[Tensor, " rows"]) -> None:
+        """As `compiled_rows.apply_missed`, by PyTorch."""
         last_step = self.last_step[rows]
-        mean, square = (self.state[name].index_select(0, rows) for name in ("exp_avg", "exp_avg_sq"))
+        mean, square = (table.index_select(0, rows) for table in self._tables[1:])
         sums = self.sums[:, last_step - self.first_step, None]
         scale, epsilon = sums[0].float(), (sums[1] / sums[0]).nan_to_num(EPSILON).float()  # 0 / 0: no update missed
         moved = self.weight.index_select(0, rows).addcdiv_(mean * scale, square.sqrt().add_(epsilon), value=-1)
-        self.weight.index_copy_(0, rows, moved)
         missed = (self.steps - last_step).double()[:, None]
-        return _ReadRows(rows, mean.mul_((BETAS[0] ** missed).float()), square.mul_((BETAS[1] ** missed).float()))
+        self._store(rows, moved, mean.mul_((BETAS[0] ** missed).float()), square.mul_((BETAS[1] ** missed).float()))
+
+    def _step_rows(self, rows: Int[Tensor, " rows"], values: Tensor, scale: float, epsilon: float) -> None:
+        """As `compiled_rows.step_rows`, by PyTorch."""
+        weight, mean, square = (table.index_select(0, rows) for table in self._tables)
+        mean.lerp_(values, 1 - BETAS[0])
+        square.mul_(BETAS[1]).addcmul_(values, values, value=1 - BETAS[1])
+        self._store(rows, weight.addcdiv_(mean, square.sqrt().add_(epsilon), value=-scale), mean, square)
+
+    def _store(self, rows: Int[Tensor, " rows"], *values: Float[Tensor, "rows dim"]) -> None:
+        for table, each in zip(self._tables, values, strict=True):
+            table.index_copy_(0, rows, each)
+        self.last_step[rows] = self.steps
 
     def _count_step(self, learning_rate: float) -> tuple[float, float]:
         """Add a step to the sums of all rows; its learning rate and epsilon, bias corrections included."""
@@ -104,22 +105,3 @@ class DeferredRows:
         self.sums[:, -oldest:] += torch.stack([weights, weights * EPSILON * root / BETAS[1] ** (ages / 2)])
         self.sums = torch.cat([self.sums, self.sums.new_zeros(2, 1)], dim=1)
         return scale, EPSILON * root
-
-    def _store(self) -> None:
-        """Store the moments of the rows that were read, as of the current step."""
-        if self._current is None:
-            return
-        rows, mean, square = self._current
-        self.state["exp_avg"].index_copy_(0, rows, mean)
-        self.state["exp_avg_sq"].index_copy_(0, rows, square)
-        self.last_step[rows] = self.steps
-        self._current = None
-
-
-def _values_at(rows: Int[Tensor, " rows"], gradient: Tensor) -> Float[Tensor, "rows dim"]:
-    """The values of a coalesced gradient at the given rows, which are sorted and include all of its own."""
-    own, values = gradient.indices()[0], gradient.values()
-    if len(own) == len(rows):
-        return values
-    place = torch.searchsorted(rows, own)
-    return values.new_zeros(len(rows), values.shape[1]).index_copy_(0, place, values)

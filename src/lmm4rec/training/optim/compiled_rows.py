@@ -1,0 +1,96 @@
+"""Adam's updates of some rows of a table, in place, compiled to machine code by Numba."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64
+from torch import Tensor
+
+from lmm4rec.core.compiled import compiled, has_numba, in_threads
+
+_FAST = {"contract"}
+_WORTH_THREADS = 2**19  # numbers in the rows from which several threads gain
+
+
+def apply_missed(
+    rows: Int64[np.ndarray, " rows"],
+    missed: Int64[np.ndarray, " table"],
+    now: int,
+    first_step: int,
+    sums: Float64[np.ndarray, "2 steps"],
+    betas: tuple[float, float],
+    epsilon: float,
+    weight: Float32[np.ndarray, "table dim"],
+    mean: Float32[np.ndarray, "table dim"],
+    square: Float32[np.ndarray, "table dim"],
+    first: int,
+    last: int,
+) -> None:
+    """`rows[first:last]` of a table brought up to step `now`; `missed` has the last step of each row of the table.
+
+    `sums` are those of `DeferredRows`, its equations are applied here.
+    """
+    for row in rows[first:last]:
+        since = missed[row]
+        if since == now:
+            continue
+        total = sums[0, since - first_step]
+        scale = np.float32(total)
+        small = np.float32(sums[1, since - first_step] / total if total > 0 else epsilon)
+        of_mean, of_square = np.float32(betas[0] ** (now - since)), np.float32(betas[1] ** (now - since))
+        w, m, v = weight[row], mean[row], square[row]
+        for k in range(len(w)):
+            w[k] -= scale * m[k] / (np.sqrt(v[k]) + small)
+            m[k] *= of_mean
+            v[k] *= of_square
+        missed[row] = now
+
+
+def step_rows(
+    rows: Int64[np.ndarray, " rows"],
+    gradient: Float32[np.ndarray, "rows dim"],
+    scale: np.float32,
+    epsilon: np.float32,
+    betas: tuple[float, float],
+    missed: Int64[np.ndarray, " table"],
+    now: int,
+    weight: Float32[np.ndarray, "table dim"],
+    mean: Float32[np.ndarray, "table dim"],
+    square: Float32[np.ndarray, "table dim"],
+    first: int,
+    last: int,
+) -> None:
+    """One step of Adam of `rows[first:last]`; `scale` and `epsilon` have the bias corrections in them."""
+    of_square, of_gradient = np.float32(betas[1]), np.float32(1 - betas[0])
+    of_gradients_square = np.float32(1 - betas[1])  # in single precision the difference is 1e-5 off
+    for place in range(first, last):
+        row, g = rows[place], gradient[place]
+        w, m, v = weight[row], mean[row], square[row]
+        for k in range(len(w)):
+            m[k] += of_gradient * (g[k] - m[k])
+            v[k] = of_square * v[k] + of_gradients_square * g[k] * g[k]
+            w[k] -= scale * m[k] / (np.sqrt(v[k]) + epsilon)
+        missed[row] = now
+
+
+@cache
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    return compiled(function, purpose="updates of rows", fastmath=_FAST)
+
+
+def is_compiled(table: Tensor) -> bool:
+    """Whether rows of the table can be updated here."""
+    return has_numba() and table.device.type == "cpu" and table.dtype == torch.float32 and table.is_contiguous()
+
+
+def run(function: Callable[..., None], rows: Tensor, before: Sequence[Any], tables: Sequence[Tensor]) -> None:
+    """One of the functions above on all `rows`, by several threads where there are many."""
+    arrays = [each.numpy() if isinstance(each, Tensor) else each for each in (rows, *before, *tables)]
+    threads = torch.get_num_threads() if len(rows) * tables[0].shape[1] >= _WORTH_THREADS else 1
+    cuts = [len(rows) * part // threads for part in range(threads + 1)]
+    in_threads(partial(_compiled(function), *arrays), cuts, threads)
