@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmm4rec.core.matrices import dot_products, highest
+from lmm4rec.core.matrices import dot_each, dot_products, highest
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,13 @@ def test_equals_numpys_product_in_double_precision(rows: int, columns: int, dim:
     left, right = (torch.randn(count, dim, generator=generator) for count in (rows, columns))
     expected = left.numpy().astype(np.float64) @ right.numpy().astype(np.float64).T
     np.testing.assert_allclose(dot_products(left, right).numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("others", [1, 8, 9])
+def test_dot_products_of_each_row_with_its_own_others_are_numpys(others: int) -> None:
+    rows, own = torch.randn(6, 5, dtype=torch.float64), torch.randn(6, others, 5, dtype=torch.float64)
+    want = np.stack([one @ row for one, row in zip(own.numpy(), rows.numpy(), strict=True)])
+    np.testing.assert_allclose(dot_each(rows, own).numpy(), want, rtol=1e-12)
 
 
 def test_gradient_reaches_both_sides() -> None:

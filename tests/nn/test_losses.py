@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmm4rec.nn.losses import bpr, contrast_views, contrastive, info_nce, l2, match_rows
+from lmm4rec.nn.losses import bpr, bpr_of_vectors, contrast_views, contrastive, info_nce, l2, match_rows
 
 
 def test_bpr_is_minus_log_sigmoid_of_the_difference() -> None:
@@ -21,6 +21,23 @@ def test_bpr_stays_finite_where_a_sigmoid_would_not() -> None:
 
 def test_l2_is_half_the_squares_for_each_example() -> None:
     assert float(l2(torch.tensor([[1.0, 2.0]]), torch.tensor([3.0]), batch=2)) == pytest.approx(14 / 4)
+
+
+@pytest.mark.parametrize("negatives", [1, 3, 12])
+def test_bpr_of_vectors_is_numpys_and_its_gradient_that_of_differences(negatives: int) -> None:
+    shapes = ((5, 3), (5, 3), (5, negatives, 3))
+    vectors = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    u, p, n = (one.detach().numpy() for one in vectors)
+    margins = (u * p).sum(1)[:, None] - np.einsum("bd,bnd->bn", u, n)
+    assert float(bpr_of_vectors(*vectors)) == pytest.approx(float(np.log1p(np.exp(-margins)).mean()), rel=1e-12)
+    assert torch.autograd.gradcheck(bpr_of_vectors, vectors)
+
+
+def test_l2_is_exact_in_large_tables_and_has_the_gradient_of_differences() -> None:
+    large = torch.randn(200_000, 64, generator=torch.Generator().manual_seed(0))
+    assert float(l2(large, batch=1)) == pytest.approx(float(large.double().square().sum() / 2), rel=1e-6)
+    sides = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((4, 3), (4,), (4, 2, 3))]
+    assert torch.autograd.gradcheck(lambda *tables: l2(*tables, batch=4), sides)
 
 
 def test_contrastive_is_the_mean_of_both_cross_entropies() -> None:

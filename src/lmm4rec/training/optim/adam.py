@@ -13,9 +13,13 @@ from torch.optim.adam import adam
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.distributed import process_group, sharding
 from lmm4rec.nn.tables import ShardedTable, Table
-from lmm4rec.training.optim.deferred_rows import BETAS, EPSILON, DeferredRows
+from lmm4rec.training.optim import compiled_rows
+from lmm4rec.training.optim.deferred_rows import BETAS, EPSILON, DeferredRows, coalesced
 
-_WORTH = 12  # deferring rows is faster where a table has more than so many times the rows that a batch reads
+# Deferring rows is faster where a table has more than so many times the rows that a batch reads: one that stays in the
+# processor's cache, and one that does not, where compiled code updates the rows.
+_WORTH, _WORTH_BEYOND_CACHE = 12, 6
+_BEYOND_CACHE = 2**25  # bytes
 
 
 class Adam:
@@ -59,7 +63,8 @@ class Adam:
         if table in self._read_whole:
             return False
         read = rows + (self._deferred[table].rows_read if table in self._deferred else 0)
-        if len(table) <= _WORTH * read:
+        is_large = table.nbytes >= _BEYOND_CACHE and compiled_rows.is_compiled(table)
+        if len(table) <= (_WORTH_BEYOND_CACHE if is_large else _WORTH) * read:
             self.before_all(table)
             return False
         if table not in self._deferred:
@@ -206,5 +211,5 @@ def _values(weight: nn.Parameter) -> Tensor:
     assert weight.grad is not None
     if not weight.grad.is_sparse:
         return weight.grad
-    weight.grad = weight.grad.coalesce()
+    weight.grad = coalesced(weight.grad)
     return weight.grad.values()

@@ -1,4 +1,8 @@
-"""Adam's updates of some rows of a table, in place, compiled to machine code by Numba."""
+"""Adam's updates of some rows of a table, in place, compiled to machine code by Numba.
+
+The rows lie anywhere in memory; to wait for each takes longer than all else. So a few rows are read first, together,
+and are in the cache when they are updated; the functions return the sum of what they read, so that it is read.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from torch import Tensor
 from lmm4rec.core.compiled import compiled, has_numba, in_threads
 
 _FAST = {"contract"}
+_TOGETHER, _LINE = 8, 16  # rows that are read before they are updated; numbers in a line of the cache
 _WORTH_THREADS = 2**19  # numbers in the rows from which several threads gain
 
 
@@ -30,12 +35,19 @@ def apply_missed(
     square: Float32[np.ndarray, "table dim"],
     first: int,
     last: int,
-) -> None:
+) -> float:
     """`rows[first:last]` of a table brought up to step `now`; `missed` has the last step of each row of the table.
 
     `sums` are those of `DeferredRows`, its equations are applied here.
     """
-    for row in rows[first:last]:
+    seen = np.float32(0)
+    for place in range(first, last):
+        if (place - first) % _TOGETHER == 0:
+            for row in rows[place : min(place + _TOGETHER, last)]:
+                w, m, v = weight[row], mean[row], square[row]
+                for k in range(0, len(w), _LINE):
+                    seen += w[k] + m[k] + v[k]
+        row = rows[place]
         since = missed[row]
         if since == now:
             continue
@@ -49,6 +61,7 @@ def apply_missed(
             m[k] *= of_mean
             v[k] *= of_square
         missed[row] = now
+    return float(seen)
 
 
 def step_rows(
@@ -64,11 +77,17 @@ def step_rows(
     square: Float32[np.ndarray, "table dim"],
     first: int,
     last: int,
-) -> None:
+) -> float:
     """One step of Adam of `rows[first:last]`; `scale` and `epsilon` have the bias corrections in them."""
     of_square, of_gradient = np.float32(betas[1]), np.float32(1 - betas[0])
     of_gradients_square = np.float32(1 - betas[1])  # in single precision the difference is 1e-5 off
+    seen = np.float32(0)
     for place in range(first, last):
+        if (place - first) % _TOGETHER == 0:
+            for row in rows[place : min(place + _TOGETHER, last)]:
+                w, m, v = weight[row], mean[row], square[row]
+                for k in range(0, len(w), _LINE):
+                    seen += w[k] + m[k] + v[k]
         row, g = rows[place], gradient[place]
         w, m, v = weight[row], mean[row], square[row]
         for k in range(len(w)):
@@ -76,10 +95,11 @@ def step_rows(
             v[k] = of_square * v[k] + of_gradients_square * g[k] * g[k]
             w[k] -= scale * m[k] / (np.sqrt(v[k]) + epsilon)
         missed[row] = now
+    return float(seen)
 
 
 @cache
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+def _compiled(function: Callable[..., float]) -> Callable[..., float]:
     return compiled(function, purpose="updates of rows", fastmath=_FAST)
 
 
@@ -88,7 +108,7 @@ def is_compiled(table: Tensor) -> bool:
     return has_numba() and table.device.type == "cpu" and table.dtype == torch.float32 and table.is_contiguous()
 
 
-def run(function: Callable[..., None], rows: Tensor, before: Sequence[Any], tables: Sequence[Tensor]) -> None:
+def run(function: Callable[..., float], rows: Tensor, before: Sequence[Any], tables: Sequence[Tensor]) -> None:
     """One of the functions above on all `rows`, by several threads where there are many."""
     arrays = [each.numpy() if isinstance(each, Tensor) else each for each in (rows, *before, *tables)]
     threads = torch.get_num_threads() if len(rows) * tables[0].shape[1] >= _WORTH_THREADS else 1

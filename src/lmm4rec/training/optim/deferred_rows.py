@@ -54,7 +54,7 @@ class DeferredRows:
     @torch.no_grad()
     def step(self, gradient: Tensor, learning_rate: float) -> None:
         """Adam's next step; the gradient is a sparse tensor with entries only in rows that were read."""
-        gradient, self.rows_read = gradient.coalesce(), 0
+        gradient, self.rows_read = coalesced(gradient), 0
         rows, values = gradient.indices()[0], gradient.values()
         scale, epsilon = self._count_step(learning_rate)
         if self._is_compiled:
@@ -105,3 +105,13 @@ class DeferredRows:
         self.sums[:, -oldest:] += torch.stack([weights, weights * EPSILON * root / BETAS[1] ** (ages / 2)])
         self.sums = torch.cat([self.sums, self.sums.new_zeros(2, 1)], dim=1)
         return scale, EPSILON * root
+
+
+def coalesced(gradient: Tensor) -> Tensor:
+    """The sparse gradient with ascending rows, each once; autograd forgets where it has that form already."""
+    rows = gradient._indices()[0]
+    if not gradient.is_coalesced() and bool((rows[1:] > rows[:-1]).all()):
+        return torch.sparse_coo_tensor(
+            gradient._indices(), gradient._values(), gradient.shape, check_invariants=False, is_coalesced=True
+        )
+    return gradient.coalesce()
