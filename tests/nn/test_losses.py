@@ -29,7 +29,9 @@ def test_bpr_of_vectors_is_numpys_and_its_gradient_that_of_differences(negatives
     vectors = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     u, p, n = (one.detach().numpy() for one in vectors)
     margins = (u * p).sum(1)[:, None] - np.einsum("bd,bnd->bn", u, n)
-    assert float(bpr_of_vectors(*vectors)) == pytest.approx(float(np.log1p(np.exp(-margins)).mean()), rel=1e-12)
+    assert float(bpr_of_vectors(*vectors).detach()) == pytest.approx(
+        float(np.log1p(np.exp(-margins)).mean()), rel=1e-12
+    )
     assert torch.autograd.gradcheck(bpr_of_vectors, vectors)
 
 
