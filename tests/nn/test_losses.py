@@ -24,15 +24,12 @@ def test_l2_is_half_the_squares_for_each_example() -> None:
 
 
 @pytest.mark.parametrize("negatives", [1, 3, 12])
-def test_bpr_of_vectors_is_numpys_and_its_gradient_that_of_differences(negatives: int) -> None:
+def test_bpr_of_vectors_is_numpys(negatives: int) -> None:
     shapes = ((5, 3), (5, 3), (5, negatives, 3))
-    vectors = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    u, p, n = (one.detach().numpy() for one in vectors)
+    vectors = [torch.randn(*shape, dtype=torch.float64) for shape in shapes]
+    u, p, n = (one.numpy() for one in vectors)
     margins = (u * p).sum(1)[:, None] - np.einsum("bd,bnd->bn", u, n)
-    assert float(bpr_of_vectors(*vectors).detach()) == pytest.approx(
-        float(np.log1p(np.exp(-margins)).mean()), rel=1e-12
-    )
-    assert torch.autograd.gradcheck(bpr_of_vectors, vectors)
+    assert float(bpr_of_vectors(*vectors)) == pytest.approx(float(np.log1p(np.exp(-margins)).mean()), rel=1e-12)
 
 
 def test_l2_is_exact_in_large_tables_and_has_the_gradient_of_differences() -> None:

@@ -111,10 +111,52 @@ def test_one_row_by_hand() -> None:
     assert weight.sum().item() == pytest.approx(ROWS - 1 + value, abs=1e-4)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("row", [-1, ROWS, 10**11])
+def test_a_row_that_the_table_lacks_is_an_error_and_changes_nothing(
+    row: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if compiled:
+        pytest.importorskip("numba")
+        monkeypatch.setattr(compiled_rows, "_LARGE", 0)
+    weight = table()
+    adam = Adam(options(weight))
+    read, gradient = draw(torch.Generator().manual_seed(1), 1.0)
+    step_rows(adam, weight, read, gradient)
+    before = weight.detach().clone()
+    adam.zero_grad()
+    with pytest.raises(IndexError, match=f"{row}.*of a table that has {ROWS}"):
+        weight.rows(torch.tensor([1, row]))
+    assert torch.equal(weight, before)
+
+
+def test_batches_that_are_not_stepped_do_not_add_up() -> None:
+    weight = table()
+    adam = Adam(options(weight))
+    for _ in range(100):
+        adam.zero_grad()
+        weight.rows(torch.arange(3))
+    assert adam.defers_rows(weight, 3)
+
+
+def test_a_sparse_gradient_of_rows_that_were_not_read_is_an_error() -> None:
+    weight = table()
+    adam = Adam(options(weight))
+    read, gradient = draw(torch.Generator().manual_seed(1), 1.0)
+    for _ in range(2):
+        step_rows(adam, weight, read, gradient)
+    adam.zero_grad()
+    other = torch.tensor([row for row in range(ROWS) if row not in read][:2])
+    torch.nn.functional.embedding(other, weight, sparse=True).sum().backward()  # type: ignore[no-untyped-call]
+    with pytest.raises(TrainingError, match="past its methods"):
+        adam.step()
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_rows_are_updated_the_same_with_and_without_numba(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     monkeypatch.setattr(compiled_rows, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(compiled_rows, "_LARGE", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     compiled, plain = table(), table()
     adams = [Adam(options(weight)) for weight in (compiled, plain)]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import lmm4rec.training.trainer
 from fit_callbacks import KillAfter, KilledError
@@ -125,7 +124,7 @@ class Peer(Adam):
         self.peer = torch.optim.Adam(groups, fused=True)
         self.param_groups = self.peer.param_groups
 
-    def before_rows(self, table: Table, rows: Tensor) -> bool:
+    def defers_rows(self, table: Table, rows: int) -> bool:
         return False
 
     def step(self) -> None:

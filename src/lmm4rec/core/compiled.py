@@ -10,6 +10,9 @@ from inspect import unwrap
 from itertools import pairwise
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from lmm4rec.core.errors import optional
 
 
@@ -35,6 +38,11 @@ def compiled(function: Callable[..., Any], *, purpose: str, fastmath: Collection
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         made = numba.njit(**options)(plain)
     return made
+
+
+def is_plain(values: Tensor) -> bool:
+    """Whether a compiled function reads and writes the memory of the values in place."""
+    return values.device.type == "cpu" and values.dtype == torch.float32 and values.is_contiguous()
 
 
 def in_threads(function: Callable[[int, int], Any], cuts: Sequence[int], threads: int) -> None:

@@ -12,7 +12,7 @@ _TILE = 2**19  # entries of a product in a tile: 2 MB
 _SHORT = 512  # entries of a vector; packing longer ones for every tile costs more than it saves
 _BLOCK_BYTES = 2**24
 _GROUP = 8  # scores in a group, which the first pass represents by their maximum
-_FEW = 8  # vectors for a row up to which the sum of a product is faster than a batch of matrix products
+_FEW = 16  # vectors for a row up to which the sum of a product is faster than a batch of matrix products
 _WORTH = 64  # times as many scores as `k` make two passes faster than one
 
 
@@ -34,8 +34,12 @@ def dot_products(left: Float[Tensor, "rows dim"], right: Float[Tensor, "columns 
 
 
 def dot_each(rows: Float[Tensor, "rows dim"], others: Float[Tensor, "rows others dim"]) -> Float[Tensor, "rows others"]:
-    """The dot products of each row with its own few others; a batch of products takes four to ten times as long."""
-    if others.shape[1] > _FEW:
+    """The dot products of each row with its own others.
+
+    On a CPU, up to 16 others are multiplied and summed; a batch of matrix products takes several times as long with its
+    gradient.
+    """
+    if others.shape[1] > _FEW or others.device.type != "cpu":
         return torch.einsum("bd,bnd->bn", rows, others)
     return (rows[:, None] * others).sum(2)
 

@@ -24,29 +24,7 @@ def bpr_of_vectors(
     users: Float[Tensor, "batch dim"], positives: Float[Tensor, "batch dim"], negatives: Float[Tensor, "batch n dim"]
 ) -> Float[Tensor, ""]:
     """`bpr` on the dot products of user and item vectors."""
-    return cast(Tensor, _PairwiseLoss.apply(users, positives, negatives))  # type: ignore[no-untyped-call]
-
-
-class _PairwiseLoss(torch.autograd.Function):
-    """`bpr_of_vectors` with its gradient, in half of the passes over the vectors.
-
-    With the slope s = sigmoid(u · (n - p)) over the number of pairs, the gradients are the sum of s (n - p) of u, the
-    sum of -s u of p, and s u of n.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-        differences = negatives - positives[:, None]
-        margins = dot_each(users, differences)
-        ctx.save_for_backward(users, differences, margins)
-        return F.softplus(margins).mean()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        users, differences, margins = ctx.saved_tensors
-        slopes = (margins.sigmoid() * (gradients[0] / margins.numel()))[:, :, None]
-        of_negatives = slopes * users[:, None]
-        return (slopes * differences).sum(1), -of_negatives.sum(1), of_negatives
+    return bpr((users * positives).sum(1), dot_each(users, negatives))
 
 
 def bpr_of_rows(rows: Float[Tensor, "batch nodes dim"]) -> Float[Tensor, ""]:
@@ -77,7 +55,9 @@ class _Squares(torch.autograd.Function):
         ctx.save_for_backward(table)
         if table.ndim < 2:
             return table.square().sum()
-        return torch.linalg.vector_norm(table, dim=-1).square().sum()  # the norm of all entries is 1e-4 off
+        return (
+            torch.linalg.vector_norm(table, dim=-1).square().sum()
+        )  # the norm of all entries has a relative error of 1e-4
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

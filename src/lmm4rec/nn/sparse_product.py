@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from lmm4rec.core.compiled import compiled, has_numba, in_threads
+from lmm4rec.core.compiled import compiled, has_numba, in_threads, is_plain
 
 _LARGE = 24_000_000  # multiplications; in smaller products threads lose what they gain
 _WIDE = 96  # columns from which PyTorch's product is slow
@@ -33,7 +33,7 @@ def product_into(
     is installed; the sums are those of PyTorch but for rounding. PyTorch's is computed in the memory of the result,
     too: `matrix @ dense` takes three times as long, in copies.
     """
-    if not (_is_worth(matrix, dense) and has_numba() and all(map(_is_plain, (result, matrix.values(), dense)))):
+    if not (_is_worth(matrix, dense) and has_numba() and all(map(is_plain, (result, matrix.values(), dense)))):
         return torch.addmm(result, matrix, dense, beta=0, out=result)
     sides = (matrix.crow_indices(), matrix.col_indices(), matrix.values(), dense, result)
     arrays = [side.detach().numpy() for side in sides]
@@ -84,8 +84,3 @@ def _is_worth(matrix: Tensor, dense: Tensor) -> bool:
     """Whether the compiled loop is faster: sizes alone decide, so that a resumed training computes as before."""
     is_slow = dense.shape[1] >= _WIDE or dense.nbytes >= _BEYOND_CACHE
     return is_slow and len(matrix.values()) * dense.shape[1] >= _LARGE
-
-
-def _is_plain(values: Tensor) -> bool:
-    """Whether Numba reads the memory of the values in place."""
-    return values.device.type == "cpu" and values.dtype == torch.float32 and values.is_contiguous()

@@ -20,11 +20,11 @@ class DefersRows(Protocol):
     """An optimizer that updates only the rows that a batch reads, and the other rows before they are next read."""
 
     def defers_rows(self, table: Table, rows: int) -> bool:
-        """Whether the gradient of so many rows should be sparse; if not, all rows are brought up to date."""
+        """Whether the gradient of `rows` more rows should be sparse; if not, all rows have been brought up to date."""
         ...
 
     def before_rows(self, table: Table, rows: Int[Tensor, " rows"]) -> None:
-        """Bring distinct rows up to date, whose gradient will be sparse."""
+        """Bring ascending, distinct rows up to date, whose gradient will be sparse."""
         ...
 
     def before_all(self, table: Table) -> None:
@@ -75,7 +75,7 @@ class Table(nn.Parameter):
         self.copy_(values)
 
     def _defers(self, rows: int) -> bool:
-        """Whether the gradient of so many rows should be sparse; if not, they are up to date."""
+        """Whether the gradient of `rows` more rows should be sparse; if not, all rows are up to date."""
         if self.optimizer is not None and torch.is_grad_enabled():
             return self.optimizer.defers_rows(self, rows)
         if self.optimizer is not None:

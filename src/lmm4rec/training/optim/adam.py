@@ -16,10 +16,9 @@ from lmm4rec.nn.tables import ShardedTable, Table
 from lmm4rec.training.optim import compiled_rows
 from lmm4rec.training.optim.deferred_rows import BETAS, EPSILON, DeferredRows, coalesced
 
-# Deferring rows is faster where a table has more than so many times the rows that a batch reads: one that stays in the
-# processor's cache, and one that does not, where compiled code updates the rows.
-_WORTH, _WORTH_BEYOND_CACHE = 12, 6
-_BEYOND_CACHE = 2**25  # bytes
+# A table's rows are deferred where it has more than so many times the rows that a batch reads: the first number, or the
+# second where compiled code updates the rows of a table that is larger than the processor's cache.
+_WORTH, _WORTH_COMPILED = 12, 6
 
 
 class Adam:
@@ -52,6 +51,8 @@ class Adam:
     def zero_grad(self) -> None:
         """Drop all gradients, and let the tables report what the next losses read."""
         self._read_whole.clear()
+        for deferred in self._deferred.values():
+            deferred.rows_read = 0
         for group in self.param_groups:
             for weight in group["params"]:
                 weight.grad = None
@@ -59,12 +60,14 @@ class Adam:
                     self._observe(weight, deferrable=not group["weight_decay"] and "betas" not in group)
 
     def defers_rows(self, table: Table, rows: int) -> bool:
-        """Whether a table of which the batch reads so many rows updates them alone; if not, all rows catch up."""
+        """Whether to update only the rows of the table that the batch reads, when it reads `rows` more of them.
+
+        If so, call `before_rows` next; if not, all rows have been brought up to date.
+        """
         if table in self._read_whole:
             return False
         read = rows + (self._deferred[table].rows_read if table in self._deferred else 0)
-        is_large = table.nbytes >= _BEYOND_CACHE and compiled_rows.is_compiled(table)
-        if len(table) <= (_WORTH_BEYOND_CACHE if is_large else _WORTH) * read:
+        if len(table) <= (_WORTH_COMPILED if compiled_rows.can_update(table) else _WORTH) * read:
             self.before_all(table)
             return False
         if table not in self._deferred:
@@ -72,7 +75,7 @@ class Adam:
         return True
 
     def before_rows(self, table: Table, rows: Int[Tensor, " rows"]) -> None:
-        """Bring the distinct rows of a table whose rows are deferred up to date."""
+        """Apply the updates that these rows, ascending and distinct, have missed; `defers_rows` was true."""
         self._deferred[table].read(rows)
 
     def before_all(self, table: Table) -> None:
@@ -102,7 +105,7 @@ class Adam:
                 if weight not in self._deferred:
                     weight.grad = weight.grad.to_dense() if weight.grad.is_sparse else weight.grad
                     whole.append(weight)
-                elif weight.grad.is_sparse:
+                elif weight.grad.is_sparse and self._deferred[weight].has_read(weight.grad):
                     self._deferred[weight].step(weight.grad, group["lr"])
                 else:
                     raise TrainingError(

@@ -15,16 +15,17 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from lmm4rec.core.compiled import compiled, has_numba, in_threads
+from lmm4rec.core.compiled import compiled, has_numba, in_threads, is_plain
 
 _FAST = {"contract"}
 _TOGETHER, _LINE = 8, 16  # rows that are read before they are updated; numbers in a line of the cache
+_LARGE = 2**25  # bytes of a table
 _WORTH_THREADS = 2**19  # numbers in the rows from which several threads gain
 
 
 def apply_missed(
     rows: Int64[np.ndarray, " rows"],
-    missed: Int64[np.ndarray, " table"],
+    last_step: Int64[np.ndarray, " table"],
     now: int,
     first_step: int,
     sums: Float64[np.ndarray, "2 steps"],
@@ -36,7 +37,7 @@ def apply_missed(
     first: int,
     last: int,
 ) -> float:
-    """`rows[first:last]` of a table brought up to step `now`; `missed` has the last step of each row of the table.
+    """`rows[first:last]` of a table brought up to step `now`; `last_step` are the steps of all rows.
 
     `sums` are those of `DeferredRows`, its equations are applied here.
     """
@@ -48,7 +49,7 @@ def apply_missed(
                 for k in range(0, len(w), _LINE):
                     seen += w[k] + m[k] + v[k]
         row = rows[place]
-        since = missed[row]
+        since = last_step[row]
         if since == now:
             continue
         total = sums[0, since - first_step]
@@ -60,7 +61,7 @@ def apply_missed(
             w[k] -= scale * m[k] / (np.sqrt(v[k]) + small)
             m[k] *= of_mean
             v[k] *= of_square
-        missed[row] = now
+        last_step[row] = now
     return float(seen)
 
 
@@ -70,7 +71,7 @@ def step_rows(
     scale: np.float32,
     epsilon: np.float32,
     betas: tuple[float, float],
-    missed: Int64[np.ndarray, " table"],
+    last_step: Int64[np.ndarray, " table"],
     now: int,
     weight: Float32[np.ndarray, "table dim"],
     mean: Float32[np.ndarray, "table dim"],
@@ -80,7 +81,7 @@ def step_rows(
 ) -> float:
     """One step of Adam of `rows[first:last]`; `scale` and `epsilon` have the bias corrections in them."""
     of_square, of_gradient = np.float32(betas[1]), np.float32(1 - betas[0])
-    of_gradients_square = np.float32(1 - betas[1])  # in single precision the difference is 1e-5 off
+    of_gradients_square = np.float32(1 - betas[1])  # in single precision its relative error is 1e-5
     seen = np.float32(0)
     for place in range(first, last):
         if (place - first) % _TOGETHER == 0:
@@ -94,7 +95,7 @@ def step_rows(
             m[k] += of_gradient * (g[k] - m[k])
             v[k] = of_square * v[k] + of_gradients_square * g[k] * g[k]
             w[k] -= scale * m[k] / (np.sqrt(v[k]) + epsilon)
-        missed[row] = now
+        last_step[row] = now
     return float(seen)
 
 
@@ -103,9 +104,9 @@ def _compiled(function: Callable[..., float]) -> Callable[..., float]:
     return compiled(function, purpose="updates of rows", fastmath=_FAST)
 
 
-def is_compiled(table: Tensor) -> bool:
-    """Whether rows of the table can be updated here."""
-    return has_numba() and table.device.type == "cpu" and table.dtype == torch.float32 and table.is_contiguous()
+def can_update(table: Tensor) -> bool:
+    """Whether it is worth compiling the functions for the table: it is larger than the processor's cache."""
+    return table.nbytes >= _LARGE and has_numba() and is_plain(table)
 
 
 def run(function: Callable[..., float], rows: Tensor, before: Sequence[Any], tables: Sequence[Tensor]) -> None:

@@ -37,13 +37,19 @@ class DeferredRows:
         self.last_step = torch.full((len(weight),), self.steps, device=weight.device)  # s of each row
         # the sums of w_i and of w_i · e_i until now, for s = first_step, first_step + 1, ...
         self.sums = torch.zeros(2, 1, dtype=torch.float64, device=weight.device)
-        self.rows_read = 0  # since the last step; rows that were read twice count twice
+        self.rows_read = 0  # by the current batch; rows that it reads twice count twice
         self._tables = self.weight, state["exp_avg"], state["exp_avg_sq"]
-        self._is_compiled = all(map(compiled_rows.is_compiled, self._tables))
+        self._is_compiled = all(map(compiled_rows.can_update, self._tables))
 
     @torch.no_grad()
     def read(self, rows: Int[Tensor, " rows"]) -> None:
-        """Bring the distinct rows that a batch reads up to date; more rows may be read before the batch's `step`."""
+        """Bring the ascending, distinct rows that a batch reads up to date; more may be read before the batch's `step`.
+
+        Raises:
+            IndexError: the table has no such row. Compiled code does not look.
+        """
+        if len(rows) and not 0 <= int(rows[0]) <= int(rows[-1]) < len(self.weight):
+            raise IndexError(f"rows {int(rows[0])} to {int(rows[-1])} of a table that has {len(self.weight)}")
         self.rows_read += len(rows)
         if self._is_compiled:
             before = self.last_step, self.steps, self.first_step, self.sums, BETAS, EPSILON
@@ -54,7 +60,7 @@ class DeferredRows:
     @torch.no_grad()
     def step(self, gradient: Tensor, learning_rate: float) -> None:
         """Adam's next step; the gradient is a sparse tensor with entries only in rows that were read."""
-        gradient, self.rows_read = coalesced(gradient), 0
+        gradient = coalesced(gradient)
         rows, values = gradient.indices()[0], gradient.values()
         scale, epsilon = self._count_step(learning_rate)
         if self._is_compiled:
@@ -69,7 +75,10 @@ class DeferredRows:
         deferred = torch.nonzero(self.last_step < self.steps)[:, 0]
         for rows in torch.split(deferred, _BLOCK_ROWS):
             self.read(rows)
-        self.rows_read = 0
+
+    def has_read(self, gradient: Tensor) -> bool:
+        """Whether all rows with an entry in the sparse gradient are up to date."""
+        return bool((self.last_step[gradient._indices()[0]] == self.steps).all())
 
     def _apply_missed(self, rows: Int[Tensor, " rows"]) -> None:
         """As `compiled_rows.apply_missed`, by PyTorch."""
