@@ -9,7 +9,8 @@ own early stopping. That tells after how many epochs each side first is at the l
 each finished training is kept (a command that was stopped goes on). Then, times: both sides train for a few epochs in
 turn, and the seconds are those to the first validation and, for each further one, the median. Validations count, the
 building of the model too. Where ours is never at the level, the ratio is missing. `--models` and `--only` choose what
-to do. Needs the shared data (LMM4REC_SHARED).
+to do; the toolbox's DualGNN, DRAGON and DA-MRS read graph files that its own scripts make. Needs the shared data
+(LMM4REC_SHARED).
 """
 
 from __future__ import annotations

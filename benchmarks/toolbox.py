@@ -34,7 +34,7 @@ NAMES = {
 SETTINGS: dict[str, dict[str, Any]] = {  # the first values of the toolbox's grids where ours differ
     "lightgcn": {"layers": 1},
     "selfcf": {"layers": 1, "dropout": 0.1},
-    "mmgcf": {"layers": 1, "dropout": 0.2},
+    "mmgcf": {"layers": 1},
 }
 PEER_SETTINGS = {"lightgcn": ["n_layers=1"]}
 _PRINTED = re.compile(r"median/batch ([\d.]+)ms .* eval ([\d.]+)s")

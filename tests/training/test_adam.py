@@ -60,6 +60,7 @@ def test_whole_parameters_are_stepped_as_by_pytorch(kind: type[torch.optim.Adam]
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.usefixtures("way_of_rows")
 def test_deferred_rows_end_where_pytorch_takes_them() -> None:
     """Of three tables, with gradients of 1, of a thousandth, and as small as eps."""
     scales, close = torch.tensor([1.0, 1e-3, 1e-6]), torch.tensor([1e-4, 1e-4, 3e-2])
@@ -93,6 +94,7 @@ def test_deferred_rows_end_where_pytorch_takes_them() -> None:
                 assert own.state[one]["step"] == number + 1
 
 
+@pytest.mark.usefixtures("way_of_rows")
 def test_one_row_by_hand() -> None:
     """A gradient of 2 in the second step, then nothing for five more, in plain numbers."""
     weight = Table(torch.ones(ROWS, 1))
@@ -111,14 +113,9 @@ def test_one_row_by_hand() -> None:
     assert weight.sum().item() == pytest.approx(ROWS - 1 + value, abs=1e-4)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.usefixtures("way_of_rows")
 @pytest.mark.parametrize("row", [-1, ROWS, 10**11])
-def test_a_row_that_the_table_lacks_is_an_error_and_changes_nothing(
-    row: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if compiled:
-        pytest.importorskip("numba")
-        monkeypatch.setattr(compiled_rows, "_LARGE", 0)
+def test_a_row_that_the_table_lacks_is_an_error_and_changes_nothing(row: int) -> None:
     weight = table()
     adam = Adam(options(weight))
     read, gradient = draw(torch.Generator().manual_seed(1), 1.0)
@@ -136,7 +133,7 @@ def test_batches_that_are_not_stepped_do_not_add_up() -> None:
     for _ in range(100):
         adam.zero_grad()
         weight.rows(torch.arange(3))
-    assert adam.defers_rows(weight, 3)
+        assert adam.defers_rows(weight, 3)
 
 
 def test_a_sparse_gradient_of_rows_that_were_not_read_is_an_error() -> None:

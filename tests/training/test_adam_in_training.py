@@ -104,6 +104,7 @@ def fit(state: Path | None = None, *, callbacks: Sequence[Callback] = (), **opti
     return bpr, history
 
 
+@pytest.mark.usefixtures("way_of_rows")
 @pytest.mark.parametrize("options", [{}, {"clip_norm": 0.01, "schedule": "linear"}])
 def test_training_is_that_with_pytorchs_adam(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     ours, history = fit(**options)
@@ -131,6 +132,7 @@ class Peer(Adam):
         self.peer.step()
 
 
+@pytest.mark.usefixtures("way_of_rows")
 def test_a_kill_between_epochs_changes_nothing(tmp_path: Path) -> None:
     whole, expected = fit()
     with pytest.raises(KilledError):

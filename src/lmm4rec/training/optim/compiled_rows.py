@@ -1,7 +1,8 @@
 """Adam's updates of some rows of a table, in place, compiled to machine code by Numba.
 
 The rows lie anywhere in memory; to wait for each takes longer than all else. So a few rows are read first, together,
-and are in the cache when they are updated; the functions return the sum of what they read, so that it is read.
+and are in the cache when they are updated; the functions return the sum of what they read, so that it is read. That
+loop stands in both of them, since compiled code calls compiled code alone, and Numba is imported where it is used.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ class DeferredRows:
             IndexError: the table has no such row. Compiled code does not look.
         """
         if len(rows) and not 0 <= int(rows[0]) <= int(rows[-1]) < len(self.weight):
-            raise IndexError(f"rows {int(rows[0])} to {int(rows[-1])} of a table that has {len(self.weight)}")
+            first, last = int(rows[0]), int(rows[-1])
+            raise IndexError(f"a batch reads rows {first} to {last}, from 0, of a table that has {len(self.weight)}")
         self.rows_read += len(rows)
         if self._is_compiled:
             before = self.last_step, self.steps, self.first_step, self.sums, BETAS, EPSILON
