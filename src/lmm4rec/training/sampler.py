@@ -8,16 +8,15 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 from annotated_types import Interval
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.types import Batch, PositiveInt
-from lmm4rec.distributed import process_group, sharding
+from lmm4rec.training.interaction_set import InteractionSet
 from lmm4rec.training.sequence_sampler import SequenceSampler
 
-_SHARED_KEYS = 2**14  # pairs from which on several processes share the search among the interactions
 SMALLEST_BATCH, MOST_BATCHES, FEWEST_BATCHES = 2048, 128, 32  # of batch_size = "auto"
 
 
@@ -74,8 +73,8 @@ class TripleSampler:
             self.signal_items = keys % n_items
             counts = torch.bincount(keys // n_items, minlength=int(self.users.max()) + 1)
             self.signal_counts, self.signal_starts = counts, counts.cumsum(0) - counts
-        self.interactions = torch.unique(self.users * n_items + self.items)
-        full = torch.bincount(self.interactions // n_items) == n_items
+        self.interactions = InteractionSet(self.users, self.items, n_items)
+        full = torch.bincount(self.interactions.keys // n_items) == n_items
         if full.any():
             kept = ~full[self.users]
             self.users, self.items = self.users[kept], self.items[kept]
@@ -99,12 +98,8 @@ class TripleSampler:
         self, users: Int[Tensor, " batch"], generator: torch.Generator
     ) -> Int[Tensor, "batch negatives"]:
         """Items with which the given users have not interacted; a share of them are negative signals of the user."""
-        keys = (users * self.n_items).repeat_interleave(self.negatives)
-        flat = torch.randint(self.n_items, keys.shape, generator=generator)
-        rejected = self._interacted(keys + flat).nonzero().squeeze(1)
-        while len(rejected):
-            flat[rejected] = torch.randint(self.n_items, rejected.shape, generator=generator)
-            rejected = rejected[self._interacted(keys[rejected] + flat[rejected])]
+        each = users.repeat_interleave(self.negatives)
+        flat = self.interactions.negatives(each, lambda n: torch.randint(self.n_items, (n,), generator=generator))
         sampled = flat.view(-1, self.negatives)
         return self._with_hard_negatives(users, sampled, generator) if self.hard_negatives else sampled
 
@@ -118,21 +113,6 @@ class TripleSampler:
         chosen &= counts > 0
         sampled[chosen] = self.signal_items[places[chosen]]
         return sampled
-
-    def _interacted(self, keys: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-        """Whether each key is that of an interaction; of many keys each process looks up its part."""
-        if process_group.world_size() == 1 or keys.numel() < _SHARED_KEYS:
-            return self._found(keys)
-        flat, bounds = keys.flatten(), sharding.equal_bounds(keys.numel())
-        own = slice(*bounds[process_group.rank() :][:2])
-        found = torch.empty(len(flat), dtype=torch.bool)
-        found[own] = self._found(flat[own])
-        process_group.share_slices(found.view(torch.uint8), bounds)
-        return found.view(keys.shape)
-
-    def _found(self, keys: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-        place = torch.searchsorted(self.interactions, keys).clamp_(max=len(self.interactions) - 1)
-        return self.interactions[place] == keys
 
 
 class UserSampler:

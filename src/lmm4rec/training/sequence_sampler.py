@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 from typing_extensions import Doc
 
 from lmm4rec.core.errors import TrainingError
 from lmm4rec.core.sequences import PAD, SequenceBatch, Sequences
 from lmm4rec.core.types import PositiveInt
+from lmm4rec.training.interaction_set import InteractionSet
 
 _BATCH = 128  # sequences, of batch_size = "auto"
 
@@ -59,11 +60,11 @@ class SequenceSampler:
         weights = popularity if sampling == "popularity" else torch.ones_like(popularity)
         self.probabilities = weights / weights.sum().clamp(min=1)
         self.cumulated = self.probabilities.cumsum(0)
-        self.interactions = torch.unique(users.long() * n_items + items)
-        owners = self.interactions // n_items
+        self.interactions = InteractionSet(users, items, n_items)
+        owners, taken_items = self.interactions.keys // n_items, self.interactions.keys % n_items
         # the probability of all items that a user has not interacted with, among which negatives are sampled
         taken = torch.zeros(len(counts), dtype=torch.float64)
-        self.left = 1 - taken.index_add_(0, owners, self.probabilities[self.interactions % n_items])
+        self.left = 1 - taken.index_add_(0, owners, self.probabilities[taken_items])
         candidates = int((self.probabilities > 0).sum())
         full = torch.bincount(owners, minlength=len(counts)) >= candidates
         targets = torch.where(full, 0, (counts - 1).clamp(min=0))
@@ -112,18 +113,10 @@ class SequenceSampler:
         self, users: Int[Tensor, " batch"], sets: int, generator: torch.Generator
     ) -> Int[Tensor, "batch sets negatives"]:
         """Items with which the given users have not interacted."""
-        keys = (users * self.n_items)[:, None, None].expand(-1, sets, self.negatives)
-        sampled = self._draw(keys.shape, generator)
-        rejected = self._interacted(keys + sampled)
-        while rejected.any():
-            sampled[rejected] = self._draw((int(rejected.sum()),), generator)
-            rejected = self._interacted(keys + sampled)
-        return sampled
+        each = users.repeat_interleave(sets * self.negatives)
+        flat = self.interactions.negatives(each, lambda n: self._draw(n, generator))
+        return flat.view(-1, sets, self.negatives)
 
-    def _draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Int[Tensor, ...]:
-        chances = torch.rand(shape, generator=generator, dtype=torch.float64) * self.cumulated[-1]
+    def _draw(self, drawn: int, generator: torch.Generator) -> Int[Tensor, " drawn"]:
+        chances = torch.rand(drawn, generator=generator, dtype=torch.float64) * self.cumulated[-1]
         return torch.searchsorted(self.cumulated, chances, right=True).clamp_(max=self.n_items - 1)
-
-    def _interacted(self, keys: Int[Tensor, ...]) -> Bool[Tensor, ...]:
-        place = torch.searchsorted(self.interactions, keys).clamp_(max=len(self.interactions) - 1)
-        return self.interactions[place] == keys
