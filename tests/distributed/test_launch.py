@@ -40,6 +40,11 @@ def test_an_error_of_one_is_reported_and_the_others_end(
     assert capfd.readouterr().err == "error: of the second\n"
 
 
+def test_a_lost_connection_without_a_failure_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    assert status_of("sys.exit(75 if rank == 0 else 0)", processes=3) == 75
+    assert "process 1 of 3 lost the connection to the others, none of which failed" in caplog.text
+
+
 def test_after_a_kill_all_start_again(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     script = f"""
 open({str(tmp_path)!r} + f"/{{rank}}", "a").write(sys.argv[1] + " ")

@@ -110,16 +110,19 @@ def test_fine_tuning_by_two_processes_is_that_of_one(tmp_path: Path) -> None:
     (tmp_path / "some.conf").write_text(FINETUNED)
     losses = {}
     for processes in (1, 2):
-        command = [sys.executable, "-m", "lmm4rec.cli.app", "finetune", "some.conf", "-o", f"tuned-{processes}"]
         own = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
         own |= {"LMM4REC_CACHE": str(tmp_path / f"cache-{processes}")}
-        ended = subprocess.run(
-            [*command, "--processes", str(processes)],
-            env=os.environ | own, cwd=tmp_path, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert ended.stdout.count("tuned ") == 1
+
+        def printed(*arguments: str, own: dict[str, str] = own, processes: int = processes) -> str:
+            command = [sys.executable, "-m", "lmm4rec.cli.app", *arguments, "--processes", str(processes)]
+            return subprocess.run(
+                command, env=os.environ | own, cwd=tmp_path, capture_output=True, text=True, check=True
+            ).stdout
+
+        assert printed("finetune", "some.conf", "-o", f"tuned-{processes}").count("tuned ") == 1
         training = json.loads((tmp_path / f"tuned-{processes}" / "training.json").read_text())
         losses[processes] = [row["loss"] for row in training["epochs"]]
+        assert printed("run", "some.conf", "-o", f"run-{processes}", "-s", "train.epochs=1").count("report ") == 1
     assert len(losses[1]) == 2
     assert losses[2] == pytest.approx(losses[1], rel=1e-3)
 

@@ -66,6 +66,12 @@ def _run_once(command: Sequence[str], processes: int) -> tuple[int, int | None]:
             statuses = _wait(running)
         failed = [rank for rank, status in enumerate(statuses) if status not in (0, LOST)]
         if not failed:
+            if any(statuses):
+                lost = " and ".join(str(rank + 1) for rank, status in enumerate(statuses) if status)
+                logging.getLogger(__name__).error(
+                    "process %s of %d lost the connection to the others, none of which failed. The same command with "
+                    "--resume goes on", lost, processes,
+                )  # fmt: skip
             return max(statuses), None
         by_itself = [rank for rank in failed if statuses[rank] > 0] or failed
         first = by_itself[0]

@@ -20,7 +20,7 @@ from lmm4rec.evaluation.alignment import measure_alignment
 from lmm4rec.evaluation.evaluator import Report
 from lmm4rec.experiments.build.bundle import pack
 from lmm4rec.experiments.build.data import DataCache, log_findings
-from lmm4rec.experiments.build.encoders import finetuned_folder, make_encoder
+from lmm4rec.experiments.build.encoders import finetuned_folder, make_encoder, with_checkpoints
 from lmm4rec.experiments.build.end2end import save_item_vectors
 from lmm4rec.experiments.build.features import RunFeatures, load_features
 from lmm4rec.experiments.build.recommender_features import recommender_features
@@ -103,9 +103,8 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache, trackers:
         trackers.start()
     order = order_findings(split) if plan.recommender.component.sequential else ()
     log_findings(order)
-    with cost.phase("encode"), process_group.first_process_first():  # the others then read them from the store
-        features = _load_features(plan, split.dataset.catalog)
     with cost.phase("encode"):
+        features = _load_features(plan, split.dataset.catalog)
         features = recommender_features(plan, features, folder)
     if process_group.is_first():
         write_json(folder.environment, environment())
@@ -125,7 +124,8 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache, trackers:
             objective.recommender = unsharded(plan, split, features.features, objective.recommender)
     if process_group.is_first():
         try:
-            _measure_and_save(plan, folder, data, features, objective, history, cost)
+            with process_group.single_process():  # the others wait below
+                _measure_and_save(plan, folder, data, features, objective, history, cost)
         except Exception as error:
             error.add_note(
                 f"What was trained is in {folder.path}: the same command with --resume begins after training"
@@ -136,12 +136,17 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache, trackers:
 
 def _load_features(plan: Plan, catalog: Catalog) -> RunFeatures:
     """The plan's features; where the encoder has to be fine-tuned for them, the estimate is logged first."""
-    if plan.encoder is None or plan.encoder.is_precomputed or plan.features.train != "finetuned":
+    if plan.encoder is None or plan.encoder.is_precomputed:
         return load_features(plan, catalog)
-    encoder, options = make_encoder(plan.encoder.table, catalog), plan.features.finetune_arguments
-    if not finetuned_folder(encoder, catalog, options).exists():
-        log_estimate(lambda: estimate_finetuning(encoder, catalog, options))
-    return load_features(plan, catalog, encoder)
+    with process_group.first_process_first():
+        table = with_checkpoints(plan.encoder.table, catalog)
+    with process_group.single_process():  # all load it at the same time, which takes seconds
+        encoder = make_encoder(table, catalog)
+    with process_group.first_process_first():  # the others then read the features from the store
+        options = plan.features.finetune_arguments
+        if plan.features.train == "finetuned" and not finetuned_folder(encoder, catalog, options).exists():
+            log_estimate(lambda: estimate_finetuning(encoder, catalog, options))
+        return load_features(plan, catalog, encoder)
 
 
 def _log_end2end(plan: Plan, split: Split, objective: RankingObjective) -> None:

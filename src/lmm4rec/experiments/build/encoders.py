@@ -31,12 +31,26 @@ def make_encoder(table: Mapping[str, Any], catalog: Catalog | None) -> Encoder:
 
     The catalog gives the vocabulary of a checkpoint that lmm4rec creates itself.
     """
+    return _constructed(with_checkpoints(table, catalog))
+
+
+def with_checkpoints(table: Mapping[str, Any], catalog: Catalog | None) -> dict[str, Any]:
+    """An [encoder] table with the folders of the checkpoints that lmm4rec creates itself, now where there are none."""
+    component, found = ENCODERS.get(table["name"]), dict(table)
+    found |= {key: with_checkpoints(table[key], catalog) for key in _encoders_in(table)}
+    return found | local_checkpoint(component, found, catalog)
+
+
+def _constructed(table: Mapping[str, Any]) -> Encoder:
     arguments = {key: value for key, value in table.items() if key != "name"}
-    component = ENCODERS.get(table["name"])
-    for key, parameter in hyper_parameters(component).items():
-        if is_encoder(parameter.annotation) and isinstance(arguments.get(key), Mapping):
-            arguments[key] = make_encoder(arguments[key], catalog)
-    return cast(Encoder, component(**arguments | local_checkpoint(component, arguments, catalog)))
+    arguments |= {key: _constructed(table[key]) for key in _encoders_in(table)}
+    return cast(Encoder, ENCODERS.get(table["name"])(**arguments))
+
+
+def _encoders_in(table: Mapping[str, Any]) -> list[str]:
+    """The keys under which an [encoder] table has those of other encoders."""
+    parameters = hyper_parameters(ENCODERS.get(table["name"])).items()
+    return [key for key, one in parameters if is_encoder(one.annotation) and isinstance(table.get(key), Mapping)]
 
 
 TINY, TOYSHOP = "tiny", "toyshop"
