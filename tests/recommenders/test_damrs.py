@@ -11,6 +11,7 @@ from small import N, U
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import make_plan
+from lmm4rec.nn.item_graph import consistent_neighborhoods
 from lmm4rec.recommenders.damrs import DAMRS
 
 
@@ -67,6 +68,26 @@ def test_damrs() -> None:
             total -= np.log(e[i, near] / e[i].sum()) + np.log(e[i, far] / (e[i].sum() - e[i, near]))
     expected = {"bpr": bpr, "by_users": 0.7 * divergence.mean(), "by_items": 0.3 * total / 3 / len(chosen)}
     assert small.losses(model, given=given) == pytest.approx(expected, rel=1e-5)
+
+
+def test_items_that_share_one_image_are_told_apart_by_their_text() -> None:
+    """Their cosines are 1 but for rounding, and so is the mean over all pairs."""
+    for items in range(20, 300, 7):
+        text = torch.randn(items, 8, generator=torch.Generator().manual_seed(2))
+        image = torch.randn(1, 64, generator=torch.Generator().manual_seed(items)).repeat(items, 1)
+        entries = consistent_neighborhoods({"image": image, "text": text}, 4)
+        alone = consistent_neighborhoods({"text": text}, 4)["text"]
+        assert entries["text"].rows.tolist() == alone.rows.tolist()
+        assert entries["text"].columns.tolist() == alone.columns.tolist()
+
+
+def test_an_item_is_its_own_neighbor_beside_many_duplicates() -> None:
+    image = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    image[:20] = image[0]
+    rows, columns, values = consistent_neighborhoods({"image": image}, 4)["image"]
+    own = rows == columns
+    assert rows[own].tolist() == list(range(60))
+    torch.testing.assert_close(values[own], torch.ones(60))
 
 
 def test_no_encoder_is_trained_end_to_end_with_it() -> None:

@@ -120,6 +120,16 @@ def test_masked_content_leaves_no_trace() -> None:
     assert not torch.allclose(views(mmgcl)[2].items, before.items)
 
 
+def test_mask_shares_are_those_of_the_features_in_their_order() -> None:
+    features = dict(reversed(small.features().items()))
+    mmgcl = MMGCL(small.graph(), features, torch.Generator().manual_seed(0), dim=4, mask_shares=[0.0, 1.0])
+    before = views(mmgcl)[2]
+    with torch.no_grad():
+        mmgcl.projections["image"].mul_(5.0)
+    assert list(features) == ["text", "image"]
+    torch.testing.assert_close(views(mmgcl)[2].items, before.items)
+
+
 def test_each_view_counts() -> None:
     """In the public code the second contrastive term repeated the first: its view had no effect."""
     losses = [small.losses(model(dropout=0.5), seed) for seed in range(8)]

@@ -106,3 +106,10 @@ def test_an_error_within_leaves_the_weights_as_they_were() -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert (weight.item(), average.tensors["weight"].item()) == (5, 1)
+
+
+def test_an_average_read_from_a_file_moves_to_the_device_of_the_weights() -> None:
+    average = WeightAverage(0.5)
+    average.tensors = {"weight": torch.ones(2)}
+    average.update({"weight": torch.ones(2, device="meta")}, epoch=2)
+    assert average.tensors["weight"].device.type == "meta"

@@ -23,6 +23,7 @@ ModalityWeights: TypeAlias = Annotated[
     Mapping[str, NonNegativeFloat] | None, Doc("Weights of the item graphs by modality; left out: all equal.")
 ]
 Graph = TypeVar("Graph", bound=nn.Module)
+_ROUNDING = 1e-5  # of a mean of cosines
 _ENTRY_BLOCK = 2**18  # entries whose two rows are gathered at once
 
 
@@ -199,9 +200,9 @@ def similar_by_modality(features: Features, *, neighbors: int) -> nn.ModuleDict:
 def consistent_neighborhoods(features: Features, neighbors: int, *, block: int = 256) -> dict[Modality, Entries]:
     """Each item's `neighbors` most similar ones in each modality, itself among them, of those similar in all of them.
 
-    A pair of items is similar in a modality where its cosine is at least the mean over all pairs; an item that lacks
-    the modality is neither similar nor dissimilar in it, and has no entry there (DA-MRS, arXiv 2406.12501). Values are
-    cosine similarities.
+    A pair of items is similar in a modality where its cosine is at least the mean over all pairs, but for rounding; an
+    item that lacks the modality is neither similar nor dissimilar in it, and has no entry there (DA-MRS, arXiv
+    2406.12501). Values are cosine similarities.
     """
     units = {m: F.normalize(x.float(), dim=1) for m, x in features.items()}
     present = {m: has_content(x) for m, x in features.items()}
@@ -211,10 +212,14 @@ def consistent_neighborhoods(features: Features, neighbors: int, *, block: int =
     for rows in torch.split(torch.arange(items, device=next(iter(units.values())).device), block):
         cosines = {m: dot_products(x[rows], x) for m, x in units.items()}
         both = {m: has[rows, None] & has for m, has in present.items()}
-        similar = torch.stack([(cosines[m] >= means[m]) | ~both[m] for m in units]).all(0)
+        similar = torch.stack([(cosines[m] >= means[m] - _ROUNDING) | ~both[m] for m in units]).all(0)
         for m, values in cosines.items():
-            top, columns = highest(values.masked_fill(~(similar & both[m]), -torch.inf), min(neighbors, items))
+            candidates = values.masked_fill(~(similar & both[m]), -torch.inf)
+            own = candidates.gather(1, rows[:, None])
+            candidates.scatter_(1, rows[:, None], own.masked_fill(own > -torch.inf, torch.inf))  # before its duplicates
+            top, columns = highest(candidates, min(neighbors, items))
             kept = top > -torch.inf
+            top = torch.where(top == torch.inf, own, top)
             found[m].append(Entries(rows[:, None].expand_as(columns)[kept], columns[kept], top[kept]))
     return {m: Entries(*(torch.cat(part) for part in zip(*blocks, strict=True))) for m, blocks in found.items()}
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from lmm4rec.core.matrices import highest
 
 _BLOCK_BYTES = 2**21  # of a block of one view's similarities: a CPU's cache
-_SMALL = 1e-9
+_SMALL = 1e-9  # added to a share before its logarithm
+_SMALLEST_SUM = 1e-30  # below, shares of a part have lost digits in float32
 
 
 def neighbor_discrimination(
@@ -45,7 +46,7 @@ class _Discrimination(torch.autograd.Function):
             for view, x, share, into in zip(units, cosines, shares, gradient, strict=True):
                 near = highest(together + share, labels)[1]
                 far = highest(share.scatter_(1, near, 0.0), labels)[1]
-                loss, slopes = _loss_and_slopes(x.div_(temperature).exp_(), near, far)
+                loss, slopes = _loss_and_slopes(x.div_(temperature), near, far)
                 total += loss
                 slopes /= temperature
                 into.index_add_(0, block, slopes @ view)
@@ -60,17 +61,24 @@ class _Discrimination(torch.autograd.Function):
 
 
 def _loss_and_slopes(
-    exponentials: Float[Tensor, "rows items"], near: Int[Tensor, "rows labels"], far: Int[Tensor, "rows labels"]
+    exponents: Float[Tensor, "rows items"], near: Int[Tensor, "rows labels"], far: Int[Tensor, "rows labels"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "rows items"]]:
-    """The summed loss, and its derivatives by the exponents; `exponentials` are overwritten by these."""
-    of_near, of_far = exponentials.gather(1, near), exponentials.gather(1, far)
-    a, b = of_near.sum(1, keepdim=True), of_far.sum(1, keepdim=True)
-    everyone = exponentials.sum(1, keepdim=True)
-    others = (everyone - a).clamp(min=_SMALL)
-    first, second = a / everyone + _SMALL, b / others + _SMALL
-    by_others = b / (others.square() * second)
-    by_everyone = a / (everyone.square() * first) + by_others
-    slopes = exponentials.mul_(by_everyone)
-    slopes.scatter_add_(1, near, of_near * (-1 / (everyone * first) - by_others))
-    slopes.scatter_add_(1, far, of_far * (-1 / (others * second)))
-    return -(first.log() + second.log()).sum(), slopes
+    """The summed loss, and its derivatives by the exponents.
+
+    The derivative of -log(a), where a is the sum of some shares of a softmax, is every share less those over a.
+    """
+    shares = exponents.softmax(dim=1)
+    rest = shares.scatter(1, near, 0.0)
+    others = rest.sum(1, keepdim=True)
+    if float(others.min()) > _SMALLEST_SUM:
+        rest /= others
+    else:
+        rest = exponents.scatter(1, near, -torch.inf).softmax(dim=1).nan_to_num_()  # NaN where all items are near
+    total = exponents.new_zeros(())
+    for part, chosen in ((shares, near), (rest, far)):
+        of_chosen = part.gather(1, chosen)
+        share = of_chosen.sum(1, keepdim=True)
+        total -= (share + _SMALL).log().sum()
+        part.mul_(share / (share + _SMALL))
+        part.scatter_add_(1, chosen, -of_chosen / (share + _SMALL))
+    return total, shares.add_(rest)

@@ -77,11 +77,13 @@ class MMGCL(Recommender):
         shares = mask_shares or [1.0] * len(features)
         if len(shares) != len(features) or not sum(shares):
             raise ConfigError(f"mask_shares needs a number for each of {', '.join(features)}, not all 0; got {shares}")
-        self.layers, self.dropout, self.mask_shares = layers, dropout, torch.tensor(shares)
+        self.layers, self.dropout = layers, dropout
         self.ssl_weight, self.temperature, self.l2_weight = ssl_weight, temperature, l2_weight
         self.users = xavier_table(graph.n_users, dim, generator)
         self.items = xavier_table(graph.n_items, dim, generator)
         self.projections = xavier_weights(features, dim, generator)
+        by_modality = dict(zip(features, shares, strict=True))
+        self.mask_shares = torch.tensor([by_modality[m] for m in self.projections])  # in the order of the branches
         self.offsets = nn.ParameterDict({modality: nn.Parameter(torch.zeros(dim)) for modality in features})
         branches = 1 + len(features)
         self.read_user, self.read_item = (Affine(branches * dim, dim, generator) for _ in range(2))

@@ -31,9 +31,9 @@ class SLMRec(Recommender):
     Losses: `match`, the in-batch InfoNCE of users and their positive items (`temperature`), plus `ssl_weight` times the
     self-supervised `task` (`ssl_temperature`):
 
-    - "FAC", feature fine and coarse: the id branch is mapped into a space shared with the first modality, from there
-      into one shared with the second, and so on, the last one of half the width; in each space an item's two vectors
-      must match each other among the batch's items by their dot product.
+    - "FAC", feature fine and coarse: the id branch is mapped into a space shared with the first modality (by its name),
+      from there into one shared with the second, and so on, the last one of half the width; in each space an item's two
+      vectors must match each other among the batch's items by their dot product.
     - "FD", feature dropout: two views of users and items, `dropout` of all numbers zeroed after each step of the graph.
     - "FM", feature masking: two views, each with another branch of all items masked; "FD+FM": both.
 

@@ -38,7 +38,7 @@ class WeightAverage:
         new = 1 - self.share if self._started else max(1 - self.share, 1 / epoch)
         for name, weight in weights.items():
             if name in self.tensors and weight.is_floating_point():
-                self.tensors[name].lerp_(weight, new)
+                self.tensors[name] = self.tensors[name].to(weight.device).lerp_(weight, new)  # read from a file: CPU
             else:
                 self.tensors[name] = weight.detach().clone()
 
