@@ -104,6 +104,16 @@ def test_nearest_is_brute_force() -> None:
     np.testing.assert_allclose(values.numpy(), np.take_along_axis(cosine, expected, 1), atol=1e-6)
 
 
+def test_nearest_by_dot_products_is_brute_force() -> None:
+    vectors = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    values, neighbors = nearest(vectors, 4, cosine=False, block=16)
+    products = vectors.numpy() @ vectors.numpy().T
+    np.fill_diagonal(products, -np.inf)
+    expected = np.argsort(-products, axis=1)[:, :4]
+    np.testing.assert_array_equal(neighbors.numpy(), expected)
+    np.testing.assert_allclose(values.numpy(), np.take_along_axis(products, expected, 1), rtol=1e-5)
+
+
 def test_row_normalization_with_self_loops_is_the_dense_matrix() -> None:
     interactions = np.zeros((4, 3))
     interactions[tuple(np.array(EDGES).T)] = 1

@@ -208,16 +208,17 @@ def spread(
 
 
 def nearest(
-    vectors: Float[Tensor, "items dim"], k: int, *, block: int | None = None
+    vectors: Float[Tensor, "items dim"], k: int, *, cosine: bool = True, block: int | None = None
 ) -> tuple[Float[Tensor, "items k"], Int[Tensor, "items k"]]:
-    """The cosine similarities and rows of each item's `k` nearest other items, in blocks of `block` rows.
+    """The similarities and rows of each item's `k` most similar other items, in blocks of `block` rows.
 
-    Memory is block × items (by default at most 256 MiB), never items × items, and the vectors are not copied. A zero
-    vector has similarity 0 to everything.
+    Similarities are cosines, or without `cosine` dot products. Memory is block × items (by default at most 256 MiB),
+    never items × items, and the vectors are not copied. A zero vector has similarity 0 to everything.
     """
     k = min(k, len(vectors) - 1)
     block = block or _rows_per_block(vectors)
-    scale = 1.0 / torch.linalg.vector_norm(vectors, dim=1).clamp(min=1e-12)
+    lengths = torch.linalg.vector_norm(vectors, dim=1).clamp(min=1e-12)
+    scale = 1.0 / lengths if cosine else torch.ones_like(lengths)
     similarities, neighbors = [], []
     for start in range(0, len(vectors), block):
         scores = dot_products(vectors[start : start + block] * scale[start : start + block, None], vectors)

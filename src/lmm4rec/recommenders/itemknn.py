@@ -65,10 +65,10 @@ class ItemKNN(Recommender):
 
     def _by_content(self, features: Features) -> tuple[Float[Tensor, "items k"], Int[Tensor, "items k"]]:
         joined = torch.cat([F.normalize(x, dim=1) for x in features.values()], dim=1)
-        # the cosine of the joined unit vectors would favor items with all modalities; their dot product is the mean
-        values, similar = nearest(joined, self.neighbors)
-        norms = joined.norm(dim=1)
-        return values * norms[:, None] * norms[similar] / len(features), similar
+        # the dot product of joined unit vectors is the sum of the modalities' cosines; their cosine would be higher
+        # for items that lack a modality, since these are shorter
+        values, similar = nearest(joined, self.neighbors, cosine=False)
+        return values / len(features), similar
 
     def _by_interactions(self, features: Features) -> tuple[Float[Tensor, "items k"], Int[Tensor, "items k"]]:
         graph, block = self.graph, 1024
