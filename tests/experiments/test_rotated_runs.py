@@ -56,11 +56,12 @@ def test_a_new_item_has_the_vector_of_a_known_one_with_its_content(conf: dict[st
         bundle = type(bundle).load(tmp_path / "again")
 
 
+ITEMKNN = {"name": "itemknn", "similarity": "content"}
 SASREC = {"name": "sasrec", "dim": 4, "items": "content"}
 
 
 @pytest.mark.parametrize(
-    "model", [{"name": "freedom", "dim": 4}, {"name": "cease"}, pytest.param(SASREC, marks=pytest.mark.slow)]
+    "model", [{"name": "freedom", "dim": 4}, {"name": "cease"}, ITEMKNN, pytest.param(SASREC, marks=pytest.mark.slow)]
 )
 def test_other_models_run_and_take_new_items(model: dict[str, Any], conf: dict[str, Any], tmp_path: Path) -> None:
     del conf["train"]["batch_size"]

@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from lmm4rec.core.errors import ConfigError
+from lmm4rec.experiments.conf.spec import load_spec
+from lmm4rec.experiments.plan import make_plan
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.itemknn import ItemKNN
 
@@ -48,3 +51,28 @@ def test_similarities_by_content_are_brute_force(neighbors: int) -> None:
     expected = np.where((mean >= smallest[:, None]) & (mean > 0), mean, 0).T
     found = similarities({m: torch.from_numpy(x).float() for m, x in tables.items()}, neighbors)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("similarity", ["interactions", "content"])
+def test_features_are_needed_for_similarity_by_content_alone(similarity: str) -> None:
+    recommender = {"name": "itemknn", "similarity": similarity}
+    conf = {"recommender": recommender, "encoder": {"name": "words"}}
+    plan = make_plan(load_spec({"data": {"name": "toyshop"}, **conf}))
+    assert plan.recommender.reads_content == (similarity == "content")
+    if similarity == "content":
+        with pytest.raises(ConfigError, match="ItemKNN needs features: give the conf an .encoder. table"):
+            make_plan(load_spec({"data": {"name": "toyshop"}, "recommender": recommender}))
+
+
+def test_features_in_bfloat16_are_compared_in_float32() -> None:
+    rounded = {m: x.bfloat16() for m, x in incomplete().items()}
+    np.testing.assert_array_equal(similarities(rounded, 2), similarities({m: x.float() for m, x in rounded.items()}, 2))
+
+
+def test_by_interactions_three_items_by_hand() -> None:
+    """Items 0 and 1 have one user of 2 and 1 in common, 0 and 2 one of 2 and 2; the shrinkage is 1."""
+    users, items = torch.tensor([[0, 0, 1, 1, 2], [0, 1, 0, 2, 2]])
+    graph = InteractionGraph(users, items, 3, 3)
+    found = ItemKNN(graph, {}, NO_RANDOMNESS, shrinkage=1.0).embed({}).similarity.to_dense().numpy()
+    one, two = 1 / (2**0.5 + 1), 1 / (2 + 1)
+    np.testing.assert_allclose(found, [[0, one, two], [one, 0, 0], [two, 0, 0]], atol=1e-6)

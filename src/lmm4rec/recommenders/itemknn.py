@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ class ItemKNN(Recommender):
     - `similarity = "interactions"`: the cosine of the items' columns of the interaction matrix, shrunk:
       s(j, i) = |users of both| / (sqrt(|users of j| · |users of i|) + shrinkage).
     - `similarity = "content"`: the mean over modalities of the cosine of the items' features; an item that lacks a
-      modality has similarity 0 there. It can rank items without any interaction.
+      modality has similarity 0 there. It can rank items without any interaction. `shrinkage` is not used.
     """
 
     is_trained = False
@@ -46,12 +47,19 @@ class ItemKNN(Recommender):
             Doc("What makes items similar: common users, or content (needs an [encoder] table)."),
         ] = "interactions",
         neighbors: Annotated[PositiveInt, Doc("Most similar items to which an item of a history gives a score.")] = 50,
-        shrinkage: Annotated[NonNegativeFloat, Doc("Added to the denominator: rare pairs count less.")] = 0.0,
+        shrinkage: Annotated[
+            NonNegativeFloat, Doc("Added to the denominator of interactions' cosines: rare pairs count less.")
+        ] = 0.0,
     ) -> None:
         super().__init__(graph)
         if similarity == "content" and not features:
             raise ConfigError("ItemKNN with similarity = 'content' needs features: give the conf an [encoder] table")
         self.similarity, self.neighbors, self.shrinkage = similarity, neighbors, shrinkage
+
+    @classmethod
+    def needs_features(cls, parameters: Mapping[str, Any]) -> bool:
+        """Whether `similarity` is "content"."""
+        return bool(parameters["similarity"] == "content")
 
     def embed(self, features: Features) -> Neighbors:
         """The users' histories and the pruned item-item similarities, both sparse."""
@@ -64,7 +72,7 @@ class ItemKNN(Recommender):
         return Neighbors(histories(graph), csr(*entries, (graph.n_items, graph.n_items)))
 
     def _by_content(self, features: Features) -> tuple[Float[Tensor, "items k"], Int[Tensor, "items k"]]:
-        joined = torch.cat([F.normalize(x, dim=1) for x in features.values()], dim=1)
+        joined = torch.cat([F.normalize(x.float(), dim=1) for x in features.values()], dim=1)
         # the dot product of joined unit vectors is the sum of the modalities' cosines; their cosine would be higher
         # for items that lack a modality, since these are shorter
         values, similar = nearest(joined, self.neighbors, cosine=False)
