@@ -24,6 +24,7 @@ from lmm4rec.nn.graph import (
     symmetric_weights,
     user_item,
     weighted_interactions,
+    weighted_sample,
 )
 from lmm4rec.nn.weighted_matrix import WeightedMatrix
 
@@ -144,6 +145,24 @@ def test_edges_are_pruned_by_degree() -> None:
         assert len(kept.users) == 1
         counts[(graph.users == kept.users).logical_and(graph.items == kept.items).nonzero()[0, 0]] += 1
     np.testing.assert_allclose(counts / 4000, weights / weights.sum(), atol=0.03)
+
+
+def test_samples_are_those_of_multinomial() -> None:
+    """So graphs that were sampled with the same seed before stay as they are."""
+    weights = 0.1 + torch.rand(500, generator=torch.Generator().manual_seed(0))
+    for k in (1, 100, 500):
+        found = weighted_sample(weights, k, torch.Generator().manual_seed(k))
+        expected = torch.multinomial(weights, k, generator=torch.Generator().manual_seed(k))
+        assert torch.equal(found.sort().values, expected.sort().values)
+
+
+def test_more_entries_are_sampled_than_multinomial_takes() -> None:
+    """Half of them have ten times the weight of the others; of 1,000 drawn, 1,000 · 10 / 11 are expected of these."""
+    weights = torch.ones(2**24 + 2)
+    weights[::2] = 10
+    found = weighted_sample(weights, 1000, torch.Generator().manual_seed(0))
+    assert len(found.unique()) == 1000
+    assert abs(int((found % 2 == 0).sum()) - 909) < 40
 
 
 def test_pruning_keeps_whole_edges_and_counts_degrees_anew() -> None:

@@ -60,7 +60,7 @@ def test_features_are_needed_for_similarity_by_content_alone(similarity: str) ->
     plan = make_plan(load_spec({"data": {"name": "toyshop"}, **conf}))
     assert plan.recommender.reads_content == (similarity == "content")
     if similarity == "content":
-        with pytest.raises(ConfigError, match="ItemKNN needs features: give the conf an .encoder. table"):
+        with pytest.raises(ConfigError, match=r"ItemKNN needs features: give the conf an \[encoder\] table"):
             make_plan(load_spec({"data": {"name": "toyshop"}, "recommender": recommender}))
 
 
