@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ import small
 import torch
 from small import N, P, U
 
+from lmm4rec.core.errors import ConfigError
 from lmm4rec.recommenders.mmgcf import MMGCF
 from lmm4rec.recommenders.pgl import PGL
 from lmm4rec.recommenders.smore import SMORE
@@ -52,6 +54,12 @@ def test_smore() -> None:
     squares = (final[0][U] ** 2).sum() + (final[1][P] ** 2).sum() + (final[1][N] ** 2).sum()
     expected = {"bpr": small.bpr(*final), "contrast": 0.3 * contrast, "l2": 0.1 * squares / 2 / len(U)}
     assert small.losses(model) == pytest.approx(expected, rel=1e-5)
+
+
+def test_smore_says_which_neighbors_are_of_no_modality() -> None:
+    message = "modality_neighbors names 'img', the features have: image, text. Did you mean 'image'?"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        SMORE(small.graph(), small.features(), small.generator(), modality_neighbors={"img": 3})
 
 
 def test_mmgcf() -> None:

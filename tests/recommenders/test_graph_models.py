@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,13 @@ def test_freedom_takes_no_pair_with_an_item_that_lacks_the_modality() -> None:
 )
 def test_freedom_says_which_modality_has_no_weight(weights: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
+        FREEDOM(graph(), features(), generator(), modality_weights=weights)
+
+
+def test_freedom_says_which_weight_is_of_no_modality() -> None:
+    weights = dict.fromkeys(features(), 1.0) | {"img": 1.0}
+    message = "modality_weights names 'img', the features have: image, text, audio. Did you mean 'image'?"
+    with pytest.raises(ConfigError, match=re.escape(message)):
         FREEDOM(graph(), features(), generator(), modality_weights=weights)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Doc
 
-from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.core.matrices import dot_products, highest
 from lmm4rec.core.types import Features, Modality, NonNegativeFloat
 from lmm4rec.nn.graph import nearest
@@ -160,12 +160,27 @@ class ContentGraph(nn.Module, Generic[Graph]):
         return all(torch.equal(now[m], kept.to(now[m].device)) for m, kept in self._checksums.items())
 
 
+def require_modalities(key: str, named: Iterable[Modality], features: Features) -> None:
+    """Refuse a value of `key` that names modalities which the features lack.
+
+    Raises:
+        ConfigError: the features lack a modality.
+    """
+    for modality in named:
+        if modality not in features:
+            raise ConfigError(
+                f"recommender.{key} names '{modality}', the features have: {', '.join(features)}."
+                f"{did_you_mean(modality, features)}"
+            )
+
+
 def graph_weights(features: Features, weights: Mapping[Modality, float]) -> dict[Modality, float]:
     """The weight of each modality's graph in `similar_items`, adding up to 1; all equal where none is given.
 
     Raises:
-        ConfigError: a modality has no weight, or all weights are 0.
+        ConfigError: a modality has no weight, all weights are 0, or the features lack a modality that has one.
     """
+    require_modalities("modality_weights", weights, features)
     chosen = {m: float(weights.get(m, -1.0 if weights else 1.0)) for m in features}
     if missing := [m for m, weight in chosen.items() if weight < 0]:
         raise ConfigError(

@@ -15,7 +15,13 @@ from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.batch_nodes import distinct_nodes
 from lmm4rec.nn.graph import InteractionGraph, after_steps, dropout, normalize, propagate, propagate_to, user_item
-from lmm4rec.nn.item_graph import ContentGraph, entrywise_max, neighborhood, normalize_entries
+from lmm4rec.nn.item_graph import (
+    ContentGraph,
+    entrywise_max,
+    neighborhood,
+    normalize_entries,
+    require_modalities,
+)
 from lmm4rec.nn.losses import bpr_of_rows, info_nce_by_side, l2
 from lmm4rec.nn.projections import Affine, Projections, xavier_weight
 from lmm4rec.nn.sparse import SparseMatrix
@@ -86,6 +92,7 @@ class SMORE(Recommender):
         self.fusion_filter = SpectralFilter(dim, generator)
         self.fusion_gate, self.fusion_preference = Affine(dim, dim, generator), Affine(dim, dim, generator)
         self.adjacency, self.interactions = normalize(graph), user_item(graph, "symmetric")
+        require_modalities("modality_neighbors", modality_neighbors or {}, features)
         by_modality = {m: (modality_neighbors or {}).get(m, neighbors) for m in features}
         self.content = ContentGraph(partial(_item_graphs, neighbors=by_modality))
 
