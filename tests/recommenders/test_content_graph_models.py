@@ -13,6 +13,7 @@ import torch
 from small import N, P, U
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.recommenders.mmgcf import MMGCF
 from lmm4rec.recommenders.pgl import PGL
 from lmm4rec.recommenders.smore import SMORE
@@ -133,3 +134,22 @@ def test_pgl_trains_on_the_principal_subgraph_and_ranks_over_the_whole_graph() -
         decomposed.subgraph(torch.eye(small.USERS + small.ITEMS)),
         np.block([[empty[0], truncated], [truncated.T, empty[1]]]),
     )
+
+
+@pytest.mark.parametrize("rank", [5, 16])
+def test_pgl_trains_on_the_whole_graph_where_it_has_no_more_singular_values(rank: int) -> None:
+    """The 6 users and 5 items have 5 singular values."""
+    model = PGL(small.graph(), small.features(), small.generator(), dim=4, subgraph="global", rank=rank)
+    small.close(model.subgraph(torch.eye(small.USERS + small.ITEMS)), small.normalized())
+
+
+@pytest.mark.parametrize("single", ["users", "items"])
+def test_pgl_decomposes_the_graph_of_a_single_user_or_item(single: str) -> None:
+    """A single user has 1 / sqrt(4 · 1) at each of four items; so has a single item of four users."""
+    one, four = torch.zeros(4, dtype=torch.long), torch.arange(4)
+    graph = InteractionGraph(one, four, 1, 4) if single == "users" else InteractionGraph(four, one, 4, 1)
+    features = {"text": torch.randn(graph.n_items, 3, generator=small.generator())}
+    step = PGL(graph, features, small.generator(), dim=4, neighbors=1, subgraph="global").subgraph(torch.eye(5))
+    block = np.full((1, 4) if single == "users" else (4, 1), 0.5)
+    users, items = block.shape
+    small.close(step, np.block([[np.zeros((users, users)), block], [block.T, np.zeros((items, items))]]))

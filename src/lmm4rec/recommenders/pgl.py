@@ -44,7 +44,8 @@ class PGL(Recommender):
       concatenated over modalities.
     - Principal subgraph, for training: "local", in each epoch a share of `kept` edges, sampled without replacement by
       1 / sqrt(d_u · d_i) and normalized anew; "global", the truncated singular value decomposition of the normalized
-      interactions with `rank` values, kept as its factors. Ranking uses the whole graph S.
+      interactions with `rank` values, kept as its factors, or the whole graph where it has no more values. Ranking uses
+      the whole graph.
     - Vectors: the mean over `layers` steps over the graph; items add their nodes after `item_layers` steps over the
       frozen graph of similar items (FREEDOM's: `neighbors` nearest in each modality, mixed by `modality_weights`).
     - Score: user · item. Loss: BPR plus `contrast_weight` times InfoNCE at `temperature` between two views of the same
@@ -89,7 +90,8 @@ class PGL(Recommender):
         self.users = xavier_table(graph.n_users, len(features) * dim, generator)
         self.projections = Projections(features, dim, generator, trained=train_features)
         self.adjacency = normalize(graph)
-        self.subgraph: nn.Module = self.adjacency if self.is_local else _LowRank(graph, rank)
+        truncates = not self.is_local and rank < min(graph.n_users, graph.n_items)
+        self.subgraph: nn.Module = _LowRank(graph, rank) if truncates else self.adjacency
         weights = graph_weights(features, modality_weights or {})
         self.similar_items = ContentGraph(partial(similar_items, neighbors=neighbors, weights=weights))
 
@@ -130,7 +132,10 @@ class PGL(Recommender):
 
 
 class _LowRank(nn.Module):
-    """One step over the interaction graph, normalized as in `normalize`, by its largest singular values."""
+    """One step over the interaction graph, normalized as in `normalize`, by its `rank` largest singular values.
+
+    There must be fewer of them than users and than items.
+    """
 
     users: Tensor
     items: Tensor
@@ -139,7 +144,7 @@ class _LowRank(nn.Module):
         super().__init__()
         matrix = interaction_matrix(graph)
         matrix.data[:] = symmetric_weights(graph).cpu().numpy()  # the graph's edges are sorted as those of the matrix
-        left, values, right = svds(matrix, k=min(rank, min(matrix.shape) - 1), random_state=0)
+        left, values, right = svds(matrix, k=rank, random_state=0)
         for name, vectors in (("users", left), ("items", right.T)):
             self.register_buffer(name, torch.from_numpy((vectors * values**0.5).copy()), persistent=False)
 
