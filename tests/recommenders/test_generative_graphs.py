@@ -31,8 +31,10 @@ from small import (
 )  # fmt: skip
 
 from lmm4rec.core.errors import ConfigError
+from lmm4rec.features.source import Frozen
 from lmm4rec.recommenders.diffmm import DiffMM
 from lmm4rec.recommenders.mmssl import MMSSL
+from lmm4rec.training.objective import RankingObjective
 
 Array = np.ndarray
 DIM, HEADS = 4, 2
@@ -174,6 +176,15 @@ def test_mmssl_has_relations_in_small_catalogs_and_in_every_step() -> None:
         assert model.by_modality is not None
         for each in model.by_modality:
             assert (each.matrix.matrix.values() > 0).sum() == 2 * len(torch.unique(graph().users))
+
+
+def test_the_critic_is_clipped_apart() -> None:
+    model, alone = (RankingObjective(mmssl(adversarial_weight=x), Frozen(features())) for x in (0.3, 0.0))
+    names = {id(weight): name for name, weight in model.recommender.named_parameters()}
+    rest, critic = ({names.pop(id(weight)) for weight in part} for part in model.clipped_together())
+    assert not names
+    assert critic == {name for name in rest | critic if name.startswith("critic.")}
+    assert len(alone.clipped_together()) == 1
 
 
 def test_heads_must_divide_the_width() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +203,30 @@ def test_clipping_bounds_the_step() -> None:
     fit(free, epochs=1)
     fit(clipped, epochs=1, clip_norm=1e-12)
     assert abs(clipped.slope.item()) < 1e-3 < abs(free.slope.item())
+
+
+class Against(Line):
+    """The offset's gradient is 1e12 times as large as the slope's; `apart` clips each by itself."""
+
+    def __init__(self, *, apart: bool) -> None:
+        super().__init__()
+        self.apart = apart
+
+    def losses(self, batch: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+        return {"slope": -self.slope, "offset": -1e12 * self.offset}
+
+    def clipped_together(self) -> tuple[Sequence[nn.Parameter], ...]:
+        return ((self.slope,), (self.offset,)) if self.apart else super().clipped_together()
+
+
+def test_parts_are_clipped_each_by_its_norm() -> None:
+    """Adam's step is the rate, 0.1, but where the gradient, here 1e-12, is far below its epsilon."""
+    together, apart = Against(apart=False), Against(apart=True)
+    for line in (together, apart):
+        fit(line, epochs=1, clip_norm=1.0)
+        assert line.offset.item() == pytest.approx(0.4, rel=1e-4)
+    assert abs(together.slope.item()) < 1e-3
+    assert apart.slope.item() == pytest.approx(0.4, rel=1e-4)
 
 
 class Apart(Line):

@@ -96,6 +96,13 @@ class Recommender(nn.Module, ABC):
     def require_packages(cls) -> None:
         """Raises MissingExtraError where a package that it needs beside those of lmm4rec is not installed."""
 
+    def adversary(self) -> nn.Module | None:
+        """Its part that is trained against the rest by a loss of its own, such as a critic, if it has one.
+
+        `train.clip_norm` bounds that part's gradient apart from the others', whose size may be quite another.
+        """
+        return None
+
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
         """Rebuild graphs or sample edges, where the model does so once an epoch."""
 

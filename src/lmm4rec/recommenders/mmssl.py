@@ -52,6 +52,10 @@ class MMSSL(Recommender):
     `critic_dim` hidden numbers (there a quarter of the items: 84 million weights for Sports), and both are trained in
     one step instead of in turns. Rows over all items are never built: products with the critic's weights are computed
     from their factors.
+
+    The critic's loss and gradient may be a million times those of the rest. So nearly all of the reported `loss` is
+    `critic`, which says nothing about the ranking (`loss.bpr` does), and `train.clip_norm` bounds the critic's gradient
+    by its own norm, and that of all other weights by theirs.
     """
 
     uses_content = True
@@ -100,6 +104,10 @@ class MMSSL(Recommender):
         self.adjacency, self.observed = normalize(graph), Relations(graph.users, graph.items, graph)
         self.register_buffer("own_items", histories(graph), persistent=False)
         self.by_modality: list[Relations] | None = None  # None: the next batch chooses them
+
+    def adversary(self) -> RowCritic | None:
+        """The critic."""
+        return self.critic
 
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
         """Let the next batch choose the relations."""

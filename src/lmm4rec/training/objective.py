@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -48,6 +48,10 @@ class Objective(nn.Module, ABC):
     def groups(self) -> tuple[ParameterGroup, ...]:
         """The groups of parameters with a learning-rate schedule of their own."""
         return ()
+
+    def clipped_together(self) -> tuple[Sequence[nn.Parameter], ...]:
+        """All parameters, in parts whose gradients `Trainer(clip_norm=)` bounds each by its own norm."""
+        return (tuple(self.parameters()),)
 
     @property
     def is_solved(self) -> bool:
@@ -96,6 +100,15 @@ class RankingObjective(Objective):
             return ()
         named, warm_start = self.source.named_parameters(), self.source.warm_start
         return grouped("encoder", named, self.encoder_schedule, warm_start=warm_start)
+
+    def clipped_together(self) -> tuple[Sequence[nn.Parameter], ...]:
+        """All parameters; apart from the others those of the recommender's adversary, where it has one."""
+        adversary = self.recommender.adversary()
+        if adversary is None:
+            return super().clipped_together()
+        apart = tuple(adversary.parameters())
+        known = {id(weight) for weight in apart}
+        return tuple(weight for weight in self.parameters() if id(weight) not in known), apart
 
     def begin_epoch(self, generator: torch.Generator) -> None:
         """Call `begin_epoch` of source and recommender."""

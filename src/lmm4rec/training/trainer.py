@@ -148,8 +148,8 @@ class Trainer:
                 losses.require_finite(loss, "loss", step, terms)
                 loss.backward()  # type: ignore[no-untyped-call]
                 process_group.average_gradients(objective.replicated_parameters())
-                norm = clip_gradients(objective.parameters(), self.clip_norm)
-                losses.require_finite(norm, "gradient", step, terms)
+                norms = [clip_gradients(part, self.clip_norm) for part in objective.clipped_together()]
+                losses.require_finite(torch.stack(norms).sum(), "gradient", step, terms)
                 optimizer.step()
                 objective.after_step()
                 process_group.synchronize_generator(generator)
