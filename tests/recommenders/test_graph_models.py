@@ -213,6 +213,12 @@ def test_freedom_says_which_modality_has_no_weight(weights: dict[str, float], wo
         FREEDOM(graph(), features(), generator(), modality_weights=weights)
 
 
+def test_freedom_takes_weights_of_modalities_that_are_left_out() -> None:
+    weights = {"image": 0.1, "text": 0.9}
+    image = {"image": features()["image"]}
+    FREEDOM(graph(), image, generator(), modality_weights=weights)
+
+
 def test_freedom_says_which_weight_is_of_no_modality() -> None:
     weights = dict.fromkeys(features(), 1.0) | {"img": 1.0}
     message = "modality_weights names 'img', the features have: image, text, audio. Did you mean 'image'?"

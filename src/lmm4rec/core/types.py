@@ -109,6 +109,7 @@ class Inputs(NamedTuple):
         return Inputs(*(None if values is None else change(values) for values in self))
 
 
+MODALITIES: tuple[Modality, ...] = ("image", "text", "audio", "video")  # of encoders and of known data sets
 _FIELDS: Mapping[Modality, tuple[str, ...]] = {
     "image": ("pixels", "has_image", "image_shape"),
     "text": ("text_ids", "text_mask"),

@@ -13,7 +13,7 @@ from typing_extensions import Doc
 
 from lmm4rec.core.errors import ConfigError, did_you_mean
 from lmm4rec.core.matrices import dot_products, highest
-from lmm4rec.core.types import Features, Modality, NonNegativeFloat
+from lmm4rec.core.types import MODALITIES, Features, Modality, NonNegativeFloat
 from lmm4rec.nn.graph import nearest
 from lmm4rec.nn.projections import has_content
 from lmm4rec.nn.sparse import SparseMatrix
@@ -161,13 +161,15 @@ class ContentGraph(nn.Module, Generic[Graph]):
 
 
 def require_modalities(key: str, named: Iterable[Modality], features: Features) -> None:
-    """Refuse a value of `key` that names modalities which the features lack.
+    """Refuse a value of `key` that names what is no modality.
+
+    One that the features lack may be named: a conf's `features.modalities` may leave it out.
 
     Raises:
-        ConfigError: the features lack a modality.
+        ConfigError: a name is neither that of a modality of the features nor a usual one.
     """
     for modality in named:
-        if modality not in features:
+        if modality not in features and modality not in MODALITIES:
             raise ConfigError(
                 f"recommender.{key} names '{modality}', the features have: {', '.join(features)}."
                 f"{did_you_mean(modality, features)}"
@@ -178,7 +180,7 @@ def graph_weights(features: Features, weights: Mapping[Modality, float]) -> dict
     """The weight of each modality's graph in `similar_items`, adding up to 1; all equal where none is given.
 
     Raises:
-        ConfigError: a modality has no weight, all weights are 0, or the features lack a modality that has one.
+        ConfigError: a modality has no weight, all weights are 0, or a name is none of a modality.
     """
     require_modalities("modality_weights", weights, features)
     chosen = {m: float(weights.get(m, -1.0 if weights else 1.0)) for m in features}
