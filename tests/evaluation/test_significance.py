@@ -71,6 +71,24 @@ def test_seeds_are_averaged_before_users_are_compared() -> None:
     assert (found.difference, found.better, found.worse) == (0.5, 2, 0)
 
 
+def test_the_same_values_in_another_order_of_the_seeds_are_no_difference() -> None:
+    """(0.1 + 0.2 + 0.3) / 3 and (0.3 + 0.2 + 0.1) / 3 differ in their last bit."""
+    first = np.array([[0.1, 0.3, 0.7, 0.1], [0.2, 0.2, 0.6, 0.7], [0.3, 0.1, 0.1, 0.6]])
+    assert (first.mean(0) != first[::-1].mean(0)).sum() >= 2
+    found = compare_designs(first, first[::-1])
+    assert (found.better, found.worse, found.wilcoxon_p, found.effect) == (0, 0, 1.0, 0.0)
+
+
+def test_equal_differences_are_ties_whatever_their_last_bits() -> None:
+    """|d| = 0.1, 0.1, 0.1, 0.3 have the ranks 2, 2, 2, 4; the negative one has 2.
+
+    Of the 16 sign patterns 4 have a sum of at most 2: none negative, and each of the three ranks of 2; twice 4 / 16.
+    """
+    found = compare(np.array([0.4, 0.1, 0.2, 0.5]), np.array([0.3, 0.0, 0.3, 0.2]))
+    assert found.wilcoxon_p == pytest.approx(0.5)
+    assert (found.better, found.worse) == (3, 1)
+
+
 def test_columns_that_do_not_pair_are_refused() -> None:
     with pytest.raises(DataError, match="the same users: 3 values here, 2 there"):
         compare(np.zeros(3), np.zeros(2))
