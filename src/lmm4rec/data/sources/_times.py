@@ -12,7 +12,8 @@ from lmm4rec.data.sources._columns import as_numbers
 from lmm4rec.data.table import Table
 
 _DATE_FORMATS = (
-    "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y%m%dT%H%M%S",
+    "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z",
+    "%Y%m%dT%H%M%S%.f", "%Y%m%dT%H%M%S%.f%#z", "%Y%m%dT%H%M", "%Y%m%dT%H%M%#z",
     "%Y/%m/%d", "%Y/%m/%dT%H:%M:%S", "%Y/%m/%dT%H:%M", "%Y.%m.%d", "%d.%m.%Y", "%d.%m.%YT%H:%M:%S", "%d.%m.%YT%H:%M",
 )  # fmt: skip
 _DAY_FIRST = ("%d/%m/%Y", "%d/%m/%YT%H:%M:%S", "%d/%m/%YT%H:%M", "%d-%m-%Y")
@@ -121,6 +122,7 @@ def _of_numbers(numbers: pl.Series) -> tuple[pl.Series, pl.Series]:
 def _of_texts(column: pl.Series) -> tuple[pl.Series, bool]:
     """The moments of dates in text, and whether some may be read day first as well as month first."""
     text = pl.col("text").str.strip_chars().str.replace(r"\s*(UTC|GMT)$", "").str.replace(" ", "T", literal=True)
+    text = text.str.replace(r"(T\d\d:?\d\d:?\d\d),(\d)", "${1}.${2}")  # ISO 8601 allows a decimal comma
 
     def parsed(formats: tuple[str, ...]) -> pl.Expr:
         return pl.coalesce(text.str.to_datetime(format_, strict=False, time_zone="UTC") for format_ in formats)
