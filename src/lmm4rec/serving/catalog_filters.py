@@ -6,14 +6,17 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
 from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
+from lmm4rec.data.iso_times import read_moments, with_t
 
 _FORM = re.compile(r"(.*?)(<=|>=|!=|=|<|>|~)(.*)", re.DOTALL)
 _HELP = "a filter is COLUMN=VALUE, or with !=, <, <=, >, >= or ~ (contains), such as price<=50"
+_DAY = timedelta(days=1) - timedelta(microseconds=1)  # from the first moment of a day to the last
 _MOST_VALUES = 20_000  # among which the nearest one to an unknown value is looked for
 
 
@@ -43,7 +46,9 @@ class Filter:
     def passing(self, table: pl.DataFrame) -> pl.Series:
         """Whether each row of the catalog's columns passes; an empty cell passes `=` and `!=` alone.
 
-        Values are compared as numbers where both are, as moments in columns of dates, else as texts. `~` ignores case.
+        Values are compared as numbers where both are, as moments where both are dates or times, else as texts. A date
+        without a time is the whole day: `=` passes on that day, `<=` up to its end and `>` after it, as a cell it is
+        midnight. Times are in UTC unless they name a zone. `~` ignores case.
 
         Raises:
             ConfigError: there is no such column, or the value cannot be ordered like the column's cells.
@@ -62,35 +67,35 @@ class Filter:
         """Whether each cell is the value; an empty value stands for an empty cell."""
         texts = column.cast(pl.String).fill_null("")
         equal = texts == self.value
-        number = _number(self.value)
-        if number is not None and not column.dtype.is_temporal():
-            equal = equal | (_numbers(column) == number).fill_null(value=False)
+        if comparable := self._comparable(column):
+            cells, least, most = comparable
+            equal = equal | cells.is_between(least, most).fill_null(value=False)
         if column.dtype == pl.Boolean:
             equal = equal | (texts == self.value.lower())
         return equal
 
     def _ordered(self, column: pl.Series) -> pl.Series:
         """Whether each cell is above or below the value."""
-        cells, value = self._comparable(column)
-        if self.sign == "<":
-            return cells < value
-        if self.sign == "<=":
-            return cells <= value
-        return cells > value if self.sign == ">" else cells >= value
+        comparable = self._comparable(column)
+        if comparable is None or comparable[0].null_count() == len(column) > column.null_count():
+            raise self._without_order(column)
+        cells, least, most = comparable
+        if self.sign in ("<", ">="):
+            return cells < least if self.sign == "<" else cells >= least
+        return cells > most if self.sign == ">" else cells <= most
 
-    def _comparable(self, column: pl.Series) -> tuple[pl.Series, object]:
-        """The cells and the value, in a type that has an order."""
-        moment, number = _moment(self.value), _number(self.value)
-        if column.dtype.is_temporal() and moment is not None:
-            return column.cast(pl.Datetime("us"), strict=False), moment
+    def _comparable(self, column: pl.Series) -> tuple[pl.Series, Any, Any] | None:
+        """The cells in a type that has an order, and the least and the most of what the value stands for there."""
+        span, number = _span(self.value), _number(self.value)
+        if span is not None and column.dtype in (pl.Date, pl.Datetime, pl.String):
+            return _moments(column), *span
         if number is not None and not column.dtype.is_temporal():
-            numbers = _numbers(column)
-            if numbers.null_count() < len(numbers) or column.null_count() == len(column):
-                return numbers, number
-        elif moment is not None and column.dtype == pl.String:  # ISO dates are in the order of their texts
-            return column.set(~column.str.contains(r"^\d{4}-\d\d"), None), self.value
+            return _numbers(column), number, number
+        return None
+
+    def _without_order(self, column: pl.Series) -> ConfigError:
         examples = [repr(cell) for cell in column.drop_nulls().cast(pl.String).unique(maintain_order=True) if cell]
-        raise ConfigError(
+        return ConfigError(
             f"the filter {self} compares what has no order: < and > take numbers and ISO dates, and '{self.column}' "
             f"holds {', '.join(examples[:3]) or 'nothing'}"
         )
@@ -142,9 +147,24 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text) if "-" in text else None
-    except ValueError:
+def _moments(column: pl.Series) -> pl.Series:
+    """The cells as moments of UTC, without the zone; null for a text that is none."""
+    if column.dtype == pl.String:
+        dated = column.set(~column.str.contains(r"^\s*\d{4}-?\d\d-?\d\d"), None)  # leaves out sizes such as 10-12-14
+        column = dated.to_frame("text").select(read_moments(with_t(pl.col("text")))).to_series()
+    if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None:
+        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return column.cast(pl.Datetime("us"))
+
+
+def _span(text: str) -> tuple[datetime, datetime] | None:
+    """The first and the last moment of UTC that a text names: those of a day, or twice the same."""
+    if "-" not in text:
         return None
-    return moment.replace(tzinfo=None) if isinstance(moment, date) else None
+    try:
+        first = datetime.fromisoformat(text)
+        if first.tzinfo is not None:
+            first = first.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        return None
+    return first, first + _DAY if len(text) <= len("2026-11-01") else first

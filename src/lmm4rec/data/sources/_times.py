@@ -8,12 +8,11 @@ from dataclasses import replace
 import polars as pl
 
 from lmm4rec.data.findings import Finding, agreeing, counted
+from lmm4rec.data.iso_times import read_moments, with_t
 from lmm4rec.data.sources._columns import as_numbers
 from lmm4rec.data.table import Table
 
-_DATE_FORMATS = (
-    "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z",
-    "%Y%m%dT%H%M%S%.f", "%Y%m%dT%H%M%S%.f%#z", "%Y%m%dT%H%M", "%Y%m%dT%H%M%#z",
+_OTHER_FORMATS = (
     "%Y/%m/%d", "%Y/%m/%dT%H:%M:%S", "%Y/%m/%dT%H:%M", "%Y.%m.%d", "%d.%m.%Y", "%d.%m.%YT%H:%M:%S", "%d.%m.%YT%H:%M",
 )  # fmt: skip
 _DAY_FIRST = ("%d/%m/%Y", "%d/%m/%YT%H:%M:%S", "%d/%m/%YT%H:%M", "%d-%m-%Y")
@@ -121,20 +120,17 @@ def _of_numbers(numbers: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 def _of_texts(column: pl.Series) -> tuple[pl.Series, bool]:
     """The moments of dates in text, and whether some may be read day first as well as month first."""
-    text = pl.col("text").str.strip_chars().str.replace(r"\s*(UTC|GMT)$", "").str.replace(" ", "T", literal=True)
-    text = text.str.replace(r"(T\d\d:?\d\d:?\d\d),(\d)", "${1}.${2}")  # ISO 8601 allows a decimal comma
-
-    def parsed(formats: tuple[str, ...]) -> pl.Expr:
-        return pl.coalesce(text.str.to_datetime(format_, strict=False, time_zone="UTC") for format_ in formats)
-
+    text = with_t(pl.col("text"))
     frame = column.to_frame("text").select(
-        iso=parsed(_DATE_FORMATS), day=parsed(_DAY_FIRST), month=parsed(_MONTH_FIRST)
+        plain=pl.coalesce(read_moments(text), read_moments(text, _OTHER_FORMATS)),
+        day=read_moments(text, _DAY_FIRST),
+        month=read_moments(text, _MONTH_FIRST),
     )
     by_day, by_month = (int(frame[name].is_not_null().sum()) for name in ("day", "month"))
     same = int((frame["day"] == frame["month"]).sum())
     if by_day == by_month and same < by_day:
-        return _epoch(frame["iso"]), True
-    return _epoch(frame.select(pl.coalesce("iso", "day" if by_day > by_month else "month")).to_series()), False
+        return _epoch(frame["plain"]), True
+    return _epoch(frame.select(pl.coalesce("plain", "day" if by_day > by_month else "month")).to_series()), False
 
 
 def _on_forms(table: Table, raw: pl.Series, forms: pl.Series) -> Finding | None:
