@@ -65,6 +65,29 @@ def test_the_files_own_split(tmp_path: Path) -> None:
     assert (alone.name, pairs(alone), alone.interactions.labels) == ("ml", [("1", "1193"), ("2", "1193")], None)
 
 
+def test_parts_with_different_columns_keep_those_of_all(tmp_path: Path) -> None:
+    ids = "user_id:token\titem_id:token"
+    folder(tmp_path, ml_train_inter=f"{ids}\trating:float\ttimestamp:float\n1\t7\t5\t9\n")
+    folder(tmp_path, ml_valid_inter=f"{ids}\ttimestamp:float\n1\t8\t10\n")
+    data = load(path=folder(tmp_path, ml_test_inter=f"timestamp:float\t{ids}\n11\t1\t9\n"))
+    assert pairs(data) == [("1", "7"), ("1", "8"), ("1", "9")]
+    assert data.interactions.timestamps.tolist() == [9, 10, 11]
+    assert data.interactions.ratings is None
+    (finding,) = [finding for finding in data.findings if finding.kind == "differing-parts"]
+    assert (finding.level, finding.count) == ("warning", 1)
+    assert "(rating)" in finding.message
+    assert finding.examples == ("ml.valid.inter has no readable rating", "ml.test.inter has no readable rating")
+
+
+def test_ids_of_different_parts_meet(tmp_path: Path) -> None:
+    """The user 7 of the first part is 7.0 in the last, where 8.0 has no other spelling and stays."""
+    header = "user_id:token\titem_id:token\n"
+    folder(tmp_path, ml_train_inter=header + "7\tx\na\tx\n", ml_test_inter=header + "7.0\tx\n8.0\tx\na \tx\n")
+    data = load(path=tmp_path)
+    assert [user for user, _ in pairs(data)] == ["7", "a", "7", "8.0", "a"]
+    assert {"ids-with-point-zero", "ids-respelled"} <= {finding.kind for finding in data.findings}
+
+
 def test_other_names_of_columns(tmp_path: Path) -> None:
     log = LOG.replace("user_id", "uid").replace("item_id", "iid").replace("rating", "stars").replace("timestamp", "t")
     data = load(

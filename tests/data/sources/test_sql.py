@@ -87,6 +87,11 @@ def test_a_conf_runs_on_a_database(uri: str, tmp_path: Path) -> None:
         ({"uri": "duckdb:///${SHOP_DB}"}, ConfigError, "environment variable SHOP_DB, which is not set"),
         ({"interactions": "SELECT * FROM order"}, DataError, "the query of the interactions fails in 'shop'"),
         ({"interactions": "SELECT buyer FROM orders"}, DataError, "no column 'user_id'"),
+        (
+            {"interactions": "SELECT buyer AS user_id, sku AS item_id, sku AS item_id FROM orders"},
+            DataError,
+            "the query of the interactions gives more than one column 'item_id' in 'shop': leave the others out",
+        ),
         ({"items": "SELECT sku FROM products WHERE price > 1000"}, DataError, "the items gives no row in 'shop'"),
     ],
 )

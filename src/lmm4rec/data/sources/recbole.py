@@ -15,6 +15,7 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.sources._catalog import catalog_of_ids, read_catalog
+from lmm4rec.data.sources._ids import distinct_ids, meet
 from lmm4rec.data.sources._log import clean_log, join
 from lmm4rec.data.table import Table
 from lmm4rec.data.table_files import read_table
@@ -115,17 +116,26 @@ def _read_log(file: Path, user: str, item: str, rating: str, time: str) -> Table
 
 
 def _concatenate(parts: Sequence[Table]) -> Table:
-    """The parts of a log as one table; positions are those in the file of each part."""
+    """The parts of a log as one table of the columns that all have; positions are those in the file of each part."""
     if len(parts) == 1:
         return replace(parts[0], frame=parts[0].frame.drop("label", strict=False))
-    return Table(
+    found = dict.fromkeys(column for part in parts for column in part.frame.columns)
+    common = [column for column in found if all(column in part.frame.columns for part in parts)]
+    log = Table(
         label=", ".join(part.label for part in parts),
-        frame=pl.concat([part.frame for part in parts]),
+        frame=pl.concat([part.frame.select(common) for part in parts]),
         rows=np.concatenate([part.rows for part in parts]),
         records=np.concatenate([part.records for part in parts]),
         size=sum(part.size for part in parts),
         findings=tuple(finding for part in parts for finding in part.findings),
     )
+    lacks = tuple(f"{part.label} has no readable {column}" for part in parts for column in found
+                  if column not in part.frame.columns)  # fmt: skip
+    if lacks:
+        unused = [column for column in found if column not in common]
+        message = f"{counted(len(unused), 'column')} of the log not used ({', '.join(unused)}): not every part has it"
+        log = replace(log, findings=(*log.findings, Finding("differing-parts", "warning", len(unused), message, lacks)))
+    return meet(log, "user", distinct_ids(log.frame["user"].unique()))
 
 
 def _unused_user_columns(file: Path, user_field: str) -> tuple[Finding, ...]:

@@ -107,7 +107,7 @@ def _rows(connection: Any, database: str, what: str, query: str, since: str | No
 
     Raises:
         ConfigError: `since` and the query do not go together.
-        DataError: the database refuses the query, or it gives no row.
+        DataError: the database refuses the query, two columns have one name, or it gives no row.
     """
     import sqlalchemy
 
@@ -117,6 +117,11 @@ def _rows(connection: Any, database: str, what: str, query: str, since: str | No
     try:
         result = connection.execute(sqlalchemy.text(query), {"since": since} if wanted else {})
         columns = list(result.keys())
+        if twice := sorted({name for name in columns if columns.count(name) > 1}):
+            raise DataError(
+                f"the query of the {what} gives more than one column '{twice[0]}' in '{database}': leave the others "
+                "out, or give them other names by AS"
+            )
         frame = pl.DataFrame(result.fetchall(), schema=columns, orient="row", infer_schema_length=None)
     except sqlalchemy.exc.SQLAlchemyError as error:
         if getattr(error, "connection_invalidated", False):
