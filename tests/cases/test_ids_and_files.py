@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lmm4rec.data.images import ImageFile, NotAnImageError
 from lmm4rec.data.sources.table import load
 from lmm4rec.experiments.report.collect import collect
 from lmm4rec.experiments.run import run
+from lmm4rec.serving.catalog_filters import Filter
 
 
 def pairs(data: Dataset) -> list[tuple[str, str]]:
@@ -198,6 +200,43 @@ def test_images_in_lists_and_objects() -> None:
         data = load(interactions=pl.DataFrame({"user_id": ["u"], "item_id": ["0"]}), items=items)
         assert data.catalog.image_urls == (urls[0], "")
         assert {finding.kind: finding.count for finding in data.findings}["several-images"] == 1
+
+
+@pytest.mark.parametrize("fraction", [0, 2])
+@pytest.mark.parametrize("form", ["lines", "broken lines", "array"])
+def test_a_fraction_among_long_ids_in_json_costs_them_no_digit(tmp_path: Path, form: str, fraction: int) -> None:
+    """2^53 + 1 is the first whole number that a float cannot hold."""
+    ids: list[float] = [2**53 + 1, 2**53]
+    ids.insert(fraction, 1.5)
+    rows = [json.dumps({"user_id": user, "item_id": 7}) for user in ids]
+    path = tmp_path / ("log.json" if form == "array" else "log.jsonl")
+    rows += ["{broken"] if form == "broken lines" else []
+    path.write_text(f"[{','.join(rows)}]" if form == "array" else "\n".join(rows))
+    assert list(load(interactions=path).users) == [str(one) for one in ids]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (pl.Series([40063813339310001, 40063813339310002, None]), pl.Int64),
+        (pl.Series([40063813339310001, 40063813339310002, None]).cast(pl.Decimal(38, 0)), pl.Int64),
+        (pl.Series(["40063813339310001", "40063813339310002", ""]), pl.Int64),
+        (pl.Series(["99940063813339310001", "99940063813339310002", ""]), pl.String),
+        (pl.Series(["40063813339310001", " 40063813339310002", "none"]), pl.String),
+        (pl.Series([9.5, 10.0, None]), pl.Float64),
+        (pl.Series(["9.5", "10", ""]), pl.Float64),
+        (pl.Series([9.5, 10.0, None]).cast(pl.Decimal(10, 2)), pl.Float64),
+    ],
+)
+def test_codes_of_items_keep_all_their_digits(cells: pl.Series, expected: pl.DataType) -> None:
+    items = pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["A", "B", "C"], "code": cells})
+    data = load(interactions=pl.DataFrame({"user_id": ["u"], "item_id": ["a"]}), items=items, text_columns=["title"])
+    codes = data.catalog.attributes["code"]
+    assert codes.dtype == expected
+    for at in (0, 1):
+        code = str(cells[at]).strip()
+        assert Filter("code", "=", code).passing(data.catalog.attributes).arg_true().to_list() == [at]
+        assert Filter("code", "<=", code).passing(data.catalog.attributes).arg_true().to_list() == [0, 1][: at + 1]
 
 
 def test_signs_of_patterns_in_the_names_of_folders(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_standard_input_to_standard_output(call: Output) -> None:
 def test_what_is_printed_has_the_columns_too(call: Output) -> None:
     code, text, err = call("u1", "ux", "-k", "1", "--with", "category,price")
     assert code == 0
-    for shown in ("for u1", "[item] 10", "10.000", "category", "lamps", "100.0"):
+    for shown in ("for u1", "[item] 10", "10.000", "category", "lamps", "│ 100 "):
         assert shown in text
     assert "note: 1 of 2 users is unknown and gets no list: ux" in err
     code, text, _ = call("--history", "i1", "-k", "1", "--where", "category=mugs")

@@ -7,14 +7,14 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import polars as pl
 
 from lmm4rec.core.errors import DataError
 from lmm4rec.data import delimited_text as text
-from lmm4rec.data.object_columns import from_records
+from lmm4rec.data.object_columns import from_records, may_lack_digits
 from lmm4rec.data.table import Table, numbered, without_blank
 
 
@@ -88,12 +88,24 @@ def _read_lines(content: Path | io.BytesIO, path: Path) -> Table:
     try:
         with path.open("rb") as file:  # a path would be a pattern, in which [ and * stand for others
             lines = content if isinstance(content, io.BytesIO) else file
-            return numbered(pl.read_ndjson(lines, infer_schema_length=None), path.name)
+            return numbered(_whole_frame(lines), path.name)
     except (pl.exceptions.PolarsError, OSError):
-        return _read_damaged_lines(content.getvalue() if isinstance(content, io.BytesIO) else path.read_bytes(), path)
+        return _read_lines_apart(content.getvalue() if isinstance(content, io.BytesIO) else path.read_bytes(), path)
 
 
-def _read_damaged_lines(content: bytes, path: Path) -> Table:
+def _whole_frame(lines: IO[bytes]) -> pl.DataFrame:
+    """The frame of lines that are all readable.
+
+    Raises:
+        PolarsError: they are not, or a column mixes kinds, among them long whole numbers and fractions.
+    """
+    frame = pl.read_ndjson(lines, infer_schema_length=None)
+    if any(map(may_lack_digits, frame)):
+        raise pl.exceptions.ComputeError("whole numbers may have lost digits among fractions")
+    return frame
+
+
+def _read_lines_apart(content: bytes, path: Path) -> Table:
     lines = content.split(b"\n")
     blank = np.array([not line.strip() for line in lines], dtype=bool)
     objects = [_object(line) for line in lines]
@@ -104,7 +116,7 @@ def _read_damaged_lines(content: bytes, path: Path) -> Table:
         raise DataError(f"{path} holds no JSON lines; expected one object a line")
     readable = b"\n".join(b"{}" if is_bad else line.strip() for line, is_bad in zip(lines, bad, strict=True))
     try:
-        frame = pl.read_ndjson(io.BytesIO(readable), infer_schema_length=None)
+        frame = _whole_frame(io.BytesIO(readable))
     except pl.exceptions.PolarsError:  # cells of one name are of several kinds
         frame = from_records([object_ or {} for object_ in objects])
     table = without_blank(numbered(frame, path.name), blank)

@@ -36,13 +36,25 @@ def _from_pandas_column(column: Any, missing: Bool[np.ndarray, " rows"]) -> pl.S
 
 
 def from_objects(values: Sequence[Any]) -> pl.Series:
-    """A column of Python objects; where their types are mixed, a column of their texts (1.0 is "1")."""
+    """A column of Python objects; a column of their texts (1.0 is "1") where types are mixed or floats lose digits."""
     try:
-        return pl.Series(values, strict=True)
+        column = pl.Series(values, strict=True)
+        if may_lack_digits(column) and any(isinstance(value, int | np.integer) for value in values):
+            return _texts(values)
+        return column
     except UnicodeEncodeError:  # halves of characters, which JSON can spell
         return from_objects([_with_whole_characters(value) for value in values])
     except (TypeError, pl.exceptions.PolarsError):
-        return pl.Series([None if value is None else _text(value) for value in values], dtype=pl.String)
+        return _texts(values)
+
+
+def may_lack_digits(column: pl.Series) -> bool:
+    """Whether a column of floats holds numbers from 2^53 on, where floats are no longer every whole number."""
+    return column.dtype == pl.Float64 and bool((column.abs() >= 2**53).any())
+
+
+def _texts(values: Sequence[Any]) -> pl.Series:
+    return pl.Series([None if value is None else _text(value) for value in values], dtype=pl.String)
 
 
 def _with_whole_characters(value: Any) -> Any:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -90,7 +91,7 @@ class Filter:
         if span is not None and column.dtype in (pl.Date, pl.Datetime, pl.String):
             return _moments(column), *span
         if number is not None and not column.dtype.is_temporal():
-            return _numbers(column), number, number
+            return _numbers(column, number), number, number
         return None
 
     def _without_order(self, column: pl.Series) -> ConfigError:
@@ -134,14 +135,21 @@ def _nearest_value(one: Filter, table: pl.DataFrame) -> str:
     return did_you_mean(one.value, [cell for cell in values if cell]) if len(values) <= _MOST_VALUES else ""
 
 
-def _numbers(column: pl.Series) -> pl.Series:
+def _numbers(column: pl.Series, number: float) -> pl.Series:
+    """The cells as floats, or as integers where the number is an integer that a float may not hold."""
     texts = column.str.strip_chars() if column.dtype == pl.String else column
-    return texts.cast(pl.Float64, strict=False)
+    numbers = texts.cast(pl.Float64, strict=False)
+    if not isinstance(number, int) or column.dtype.is_float():
+        return numbers
+    return texts.cast(pl.Int128, strict=False).fill_null(numbers.cast(pl.Int128, strict=False))
 
 
 def _number(text: str) -> float | None:
+    """The finite number in a text; an integer where it is whole and too long for a float."""
     try:
         number = float(text)
+        if number.is_integer() and 2**53 <= abs(number) < 1e38:
+            return int(Decimal(text))
     except ValueError:
         return None
     return number if math.isfinite(number) else None

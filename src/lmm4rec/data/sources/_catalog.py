@@ -15,9 +15,9 @@ from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.findings import Finding, counted
 from lmm4rec.data.image_urls import UrlImages
 from lmm4rec.data.sources._columns import (
+    as_exact_numbers,
     as_ids,
     as_item_text,
-    as_numbers,
     as_text,
     is_numeric,
     parse_column,
@@ -114,7 +114,7 @@ def _text_columns(
 def _attributes(frame: pl.DataFrame, taken: set[str | None]) -> pl.DataFrame:
     """The columns that are neither id, image nor text of an item: numbers, truth values, dates and other texts."""
     columns = [frame[name] for name in frame.columns if name not in taken]
-    return pl.DataFrame([as_numbers(one) if is_numeric(one) else _plain(one) for one in columns])
+    return pl.DataFrame([as_exact_numbers(one) if is_numeric(one) else _plain(one) for one in columns])
 
 
 def _plain(column: pl.Series) -> pl.Series:

@@ -67,6 +67,18 @@ def as_numbers(column: pl.Series) -> pl.Series:
     return numbers.set(~(numbers.abs() <= _LARGEST), None)
 
 
+def as_exact_numbers(column: pl.Series) -> pl.Series:
+    """Numbers as of `as_numbers`; integers where all are whole, and their texts where 64 bits do not hold these."""
+    numbers = as_numbers(column)
+    if column.dtype.is_float() or (isinstance(column.dtype, pl.Decimal) and column.dtype.scale):
+        return numbers
+    long = column.cast(pl.Int128, strict=False)
+    if long.null_count() > numbers.null_count():
+        return numbers
+    whole = long.cast(pl.Int64, strict=False)
+    return whole if whole.null_count() == long.null_count() else as_text(column)
+
+
 _LARGEST = 1e38  # of float32, in which ratings are kept
 
 
