@@ -159,12 +159,17 @@ def _take_over(folder: RunFolder, before: Plan, now: Plan) -> None:
     more = new["train"]["epochs"] > old["train"]["epochs"] and new["train"].get("schedule") == "constant"
     if more:
         old["train"]["epochs"] = new["train"]["epochs"]
-    if changes := _differences(old, new):
+    if changes := differences(old, new):
         raise ConfigError(f"{folder.path} was begun with another conf ({'; '.join(changes[:5])}); name another with -o")
     if more:
         for measured in (folder.metrics, folder.report):  # of the shorter training
             measured.unlink(missing_ok=True)
         write_text(folder.experiment, _as_toml(now))
+
+
+def plan_changes(before: Plan, now: Plan) -> list[str]:
+    """The keys in which two plans differ, each with both values; titles do not count."""
+    return differences(tomllib.loads(_as_toml(before)), tomllib.loads(_as_toml(now)))
 
 
 def _as_toml(plan: Plan) -> str:
@@ -182,12 +187,13 @@ def _default(name: str, *, resume: bool) -> Path:
     return base / (f"{name}-{len(taken) + 1}" if taken else name)
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted keys in which two tables of plain values differ, each with both values; titles do not count."""
     changes = []
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            changes += _differences(old, new, f"{prefix}{key}.")
+            changes += differences(old, new, f"{prefix}{key}.")
         elif old != new and key not in ("title", "name"):
             changes.append(f"{prefix}{key} was {old!r}, now {new!r}")
     return changes

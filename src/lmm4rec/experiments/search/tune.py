@@ -27,6 +27,7 @@ from lmm4rec.experiments.search.space import check_space, draw, grid
 from lmm4rec.experiments.search.trials import ERROR, pruner_of, run_trial, storage_of, try_setting
 
 TUNED = "tuned.json"  # the file of a finished search
+SEARCH = "search.json"  # the file that says what is searched
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _check_folder(folder: Path, conf: Table, options: SearchOptions) -> None:
         "search": {"sampler": options.sampler, "seed": options.seed, "space": dict(options.space)},
     }
     digest = fingerprint(wanted)
-    path = folder / "search.json"
+    path = folder / SEARCH
     if path.exists() and read_json(path)["fingerprint"] != digest:
         raise ConfigError(f"{folder} holds a search of another conf or space; name another folder with -o")
     if not path.exists():

@@ -20,6 +20,7 @@ from lmm4rec.experiments.conf.spec import Table, read_conf
 from lmm4rec.experiments.remote_copy import RemoteCopy, copied
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.folder import StudyFolder, open_study, study_folder
+from lmm4rec.experiments.study.resume import check_resumed
 from lmm4rec.experiments.study.spec import StudySpec, load_study
 from lmm4rec.experiments.study.tasks import Task, study_tasks
 from lmm4rec.features.store import FeatureStore
@@ -51,7 +52,8 @@ def study(
     cluster instead, whose machines share the study folder by a file system or, at an address, by the object store.
 
     Raises:
-        ConfigError: before any work, where the conf is wrong, the folder taken, or the cluster cannot do it.
+        ConfigError: before any work, where the conf is wrong, the folder taken, or the cluster cannot do it; or where
+            cells of a resumed study were begun with another conf.
     """
     spec = load_study(conf, overrides)
     cells = make_cells(spec)
@@ -62,6 +64,8 @@ def study(
         locked_folder(folder.path, doing="works on it", advice=advice),
         copied(folder.remote, resume=resume),
     ):
+        if resume:
+            check_resumed(spec, cells, folder)
         open_study(spec, cells, folder.path, resume=resume)
         name, tables = read_conf(conf, overrides)
         _do_tasks(spec, cells, folder, pickle.dumps({"title": name, **tables}), workers, cluster)
