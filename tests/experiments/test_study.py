@@ -20,18 +20,20 @@ import torch
 
 import lmm4rec.experiments.study.tasks as tasks_module
 from lmm4rec.core.errors import CheckpointError, ConfigError, DataError, TrainingError
-from lmm4rec.core.files import read_json
+from lmm4rec.core.files import read_json, write_json
 from lmm4rec.evaluation.significance import compare
 from lmm4rec.experiments.estimate.estimate import Estimate
 from lmm4rec.experiments.estimate.study import StudyEstimates
 from lmm4rec.experiments.report.collect import collect
-from lmm4rec.experiments.report.design_comparisons import compare_along_axes, compare_with_reference
+from lmm4rec.experiments.report.design_comparisons import compare_along_axes, compare_with_reference, names_of_designs
 from lmm4rec.experiments.report.finished_runs import FinishedRun, comparable_groups
 from lmm4rec.experiments.report.study_report import write_study_report
 from lmm4rec.experiments.reproduce import reproduce
+from lmm4rec.experiments.run import run
 from lmm4rec.experiments.study.cells import make_cells
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.progress import seconds_by_design, study_progress
+from lmm4rec.experiments.study.reference import check_reference
 from lmm4rec.experiments.study.spec import load_study
 from lmm4rec.experiments.study.study import StudyResult, study
 from lmm4rec.serving.bundle import Bundle
@@ -334,14 +336,60 @@ def test_a_reference_that_is_not_there_is_named(done: StudyResult, tmp_path: Pat
         write_study_report([done.folder.path], tmp_path, reference="Populer")
 
 
+@pytest.mark.parametrize("name", ["BRP", "seed-0_bpr"])
+def test_a_reference_that_no_cell_has_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"study\.reference = '{name}' is no design of the study.* There are: BPR"):
+        study(COUNTED, {"study.reference": name}, out=tmp_path / "study", workers=0)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_reference_is_named_as_in_the_report(done: StudyResult, conf: Conf) -> None:
+    """Each name that a design has in the report is one that a conf can give; the study is not begun here."""
+    (group,) = collect([done.folder.path]).groups
+    for name in names_of_designs(group):
+        spec = load_study(conf, {"study.reference": name})
+        check_reference(spec, make_cells(spec), done.folder)
+
+
+def test_a_study_whose_cells_lack_its_metric_says_so(done: StudyResult, tmp_path: Path) -> None:
+    folder = StudyFolder(Path(shutil.copytree(done.folder.path, tmp_path / "study")))
+    record = read_json(folder.record)
+    write_json(folder.record, record | {"options": record["options"] | {"metric": "recall@7"}})
+    with pytest.raises(DataError, match=r"run 'popular' has no valid 'recall@7'.* it has: .*Set study\.metric to one"):
+        collect([folder.path])
+
+
 def test_any_runs_can_be_reported_on(done: StudyResult, tmp_path: Path) -> None:
     runs = [done.folder.cell(name).path for name in ("popular", "seed-0_both_vbpr", "seed-1_both_vbpr")]
     collection = collect(runs)
     assert [design.label for design in collection.designs] == ["Popular", "VBPR"]
     assert [len(design.runs) for design in collection.designs] == [1, 2]
-    assert len(collect([done.folder.path / "cells"]).runs) == 5
+    assert [len(design.runs) for design in collect([done.folder.path / "cells"]).designs] == [1, 2, 2]
     with pytest.raises(CheckpointError, match=r"there is no study and no finished run in [^,]*nowhere$"):
         collect([done.folder.path / "cells", tmp_path / "nowhere"])
+
+
+def test_runs_with_other_keys_are_no_seeds_of_one_design(tmp_path: Path) -> None:
+    for seed, dim in enumerate((4, 4, 8, 8)):
+        keys = {"recommender.name": "bpr", "recommender.dim": dim, "train.seed": seed}
+        run({"data": COUNTED["data"], "train": COUNTED["train"]}, keys, out=tmp_path / f"run-{seed}")
+    collection = collect([tmp_path])
+    assert [(d.label, len(d.runs)) for d in collection.designs] == [("recommender.dim 4", 2), ("recommender.dim 8", 2)]
+    assert collection.axes["recommender.dim"] == ["4", "8"]
+    write_study_report([tmp_path], tmp_path / "report")
+    assert "recommender.dim 8" in (tmp_path / "report" / "tables" / "tests.md").read_text(encoding="utf-8")
+    run(tmp_path / "run-0" / "experiment.toml", out=tmp_path / "run-4")
+    assert len(collect([tmp_path]).designs) == 5  # a run that is there twice is not two seeds either
+
+
+def test_a_report_ranks_by_a_metric_that_all_runs_have(tmp_path: Path) -> None:
+    conf = {"data": COUNTED["data"]}
+    for name, model, ks in (("a", "popular", [5, 20]), ("b", "itemknn", [5, 10]), ("c", "itemknn", [10])):
+        run(conf, {"recommender.name": model, "evaluate.ks": ks}, out=tmp_path / name)
+    assert collect([tmp_path / "a", tmp_path / "b"]).metric == "recall@5"
+    write_study_report([tmp_path / "a", tmp_path / "b"], tmp_path / "report")
+    with pytest.raises(DataError, match=r"no metric in common .* a has recall@5, .*; c has recall@10, "):
+        collect([tmp_path / "a", tmp_path / "c"])
 
 
 def test_groups_are_named_by_what_tells_them_apart() -> None:

@@ -114,6 +114,8 @@ AXES = {"recommender": {"BPR": BPR, "VBPR": VBPR}, "modalities": ["both"]}
             {"axes": {"recommender": {"V": {**VBPR, "search": {"recommender.dim": [8, 0]}}}}, "search": {}},
             "cell 'v': the search space of recommender.dim: recommender.dim = 0 does not fit",
         ),
+        ({"axes": AXES, "study": {"metric": "recal@20"}}, "study.metric = 'recal@20' is not among .* mean 'recall@20'"),
+        ({"axes": AXES, "evaluate": {"ks": [10]}, "train": {"metric": "recall@10"}}, "cell 'bpr': study.metric = 're"),
         ({"axes": AXES, "search": {"sampler": "bayes"}}, "search.sampler = 'bayes' does not fit"),
         ({"axes": AXES, "search": {"recommender": {"dim": [8]}}}, "put dotted keys in quotes"),
     ],

@@ -100,7 +100,7 @@ def make_plan(spec: Spec) -> Plan:
     evaluation = EvaluateSection.of(evaluate)
     Evaluator(**evaluation.arguments(Evaluator))  # refuses what a signature cannot: an empty list, a k twice
     if recommender.is_trained:
-        _check_metric(train["metric"], evaluate)
+        check_metric("train.metric", train["metric"], evaluate)
     return Plan(
         spec.name,
         spec.title,
@@ -114,12 +114,16 @@ def make_plan(spec: Spec) -> Plan:
     )
 
 
-def _check_metric(metric: str, evaluate: Table) -> None:
-    """Refuse a metric to choose epochs by that validation does not measure."""
+def check_metric(key: str, metric: str, evaluate: Table) -> None:
+    """Refuse a metric that a key names and a complete [evaluate] table does not measure.
+
+    Raises:
+        ConfigError: it names the key and the metrics that there are.
+    """
     measured = [f"{name}@{k}" for name in evaluate["metrics"] for k in evaluate["ks"]]
     if metric not in measured:
         raise ConfigError(
-            f"train.metric = '{metric}' is not among the metrics of [evaluate].{did_you_mean(metric, measured)} There "
+            f"{key} = '{metric}' is not among the metrics of [evaluate].{did_you_mean(metric, measured)} There "
             f"are: {', '.join(measured)}"
         )
 

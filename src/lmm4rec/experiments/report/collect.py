@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lmm4rec.core.errors import CheckpointError, DataError
 from lmm4rec.core.files import read_json
@@ -28,15 +30,42 @@ def labeled_runs(title: str, results: Sequence[Result], labels: Sequence[str]) -
     if times > 1:
         raise DataError(f"{times} runs of the report are labeled '{label}'; give each run a label of its own")
     metric = results[0].measured.metric
-    for label, result in zip(labels, results, strict=True):
-        for part in PARTS:
-            values = getattr(result.measured, part)
-            if metric not in values and result.plan.holds_out(part):
-                known = ", ".join(values) or "nothing"
-                raise DataError(f"run '{label}' has no {part} '{metric}', by which the report ranks; it has: {known}")
     runs = [FinishedRun(label, {"model": label}, result) for label, result in zip(labels, results, strict=True)]
+    _require_metric(runs, metric)
     designs = [Design(run.name, run.axes, [run]) for run in runs]
     return RunCollection(title, {"model": labels}, [DesignGroup(title, designs)], metric)
+
+
+def _require_metric(runs: Sequence[FinishedRun], metric: str, advice: str = "") -> None:
+    for run in runs:
+        if part := _part_without(run, metric):
+            known = ", ".join(getattr(run.measured, part)) or "nothing"
+            raise DataError(
+                f"run '{run.name}' has no {part} '{metric}', by which the report ranks; it has: {known}{advice}"
+            )
+
+
+def _part_without(run: FinishedRun, metric: str) -> str:
+    """The part of a run that was not measured by a metric, though something is held out for it; empty: none."""
+    parts = (part for part in PARTS if run.result.plan.holds_out(part))
+    return next((part for part in parts if metric not in getattr(run.measured, part)), "")
+
+
+def _shared_metric(runs: Sequence[FinishedRun]) -> str:
+    """A metric that all runs have: the usual one, else the one that chose a run's epoch, else any.
+
+    Raises:
+        DataError: there is none.
+    """
+    shared = [metric for metric in runs[0].measured.test if not any(_part_without(run, metric) for run in runs)]
+    if not shared:
+        known = "; ".join(f"{run.name} has {', '.join(run.measured.test) or 'none'}" for run in runs[:5])
+        raise DataError(
+            f"the runs have no metric in common by which a report could rank them: {known}. Report on them apart, or "
+            "run them again with the same [evaluate] ks and metrics"
+        )
+    chosen = {run.measured.metric for run in runs}
+    return min(shared, key=lambda metric: (metric not in chosen, metric != "recall@20", metric))
 
 
 def collect(folders: Sequence[Path]) -> RunCollection:
@@ -45,6 +74,7 @@ def collect(folders: Sequence[Path]) -> RunCollection:
     Raises:
         CheckpointError: there is no finished run.
         ConfigError: a run was not measured on a test part.
+        DataError: there is no metric that all runs have, or a cell lacks that of its study.
     """
     if len(folders) == 1 and StudyFolder(folders[0]).record.exists():
         return _of_study(StudyFolder(folders[0]))
@@ -61,6 +91,7 @@ def _of_study(folder: StudyFolder) -> RunCollection:
         raise CheckpointError(f"no cell of the study in {folder.path} is finished yet")
     runs = [FinishedRun(cell["name"], cell["axes"], read_result(folder.cell(cell["name"]).path)) for cell in done]
     options = record["options"]
+    _require_metric(runs, options["metric"], ". Set study.metric to one of them with `lmm4rec study --resume`")
     return RunCollection(
         title=record["title"],
         axes=record["axes"],
@@ -89,14 +120,39 @@ def _of_runs(folders: Sequence[Path]) -> RunCollection:
     names = {axis: {values[axis] for values in derived if axis in values} for axes in derived for axis in axes}
     varying = [axis for axis, values in names.items() if axis == "recommender" or len(values) > 1]
     axes = [{axis: values[axis] for axis in varying if axis in values} for values in derived]
-    if len({tuple(values.values()) for values in axes}) < len(axes):  # the runs differ in a key that is no axis
+    axes = [{**values, **more} for values, more in zip(axes, _other_keys(axes, results), strict=True)]
+    if len({tuple(values.items()) for values in axes}) < len(axes):  # a run is there twice
         axes = [{"run": folder.name, **values} for folder, values in zip(folders, axes, strict=True)]
     runs = [FinishedRun(f.name, values, result) for f, values, result in zip(folders, axes, results, strict=True)]
     varying = list(dict.fromkeys(axis for values in axes for axis in values))
     order = {axis: list(dict.fromkeys(values[axis] for values in axes if axis in values)) for axis in varying}
     title = results[0].plan.title if len(results) == 1 else f"{len(results)} runs"
-    metrics = {run.measured.metric for run in runs}
-    return RunCollection(title, order, comparable_groups(runs), min(metrics, key=lambda m: (m != "recall@20", m)))
+    return RunCollection(title, order, comparable_groups(runs), _shared_metric(runs))
+
+
+def _other_keys(axes: Sequence[Mapping[str, str]], results: Sequence[Result]) -> list[dict[str, str]]:
+    """The keys in which each run differs from runs with the same axes but for the seed, which are no seeds of it."""
+    tables = [dict(_flat(result.plan.tables)) for result in results]
+    same: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    for index, values in enumerate(axes):
+        same.setdefault(tuple(pair for pair in values.items() if pair[0] != SEED), []).append(index)
+    found: list[dict[str, str]] = [{} for _ in axes]
+    for runs in same.values():
+        for key in dict.fromkeys(key for run in runs for key in tables[run] if key != f"train.{SEED}"):
+            values = {run: tables[run].get(key, "none") for run in runs}
+            if len(set(values.values())) > 1:
+                for run, value in values.items():
+                    found[run][key] = value
+    return found
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The dotted keys of a table, each with its value as text."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _derived_axes(result: Result) -> dict[str, str]:

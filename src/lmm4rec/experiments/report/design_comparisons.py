@@ -43,13 +43,18 @@ def reference_design(group: DesignGroup, collection: RunCollection) -> Design:
     """
     if not collection.reference:
         return group.best_first(f"valid.{collection.metric}")[0]
-    names = {name: design for design in group.designs for name in (design.label, cell_name(design.axes))}
+    names = names_of_designs(group)
     if collection.reference not in names:
         raise ConfigError(
             f"the reference '{collection.reference}' is no design of {group.title}."
             f"{did_you_mean(collection.reference, names)} There are: {', '.join(d.label for d in group.designs)}"
         )
     return names[collection.reference]
+
+
+def names_of_designs(group: DesignGroup) -> dict[str, Design]:
+    """The designs of a group by the names that a reference can have: their labels and the names of their folders."""
+    return {name: design for design in group.designs for name in (design.label, cell_name(design.axes))}
 
 
 def compare_with_reference(group: DesignGroup, collection: RunCollection) -> list[DesignComparison]:

@@ -11,7 +11,7 @@ from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.data.splits import PARTS
 from lmm4rec.experiments.conf.spec import TABLES, Table, load_spec
-from lmm4rec.experiments.plan import Plan, make_plan
+from lmm4rec.experiments.plan import Plan, check_metric, make_plan
 from lmm4rec.experiments.search.space import check_space
 from lmm4rec.experiments.study.axis_presets import SEED
 from lmm4rec.experiments.study.spec import StudySpec, Value
@@ -106,6 +106,7 @@ def _cell(spec: StudySpec, name: str, axes: Mapping[str, str], values: Sequence[
         plan = make_plan(load_spec(conf))
         for part in PARTS:
             plan.require_share(part, "a study compares by it")
+        check_metric("study.metric", spec.options.metric, plan.evaluate.table)
         tables = {*plan.tables} - (set() if plan.recommender.is_trained else {"train"})
         space = {key: wanted for key, wanted in searched.items() if key.split(".")[0] in tables}
     except ConfigError as error:

@@ -20,6 +20,7 @@ from lmm4rec.experiments.conf.spec import Table, read_conf
 from lmm4rec.experiments.remote_copy import RemoteCopy, copied
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.folder import StudyFolder, open_study, study_folder
+from lmm4rec.experiments.study.reference import check_reference
 from lmm4rec.experiments.study.resume import check_resumed
 from lmm4rec.experiments.study.spec import StudySpec, load_study
 from lmm4rec.experiments.study.tasks import Task, study_tasks
@@ -59,6 +60,7 @@ def study(
     cells = make_cells(spec)
     require_stores(*(cell.plan for cell in cells))
     folder = study_folder(spec.name, out)
+    check_reference(spec, cells, folder)
     advice = "wait until it ends; --status shows how far it is, --cluster puts more machines to work"
     with (
         locked_folder(folder.path, doing="works on it", advice=advice),
