@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import pytest
 
 import lmm4rec.experiments.search as search_package
 from lmm4rec.core.errors import ConfigError, DataError, TrainingError
-from lmm4rec.core.files import read_json
+from lmm4rec.core.files import read_json, write_json
+from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.data.splits import SealedPart, Split
 from lmm4rec.distributed.pool import Died, Outcome, SerialPool, WorkerOptions, open_pool
 from lmm4rec.experiments.build.data import DataCache
@@ -22,7 +25,7 @@ from lmm4rec.experiments.run import run
 from lmm4rec.experiments.search import trials as trials_module
 from lmm4rec.experiments.search.options import SearchOptions
 from lmm4rec.experiments.search.space import grid
-from lmm4rec.experiments.search.tune import read_tuned, split_conf, tune
+from lmm4rec.experiments.search.tune import begin_search, read_tuned, split_conf, tune
 
 pytest.importorskip("optuna")
 
@@ -272,6 +275,47 @@ def test_a_folder_holds_one_search(tmp_path: Path, objective: Callable[[Any], No
     assert tune(CONF, options(budget=3), tmp_path).trials == 3  # more of the same goes on
     with pytest.raises(ConfigError, match="holds a search of another conf or space"):
         tune(CONF | {"split": {"seed": 1}}, options(budget=3), tmp_path)
+
+
+def test_one_process_at_a_time_searches_in_a_folder(tmp_path: Path, objective: Callable[[Any], None]) -> None:
+    said: list[str] = []
+
+    def crowded(*arguments: Any) -> float:
+        with pytest.raises(ConfigError) as refused:
+            tune(CONF, options(budget=2), tmp_path)
+        said.append(str(refused.value))
+        return hill(*arguments)
+
+    objective(crowded)
+    assert tune(CONF, options(budget=2), tmp_path).trials == 2
+    assert len(said) == 2
+    assert re.search(r"is in use: process \d+ on .* searches in it; wait until it ends, or name another", said[0])
+
+
+def test_searches_of_one_database_share_no_trials(tmp_path: Path, objective: Callable[[Any], None]) -> None:
+    """Neither those of other seeds and samplers, nor two of the same; a folder that goes on finds its own."""
+    objective(hill)
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    first = options(budget=2, storage=storage)
+    others = {
+        "b": options(budget=2, storage=storage, seed=7),
+        "c": options(budget=2, storage=storage, sampler="random"),
+    }
+    tune(CONF, first, tmp_path / "a")
+    for name, wanted in {**others, "d": first}.items():
+        tune(CONF, wanted, tmp_path / name)
+        tune(CONF, dataclasses.replace(wanted, storage=""), tmp_path / f"{name}-alone")
+        assert tried(tmp_path / name) == tried(tmp_path / f"{name}-alone")
+    assert tune(CONF, options(budget=3, storage=storage), tmp_path / "a").trials == 3
+    assert tried(tmp_path / "a")[:2] == tried(tmp_path / "d") != tried(tmp_path / "b")
+
+
+def test_a_search_of_an_earlier_version_goes_on_under_its_name(tmp_path: Path) -> None:
+    wanted = options(budget=2)
+    begin_search(tmp_path, CONF, wanted)
+    record = read_json(tmp_path / "search.json")
+    write_json(tmp_path / "search.json", {key: value for key, value in record.items() if key != "id"})
+    assert begin_search(tmp_path, CONF, wanted) == fingerprint(CONF, dict(wanted.space))
 
 
 @pytest.mark.parametrize(

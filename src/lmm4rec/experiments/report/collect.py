@@ -139,9 +139,9 @@ def _other_keys(axes: Sequence[Mapping[str, str]], results: Sequence[Result]) ->
     found: list[dict[str, str]] = [{} for _ in axes]
     for runs in same.values():
         for key in dict.fromkeys(key for run in runs for key in tables[run] if key != f"train.{SEED}"):
-            values = {run: tables[run].get(key, "none") for run in runs}
-            if len(set(values.values())) > 1:
-                for run, value in values.items():
+            by_run = {run: tables[run].get(key, "none") for run in runs}
+            if len(set(by_run.values())) > 1:
+                for run, value in by_run.items():
                     found[run][key] = value
     return found
 

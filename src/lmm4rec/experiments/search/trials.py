@@ -114,12 +114,12 @@ class _Pruning(Callback):
             raise self.optuna.TrialPruned
 
 
-def try_setting(conf: str, options: SearchOptions, folder: Path, number: int) -> None:
-    """Try the setting of a trial that was asked for; done by a worker."""
+def try_setting(conf: str, options: SearchOptions, folder: Path, name: str, number: int) -> None:
+    """Try the setting of a trial that the search of this name asked for; done by a worker."""
     optuna = optional("optuna", extra="search", purpose="hyper-parameter search")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     tables = tomllib.loads(conf)
-    name, storage = fingerprint(tables, dict(options.space)), storage_of(optuna, folder, options)
+    storage = storage_of(optuna, folder, options)
     study = optuna.load_study(study_name=name, storage=storage, pruner=pruner_of(optuna, options))
     trial = optuna.trial.Trial(study, study.trials[number]._trial_id)
     run_trial(optuna, study, trial, tables, options, folder, _data_of(folder))

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import tomli_w
 
 from lmm4rec.core.errors import ConfigError, TrainingError, optional
 from lmm4rec.core.files import read_json, write_json, write_text
 from lmm4rec.core.fingerprint import fingerprint
+from lmm4rec.core.folder_lock import locked_folder
 from lmm4rec.core.progress import is_quiet, progress
 from lmm4rec.distributed.pool import Job, Pool, WorkerDiedError
 from lmm4rec.experiments.build.data import DataCache
@@ -71,7 +73,7 @@ def tune(
     so that TPE knows less, and which settings are tried depends on their pace.
 
     Raises:
-        ConfigError: the conf or the space is wrong, or the folder holds another search.
+        ConfigError: the conf or the space is wrong, the folder holds another search, or another process searches in it.
         TrainingError: every setting failed.
         MissingExtraError: Optuna is not installed.
     """
@@ -84,17 +86,17 @@ def tune(
         raise ConfigError(
             f"the grid has {len(points)} settings, the budget is {options.budget}: shrink one, raise the other"
         )
-    _check_folder(folder, conf, options)
-    study = _open(optuna, folder, options, fingerprint(conf, dict(options.space)))
     wanted = min(options.budget, len(points)) if points else options.budget
-    if pool is not None:
-        _try_on_pool(optuna, study, conf, options, folder, points, wanted, pool)
+    with locked_folder(folder, doing="searches in it", advice="wait until it ends, or name another folder with -o"):
+        study = _open(optuna, folder, options, begin_search(folder, conf, options))
+        if pool is not None:
+            _try_on_pool(optuna, study, conf, options, folder, points, wanted, pool)
+            return _finish(optuna, study, conf, options, folder)
+        data = data or DataCache()
+        for trial in _open_trials(optuna, study, options, points, wanted):
+            run_trial(optuna, study, trial, conf, options, folder, data)
+            _log_trial(study, trial, len(_finished_trials(optuna, study)), wanted)
         return _finish(optuna, study, conf, options, folder)
-    data = data or DataCache()
-    for trial in _open_trials(optuna, study, options, points, wanted):
-        run_trial(optuna, study, trial, conf, options, folder, data)
-        _log_trial(study, trial, len(_finished_trials(optuna, study)), wanted)
-    return _finish(optuna, study, conf, options, folder)
 
 
 def _open_trials(
@@ -129,7 +131,7 @@ def _try_on_pool(
     """Try settings by the workers of a pool until enough have ended."""
     arguments = (tomli_w.dumps(conf), options, folder.resolve())
     trials = _open_trials(optuna, study, options, points, wanted)
-    jobs = (Job(str(trial.number), try_setting, (*arguments, trial.number)) for trial in trials)
+    jobs = (Job(str(trial.number), try_setting, (*arguments, study.study_name, trial.number)) for trial in trials)
     with progress(total=wanted, description="settings", unit="setting") as bar:
         bar.update(len(_finished_trials(optuna, study)))
         for outcome in pool.run(jobs):
@@ -143,18 +145,28 @@ def _try_on_pool(
             bar.update()
 
 
-def _check_folder(folder: Path, conf: Table, options: SearchOptions) -> None:
-    """Record what is searched, or check that it is what the folder holds."""
+def begin_search(folder: Path, conf: Table, options: SearchOptions) -> str:
+    """Record what is searched in a folder, or check that it is what the folder holds; returns the search's name.
+
+    The name has an id of the folder, so that in a database of several searches each finds its own trials alone.
+
+    Raises:
+        ConfigError: the folder holds another search.
+    """
     wanted = {
         "conf": dict(conf),
         "search": {"sampler": options.sampler, "seed": options.seed, "space": dict(options.space)},
     }
     digest = fingerprint(wanted)
     path = folder / SEARCH
-    if path.exists() and read_json(path)["fingerprint"] != digest:
-        raise ConfigError(f"{folder} holds a search of another conf or space; name another folder with -o")
     if not path.exists():
-        write_json(path, {"fingerprint": digest, **wanted})
+        write_json(path, {"fingerprint": digest, "id": uuid4().hex, **wanted})
+    held = read_json(path)
+    if held["fingerprint"] != digest:
+        raise ConfigError(f"{folder} holds a search of another conf or space; name another folder with -o")
+    if "id" not in held:  # of an earlier version, which named it so
+        return fingerprint(conf, dict(options.space))
+    return f"{digest}-{held['id']}"
 
 
 def _open(optuna: Any, folder: Path, options: SearchOptions, name: str) -> Any:

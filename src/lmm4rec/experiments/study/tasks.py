@@ -16,7 +16,7 @@ from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.remote_copy import RemoteCopy, copied
 from lmm4rec.experiments.run import run
 from lmm4rec.experiments.search.options import SearchOptions
-from lmm4rec.experiments.search.tune import TUNED, read_tuned, tune
+from lmm4rec.experiments.search.tune import SEARCH, TUNED, begin_search, read_tuned, tune
 from lmm4rec.experiments.study.cells import Cell
 from lmm4rec.experiments.study.folder import StudyFolder
 
@@ -104,6 +104,9 @@ def _search_task(cell: Cell, first: Cell, folder: StudyFolder, options: SearchOp
         if remote and not remote.names():
             rmtree(place, ignore_errors=True)  # of an earlier study at this address
         with copied(remote, resume=True):
+            if remote:  # at once, so that after a kill another machine finds the trials in their database
+                begin_search(place, first.conf, options)
+                remote.put(SEARCH)
             tune(first.conf, options, place, data=data)
 
     return Task(
