@@ -21,6 +21,8 @@ from components import recommender
 from lmm4rec.core.errors import CheckpointError, ConfigError, DataError
 from lmm4rec.data.splits import Split
 from lmm4rec.experiments.compare import ComparedRun, compare
+from lmm4rec.experiments.environment import environment
+from lmm4rec.experiments.reproduce import reproduce
 from lmm4rec.experiments.run import run
 from lmm4rec.serving.bundle import Bundle
 from worlds import write_camps
@@ -132,6 +134,20 @@ def test_default_folders_are_numbered(conf: Conf, tmp_path: Path, monkeypatch: p
     small = {"train.epochs": 1}
     folders = [run(conf, small).folder.path for _ in range(2)]
     assert [str(folder) for folder in folders] == ["runs/run", "runs/run-2"]
+
+
+def test_a_reproduction_trains_anew_each_time(conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of its own, with the environment of that training, such as after an upgrade."""
+    run(conf, {"train.epochs": 1}, out=tmp_path / "run")
+    assert reproduce(tmp_path / "run").changed == {}
+    monkeypatch.setattr(run_module, "environment", lambda: {**environment(), "python": "4.0"})
+    second = reproduce(tmp_path / "run")
+    assert second.out == tmp_path / "run-again-2"
+    assert second.changed["python"][1] == "4.0"
+    with pytest.raises(ConfigError, match=r"run-again holds a finished run, .* name another folder with -o"):
+        reproduce(tmp_path / "run", out=tmp_path / "run-again")
+    (second.out / "metrics.json").unlink()  # as an interruption leaves it
+    assert reproduce(tmp_path / "run").out == second.out
 
 
 def test_tensorboard_gets_every_epoch(conf: Conf, tmp_path: Path) -> None:

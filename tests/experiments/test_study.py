@@ -424,11 +424,12 @@ def test_a_run_is_reproduced_and_a_changed_one_is_caught(done: StudyResult, tmp_
     metrics = read_json(folder / "metrics.json")
     metrics["test"]["recall@5"] += 0.01
     (lying / "metrics.json").write_text(json.dumps(metrics))
-    caught = reproduce(lying, out=tmp_path / "again")
+    caught = reproduce(lying)
+    assert caught.out == tmp_path / "lying-again"
     assert not caught.succeeded
     assert [d.name for d in caught.differences] == ["test.recall@5"]
     assert caught.largest == pytest.approx(0.01)
-    assert reproduce(lying, out=tmp_path / "again", tolerance=0.02).succeeded
+    assert reproduce(lying, tolerance=0.02).succeeded
 
 
 SCRIPT = """

@@ -113,7 +113,7 @@ def report_command(
 def reproduce_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", parser=local_path)],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: RUN-again.", parser=local_path)
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: a new RUN-again.", parser=local_path)
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, help="The largest difference of a metric that is accepted.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.files import read_json, write_json
-from lmm4rec.experiments.environment import environment
+from lmm4rec.experiments.folder import RunFolder
 from lmm4rec.experiments.result import RunMetrics, read_result
 from lmm4rec.experiments.run import run
 
@@ -50,20 +51,23 @@ class Reproduction:
 
 
 def reproduce(folder: Path, *, out: Path | None = None, tolerance: float = TOLERANCE) -> Reproduction:
-    """Run a finished run's `experiment.toml` again, into `out` (default: beside it), and compare.
+    """Run a finished run's `experiment.toml` again, into `out` (default: a new folder beside it), and compare.
 
     Validation and test metrics are compared one by one; costs are not. The outcome is written to `reproduction.json`.
+    A reproduction that was interrupted goes on; a finished one is left as it is.
 
     Raises:
         CheckpointError: there is no finished run in the folder.
-        ConfigError: the tolerance is no number from 0, or the run measured nothing.
+        ConfigError: the tolerance is no number from 0, the run measured nothing, or `out` holds a finished run.
     """
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise ConfigError(f"a tolerance is a number from 0, got {tolerance}")
     first = read_result(folder)
     if not (first.measured.valid or first.measured.test):
         raise ConfigError(f"{folder} was trained on everything and measured on nothing, so there is nothing to compare")
-    place = out or folder.with_name(f"{folder.name}-again")
+    place = out or _folder_beside(folder)
+    if RunFolder(place).is_finished:
+        raise ConfigError(f"{place} holds a finished run, and a reproduction trains anew; name another folder with -o")
     conf = {"title": first.plan.title, **first.plan.tables}
     again = run(conf, out=place, resume=(place / "experiment.toml").exists())
     pairs = _differences(first.measured, again.measured)
@@ -75,10 +79,16 @@ def reproduce(folder: Path, *, out: Path | None = None, tolerance: float = TOLER
         largest=max(pair.size for pair in pairs),
         tolerance=tolerance,
         same_split=first.measured.data.split_fingerprint == again.measured.data.split_fingerprint,
-        changed=_changed(read_json(first.folder.environment), environment()),
+        changed=_changed(read_json(first.folder.environment), read_json(again.folder.environment)),
     )
     write_json(place / "reproduction.json", {"of": str(folder), **_plain(found)})
     return found
+
+
+def _folder_beside(run: Path) -> Path:
+    """The first of RUN-again, RUN-again-2 and so on that holds no finished run."""
+    names = (f"{run.name}-again{f'-{number}' if number > 1 else ''}" for number in count(1))
+    return next(place for place in map(run.with_name, names) if not RunFolder(place).is_finished)
 
 
 def _differences(first: RunMetrics, again: RunMetrics) -> list[Difference]:
