@@ -200,6 +200,24 @@ def test_a_comparison_goes_on_where_it_stopped(conf: Conf, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("label", "key", "value", "words"),
+    [
+        ("b", "data.k_core", 2, r"data\.k_core is 0 in 'a' and 2 in 'b'"),
+        ("b", "split.method", "random", r"split\.method is 'labels' in 'a' and 'random' in 'b'"),
+        ("b", "evaluate.protocol", "mmrec", r"evaluate\.protocol is 'strict' in 'a' and 'mmrec' in 'b'"),
+        ("A", "train.seed", 1, r"'a' and 'A' would both run in .*/out/a, .*: give the conf files names that differ"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_any_work(
+    conf: Conf, tmp_path: Path, label: str, key: str, value: object, words: str
+) -> None:
+    entries = [ComparedRun("a", conf, {}), ComparedRun(label, conf, {key: value})]
+    with pytest.raises(ConfigError, match=words):
+        compare(entries, tmp_path / "out", title="two")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     "model",
     [recommender(is_personal=False), recommender(is_trained=False, is_personal=True), recommender(uses_content=True)],
 )
