@@ -15,7 +15,9 @@ from lmm4rec.cli.app import main
 from lmm4rec.core.errors import CheckpointError, ConfigError, DataError, LMM4RecError
 from lmm4rec.core.folder_lock import locked_folder
 from lmm4rec.experiments import run as run_module
-from lmm4rec.experiments.folder import RunFolder
+from lmm4rec.experiments.conf.spec import load_spec
+from lmm4rec.experiments.folder import RunFolder, open_folder
+from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.run import run
 from lmm4rec.training.trainer import Trainer
 
@@ -61,11 +63,35 @@ def test_epochs_may_grow_with_resume(tmp_path: Path) -> None:
         run(CONF, out=tmp_path / "grown", resume=True)
 
 
-def test_epochs_do_not_grow_under_a_schedule_that_depends_on_them(tmp_path: Path) -> None:
-    conf = {**CONF, "train": {**CONF["train"], "schedule": "cosine"}}
-    run(conf, out=tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"train\.epochs was 2, now 4"):
-        run(conf, {"train.epochs": 4}, out=tmp_path / "run", resume=True)
+END_TO_END: dict[str, Any] = {
+    "encoder": {"name": "clip", "checkpoint": "toyshop", "text": "{title}"},
+    "recommender": {"name": "vbpr", "dim": 4, "content_dim": 4},
+    "features": {"train": "end2end", "adapter": "side", "end2end": {"warm_start": 0, "warmup": 0.5}},
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "why"),
+    [
+        ({}, "train.schedule", "train.schedule = 'cosine'"),
+        ({}, "train.warmup", "train.warmup = 0.5"),
+        (
+            END_TO_END,
+            "features.end2end.schedule",
+            "features.end2end.schedule = 'cosine' and features.end2end.warmup = ",
+        ),
+    ],
+)
+def test_epochs_do_not_grow_where_learning_rates_depend_on_them(
+    tmp_path: Path, more: dict[str, Any], key: str, why: str
+) -> None:
+    value = "cosine" if key.endswith("schedule") else 0.5
+    plan = make_plan(load_spec({**CONF, **more}, {key: value}))
+    folder = open_folder(plan, tmp_path / "run", resume=False)
+    longer = make_plan(load_spec({**CONF, **more}, {key: value, "train.epochs": 4}))
+    with pytest.raises(ConfigError, match=rf"cannot be trained for longer \(train\.epochs was 2, now 4\): with {why}"):
+        open_folder(longer, tmp_path / "run", resume=True)
+    assert folder.plan().train.epochs == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

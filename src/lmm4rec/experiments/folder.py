@@ -153,11 +153,17 @@ def _take_over(folder: RunFolder, before: Plan, now: Plan) -> None:
     """Check that a resumed run has the folder's conf; with more epochs than before, a finished run goes on.
 
     Raises:
-        ConfigError: other keys differ, or there are fewer epochs.
+        ConfigError: other keys differ, there are fewer epochs, or more although learning rates depend on their number.
     """
     old, new = tomllib.loads(_as_toml(before)), tomllib.loads(_as_toml(now))  # newer keys have their defaults in both
-    more = new["train"]["epochs"] > old["train"]["epochs"] and new["train"].get("schedule") == "constant"
+    more = new["train"]["epochs"] > old["train"]["epochs"]
     if more:
+        if keys := _keys_by_all_steps(now):
+            raise ConfigError(
+                f"{folder.path} cannot be trained for longer (train.epochs was {old['train']['epochs']}, now "
+                f"{new['train']['epochs']}): with {' and '.join(keys)} learning rates depend on the number of all "
+                "epochs, and would differ in those that are done; name another with -o"
+            )
         old["train"]["epochs"] = new["train"]["epochs"]
     if changes := differences(old, new):
         raise ConfigError(f"{folder.path} was begun with another conf ({'; '.join(changes[:5])}); name another with -o")
@@ -170,6 +176,20 @@ def _take_over(folder: RunFolder, before: Plan, now: Plan) -> None:
 def plan_changes(before: Plan, now: Plan) -> list[str]:
     """The keys in which two plans differ, each with both values; titles do not count."""
     return differences(tomllib.loads(_as_toml(before)), tomllib.loads(_as_toml(now)))
+
+
+def _keys_by_all_steps(plan: Plan) -> list[str]:
+    """The keys, with their values, by which a learning rate depends on the number of all steps."""
+    tables = {"train": plan.train.table}
+    if plan.encoder and plan.features.train == "end2end":
+        tables["features.end2end"] = plan.features.end2end or {}
+    defaults = {"schedule": "constant", "warmup": 0}
+    return [
+        f"{name}.{key} = {table[key]!r}"
+        for name, table in tables.items()
+        for key, default in defaults.items()
+        if table.get(key, default) != default
+    ]
 
 
 def _as_toml(plan: Plan) -> str:
