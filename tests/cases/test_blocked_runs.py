@@ -105,6 +105,18 @@ def test_a_part_without_a_share_is_not_measured_and_the_run_ends_with_a_bundle(
     assert ">nan<" not in page.lower()
 
 
+@pytest.mark.parametrize("model", ["bpr", "popular"])
+def test_a_final_training_is_estimated(tmp_path: Path, model: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """It holds nothing out for validation, which then takes no time."""
+    base = conf(tmp_path / "shop", 20, 6, split={"method": "random"}) | {"recommender": {"name": model}}
+    run(base, out=tmp_path / "run")
+    (tmp_path / "shop.conf").write_text(tomli_w.dumps(base))
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(tmp_path / "shop.conf"), "--final", str(tmp_path / "run"), "--dry-run"])
+    assert ended.value.code == 0
+    assert "what it takes at most" in capfd.readouterr().out
+
+
 def test_what_compares_needs_the_parts_that_it_compares_by(tmp_path: Path) -> None:
     base = conf(tmp_path / "shop", 20, 6, split={"method": "random", "valid": 0, "test": 0})
     run(base, out=tmp_path / "run")

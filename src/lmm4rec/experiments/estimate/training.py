@@ -30,7 +30,7 @@ def estimate_training(plan: Plan, split: Split, features: Features) -> Estimate:
     """The estimate of all epochs and validations of the plan's recommender on features that do not change."""
     split = split.without_test()
     recommender = make_recommender(plan, split, features)
-    validation_s = _validation_seconds(plan, split, recommender, features)
+    validation_s = _validation_seconds(plan, split, recommender, features) if split.holds_out("valid") else 0.0
     parameters, trainable = parameter_counts(recommender)
     held = weights_bytes(recommender, training=True) + sum(rows.nbytes for rows in features.values())
     held += 2 * dense_bytes(split.dataset.n_items) if recommender.dense_items else 0  # at most: `inverse_of_gram`
