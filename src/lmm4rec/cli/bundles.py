@@ -43,7 +43,9 @@ def similar_command(
 def search_command(
     run: TrainedModel,
     text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What to look for, in quotes.")] = None,
-    image: Annotated[Path | None, typer.Option(metavar="FILE", help="Look for items similar to this image.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Look for items similar to this image.", parser=local_path)
+    ] = None,
     user: Annotated[str | None, typer.Option("--for", metavar="USER", help="Re-rank by this user's scores.")] = None,
     k: Count = 10,
 ) -> None:
@@ -165,7 +167,12 @@ def serve_command(
     ] = None,
     rules: Annotated[
         Path | None,
-        typer.Option("--rules", metavar="FILE", help="A TOML file of rule sets, which requests choose by name."),
+        typer.Option(
+            "--rules",
+            metavar="FILE",
+            help="A TOML file of rule sets, which requests choose by name.",
+            parser=local_path,
+        ),
     ] = None,
     root_path: Annotated[
         str, typer.Option("--root-path", metavar="/PATH", help="The path under which a proxy shows the service.")

@@ -73,7 +73,8 @@ def doctor_command(conf: Conf, settings: Settings = None) -> None:
 @data.command("download")
 def download_command(
     conf: Annotated[
-        Path | None, typer.Argument(metavar="[CONF]", help="A .conf file whose data is amazon; else --category.")
+        Path | None,
+        typer.Argument(metavar="[CONF]", help="A .conf file whose data is amazon; else --category.", parser=local_path),
     ] = None,
     settings: Settings = None,
     category: Annotated[str | None, typer.Option(metavar="NAME", help="Such as Baby, as the files spell it.")] = None,

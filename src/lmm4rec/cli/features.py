@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lmm4rec.cli import completion
 from lmm4rec.cli.console import console
-from lmm4rec.cli.options import Cluster, Settings, Workers, plan_of, requested_pool
+from lmm4rec.cli.options import Cluster, Settings, Workers, local_path, plan_of, requested_pool
 from lmm4rec.core.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def encode_command(
     elif prune:
         _prune_store(what, older_than_days=older_than, unfinished=unfinished, confirmed=yes)
     elif what:
-        _encode_catalog(Path(what), settings or [], strict=strict, workers=workers, cluster=cluster)
+        _encode_catalog(local_path(what), settings or [], strict=strict, workers=workers, cluster=cluster)
     else:
         raise typer.BadParameter("name a conf file, or choose one of --list, --verify and --prune")
 

@@ -27,7 +27,9 @@ _PANEL = "Use a trained model"
 @nights.command("refresh", rich_help_panel=_PANEL)
 def refresh_command(
     conf: Conf,
-    live: Annotated[Path, typer.Option("--live", metavar="DIR", help="The live folder that is served.")],
+    live: Annotated[
+        Path, typer.Option("--live", metavar="DIR", help="The live folder that is served.", parser=local_path)
+    ],
     settings: Settings = None,
     tolerance: Annotated[
         float, typer.Option(min=0, metavar="SHARE", help="How much worse is not worse, of yesterday's value.")
@@ -70,7 +72,9 @@ def compare_bundles_command(
     k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists.")] = 20,
     recent: Annotated[
         Path | None,
-        typer.Option("--recent", metavar="FILE", help="A table of interactions that neither was trained on."),
+        typer.Option(
+            "--recent", metavar="FILE", help="A table of interactions that neither was trained on.", parser=local_path
+        ),
     ] = None,
     user_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of user ids in it (default: user_id or user).")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from lmm4rec.distributed.pool import Pool
     from lmm4rec.experiments.plan import Plan
 
-Conf = Annotated[Path, typer.Argument(metavar="CONF", help="A .conf file (TOML).", autocompletion=completion.confs)]
 Settings = Annotated[
     list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key, e.g. -s train.epochs=5.")
 ]
@@ -43,6 +42,10 @@ def trained_model(text: str) -> Path:
     return source_folder(text) if is_remote(text) else Path(text)
 
 
+Conf = Annotated[
+    Path,
+    typer.Argument(metavar="CONF", help="A .conf file (TOML).", autocompletion=completion.confs, parser=local_path),
+]
 Out = Annotated[
     Path | None,
     typer.Option("-o", "--out", metavar="DIR", help="The run folder (default: runs/NAME).", parser=local_path),

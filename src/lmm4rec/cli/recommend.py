@@ -32,7 +32,11 @@ def recommend_command(
     everyone: Annotated[bool, typer.Option("--all", help="For all users; needs --out.")] = False,
     users_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="For the users of a file: an id a line, or a table; -: standard input."),
+        typer.Option(
+            metavar="FILE",
+            help="For the users of a file: an id a line, or a table; -: standard input.",
+            parser=local_path,
+        ),
     ] = None,
     users_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="The column of the user ids in --users-file.")

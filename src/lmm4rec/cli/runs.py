@@ -31,11 +31,18 @@ def run_command(
     processes: Processes = 1,
     start_from: Annotated[
         Path | None,
-        typer.Option("--from", metavar="RUN", help="Start with the weights of this run (train.start_from)."),
+        typer.Option(
+            "--from", metavar="RUN", help="Start with the weights of this run (train.start_from).", parser=local_path
+        ),
     ] = None,
     final: Annotated[
         Path | None,
-        typer.Option("--final", metavar="RUN", help="Train on everything, for the epochs that this run chose."),
+        typer.Option(
+            "--final",
+            metavar="RUN",
+            help="Train on everything, for the epochs that this run chose.",
+            parser=local_path,
+        ),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -74,7 +81,9 @@ def run_command(
 def compare_command(
     confs: Annotated[
         list[Path],
-        typer.Argument(metavar="CONF...", help="The .conf files to compare.", autocompletion=completion.confs),
+        typer.Argument(
+            metavar="CONF...", help="The .conf files to compare.", autocompletion=completion.confs, parser=local_path
+        ),
     ],
     settings: Settings = None,
     out: RunsFolder = Path("runs/compare"),

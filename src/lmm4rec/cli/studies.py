@@ -27,7 +27,10 @@ _COLORS = {"done": "green", "failed": "red", "running": "yellow", "waiting": "di
 @studies.command("study", rich_help_panel=_PANEL)
 def study_command(
     conf: Annotated[
-        Path, typer.Argument(metavar="CONF", help="A .conf file with \\[axes].", autocompletion=completion.confs)
+        Path,
+        typer.Argument(
+            metavar="CONF", help="A .conf file with \\[axes].", autocompletion=completion.confs, parser=local_path
+        ),
     ],
     settings: Settings = None,
     out: RemoteOut = "",
