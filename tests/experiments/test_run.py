@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,6 +135,8 @@ def test_default_folders_are_numbered(conf: Conf, tmp_path: Path, monkeypatch: p
     small = {"train.epochs": 1}
     folders = [run(conf, small).folder.path for _ in range(2)]
     assert [str(folder) for folder in folders] == ["runs/run", "runs/run-2"]
+    shutil.rmtree(folders[0])
+    assert str(run(conf, small).folder.path) == "runs/run-3"
 
 
 def test_a_reproduction_trains_anew_each_time(conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,13 +198,14 @@ def _as_toml(plan: Plan) -> str:
 
 def _default(name: str, *, resume: bool) -> Path:
     base = Path("runs")
-    taken = [path for path in (base / name, *(base / f"{name}-{n}" for n in range(2, 1000))) if path.exists()]
+    numbered = {1: base / name, **{number: base / f"{name}-{number}" for number in range(2, 1000)}}
+    taken = {number: path for number, path in numbered.items() if path.exists()}
     if resume:
-        open_ones = [path for path in taken if not RunFolder(path).is_finished]
+        open_ones = [path for path in taken.values() if not RunFolder(path).is_finished]
         if not taken:
             raise CheckpointError(f"there is nothing to resume: no folder {base / name}")
-        return (open_ones or taken)[-1]
-    return base / (f"{name}-{len(taken) + 1}" if taken else name)
+        return (open_ones or list(taken.values()))[-1]
+    return base / (f"{name}-{max(taken) + 1}" if taken else name)  # the newest has the highest, where one was removed
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
