@@ -94,12 +94,7 @@ def test_epochs_do_not_grow_where_learning_rates_depend_on_them(
     assert folder.plan().train.epochs == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_training_after_the_epoch_with_its_state_saved(
-    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    conf = {**CONF, "train": {"epochs": 3, "checkpoint_every_s": 1000.0}}
-    (tmp_path / "bpr.conf").write_text(tomli_w.dumps(conf))
+def signal_in_epoch_2(patch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     train_epoch = Trainer._train_epoch
 
     def signaled(self: Trainer, epoch: int, *arguments: Any) -> dict[str, float]:
@@ -107,14 +102,46 @@ def test_a_signal_ends_a_training_after_the_epoch_with_its_state_saved(
             os.kill(os.getpid(), number)
         return train_epoch(self, epoch, *arguments)
 
+    patch.setattr(Trainer, "_train_epoch", signaled)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_training_after_the_epoch_with_its_state_saved(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    conf = {**CONF, "train": {"epochs": 3, "checkpoint_every_s": 1000.0}}
+    (tmp_path / "bpr.conf").write_text(tomli_w.dumps(conf))
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_epoch", signaled)
+        signal_in_epoch_2(patch, number)
         with pytest.raises(SystemExit) as ended:
             main(["run", str(tmp_path / "bpr.conf"), "-o", str(tmp_path / "run")])
     assert ended.value.code == 130
     assert "stopped after epoch 2, which is saved; add --resume" in " ".join(capfd.readouterr().err.split())
     resumed = run(conf, out=tmp_path / "run", resume=True)
     assert resumed.history == run(conf, out=tmp_path / "whole").history
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        (["tune", "-o", "found"], "the same command continues"),
+        (["refresh", "--live", "live"], "yesterday's bundle stays, and the same command begins the night anew"),
+    ],
+)
+def test_commands_without_resume_say_what_goes_on(
+    command: list[str], advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    search = {"search": {"budget": 2, "sampler": "grid", "recommender.dim": [2, 4]}} if command[0] == "tune" else {}
+    (tmp_path / "bpr.conf").write_text(tomli_w.dumps({**CONF, "train": {"epochs": 3}, **search}))
+    monkeypatch.chdir(tmp_path)
+    signal_in_epoch_2(monkeypatch, signal.SIGINT)
+    with pytest.raises(SystemExit) as ended:
+        main([command[0], "bpr.conf", *command[1:]])
+    assert ended.value.code == 130
+    text = " ".join(capfd.readouterr().err.split())
+    assert f"interrupted; stopped after epoch 2, which is saved; {advice}" in text
+    assert "--resume" not in text
+    assert all("--resume" not in path.read_text() for path in tmp_path.glob("live/nights.jsonl"))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"hello", b"\xff\xfe"])

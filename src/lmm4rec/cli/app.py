@@ -53,7 +53,12 @@ def _abandon_bars() -> None:
         abandon_bars()
 
 
-_AGAIN = {"serve": "", "refresh": "; yesterday's bundle stays, and the same command begins the night anew"}
+_AGAIN = {
+    "run": "; add --resume to go on",
+    "study": "; add --resume to go on",
+    "serve": "",
+    "refresh": "; yesterday's bundle stays, and the same command begins the night anew",
+}
 
 
 class _Group(TyperGroup):
@@ -65,8 +70,9 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             _abandon_bars()
-            again = _AGAIN.get(ctx.invoked_subcommand or "", "; the same command continues, a run with --resume")
-            errors.print(f"interrupted; {error}" if str(error) else f"interrupted{again}", soft_wrap=True)
+            again = _AGAIN.get(ctx.invoked_subcommand or "", "; the same command continues")
+            reason = f"; {error}" if str(error) else ""
+            errors.print(f"interrupted{reason}{again}", soft_wrap=True)
             raise typer.Exit(130) from None
 
 

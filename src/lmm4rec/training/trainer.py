@@ -121,7 +121,7 @@ class Trainer:
                 stops = interruption.is_requested() and not is_last
                 checkpoint.save(last=is_last or stops)
                 if stops:
-                    raise KeyboardInterrupt(f"stopped after epoch {epoch}, which is saved; add --resume to go on")
+                    raise KeyboardInterrupt(f"stopped after epoch {epoch}, which is saved")
         state.finish()
         objective.eval()
         return state.history
