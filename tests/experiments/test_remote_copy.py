@@ -137,6 +137,22 @@ def test_a_run_goes_on_and_is_read_on_another_machine(
 
 
 @pytest.mark.slow
+def test_what_was_deleted_at_an_address_is_not_copied_there_by_a_run_that_is_refused(
+    machine: Callable[..., Result], bucket: str
+) -> None:
+    first, address = machine("1"), f"s3://{bucket}/runs/tiny"
+    RemoteFolder(address).remove([key.removeprefix("runs/tiny/") for key in objects(bucket)])
+    other = {"recommender": {"name": "popular"}}
+    with pytest.raises(ConfigError, match=f"{address} is empty, but .* or delete {first.folder.path}"):
+        machine("1", conf=other)
+    with pytest.raises(ConfigError, match=f"{address} was begun with another conf"):
+        machine("1", conf=other, resume=True)
+    assert objects(bucket) == {}
+    assert machine("1", resume=True).metrics == first.metrics
+    assert "runs/tiny/metrics.json" in objects(bucket)
+
+
+@pytest.mark.slow
 def test_what_a_bucket_refuses_is_here_and_copied_later(
     machine: Callable[..., Result], bucket: str, s3_address: str, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

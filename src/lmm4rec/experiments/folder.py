@@ -20,7 +20,7 @@ from lmm4rec.core.registry import plugins
 from lmm4rec.data.buckets import is_remote
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import Plan, make_plan
-from lmm4rec.experiments.remote_copy import RemoteCopy, copied
+from lmm4rec.experiments.remote_copy import RemoteCopy, copied_at_end
 
 
 class RunFolder:
@@ -29,6 +29,7 @@ class RunFolder:
     def __init__(self, path: Path, remote: RemoteCopy | None = None) -> None:
         """`remote` is its copy in an object store."""
         self.path, self.remote = path, remote
+        self.named = remote.address if remote else str(path)  # in messages: what was given with -o
         self.experiment = path / "experiment.toml"  # the conf with every default filled in
         self.environment = path / "environment.json"  # versions, machine, commit, command
         self.metrics = path / "metrics.json"  # see `RunMetrics`
@@ -109,11 +110,12 @@ def opened_folder(plan: Plan, out: str | Path | None, *, resume: bool) -> Iterat
     """
     folder = folder_of(plan, out, resume=resume)
     advice = "wait until it ends, or name another folder with -o"
-    with (
-        locked_folder(folder.path, doing="runs it", advice=advice),
-        copied(folder.remote, resume=resume),
-    ):
-        yield RunFolder(open_folder(plan, folder.path, resume=resume).path, folder.remote)
+    with locked_folder(folder.path, doing="runs it", advice=advice):
+        if folder.remote:
+            folder.remote.begin(resume=resume)
+        _open(plan, folder, resume=resume)  # before errors are followed by a copy: a folder that is refused has none
+        with copied_at_end(folder.remote):
+            yield folder
 
 
 def folder_of(plan: Plan, out: str | Path | None, *, resume: bool) -> RunFolder:
@@ -135,18 +137,22 @@ def open_folder(plan: Plan, out: Path | None, *, resume: bool) -> RunFolder:
         CheckpointError: there is nothing to resume.
     """
     folder = folder_of(plan, out, resume=resume)
+    _open(plan, folder, resume=resume)
+    return folder
+
+
+def _open(plan: Plan, folder: RunFolder, *, resume: bool) -> None:
     text = _as_toml(plan)
     if not folder.experiment.exists():
         if resume:
-            raise CheckpointError(f"there is nothing to resume in {folder.path}: it has no experiment.toml")
+            raise CheckpointError(f"there is nothing to resume in {folder.named}: it has no experiment.toml")
         if folder.path.exists() and {path.name for path in folder.path.iterdir()} - LOCK_FILES:
-            raise ConfigError(f"{folder.path} is not empty and holds no run; name another folder with -o")
+            raise ConfigError(f"{folder.named} is not empty and holds no run; name another folder with -o")
         write_text(folder.experiment, text)
     elif not resume:
-        raise ConfigError(f"{folder.path} already holds a run: add --resume to go on with it, or name another with -o")
+        raise ConfigError(f"{folder.named} already holds a run: add --resume to go on with it, or name another with -o")
     else:
         _take_over(folder, folder.plan(), plan)
-    return folder
 
 
 def _take_over(folder: RunFolder, before: Plan, now: Plan) -> None:
@@ -160,13 +166,15 @@ def _take_over(folder: RunFolder, before: Plan, now: Plan) -> None:
     if more:
         if keys := _keys_by_all_steps(now):
             raise ConfigError(
-                f"{folder.path} cannot be trained for longer (train.epochs was {old['train']['epochs']}, now "
+                f"{folder.named} cannot be trained for longer (train.epochs was {old['train']['epochs']}, now "
                 f"{new['train']['epochs']}): with {' and '.join(keys)} learning rates depend on the number of all "
                 "epochs, and would differ in those that are done; name another with -o"
             )
         old["train"]["epochs"] = new["train"]["epochs"]
     if changes := differences(old, new):
-        raise ConfigError(f"{folder.path} was begun with another conf ({'; '.join(changes[:5])}); name another with -o")
+        raise ConfigError(
+            f"{folder.named} was begun with another conf ({'; '.join(changes[:5])}); name another with -o"
+        )
     if more:
         for measured in (folder.metrics, folder.report):  # of the shorter training
             measured.unlink(missing_ok=True)

@@ -44,7 +44,7 @@ class RemoteCopy:
         """Check access; to `resume`, copy what is there to this machine, unless the folder here is further.
 
         Raises:
-            ConfigError: there is something and `resume` is False.
+            ConfigError: there is something, or only in the folder here, and `resume` is False.
             StorageError: an object cannot be written, read or removed.
         """
         self._remote.check()
@@ -54,6 +54,11 @@ class RemoteCopy:
                 f"{self.address} already holds a run or study: add --resume to go on with it, or name another with -o"
             )
         here = {name: self.path / name for name in self._files()}
+        if here and not resume:  # it may be whole and not copied, so it is not removed
+            raise ConfigError(
+                f"{self.address} is empty, but this machine has what ran there, deleted at the address or not copied: "
+                f"add --resume to go on with it, name another with -o, or delete {self.path}"
+            )
         if self._there and _progress(self._there, self._remote.read) > _progress(here, lambda x: here[x].read_bytes()):
             self._fetch(here)
 
@@ -160,10 +165,22 @@ def copied(copy: RemoteCopy | None, *, resume: bool) -> Iterator[None]:
         ConfigError: there is something at the address and `resume` is False.
         StorageError: the address cannot be written, before the work or at its end.
     """
+    if copy is not None:
+        copy.begin(resume=resume)
+    with copied_at_end(copy):
+        yield
+
+
+@contextmanager
+def copied_at_end(copy: RemoteCopy | None) -> Iterator[None]:
+    """A context of work in a folder whose copy has begun, which is copied at the end, after an error too.
+
+    Raises:
+        StorageError: the address cannot be written.
+    """
     if copy is None:
         yield
         return
-    copy.begin(resume=resume)
     try:
         yield
     except BaseException as error:
