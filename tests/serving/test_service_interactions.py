@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from shops import HERE, write_shop
+from shops import HERE, add, write_shop
 
 from lmm4rec.core.errors import CheckpointError, StorageError
 from lmm4rec.serving.bundle import Bundle
@@ -241,6 +241,16 @@ def test_an_erased_user_leaves_memory_and_disk(runs: list[Path]) -> None:
         assert again.get("/recommend/u001").status_code == 404
         assert post(again, {"user": "u001", "item": "T0001"}).json()["new_users"] == ["u001"]
         assert again.get("/recommend/u001").status_code == 200  # who comes back is a new user
+
+
+def test_users_of_unknown_items_and_of_dislikes_are_erased_from_memory(client: TestClient) -> None:
+    post(client, {"user": "ghost", "item": "mug-7"}, {"user": "hater", "item": "T0001", "kind": "dislike"})
+    assert client.get("/recommend/ghost").status_code == 404  # and now the process has read both
+    assert [client.delete(f"/users/{user}").status_code for user in ("ghost", "hater")] == [200, 200]
+    add(client, "mug-7")
+    assert client.get("/users/ghost/history").status_code == 404
+    post(client, {"user": "hater", "item": "T0002", "kind": "like"})
+    assert set(best(client, "hater", k=41)) == {*(f"T{n:04}" for n in range(1, 41)), "mug-7"} - {"T0002"}
 
 
 def test_an_erasure_that_the_disk_refused_is_finished_by_the_next_request(

@@ -49,7 +49,9 @@ class ServedFeedback:
                 return
             with self._reader.snapshot():
                 erasures = self._reader.erasures(self._erasure)
-                gone = self._reader.erased(bundle.all_users(), after=self._erasure) if erasures else {}
+                # `latest` has users whom the bundle does not count: of unknown items or dislikes alone
+                known = {*bundle.users, *self.latest.users()} if erasures else set()
+                gone = self._reader.erased(known, after=self._erasure)
                 posted = list(self._reader.since(self._place))
                 retractions = self._reader.retractions(self._retraction)
                 changed = {user: self._reader.of_user(user) for user in {user for _, user in retractions}}
