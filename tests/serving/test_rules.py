@@ -80,15 +80,62 @@ def test_fresh_items_have_the_first_places_where_there_are_any() -> None:
     assert ids(ruled(fresh={"where": ["price>=500"], "places": 2})) == "abc"
 
 
-def test_boosted_and_fresh_items_are_found_behind_any_number_of_others() -> None:
-    items = torch.linspace(1, 0, 2000)[:, None]
-    brand = pl.DataFrame({"brand": ["X"] * 1999 + ["Y"]})
-    bundle = Bundle(
-        Embeddings(torch.ones(1, 1), items), Vocabulary("u", kind="user"), Vocabulary(map(str, range(2000))),
-        [""] * 2000, Interactions(np.empty(0, np.int32), np.empty(0, np.int32)), {}, attributes=brand,
+def row_of(brands: list[str], **more: list[Any]) -> Bundle:
+    """Items 0, 1, … of these brands, with the scores n, n - 1, … 1 for user u."""
+    count = len(brands)
+    items = torch.arange(count, 0, -1).float()[:, None]
+    return Bundle(
+        Embeddings(torch.ones(1, 1), items), Vocabulary("u", kind="user"), Vocabulary(map(str, range(count))),
+        [""] * count, Interactions(np.empty(0, np.int32), np.empty(0, np.int32)), {},
+        attributes=pl.DataFrame({"brand": brands, **more}),
     )  # fmt: skip
+
+
+def numbers(found: RuledList) -> list[int]:
+    return [int(one.item) for one in found.items]
+
+
+def test_boosted_and_fresh_items_are_found_behind_any_number_of_others() -> None:
+    bundle = row_of(["X"] * 1999 + ["Y"])
     assert ruled(bundle=bundle, boost=[{"where": ["brand=Y"], "by": 1000}]).items[0].item == "1999"
     assert ruled(bundle=bundle, fresh={"where": ["brand=Y"]}).items[0].item == "1999"
+
+
+def test_a_value_that_reaches_its_cap_makes_room_for_items_further_down() -> None:
+    bundle = row_of(["X"] * 150 + ["Y"] * 150 + ["Z", "", ""])
+    found = ruled(10, bundle=bundle, most={"brand": 2})
+    assert numbers(found) == [0, 1, 150, 151, 300, 301, 302]
+    assert found.left_out == {str(row): "at most 2 of brand=X" for row in range(2, 10)}
+    assert numbers(ruled(3, bundle=bundle, most={"brand": 2}, diversity=0.1)) == [0, 1, 150]
+    fresh = {"where": ["title="], "places": 3}
+    assert numbers(ruled(4, bundle=bundle, most={"brand": 1}, fresh=fresh)) == [0, 150, 300, 301]
+
+
+def test_fresh_places_go_to_fresh_items_further_down_where_caps_forbid_the_best() -> None:
+    bundle = row_of(["X"] * 300 + ["Y"] * 10, listed=[1] * 100 + [2] * 210)
+    found = ruled(3, bundle=bundle, most={"brand": 1}, fresh={"where": ["listed=2"], "places": 2})
+    assert numbers(found) == [100, 300]
+
+
+def test_boosts_of_any_sign_and_number_count_for_every_item() -> None:
+    """By hand: scores are 1,000 to 1, their deviation is 288.7."""
+    colors = ["red"] * 400 + ["blue"] * 200 + [""] * 200 + [""] * 199 + ["blue"]
+    bundle = row_of([""] * 600 + ["Y"] * 200 + [""] * 199 + ["Y"], color=colors)
+    down = [{"where": ["color=red"], "by": -100.0}]
+    assert numbers(ruled(bundle=bundle, boost=down)) == [400, 401, 402]
+    # only 999 is blue and of brand Y: 1 + 2 · 3 · 288.7 = 1733; 400 has 600 + 866, and 0 has 1000
+    up = [{"where": ["color=blue"], "by": 3}, {"where": ["brand=Y"], "by": 3}]
+    assert numbers(ruled(bundle=bundle, boost=up)) == [999, 400, 401]
+    assert numbers(ruled(bundle=bundle, boost=[*up, {"where": ["brand=Y"], "by": -1e12}])) == [400, 401, 402]
+
+
+@pytest.mark.parametrize("index", ["exact", "hnsw"])
+@pytest.mark.parametrize("k", [10, 50, 300])
+def test_a_boost_is_as_large_in_a_list_of_any_length(k: int, index: Any, tmp_path: Path) -> None:
+    """By hand: scores 300 to 1 have the deviation ((300² - 1) / 12)^½ = 86.60; 200 has 100 + 2.305 · 86.60 = 299.6."""
+    row_of(["X"] * 200 + ["Y"] + ["X"] * 99).save_pretrained(tmp_path)
+    bundle = Bundle.from_pretrained(tmp_path, index=index)
+    assert numbers(ruled(k, bundle=bundle, boost=[{"where": ["brand=Y"], "by": 2.305}]))[:4] == [0, 200, 1, 2]
 
 
 def test_diversity_is_maximal_marginal_relevance() -> None:
@@ -98,6 +145,14 @@ def test_diversity_is_maximal_marginal_relevance() -> None:
     assert found.left_out == {}
     assert ids(ruled(2, diversity=0.5)) == "ac"
     assert ruled(2, diversity=0.5).left_out == {"b": "others rank above it by the rules"}
+
+
+def test_diversity_alone_begins_with_the_best_item_and_breaks_ties_by_score() -> None:
+    """By hand: scores -6, -5, 4, -3, -2, -3; c is orthogonal to f, and a, b, d, e have the same direction."""
+    bundle = shop(Embeddings(torch.tensor([[-1.0, 2.0], [1.0, 0.0]]), ITEMS))
+    found = ruled(4, bundle=bundle, diversity=1)
+    assert ids(found) == "cfed"
+    assert found.reasons == {"f": ["diversity 1"]}
 
 
 def test_a_scorer_without_vectors_takes_rules_too() -> None:

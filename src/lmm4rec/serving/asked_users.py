@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from lmm4rec.serving.user_histories import columns_of
 _NONE = np.empty(0, np.int64)
 _SCORES_MB = 256  # of a block of users
 _FEW = 0.25  # up to this share of the items, the scores of the candidates are copied out
+_SAMPLE = 10_000  # items whose scores stand for all, where an index does without most scores
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,24 @@ class AskedUsers:
                 scores[self.exclude[rows].nonzero()] = -torch.inf
             yield ScoredUsers(scores)
 
+    def alone(self, at: int) -> AskedUsers:
+        """The user in a place of `rows`."""
+        return replace(self, rows=self.rows[at : at + 1])
+
+    def deviations(self, items: Int64[Tensor, " chosen"]) -> list[float]:
+        """The standard deviation of each user's scores of these items, by an even sample of them.
+
+        The scorer must have vectors.
+        """
+        assert isinstance(self.scorer, Embeddings)
+        sample = items[:: max(1, -(-len(items) // _SAMPLE))]
+        deviations, vectors = [], self.scorer.items[sample]
+        for row in self.rows.tolist():
+            hidden = _NONE if self.exclude is None else columns_of(self.exclude, row)
+            shown = ~torch.isin(sample, torch.from_numpy(hidden))
+            deviations.append(_deviation((vectors @ self.scorer.users[row])[shown]))
+        return deviations
+
 
 @dataclass(frozen=True)
 class ScoredUsers:
@@ -81,6 +100,20 @@ class ScoredUsers:
         if few is None:
             return best
         return Ranking(np.where(best.items < 0, -1, few.numpy()[best.items]), best.scores)
+
+    def alone(self, at: int) -> ScoredUsers:
+        """The user in a row of the scores."""
+        return ScoredUsers(self.scores[at : at + 1])
+
+    def deviations(self, items: Int64[Tensor, " chosen"]) -> list[float]:
+        """The standard deviation of each user's scores of these items, without those that the user must not get."""
+        return [_deviation(row.index_select(0, items)) for row in self.scores]
+
+
+def _deviation(scores: Float[Tensor, " items"]) -> float:
+    finite = scores.isfinite()
+    scores = scores if finite.all() else scores[finite]
+    return float(scores.std(correction=0)) if len(scores) else 0.0
 
 
 class UserHistory(NamedTuple):

@@ -12,7 +12,7 @@ from lmm4rec.serving.catalog_filters import Filter
 
 
 class Boost(NamedTuple):
-    """Items that pass the filters get a higher score, by this many standard deviations of the user's candidates."""
+    """Items that pass the filters get a higher score, by this many standard deviations of the user's scores."""
 
     where: tuple[Filter, ...]
     by: float
