@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lmm4rec.coldstart.user_fold_in import UserFoldIn
-from lmm4rec.core.errors import DataError
+from lmm4rec.core.errors import DataError, LMM4RecError
 from lmm4rec.core.types import Embeddings, Neighbors
 from lmm4rec.core.vocabulary import Vocabulary
 from lmm4rec.data.interactions import Interactions
@@ -59,3 +59,15 @@ def test_popularity_takes_anybody_in() -> None:
     assert bundle.explain("A", "y").nearest == []
     with pytest.raises(DataError, match="knows no similar ones"):
         bundle.similar(["x"])
+
+
+def test_without_any_trained_user_vectors_say_why_and_neighbors_go_on() -> None:
+    items = torch.tensor([[1.0, 0.0], [0.9, 0.1]])
+    similarity = torch.tensor([[0.0, 0.5], [0.5, 0.0]]).to_sparse_csr()
+    scorers = (Embeddings(torch.eye(2), items), Neighbors(torch.zeros(2, 2).to_sparse_csr(), similarity))
+    vectors, neighbors = (Bundle(one, Vocabulary("AB"), Vocabulary("xy"), "XY", NOBODY, {}) for one in scorers)
+    for bundle in (vectors, neighbors):
+        bundle.forget_users("AB")
+    assert neighbors.recommend_for(["x"]) == [("y", "Y", 0.5)]
+    with pytest.raises(LMM4RecError, match="all users that this model was trained on have been erased"):
+        vectors.recommend_for(["x"])

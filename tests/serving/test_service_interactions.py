@@ -253,6 +253,18 @@ def test_users_of_unknown_items_and_of_dislikes_are_erased_from_memory(client: T
     assert set(best(client, "hater", k=41)) == {*(f"T{n:04}" for n in range(1, 41)), "mug-7"} - {"T0002"}
 
 
+def test_a_bundle_all_of_whose_users_are_erased_says_so(runs: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+    bundle = Bundle.load(runs[1])
+    bundle.forget_users(list(bundle.users))
+    bundle.save_pretrained(runs[1] / "bundle")
+    with TestClient(make_app(runs[1:], Settings(hosts=HERE))) as client:
+        assert client.get("/audience/T0001").json() == {"bundle": "bare", "k": 10, "asked": 0, "people": []}
+        refused = client.post("/recommend", json={"history": ["T0001"]})
+        assert (refused.status_code, "have been erased" in refused.json()["detail"]) == (409, True)
+        assert client.get("/similar/T0001").status_code == 200
+    assert not caplog.records
+
+
 def test_an_erasure_that_the_disk_refused_is_finished_by_the_next_request(
     runs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.types import Embeddings, Neighbors
 from lmm4rec.nn.csr import dense_rows
 
@@ -34,8 +35,17 @@ class UserFoldIn:
 
     @classmethod
     def of(cls, embeddings: Embeddings) -> UserFoldIn:
-        """The fold-in against these item vectors, for any number of users."""
+        """The fold-in against these item vectors, for any number of users.
+
+        Raises:
+            LMM4RecError: there is no trained user, whose numbers the constant columns and the length are.
+        """
         users, items = embeddings.users, embeddings.items
+        if not len(users):
+            raise LMM4RecError(
+                "all users that this model was trained on have been erased, and it cannot place new ones without them: "
+                "train it again"
+            )
         constant = (users == users[0]).all(0)
         free = items[:, ~constant].double()
         gram = free.T @ free

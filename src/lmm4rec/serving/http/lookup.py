@@ -34,7 +34,7 @@ def unknown_id(ids: Vocabulary, id_: str) -> Problem:
 def audience(bundle: Bundle, item: str, k: int) -> tuple[int, list[tuple[str, int]]]:
     """The number of users whose first `k` items were computed, and those among them who get the item, with its rank."""
     most = max(_BATCH, min(_MOST_USERS, _MOST_SCORES // len(bundle.items)))
-    users = bundle.users[:: -(-len(bundle.users) // most)]
+    users = bundle.users[:: max(1, -(-len(bundle.users) // most))]
     ranks: dict[str, int] = {}
     for start in range(0, len(users), _BATCH):
         for user, best in bundle.recommend(users[start : start + _BATCH], k).items():

@@ -141,7 +141,7 @@ class ServedBundle:
         rules = self.rules.read_for(bundle)
         self._follow_interactions(bundle)
         self.items.put_into(bundle, self.folder)
-        self._explains = _works(lambda: bundle.explain(bundle.users[0], bundle.items[0]))
+        self._explains = len(bundle.users) > 0 and _works(lambda: bundle.explain(bundle.users[0], bundle.items[0]))
         self.field_names = list(bundle.fields(bundle.items[0]))
         self.rules.use(rules)
         self.bundle = bundle
