@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from shops import HERE, add, png
 
 from lmm4rec.serving.added_items import FILE, AddedItems, write_learned_items
+from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.http.app import make_app
 from lmm4rec.serving.http.served_items import ServedItems
@@ -57,6 +58,28 @@ def test_another_process_follows_the_deletion_of_a_learned_item(runs: list[Path]
         assert files[1].changed()
         files[1].follow(bundles[1])
     assert ["T0001" in bundle.items for bundle in bundles] == [False, False]
+
+
+def test_another_process_follows_an_id_that_is_deleted_and_added_again(runs: list[Path]) -> None:
+    bundles = [Bundle.load(runs[0]) for _ in range(2)]
+    with ExitStack() as stack:
+        files = [ServedItems("shop", runs[0] / FILE) for _ in bundles]
+        for items, bundle in zip(files, bundles, strict=True):
+            stack.callback(items.close)
+            items.put_into(bundle, runs[0])
+        for title in ("red mug", "blue mug"):
+            files[0].add(bundles[0], NewItem("mug", {"title": title}))
+            if title == "red mug":
+                files[1].follow(bundles[1])
+                assert bundles[1].title("mug") == title
+                files[0].remove(bundles[0], "mug")
+        assert files[1].changed()
+        files[1].follow(bundles[1])
+        assert [bundle.title("mug") for bundle in bundles] == ["blue mug", "blue mug"]
+        assert files[1].added == files[0].added
+        files[1].remove(bundles[1], "mug")
+        files[0].follow(bundles[0])
+    assert ["mug" in bundle.items for bundle in bundles] == [False, False]
 
 
 def test_a_run_elsewhere_keeps_what_was_deleted_here(runs: list[Path]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 
@@ -30,15 +30,16 @@ class ServedItems:
             CheckpointError: it is a file of another kind, is damaged, or cannot be written.
         """
         self._name, self._file = name, AddedItems(path)
-        self.added: frozenset[str] = frozenset()  # of the bundle in service, those that it was not trained on
-        self.not_restored: tuple[str, ...] = ()
-        self._learned: dict[str, float] = {}  # those that it was trained on, and when each was added
+        # an id that was deleted and added again is another item: so each with the time at which it was added
+        self.added: Mapping[str, float] = {}  # of the bundle in service, those that it was not trained on
+        self.not_restored: Mapping[str, float] = {}  # those that the bundle refused
+        self._learned: dict[str, float] = {}  # those that it was trained on
 
     def put_into(self, bundle: Bundle, folder: Path) -> None:
         """Add the items on disk to a bundle that was loaded from a folder, and take out those that were removed."""
         learned = learned_items(bundle_folder(folder).resolve().parent)
-        self._follow(bundle, frozenset(), {id_: at for id_, at in learned.items() if id_ in bundle.items}, ())
-        if refused := self.not_restored:
+        self._follow(bundle, {}, {id_: at for id_, at in learned.items() if id_ in bundle.items}, {})
+        if refused := list(self.not_restored):
             logger.warning("%s: %d added items could not be restored: %s", self._name, len(refused), refused[:10])
 
     def changed(self) -> bool:
@@ -50,18 +51,25 @@ class ServedItems:
         self._follow(bundle, self.added, self._learned, self.not_restored)
 
     def _follow(
-        self, bundle: Bundle, added: frozenset[str], learned: Mapping[str, float], not_restored: Sequence[str]
+        self,
+        bundle: Bundle,
+        added: Mapping[str, float],
+        learned: Mapping[str, float],
+        not_restored: Mapping[str, float],
     ) -> None:
         kept, removed = {item.id: item for item in self._file}, self._file.removed()
-        gone = (added - kept.keys()) | {id_ for id_, at in learned.items() if (id_, at) in removed}
+        times = {id_: item.added_at for id_, item in kept.items()}
+        gone = {id_ for id_, at in added.items() if times.get(id_) != at}
+        gone |= {id_ for id_, at in learned.items() if (id_, at) in removed}
         bundle.remove_items(gone)
+        not_restored = {id_: at for id_, at in not_restored.items() if times.get(id_) == at}
         new = [item for id_, item in kept.items() if id_ not in bundle.items and id_ not in not_restored]
         refused = restore(bundle, new)
         learned = {id_: at for id_, at in learned.items() if id_ not in gone}
         _complete_thumbnails(bundle, [kept[id_] for id_ in learned if id_ in kept])
         self._learned = learned
-        self.added = (added - gone | {item.id for item in new}) - set(refused)
-        self.not_restored = (*(id_ for id_ in not_restored if id_ in kept), *refused)
+        self.added = {id_: times[id_] for id_ in (*added, *(one.id for one in new)) if id_ in bundle.items}
+        self.not_restored = not_restored | {id_: times[id_] for id_ in refused}
 
     def add(self, bundle: Bundle, item: NewItem) -> None:
         """Add an item to a bundle; when this returns, it is on disk.
@@ -75,14 +83,15 @@ class ServedItems:
             raise taken
         bundle.add_items([item])
         try:
-            self._file.add(item.id, item.fields, item.image.content if isinstance(item.image, ImageBytes) else None)
+            image = item.image.content if isinstance(item.image, ImageBytes) else None
+            stored = self._file.add(item.id, item.fields, image)
         except sqlite3.IntegrityError:  # another process was faster
             bundle.remove_items([item.id])
             raise taken from None
         except sqlite3.Error as error:
             bundle.remove_items([item.id])
             raise not_written(error) from error
-        self.added |= {item.id}
+        self.added = {**self.added, item.id: stored.added_at}
 
     def remove(self, bundle: Bundle, id_: str) -> None:
         """Remove an added item, also one that the bundle was trained on.
@@ -99,7 +108,7 @@ class ServedItems:
         except sqlite3.Error as error:
             raise not_written(error) from error
         bundle.remove_items([id_])
-        self.added -= {id_}
+        self.added = {one: at for one, at in self.added.items() if one != id_}
         self._learned.pop(id_, None)
 
     def close(self) -> None:
