@@ -117,5 +117,10 @@ def test_neighbors_are_alike_by_their_modalities(tmp_path: Path) -> None:
         told = one.explain("A", "n")
         assert told.score == pytest.approx(one.recommend(["A"], only=["n"])["A"][0].score)
         assert told.shares == pytest.approx({"image": 1.0 + 0.6, "text": 0.8}, abs=1e-3)
+        # the similarities themselves; by the scale of 2, n (1) is before y (0.5) among those of x
+        near = [("y", "Y", pytest.approx(0.7, abs=1e-3)), ("x", "X", pytest.approx(0.5, abs=1e-3))]
+        assert told.nearest == one.similar(["n"], k=2)["n"] == near
+        similar = [("n", "n", pytest.approx(0.5, abs=1e-3)), ("y", "Y", 0.5)]
+        assert one.similar(["x"], k=2)["x"] == similar
         assert one.explain("A", "o").shares == {"image": 0.0, "text": 0.0}  # similar to nothing that the user has
         assert one.explain("A", "z").shares == {"joint": pytest.approx(0.1)}

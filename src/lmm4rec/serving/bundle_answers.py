@@ -32,6 +32,7 @@ from lmm4rec.serving.new_items import as_image
 from lmm4rec.serving.posted_interactions import LatestInteractions, is_negative
 from lmm4rec.serving.rule_ranking import RuledList, check_rules, ruled_lists
 from lmm4rec.serving.rules import RuleSet
+from lmm4rec.serving.scorer_operations import without_scale
 from lmm4rec.serving.user_histories import UserHistories
 
 
@@ -242,6 +243,9 @@ class BundleAnswers:
     def similar(self, items: Iterable[object], k: int = 10) -> dict[str, list[Recommendation]]:
         """The `k` items whose vectors (or common users) are nearest to each given one, by cosine.
 
+        With a model without vectors, the similarity of an added item is that by content; its place is that of this
+        similarity times the factor by which the item's scores are calibrated.
+
         Raises:
             DataError: an item is unknown, or the model has no similarity of items.
         """
@@ -250,7 +254,9 @@ class BundleAnswers:
         similarity = state.similarity(rows).masked_fill(~state.catalog.present, -torch.inf)
         similarity[torch.arange(len(rows)), torch.from_numpy(rows)] = -torch.inf
         top = similarity.topk(min(k, len(state.catalog)), dim=1)
-        lists = zip(ids, top.indices.tolist(), top.values.tolist(), strict=True)
+        scale = self.content_to_vectors.scale if self.content_to_vectors else 1.0
+        values = without_scale(state.scorer, top.values, torch.from_numpy(rows), top.indices, scale)
+        lists = zip(ids, top.indices.tolist(), values.tolist(), strict=True)
         return {item: state.recommendations(nearest, scores) for item, nearest, scores in lists}
 
     def search(
@@ -306,9 +312,8 @@ class BundleAnswers:
         state, id_ = self._state, str(user)
         posted = {id_: self._posted.of(id_)}
         asked, history = asked_users(state, [id_], posted, exclude_seen=False), user_history(state, id_, posted[id_])
-        content = self.content_to_vectors.content if self.content_to_vectors else None
-        row = int(asked.rows[0])
-        return explain(state, asked.scorer, row, state.catalog.row(item), history.items, self.lost, content)
+        row, items = int(asked.rows[0]), history.items
+        return explain(state, asked.scorer, row, state.catalog.row(item), items, self.lost, self.content_to_vectors)
 
     def history(self, user: object) -> list[HistoryItem]:
         """The items of a user, the latest first where the log has times.

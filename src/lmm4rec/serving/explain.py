@@ -11,10 +11,11 @@ from torch import Tensor
 
 from lmm4rec.coldstart.content_profile import CONTENT, JOINT, without_content_columns
 from lmm4rec.coldstart.content_space import ContentSpace
+from lmm4rec.coldstart.content_to_vectors import ContentToVectors
 from lmm4rec.core.types import Embeddings, Modality, Neighbors, Scorer
 from lmm4rec.serving.answers import Explanation
 from lmm4rec.serving.bundle_state import BundleState
-from lmm4rec.serving.scorer_operations import NEW, similarity_columns
+from lmm4rec.serving.scorer_operations import NEW, similarity_columns, without_scale
 
 _NEAREST = 5  # items of the user in an explanation
 
@@ -26,14 +27,15 @@ def explain(
     item: int,
     history: Int64[np.ndarray, " items"],
     lost: Mapping[Modality, Tensor],
-    content: ContentSpace | None,
+    maps: ContentToVectors | None,
 ) -> Explanation:
     """The explanation of the score of an item for a user with this history; both are rows of the scorer."""
-    shares = score_shares(state, scorer, user, item, lost, content)
+    shares = score_shares(state, scorer, user, item, lost, maps.content if maps else None)
     others = np.setdiff1d(history, [item])
     top = state.similarity_to(item, others).topk(min(_NEAREST, len(others)))
-    nearest = state.recommendations(others[top.indices.numpy()].tolist(), top.values.tolist())
-    return Explanation(sum(shares.values()), shares, nearest)
+    nearest = torch.from_numpy(others)[top.indices]
+    values = without_scale(scorer, top.values[None], torch.tensor([item]), nearest[None], maps.scale if maps else 1.0)
+    return Explanation(sum(shares.values()), shares, state.recommendations(nearest.tolist(), values[0].tolist()))
 
 
 def score_shares(

@@ -110,6 +110,23 @@ def similarity_among(
     return among
 
 
+def without_scale(
+    scorer: Scorer,
+    similarity: Float[Tensor, "chosen others"],
+    at: Int[Tensor, " chosen"],
+    others: Int[Tensor, "chosen others"],
+    scale: float,
+) -> Float[Tensor, "chosen others"]:
+    """The similarities of other items to the chosen ones, those of added items as they are by content.
+
+    `Neighbors` hold these times the scale (`ContentToVectors.scale`) with which added items get their share of lists.
+    """
+    if not isinstance(scorer, Neighbors):
+        return similarity
+    known = scorer.similarity.shape[1]
+    return torch.where((at[:, None] >= known) | (others >= known), similarity / scale, similarity)
+
+
 def _entries_at(
     matrix: Tensor, rows: Int[Tensor, " rows"], columns: Int[Tensor, " columns"]
 ) -> Float[Tensor, "rows columns"]:

@@ -50,7 +50,11 @@ ForUser = Annotated[str | None, Query(max_length=MAX_ID, description="re-rank by
 
 @router.get("/similar/{item:path}", responses=responses(404, 409))
 async def similar(served: BundleOfRequest, item: ItemPath, k: K = 10) -> Cards:
-    """The items that are most similar to one."""
+    """The items that are most similar to one.
+
+    With a model without vectors (ItemKNN, EASE, …) `score` is the cosine or weight of the two items, and that of an
+    added item its similarity by content, which is scaled for its place in the list.
+    """
     require_known(served.bundle.items, [item])
     found = await served.run(lambda: served.bundle.similar([item], k))
     return listing(served, found[item], k)

@@ -43,7 +43,10 @@ class NearestItem(BaseModel):
 
     id: str
     title: str
-    similarity: float = Field(description="cosine similarity, at most 1", examples=[0.83])
+    similarity: float = Field(
+        description="cosine of the two items, at most 1; of an added item by content; of EASE and the like a weight",
+        examples=[0.83],
+    )
     picture: str | None = None
 
 
