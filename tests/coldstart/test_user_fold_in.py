@@ -67,6 +67,7 @@ def test_without_any_trained_user_vectors_say_why_and_neighbors_go_on() -> None:
     scorers = (Embeddings(torch.eye(2), items), Neighbors(torch.zeros(2, 2).to_sparse_csr(), similarity))
     vectors, neighbors = (Bundle(one, Vocabulary("AB"), Vocabulary("xy"), "XY", NOBODY, {}) for one in scorers)
     for bundle in (vectors, neighbors):
+        assert bundle.recommend_for(["x"])[0].item == "y"
         bundle.forget_users("AB")
     assert neighbors.recommend_for(["x"]) == [("y", "Y", 0.5)]
     with pytest.raises(LMM4RecError, match="all users that this model was trained on have been erased"):

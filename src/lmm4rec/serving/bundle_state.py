@@ -38,7 +38,7 @@ class BundleState:
     index: Index | None = None
     profile: ContentProfile | None = None  # it holds the content of all items
     modality_shares: ModalityShares = field(default_factory=dict)  # a row for each of the last items
-    fold_in: list[UserFoldIn] = field(default_factory=list)  # computed when first needed, shared with later states
+    fold_in: list[UserFoldIn] = field(default_factory=list)  # computed when first needed, for all states of these users
 
     def with_profile_columns(self) -> BundleState:
         """The state whose scorer has the columns of the profile, which new items need."""
@@ -83,7 +83,8 @@ class BundleState:
         """The state without some users, in which nothing of them is left."""
         gone = {self.histories.users.row(id_) for id_ in ids}
         kept = np.array([row for row in range(len(self.histories.users)) if row not in gone], dtype=np.int64)
-        state = replace(self, histories=self.histories.select(kept), scorer=with_users(self.scorer, kept))
+        histories, scorer = self.histories.select(kept), with_users(self.scorer, kept)
+        state = replace(self, histories=histories, scorer=scorer, fold_in=[])
         return self._with_computed(state)
 
     def _with_computed(self, state: BundleState) -> BundleState:
