@@ -75,6 +75,14 @@ def add(client: TestClient, id_: str = "mug-7", **more: object) -> object:
     return client.post("/items", data={"id": id_, "fields": fields}, files={"image": ("x.png", png())}, **more)  # type: ignore[arg-type]
 
 
+def post(client: TestClient, *interactions: dict[str, Any]) -> Any:
+    return client.post("/interactions", json={"interactions": list(interactions)})
+
+
+def best(client: TestClient, user: str, k: int = 10) -> list[str]:
+    return [one["id"] for one in client.get(f"/recommend/{user}", params={"k": k}).raise_for_status().json()["items"]]
+
+
 def loaded_bundles(client: TestClient) -> dict[str, Any]:
     """The answer of `/bundles` when the encoders are loaded."""
     end = time.monotonic() + 30
