@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,10 +25,8 @@ from lmm4rec.experiments.estimate.estimate import Estimate
 from lmm4rec.experiments.estimate.study import StudyEstimates
 from lmm4rec.experiments.report.collect import collect
 from lmm4rec.experiments.report.design_comparisons import compare_along_axes, compare_with_reference, names_of_designs
-from lmm4rec.experiments.report.finished_runs import FinishedRun, comparable_groups
 from lmm4rec.experiments.report.study_report import write_study_report
 from lmm4rec.experiments.reproduce import reproduce
-from lmm4rec.experiments.run import run
 from lmm4rec.experiments.study.cells import make_cells
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.progress import seconds_by_design, study_progress
@@ -92,65 +89,6 @@ def test_a_done_cell_is_not_run_again_and_a_grown_study_runs_the_rest(
     assert stamps == {name: grown.folder.cell(name).metrics.stat().st_mtime_ns for name in stamps}
     for name in grown.done:
         assert read_json(grown.folder.cell(name).metrics)["test"] == read_json(done.folder.cell(name).metrics)["test"]
-
-
-COUNTED: Conf = {
-    "title": "small",
-    "data": {"name": "toyshop", "users": 40, "items": 40, "interactions": 400},
-    "train": {"epochs": 1},
-    "axes": {"seed": [0], "recommender": {"BPR": {"recommender.name": "bpr", "recommender.dim": 4}}},
-}
-
-
-def test_a_resumed_study_has_one_conf_for_all_its_cells(tmp_path: Path) -> None:
-    begun = study(COUNTED, out=tmp_path / "study", workers=0)
-    before = begun.folder.record.read_bytes()
-    changed = {"train.epochs": 5, "train.learning_rate": 0.01, "axes.seed": [0, 1]}
-    message = r"cell 'seed-0_bpr' was begun with another conf \(train\.epochs was 1, now 5; train\.learning_rate was"
-    with pytest.raises(ConfigError, match=message):
-        study(COUNTED, changed, out=begun.folder.path, resume=True, workers=0)
-    assert begun.folder.record.read_bytes() == before
-    searched = {"search.budget": 2, "search.space": {"recommender.dim": [2, 4]}}
-    with pytest.raises(
-        ConfigError, match=r"'seed-0_bpr' was begun, and the search of recommender\.dim .* not finished"
-    ):
-        study(COUNTED, searched, out=begun.folder.path, resume=True, workers=0)
-    grown = study(COUNTED, {"axes.seed": [1, 0]}, out=begun.folder.path, resume=True, workers=0)
-    assert grown.done == ["seed-1_bpr", "seed-0_bpr"]
-
-
-SEARCHED: Conf = COUNTED | {"search": {"budget": 2, "sampler": "grid", "space": {"recommender.dim": [2, 4]}}}
-
-
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
-    """A study whose one cell runs with what a search chose."""
-    pytest.importorskip("optuna")
-    return study(SEARCHED, out=tmp_path_factory.mktemp("searched") / "study", workers=0)
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"search.budget": 3}, r"search\.budget was 2, now 3"),
-        (
-            {"search.seed": 1, "search.sampler": "random"},
-            r"search\.sampler was 'grid', now 'random'; search\.seed was 0",
-        ),
-        ({"search.space": {"recommender.dim": [2, 8]}}, r"search\.space\.recommender\.dim was \[2, 4\], now \[2, 8\]"),
-        ({"train.epochs": 2}, r"train\.epochs was 1, now 2"),
-    ],
-)
-def test_a_resumed_study_has_the_searches_of_its_conf(
-    tmp_path: Path, changed: Conf, message: str, searched: StudyResult
-) -> None:
-    folder = StudyFolder(Path(shutil.copytree(searched.folder.path, tmp_path / "study")))
-    with pytest.raises(ConfigError, match=rf"the search of 'bpr' was begun with another conf \({message}"):
-        study(SEARCHED, changed, out=folder.path, resume=True, workers=0)
-    stamp = folder.cell("seed-0_bpr").metrics.stat().st_mtime_ns
-    grown = study(SEARCHED, {"axes.seed": [1, 0]}, out=folder.path, resume=True, workers=0)
-    assert (grown.done, grown.failed) == (["seed-1_bpr", "seed-0_bpr"], [])
-    assert folder.cell("seed-0_bpr").metrics.stat().st_mtime_ns == stamp
 
 
 def test_a_folder_is_taken_new_or_resumed(conf: Conf, done: StudyResult, tmp_path: Path) -> None:
@@ -336,13 +274,6 @@ def test_a_reference_that_is_not_there_is_named(done: StudyResult, tmp_path: Pat
         write_study_report([done.folder.path], tmp_path, reference="Populer")
 
 
-@pytest.mark.parametrize("name", ["BRP", "seed-0_bpr"])
-def test_a_reference_that_no_cell_has_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"study\.reference = '{name}' is no design of the study.* There are: BPR"):
-        study(COUNTED, {"study.reference": name}, out=tmp_path / "study", workers=0)
-    assert not (tmp_path / "study").exists()
-
-
 def test_a_reference_is_named_as_in_the_report(done: StudyResult, conf: Conf) -> None:
     """Each name that a design has in the report is one that a conf can give; the study is not begun here."""
     (group,) = collect([done.folder.path]).groups
@@ -367,47 +298,6 @@ def test_any_runs_can_be_reported_on(done: StudyResult, tmp_path: Path) -> None:
     assert [len(design.runs) for design in collect([done.folder.path / "cells"]).designs] == [1, 2, 2]
     with pytest.raises(CheckpointError, match=r"there is no study and no finished run in [^,]*nowhere$"):
         collect([done.folder.path / "cells", tmp_path / "nowhere"])
-
-
-def test_runs_with_other_keys_are_no_seeds_of_one_design(tmp_path: Path) -> None:
-    for seed, dim in enumerate((4, 4, 8, 8)):
-        keys = {"recommender.name": "bpr", "recommender.dim": dim, "train.seed": seed}
-        run({"data": COUNTED["data"], "train": COUNTED["train"]}, keys, out=tmp_path / f"run-{seed}")
-    collection = collect([tmp_path])
-    assert [(d.label, len(d.runs)) for d in collection.designs] == [("recommender.dim 4", 2), ("recommender.dim 8", 2)]
-    assert collection.axes["recommender.dim"] == ["4", "8"]
-    write_study_report([tmp_path], tmp_path / "report")
-    assert "recommender.dim 8" in (tmp_path / "report" / "tables" / "tests.md").read_text(encoding="utf-8")
-    run(tmp_path / "run-0" / "experiment.toml", out=tmp_path / "run-4")
-    assert len(collect([tmp_path]).designs) == 5  # a run that is there twice is not two seeds either
-
-
-def test_a_report_ranks_by_a_metric_that_all_runs_have(tmp_path: Path) -> None:
-    conf = {"data": COUNTED["data"]}
-    for name, model, ks in (("a", "popular", [5, 20]), ("b", "itemknn", [5, 10]), ("c", "itemknn", [10])):
-        run(conf, {"recommender.name": model, "evaluate.ks": ks}, out=tmp_path / name)
-    assert collect([tmp_path / "a", tmp_path / "b"]).metric == "recall@5"
-    write_study_report([tmp_path / "a", tmp_path / "b"], tmp_path / "report")
-    with pytest.raises(DataError, match=r"no metric in common .* a has recall@5, .*; c has recall@10, "):
-        collect([tmp_path / "a", tmp_path / "c"])
-
-
-def test_groups_are_named_by_what_tells_them_apart() -> None:
-    """Warm and cold items have different splits, so they are never compared; cold ones compete among themselves."""
-
-    def finished(items: str, recommender: str, candidates: str) -> FinishedRun:
-        plan = SimpleNamespace(evaluate=SimpleNamespace(protocol="strict", candidates=candidates))
-        data = SimpleNamespace(name="shop", split_fingerprint=items)
-        result: Any = SimpleNamespace(measured=SimpleNamespace(data=data), plan=plan)
-        return FinishedRun("x", {"items": items, "recommender": recommender}, result)
-
-    runs = [finished(*one) for one in (("warm", "VBPR", "all"), ("warm", "BPR", "all"), ("cold", "VBPR", "cold"))]
-    groups = comparable_groups(runs)
-    assert [group.title for group in groups] == [
-        "shop, warm items, ranked among all items",
-        "shop, cold items, ranked among cold items",
-    ]
-    assert [design.label for group in groups for design in group.designs] == ["VBPR", "BPR", "VBPR"]
 
 
 def test_a_run_is_reproduced_and_a_changed_one_is_caught(done: StudyResult, tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Reports of run folders: which runs are seeds of one design, by which metric they rank, and what is compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lmm4rec.core.errors import DataError
+from lmm4rec.experiments.report.collect import collect
+from lmm4rec.experiments.report.finished_runs import FinishedRun, comparable_groups
+from lmm4rec.experiments.report.study_report import write_study_report
+from lmm4rec.experiments.run import run
+
+DATA = {"name": "toyshop", "users": 40, "items": 40, "interactions": 400}
+
+
+def test_runs_with_other_keys_are_no_seeds_of_one_design(tmp_path: Path) -> None:
+    for seed, dim in enumerate((4, 4, 8, 8)):
+        keys = {"recommender.name": "bpr", "recommender.dim": dim, "train.seed": seed}
+        run({"data": DATA, "train": {"epochs": 1}}, keys, out=tmp_path / f"run-{seed}")
+    collection = collect([tmp_path])
+    assert [(d.label, len(d.runs)) for d in collection.designs] == [("recommender.dim 4", 2), ("recommender.dim 8", 2)]
+    assert collection.axes["recommender.dim"] == ["4", "8"]
+    write_study_report([tmp_path], tmp_path / "report")
+    assert "recommender.dim 8" in (tmp_path / "report" / "tables" / "tests.md").read_text(encoding="utf-8")
+    run(tmp_path / "run-0" / "experiment.toml", out=tmp_path / "run-4")
+    assert len(collect([tmp_path]).designs) == 5  # a run that is there twice is not two seeds either
+
+
+def test_a_report_ranks_by_a_metric_that_all_runs_have(tmp_path: Path) -> None:
+    conf = {"data": DATA}
+    for name, model, ks in (("a", "popular", [5, 20]), ("b", "itemknn", [5, 10]), ("c", "itemknn", [10])):
+        run(conf, {"recommender.name": model, "evaluate.ks": ks}, out=tmp_path / name)
+    assert collect([tmp_path / "a", tmp_path / "b"]).metric == "recall@5"
+    write_study_report([tmp_path / "a", tmp_path / "b"], tmp_path / "report")
+    with pytest.raises(DataError, match=r"no metric in common .* a has recall@5, .*; c has recall@10, "):
+        collect([tmp_path / "a", tmp_path / "c"])
+
+
+def test_groups_are_named_by_what_tells_them_apart() -> None:
+    """Warm and cold items have different splits, so they are never compared; cold ones compete among themselves."""
+
+    def finished(items: str, recommender: str, candidates: str) -> FinishedRun:
+        plan = SimpleNamespace(evaluate=SimpleNamespace(protocol="strict", candidates=candidates))
+        data = SimpleNamespace(name="shop", split_fingerprint=items)
+        result: Any = SimpleNamespace(measured=SimpleNamespace(data=data), plan=plan)
+        return FinishedRun("x", {"items": items, "recommender": recommender}, result)
+
+    runs = [finished(*one) for one in (("warm", "VBPR", "all"), ("warm", "BPR", "all"), ("cold", "VBPR", "cold"))]
+    groups = comparable_groups(runs)
+    assert [group.title for group in groups] == [
+        "shop, warm items, ranked among all items",
+        "shop, cold items, ranked among cold items",
+    ]
+    assert [design.label for group in groups for design in group.designs] == ["VBPR", "BPR", "VBPR"]
