@@ -203,3 +203,7 @@ def test_a_study_goes_on_on_another_machine(bucket: str, monkeypatch: pytest.Mon
     monkeypatch.setattr("lmm4rec.experiments.study.study._do_task", lambda *_: pytest.fail("done already"))
     second = study(conf, out=address, workers=0, resume=True)
     assert (second.done, second.folder.path) == (first.done, RemoteCopy(address).path)
+    RemoteFolder(address).remove([key.removeprefix("studies/two/") for key in objects(bucket)])
+    with pytest.raises(ConfigError, match="cell 'popular' was begun with another conf"):
+        study(conf, {"evaluate.ks": [20, 30]}, out=address, workers=0, resume=True)
+    assert objects(bucket) == {}
