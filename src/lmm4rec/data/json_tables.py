@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -93,7 +93,7 @@ def _read_lines(content: Path | io.BytesIO, path: Path) -> Table:
         return _read_lines_apart(content.getvalue() if isinstance(content, io.BytesIO) else path.read_bytes(), path)
 
 
-def _whole_frame(lines: IO[bytes]) -> pl.DataFrame:
+def _whole_frame(lines: io.BytesIO | io.BufferedReader) -> pl.DataFrame:
     """The frame of lines that are all readable.
 
     Raises:

@@ -135,7 +135,7 @@ def _nearest_value(one: Filter, table: pl.DataFrame) -> str:
     return did_you_mean(one.value, [cell for cell in values if cell]) if len(values) <= _MOST_VALUES else ""
 
 
-def _numbers(column: pl.Series, number: float) -> pl.Series:
+def _numbers(column: pl.Series, number: int | float) -> pl.Series:
     """The cells as floats, or as integers where the number is an integer that a float may not hold."""
     texts = column.str.strip_chars() if column.dtype == pl.String else column
     numbers = texts.cast(pl.Float64, strict=False)
@@ -144,7 +144,7 @@ def _numbers(column: pl.Series, number: float) -> pl.Series:
     return texts.cast(pl.Int128, strict=False).fill_null(numbers.cast(pl.Int128, strict=False))
 
 
-def _number(text: str) -> float | None:
+def _number(text: str) -> int | float | None:
     """The finite number in a text; an integer where it is whole and too long for a float."""
     try:
         number = float(text)
