@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import polars as pl
 import pytest
+import typer
 from rich.console import Console
+from typer.models import ParameterInfo
 
 import lmm4rec
 from lmm4rec.cli import runs
-from lmm4rec.cli.app import main
+from lmm4rec.cli.app import app, main
 from lmm4rec.core.errors import CheckpointError, DataError, ImageError
 from lmm4rec.experiments.build.bundle import export
 from lmm4rec.experiments.result import read_result
@@ -116,6 +119,27 @@ def test_what_needs_folders_of_this_machine_says_so(call: Output, command: tuple
     code, text = call(*command, on="")
     expected = "error: this command reads and writes files of this machine, not s3://b/x: copy them"
     assert (code, expected in text) == (2, True), text
+
+
+def test_every_path_of_a_command_is_checked_for_an_address() -> None:
+    """Each parameter with a path has a parser, which refuses addresses or copies from them."""
+    unchecked, checked = [], 0
+    for command in commands_of(app):
+        for name, hint in get_type_hints(command, include_extras=True).items():
+            if "Path" in str(hint):
+                options = [one for part in (hint, *get_args(hint)) for one in getattr(part, "__metadata__", ())]
+                parsers = [one.parser for one in options if isinstance(one, ParameterInfo)]
+                checked += 1
+                unchecked += [] if any(parsers) else [f"{command.__name__}: {name}"]
+    assert unchecked == []
+    assert checked > 30
+
+
+def commands_of(group: typer.Typer) -> Iterator[Callable[..., object]]:
+    yield from (command.callback for command in group.registered_commands if command.callback)
+    for inner in group.registered_groups:
+        if inner.typer_instance:
+            yield from commands_of(inner.typer_instance)
 
 
 def test_for_somebody_new_and_among_a_few(call: Output, run: Path) -> None:

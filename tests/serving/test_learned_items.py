@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fastapi.testclient import TestClient
@@ -46,14 +47,21 @@ def test_a_learned_item_keeps_its_image_and_is_deleted_for_good(runs: list[Path]
         assert client.get("/items/T0001").json()["title"] == "A red mug"
 
 
-def test_another_process_follows_the_deletion_of_a_learned_item(runs: list[Path]) -> None:
-    learned(runs[0])
-    bundles = [Bundle.load(runs[0]) for _ in range(2)]
+@contextmanager
+def two_processes(run: Path) -> Iterator[tuple[list[Bundle], list[ServedItems]]]:
+    """The bundle of a run in two processes, each with its view of the items on disk."""
+    bundles = [Bundle.load(run) for _ in range(2)]
     with ExitStack() as stack:
-        files = [ServedItems("shop", runs[0] / FILE) for _ in bundles]
+        files = [ServedItems("shop", run / FILE) for _ in bundles]
         for items, bundle in zip(files, bundles, strict=True):
             stack.callback(items.close)
-            items.put_into(bundle, runs[0])
+            items.put_into(bundle, run)
+        yield bundles, files
+
+
+def test_another_process_follows_the_deletion_of_a_learned_item(runs: list[Path]) -> None:
+    learned(runs[0])
+    with two_processes(runs[0]) as (bundles, files):
         files[0].remove(bundles[0], "T0001")
         assert files[1].changed()
         files[1].follow(bundles[1])
@@ -61,12 +69,7 @@ def test_another_process_follows_the_deletion_of_a_learned_item(runs: list[Path]
 
 
 def test_another_process_follows_an_id_that_is_deleted_and_added_again(runs: list[Path]) -> None:
-    bundles = [Bundle.load(runs[0]) for _ in range(2)]
-    with ExitStack() as stack:
-        files = [ServedItems("shop", runs[0] / FILE) for _ in bundles]
-        for items, bundle in zip(files, bundles, strict=True):
-            stack.callback(items.close)
-            items.put_into(bundle, runs[0])
+    with two_processes(runs[0]) as (bundles, files):
         for title in ("red mug", "blue mug"):
             files[0].add(bundles[0], NewItem("mug", {"title": title}))
             if title == "red mug":

@@ -41,7 +41,7 @@ def run_in_processes(command: Callable[[bool], Sequence[str]], processes: int) -
             )
     logging.getLogger(__name__).error(
         "%s %d times. The system kills processes where memory runs out: take fewer processes, "
-        'train.shard = "rows" or a smaller recommender.dim. The same command with --resume goes on',
+        'train.shard = "rows" or a smaller recommender.dim. The same command goes on, a run with --resume',
         what, RESTARTS + 1,
     )  # fmt: skip
     return 128 - status
@@ -69,8 +69,8 @@ def _run_once(command: Sequence[str], processes: int) -> tuple[int, int | None]:
             if any(statuses):
                 lost = " and ".join(str(rank + 1) for rank, status in enumerate(statuses) if status)
                 logging.getLogger(__name__).error(
-                    "process %s of %d lost the connection to the others, none of which failed. The same command with "
-                    "--resume goes on", lost, processes,
+                    "process %s of %d lost the connection to the others, none of which failed. The same command goes "
+                    "on, a run with --resume", lost, processes,
                 )  # fmt: skip
             return max(statuses), None
         by_itself = [rank for rank in failed if statuses[rank] > 0] or failed

@@ -20,7 +20,7 @@ from lmm4rec.core.registry import plugins
 from lmm4rec.data.buckets import is_remote
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.plan import Plan, make_plan
-from lmm4rec.experiments.remote_copy import RemoteCopy, copied_at_end
+from lmm4rec.experiments.remote_copy import RemoteCopy, copied
 
 
 class RunFolder:
@@ -114,7 +114,7 @@ def opened_folder(plan: Plan, out: str | Path | None, *, resume: bool) -> Iterat
         if folder.remote:
             folder.remote.begin(resume=resume)
         _open(plan, folder, resume=resume)  # before errors are followed by a copy: a folder that is refused has none
-        with copied_at_end(folder.remote):
+        with copied(folder.remote):
             yield folder
 
 

@@ -158,22 +158,10 @@ class RemoteCopier(Callback):
 
 
 @contextmanager
-def copied(copy: RemoteCopy | None, *, resume: bool) -> Iterator[None]:
+def copied(copy: RemoteCopy | None) -> Iterator[None]:
     """A context of work in a folder, which is copied to its address at the end, after an error too; None: nowhere.
 
-    Raises:
-        ConfigError: there is something at the address and `resume` is False.
-        StorageError: the address cannot be written, before the work or at its end.
-    """
-    if copy is not None:
-        copy.begin(resume=resume)
-    with copied_at_end(copy):
-        yield
-
-
-@contextmanager
-def copied_at_end(copy: RemoteCopy | None) -> Iterator[None]:
-    """A context of work in a folder whose copy has begun, which is copied at the end, after an error too.
+    Before it the copy has begun (`RemoteCopy.begin`), and the folder is not one that is refused.
 
     Raises:
         StorageError: the address cannot be written.

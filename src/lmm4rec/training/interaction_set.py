@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
-_BYTES_FOR_EACH = 8  # of the table of hashes: as many as the keys take
+_BITS_FOR_EACH = 8  # of the table of hashes, at least: a byte or two for each key, which itself takes eight
 _MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64  # 2^64 divided by the golden ratio (Knuth, TAOCP 3, section 6.4)
 
 
@@ -22,9 +22,11 @@ class InteractionSet:
     def __init__(self, users: Int[Tensor, " pairs"], items: Int[Tensor, " pairs"], n_items: int) -> None:
         """At least one pair; a pair may come more than once."""
         self.n_items, self.keys = n_items, torch.unique(users.long() * n_items + items)
-        self._bits = (_BYTES_FOR_EACH * len(self.keys) - 1).bit_length()
-        self._hashes = torch.zeros(2**self._bits, dtype=torch.bool)
-        self._hashes[self._hash(self.keys)] = True
+        self._width = (_BITS_FOR_EACH * len(self.keys) - 1).bit_length()  # of a hash: a place and a bit of it
+        self._table = torch.zeros(2 ** (self._width - 3), dtype=torch.uint8)
+        places, bits = self._hash(self.keys)
+        for bit in range(8):
+            self._table[places[bits == bit]] |= 1 << bit
 
     def negatives(
         self, users: Int[Tensor, " drawn"], draw: Callable[[int], Int[Tensor, " _drawn"]]
@@ -39,13 +41,15 @@ class InteractionSet:
 
     def contains(self, keys: Int[Tensor, " asked"]) -> Bool[Tensor, " asked"]:
         """Whether each key is that of an interaction."""
-        found = self._hashes[self._hash(keys)]
+        places, bits = self._hash(keys)
+        found = (self._table[places] >> bits & 1).bool()
         possible = found.nonzero().squeeze(1)
         wanted = keys[possible]
-        places = torch.searchsorted(self.keys, wanted).clamp_(max=len(self.keys) - 1)
-        found[possible] = self.keys[places] == wanted
+        nearest = torch.searchsorted(self.keys, wanted).clamp_(max=len(self.keys) - 1)
+        found[possible] = self.keys[nearest] == wanted
         return found
 
-    def _hash(self, keys: Int[Tensor, " keys"]) -> Int[Tensor, " keys"]:
-        """The highest bits of a product in which all bits of the key count."""
-        return (keys * _MULTIPLIER >> 64 - self._bits) & 2**self._bits - 1
+    def _hash(self, keys: Int[Tensor, " keys"]) -> tuple[Int[Tensor, " keys"], UInt8[Tensor, " keys"]]:
+        """A byte of the table and one of its bits: the highest bits of a product in which all bits of the key count."""
+        hashes = (keys * _MULTIPLIER >> 64 - self._width) & 2**self._width - 1
+        return hashes >> 3, (hashes & 7).to(torch.uint8)

@@ -17,7 +17,7 @@ from lmm4rec.distributed.pool import Job, WorkerOptions, open_pool
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.checks import require_stores
 from lmm4rec.experiments.conf.spec import Table, read_conf
-from lmm4rec.experiments.remote_copy import RemoteCopy, copied_at_end
+from lmm4rec.experiments.remote_copy import RemoteCopy, copied
 from lmm4rec.experiments.study.cells import Cell, make_cells
 from lmm4rec.experiments.study.folder import StudyFolder, open_study, study_folder
 from lmm4rec.experiments.study.reference import check_reference
@@ -69,7 +69,7 @@ def study(
             check_resumed(spec, cells, folder)
         open_study(spec, cells, folder.path, resume=resume)  # a folder that is refused is not copied
         name, tables = read_conf(conf, overrides)
-        with copied_at_end(folder.remote):
+        with copied(folder.remote):
             _do_tasks(spec, cells, folder, pickle.dumps({"title": name, **tables}), workers, cluster)
     done = [cell.name for cell in cells if folder.cell(cell.name).is_finished]
     return StudyResult(folder, done, [cell.name for cell in cells if cell.name not in done])

@@ -103,10 +103,11 @@ def _search_task(cell: Cell, first: Cell, folder: StudyFolder, options: SearchOp
         remote = RemoteCopy(f"{folder.remote.address}/{written}") if folder.remote else None
         if remote and not remote.names():
             rmtree(place, ignore_errors=True)  # of an earlier study at this address
-        with copied(remote, resume=True):
-            if remote:  # at once, so that after a kill another machine finds the trials in their database
-                begin_search(place, first.conf, options)
-                remote.put(SEARCH)
+        if remote:
+            remote.begin(resume=True)
+            begin_search(place, first.conf, options)
+            remote.put(SEARCH)  # at once, so that after a kill another machine finds the trials in their database
+        with copied(remote):
             tune(first.conf, options, place, data=data)
 
     return Task(
