@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,20 @@ def test_files_of_another_bundle_are_no_match(tmp_path: Path) -> None:
         CheckpointError, match=r"damaged \(bundle.json is not readable JSON\); run the experiment again"
     ):
         Bundle.from_pretrained(tmp_path)
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle().save_pretrained(tmp_path)
+
+    def replaced(folder: Path, files: Mapping[str, str]) -> None:
+        monkeypatch.undo()
+        bundle(scale=2.0).save_pretrained(tmp_path)
+        bundle_files._check_files(folder, files)
+
+    monkeypatch.setattr(bundle_files, "_check_files", replaced)
+    assert Bundle.load(tmp_path).recommend("A", k=9) == bundle(scale=2.0).recommend("A", k=9)
 
 
 def test_the_card_names_data_metrics_and_terms(tmp_path: Path) -> None:
