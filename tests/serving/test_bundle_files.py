@@ -71,6 +71,14 @@ def test_added_and_removed_items_come_back(tmp_path: Path) -> None:
     assert again.recommend(["A"], k=1)["A"][0].item == "p"
 
 
+def test_titles_of_added_items_are_shown_as_those_of_the_catalog() -> None:
+    one, long = bundle(), "A mug\n" * 99
+    one.add_items([NewItem("n", {"title": long}, features={"text": torch.tensor([1.0, 0.0])}), new("o", 1.0, 1.0)])
+    assert one.title("n") == ("A mug " * 99)[:299] + "…"
+    assert one.fields("n") == {"title": long}
+    assert [one.item for one in one.recommend(["A"], where=["title~mug\na"])["A"]] == ["n"]
+
+
 def test_neighbors_come_back_with_what_was_added(tmp_path: Path) -> None:
     seen = torch.tensor([[1.0, 0.0, 0.0]]).to_sparse_csr()
     similarity = torch.tensor([[0.0, 0.5, 0.0], [0.5, 0.0, 0.1], [0.0, 0.1, 0.0]]).to_sparse_csr()
