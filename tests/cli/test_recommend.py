@@ -177,6 +177,13 @@ def test_errors_are_one_message_and_status_2(call: Output, arguments: list[str],
     assert (code, message in err) == (2, True), err
 
 
+def test_rules_that_leave_no_item_are_an_error(call: Output, tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text("[cheap]\nwhere = ['price<=20']\n")
+    status, printed, err = call("u1", "--rules", f"{tmp_path}/r.toml:cheap", "--where", "price>20")
+    assert (status, printed) == (2, "")
+    assert "r.toml:cheap: only price<=20; only price>20" in " ".join(err.split())
+
+
 def test_many_lists_are_not_printed(call: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recommend, "_PRINTED", 2)
     code, _, err = call("u1", "u2", "u3")

@@ -114,7 +114,15 @@ def test_ratings_and_dates() -> None:
 
 def test_moments() -> None:
     expected = 1_580_428_800  # `date -u -d 2020-01-31 +%s`
-    for moment in ("2020-01-31", "2020-01-31T00:00:00Z", "2020-01-31T01:00+01:00", "1580428800", 1_580_428_800):
+    for moment in (
+        "2020-01-31",
+        "2020-01-31T00:00:00Z",
+        "2020-01-31T01:00+01:00",
+        "1580428800",
+        1_580_428_800,
+        "20200131",
+        20200131,
+    ):
         assert unix_seconds(moment) == expected
     with pytest.raises(ConfigError, match="'last summer' is not a date or time"):
         unix_seconds("last summer")

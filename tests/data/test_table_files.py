@@ -39,6 +39,15 @@ def test_every_delimited_kind_keeps_leading_zeros(tmp_path: Path, name: str) -> 
     assert read_table(tmp_path / name, "items").frame.to_dicts() == [{"id": "007", "n": "1.0"}]
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+def test_cells_of_any_length(tmp_path: Path, name: str) -> None:
+    separator, long = "," if name == "t.csv" else "\t", "<p>long</p>, " * 20_000
+    rows = [("id", "text", "size"), ("1", f'"{long}"', "L"), ("2", '"short"', ""), ("3", "odd")]
+    table = read_table(write(tmp_path, name, "".join(separator.join(row) + "\n" for row in rows)), "items")
+    assert table.frame.rows() == [("1", long, "L"), ("2", "short", None)]
+    assert table.findings[0].examples == (f"{name} row 4: 2 cells",)
+
+
 def test_long_rows_in_a_compressed_file(tmp_path: Path) -> None:
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2,3\n4,5\n"))
     table = read_table(tmp_path / "t.csv.gz", "items")

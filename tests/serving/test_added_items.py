@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from lmm4rec.core.errors import CheckpointError
-from lmm4rec.serving.added_items import AddedItems
+from lmm4rec.serving import added_items
+from lmm4rec.serving.added_items import FILE, AddedItems
+from lmm4rec.serving.bundle import Bundle
+from lmm4rec.serving.http.served_items import ServedItems
 
 
 def test_items_come_back_in_their_order(tmp_path: Path) -> None:
@@ -46,6 +49,24 @@ def test_two_processes_share_a_file(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         other.add("a", {}, None)
     for file in (kept, other):
+        file.close()
+
+
+def test_what_others_add_is_read_once(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images of many added items are too much to read whenever one more comes."""
+    read, item = list[str](), added_items._item
+    monkeypatch.setattr(added_items, "_item", lambda row: read.append(row[0]) or item(row))
+    bundle, other = Bundle.load(runs[0]), AddedItems(runs[0] / FILE)
+    served = ServedItems("whole", other.path)
+    for id_ in "abc":
+        other.add(id_, {"title": "A mug"}, None)
+        served.follow(bundle)
+    other.remove("b")
+    other.add("b", {"title": "A lamp"}, None)
+    served.follow(bundle)
+    assert read == ["a", "b", "c", "b"]
+    assert [bundle.title(id_) for id_ in "abc"] == ["A mug", "A lamp", "A mug"]
+    for file in (served, other):
         file.close()
 
 

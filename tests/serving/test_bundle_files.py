@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,14 @@ def test_added_and_removed_items_come_back(tmp_path: Path) -> None:
         again.title("n")
     again.add_items([new("p", 1.0, 0.0)])
     assert again.recommend(["A"], k=1)["A"][0].item == "p"
+
+
+def test_titles_of_added_items_are_shown_as_those_of_the_catalog() -> None:
+    one, long = bundle(), "A mug\n" * 99
+    one.add_items([NewItem("n", {"title": long}, features={"text": torch.tensor([1.0, 0.0])}), new("o", 1.0, 1.0)])
+    assert one.title("n") == ("A mug " * 99)[:299] + "…"
+    assert one.fields("n") == {"title": long}
+    assert [one.item for one in one.recommend(["A"], where=["title~mug\na"])["A"]] == ["n"]
 
 
 def test_neighbors_come_back_with_what_was_added(tmp_path: Path) -> None:
@@ -148,6 +157,20 @@ def test_files_of_another_bundle_are_no_match(tmp_path: Path) -> None:
         CheckpointError, match=r"damaged \(bundle.json is not readable JSON\); run the experiment again"
     ):
         Bundle.from_pretrained(tmp_path)
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle().save_pretrained(tmp_path)
+
+    def replaced(folder: Path, files: Mapping[str, str]) -> None:
+        monkeypatch.undo()
+        bundle(scale=2.0).save_pretrained(tmp_path)
+        bundle_files._check_files(folder, files)
+
+    monkeypatch.setattr(bundle_files, "_check_files", replaced)
+    assert Bundle.load(tmp_path).recommend("A", k=9) == bundle(scale=2.0).recommend("A", k=9)
 
 
 def test_the_card_names_data_metrics_and_terms(tmp_path: Path) -> None:

@@ -127,6 +127,17 @@ def test_sizes_with_hyphens_are_no_dates() -> None:
     assert passing(["size=10-12-14"], MOMENTS) == [0]
 
 
+@pytest.mark.parametrize(
+    ("cells", "rows"),
+    [
+        (["9.99", "1,299.00", "n/a", "nan"], {"price>100": [1], "price<=2000": [0, 1], "price=1299": [1]}),
+        (["9,99", "1.299,00", "12", ""], {"price>100": [1], "price<=10": [0], "price=9.99": [0]}),
+    ],
+)
+def test_prices_in_text_may_have_separators(cells: list[str], rows: dict[str, list[int]]) -> None:
+    assert {text: passing([text], pl.DataFrame({"price": cells})) for text in rows} == rows
+
+
 def test_all_filters_have_to_pass() -> None:
     assert passing(["category~shoes", "price>100"]) == [3]
     assert passing([Filter("category", "~", "s"), "stock=true"]) == [0, 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,38 @@ def test_a_user_who_is_erased_meanwhile_costs_no_other_their_list(
     lists = served._recommend(["u001", "u002"], RecommendOptions(3, exclude_seen=True))
     assert lists["u001"] is None
     assert len(lists["u002"] or ()) == 3
+    served.close()
+
+
+def test_processes_that_erase_at_once_leave_a_whole_bundle(runs: list[Path]) -> None:
+    processes = [ServedBundle("bare", runs[1], Settings(), Metrics()) for _ in range(2)]
+    erased = [[f"u{number:03}" for number in range(first, first + 8)] for first in (1, 11)]
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda one, users: [one._erase(user) for user in users], processes, erased))
+    assert all(one.was_trained for answers in done for one in answers)
+    assert not {*erased[0], *erased[1]} & {*Bundle.load(runs[1]).users}
+    for one in processes:
+        one.close()
+
+
+def test_an_erasure_does_not_undo_the_swap_of_a_night(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, load = tmp_path / "live", Bundle.load
+    live.mkdir()
+    (live / "bundle").symlink_to(runs[0] / "bundle")
+    served = ServedBundle("live", live, Settings(), Metrics())
+
+    def swapped_meanwhile(folder: Path, **more: Any) -> Bundle:
+        bundle = load(folder, **more)
+        (live / "bundle").unlink()
+        (live / "bundle").symlink_to(runs[1] / "bundle")
+        return bundle
+
+    monkeypatch.setattr(Bundle, "load", swapped_meanwhile)
+    assert served._erase("u001").was_trained
+    assert served.is_replaced
+    assert [load(run).facts["title"] for run in runs] == ["Whole", "Bare"]
     served.close()
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from shops import HERE
+from shops import HERE, write_shop
 
 from lmm4rec.serving.bundle import Bundle
 from lmm4rec.serving.bundle_comparison import compare_bundles
+from lmm4rec.serving.http import bundles
 from lmm4rec.serving.http.app import make_app
 from lmm4rec.serving.http.settings import Settings
 from lmm4rec.serving.night_log import FILE, append_night
@@ -35,6 +38,26 @@ def test_the_log_of_the_nights_is_told_latest_first(runs: list[Path]) -> None:
         assert "conf" not in answer["nights"][0]
         assert client.get("/nights", params={"limit": 1}, headers=token).json()["nights"] == answer["nights"][:1]
         assert client.get("/nights", params={"bundle": "bare"}, headers=token).json()["nights"] == []
+
+
+def test_a_bundle_that_finds_no_memory_costs_no_later_one(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "_WATCH_S", 0.02)
+    load, failed = Bundle.load, threading.Event()
+
+    def too_little_memory(*_: object, **__: object) -> Bundle:
+        failed.set()
+        raise MemoryError
+
+    with TestClient(make_app(runs[1:], Settings(hosts=HERE))) as client:
+        monkeypatch.setattr(Bundle, "load", too_little_memory)
+        write_shop(runs[1], seed=3, content=False, title="Monday")
+        assert failed.wait(10)
+        monkeypatch.setattr(Bundle, "load", load)
+        write_shop(runs[1], seed=4, content=False, title="Tuesday")
+        end = time.monotonic() + 10
+        while client.get("/bundles").json()["bundles"][0]["title"] != "Tuesday":
+            assert time.monotonic() < end
+            time.sleep(0.02)
 
 
 def test_two_bundles_are_compared(reader: TestClient, shops: Path) -> None:

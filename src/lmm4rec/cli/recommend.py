@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lmm4rec.cli.console import console, escaped, note
 from lmm4rec.cli.options import Cluster, Count, TrainedModel, Workers, local_path, requested_pool
-from lmm4rec.core.errors import ConfigError
+from lmm4rec.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -98,6 +98,8 @@ def recommend_command(
         require_file(out)
     rule_set = read_rules(rules, where or []) if rules else None
     bundle = Bundle.load(run)
+    if rule_set is not None and not bundle.check_rules(rule_set):
+        raise DataError(f"no item passes the filters of the rule set {rules}: {'; '.join(rule_set.words())}")
     request = ListRequest(
         run.resolve(),
         at_most_the_catalog(k, bundle),

@@ -80,9 +80,7 @@ class Catalog(Sequence[Item]):
     def title(self, row: int) -> str:
         """The item's title, at most 300 characters in one line, or else its id."""
         title = str(self.fields["title"][row]) if "title" in self.fields.columns else ""
-        if len(title) > _LONGEST_TITLE:
-            title = title[: _LONGEST_TITLE - 1] + "…"
-        return _CONTROLS.sub("", _LINES.sub(" ", title)) or self.ids[row]
+        return shown_title(title, self.ids[row])
 
     def select(self, rows: Int64[np.ndarray, " chosen"]) -> Catalog:
         """The catalog of the given rows, renumbered in the given order."""
@@ -95,3 +93,10 @@ class Catalog(Sequence[Item]):
             image_urls=tuple(self.image_urls[row] for row in rows) if self.image_urls else (),
             attributes=self.attributes[rows.tolist()] if self.attributes.width else self.attributes,
         )
+
+
+def shown_title(title: str, id_: str) -> str:
+    """A title of at most 300 characters in one line, or else the id."""
+    if len(title) > _LONGEST_TITLE:
+        title = title[: _LONGEST_TITLE - 1] + "…"
+    return _CONTROLS.sub("", _LINES.sub(" ", title)) or id_

@@ -11,7 +11,7 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ _MARKS = (  # byte order marks; that of UTF-32 begins like that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
 _LONGEST = 200  # lines of one record, where its quotes are damaged
+_LONGEST_CELL = 2**31 - 1  # characters; Python's own limit of 131,072 is less than some descriptions have
 
 
 class Record(NamedTuple):
@@ -126,7 +127,12 @@ def header_of(path: Path, encoding: str, separator: str, *, quoted: bool) -> lis
 
 def rows_of(lines: Iterator[str] | io.TextIOBase, separator: str, *, quoted: bool) -> Iterator[list[str]]:
     """The cells of each record; quotes enclose cells, or are letters."""
-    return csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    return _reader(lines, separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+
+
+def _reader(lines: Iterable[str], separator: str, **more: Any) -> Iterator[list[str]]:
+    csv.field_size_limit(_LONGEST_CELL)
+    return csv.reader(lines, delimiter=separator, **more)
 
 
 def width_of(cells: Sequence[str], expected: int) -> int:
@@ -144,7 +150,7 @@ def quotes_enclose(path: Path, encoding: str, separator: str) -> bool:
     if not any(sign + '"' in text for sign in (separator, "\n", "\r")) and not text.startswith('"'):
         return False
     try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        rows = _reader(io.StringIO(text, newline=""), separator, strict=True)
         return not any(separator in cell and "\n" in cell for row in rows for cell in row)
     except csv.Error:
         return False
@@ -182,7 +188,7 @@ def _first_error(chunk: str, separator: str) -> str:
     if '"' not in chunk:
         return ""
     try:
-        list(csv.reader(io.StringIO(chunk, newline=""), delimiter=separator, strict=True))
+        list(_reader(io.StringIO(chunk, newline=""), separator, strict=True))
     except csv.Error as error:
         return str(error)
     return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -15,6 +17,8 @@ from lmm4rec.core.types import NonNegativeInt
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import Finding, agreeing, counted
 from lmm4rec.data.negative_signals import LOW_RATING, NegativeSignals
+
+_COMPACT_DATE = re.compile(r"(19|20)\d{6}")
 
 
 def prepare(
@@ -144,13 +148,14 @@ _k_core = k_core  # `prepare` has an argument of that name
 def unix_seconds(time: str | int) -> int:
     """The unix time of an ISO date or time (in UTC unless it names another zone), or of a number of seconds.
 
+    Eight digits such as 20200131 are a date; as seconds they would lie in 1970.
+
     Raises:
         ConfigError: it is neither.
     """
-    try:
-        return int(time)
-    except ValueError:
-        pass
+    if not _COMPACT_DATE.fullmatch(str(time)):
+        with suppress(ValueError):
+            return int(time)
     try:
         parsed = datetime.fromisoformat(str(time))
     except ValueError:

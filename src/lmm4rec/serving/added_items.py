@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -33,6 +33,7 @@ CREATE TABLE items (
     added_at REAL NOT NULL                    -- unix seconds
 ) STRICT
 """
+_SELECT = "SELECT id, fields, image, added_at FROM items"
 _LATER_TABLES = """
 CREATE TABLE IF NOT EXISTS removed (id TEXT NOT NULL, added_at REAL NOT NULL) STRICT
 """
@@ -78,13 +79,25 @@ class AddedItems(SqliteFile):
         """The ids of the removed items, and when each was added."""
         return set(self._file.execute("SELECT id, added_at FROM removed"))
 
+    def times(self) -> dict[str, float]:
+        """When each item was added, in the order in which they were added."""
+        return dict(self._file.execute("SELECT id, added_at FROM items ORDER BY place"))
+
+    def chosen(self, ids: Iterable[str]) -> Iterator[AddedItem]:
+        """The items of these ids, as far as they are there."""
+        for id_ in ids:
+            yield from map(_item, self._file.execute(f"{_SELECT} WHERE id = ?", (id_,)).fetchall())
+
     def __iter__(self) -> Iterator[AddedItem]:
-        rows = self._file.execute("SELECT id, fields, image, added_at FROM items ORDER BY place")
-        for id_, fields, image, added_at in rows:
-            yield AddedItem(id_, json.loads(fields), image, added_at)
+        return map(_item, self._file.execute(f"{_SELECT} ORDER BY place"))
 
     def __len__(self) -> int:
         return cast(int, self._file.execute("SELECT count(*) FROM items").fetchone()[0])
+
+
+def _item(row: tuple[str, str, bytes | None, float]) -> AddedItem:
+    id_, fields, image, added_at = row
+    return AddedItem(id_, json.loads(fields), image, added_at)
 
 
 def restore(bundle: Bundle, items: Sequence[AddedItem]) -> list[str]:

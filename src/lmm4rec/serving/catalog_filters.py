@@ -14,6 +14,7 @@ import polars as pl
 
 from lmm4rec.core.errors import ConfigError, DataError, did_you_mean
 from lmm4rec.data.iso_times import read_moments, with_t
+from lmm4rec.data.sources._columns import as_numbers
 
 _FORM = re.compile(r"(.*?)(<=|>=|!=|=|<|>|~)(.*)", re.DOTALL)
 _HELP = "a filter is COLUMN=VALUE, or with !=, <, <=, >, >= or ~ (contains), such as price<=50"
@@ -136,9 +137,12 @@ def _nearest_value(one: Filter, table: pl.DataFrame) -> str:
 
 
 def _numbers(column: pl.Series, number: int | float) -> pl.Series:
-    """The cells as floats, or as integers where the number is an integer that a float may not hold."""
+    """The cells as floats, or as integers where the number is an integer that a float may not hold.
+
+    In text they may have separators of thousands or a decimal comma, as in a log.
+    """
     texts = column.str.strip_chars() if column.dtype == pl.String else column
-    numbers = texts.cast(pl.Float64, strict=False)
+    numbers = as_numbers(column)
     if not isinstance(number, int) or column.dtype.is_float():
         return numbers
     return texts.cast(pl.Int128, strict=False).fill_null(numbers.cast(pl.Int128, strict=False))

@@ -113,7 +113,7 @@ class CatalogView:
         known = known.with_columns(self.attributes.get_columns())
         if not self.added:
             return known
-        added = [{**entry.fields, "title": entry.title} for entry in self.added]
+        added = [{"title": entry.title, **entry.fields} for entry in self.added]
         schema = {name: pl.String for entry in added for name in entry if name not in self.attributes.columns}
         return pl.concat([known, pl.DataFrame(added, schema=schema)], how="diagonal")
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lmm4rec.core.errors import DataError, did_you_mean
 from lmm4rec.core.types import Features, Item, ItemImage
+from lmm4rec.data.catalog import shown_title
 from lmm4rec.data.images import ImageBytes
 from lmm4rec.serving.answers import NewItem
 from lmm4rec.serving.catalog_view import CatalogEntry
@@ -61,7 +62,8 @@ def encode_new_items(
 
 def _entry(item: NewItem) -> CatalogEntry:
     image, id_ = as_image(item.image), str(item.id)
-    return CatalogEntry(id_, item.fields.get("title", "") or id_, item.fields, thumbnail(image) if image else None)
+    title = shown_title(item.fields.get("title", ""), id_)
+    return CatalogEntry(id_, title, item.fields, thumbnail(image) if image else None)
 
 
 def _encoded(new: Sequence[NewItem], encoder: ContentEncoder) -> Features:

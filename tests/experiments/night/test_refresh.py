@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sqlite3
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -315,7 +316,8 @@ def test_old_nights_are_removed_except_the_served_one(shop: Path, live: Path) ->
     assert Bundle.load(live).users
 
 
-def test_nights_that_know_an_erased_user_are_removed(shop: Path, live: Path) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_nights_that_know_an_erased_user_are_removed(shop: Path, live: Path, fails: bool) -> None:
     tables, first = conf(shop / "data", "popular"), first_of(live)
     (live / "nights/2020-01-01T000000Z").mkdir()
     append_night(live, {"night": "2020-01-01T000000Z"})
@@ -324,7 +326,11 @@ def test_nights_that_know_an_erased_user_are_removed(shop: Path, live: Path) -> 
     store = FeedbackStore(live / "interactions.sqlite")
     store.erase("u5")
     store.close()
-    assert refresh(tables, live, options=OPTIONS).decision == "kept"
+    if fails:
+        shutil.rmtree(shop / "data")
+    with pytest.raises(DataError) if fails else nullcontext():
+        refresh(tables, live, options=OPTIONS)
+    assert read_nights(live)[-1]["decision"] == ("failed" if fails else "kept")
     assert [path.name for path in (live / "nights").iterdir()] == [first]  # which is served
     assert not (live / f"nights/{first}/candidate").exists()
     assert not (live / f"nights/{first}/final/report.html").exists()

@@ -79,6 +79,7 @@ def refresh(
     folder, options = LiveFolder(Path(live).absolute()), options or RefreshOptions()
     with folder.locked():
         folder.recover()
+        removed = folder.remove_erased()  # also where the night fails
         night = folder.new_night()
         record = NightRecord.begin(night.name, "" if isinstance(conf, dict) else str(conf))
         try:
@@ -90,7 +91,7 @@ def refresh(
             folder.log(record)
             raise
         folder.log(record)
-        if removed := [*folder.remove_old(options.keep), *folder.remove_erased()]:
+        if removed := [*removed, *folder.remove_old(options.keep), *folder.remove_erased()]:
             logger.info("removed the nights %s", ", ".join(removed))
         return record
 

@@ -71,9 +71,12 @@ class ServedBundles:
         while True:
             await asyncio.sleep(_WATCH_S)
             for served in self._served.values():
-                if served.is_replaced and not self.is_reloading:
-                    await self._load_replaced(served)
-                await served.follow_items()
+                try:
+                    if served.is_replaced and not self.is_reloading:
+                        await self._load_replaced(served)
+                    await served.follow_items()
+                except Exception:  # such as too little memory for two bundles: what comes later is followed still
+                    logger.exception("%s: what changed on disk cannot be followed", served.name)
 
     async def _load_replaced(self, served: ServedBundle) -> None:
         try:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
+from filelock import FileLock
 from PIL import Image
 
 from lmm4rec.core.errors import DataError, LMM4RecError
+from lmm4rec.core.files import storage_errors
 from lmm4rec.data.images import ImageBytes
 from lmm4rec.serving.added_items import FILE as ADDED_ITEMS
 from lmm4rec.serving.answers import NewItem, Recommendation
@@ -33,6 +35,7 @@ from lmm4rec.serving.http.served_rules import ServedRules
 from lmm4rec.serving.http.settings import Settings
 
 logger = logging.getLogger(__name__)
+_LOCK = "bundle.lock"  # beside the bundle: of the process that writes it
 
 
 def _searches(bundle: Bundle) -> Mapping[str, bool]:
@@ -122,12 +125,15 @@ class ServedBundle:
 
     def _erase_on_disk(self, users: Sequence[str]) -> bool:
         """Write the bundle's folder without some users; whether it had one of them."""
-        stored = Bundle.load(self.folder)
-        if not any(user in stored.users for user in users):
-            return False
-        stored.forget_users(users)
-        stored.save_pretrained(bundle_folder(self.folder).resolve())
-        self._version = bundle_version(self.folder)
+        with storage_errors(self.home), FileLock(self.home / _LOCK):  # two writers would remove each other's files
+            folder, is_in_service = bundle_folder(self.folder).resolve(), not self.is_replaced
+            stored = Bundle.load(folder)  # a night may put another bundle in its place meanwhile
+            if not any(user in stored.users for user in users):
+                return False
+            stored.forget_users(users)
+            stored.save_pretrained(folder)
+            if is_in_service:
+                self._version = bundle_version(folder)
         return True
 
     @property

@@ -57,18 +57,18 @@ class ServedItems:
         learned: Mapping[str, float],
         not_restored: Mapping[str, float],
     ) -> None:
-        kept, removed = {item.id: item for item in self._file}, self._file.removed()
-        times = {id_: item.added_at for id_, item in kept.items()}
+        times, removed = self._file.times(), self._file.removed()  # without the images, which are large together
         gone = {id_ for id_, at in added.items() if times.get(id_) != at}
         gone |= {id_ for id_, at in learned.items() if (id_, at) in removed}
         bundle.remove_items(gone)
         not_restored = {id_: at for id_, at in not_restored.items() if times.get(id_) == at}
-        new = [item for id_, item in kept.items() if id_ not in bundle.items and id_ not in not_restored]
-        refused = restore(bundle, new)
+        new = [id_ for id_ in times if id_ not in bundle.items and id_ not in not_restored]
+        refused = restore(bundle, list(self._file.chosen(new)))
         learned = {id_: at for id_, at in learned.items() if id_ not in gone}
-        _complete_thumbnails(bundle, [kept[id_] for id_ in learned if id_ in kept])
+        without = [id_ for id_ in learned if id_ in times and bundle.thumbnail(id_) is None]
+        _complete_thumbnails(bundle, self._file.chosen(without))
         self._learned = learned
-        self.added = {id_: times[id_] for id_ in (*added, *(one.id for one in new)) if id_ in bundle.items}
+        self.added = {id_: times[id_] for id_ in (*added, *new) if id_ in bundle.items}
         self.not_restored = not_restored | {id_: times[id_] for id_ in refused}
 
     def add(self, bundle: Bundle, item: NewItem) -> None:
@@ -118,7 +118,6 @@ class ServedItems:
 
 def _complete_thumbnails(bundle: Bundle, learned: Iterable[AddedItem]) -> None:
     """Give added items that a bundle was trained on their images: it has those of its most popular items alone."""
-    missing = [one for one in learned if one.item_image is not None and bundle.thumbnail(one.id) is None]
-    new = {bundle.catalog.row(one.id): thumbnail(one.item_image) for one in missing if one.item_image is not None}
+    new = {bundle.catalog.row(one.id): thumbnail(one.item_image) for one in learned if one.item_image is not None}
     if new:
         bundle.set_thumbnails({**bundle.catalog.thumbnails, **new})
