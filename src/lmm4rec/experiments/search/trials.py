@@ -15,6 +15,7 @@ import torch
 from lmm4rec.core.errors import ConfigError, TrainingError, did_you_mean, optional
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.progress import quiet
+from lmm4rec.evaluation.ranking import RankingError
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.features import load_features
 from lmm4rec.experiments.build.recommender_features import recommender_features
@@ -30,6 +31,7 @@ from lmm4rec.training.callbacks import Callback
 from lmm4rec.training.history import History, Row
 
 ERROR = "error"  # attribute of a trial whose training failed, so that it counts; an interrupted one has none
+_UNFIT = (ConfigError, RankingError, TrainingError)  # of values that do not go together, or with which it diverges
 
 
 def validate_setting(plan: Plan, folder: Path, data: DataCache, callbacks: Sequence[Callback] = ()) -> float:
@@ -73,16 +75,16 @@ def run_trial(
 ) -> None:
     """Train and validate the setting of a trial, whose value or failure the study then holds."""
     setting = draw(trial, options.space)
-    plan = make_plan(load_spec(conf, setting))
-    place = folder / "trials" / fingerprint(setting)
-    callback = _Pruning(optuna, trial, plan.train.metric)
+    # by its place in the search, too: two workers may try the same setting at a time
+    place = folder / "trials" / f"{trial.user_attrs['place']}-{fingerprint(setting)}"
     began = time.monotonic()
     trial.set_user_attr("setting", setting)
     try:
-        value = validate_setting(plan, place, data, [callback])
+        plan = make_plan(load_spec(conf, setting))
+        value = validate_setting(plan, place, data, [_Pruning(optuna, trial, plan.train.metric)])
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    except TrainingError as error:  # a setting that diverges counts as tried
+    except _UNFIT as error:  # counts as tried
         trial.set_user_attr(ERROR, str(error))
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
     else:
