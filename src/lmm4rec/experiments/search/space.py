@@ -78,7 +78,7 @@ def _points(key: str, wanted: Any) -> list[Any]:
     if "step" not in wanted:
         raise ConfigError(f"a grid needs the values of {key} listed, or a step in its range; got {dict(wanted)!r}")
     count = int((wanted["high"] - wanted["low"]) / wanted["step"] + 1e-9) + 1
-    return [wanted["low"] + index * wanted["step"] for index in range(count)]
+    return [min(wanted["low"] + index * wanted["step"], wanted["high"]) for index in range(count)]  # for rounding
 
 
 def _is_integer(wanted: Mapping[str, Any]) -> bool:

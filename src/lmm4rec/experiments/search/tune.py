@@ -215,21 +215,16 @@ def _short(value: Any) -> str:
 
 
 def _finish(optuna: Any, study: Any, conf: Table, options: SearchOptions, folder: Path) -> SearchResult:
-    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    tried = [t for t in study.trials if t.state != optuna.trial.TrialState.FAIL or ERROR in t.user_attrs]
+    complete = [t for t in tried if t.state == optuna.trial.TrialState.COMPLETE]
     if not complete:
-        errors = [trial.user_attrs[ERROR] for trial in study.trials if ERROR in trial.user_attrs]
-        raise TrainingError(
-            f"none of {len(study.trials)} settings could be validated; the last one: {(errors or ['-'])[-1]}"
-        )
+        errors = [trial.user_attrs[ERROR] for trial in tried if ERROR in trial.user_attrs]
+        raise TrainingError(f"none of {len(tried)} settings could be validated; the last one: {(errors or ['-'])[-1]}")
     best = max(complete, key=lambda trial: (trial.value, -trial.number))  # of equals the first
     setting = dict(best.user_attrs["setting"])
     found = load_spec(conf, setting)
-    write_text(folder / "best.conf", _conf_text(found.title, dict(found.tables), best.value, len(study.trials)))
-    rows = [
-        {"number": t.number, "state": t.state.name.lower(), "value": t.value, **t.user_attrs}
-        for t in study.trials
-        if t.state != optuna.trial.TrialState.FAIL or ERROR in t.user_attrs
-    ]
+    write_text(folder / "best.conf", _conf_text(found.title, dict(found.tables), best.value, len(tried)))
+    rows = [{"number": t.number, "state": t.state.name.lower(), "value": t.value, **t.user_attrs} for t in tried]
     result = {
         "best": setting,
         "value": best.value,
