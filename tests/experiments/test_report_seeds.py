@@ -110,6 +110,19 @@ def test_users_alone_would_give_a_star_where_seeds_do_not(tmp_path: Path) -> Non
     assert 40 < needed < 400
 
 
+def test_the_seeds_that_a_headline_names_are_those_of_the_level_of_the_study(tmp_path: Path) -> None:
+    """At 0.05 the two designs differ; at 0.001 they do not, and the seeds that there are would be too few advice."""
+    group, collection, comparisons = compared(
+        [make_design(tmp_path, "A", [0.500, 0.502, 0.498]), make_design(tmp_path, "B", [0.492, 0.490, 0.494])]
+    )
+    (one,) = comparisons
+    assert 0.001 < one.t_holm < 0.05
+    sentence = group_headline(group, comparisons, replace(collection, level=0.001))
+    needed = one.comparison.error.seeds_to_see(-one.comparison.difference, 0.001)
+    assert sentence.endswith(f"corrected; for 0.0080 run {needed:.0f} seeds).")
+    assert needed > 3
+
+
 def test_the_headline_says_what_one_seed_leaves_open(tmp_path: Path) -> None:
     designs = [make_design(tmp_path, "A", [0.5, 0.51]), make_design(tmp_path, "C", [0.4])]
     group, collection, comparisons = compared(designs)

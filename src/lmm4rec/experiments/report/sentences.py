@@ -74,7 +74,7 @@ def _significance(
         return f"which differs from it {p})"
     error, difference = compared.comparison.error, abs(compared.comparison.difference)
     tests = sum(one.comparison.sees_seeds for one in comparisons)
-    more = f"; {seeds_needed(error, difference, tests)}" if error.n_seeds and difference else ""
+    more = f"; {seeds_needed(error, difference, tests, collection.level)}" if error.n_seeds and difference else ""
     return f"which does not differ from it {p}{more})"
 
 
@@ -158,9 +158,9 @@ def power_statement(comparisons: Sequence[DesignComparison]) -> str:
     return f"{seen} (in 80% of cases); {seeds_needed(error, visible / 2, len(tested))}."
 
 
-def seeds_needed(error: StandardError, difference: float, tests: int) -> str:
-    """The number of seeds that detect a true difference of this size in a family of `tests` tests, as a phrase."""
-    level = _LEVEL / tests
+def seeds_needed(error: StandardError, difference: float, tests: int, level: float = _LEVEL) -> str:
+    """The seeds that detect a true difference of this size in a family of `tests` tests at a level, as a phrase."""
+    level = level / tests
     count = error.seeds_to_see(difference, level)
     if math.isfinite(count):
         return f"for {metric_value(difference)} run {count:.0f} seeds"
