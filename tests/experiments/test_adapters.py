@@ -142,6 +142,10 @@ def test_encodings_are_counted_as_live_features_take_them() -> None:
     assert forward_passes(100, 10, 1, once) == 100
     assert forward_passes(100, 10, 2, once | {"validate_on": "fresh"}) == 600
     assert forward_passes(100, 10, 2, once | {"warm_start": 4, "refresh_every": 1}) == 700
+    both = once | {"refresh_every": 2, "validate_on": "fresh"}
+    assert forward_passes(100, 12, 3, both) == 900  # after epochs 2, 3, 4, 6, 8, 9, 10 and 12, and at the end
+    assert forward_passes(100, 12, 5, both | {"refresh_every": 0}) == 400  # 5, 10, and the last one
+    assert forward_passes(100, 12, 4, both | {"refresh_every": 0, "warm_start": 12}) == 100
 
 
 @pytest.mark.parametrize(

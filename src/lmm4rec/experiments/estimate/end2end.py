@@ -63,10 +63,12 @@ def items_per_epoch(sampler: RankingSampler, live: Mapping[str, Any]) -> int:
 
 def forward_passes(n_items: int, epochs: int, evaluate_every: int, live: Mapping[str, Any]) -> int:
     """The number of items that pass without gradient in a run: refreshes, before validations, and at the end."""
-    trained = max(epochs - live["warm_start"], 0)
-    refreshes = trained // live["refresh_every"] if live["refresh_every"] else 0
-    validations = trained // evaluate_every if live["validate_on"] == "fresh" else 0
-    return n_items * (max(refreshes, validations) + 1)  # one encoding serves a refresh and a validation
+    warm, end, refresh = live["warm_start"], epochs + 1, live["refresh_every"]
+    refreshed = range(warm + refresh, end, refresh) if refresh else ()
+    validated = (*range(evaluate_every, end, evaluate_every), epochs) if live["validate_on"] == "fresh" else ()
+    # after an epoch one encoding serves both; while the encoder waits, its vectors stay as they are
+    encoded = {epoch for epoch in (*refreshed, *validated) if epoch > warm}
+    return n_items * (len(encoded) + 1)
 
 
 def _item_cost(vectors: ItemVectors, precision: Precision) -> tuple[float, float, int]:
