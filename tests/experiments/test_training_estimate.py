@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 
+from lmm4rec.core.types import Features
 from lmm4rec.data.sources import toyshop
-from lmm4rec.data.splits import split
+from lmm4rec.data.splits import Split, split
 from lmm4rec.experiments.build.recommenders import make_sampler, note_of_small_batches
 from lmm4rec.experiments.conf.spec import load_spec
+from lmm4rec.experiments.estimate.estimate import Estimate
+from lmm4rec.experiments.estimate.study import StudyEstimates
 from lmm4rec.experiments.estimate.training import estimate_training
-from lmm4rec.experiments.plan import make_plan
+from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.run import run
+from lmm4rec.experiments.study.cells import make_cells
+from lmm4rec.experiments.study.spec import load_study
 from lmm4rec.recommenders.bprsgd import BPRSGD
 from lmm4rec.recommenders.ials import IALS
 from lmm4rec.training import sampler
@@ -83,3 +88,30 @@ def test_a_run_says_that_its_batches_are_small(
         with caplog.at_level("INFO"):
             run(conf | {"recommender": {"name": name}}, {"train.batch_size": 100}, out=tmp_path / name)
         assert ("train.batch_size = 100 makes" in caplog.text) == (name == "lightgcn")
+
+
+def test_cells_of_a_study_share_a_trial_where_batches_and_modalities_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trials: list[tuple[int, list[str]]] = []
+
+    def trial(plan: Plan, shop: Split, features: Features) -> Estimate:
+        trials.append((plan.train.table["batch_size"], list(features)))
+        return Estimate("training")
+
+    monkeypatch.setattr("lmm4rec.experiments.estimate.study.estimate_training", trial)
+    conf = {
+        "data": {"name": "toyshop", "users": 20, "items": 20, "interactions": 150},
+        "encoder": {"name": "clip", "checkpoint": "here"},
+        "recommender": {"name": "vbpr"},
+        "axes": {
+            "seed": [0, 1],
+            "batches": {f"b{size}": {"train.batch_size": size} for size in (8, 64)},
+            "modalities": ["both", "image"],
+        },
+    }
+    spec = load_study(conf)
+    estimates = StudyEstimates(spec, {})
+    for cell in make_cells(spec):
+        estimates.cell(cell)
+    assert trials == [(size, names) for size in (8, 64) for names in (["image", "text"], ["image"])]

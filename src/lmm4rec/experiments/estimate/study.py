@@ -14,13 +14,14 @@ from lmm4rec.experiments.estimate.training import estimate_training
 from lmm4rec.experiments.plan import Plan
 from lmm4rec.experiments.study.cells import Cell
 from lmm4rec.experiments.study.spec import StudySpec
+from lmm4rec.training.sampler import sampler_of
 
 _DIM = 256  # of the random features that stand for an encoder's
 _AROUND_S = 2.0  # for reading data, the test, the bundle and the report
 
 
 class StudyEstimates:
-    """The estimates of one study; cells with the same data, split and recommender share a trial.
+    """The estimates of one study; cells of one recommender with the same data, split and batches share a trial.
 
     They leave out what an encoder takes: encoding, fine-tuning, and its part of end-to-end training.
     """
@@ -49,11 +50,12 @@ class StudyEstimates:
         return Estimate(f"search for {cell.design_name}", seconds=seconds)
 
     def _trial(self, plan: Plan) -> Estimate:
-        train = (plan.train.epochs, plan.train.evaluate_every)
-        key = str([plan.data.table, plan.split.table, plan.recommender.table, train])
+        modalities = (plan.features.modalities or ("image", "text")) if plan.encoder else ()
+        batches = plan.train.arguments(sampler_of(plan.recommender.component)), plan.features.train == "end2end"
+        train = (plan.train.epochs, plan.train.evaluate_every, batches)
+        key = str([plan.data.table, plan.split.table, plan.recommender.table, modalities, train])
         if key not in self._trials:
             split = self._data.split(plan)
-            modalities = (plan.features.modalities or ("image", "text")) if plan.encoder else ()
             features = random_features(dict.fromkeys(modalities, _DIM), split.dataset.n_items)
             # as many threads as the run will have: more get in each other's way on a busy machine
             with threads(self._spec.options.threads):
