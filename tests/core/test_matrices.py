@@ -51,6 +51,13 @@ def test_equals_sorting_everything(columns: int, levels: int) -> None:
         assert all(len(set(row)) == k for row in places.tolist())
 
 
+@pytest.mark.parametrize("columns", [1, 7, 8, 100])
+def test_the_highest_of_no_score_are_none(columns: int) -> None:
+    """A single item has no other one to be near to."""
+    values, places = highest(torch.rand(3, columns), 0)
+    assert values.shape == places.shape == (3, 0)
+
+
 def test_nan_counts_as_the_highest() -> None:
     table = torch.arange(2000.0).repeat(2, 1)
     table[1, [3, 1999]] = torch.nan

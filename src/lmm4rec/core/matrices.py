@@ -81,7 +81,7 @@ def highest(scores: Float[Tensor, "rows columns"], k: int) -> tuple[Float[Tensor
     returned is undefined, as in `torch.topk`.
     """
     columns = scores.shape[1]
-    if scores.device.type != "cpu" or columns < _WORTH * k:
+    if scores.device.type != "cpu" or columns < _WORTH * max(k, 1):
         top = scores.topk(k, dim=1)
         return top.values, top.indices
     groups = columns // _GROUP
