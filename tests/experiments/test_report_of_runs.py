@@ -40,6 +40,19 @@ def test_a_report_ranks_by_a_metric_that_all_runs_have(tmp_path: Path) -> None:
         collect([tmp_path / "a", tmp_path / "c"])
 
 
+def test_without_a_validation_part_no_design_is_the_best_by_it(tmp_path: Path) -> None:
+    for name in ("popular", "itemknn"):
+        run({"data": DATA, "split": {"valid": 0.0}}, {"recommender.name": name}, out=tmp_path / name)
+    page = write_study_report([tmp_path / "popular", tmp_path / "itemknn"], tmp_path / "report")
+    text = page.read_text(encoding="utf-8")
+    assert "toyshop: Popular, the first design, reaches Recall@20" in text
+    assert "nothing was held out for validation, so none is chosen." in text
+    assert "Nothing was held out for validation: all epochs were trained, and the last weights were kept;" in text
+    card = (tmp_path / "report" / "card.md").read_text(encoding="utf-8")
+    assert "**Chosen by**: nothing: no validation part, the last epoch of every run" in card
+    assert "by validation" not in text + card
+
+
 def test_groups_are_named_by_what_tells_them_apart() -> None:
     """Warm and cold items have different splits, so they are never compared; cold ones compete among themselves."""
 

@@ -36,7 +36,7 @@ class DesignComparison:
 
 
 def reference_design(group: DesignGroup, collection: RunCollection) -> Design:
-    """The design with which others are compared: the requested one, else the best by validation.
+    """The design with which others are compared: the requested one, else the best by validation, if any, or the first.
 
     Raises:
         ConfigError: there is no such design.

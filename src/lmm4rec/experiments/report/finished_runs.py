@@ -145,8 +145,12 @@ class DesignGroup:
     title: str
     designs: Sequence[Design]
 
+    def is_validated(self, metric: str) -> bool:
+        """Whether anything was held out to validate the designs by, so that one of them can be the best by it."""
+        return any(design.numbers(f"valid.{metric}") for design in self.designs)
+
     def best_first(self, key: str) -> list[Design]:
-        """The designs by the mean of a number, the largest first."""
+        """The designs by the mean of a number, the largest first; in their order where none has it."""
         return sorted(self.designs, key=lambda design: design.mean(key), reverse=True)
 
 

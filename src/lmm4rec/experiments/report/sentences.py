@@ -11,6 +11,8 @@ from lmm4rec.experiments.report.finished_runs import Design, DesignGroup, RunCol
 from lmm4rec.experiments.report.number_formats import first_names, metric_name, metric_value, percent
 
 _SAME = 0.01  # a relative difference up to this is called none
+_UNSELECTED = "Nothing was held out for validation: all epochs were trained, and the last weights were kept"
+_UNCHOSEN = "nothing was held out for validation, so none is chosen"
 
 
 def run_headline(group: DesignGroup, metric: str) -> str:
@@ -50,6 +52,8 @@ def group_headline(group: DesignGroup, comparisons: Sequence[DesignComparison], 
     """A sentence on the best design by validation, and on whether the second best differs significantly."""
     best, *others = group.best_first(f"valid.{collection.metric}")
     reached = _test_value(best, collection.metric)
+    if not group.is_validated(collection.metric):
+        return f"{group.title}: {best.label}, the first design, reaches {reached} on the test part; {_UNCHOSEN}."
     sentence = f"{group.title}: {best.label}, the best by validation, reaches {reached} on the test part"
     if not others:
         return f"{sentence}."
@@ -87,7 +91,7 @@ def run_notes(collection: RunCollection, masked: str) -> list[str]:
     measured = {key.partition(".")[0] for design in collection.designs for key in design.keys("")}
     selected = f"Models, epochs and settings were selected on validation {metric_name(collection.metric)}"
     if "valid" not in measured:
-        selected = "Nothing was held out for validation: all epochs were trained, and the last weights were kept"
+        selected = _UNSELECTED
     if "test" not in measured:
         return [f"{selected}."]
     return [
@@ -98,11 +102,15 @@ def run_notes(collection: RunCollection, masked: str) -> list[str]:
     ]
 
 
-STUDY_NOTES = [
-    "Epochs, and settings where they were searched, were selected on the validation part; "
-    "the test part was read once in each run, after that.",
-    "Full ranking: every item competes for every user.",
-]
+def study_notes(collection: RunCollection) -> list[str]:
+    """Notes on how the numbers of a study were measured: selection and ranking."""
+    selected = "Epochs, and settings where they were searched, were selected on the validation part"
+    if not any(group.is_validated(collection.metric) for group in collection.groups):
+        selected = _UNSELECTED
+    return [
+        f"{selected}; the test part was read once in each run, after that.",
+        "Full ranking: every item competes for every user.",
+    ]
 
 
 _LEVEL = 0.05

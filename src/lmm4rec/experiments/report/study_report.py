@@ -18,7 +18,7 @@ from lmm4rec.experiments.report.figures import study_figures
 from lmm4rec.experiments.report.finished_runs import RunCollection
 from lmm4rec.experiments.report.number_formats import first_names, megabytes, metric_name, seconds
 from lmm4rec.experiments.report.page import Page
-from lmm4rec.experiments.report.sentences import STUDY_NOTES, group_headline, seed_notes
+from lmm4rec.experiments.report.sentences import group_headline, seed_notes, study_notes
 from lmm4rec.experiments.report.slice_tables import study_details
 from lmm4rec.experiments.report.table_files import write_data, write_tables
 from lmm4rec.experiments.report.tables import (
@@ -39,15 +39,19 @@ def card_entries(collection: RunCollection) -> dict[str, str]:
     environments = [read_json(run.result.folder.environment) for run in runs]
     times = [run.measured.cost["seconds"] for run in runs]
     memory = max(run.measured.cost["peak_memory_mb"] for run in runs)
-    best = [f"{group.best_first(f'valid.{metric}')[0].label} ({group.title})" for group in collection.groups]
+    validated = [group for group in collection.groups if group.is_validated(metric)]
+    best = [f"{group.best_first(f'valid.{metric}')[0].label} ({group.title})" for group in validated]
+    chosen = {
+        "Chosen by": f"validation {metric_name(metric)}: the epoch in every run, settings {_search(collection)}",
+        "Best by validation": "; ".join(best),
+    }
     protocols = sorted({f"{run.group.protocol} over {run.group.candidates} items" for run in runs})
     seeds = sorted({run.seed for run in runs}) if SEED in collection.axes else [runs[0].seed]
     return {
         "What": f"{len(runs)} finished runs of {len(collection.designs)} designs along {', '.join(collection.axes)}",
         "Seeds": ", ".join(map(str, seeds)),
         **{f"Data: {group.title}": _data(group.designs[0].runs[0].measured.data) for group in collection.groups},
-        "Chosen by": f"validation {metric_name(metric)}: the epoch in every run, settings {_search(collection)}",
-        "Best by validation": "; ".join(best),
+        **(chosen if validated else {"Chosen by": "nothing: no validation part, the last epoch of every run"}),
         "Protocol": f"full ranking, known items masked; {', '.join(protocols)}",
         "Cost": f"{seconds(sum(times))} of runs, a median of {seconds(statistics.median(times))} each; "
         f"at most {megabytes(memory)}",
@@ -120,7 +124,7 @@ def write_study_report(folders: Sequence[Path], out: Path, *, reference: str = "
         headlines=[group_headline(*pair, collection) for pair in zip(groups, with_reference, strict=True)],
         results=[study_results(*pair, collection.metric) for pair in zip(groups, with_reference, strict=True)],
         details=[table for group in groups for table in study_details(group, collection.metric, named=len(groups) > 1)],
-        notes=[*STUDY_NOTES, *seed_notes(collection.designs)],
+        notes=[*study_notes(collection), *seed_notes(collection.designs)],
         figures=study_figures(collection),
         tests=_test_tables(collection, comparisons),
         failures=collection.failures,
