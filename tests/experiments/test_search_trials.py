@@ -97,3 +97,18 @@ def test_an_interrupted_setting_goes_on_in_its_folder_and_counts_once(tmp_path: 
 def test_the_last_value_of_a_stepped_range_is_its_end() -> None:
     space = {"recommender.dropout": {"low": 0.1, "high": 0.3, "step": 0.1}}
     assert [setting["recommender.dropout"] for setting in grid(space)] == [0.1, 0.2, 0.3]
+
+
+def test_whole_ends_of_a_range_leave_out_no_fraction(tmp_path: Path, objective: Use) -> None:
+    """Whole numbers alone are tried of keys that take no others, and of ranges with a step."""
+    objective(lambda place: 0.5)
+    space = {
+        "recommender.calibration": {"low": 0, "high": 1},
+        "recommender.dim": {"low": 2, "high": 9},
+        "train.clip_norm": {"low": 0, "high": 4, "step": 2},
+    }
+    tune(CONF, options(space, sampler="random", budget=5), tmp_path)
+    settings = [trial["setting"] for trial in read_json(tmp_path / "tuned.json")["trials"]]
+    assert all(0 < setting["recommender.calibration"] < 1 for setting in settings)
+    assert all(isinstance(setting["recommender.dim"], int) for setting in settings)
+    assert {setting["train.clip_norm"] for setting in settings} <= {0, 2, 4}

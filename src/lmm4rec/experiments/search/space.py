@@ -29,6 +29,20 @@ def check_space(space: Table, conf: Table) -> None:
                 raise ConfigError(f"the search space of {key}: {error}") from None
 
 
+def with_fractions(space: Table, conf: Table) -> dict[str, Any]:
+    """The space with the fractions between whole ends, in ranges without a step of keys that take fractions."""
+    found = dict(space)
+    for key, wanted in space.items():
+        if isinstance(wanted, Mapping) and "step" not in wanted and _is_integer(wanted):
+            low, high = float(wanted["low"]), float(wanted["high"])
+            try:
+                make_plan(load_spec(conf, {key: (low + high) / 2}))
+            except ConfigError:
+                continue  # it takes whole numbers alone
+            found[key] = {**wanted, "low": low, "high": high}
+    return found
+
+
 def draw(trial: Any, space: Table) -> dict[str, Any]:
     """A setting from the space, as an Optuna trial suggests it: dotted key -> value."""
     return {key: _suggest(trial, key, wanted) for key, wanted in space.items()}

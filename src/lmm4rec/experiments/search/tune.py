@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,7 +25,7 @@ from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.conf.spec import Table, load_spec, read_conf
 from lmm4rec.experiments.plan import make_plan
 from lmm4rec.experiments.search.options import SearchOptions
-from lmm4rec.experiments.search.space import check_space, draw, grid
+from lmm4rec.experiments.search.space import check_space, draw, grid, with_fractions
 from lmm4rec.experiments.search.trials import ERROR, pruner_of, run_trial, storage_of, try_setting
 
 TUNED = "tuned.json"  # the file of a finished search
@@ -89,6 +89,7 @@ def tune(
     wanted = min(options.budget, len(points)) if points else options.budget
     with locked_folder(folder, doing="searches in it", advice="wait until it ends, or name another folder with -o"):
         study = _open(optuna, folder, options, begin_search(folder, conf, options))
+        options = replace(options, space=with_fractions(options.space, conf))
         if pool is not None:
             _try_on_pool(optuna, study, conf, options, folder, points, wanted, pool)
             return _finish(optuna, study, conf, options, folder)
