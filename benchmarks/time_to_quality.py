@@ -5,12 +5,12 @@
 FOLDER is a checkout of the toolbox that runs on a CPU and has the log in `data/`; PATH is a Python with its
 requirements. First, trainings: the peer trains each of the settings below, which are of its own grids, with its early
 stopping; the one that validates best counts, and its best validation Recall@20 is the level. Ours trains on until its
-own early stopping. That tells after how many epochs each side first is at the level, on a machine of any load, and
-each finished training is kept (a command that was stopped goes on). Then, times: both sides train for a few epochs in
-turn, and the seconds are those to the first validation and, for each further one, the median. Validations count, the
-building of the model too. Where ours is never at the level, the ratio is missing. `--models` and `--only` choose what
-to do; the toolbox's DualGNN, DRAGON and DA-MRS read graph files that its own scripts make. Needs the shared data
-(LMM4REC_SHARED).
+own early stopping. That tells after how many epochs each side first is at the level, on a machine of any load, and each
+finished training is kept; a command that was stopped goes on, within a training of the peer too. Then, times: both
+sides train for a few epochs in turn, and the seconds are those to the first validation and, for each further one, the
+median. Validations count, the building of the model too. Where ours is never at the level, the ratio is missing.
+`--models` and `--only` choose what to do; the toolbox's DualGNN, DRAGON and DA-MRS read graph files that its own
+scripts make. Needs the shared data (LMM4REC_SHARED).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import Any
 from _logs import SHARED
 from _results import HERE, save, write
 from lmm4rec.core.files import read_json
+from lmm4rec.core.fingerprint import fingerprint
 
 SLOW: dict[str, Any] = {"epochs": 1000, "patience": 20, "learning_rate": 2e-3, "weight_average": 0.8}
 LARGE = {**SLOW, "learning_rate": 1e-2}, 8192  # four times the batch, twice the rate and more
@@ -111,7 +112,12 @@ def ours_trained(name: str, data: str, seed: int, validations: int = 0) -> dict[
 def peer_trained(peer: Peer, name: str, data: str, setting: Any, seed: int, validations: int = 0) -> dict[str, Any]:
     script = str(HERE / "_toolbox_curve.py")
     what = [PEERS[name][0], data, json.dumps(setting), str(seed), str(validations)]
-    return trained([peer.python, script, *what], peer.toolbox / "src")
+    if validations:
+        return trained([peer.python, script, *what], peer.toolbox / "src")
+    unfinished = peer.toolbox.absolute() / "unfinished" / f"{fingerprint(what)}.pt"
+    found = trained([peer.python, script, *what, str(unfinished)], peer.toolbox / "src")
+    unfinished.unlink(missing_ok=True)
+    return found
 
 
 def train(rows: dict[str, Any], name: str, data: str, seeds: int, peer: Peer) -> Iterator[None]:
