@@ -52,6 +52,21 @@ def test_the_top_blocks_get_the_gradient_that_the_whole_encoder_gives_them(
     assert 0 < trained < len(gradients)
 
 
+@pytest.mark.parametrize("top", [1, None])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_batch_in_which_no_item_has_a_modality_is_cached(
+    name: str, top: int | None, layered_root: Path, tmp_path: Path
+) -> None:
+    encoder = build(name, layered_root)
+    filled = StatesCache(
+        encoder, catalog(), top=top, root=tmp_path, stored="float32", precision="float32", batch_size=1
+    )
+    with torch.no_grad():
+        vectors = (TopBlocks(encoder, filled) if top else SideVectors(filled)).eval()(torch.tensor(ROWS))
+        expected = whole_vectors(encoder, ROWS)
+    torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["clip", "vlmo"])
 def test_training_from_the_cache_gives_the_losses_of_training_without_and_changes_no_other_weight(
     name: str, layered_root: Path, tmp_path: Path

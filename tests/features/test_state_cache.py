@@ -16,6 +16,7 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Inputs
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.features.state_cache import StatesCache
+from lmm4rec.features.state_files import Shards
 from lmm4rec.features.store_inventory import stored_states
 
 Usage = namedtuple("Usage", "total used free")
@@ -103,6 +104,21 @@ def test_a_killed_filling_goes_on_and_ends_with_the_same_bytes(
     assert 0 < left.missing < left.items
     cache(encoder, tmp_path / "killed").fill()
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_a_shard_that_another_process_has_rounded_otherwise_counts_once(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, everyone, write = cache(encoder, tmp_path / "alone").fill(), torch.arange(len(WORDS)), Shards.write
+
+    def write_twice(self: Shards, number: int, tensors: dict[str, torch.Tensor]) -> None:
+        write(self, number, tensors)
+        write(self, number, {name: x + 1e-7 if x.is_floating_point() else x for name, x in tensors.items()})
+
+    monkeypatch.setattr(Shards, "write", write_twice)
+    stored = cache(encoder, tmp_path / "two").fill()
+    for modality in encoder.dims:
+        torch.testing.assert_close(stored.read(modality, everyone), expected.read(modality, everyone))
 
 
 def test_a_damaged_file_is_noticed_and_computed_anew(

@@ -190,12 +190,15 @@ class StatesCache:
         present, tensors = self.encoder.present(inputs), dict[str, Tensor]()
         for modality, tower in self.towers.items():
             rows = present[modality]
-            chosen = inputs.rows(rows)
+            # not all models take a batch of no items: an empty item passes, and nothing of it is kept
+            chosen = inputs.rows(rows) if rows.any() else inputs.slice(0, 1)
             some = (
                 summaries(self.encoder, tower, chosen, self.stored)
                 if self.top is None
                 else self._below(tower, chosen, self.top)
             )
+            if not rows.any():
+                some = {name: values[:0] for name, values in some.items()}
             lengths = torch.zeros(len(rows), dtype=torch.int32)
             lengths[rows.cpu()] = some.pop(LENGTHS).int().cpu()
             tensors[f"{modality}.{LENGTHS}"] = lengths

@@ -66,7 +66,8 @@ class Shards:
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Write the index of all shards, which makes the folder whole."""
-        paths = [path for _, path in sorted(self._paths())]
+        # two processes that fill it at once may have written one shard each, with other rounding: it counts once
+        paths = dict(sorted(self._paths())).values()
         shards = [_Shard(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         write_json(self.folder / INDEX, {**facts, "shards": [asdict(shard) for shard in shards]})
 
