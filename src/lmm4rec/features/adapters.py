@@ -31,7 +31,7 @@ def whole(
     catalog: Catalog,
     encoding: Encoding,
     *,
-    inputs_mb: Annotated[PositiveInt, Doc("MiB of prepared inputs that are kept; more are prepared anew.")] = 4096,
+    inputs_mb: Annotated[PositiveInt, Doc("Prepared images of more MiB than this lie in a temporary file.")] = 4096,
 ) -> ItemVectors:
     """All weights of the encoder train."""
     return EncodedItems(encoder, catalog[:], inputs_mb=inputs_mb, modalities=encoding.get("modalities", ()))
@@ -47,7 +47,7 @@ def lora(
     dropout: Annotated[Fraction, Doc("Dropout before the updates.")] = 0.0,
     targets: Annotated[Sequence[str], Doc("Parts of the names of the linear layers to update; empty: all.")] = (),
     adapter_seed: Annotated[NonNegativeInt, Doc("Seed of the adapter's first weights.")] = 0,
-    inputs_mb: Annotated[PositiveInt, Doc("MiB of prepared inputs that are kept; more are prepared anew.")] = 4096,
+    inputs_mb: Annotated[PositiveInt, Doc("Prepared images of more MiB than this lie in a temporary file.")] = 4096,
 ) -> ItemVectors:
     """Low-rank updates of the encoder's linear layers train (see `add_lora`)."""
     add_lora(encoder, rank=rank, alpha=alpha, dropout=dropout, targets=targets, seed=adapter_seed)

@@ -51,7 +51,7 @@ class ItemVectors(nn.Module, ABC):
 
 
 class EncodedItems(ItemVectors):
-    """The whole encoder over the items' prepared inputs, which are kept in memory where they fit `inputs_mb`."""
+    """The whole encoder over the items' prepared inputs, in memory where they fit `inputs_mb`, else in a file."""
 
     def __init__(
         self,
