@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import Inputs, Item
 from lmm4rec.encoders.paired import Paired
 from lmm4rec.encoding import prepared_items as prepared_items_module
+from lmm4rec.encoding.packed_inputs import PackedInputs
 from lmm4rec.encoding.pixel_levels import Levels
 from lmm4rec.encoding.prepared_items import PreparedItems
 from lmm4rec.testing.items import INCOMPLETE, ITEMS
@@ -40,6 +42,36 @@ def test_uneven_levels_come_back_to_the_last_bit() -> None:
     codes = levels.encode(pixels)
     assert codes is not None
     assert torch.equal(levels.decode(codes), pixels)
+
+
+def test_a_missing_image_is_no_level_more() -> None:
+    """256 levels without 0, images before and after one that is missing, and one batch of missing ones alone."""
+    pixels = (torch.arange(256.0) + 0.5).repeat(3).view(3, 1, 16, 16)
+    pixels[1] = 0.0
+    for rows in ([1], [0, 1, 2]):
+        has_image, levels = torch.tensor([row != 1 for row in rows]), Levels()
+        codes = levels.encode(pixels[rows], has_image)
+        assert codes is not None
+        assert torch.equal(levels.decode(codes, has_image), pixels[rows])
+
+
+class AllLevels(Towers):
+    """Images that have all levels of 8 bits, none of them 0."""
+
+    def prepare(self, items: list[Item]) -> Inputs:
+        inputs = super().prepare(items)
+        pixels = (torch.arange(256.0) + 0.5).view(1, 1, 16, 16) * inputs.has_image[:, None, None, None]
+        return inputs._replace(pixels=pixels.repeat(1, 3, 1, 1))
+
+
+def test_a_catalog_in_which_images_are_missing_takes_a_byte_a_number() -> None:
+    rows = torch.arange(12)
+    prepared, expected = PreparedItems(AllLevels(), [item(row) for row in rows.tolist()], memory_mb=1), AllLevels()
+    assert prepared.nbytes == 12 * (3 * 256 + 4 * 5)
+    assert torch.equal(prepared.of(rows).pixels, expected.prepare([item(row) for row in rows.tolist()]).pixels)
+    packed = PackedInputs.of(expected.prepare([item(row) for row in rows.tolist()]), Levels())
+    assert packed.values["pixels"].dtype == np.uint8
+    assert torch.equal(packed.unpack(torch.device("cpu")).pixels, prepared.of(rows).pixels)
 
 
 def test_more_than_256_levels_are_no_bytes() -> None:

@@ -25,7 +25,7 @@ class PackedInputs(NamedTuple):
     def of(cls, inputs: Inputs, levels: Levels) -> PackedInputs:
         """Pack the inputs; `levels` are those of the batches before."""
         given = {name: values for name, values in inputs._asdict().items() if values is not None}
-        codes = None if inputs.pixels is None else levels.encode(inputs.pixels)
+        codes = None if inputs.pixels is None else levels.encode(inputs.pixels, inputs.has_image)
         packed = given if codes is None else given | {"pixels": codes}
         return cls(
             {name: values.numpy() for name, values in packed.items()},
@@ -36,5 +36,6 @@ class PackedInputs(NamedTuple):
         """The same inputs on a device."""
         given = {name: torch.from_numpy(values.copy()).to(device) for name, values in self.values.items()}
         if self.levels:
-            given["pixels"] = Levels([torch.from_numpy(one.copy()) for one in self.levels]).decode(given["pixels"])
+            levels = Levels([torch.from_numpy(one.copy()) for one in self.levels])
+            given["pixels"] = levels.decode(given["pixels"], given.get("has_image"))
         return Inputs(**given)

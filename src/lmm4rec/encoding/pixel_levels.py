@@ -24,12 +24,19 @@ class Levels:
         self._are_too_many = False
 
     def encode(
-        self, pixels: Float[Tensor, "batch channels height width"]
+        self, pixels: Float[Tensor, "batch channels height width"], present: Bool[Tensor, " batch"] | None = None
     ) -> UInt8[Tensor, "batch channels height width"] | None:
-        """The number of each pixel's value; None where a channel has had more than 256 of them."""
+        """The number of each pixel's value; None where a channel has had more than 256 of them.
+
+        Rows that are not `present` are zeros, and for `decode` to fill: 0 would be one value more than an image has.
+        """
         self.values = self.values or [torch.empty(0)] * pixels.shape[1]
-        codes = [self._encode(channel, pixels[:, channel]) for channel in range(pixels.shape[1])]
-        return None if self._are_too_many else torch.stack(codes, dim=1)
+        seen = pixels if present is None else pixels[present]
+        codes = [self._encode(channel, seen[:, channel]) for channel in range(pixels.shape[1])]
+        if self._are_too_many:
+            return None
+        stacked = torch.stack(codes, dim=1)
+        return stacked if present is None else stacked.new_zeros(pixels.shape).masked_scatter_(_wide(present), stacked)
 
     def _encode(self, channel: int, values: Float[Tensor, "batch height width"]) -> Tensor:
         codes = torch.empty(0)
@@ -44,10 +51,16 @@ class Levels:
         return codes
 
     def decode(
-        self, codes: UInt8[Tensor, "batch channels height width"]
+        self, codes: UInt8[Tensor, "batch channels height width"], present: Bool[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch channels height width"]:
-        """The pixels that were encoded."""
-        return torch.stack([known.to(codes.device)[codes[:, c].long()] for c, known in enumerate(self.values)], dim=1)
+        """The pixels that were encoded, zeros in the rows that are not `present`."""
+        known = [one.to(codes.device) if len(one) else torch.zeros(1, device=codes.device) for one in self.values]
+        pixels = torch.stack([values[codes[:, channel].long()] for channel, values in enumerate(known)], dim=1)
+        return pixels if present is None else pixels.masked_fill_(~_wide(present.to(codes.device)), 0.0)
+
+
+def _wide(rows: Bool[Tensor, " batch"]) -> Bool[Tensor, "batch 1 1 1"]:
+    return rows[:, None, None, None]
 
 
 def _number(

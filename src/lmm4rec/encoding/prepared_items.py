@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,7 +51,7 @@ class PreparedItems:
                 if name in _DENSE:
                     taken = sum(one.memory_bytes for other, one in self._dense.items() if other != name) // MB
                     dense = self._dense.setdefault(name, _DenseValues(len(items), max(0, memory_mb - taken)))
-                    dense.keep(values, start)
+                    dense.keep(values, start, block.has_image if name == "pixels" else None)
                 else:
                     blocks.setdefault(name, []).append(values.int() if name == "text_ids" else values)
             bar.update(min(_BLOCK, len(items) - start))
@@ -88,6 +88,7 @@ class _DenseValues:
     def __init__(self, items: int, memory_mb: int) -> None:
         self._items, self._memory_mb = items, memory_mb
         self._levels: Levels | None = Levels()
+        self._present = torch.ones(items, dtype=torch.bool)
         self.values: Tensor | None = None
 
     @property
@@ -102,16 +103,23 @@ class _DenseValues:
 
     def of(self, rows: Int[Tensor, " chosen"], device: torch.device) -> Float[Tensor, "chosen channels height width"]:
         """The values of the given rows, decoded on the device: a quarter of the bytes goes there."""
-        return self._decoded(cast(Tensor, self.values)[rows].to(device))
+        return self._decoded(rows, device)
 
-    def keep(self, block: Float[Tensor, "block channels height width"], start: int) -> None:
-        """Keep the values of the items from row `start` on.
+    def keep(
+        self,
+        block: Float[Tensor, "block channels height width"],
+        start: int,
+        present: Bool[Tensor, " block"] | None = None,
+    ) -> None:
+        """Keep the values of the items from row `start` on; those that are not `present` have zeros.
 
         Raises:
             DataError: they fit neither in memory nor in the folder of temporary files.
         """
         shape, end = (self._items, *block.shape[1:]), start + len(block)
-        codes = None if self._levels is None else self._levels.encode(block)
+        if present is not None:
+            self._present[start:end] = present
+        codes = None if self._levels is None else self._levels.encode(block, present)
         if codes is not None:
             if self.values is None:
                 self.values = _allocate(shape, torch.uint8, self._memory_mb)
@@ -120,13 +128,14 @@ class _DenseValues:
         if self._levels is not None:  # too many values for a byte: all are kept as they are
             floats = _allocate(shape, block.dtype, self._memory_mb)
             for first in range(0, start, _BLOCK):
-                last = min(first + _BLOCK, start)
-                floats[first:last] = self._decoded(cast(Tensor, self.values)[first:last])
+                rows = slice(first, min(first + _BLOCK, start))
+                floats[rows] = self._decoded(rows, torch.device("cpu"))
             self.values, self._levels = floats, None
         cast(Tensor, self.values)[start:end] = block
 
-    def _decoded(self, values: Tensor) -> Tensor:
-        return values if self._levels is None else self._levels.decode(values)
+    def _decoded(self, rows: Int[Tensor, " chosen"] | slice, device: torch.device) -> Tensor:
+        values = cast(Tensor, self.values)[rows].to(device)
+        return values if self._levels is None else self._levels.decode(values, self._present[rows])
 
 
 def _allocate(shape: tuple[int, ...], dtype: torch.dtype, memory_mb: int) -> Tensor:
