@@ -213,6 +213,16 @@ def test_two_processes_give_the_losses_of_one(monkeypatch: pytest.MonkeyPatch) -
     assert total(shared) != pytest.approx(total(Toy()), rel=1e-3)
 
 
+def test_a_batch_of_fewer_pairs_than_processes_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without a pair would have nothing to encode."""
+    expected, gradient = step(objective(Toy()))
+    monkeypatch.setattr(process_group, "world_size", lambda: len(ITEMS) + 1)
+    monkeypatch.setattr(process_group, "rank", lambda: len(ITEMS))
+    losses, gradients = step(objective(Toy()))
+    assert losses == expected
+    torch.testing.assert_close(gradients, gradient)
+
+
 # other spaces, and matching
 
 
@@ -297,6 +307,8 @@ def test_hard_negatives_are_drawn_by_similarity_and_are_never_the_item_itself() 
     assert not (drawn == torch.arange(3)).any()
     shares = [float((drawn[:, row] == column).float().mean()) for row, column in ((0, 2), (1, 2), (2, 0))]
     assert shares == pytest.approx([0.75] * 3, abs=0.03)
+    lost = contrastive_module._hard_negatives(torch.full((3, 3), torch.nan), generator)
+    assert not (lost == torch.arange(3)).any()
 
 
 @pytest.mark.parametrize(

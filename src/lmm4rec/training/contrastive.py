@@ -28,7 +28,8 @@ class Contrastive(Objective):
     first. With `matching_weight` the encoder also classifies whether an image and a text match, on the pairs and on
     hard negatives: for each image a text, and for each text an image of another pair, drawn by similarity in the main
     space (ALBEF, Li et al. 2021, arXiv 2107.07651, sec. 3.2, as in VLMo). Each process draws its hard negatives from
-    its own share of the batch; the contrastive losses are over all of it.
+    its own share of the batch; the contrastive losses are over all of it. A batch with fewer pairs than processes is
+    not shared.
     """
 
     def __init__(
@@ -74,12 +75,15 @@ class Contrastive(Objective):
         device = next(self.parameters()).device
         # changes are drawn for the whole batch, so that they are the same for any number of processes
         inputs = self.augmentation(self.pairs.of(batch), self.noise)
-        inputs = inputs.rows(process_group.local_rows(torch.arange(len(batch)))).to(device)
-        with self.runner.seeded(_seed(self.noise) + process_group.rank(), device):
+        shared = len(batch) >= process_group.world_size()  # else each process takes all of it
+        own = process_group.local_rows(torch.arange(len(batch))) if shared else torch.arange(len(batch))
+        inputs = inputs.rows(own).to(device)
+        with self.runner.seeded(_seed(self.noise) + (process_group.rank() if shared else 0), device):
             vectors = self._vectors(inputs)
             terms = {}
             for index, (space, weight) in enumerate(zip(self.spaces, self.weights.values(), strict=True)):
-                image, text = (process_group.all_gather(side, len(batch)) for side in vectors[space.name])
+                sides = vectors[space.name]
+                image, text = (process_group.all_gather(one, len(batch)) for one in sides) if shared else sides
                 name = f"contrastive_{space.name}" if index else "contrastive"
                 terms[name] = weight * contrastive(image, text, space.scale())
             if self.matching_weight:
@@ -117,7 +121,8 @@ class Contrastive(Objective):
 def _hard_negatives(scores: Float[Tensor, "rows columns"], generator: torch.Generator) -> Int[Tensor, " rows"]:
     """A column for each row, never its own, drawn by the softmax of the scores."""
     own = torch.eye(len(scores), dtype=torch.bool)
-    chances = scores.masked_fill(own, -torch.inf).softmax(dim=1)
+    # of vectors that are not finite any column is drawn: the trainer then reports the loss
+    chances = scores.nan_to_num().masked_fill(own, -torch.inf).softmax(dim=1)
     return torch.multinomial(chances, 1, generator=generator)[:, 0]
 
 

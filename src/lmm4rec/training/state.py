@@ -144,7 +144,7 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-_SMALLER = "a lower train.learning_rate (bprsgd: recommender.step_size)"
+_SMALLER = "a lower learning_rate (bprsgd: recommender.step_size)"
 _TIME_SHARE = 0.1  # of the time that may go into writing
 
 
