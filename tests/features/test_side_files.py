@@ -16,6 +16,7 @@ from lmm4rec.encoding.sizing import ResolvedPrecision
 from lmm4rec.features.cached import SideVectors
 from lmm4rec.features.side_files import SavedSide, SideEncoder
 from lmm4rec.features.state_cache import StatesCache
+from towers import Gray
 
 ROWS = torch.arange(6)
 
@@ -79,6 +80,17 @@ def test_a_text_alone_is_encoded_like_that_of_an_item_without_image(layered_root
         expected = vectors(torch.tensor([NO_PICTURE]))
     torch.testing.assert_close(asked["text"], expected["text"], atol=1e-5, rtol=1e-5)
     assert not asked["image"].any()
+
+
+def test_files_are_those_that_the_encoder_beside_it_reads(layered_root: Path, tmp_path: Path) -> None:
+    """A sound is part of an item's content; only what is named and cannot be read is broken."""
+    for name in ("audio", "paired"):
+        encoder = build(name, layered_root)
+        side = SideEncoder(encoder, saved(side_vectors(encoder, tmp_path / name), tmp_path / f"{name}-side"))
+        assert [side.item_digest(item) for item in catalog()] == [encoder.item_digest(item) for item in catalog()]
+        words, image, broken = catalog()[0].fields, catalog()[0].image, Gray(-1)
+        items = [Item("i0", words, image), Item("no sound", words, image), Item("i0", words, broken)]
+        assert side.unreadable(items, side.prepare(items)).tolist() == [False, False, name == "paired"]
 
 
 def test_what_does_not_belong_together_is_refused(layered_root: Path, tmp_path: Path) -> None:

@@ -211,6 +211,14 @@ class Encoder(nn.Module, ABC):
         """Whether an item names the file that the encoder reads: its image, or its sound."""
         return item.image is not None
 
+    def unreadable(self, items: Sequence[Item], inputs: Inputs) -> Bool[Tensor, " batch"]:
+        """The rows of the items' inputs without the image or sound whose file the item names."""
+        has_file = inputs.has_image if inputs.sound_mask is None else inputs.sound_mask.any(dim=1)
+        device = next(values.device for values in inputs if values is not None)
+        if has_file is None:
+            return torch.zeros(len(items), dtype=torch.bool, device=device)
+        return torch.tensor([self.names_file(item) for item in items], dtype=torch.bool, device=device) & ~has_file
+
     def item_digest(self, item: Item) -> str:
         """A digest of the image and text of an item, as far as the encoder uses them."""
         image = item.image.digest() if item.image and self.uses("image") else ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import Doc
 
@@ -91,6 +92,11 @@ class Paired(Encoder):
     def forward(self, inputs: Inputs) -> dict[Modality, Float[Tensor, "batch _dim"]]:
         """The vectors of each side."""
         return {modality: side(inputs.of(modality))[modality] for modality, side in self.sub_encoders().items()}
+
+    def unreadable(self, items: Sequence[Item], inputs: Inputs) -> Bool[Tensor, " batch"]:
+        """The rows of which any side lacks the file that it reads."""
+        sides = self.sub_encoders().items()
+        return torch.stack([side.unreadable(items, inputs.of(modality)) for modality, side in sides]).any(dim=0)
 
     def item_digest(self, item: Item) -> str:
         """A digest of the image, text and sound of an item, as far as they are encoded."""

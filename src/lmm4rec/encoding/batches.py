@@ -90,17 +90,16 @@ def encode_blocks(
     blocks = [cut(block, options.batch_size) for block in cut(range(len(items)), options.block_size)]
     batches = prepared or prepared_batches(encoder, items, [batch for block in blocks for batch in block], options)
     for block in blocks:
-        vectors, unseen = [], []
+        vectors, broken = [], []
         for batch in block:
             inputs = next(batches)
             vectors.append(masked_vectors(encoder, inputs.to(options.device, non_blocking=True)))
-            unseen.append(_unreadable(inputs, len(batch)))
+            broken.append(encoder.unreadable([items[row] for row in batch], inputs))
             bar.update(len(batch))
         rows = range(block[0].start, block[-1].stop)
         features = {modality: torch.cat([one[modality] for one in vectors]).cpu() for modality in encoder.dims}
         _check_finite(encoder, features, items[rows.start : rows.stop], options)
-        named = torch.tensor([encoder.names_file(items[row]) for row in rows], dtype=torch.bool)
-        yield EncodedBlock(rows, features, named & torch.cat(unseen))
+        yield EncodedBlock(rows, features, torch.cat(broken).cpu())
 
 
 def prepared_batches(
@@ -127,13 +126,6 @@ def _ignore_interrupt(_worker: int) -> None:
 def cut(rows: range, size: int) -> list[range]:
     """The rows in pieces of that size, the last one of the remainder."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _unreadable(inputs: Inputs, size: int) -> Bool[torch.Tensor, " items"]:
-    """The rows of a batch without a readable image or sound; none where the encoder reads neither."""
-    if inputs.sound_mask is not None:
-        return ~inputs.sound_mask.any(dim=1)
-    return torch.zeros(size, dtype=torch.bool) if inputs.has_image is None else ~inputs.has_image
 
 
 def _check_finite(encoder: Encoder, features: Features, items: Sequence[Item], options: ResolvedOptions) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lmm4rec.core.errors import CheckpointError
@@ -113,6 +113,14 @@ class SideEncoder(Encoder):
             states[modality][rows] = summary[STATES].float()
             own[modality][rows] = summary[VECTORS]
         return cast(dict[Modality, Tensor], self.side(states, own, present))
+
+    def unreadable(self, items: Sequence[Item], inputs: Inputs) -> Bool[Tensor, " batch"]:
+        """As of the encoder."""
+        return self.encoder.unreadable(items, inputs)
+
+    def item_digest(self, item: Item) -> str:
+        """As of the encoder."""
+        return self.encoder.item_digest(item)
 
     def settings(self) -> dict[str, object]:
         """The encoder's settings, and the precision of its states."""
