@@ -26,6 +26,7 @@ from lmm4rec.distributed.launch import run_in_processes
 from processes import CONF, epoch_seconds
 
 DIM = 64
+ROUNDS = 3
 
 
 def measured(processes: int, **options: Any) -> dict[str, Any]:
@@ -41,6 +42,10 @@ def measured(processes: int, **options: Any) -> dict[str, Any]:
     return {name: round(sum(one[name] for one in found) / processes, 6) for name in names}
 
 
+def median_of(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+
+
 def sent_mb(model: str, processes: int, rows: int, batch: int) -> float:
     """The formula: MB that a process sends in a step."""
     remote = (processes - 1) / processes
@@ -50,16 +55,18 @@ def sent_mb(model: str, processes: int, rows: int, batch: int) -> float:
 
 
 def steps(rows: int, pairs: int, count: int, models: list[str], processes: list[int]) -> dict[str, Any]:
-    """Each number of processes for each model."""
+    """Each number of processes for each model, in turn, several times: medians."""
     found: dict[str, Any] = {}
     for model in models:
         users = rows // 2 if model == "bpr" else 3 * rows // 4
         batch = min(32_768 if model == "bpr" else 16_384, pairs // 10)
         shape = {"users": users, "items": rows - users, "pairs": pairs, "batch": batch, "steps": count}
-        by_processes = {n: measured(n, model=model, **shape) for n in processes}
+        rounds = [{n: measured(n, model=model, **shape) for n in processes} for _ in range(ROUNDS)]
+        by_processes = {n: median_of([one[n] for one in rounds]) for n in processes}
         for n, one in by_processes.items():
             one["formula_sent_mb"] = round(sent_mb(model, n, rows, batch), 6)
-            one["speed"] = round(by_processes[processes[0]]["step_s"] / one["step_s"], 3)
+            speeds = [each[processes[0]]["step_s"] / each[n]["step_s"] for each in rounds]
+            one["speeds"], one["speed"] = [round(each, 3) for each in speeds], round(statistics.median(speeds), 3)
         found[f"{model}, {pairs:,} interactions"] = {**shape, "by_processes": by_processes}
     return found
 
@@ -82,9 +89,9 @@ def apart(rows: int, pairs: int, count: int) -> dict[str, Any]:
 
 
 def encoder_bound() -> dict[str, Any]:
-    """An epoch of end-to-end training, by `lmm4rec run --processes`: three times in turn, medians."""
+    """An epoch of end-to-end training, by `lmm4rec run --processes`: several times in turn, medians."""
     seconds: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(3):
+    for _ in range(ROUNDS):
         for processes, found in seconds.items():
             with tempfile.TemporaryDirectory() as folder:
                 found.append(epoch_seconds(processes, Path(folder), CONF.format(items=500, epochs=3)))
