@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import httpx2 as httpx
 from server import Server
@@ -28,3 +29,14 @@ def ids(page: Page, where: str) -> list[str]:
 def best(server: Server, user: str, k: int = 12, **more: object) -> list[str]:
     answer = httpx.get(f"{server.url}/recommend/{user}", params={"k": k, **more}).json()
     return [one["id"] for one in answer["items"]]
+
+
+def wait_until(page: Page, expression: str, arg: Any = None, seconds: float = 10.0) -> None:
+    """Return when a JavaScript expression, or function of `arg`, is true.
+
+    Playwright's wait_for_function needs eval, which the page's security policy forbids, unless it is true at once.
+    """
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression, arg):
+        assert time.monotonic() < end, f"not within {seconds:g} s: {expression}"
+        page.wait_for_timeout(50)

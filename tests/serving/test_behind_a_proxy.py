@@ -19,6 +19,7 @@ from urllib.parse import urljoin
 import httpx2 as httpx
 import pytest
 from fastapi.testclient import TestClient
+from page_visits import wait_until
 from server import Server
 from shops import HERE
 
@@ -161,7 +162,7 @@ def test_the_page_works_behind_a_real_proxy(runs: list[Path], browser: Browser, 
             page.on("request", lambda one: None if one.url.startswith(url) else complaints.append(one.url))
             page.goto(f"{url}/")
             page.locator(".grid .card img").first.wait_for()
-            page.wait_for_function("document.querySelector('.grid .card img')?.naturalWidth > 0")
+            wait_until(page, "document.querySelector('.grid .card img')?.naturalWidth > 0")
             page.locator(".grid .card").first.click()
             page.locator("dialog#item[open] .alike .card").first.wait_for()
             page.wait_for_load_state("networkidle")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2 as httpx
 import pytest
-from page_visits import DESK, PHONE, best, ids
+from page_visits import DESK, PHONE, best, ids, wait_until
 from server import TOKEN, Server
 from shops import png, write_shop
 
@@ -52,11 +52,11 @@ def test_an_item_opens_with_reasons_and_similar_ones(visit: Any, server: Server)
     score = httpx.get(f"{server.url}/explain", params={"user": "u001", "item": item}).json()["score"]
     assert sum(float(row.replace("−", "-")) for row in rows) == pytest.approx(score, abs=0.02)
     dialog.locator(".alike .card").first.click()
-    page.wait_for_function("id => location.hash.includes(`item=${id}`)", arg=near[0]["id"])
-    page.wait_for_function("title => document.querySelector('#item-title').textContent === title", arg=near[0]["title"])
+    wait_until(page, "id => location.hash.includes(`item=${id}`)", arg=near[0]["id"])
+    wait_until(page, "title => document.querySelector('#item-title').textContent === title", arg=near[0]["title"])
     page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
-    page.wait_for_function("!location.hash.includes('item=')")
+    wait_until(page, "!location.hash.includes('item=')")
 
 
 def test_search_by_text(visit: Any, server: Server) -> None:
@@ -69,7 +69,7 @@ def test_search_by_text(visit: Any, server: Server) -> None:
     found = httpx.get(f"{server.url}/search", params={"text": "lamp", "k": 12}).json()["items"]
     assert ids(page, ".grid") == [one["id"] for one in found]
     page.get_by_label("mix in what u001 likes").check()
-    page.wait_for_function("location.hash.includes('taste=1')")
+    wait_until(page, "location.hash.includes('taste=1')")
     page.locator("[aria-label=found] .card").first.wait_for()
     mixed = httpx.get(f"{server.url}/search", params={"text": "lamp", "k": 12, "for_user": "u001"}).json()["items"]
     assert ids(page, ".grid") == [one["id"] for one in mixed]
@@ -149,7 +149,7 @@ def test_more_than_twelve_and_scores_on_demand(visit: Any, server: Server) -> No
     for shown in (24, 36):
         page.get_by_role("button", name="Show more").click()
         every = best(server, "u001", k=shown)
-        page.wait_for_function("count => document.querySelectorAll('.grid .card').length === count", arg=len(every))
+        wait_until(page, "count => document.querySelectorAll('.grid .card').length === count", arg=len(every))
         assert ids(page, ".grid") == every
     assert page.get_by_role("button", name="Show more").is_hidden()  # fewer than 36 are left to recommend
 
@@ -160,9 +160,9 @@ def test_the_catalog_is_browsed_and_filtered(visit: Any, server: Server) -> None
     assert ids(page, ".grid") == [one["id"] for one in everything["items"][:48]]
     page.get_by_label("Items whose title or id contains").fill("lamp")
     page.keyboard.press("Enter")
-    page.wait_for_function("location.hash.includes('q=lamp')")
+    wait_until(page, "location.hash.includes('q=lamp')")
     lamps = httpx.get(f"{server.url}/items", params={"q": "lamp"}).json()
-    page.wait_for_function("count => document.querySelectorAll('.grid .card').length === count", arg=lamps["total"])
+    wait_until(page, "count => document.querySelectorAll('.grid .card').length === count", arg=lamps["total"])
     assert ids(page, ".grid") == [one["id"] for one in lamps["items"]]
     page.get_by_role("link", name="Models").click()
     page.get_by_role("link", name="First model").wait_for()
@@ -203,7 +203,7 @@ def test_all_by_keyboard(visit: Any, server: Server) -> None:
     page.locator("#person").focus()
     page.keyboard.type("u01")
     page.locator("#people [role=option]").first.wait_for()
-    page.wait_for_function("document.querySelector('#people [role=option]').dataset.user === 'u010'")
+    wait_until(page, "document.querySelector('#people [role=option]').dataset.user === 'u010'")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     assert page.locator("#person").get_attribute("aria-activedescendant") == "person-1"
