@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import pytest
 
 from lmm4rec.core.files import read_json
 from lmm4rec.experiments.run import run
+from process_kills import kill_when
 
 CONF: dict[str, Any] = {
     "data": {"name": "toyshop", "items": 2000, "users": 300, "interactions": 6000},
@@ -30,14 +28,9 @@ run(json.loads(sys.argv[1]), out=sys.argv[2], resume=sys.argv[3] == "resume")
 """
 
 
-def kill_when(ready: Callable[[], bool], folder: Path, mode: str, conf: dict[str, Any] = CONF) -> None:
+def run_until(ready: Callable[[], bool], folder: Path, mode: str, conf: dict[str, Any] = CONF) -> None:
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, json.dumps(conf), str(folder), mode])
-    deadline = time.monotonic() + 90
-    while not ready() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert process.poll() is None, "it ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_when(ready, process, seconds=90)
 
 
 @pytest.mark.slow
@@ -47,10 +40,10 @@ def test_killed_twice_it_ends_with_the_same_numbers(tmp_path: Path, monkeypatch:
     expected = run(CONF, out=tmp_path / "whole")
     cache, folder = tmp_path / "cache-killed", tmp_path / "killed"
     monkeypatch.setenv("LMM4REC_CACHE", str(cache))
-    kill_when(lambda: len(list(cache.glob("features/*/part-*"))) >= 2, folder, "new")
+    run_until(lambda: len(list(cache.glob("features/*/part-*"))) >= 2, folder, "new")
     assert not list(cache.glob("features/*/entry.json"))
     history = folder / "history.jsonl"
-    kill_when(lambda: history.exists() and len(history.read_text().splitlines()) >= 5, folder, "resume")
+    run_until(lambda: history.exists() and len(history.read_text().splitlines()) >= 5, folder, "resume")
     before = read_json(folder / "cost.json")["total"]
     resumed = run(CONF, out=folder, resume=True)
     assert resumed.history == expected.history
@@ -79,7 +72,7 @@ def test_killed_while_the_encoder_warms_up_or_trains_it_ends_with_the_same_numbe
     expected = run(END2END, out=tmp_path / "whole")
     folder = tmp_path / "killed"
     history = folder / "history.jsonl"
-    kill_when(lambda: history.exists() and len(history.read_text().splitlines()) >= epochs, folder, "new", END2END)
+    run_until(lambda: history.exists() and len(history.read_text().splitlines()) >= epochs, folder, "new", END2END)
     assert not (folder / "metrics.json").exists()
     resumed = run(END2END, out=folder, resume=True)
     assert resumed.history == expected.history
@@ -109,10 +102,10 @@ def test_killed_while_states_are_cached_and_while_an_adapter_trains_it_ends_with
     monkeypatch.setenv("LMM4REC_CACHE", str(cache))
     history, mode = folder / "history.jsonl", "new"
     if adapter != "lora":
-        kill_when(lambda: len(list(cache.glob("states/*/shard-*"))) >= 2, folder, mode, conf)
+        run_until(lambda: len(list(cache.glob("states/*/shard-*"))) >= 2, folder, mode, conf)
         assert not list(cache.glob("states/*/states.json"))
         mode = "resume"
-    kill_when(lambda: history.exists() and len(history.read_text().splitlines()) >= 3, folder, mode, conf)
+    run_until(lambda: history.exists() and len(history.read_text().splitlines()) >= 3, folder, mode, conf)
     resumed = run(conf, out=folder, resume=True)
     assert resumed.history == expected.history
     assert resumed.metrics["test"] == expected.metrics["test"]

@@ -19,6 +19,7 @@ from lmm4rec.core.files import read_json
 from lmm4rec.experiments.report.study_report import write_study_report
 from lmm4rec.experiments.study.folder import StudyFolder
 from lmm4rec.experiments.study.study import study
+from process_kills import kill_when
 
 SCRIPT = """
 import json, sys
@@ -42,8 +43,8 @@ def test_killed_twice_with_two_workers_it_ends_with_the_same_tables(tmp_path: Pa
     script.write_text(SCRIPT)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     study(conf, out=whole, workers=0)
-    _kill_when(script, conf, killed, "new", lambda: any(killed.glob("searches/*/trials/*/history.jsonl")))
-    _kill_when(script, conf, killed, "resume", lambda: len(list(killed.glob("cells/*/metrics.json"))) >= 2)
+    _run_until(script, conf, killed, "new", lambda: any(killed.glob("searches/*/trials/*/history.jsonl")))
+    _run_until(script, conf, killed, "resume", lambda: len(list(killed.glob("cells/*/metrics.json"))) >= 2)
     result = study(conf, out=killed, resume=True, workers=2)
     assert not result.failed
     for name in result.done:
@@ -56,14 +57,9 @@ def test_killed_twice_with_two_workers_it_ends_with_the_same_tables(tmp_path: Pa
     assert tables[0] == tables[1]
 
 
-def _kill_when(script: Path, conf: dict[str, Any], folder: Path, mode: str, ready: Any) -> None:
+def _run_until(script: Path, conf: dict[str, Any], folder: Path, mode: str, ready: Any) -> None:
     process = subprocess.Popen([sys.executable, str(script), json.dumps(conf), str(folder), mode])
-    deadline = time.monotonic() + 240
-    while not ready() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert process.poll() is None, "it ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_when(ready, process, seconds=240)
     assert not StudyFolder(folder).running_tasks()  # although running.json is still there
 
 

@@ -45,6 +45,18 @@ def objective(monkeypatch: pytest.MonkeyPatch) -> Use:
     return use
 
 
+def failing_first(error: BaseException, tried: list[Path]) -> Callable[[Path], float]:
+    """An objective that fails for the first setting; `tried` gets the folder of each."""
+
+    def value(place: Path) -> float:
+        tried.append(place)
+        if len(tried) == 1:
+            raise error
+        return 0.5
+
+    return value
+
+
 def test_values_that_do_not_go_together_count_and_do_not_stop_the_search(tmp_path: Path) -> None:
     space = {"recommender.dim": [6, 4], "recommender.heads": [4, 1]}  # 6 numbers are not shared by 4 heads
     found = tune(CONF, options(space), tmp_path)
@@ -56,15 +68,7 @@ def test_values_that_do_not_go_together_count_and_do_not_stop_the_search(tmp_pat
 
 @pytest.mark.parametrize("error", [ConfigError("wide"), RankingError("NaN")])
 def test_a_setting_that_cannot_be_ranked_counts(tmp_path: Path, objective: Use, error: LMM4RecError) -> None:
-    tried: list[Path] = []
-
-    def second(place: Path) -> float:
-        tried.append(place)
-        if len(tried) == 1:
-            raise error
-        return 0.5
-
-    objective(second)
+    objective(failing_first(error, []))
     assert tune(CONF, options({"recommender.dim": [4, 6]}), tmp_path).best == {"recommender.dim": 6}
 
 
@@ -78,14 +82,7 @@ def test_a_setting_that_two_workers_try_at_a_time_has_two_folders(tmp_path: Path
 
 def test_an_interrupted_setting_goes_on_in_its_folder_and_counts_once(tmp_path: Path, objective: Use) -> None:
     places: list[Path] = []
-
-    def interrupted(place: Path) -> float:
-        places.append(place)
-        if len(places) == 1:
-            raise KeyboardInterrupt
-        return 0.5
-
-    objective(interrupted)
+    objective(failing_first(KeyboardInterrupt(), places))
     wanted = options({"recommender.dim": [4, 6]})
     with pytest.raises(KeyboardInterrupt):
         tune(CONF, wanted, tmp_path)

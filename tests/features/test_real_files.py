@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from PIL import Image
 
 from lmm4rec.features.store import FeatureStore
 from lmm4rec.features.store_inventory import stored_features
+from process_kills import kill_when
 
 ITEMS = 1500
 CONF = """
@@ -69,14 +68,7 @@ def files(cache: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_killed_with_sigkill_it_goes_on_and_ends_with_the_same_bytes(shop: Path) -> None:
     assert start(shop, "whole").wait() == 0
-    process, deadline = start(shop, "cut"), time.monotonic() + 60
-    parts: list[Path] = []
-    while not parts and process.poll() is None and time.monotonic() < deadline:
-        parts = list(shop.glob("cut/features/*/part-*"))
-        time.sleep(0.005)
-    assert process.poll() is None, "it ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_when(lambda: any(shop.glob("cut/features/*/part-*")), start(shop, "cut"), seconds=60)
     (unfinished,) = stored_features(FeatureStore(shop / "cut" / "features"))
     assert (unfinished.finished, unfinished.items % 512) == (False, 0)
     assert 512 <= unfinished.items < ITEMS

@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +31,10 @@ from lmm4rec.experiments.build import encoders as build_encoders
 from lmm4rec.experiments.build.encoders import make_encoder
 from lmm4rec.nn.losses import contrastive
 from lmm4rec.training import finetuning
-from lmm4rec.training import state as checkpoint
 from lmm4rec.training.contrastive import Contrastive
 from lmm4rec.training.finetuning import fit_pairs
+from lmm4rec.training.saved_tensors import read_saved
+from process_kills import kill_when
 from toys import Dots, Toy, toy_items
 
 OPTIONS: dict[str, Any] = {
@@ -124,7 +123,6 @@ import functools, json, sys
 from pathlib import Path
 from toys import Toy, toy_items
 from lmm4rec.training import finetuning
-from lmm4rec.training import state as checkpoint
 finetuning.Trainer = functools.partial(finetuning.Trainer, checkpoint_every_s=0.0)
 finetuning.fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), Path(sys.argv[1]), **json.loads(sys.argv[2]))
 """
@@ -139,11 +137,7 @@ def test_killed_with_sigkill_it_ends_with_the_same_numbers(tmp_path: Path) -> No
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(state), json.dumps(options)], env={**os.environ, "PYTHONPATH": path}
     )
-    while process.poll() is None and not (state.exists() and _epochs(state) >= 2):
-        time.sleep(0.01)
-    assert process.poll() is None, "it ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_when(lambda: state.exists() and _epochs(state) >= 2, process, seconds=100)
     assert 2 <= _epochs(state) < 12
     resumed = fit_pairs(Toy(dropout=0.2, drop_path=0.3), toy_items(60), state, **options)
     assert resumed.rows == expected.rows
@@ -151,7 +145,7 @@ def test_killed_with_sigkill_it_ends_with_the_same_numbers(tmp_path: Path) -> No
 
 
 def _epochs(state: Path) -> int:
-    return len(checkpoint._read(state)[1]["history"]["rows"])
+    return len(read_saved(state)[1]["history"]["rows"])
 
 
 def test_before_and_after_are_of_the_same_held_out_pairs() -> None:

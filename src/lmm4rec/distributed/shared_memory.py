@@ -76,7 +76,7 @@ class SharedMemory:
             self._put([parts[self._rank]], begin)
             self._get(parts, [0] * len(parts), begin)
 
-    def _put(self, parts: Sequence[UInt8[Tensor, " bytes"]], begin: int) -> None:
+    def _put(self, parts: Sequence[UInt8[Tensor, " _bytes"]], begin: int) -> None:
         """Write the bytes of all parts, in order, from `begin` on, as many as fit; wait for all processes."""
         self._turn = 1 - self._turn
         target, start = self._halves[self._rank][self._turn], -begin
@@ -88,7 +88,7 @@ class SharedMemory:
         self._sizes[self._rank][self._turn, : len(parts)] = torch.tensor([len(part) for part in parts])
         dist.all_reduce(self._barrier)  # takes a third of dist.barrier's processor time
 
-    def _get(self, targets: Sequence[UInt8[Tensor, " bytes"]], starts: Sequence[int], begin: int) -> None:
+    def _get(self, targets: Sequence[UInt8[Tensor, " _bytes"]], starts: Sequence[int], begin: int) -> None:
         """Read each other process's bytes, which begin at its start, as far as its half holds them from `begin` on."""
         for process, (target, start) in enumerate(zip(targets, starts, strict=True)):
             first, last = max(start - begin, 0), min(start - begin + len(target), self._half)
@@ -131,5 +131,5 @@ def _open_blocks(size: int) -> list[mmap.mmap]:
     return blocks
 
 
-def _bytes(values: Shaped[Tensor, "*shape"]) -> UInt8[Tensor, " bytes"]:
+def _bytes(values: Shaped[Tensor, "*shape"]) -> UInt8[Tensor, " _bytes"]:
     return values.view(-1).view(torch.uint8)

@@ -75,15 +75,19 @@ class Contrastive(Objective):
         device = next(self.parameters()).device
         # changes are drawn for the whole batch, so that they are the same for any number of processes
         inputs = self.augmentation(self.pairs.of(batch), self.noise)
-        shared = len(batch) >= process_group.world_size()  # else each process takes all of it
-        own = process_group.local_rows(torch.arange(len(batch))) if shared else torch.arange(len(batch))
-        inputs = inputs.rows(own).to(device)
-        with self.runner.seeded(_seed(self.noise) + (process_group.rank() if shared else 0), device):
+        if len(batch) >= process_group.world_size():
+            return self._losses(inputs, len(batch), device)
+        with process_group.single_process():  # each process takes all of it
+            return self._losses(inputs, len(batch), device)
+
+    def _losses(self, inputs: Inputs, pairs: int, device: torch.device) -> dict[str, Float[Tensor, ""]]:
+        """The losses of this process's share of a batch of that many pairs."""
+        inputs = inputs.rows(process_group.local_rows(torch.arange(pairs))).to(device)
+        with self.runner.seeded(_seed(self.noise) + process_group.rank(), device):
             vectors = self._vectors(inputs)
-            terms = {}
+            terms = dict[str, Tensor]()
             for index, (space, weight) in enumerate(zip(self.spaces, self.weights.values(), strict=True)):
-                sides = vectors[space.name]
-                image, text = (process_group.all_gather(one, len(batch)) for one in sides) if shared else sides
+                image, text = (process_group.all_gather(side, pairs) for side in vectors[space.name])
                 name = f"contrastive_{space.name}" if index else "contrastive"
                 terms[name] = weight * contrastive(image, text, space.scale())
             if self.matching_weight:

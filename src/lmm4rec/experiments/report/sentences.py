@@ -12,7 +12,6 @@ from lmm4rec.experiments.report.number_formats import first_names, metric_name, 
 
 _SAME = 0.01  # a relative difference up to this is called none
 _UNSELECTED = "Nothing was held out for validation: all epochs were trained, and the last weights were kept"
-_UNCHOSEN = "nothing was held out for validation, so none is chosen"
 
 
 def run_headline(group: DesignGroup, metric: str) -> str:
@@ -53,7 +52,8 @@ def group_headline(group: DesignGroup, comparisons: Sequence[DesignComparison], 
     best, *others = group.best_first(f"valid.{collection.metric}")
     reached = _test_value(best, collection.metric)
     if not group.is_validated(collection.metric):
-        return f"{group.title}: {best.label}, the first design, reaches {reached} on the test part; {_UNCHOSEN}."
+        unchosen = "nothing was held out for validation, so none is chosen"
+        return f"{group.title}: {best.label}, the first design, reaches {reached} on the test part; {unchosen}."
     sentence = f"{group.title}: {best.label}, the best by validation, reaches {reached} on the test part"
     if not others:
         return f"{sentence}."
