@@ -154,3 +154,12 @@ def test_a_full_disk_is_named_before_anything_is_written(monkeypatch: pytest.Mon
         DataError, match=r"of 280 items need 0 MiB, more than the 0 MiB .* name a larger disk in TMPDIR"
     ):
         PreparedItems(Towers(), [item(row) for row in range(280)], memory_mb=0)
+
+
+def test_the_length_of_a_text_is_where_its_last_token_is() -> None:
+    """Of an encoder that reads letters; an item without text included. One that reads images alone has no lengths."""
+    items = [Item(id=str(letters), fields={"title": "a" * letters, "description": ""}) for letters in (3, 0, 12, 5)]
+    lengths = PreparedItems(TextSide(), items, memory_mb=1).text_lengths
+    assert lengths is not None
+    assert lengths.tolist() == [3, 0, 12, 5]
+    assert PreparedItems(ImageSide(), ITEMS[:2], memory_mb=1).text_lengths is None

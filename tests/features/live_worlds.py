@@ -82,3 +82,11 @@ def world(component: Callable[..., Recommender], vectors: ItemVectors) -> tuple[
 
 def batches(graph: InteractionGraph, size: int = 64) -> Iterator[Batch]:
     return sampler(graph, size).epoch(generator(5))
+
+
+def total(losses: Any) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}

@@ -12,6 +12,7 @@ from layered import ENCODERS, build, catalog, whole_vectors
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.encoders.base import Encoder
 from lmm4rec.encoders.color import Color
+from lmm4rec.encoding.prepared_items import PreparedItems
 from lmm4rec.encoding.sizing import ResolvedPrecision
 from lmm4rec.features.cached import SideVectors, TopBlocks
 from lmm4rec.features.state_cache import StatesCache
@@ -39,6 +40,8 @@ def test_the_top_blocks_get_the_gradient_that_the_whole_encoder_gives_them(
     gradients = [one.grad for one in encoder.parameters()]
     encoder.zero_grad()
     vectors = TopBlocks(encoder, cache(encoder, tmp_path / "states", 1))
+    lengths = PreparedItems(encoder, catalog()[:], memory_mb=100).text_lengths
+    assert lengths is vectors.text_lengths is None or torch.equal(lengths, vectors.text_lengths)
     loss = loss_of(vectors(torch.tensor(ROWS)))
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     loss.backward()

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from live_worlds import Scaled, TinyVectors, batches, generator, live, sampler, world
+from live_worlds import Scaled, TinyVectors, batches, generator, gradients, live, sampler, total, world
 from torch import Tensor, nn
 
-import lmm4rec.encoding.runner as runner_module
 from fit_callbacks import KillAfter, KilledError
 from lmm4rec.core.errors import ConfigError, TrainingError
 from lmm4rec.core.registry import RECOMMENDERS
@@ -36,14 +35,6 @@ def on_whole_table(vectors: TinyVectors, table: dict[str, Tensor], items: Tensor
     chosen = torch.zeros(vectors.n_items, dtype=torch.bool)
     chosen[items] = True
     return {m: torch.where(chosen[:, None], x, table[m]) for m, x in vectors.all().items()}
-
-
-def total(losses: Any) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
-
-
-def gradients(module: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("name", CONTENT)
@@ -268,33 +259,6 @@ def test_killed_and_resumed_it_ends_with_the_same_numbers(
     assert history.rows == expected.rows
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_taken_in_turn_the_gradient_is_the_same(dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces that are computed anew in the backward pass draw the same dropout as those that are kept."""
-    results = []
-    for kept in (True, False):
-        vectors = TinyVectors(dropout=dropout)
-        recommender, graph = world(RECOMMENDERS.get("vbpr"), vectors)
-        source = live(vectors)
-        source._sized_runner().chunk = 4
-        if kept:
-            monkeypatch.setattr(runner_module, "checkpoint", lambda function, *values, **_: function(*values))
-        source.begin_epoch(1)
-        objective = RankingObjective(recommender, source, batches=1).train()
-        seen = len(vectors.passes)
-        total(objective.losses(next(batches(graph)), generator())).backward()
-        monkeypatch.undo()
-        results.append(gradients(vectors))
-        assert len(vectors.passes) - seen == (8 if kept else 16)
-    torch.testing.assert_close(*results)
-
-
-def test_what_a_pass_keeps_sets_how_many_items_it_takes() -> None:
-    """tanh keeps its result, the product its inputs: 2 (8 + 11) floats an item."""
-    source = live(TinyVectors(), memory_mb=1)
-    assert source._sized_runner().chunk == pytest.approx(2**20 / (4 * 2 * 19), rel=0.5)
 
 
 def test_images_and_texts_of_a_pass_are_drawn_together() -> None:

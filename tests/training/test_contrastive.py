@@ -88,7 +88,7 @@ def test_a_chunk_is_computed_again_with_the_noise_that_it_had(monkeypatch: pytes
     assert abs(quiet - kept) > 0.05
 
 
-def test_a_chunk_keeps_no_more_for_the_backward_pass_than_it_takes_and_gives() -> None:
+def test_more_rows_than_a_chunk_keep_the_activations_of_one_and_what_all_take_and_give() -> None:
     def kept(chunk: int) -> int:
         sizes: dict[int, int] = {}
 
@@ -101,7 +101,7 @@ def test_a_chunk_keeps_no_more_for_the_backward_pass_than_it_takes_and_gives() -
             made.losses(ROWS, torch.Generator())
         return sum(sizes.values())
 
-    assert kept(4) < 0.15 * kept(0)
+    assert kept(4) < (4 / len(ROWS) + 0.1) * kept(0)
 
 
 def test_checkpointing_gives_the_same_gradient_and_leaves_the_encoder_as_it_was() -> None:

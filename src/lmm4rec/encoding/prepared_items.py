@@ -59,6 +59,12 @@ class PreparedItems:
         self._small = {name: _stack(parts) for name, parts in blocks.items()}
 
     @property
+    def text_lengths(self) -> Int[Tensor, " items"] | None:
+        """The columns up to the last token of each item's text; None where the encoder reads no text."""
+        mask = self._small.get("text_mask")
+        return None if mask is None else _lengths(mask)
+
+    @property
     def nbytes(self) -> int:
         """The bytes of pixels, spectrograms and texts as they are kept."""
         texts = sum(one.nbytes for name, one in self._small.items() if name.startswith("text"))
@@ -77,7 +83,7 @@ class PreparedItems:
         found |= {name: values[rows] for name, values in self._small.items()}
         if "text_mask" in found:
             mask = found["text_mask"]
-            width = max(_SHORTEST, int((mask * torch.arange(1, mask.shape[1] + 1)).amax()))
+            width = max(_SHORTEST, int(_lengths(mask).amax()))
             found |= {"text_ids": found["text_ids"][:, :width].long(), "text_mask": mask[:, :width]}
         return Inputs(**found).to(device)
 
@@ -153,6 +159,10 @@ def _allocate(shape: tuple[int, ...], dtype: torch.dtype, memory_mb: int) -> Ten
                 f"{Path(folder).parent}: raise inputs_mb (memory_mb in fine-tuning), or name a larger disk in TMPDIR"
             )
         return torch.from_file(str(Path(folder) / "pixels"), shared=True, size=count, dtype=dtype).view(shape)
+
+
+def _lengths(mask: Bool[Tensor, "rows tokens"]) -> Int[Tensor, " rows"]:
+    return (mask * torch.arange(1, mask.shape[1] + 1)).amax(dim=1)
 
 
 def _stack(blocks: Sequence[Tensor]) -> Tensor:

@@ -24,10 +24,10 @@ RowFunction: TypeAlias = Callable[..., tuple[Tensor, ...]]
 class EncoderRunner:
     """Passes through a module (an encoder, or one around an encoder) whose noise follows from a seed.
 
-    With `chunk`, the activations of no more than that many rows are kept: where there are more, they pass chunk by
-    chunk, and the backward pass computes each chunk again with the same noise. The gradient is that of all rows
-    together (GradCache, Gao et al. 2021, arXiv 2101.06983), for one forward pass more. `pass_rows` bounds the rows of
-    one pass also where all activations are kept.
+    With `chunk`, the activations of no more than that many rows are kept, those of the last ones: the rows before them
+    pass chunk by chunk, and the backward pass computes each chunk again with the same noise, after it has freed what
+    was kept. The gradient is that of all rows together (GradCache, Gao et al. 2021, arXiv 2101.06983), for one forward
+    pass more of the rows that are not kept. `pass_rows` bounds the rows of one pass also where activations are kept.
     """
 
     def __init__(self, module: nn.Module, *, precision: ResolvedPrecision, chunk: int = 0, pass_rows: int = 0) -> None:
@@ -72,13 +72,10 @@ class EncoderRunner:
 
     def __call__(self, function: RowFunction, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         """The function's results for all rows, with gradient."""
-        rows = _row_count(tensors)
-        chunks = _chunks(tensors, self._chunk_rows(rows))
-        if self._keeps_activations(rows):
-            with autocast(self._device, self.precision):  # around all chunks, so that weights are cast once
-                parts = [self._run(function, *chunk) for chunk in chunks]
-        else:
-            parts = [self._run_again_in_backward(function, *chunk) for chunk in chunks]
+        again, kept = self._chunks(_row_count(tensors))
+        parts = [self._run_again_in_backward(function, *_slices(tensors, chunk)) for chunk in again]
+        with autocast(self._device, self.precision):  # around all chunks, so that weights are cast once
+            parts += [self._run(function, *_slices(tensors, chunk)) for chunk in kept]
         return _concatenate(parts)
 
     def encode(self, function: Callable[[Inputs], tuple[Tensor, ...]], inputs: Inputs) -> tuple[Tensor, ...]:
@@ -92,7 +89,7 @@ class EncoderRunner:
 
     def passes(self, rows: int) -> int:
         """The number of passes for a number of rows."""
-        return -(-rows // max(self._chunk_rows(rows), 1))
+        return sum(map(len, self._chunks(rows)))
 
     def fit_memory(self, function: RowFunction, probe: Int[Tensor, " probe"], memory_mb: int) -> None:
         """Set `chunk` to the rows whose activations fit `memory_mb`, measured in training on the rows of `probe`."""
@@ -100,12 +97,12 @@ class EncoderRunner:
             kept = kept_bytes(self.module, lambda: self._run(function, probe)) // len(probe)
         self.chunk = max(1, memory_mb * MB // max(kept, 1))
 
-    def _keeps_activations(self, rows: int) -> bool:
-        return not self.chunk or rows <= self.chunk or not torch.is_grad_enabled()
-
-    def _chunk_rows(self, rows: int) -> int:
-        bounds = [bound for bound in (self.pass_rows, 0 if self._keeps_activations(rows) else self.chunk) if bound]
-        return min(bounds, default=max(rows, 1))
+    def _chunks(self, rows: int) -> tuple[list[slice], list[slice]]:
+        """The chunks that are computed again in the backward pass, and after them those whose activations are kept."""
+        bounded = self.chunk and torch.is_grad_enabled()
+        again = max(rows - self.chunk, 0) if bounded else 0
+        size = min(filter(None, (self.pass_rows, self.chunk if again else 0)), default=max(rows, 1))
+        return _cut(0, again, size), _cut(again, rows, size)
 
     def _run_again_in_backward(self, function: RowFunction, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         """A pass of which only inputs and outputs are kept for the backward pass."""
@@ -199,9 +196,12 @@ def _row_count(tensors: tuple[Tensor | None, ...]) -> int:
     return max(len(values) for values in tensors if values is not None)
 
 
-def _chunks(tensors: tuple[Tensor | None, ...], size: int) -> list[tuple[Tensor | None, ...]]:
-    starts = range(0, max(_row_count(tensors), 1), size)
-    return [tuple(None if one is None else one[start : start + size] for one in tensors) for start in starts]
+def _cut(start: int, stop: int, size: int) -> list[slice]:
+    return [slice(begin, min(begin + size, stop)) for begin in range(start, stop, size)]
+
+
+def _slices(tensors: tuple[Tensor | None, ...], rows: slice) -> tuple[Tensor | None, ...]:
+    return tuple(None if one is None else one[rows] for one in tensors)
 
 
 def _concatenate(parts: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

@@ -34,6 +34,7 @@ class TopBlocks(ItemVectors):
         assert top is not None
         self.encoder, self.states, self.top = encoder, cache.fill(), top
         self.dims, self.n_items = dict(cache.encoder.dims), self.states.n_items
+        self.text_lengths = self.states.text_lengths
         self.spaces = shared_spaces(cache.encoder)
         self._towers = cache.towers  # no modules of their own, but references to the encoder's
         upper = {id(one) for one in upper_parameters(encoder, self._towers, cache.sample(1), top)}

@@ -33,6 +33,9 @@ class ItemVectors(nn.Module, ABC):
     encodes: ClassVar[bool] = True
     """Whether a pass goes through an encoder, or a part of one."""
 
+    text_lengths: Int[Tensor, " items"] | None = None
+    """The tokens of each item's text, where a pass is padded to the longest of its items."""
+
     spaces: Sequence[SharedSpace] = ()
     """The spaces that image and text vectors share, that of these vectors first; empty where they share none."""
 
@@ -77,6 +80,7 @@ class EncodedItems(ItemVectors):
         self.dims, self.n_items = dict(selected.dims), len(items)
         self.spaces = shared_spaces(selected)
         self.inputs = PreparedItems(selected, items, memory_mb=inputs_mb)
+        self.text_lengths = self.inputs.text_lengths
 
     def forward(self, items: Int[Tensor, " chosen"]) -> dict[Modality, Float[Tensor, "chosen _dim"]]:
         """The encoder's vectors, as float32; zeros where an item lacks the modality."""

@@ -185,8 +185,8 @@ class Live(FeatureSource):
         """The table with new vectors of the pending items, which carry gradient and receive the accumulated one."""
         chosen = pending
         if 0 < self.max_items < len(pending):
-            order = torch.randperm(len(pending), generator=generator)[: self.max_items]
-            chosen = pending[order.sort().values.to(pending.device)]
+            chosen = pending[torch.randperm(len(pending), generator=generator)[: self.max_items].to(pending.device)]
+        chosen = self._by_length(chosen)
         vectors = self._encode(chosen, generator)
         self.stale.fill_(value=True)
         self._losses = self._own_losses(vectors, chosen)
@@ -233,12 +233,24 @@ class Live(FeatureSource):
         if not self.stale:
             return
         runner, items = self._sized_runner(), self.vectors.n_items
-        own, size = process_group.local_rows(torch.arange(items, device=self.stale.device)), min(256, 4 * runner.chunk)
+        rows = self._by_length(torch.arange(items, device=self.stale.device))
+        own, size = process_group.local_rows(rows), min(256, 4 * runner.chunk)
         vectors = self._gathered(runner.evaluate(self._vectors_of, own, pass_rows=size), items)
         for modality, table in self._table().items():
-            table.copy_(vectors[modality])
+            table.index_copy_(0, rows, vectors[modality])
         self.stale.fill_(value=False)
         self._count("refreshed", items, -(-len(own) // size))
+
+    def _by_length(self, rows: Int[Tensor, " chosen"]) -> Int[Tensor, " chosen"]:
+        """The rows by the length of their text, each process's share for itself: a pass is padded to its longest.
+
+        Every process gets short and long ones alike.
+        """
+        if self.vectors.text_lengths is None:
+            return rows.sort().values
+        lengths = self.vectors.text_lengths[rows.cpu()].to(rows.device)
+        by_length, processes = rows[lengths.argsort(stable=True)], process_group.world_size()
+        return torch.cat([by_length[first::processes] for first in range(processes)])
 
     def _vectors_of(self, rows: Int[Tensor, " rows"]) -> tuple[Tensor, ...]:
         vectors = self.vectors(rows)
@@ -261,7 +273,7 @@ class Live(FeatureSource):
             self._runner = EncoderRunner(
                 self.vectors, precision=precision, pass_rows=0 if device.type == "cuda" else _CPU_PASS
             )
-            probe = torch.linspace(0, items - 1, min(_PROBE, items), device=device).long()
+            probe = self._by_length(torch.arange(items, device=device))[-_PROBE:]  # the longest texts
             self._runner.fit_memory(self._vectors_of, probe, self.memory_mb)
         return self._runner
 

@@ -134,6 +134,11 @@ class StoredStates:
         """The number of items in the catalog."""
         return len(self.row_of)
 
+    @property
+    def text_lengths(self) -> Int[Tensor, " items"] | None:
+        """The tokens of each item's text; None where no words are stored."""
+        return self.lengths[WORDS][self.row_of] if WORDS in self.lengths else None
+
     def shape(self, modality: Modality, tensor: str = STATES) -> tuple[int, ...]:
         """The shape of one row."""
         return tuple(self.shards[0][f"{modality}.{tensor}"].shape[1:])
