@@ -14,6 +14,7 @@ import torch
 
 from lmm4rec.core.errors import ConfigError, LMM4RecError, optional
 from lmm4rec.core.files import read_json, write_json
+from lmm4rec.nn.transformers.activations import use_quick_gelu
 from lmm4rec.nn.transformers.checkpoints import SETTINGS, SUFFIXES, check_weights
 
 Model = TypeVar("Model")
@@ -104,6 +105,7 @@ def without_report(transformers: Any) -> Iterator[None]:
 def load_model(model_class: Any, source: str) -> tuple[Any, set[str]]:
     """The model in float32, and the names of the weights that the checkpoint lacks."""
     model, info = model_class.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+    use_quick_gelu(model)
     return model, set(info["missing_keys"])
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lmm4rec.core.errors import ConfigError, optional
+from lmm4rec.nn.transformers.activations import use_quick_gelu
 from lmm4rec.nn.transformers.checkpoints import check_weights
 from lmm4rec.nn.transformers.clip import original_layout
 from lmm4rec.nn.transformers.hugging_face import load_model, loading, transformers_library
@@ -45,11 +46,13 @@ def model_of_file(file: Path, options: Mapping[str, Any]) -> Any:
     check_weights(str(file), original_layout.missing_names(weights))
     config = transformers.CLIPConfig(**original_layout.architecture(weights, **options))
     try:
-        return transformers.CLIPModel.from_pretrained(
+        model = transformers.CLIPModel.from_pretrained(
             None, config=config, state_dict=original_layout.rename(weights), dtype=torch.float32
         )
     except RuntimeError as error:
         raise ConfigError(f"the shapes of the weights in {file} do not fit together: {error}") from error
+    use_quick_gelu(model)
+    return model
 
 
 def tokenizer_of_file(file: Path, given: str | None, vocabulary: int) -> Any:
