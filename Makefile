@@ -16,19 +16,19 @@ DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 demo: setup           ## eight models on the built-in toy shop: one table, one page of images
 	$(BIN)/lmm4rec demo
 
-test: setup           ## the fast test suite
+test: setup           ## the fast test suite: two minutes of two cores
 	$(FAST)
 
 slow: setup           ## the slow tests: browsers, kills, several processes, a plugin installed by pip, notebooks
 	$(BIN)/python -m pytest -n 2 -q -m slow
 
-check: setup          ## format, lint, types, import layers, documentation, tests: run it before each commit
+check: setup          ## format, lint, types, import layers, documentation, fast and long tests: run it before each commit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(DOCS)
-	$(FAST) $(SHAPES)
+	$(FAST) $(SHAPES) -m "not slow and not gpu and not network"
 
 docs: setup           ## the documentation site, in site/; a broken link or an unknown reference fails
 	$(DOCS)

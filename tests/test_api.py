@@ -25,6 +25,7 @@ def catalog() -> lmm4rec.Catalog:
     return lmm4rec.load_dataset("toyshop", users=30, items=40, interactions=300).catalog
 
 
+@pytest.mark.long
 def test_a_tiny_encoder_has_the_vocabulary_of_the_catalog(catalog: lmm4rec.Catalog) -> None:
     encoder = lmm4rec.load_encoder("clip", checkpoint="tiny", catalog=catalog)
     ids = encoder.prepare(catalog[:]).text_ids
@@ -37,6 +38,7 @@ def test_a_tiny_encoder_has_the_vocabulary_of_the_catalog(catalog: lmm4rec.Catal
         lmm4rec.load_encoder("clip", checkpoint="tiny")
 
 
+@pytest.mark.long
 def test_the_toyshop_checkpoint_is_trained_once_and_needs_no_catalog(
     catalog: lmm4rec.Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def conf(folder: Path, users: int, each: int, *, split: dict[str, Any], bots: in
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["bpr", "lightgcn", "itemknn"])
 def test_users_with_every_item_are_named_and_training_goes_on(tmp_path: Path, model: str) -> None:
     """The test and validation parts are of the others, whose last interactions the split by time holds out."""
@@ -79,6 +80,7 @@ def test_a_split_that_holds_out_nothing_is_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["bpr", "popular"])
 @pytest.mark.parametrize(("valid", "test"), [(0, 0), (0, 0.2), (0.2, 0)])
 def test_a_part_without_a_share_is_not_measured_and_the_run_ends_with_a_bundle(
@@ -105,6 +107,7 @@ def test_a_part_without_a_share_is_not_measured_and_the_run_ends_with_a_bundle(
     assert ">nan<" not in page.lower()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["bpr", "popular"])
 def test_a_final_training_is_estimated(tmp_path: Path, model: str, capfd: pytest.CaptureFixture[str]) -> None:
     """It holds nothing out for validation, which then takes no time."""

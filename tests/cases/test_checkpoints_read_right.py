@@ -50,6 +50,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.long
 def test_heads_and_activation_of_unknown_shapes_are_asked_for(tmp_path: Path) -> None:
     size = Size(patch=2, grid=2, width=1280, heads=16, text_width=64, layers=1, text_layers=1)
     file = str(tmp_path / "open_clip_vit_h.pt")
@@ -107,6 +108,7 @@ def vectors(encoder: Sentence) -> Tensor:
         return encoder(encoder.prepare(ITEMS))["text"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("include_prompt", [True, False])
 def test_the_default_prompt_of_a_sentence_model_comes_before_each_text(include_prompt: bool, tmp_path: Path) -> None:
     library = pytest.importorskip("sentence_transformers")

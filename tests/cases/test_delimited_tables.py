@@ -70,6 +70,7 @@ def test_bad_bytes_and_odd_quotes_in_files_with_tabs_cost_their_row_alone(tmp_pa
         ]
 
 
+@pytest.mark.long
 def test_damaged_files_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
     """Random insertions, deletions and replacements: never another error than DataError."""
     draw = random.Random(0)

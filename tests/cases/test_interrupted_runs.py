@@ -28,6 +28,7 @@ CONF: dict[str, Any] = {
 }
 
 
+@pytest.mark.long
 def test_a_failure_after_training_keeps_what_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise DataError("no bundle")
@@ -43,6 +44,7 @@ def test_a_failure_after_training_keeps_what_was_trained(tmp_path: Path, monkeyp
     assert len(result.bundle().items) == 40
 
 
+@pytest.mark.long
 def test_the_second_process_in_a_run_folder_hears_who_has_it(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with locked_folder(folder, doing="runs it"):
@@ -53,6 +55,7 @@ def test_the_second_process_in_a_run_folder_hears_who_has_it(tmp_path: Path) -> 
     assert run(CONF, out=folder).folder.is_finished
 
 
+@pytest.mark.long
 def test_epochs_may_grow_with_resume(tmp_path: Path) -> None:
     whole = run({**CONF, "train": {**CONF["train"], "epochs": 4}}, out=tmp_path / "whole")
     run(CONF, out=tmp_path / "grown")
@@ -105,6 +108,7 @@ def signal_in_epoch_2(patch: pytest.MonkeyPatch, number: signal.Signals) -> None
     patch.setattr(Trainer, "_train_epoch", signaled)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_training_after_the_epoch_with_its_state_saved(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -121,6 +125,7 @@ def test_a_signal_ends_a_training_after_the_epoch_with_its_state_saved(
     assert resumed.history == run(conf, out=tmp_path / "whole").history
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "advice"),
     [
@@ -198,6 +203,7 @@ TOO_LATE: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("changes", "message"), TOO_LATE.values(), ids=TOO_LATE)
 def test_what_would_stop_a_run_is_known_before_work_and_to_doctor(
     changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -215,6 +221,7 @@ def test_what_would_stop_a_run_is_known_before_work_and_to_doctor(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [

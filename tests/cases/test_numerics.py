@@ -47,6 +47,7 @@ def matrix(kind: str, rows: int, columns: int, seed: int, *, huge: float = 1e15)
     }[kind]
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(kinds, kinds, kinds, kinds, st.integers(0, 3))
 def test_maps_of_degenerate_content_and_vectors_are_finite(

@@ -41,6 +41,7 @@ def call(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, st
     return ended.value.code, " ".join((printed.out + printed.err).split())
 
 
+@pytest.mark.long
 def test_the_suffix_is_the_format(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     frames = {}
     for suffix, read in READERS.items():

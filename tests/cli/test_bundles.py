@@ -57,6 +57,7 @@ def call(run: Path, capfd: pytest.CaptureFixture[str]) -> Output:
     return command
 
 
+@pytest.mark.long
 def test_for_everybody_into_a_file(call: Output, run: Path, tmp_path: Path) -> None:
     code, text = call("recommend", "--all", "-k", "3", "-o", str(tmp_path / "all.parquet"))
     assert (code, "120 recommendations for 40 users" in text) == (0, True)
@@ -67,6 +68,7 @@ def test_for_everybody_into_a_file(call: Output, run: Path, tmp_path: Path) -> N
     assert first[2:] == pytest.approx(tuple(bundle.recommend(["u005"], 1)["u005"][0]))
 
 
+@pytest.mark.long
 def test_a_run_in_an_object_store(call: Output, run: Path, bucket: str, tmp_path: Path) -> None:
     address, keys = f"s3://{bucket}/runs/shop", {path.relative_to(run).as_posix() for path in run.rglob("*.*")}
     for key in keys:
@@ -87,6 +89,7 @@ def test_a_run_in_an_object_store(call: Output, run: Path, bucket: str, tmp_path
     assert (code, f"there is no bundle at s3://{bucket}/runs/begun: name a finished run" in text) == (2, True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "command",
     [
@@ -183,6 +186,7 @@ def test_export_needs_no_run_and_takes_new_items(call: Output, run: Path, tmp_pa
     assert (code, "is not empty and holds no bundle" in text) == (2, True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -55,6 +55,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     return run
 
 
+@pytest.mark.long
 def test_run_prints_the_table_and_what_to_do_next(call: Output, tmp_path: Path) -> None:
     code, text = call("run", "tiny.conf", "-s", "train.epochs=1")
     assert code == 0
@@ -73,6 +74,7 @@ def test_a_dry_run_says_what_it_takes_and_stops(call: Output, tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"tiny.conf"}
 
 
+@pytest.mark.long
 def test_recommend_takes_external_ids(call: Output) -> None:
     call("run", "tiny.conf", "-o", "out")
     code, text = call("recommend", "out", "u001", "-k", "3")
@@ -83,6 +85,7 @@ def test_recommend_takes_external_ids(call: Output) -> None:
     assert "error: unknown user 'nobody' among 40 users." in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -111,6 +114,7 @@ def test_doctor_counts_and_lists(call: Output) -> None:
     assert "warning" in text or "note" in text
 
 
+@pytest.mark.long
 def test_items_by_items_that_do_not_fit_are_reported_before_anything_is_encoded(call: Output, tmp_path: Path) -> None:
     """By the doctor, in an estimate and in a run; 60 items take 43,200 bytes."""
     conf = tmp_path / "tiny.conf"
@@ -123,6 +127,7 @@ def test_items_by_items_that_do_not_fit_are_reported_before_anything_is_encoded(
     assert not (tmp_path / "cache" / "features").exists()
 
 
+@pytest.mark.long
 def test_a_split_without_a_held_out_part_is_reported_before_any_work(call: Output, tmp_path: Path) -> None:
     for command in (["doctor"], ["run", "--dry-run"], ["run"]):
         for part in ("valid", "test"):
@@ -151,6 +156,7 @@ def test_example_is_a_shop_that_runs(call: Output) -> None:
     assert "my_shop is not empty" in text
 
 
+@pytest.mark.long
 def test_models_lists_all(call: Output) -> None:
     """Every file of the three packages is there, and `precomputed`; sizes, papers and keys stand beside."""
     code, text = call("models")
@@ -171,6 +177,7 @@ def test_papers_of_one_author_or_several_are_shown() -> None:
     assert papers["popular"] == ""
 
 
+@pytest.mark.long
 def test_one_model_in_full(call: Output) -> None:
     code, text = call("models", "VBPR")
     assert code == 0
@@ -285,6 +292,7 @@ def test_a_broken_image_is_counted_and_listed_and_strict_stops(
     assert f"cannot be read: {name}" in text
 
 
+@pytest.mark.long
 def test_the_store_is_listed_verified_and_pruned(call: Output, tmp_path: Path) -> None:
     assert "is empty" in call("encode", "--list")[1]
     call("encode", "tiny.conf", "-s", "encoder.name=color")
@@ -310,6 +318,7 @@ def test_the_store_is_listed_verified_and_pruned(call: Output, tmp_path: Path) -
     assert not path.parent.exists()
 
 
+@pytest.mark.long
 def test_pruning_everything_asks_first(call: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call("encode", "tiny.conf", "-s", "encoder.name=color")
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))

@@ -35,6 +35,7 @@ def test_the_source_says_what_the_component_says(registry: Registry, installed: 
     assert by_source.component is by_import.component
 
 
+@pytest.mark.long
 def test_light_commands_import_no_library_of_numbers() -> None:
     done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
     assert "imported: []" in done.stdout

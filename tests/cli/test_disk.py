@@ -81,6 +81,7 @@ def refused(
     return " ".join((printed.out + printed.err).split())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS)
 def test_below_a_file(
     command: str,

@@ -100,6 +100,7 @@ def test_users_of_a_file_with_filters_and_columns(call: Output, tmp_path: Path) 
     assert frame["item"].to_list() == ["i8", "i6"] * 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_batches_are_one_file(call: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     monkeypatch.setattr(recommendation_lists, "_BATCH", 3)
@@ -156,6 +157,7 @@ def test_what_is_printed_has_the_columns_too(call: Output) -> None:
     assert (code, "i11" in text) == (0, True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

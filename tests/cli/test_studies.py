@@ -56,6 +56,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     return run
 
 
+@pytest.mark.long
 def test_a_study_from_start_to_report(call: Output, tmp_path: Path) -> None:
     code, text = call("study", "tiny.conf", "--dry-run")
     assert code == 0
@@ -77,6 +78,7 @@ def test_a_study_from_start_to_report(call: Output, tmp_path: Path) -> None:
     assert "the same: 24 of 24 metrics within 1e-06, the largest difference is 0" in text
 
 
+@pytest.mark.long
 def test_tune_prints_the_best_and_how_to_run_it(call: Output) -> None:
     pytest.importorskip("optuna")
     code, text = call("tune", "search.conf", "-o", "found")
@@ -87,6 +89,7 @@ def test_tune_prints_the_best_and_how_to_run_it(call: Output) -> None:
     assert call("run", "found/best.conf", "-o", "best")[0] == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

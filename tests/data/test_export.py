@@ -80,6 +80,7 @@ def test_names_that_are_none(tmp_path: Path, log: pl.DataFrame, name: str) -> No
         write_mmrec(split(table.load(interactions=log)), {}, tmp_path, name=name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["baby", "films"])
 def test_headers_of_real_files(shared: Path, tmp_path: Path, name: str) -> None:
     """A folder as published, read, split as it says and written again: same header, same rows in each part."""

@@ -34,6 +34,7 @@ def test_jobs_in_this_process_are_done_one_after_another() -> None:
             outcomes(pool, [Job("broken", break_down)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cluster", ["", CLUSTER])
 def test_workers_return_values_errors_and_survive_deaths(
     cluster: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -57,6 +58,7 @@ def test_workers_return_values_errors_and_survive_deaths(
     assert list(tmp_path.glob(".*.shared")) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_values_of_its_inputs_are_a_jobs_last_arguments(workers: int) -> None:
     with open_pool(workers) as pool:
@@ -101,6 +103,7 @@ def test_an_error_of_the_caller_ends_what_the_workers_do(cluster: str, tmp_path:
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("address", ["junk", "auto", "ray://127.0.0.1:{port}", "127.0.0.1:{port}", "local:none"])
 def test_a_cluster_that_is_not_there_is_named(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Sequence
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -88,9 +89,11 @@ def _refused(*_: int) -> None:
     raise OSError("no room")
 
 
+@pytest.mark.long
 def test_it_gives_what_sockets_give() -> None:
     in_group(3, with_it)
 
 
+@pytest.mark.long
 def test_without_it_the_processes_say_so_and_use_sockets() -> None:
     in_group(2, without_it)

@@ -37,6 +37,7 @@ GENERATED = re.compile(r"reference/|notebooks/|components\.md|decisions/index\.m
 WHOLE = {"data": {"name": "toyshop"}, "encoder": {"name": "words"}, "recommender": {"name": "vbpr"}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", FAST)
 def test_the_python_of_a_page_runs(page: str, shop: Path) -> None:
     _execute(PYTHON[page])
@@ -69,6 +70,7 @@ def test_conf_blocks_are_confs(block: Block) -> None:
     make_plan(load_spec({**WHOLE, **tables}))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", GUIDES, ids=name)
 def test_command_lines_are_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
@@ -90,6 +92,7 @@ def test_the_conf_of_the_readme_is_the_one_that_the_example_writes() -> None:
     assert block.code == CONF.format(path="my_shop")
 
 
+@pytest.mark.long
 def test_the_recommender_of_contributing_learns() -> None:
     names: dict[str, Any] = {"__name__": "mymodel"}
     block = next(block for block in blocks(ROOT / "CONTRIBUTING.md", "python") if "class MyModel" in block.code)

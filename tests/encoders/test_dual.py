@@ -161,6 +161,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return path / "saved"
 
 
+@pytest.mark.long
 def test_vectors_are_those_of_the_library(folder: Path) -> None:
     """The calls of the models' own documentation: SigLIP pads to its length and looks at all of it, the rest mask."""
     model = transformers.AutoModel.from_pretrained(folder).eval()
@@ -184,6 +185,7 @@ def test_vectors_are_those_of_the_library(folder: Path) -> None:
     assert (got["text"][:1] - got["text"][1:]).abs().amax() > 1e-2
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_images_are_entered_at_any_block(folder: Path) -> None:
     """Of several shapes, too: from the number of patches alone, the padding's states set to zero."""
@@ -198,6 +200,7 @@ def test_images_are_entered_at_any_block(folder: Path) -> None:
         assert tower.read(real, light).shape == (len(ITEMS), real.shape[2])
 
 
+@pytest.mark.long
 def test_padding_of_any_kind_changes_nothing(folder: Path) -> None:
     """Inputs that were padded with zeros, on either side, or cut to the longest text of a batch."""
     encoder = Dual(checkpoint=str(folder), text="{title}", outputs="text")
@@ -218,6 +221,7 @@ def test_padding_of_any_kind_changes_nothing(folder: Path) -> None:
     torch.testing.assert_close(alone, expected[2:], atol=1e-6, rtol=0)
 
 
+@pytest.mark.long
 def test_it_survives_saving_and_what_is_missing_is_masked(folder: Path, tmp_path: Path) -> None:
     encoder = Dual(checkpoint=str(folder), text="{title}", text_len=9)
     encoder.save_pretrained(tmp_path)
@@ -237,6 +241,7 @@ def test_it_survives_saving_and_what_is_missing_is_masked(folder: Path, tmp_path
         assert torch.equal(rows, expected[modality])
 
 
+@pytest.mark.long
 def test_the_temperature_is_one_learned_number(folder: Path) -> None:
     encoder = Dual(checkpoint=str(folder))
     assert encoder.logit_scale.shape == ()

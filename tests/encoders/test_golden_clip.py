@@ -42,6 +42,7 @@ def _byte_letters() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
 
 
+@pytest.mark.long
 def test_token_ids(shared: Path, clip: Clip) -> None:
     golden: dict[str, Any] = json.loads((shared / "golden" / "tokens.json").read_text(encoding="utf-8"))
     for sentence, expected in zip(golden["sentences"], golden["clip"]["ids"], strict=True):

@@ -43,6 +43,7 @@ def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["beit3", "vlmo"])
 def test_every_official_layout_is_the_same_encoder(tmp_path: Path, kind: str) -> None:
     state = official.by_formula(BEIT3 if kind == "beit3" else VLMO)
@@ -161,6 +162,7 @@ def test_what_is_no_checkpoint_says_so(tmp_path: Path) -> None:
         Beit3(checkpoint=save(tmp_path, [1]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "options", "says"),
     [
@@ -185,6 +187,7 @@ def test_parameters_that_contradict_the_weights_are_refused(
         lmm4rec.load_encoder(kind, checkpoint=file, **options)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("reach", [196, 30, None])
 def test_another_image_size_and_back_to_the_same(tmp_path: Path, reach: int | None) -> None:
     """The saved encoder has the size it was loaded with; a larger one keeps an image's vector near."""

@@ -82,6 +82,7 @@ def test_the_last_token_is_read_behind_an_instruction_as_with_transformers_alone
         torch.testing.assert_close(got[row], expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 def test_vectors_are_those_of_the_library(family: str, tmp_path: Path) -> None:
     make, pooling = FAMILIES[family]

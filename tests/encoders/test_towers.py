@@ -12,6 +12,7 @@ from lmm4rec.encoders.color import Color
 from lmm4rec.nn.transformers.towers import upper_parameters
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ENCODERS)
 def test_from_any_block_on_come_the_vectors_of_the_whole(name: str, layered_root: Path) -> None:
     """Without pixels and spectrograms, and with zeros in place of the states of padding."""
@@ -35,6 +36,7 @@ def test_from_any_block_on_come_the_vectors_of_the_whole(name: str, layered_root
         assert torch.equal(encoder(inputs)[modality], vectors)  # nothing is left behind in the encoder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ENCODERS)
 def test_the_upper_parameters_are_those_that_the_lower_blocks_do_not_read(name: str, layered_root: Path) -> None:
     encoder = build(name, layered_root)

@@ -131,6 +131,7 @@ def test_words_without_a_vocabulary_say_what_to_give(folders: dict[str, str], na
         encoder.prepare(ITEMS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize(
     "texts", [[], [""], ["x"], ["über ナイキ ½", *TEXTS], [f"thing {n} of {n % 7}" for n in range(500)]]
@@ -154,6 +155,7 @@ def test_a_tiny_model_of_any_texts_is_the_same_each_time(tmp_path: Path, name: s
     assert unknown not in encoder.tokenizer(["Plain ASCII text, 24% (new)!"], 40)[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_the_fingerprint_knows_settings_and_vocabulary(folders: dict[str, str], name: str, tmp_path: Path) -> None:
     encoder = load(folders, name)

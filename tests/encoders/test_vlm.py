@@ -114,6 +114,7 @@ def library_vector(folder: Path, image: Image.Image | None, text: str, instructi
     return torch.nn.functional.normalize(states[0, -1], dim=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recipe", [("", ""), ("Represent the user's input.", "<|endoftext|>")])
 def test_vectors_are_those_of_the_library(folder: Path, recipe: tuple[str, str]) -> None:
     """In one batch, with images of several shapes and texts of several lengths."""

@@ -77,6 +77,7 @@ def test_equals_ir_measures_with_ties_and_users_without_truth(
     assert len(report.mean) == len(METRICS) * len(KS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["cold", "warm", "popular", "tail"])
 def test_a_slice_has_only_its_items_as_truth_and_all_items_as_rivals(
     world: tuple[np.ndarray, Interactions, Interactions, Interactions], name: str
@@ -195,6 +196,7 @@ def test_wrong_list_lengths(options: dict[str, list[int]], message: str) -> None
         Evaluator(**options)
 
 
+@pytest.mark.long
 def test_real_log_agrees_with_ir_measures(shared: Path) -> None:
     """The films' own split, ranked by training popularity: equal counts make ties at every rank."""
     frame = pl.read_csv(shared / "data/mmrec/films/films.inter", separator="\t")

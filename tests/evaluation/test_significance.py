@@ -54,6 +54,7 @@ def test_models_that_never_differ_are_no_finding() -> None:
     assert shifted.t_p == 0.0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("p", [[0.01, 0.04, 0.03, 0.005], [0.5], [0.2, 0.2, 0.9], [1e-9, 0.0, 0.6], []])
 def test_holm_is_that_of_statsmodels(p: list[float]) -> None:
     multitest = pytest.importorskip("statsmodels.stats.multitest")

@@ -128,6 +128,7 @@ def star_rate(draw: Callable[[np.random.Generator], Array], times: int) -> tuple
     return before / times, after / times
 
 
+@pytest.mark.long
 def test_designs_that_are_the_same_seldom_get_a_star() -> None:
     before, after = star_rate(lambda rng: sparse_recall(rng, 300, 5, 0.04), 500)
     assert before > 0.3  # what a test over users alone says

@@ -79,6 +79,7 @@ def _takes_new_items_like_the_run(result: Result, folder: Path) -> None:
     torch.testing.assert_close(vectors[-1, columns], vectors[3, columns], atol=1e-3, rtol=1e-2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adapter", ["lora", "last", "side"])
 def test_a_saved_encoder_gives_the_vectors_that_were_learned(adapter: str, layered_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
@@ -105,6 +106,7 @@ def test_a_saved_encoder_gives_the_vectors_that_were_learned(adapter: str, layer
             assert (x - frozen[modality]).abs().max() > 0.05
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adapter", ["none", "last", "side"])
 def test_a_dry_run_reports_passes_time_memory_and_disk_and_does_nothing(adapter: str, tmp_path: Path) -> None:
     own = {"blocks": 1} if adapter == "last" else {}

@@ -51,6 +51,7 @@ def best_weights(folder: Path) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
 
 
+@pytest.mark.long
 def test_what_is_ranked_and_what_is_saved_are_of_the_final_weights(tmp_path: Path) -> None:
     given = conf(end2end={"max_items": 16, "validate_on": "table"})
     result = run(given, out=tmp_path / "run")
@@ -68,6 +69,7 @@ def test_what_is_ranked_and_what_is_saved_are_of_the_final_weights(tmp_path: Pat
     torch.testing.assert_close(result.bundle().scorer.items, expected.items, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_its_cost_is_on_record(tmp_path: Path) -> None:
     """Two batches an epoch that meet all 40 items or nearly, and a look at all of them before each validation."""
     result = run(conf(end2end={"max_items": 10}), out=tmp_path / "run")
@@ -85,6 +87,7 @@ def test_its_cost_is_on_record(tmp_path: Path) -> None:
     assert "clip · end2end" in page
 
 
+@pytest.mark.long
 def test_the_trained_side_of_a_pair_is_saved(tmp_path: Path) -> None:
     given = conf(end2end={"every": "epoch"})
     image = {"name": "clip", "checkpoint": "tiny", "outputs": "image"}
@@ -130,6 +133,7 @@ def test_a_modality_that_is_not_used_is_not_encoded_and_changes_no_bit(
     assert set(Clip.from_pretrained(tmp_path / "image" / "encoder").dims) == {"image", "text"}  # it is saved whole
 
 
+@pytest.mark.long
 def test_a_side_network_of_one_modality_reads_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[int] = []
     for name in ("_text", "_tokenize"):

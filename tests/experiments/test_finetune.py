@@ -51,6 +51,7 @@ def make(name: str, catalog: Catalog, **more: Any) -> Encoder:
     return make_encoder({"name": name, "checkpoint": "tiny", "text": "{title}"} | more, catalog)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_a_tuned_folder_is_a_checkpoint(name: str, catalog: Catalog) -> None:
     """It gives the vectors of the encoder that was fine-tuned, with the other keys of the conf as they were."""
@@ -71,6 +72,7 @@ def test_a_tuned_folder_is_a_checkpoint(name: str, catalog: Catalog) -> None:
     assert record["before"].keys() == record["after"].keys() == {f"retrieval_recall@{k}" for k in (1, 5, 10)}
 
 
+@pytest.mark.long
 def test_vlmo_trains_its_other_space_and_its_matching_head(catalog: Catalog) -> None:
     encoder = make("vlmo", catalog, outputs="fused")
     assert isinstance(encoder, Vlmo)
@@ -114,6 +116,7 @@ def test_the_matching_head_is_saved_under_its_official_name(catalog: Catalog, tm
         fit_pairs(without, catalog[:], None, **OPTIONS | {"matching_weight": 1.0})
 
 
+@pytest.mark.long
 def test_the_estimate_counts_what_training_does(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs, steps and passes by hand, and what the training that follows really does."""
     whole = [item for item in catalog if item.image is not None and item.fields["title"]]
@@ -136,6 +139,7 @@ def test_the_estimate_counts_what_training_does(catalog: Catalog, monkeypatch: p
     assert sum(passed) == steps
 
 
+@pytest.mark.long
 def test_the_estimate_of_memory_follows_batch_and_chunk(catalog: Catalog) -> None:
     encoder = make("clip", catalog)
     small, large, chunked = (
@@ -162,6 +166,7 @@ def test_an_estimate_of_what_cannot_be_is_the_error_of_training(catalog: Catalog
         estimate_finetuning(make("clip", catalog), bare, {})
 
 
+@pytest.mark.long
 def test_another_recipe_is_another_encoder_in_the_cache(catalog: Catalog) -> None:
     encoder = make("beit3", catalog)
     options = [{"recipe": "plain"}, {"recipe": "official"}, {"recipe": "official", "drop_path": 0.0}]
@@ -228,6 +233,7 @@ def test_a_run_measures_alignment_before_and_after(
     assert "before training" not in (tmp_path / "frozen" / "report.html").read_text()
 
 
+@pytest.mark.long
 def test_a_run_without_texts_or_images_has_no_alignment(tmp_path: Path) -> None:
     result = run(CONF | {"encoder": {"name": "words"}}, out=tmp_path / "run")
     assert "alignment" not in result.metrics

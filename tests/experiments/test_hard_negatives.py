@@ -29,6 +29,7 @@ def conf(folder: Path, *, kinds: bool) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 def test_a_run_draws_them_and_its_bundle_leaves_disliked_items_out(tmp_path: Path) -> None:
     result = run(conf(tmp_path / "shop", kinds=True), out=tmp_path / "run")
     assert any("negative signals can train" in finding for finding in result.measured.data.findings)

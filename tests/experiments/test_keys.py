@@ -47,6 +47,7 @@ def test_comments_are_written_anew_and_values_stay() -> None:
     assert not any("old" in line for line in lines)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", RECOMMENDERS.names())
 def test_models_shows_the_meaning_of_each_key(name: str) -> None:
     console = Console(record=True, width=400)

@@ -24,6 +24,7 @@ SHOP = {"name": "toyshop", "users": 30, "items": 40, "interactions": 300}
 LIGHT = {"name": "paired", "image": {"name": "color"}, "text": {"name": "words"}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", RECOMMENDERS.names())
 def test_every_score_can_be_told_apart(name: str) -> None:
     """Every model with vectors names its columns, or can do without each modality."""
@@ -56,6 +57,7 @@ def test_what_is_lost_adds_up_where_the_model_is_linear() -> None:
     torch.testing.assert_close(scorer.items - bare.items, lost["image"] + lost["text"], atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_a_run_of_ids_takes_no_new_items_and_is_not_searched(tmp_path: Path) -> None:
     conf = {"data": SHOP, "recommender": {"name": "bpr", "dim": 4}, "train": {"epochs": 1}}
     bundle = lmm4rec.run(conf, out=tmp_path / "run").bundle()

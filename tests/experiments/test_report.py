@@ -69,6 +69,7 @@ def test_hostile_text_stays_text() -> None:
     assert page.text().count(HOSTILE) > 10
 
 
+@pytest.mark.long
 def test_emoji_and_right_to_left_titles_keep_their_letters_and_set_their_own_direction() -> None:
     titles = ["🧶 Wool", "مصباح نحاسي"]
     user = UserExample("p", "", [ItemCard(title, title, None) for title in titles], {})

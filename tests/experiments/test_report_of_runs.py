@@ -17,6 +17,7 @@ from lmm4rec.experiments.run import run
 DATA = {"name": "toyshop", "users": 40, "items": 40, "interactions": 400}
 
 
+@pytest.mark.long
 def test_runs_with_other_keys_are_no_seeds_of_one_design(tmp_path: Path) -> None:
     for seed, dim in enumerate((4, 4, 8, 8)):
         keys = {"recommender.name": "bpr", "recommender.dim": dim, "train.seed": seed}
@@ -30,6 +31,7 @@ def test_runs_with_other_keys_are_no_seeds_of_one_design(tmp_path: Path) -> None
     assert len(collect([tmp_path]).designs) == 5  # a run that is there twice is not two seeds either
 
 
+@pytest.mark.long
 def test_a_report_ranks_by_a_metric_that_all_runs_have(tmp_path: Path) -> None:
     conf = {"data": DATA}
     for name, model, ks in (("a", "popular", [5, 20]), ("b", "itemknn", [5, 10]), ("c", "itemknn", [10])):
@@ -40,6 +42,7 @@ def test_a_report_ranks_by_a_metric_that_all_runs_have(tmp_path: Path) -> None:
         collect([tmp_path / "a", tmp_path / "c"])
 
 
+@pytest.mark.long
 def test_without_a_validation_part_no_design_is_the_best_by_it(tmp_path: Path) -> None:
     for name in ("popular", "itemknn"):
         run({"data": DATA, "split": {"valid": 0.0}}, {"recommender.name": name}, out=tmp_path / name)

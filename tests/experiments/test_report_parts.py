@@ -196,6 +196,7 @@ def test_items_with_the_same_image_share_it() -> None:
     assert images.by_item["a"] == images.by_item["b"]
 
 
+@pytest.mark.long
 def test_the_page_stays_small_however_many_images_it_has() -> None:
     cards = [ItemCard(str(i), f"Item {i}", Noise(seed=i)) for i in range(30)]
     images = page_images([], cards, budget=150_000)

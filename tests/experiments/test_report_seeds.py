@@ -172,6 +172,7 @@ def test_intervals_and_data_files_hold_the_seeds(mixed: list[Design], tmp_path: 
         assert math.isnan(row["t_p"]) is math.isnan(row["error_seeds"]) is (one.first.label == "C")
 
 
+@pytest.mark.long
 def test_figures_of_a_study_are_drawn_for_phones_too(mixed: list[Design]) -> None:
     """On a narrow screen the same intervals and points stand in a narrow figure, with the same names of the rows."""
     figures = {one.name: one for one in study_figures(compared(mixed)[1])}

@@ -41,6 +41,7 @@ def conf(tmp_path: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 def test_a_new_item_has_the_vector_of_a_known_one_with_its_content(conf: dict[str, Any], tmp_path: Path) -> None:
     result = run(conf, out=tmp_path / "run")
     (note,) = [line for line in result.measured.data.findings if "rotation" in line]
@@ -60,6 +61,7 @@ ITEMKNN = {"name": "itemknn", "similarity": "content"}
 SASREC = {"name": "sasrec", "dim": 4, "items": "content"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "model", [{"name": "freedom", "dim": 4}, {"name": "cease"}, ITEMKNN, pytest.param(SASREC, marks=pytest.mark.slow)]
 )
@@ -73,6 +75,7 @@ def test_other_models_run_and_take_new_items(model: dict[str, Any], conf: dict[s
     assert bundle.recommend([str(bundle.users[0])], 5)
 
 
+@pytest.mark.long
 def test_the_axes_of_a_run_are_those_that_its_weights_refer_to(conf: dict[str, Any], tmp_path: Path) -> None:
     """Other features have other axes; a resumed run keeps its own, and a warm start those of the earlier run."""
     first = run(conf, out=tmp_path / "first").folder.path
@@ -89,6 +92,7 @@ def test_the_axes_of_a_run_are_those_that_its_weights_refer_to(conf: dict[str, A
         run(conf, {"train.start_from": str(first), "features.rotate": 0}, out=tmp_path / "raw")
 
 
+@pytest.mark.long
 def test_bfloat16_is_within_its_rounding_and_bundles_stay_in_float32(conf: dict[str, Any], tmp_path: Path) -> None:
     conf["recommender"] |= {"normalize": False}
     conf["features"] = {"rotate": 0.999}

@@ -55,6 +55,7 @@ def test_a_run_learns_and_leaves_the_whole_folder(conf: Conf, tmp_path: Path) ->
     assert {"seconds", "train_seconds", "peak_memory_mb"} <= set(cost)
 
 
+@pytest.mark.long
 def test_per_user_values_average_to_the_metrics(conf: Conf, tmp_path: Path) -> None:
     result = run(conf, out=tmp_path / "run")
     frame = pl.read_parquet(result.folder.per_user)
@@ -64,6 +65,7 @@ def test_per_user_values_average_to_the_metrics(conf: Conf, tmp_path: Path) -> N
             assert values[name].mean() == pytest.approx(mean)
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not(conf: Conf, tmp_path: Path) -> None:
     small = {"train.epochs": 3}
     first, second = (run(conf, small, out=tmp_path / name) for name in "ab")
@@ -73,6 +75,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(conf: Conf, t
     assert first.history != other.history
 
 
+@pytest.mark.long
 def test_the_test_part_is_read_after_the_choice_is_on_record(
     conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +94,7 @@ def test_the_test_part_is_read_after_the_choice_is_on_record(
     assert read == [True]
 
 
+@pytest.mark.long
 def test_validation_never_sees_the_test_part(conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the test part emptied of meaning the training history is the same to the last digit."""
     expected = run(conf, {"train.epochs": 3}, out=tmp_path / "a").history
@@ -107,6 +111,7 @@ def test_validation_never_sees_the_test_part(conf: Conf, tmp_path: Path, monkeyp
     assert changed.metrics["test"]["recall@5"] < 0.5
 
 
+@pytest.mark.long
 def test_protocols_mask_what_they_say(conf: Conf, tmp_path: Path) -> None:
     """Under `mmrec` validation positives stand in the way at test, so the first rank is lost to them."""
     strict = run(conf, out=tmp_path / "a").metrics
@@ -115,6 +120,7 @@ def test_protocols_mask_what_they_say(conf: Conf, tmp_path: Path) -> None:
     assert strict["test"]["mrr@5"] > mmrec["test"]["mrr@5"]
 
 
+@pytest.mark.long
 def test_a_folder_with_a_run_is_refused_and_a_finished_run_is_read(conf: Conf, tmp_path: Path) -> None:
     first = run(conf, {"train.epochs": 2}, out=tmp_path / "run")
     with pytest.raises(ConfigError, match="already holds a run: add --resume"):
@@ -130,6 +136,7 @@ def test_resuming_nothing_is_an_error(conf: Conf, tmp_path: Path) -> None:
         run(conf, out=tmp_path / "nowhere", resume=True)
 
 
+@pytest.mark.long
 def test_default_folders_are_numbered(conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     small = {"train.epochs": 1}
@@ -139,6 +146,7 @@ def test_default_folders_are_numbered(conf: Conf, tmp_path: Path, monkeypatch: p
     assert str(run(conf, small).folder.path) == "runs/run-3"
 
 
+@pytest.mark.long
 def test_a_reproduction_trains_anew_each_time(conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a folder of its own, with the environment of that training, such as after an upgrade."""
     run(conf, {"train.epochs": 1}, out=tmp_path / "run")
@@ -187,6 +195,7 @@ def test_kill_9_in_training_and_resume_end_with_the_same_numbers(conf: Conf, tmp
     assert resumed.metrics["test"] == expected.metrics["test"]
 
 
+@pytest.mark.long
 def test_a_comparison_goes_on_where_it_stopped(conf: Conf, tmp_path: Path) -> None:
     entries = [
         ComparedRun("Popular", conf, {"recommender.name": "popular"}),
@@ -220,6 +229,7 @@ def test_what_cannot_be_compared_is_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "model",
     [recommender(is_personal=False), recommender(is_trained=False, is_personal=True), recommender(uses_content=True)],

@@ -59,6 +59,7 @@ def tried(folder: Path) -> list[tuple[Any, Any]]:
     return [(row["setting"], row["value"]) for row in read_json(folder / "tuned.json")["trials"]]
 
 
+@pytest.mark.long
 def test_the_test_part_is_sealed_wherever_settings_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What training gets has no test part; and with the test part replaced the search is the same to the last digit."""
     seen: list[Split] = []
@@ -95,6 +96,7 @@ def test_no_line_of_the_search_names_the_test_part() -> None:
             assert not (isinstance(node, ast.ImportFrom) and node.module == "lmm4rec.experiments.run"), path
 
 
+@pytest.mark.long
 def test_the_best_conf_runs_and_reaches_what_the_search_said(tmp_path: Path) -> None:
     found = tune(CONF, options(budget=3), tmp_path / "search")
     assert found.trials == 3
@@ -105,6 +107,7 @@ def test_the_best_conf_runs_and_reaches_what_the_search_said(tmp_path: Path) -> 
     assert not (tmp_path / "search" / "trials").exists() or not list((tmp_path / "search" / "trials").iterdir())
 
 
+@pytest.mark.long
 def test_models_that_only_count_are_judged_too(tmp_path: Path) -> None:
     conf = CONF | {"recommender": {"name": "itemknn"}}
     found = tune(conf, options(space={"recommender.neighbors": [3, 20]}, sampler="grid"), tmp_path)
@@ -146,6 +149,7 @@ def test_tpe_climbs(tmp_path: Path, objective: Callable[[Any], None]) -> None:
     assert found.best["recommender.l2_weight"] == pytest.approx(0.01, rel=0.7)
 
 
+@pytest.mark.long
 def test_a_grid_is_tried_whole_in_order(tmp_path: Path, objective: Callable[[Any], None]) -> None:
     space = {"recommender.l2_weight": [1e-3, 1e-2], "recommender.dim": {"low": 4, "high": 8, "step": 2}}
     objective(hill)
@@ -183,6 +187,7 @@ class LastFirst(SerialPool):
         return super().wait()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sampler", ["grid", "random"])
 def test_a_pool_that_was_interrupted_goes_on_with_the_settings_that_are_open(
     tmp_path: Path, objective: Callable[[Any], None], sampler: str
@@ -216,6 +221,7 @@ class Deadly(SerialPool):
         return Died(self._jobs.pop(0), "ended with signal 9") if job.name == "0" else super().wait()
 
 
+@pytest.mark.long
 def test_a_setting_whose_workers_die_counts_and_does_not_stop_the_search(tmp_path: Path) -> None:
     wanted = options(sampler="grid", space={"recommender.dim": [2, 4]})
     with Deadly(WorkerOptions(retries=1)) as pool:
@@ -227,6 +233,7 @@ def test_a_setting_whose_workers_die_counts_and_does_not_stop_the_search(tmp_pat
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_the_median_rule_ends_what_lags_and_it_counts(tmp_path: Path, objective: Callable[[Any], None]) -> None:
     """The first two reach 0.5; the others are behind from the first look on."""
     epochs: list[int] = []
@@ -249,6 +256,7 @@ def test_the_median_rule_ends_what_lags_and_it_counts(tmp_path: Path, objective:
     assert found.trials == 4
 
 
+@pytest.mark.long
 def test_a_setting_that_diverges_counts_and_does_not_stop_the_search(
     tmp_path: Path, objective: Callable[[Any], None]
 ) -> None:
@@ -269,6 +277,7 @@ def test_a_setting_that_diverges_counts_and_does_not_stop_the_search(
         tune(CONF, options(budget=3), tmp_path / "b")
 
 
+@pytest.mark.long
 def test_a_folder_holds_one_search(tmp_path: Path, objective: Callable[[Any], None]) -> None:
     objective(hill)
     tune(CONF, options(budget=2), tmp_path)
@@ -277,6 +286,7 @@ def test_a_folder_holds_one_search(tmp_path: Path, objective: Callable[[Any], No
         tune(CONF | {"split": {"seed": 1}}, options(budget=3), tmp_path)
 
 
+@pytest.mark.long
 def test_one_process_at_a_time_searches_in_a_folder(tmp_path: Path, objective: Callable[[Any], None]) -> None:
     said: list[str] = []
 
@@ -292,6 +302,7 @@ def test_one_process_at_a_time_searches_in_a_folder(tmp_path: Path, objective: C
     assert re.search(r"is in use: process \d+ on .* searches in it; wait until it ends, or name another", said[0])
 
 
+@pytest.mark.long
 def test_searches_of_one_database_share_no_trials(tmp_path: Path, objective: Callable[[Any], None]) -> None:
     """Neither those of other seeds and samplers, nor two of the same; a folder that goes on finds its own."""
     objective(hill)

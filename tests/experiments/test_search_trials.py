@@ -57,6 +57,7 @@ def failing_first(error: BaseException, tried: list[Path]) -> Callable[[Path], f
     return value
 
 
+@pytest.mark.long
 def test_values_that_do_not_go_together_count_and_do_not_stop_the_search(tmp_path: Path) -> None:
     space = {"recommender.dim": [6, 4], "recommender.heads": [4, 1]}  # 6 numbers are not shared by 4 heads
     found = tune(CONF, options(space), tmp_path)
@@ -66,12 +67,14 @@ def test_values_that_do_not_go_together_count_and_do_not_stop_the_search(tmp_pat
     assert all("error" not in trial for trial in others)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", [ConfigError("wide"), RankingError("NaN")])
 def test_a_setting_that_cannot_be_ranked_counts(tmp_path: Path, objective: Use, error: LMM4RecError) -> None:
     objective(failing_first(error, []))
     assert tune(CONF, options({"recommender.dim": [4, 6]}), tmp_path).best == {"recommender.dim": 6}
 
 
+@pytest.mark.long
 def test_a_setting_that_two_workers_try_at_a_time_has_two_folders(tmp_path: Path, objective: Use) -> None:
     places: list[Path] = []
     objective(lambda place: places.append(place) or 0.5)
@@ -80,6 +83,7 @@ def test_a_setting_that_two_workers_try_at_a_time_has_two_folders(tmp_path: Path
     assert len(set(places)) == 2
 
 
+@pytest.mark.long
 def test_an_interrupted_setting_goes_on_in_its_folder_and_counts_once(tmp_path: Path, objective: Use) -> None:
     places: list[Path] = []
     objective(failing_first(KeyboardInterrupt(), places))
@@ -96,6 +100,7 @@ def test_the_last_value_of_a_stepped_range_is_its_end() -> None:
     assert [setting["recommender.dropout"] for setting in grid(space)] == [0.1, 0.2, 0.3]
 
 
+@pytest.mark.long
 def test_whole_ends_of_a_range_leave_out_no_fraction(tmp_path: Path, objective: Use) -> None:
     """Whole numbers alone are tried of keys that take no others, and of ranges with a step."""
     objective(lambda place: 0.5)

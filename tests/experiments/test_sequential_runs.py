@@ -146,6 +146,7 @@ def test_wrong_keys_are_named_before_any_work(tmp_path: Path, overrides: dict[st
         run(sasrec(write(tmp_path / "log", walks())), overrides, out=tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_resumed_training_is_that_of_one_go(tmp_path: Path) -> None:
     conf = sasrec(write(tmp_path / "log", walks()), dropout=0.5)
     whole = run(conf, out=tmp_path / "whole")
@@ -154,6 +155,7 @@ def test_a_resumed_training_is_that_of_one_go(tmp_path: Path) -> None:
     assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["sasrec", "gru4rec"])
 def test_a_warm_start_keeps_the_network_and_the_items(tmp_path: Path, model: str) -> None:
     conf = sasrec(write(tmp_path / "log", walks()))
@@ -172,6 +174,7 @@ def test_a_warm_start_keeps_the_network_and_the_items(tmp_path: Path, model: str
     assert torch.equal(now[table][at], before[table])
 
 
+@pytest.mark.long
 def test_nights_refresh_it_and_compare_without_reading_what_is_measured(tmp_path: Path) -> None:
     options = RefreshOptions(least_users=3)
     conf = write(tmp_path / "log", walks(steps=5))
@@ -196,6 +199,7 @@ PARADIGMS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("paradigm", "model", "items"),
     [

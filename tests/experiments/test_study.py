@@ -43,6 +43,7 @@ def done(conf: Conf, tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     return study(conf, out=tmp_path_factory.mktemp("study") / "tiny", workers=0)
 
 
+@pytest.mark.long
 def test_every_cell_is_an_ordinary_run(done: StudyResult) -> None:
     assert sorted(done.done) == [
         "popular", "seed-0_both_vbpr", "seed-0_shuffled_vbpr", "seed-1_both_vbpr", "seed-1_shuffled_vbpr",
@@ -58,6 +59,7 @@ def test_every_cell_is_an_ordinary_run(done: StudyResult) -> None:
     assert not done.folder.running.exists()
 
 
+@pytest.mark.long
 def test_a_done_cell_is_not_run_again_and_a_grown_study_runs_the_rest(
     conf: Conf, done: StudyResult, tmp_path: Path
 ) -> None:
@@ -81,6 +83,7 @@ def test_a_folder_is_taken_new_or_resumed(conf: Conf, done: StudyResult, tmp_pat
         study(conf, out=tmp_path, workers=0)
 
 
+@pytest.mark.long
 def test_a_failed_cell_is_recorded_others_go_on_and_a_resumed_study_tries_again(
     conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +148,7 @@ def test_an_error_that_nobody_foresaw_is_recorded_before_it_ends_the_process(
     assert "in broken" in failure["traceback"]
 
 
+@pytest.mark.long
 def test_content_hidden_at_test_changes_the_test_and_nothing_before(conf: Conf, tmp_path: Path) -> None:
     recommender = {"name": "vbpr", "dim": 4, "content_dim": 4}
     train = {**conf["train"], "epochs": 30, "learning_rate": 0.02}
@@ -162,6 +166,7 @@ def test_content_hidden_at_test_changes_the_test_and_nothing_before(conf: Conf, 
     assert bundles[0].recommend(users, 5) == bundles[1].recommend(users, 5)  # a bundle serves with all content
 
 
+@pytest.mark.long
 def test_a_searched_design_runs_under_all_seeds_with_what_the_first_found(conf: Conf, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     axes = {"seed": [0, 1], "recommender": {"BPR": {"recommender.name": "bpr", "search": {"recommender.dim": [2, 8]}}}}
@@ -201,6 +206,7 @@ def test_a_probe_computes_with_the_threads_of_a_run(conf: Conf, monkeypatch: pyt
     assert (seen, torch.get_num_threads()) == ([before + 1], before)
 
 
+@pytest.mark.long
 def test_the_report_says_what_the_runs_say(done: StudyResult, tmp_path: Path) -> None:
     page = write_study_report([done.folder.path], tmp_path / "report").read_text(encoding="utf-8")
     names = {str(path.relative_to(tmp_path / "report")) for path in (tmp_path / "report").rglob("*.*")}
@@ -280,6 +286,7 @@ def test_any_runs_can_be_reported_on(done: StudyResult, tmp_path: Path) -> None:
         collect([done.folder.path / "cells", tmp_path / "nowhere"])
 
 
+@pytest.mark.long
 def test_a_run_is_reproduced_and_a_changed_one_is_caught(done: StudyResult, tmp_path: Path) -> None:
     folder = done.folder.cell("seed-0_both_vbpr").path
     found = reproduce(folder, out=tmp_path / "again")

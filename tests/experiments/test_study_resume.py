@@ -21,6 +21,7 @@ COUNTED: Conf = {
 }
 
 
+@pytest.mark.long
 def test_a_resumed_study_has_one_conf_for_all_its_cells(tmp_path: Path) -> None:
     begun = study(COUNTED, out=tmp_path / "study", workers=0)
     before = begun.folder.record.read_bytes()
@@ -48,6 +49,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     return study(SEARCHED, out=tmp_path_factory.mktemp("searched") / "study", workers=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -144,6 +144,7 @@ def test_a_study_conf_is_no_run(tmp_path: Path) -> None:
 STUDIES = sorted((Path(__file__).parents[2] / "conf" / "studies").glob("*.conf"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_the_shipped_studies_fit(path: Path) -> None:
     """Every cell of every conf is checked, its search space included; one seed stands for all."""

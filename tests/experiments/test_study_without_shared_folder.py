@@ -73,6 +73,7 @@ def metrics(folder: StudyFolder) -> dict[str, Any]:
     return {name: read_json(folder.cell(name).metrics)["test"] for name in ("vbpr_seed-0", "popular")}
 
 
+@pytest.mark.long
 def test_it_ends_as_on_one_machine(bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     expected = study(CONF, out=tmp_path / "one", workers=0)
     assert expected.failed == []
@@ -101,6 +102,7 @@ SMALL = {
 }
 
 
+@pytest.mark.long
 def test_what_a_killed_command_left_is_gone_on_with_and_whole_at_the_end(
     bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -145,6 +147,7 @@ def test_what_a_killed_command_left_is_gone_on_with_and_whole_at_the_end(
         assert here - {file for file in here if Path(file).name.startswith(".")} == there
 
 
+@pytest.mark.long
 def test_a_failure_is_forgotten_when_its_task_succeeds(
     bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

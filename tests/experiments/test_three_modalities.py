@@ -65,6 +65,7 @@ def conf(folder: Path, **features: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:items without a sound file")
 def test_frozen_and_end_to_end_all_three_reach_the_recommender(folder: Path, tmp_path: Path) -> None:
     frozen = run(conf(folder), out=tmp_path / "frozen")

@@ -93,6 +93,7 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return calls
 
 
+@pytest.mark.long
 def test_both_are_told_keys_epochs_metrics_and_report(wandb: Calls, mlflow: Calls, tmp_path: Path) -> None:
     result = lmm4rec.run(CONF, {"train.trackers": ["wandb", "mlflow"]}, out=tmp_path / "run")
     recall = result.measured.test["recall@20"]
@@ -119,6 +120,7 @@ def test_a_model_without_training_is_tracked(wandb: Calls, tmp_path: Path) -> No
     assert [call[0] for call in wandb] == ["init", "summary", "file", "artifact", "finish"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("broken", ["log", "summary", "artifact", "finish"])
 def test_a_tracker_that_fails_costs_a_warning(
     broken: str, wandb: Calls, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -146,6 +148,7 @@ def test_what_is_known_before_is_said_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on_in_the_same_place(
     wandb: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def test_batches_are_largest_where_each_costs_the_whole_graph(
     assert note_of_small_batches(plan, shop, batches) == (f"{note}, so fewer are faster" if expected == 7 else "")
 
 
+@pytest.mark.long
 def test_a_run_says_that_its_batches_are_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

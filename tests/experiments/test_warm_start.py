@@ -43,6 +43,7 @@ def write_week(folder: Path, users: range, items: range, days: int) -> dict[str,
     }
 
 
+@pytest.mark.long
 def test_a_run_starts_with_the_rows_of_an_earlier_one_and_says_how_many(tmp_path: Path) -> None:
     monday = run(write_week(tmp_path / "monday", range(30), range(40), 10), out=tmp_path / "first")
     conf = write_week(tmp_path / "tuesday", range(2, 33), range(1, 43), 11)
@@ -95,6 +96,7 @@ def test_rows_by_id_by_neighbors_and_by_content() -> None:
     assert alone("users", saved, initial)[1].tolist() == [7, 7]  # nothing to go by: the initial row
 
 
+@pytest.mark.long
 def test_rows_of_erased_users_are_passed_over(tmp_path: Path) -> None:
     conf = write_week(tmp_path / "data", range(12), range(16), 6)
     conf["train"]["epochs"] = 1
@@ -112,6 +114,7 @@ def test_rows_of_erased_users_are_passed_over(tmp_path: Path) -> None:
     assert any("users: 9 kept, 3 new, 3 gone" in line for line in warm.measured.data.findings)
 
 
+@pytest.mark.long
 def test_what_cannot_start_is_refused_before_any_work(tmp_path: Path) -> None:
     conf = write_week(tmp_path / "data", range(12), range(16), 6)
     conf["train"]["epochs"] = 1
@@ -131,6 +134,7 @@ def test_what_cannot_start_is_refused_before_any_work(tmp_path: Path) -> None:
     assert not (tmp_path / "second").exists()
 
 
+@pytest.mark.long
 def test_the_final_training_takes_the_epochs_that_validation_chose(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ def loss_of(vectors: dict[str, Tensor]) -> Tensor:
     return torch.stack(parts).sum()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ENCODERS)
 def test_the_top_blocks_get_the_gradient_that_the_whole_encoder_gives_them(
     name: str, layered_root: Path, tmp_path: Path
@@ -55,6 +56,7 @@ def test_the_top_blocks_get_the_gradient_that_the_whole_encoder_gives_them(
     assert 0 < trained < len(gradients)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("top", [1, None])
 @pytest.mark.parametrize("name", ENCODERS)
 def test_a_batch_in_which_no_item_has_a_modality_is_cached(
@@ -70,6 +72,7 @@ def test_a_batch_in_which_no_item_has_a_modality_is_cached(
     torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["clip", "vlmo"])
 def test_training_from_the_cache_gives_the_losses_of_training_without_and_changes_no_other_weight(
     name: str, layered_root: Path, tmp_path: Path
@@ -99,6 +102,7 @@ def test_training_from_the_cache_gives_the_losses_of_training_without_and_change
     assert changed <= trains
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["beit3", "clip", "paired"])
 def test_bfloat16_on_disk_moves_vectors_by_a_hundredth_at_most(name: str, layered_root: Path, tmp_path: Path) -> None:
     encoder = build(name, layered_root)
@@ -109,6 +113,7 @@ def test_bfloat16_on_disk_moves_vectors_by_a_hundredth_at_most(name: str, layere
         assert (x - exact[modality]).norm(dim=1).max() < 0.01 * max(1.0, float(exact[modality].norm(dim=1).max()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["beit3", "clip", "paired"])
 def test_a_side_network_starts_as_the_frozen_encoder_and_learns(name: str, layered_root: Path, tmp_path: Path) -> None:
     encoder = build(name, layered_root)

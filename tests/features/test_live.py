@@ -37,6 +37,7 @@ def on_whole_table(vectors: TinyVectors, table: dict[str, Tensor], items: Tensor
     return {m: torch.where(chosen[:, None], x, table[m]) for m, x in vectors.all().items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CONTENT)
 def test_the_gradient_of_a_batch_is_that_of_the_whole_table_for_its_items(name: str) -> None:
     """For every recommender, those that carry content over graphs too."""
@@ -197,6 +198,7 @@ def test_as_long_as_it_warms_up_it_is_the_frozen_paradigm() -> None:
     assert all(torch.equal(a, b) for a, b in zip(recommender.parameters(), once.recommender.parameters(), strict=True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "encoded"),
     [({"max_items": 7}, 28), ({"every": 2, "max_items": 7}, 14), ({"every": "epoch"}, 30), ({"every": 3}, 59)],
@@ -288,6 +290,7 @@ def test_a_recommender_that_ignores_content_is_named_after_one_epoch() -> None:
         trainer.fit(objective, sampler(graph), dict)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CONTENT)
 @pytest.mark.parametrize("options", [{}, {"every": "epoch"}])
 def test_every_recommender_trains_an_encoder(name: str, options: dict[str, Any]) -> None:

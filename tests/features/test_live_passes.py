@@ -98,6 +98,12 @@ def test_without_gradient_nothing_is_computed_in_turn_for_the_memory_of_a_backwa
         assert runner.passes(5) == 1
 
 
+def test_no_rows_give_vectors_of_none() -> None:
+    runner = EncoderRunner(nn.Linear(3, 2), precision="float32", chunk=2, pass_rows=4)
+    (result,) = runner(lambda rows: (runner.module(rows),), torch.zeros(0, 3))
+    assert result.shape == (0, 2)
+
+
 def test_texts_of_a_pass_are_of_about_one_length() -> None:
     """Each is padded to the longest of its pass; vectors and gradients are those of any other order."""
     texts, others = Texts(), Texts()

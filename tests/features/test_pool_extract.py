@@ -53,6 +53,7 @@ def stored(store: Path) -> dict[str, bytes]:
     return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*.safetensors")}
 
 
+@pytest.mark.long
 def test_a_pool_of_one_stores_what_one_process_stores(tmp_path: Path) -> None:
     whole = extracted(tmp_path / "one")
     with open_pool(0) as pool:

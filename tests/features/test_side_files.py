@@ -41,6 +41,7 @@ def saved(vectors: SideVectors, folder: Path) -> SavedSide:
 
 
 # states that are rounded may round to the other side, one part in 256 of a number, when batches differ
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "stored", "within"),
     [("beit3", "float32", 1e-5), ("clip", "float32", 1e-5), ("clip", "bfloat16", 1e-2), ("paired", "float32", 1e-5)],

@@ -132,6 +132,7 @@ def test_users_gather_their_items() -> None:
     np.testing.assert_allclose(user_item(small(), "symmetric").matrix.to_dense().numpy(), dense()[:4, 4:], atol=1e-7)
 
 
+@pytest.mark.long
 def test_edges_are_pruned_by_degree() -> None:
     """The share of draws that keep an edge is that of its weight 1 / sqrt(d_u · d_i) where one edge is drawn."""
     graph = small()

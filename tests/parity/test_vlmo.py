@@ -38,6 +38,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_equations_at_other_sizes(tmp_path: Path, name: str, variant: Variant) -> None:

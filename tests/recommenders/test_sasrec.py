@@ -190,6 +190,7 @@ class OverContent(SASRec):
         super().__init__(graph, features, generator, items=items, layers=2, dim=32)  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_over_content_and_ids_it_keeps_the_contracts_of_models_that_use_content() -> None:
     check_recommender(OverContent, items="both")
 

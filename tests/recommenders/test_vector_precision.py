@@ -30,6 +30,7 @@ def test_the_product_and_its_gradient_are_those_of_float32_but_for_rounding() ->
     assert torch.equal(content_product(x.float(), weight), exact)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_models_read_features_in_bfloat16(name: str) -> None:
     graph, _ = camps()

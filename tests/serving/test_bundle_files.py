@@ -200,6 +200,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_the_encoder_goes_along_or_is_named(tmp_path: Path, clip: Path) -> None:
     record = EncoderRecord("clip", {"checkpoint": str(clip), "text": "{title}"})
     made = record.build(list)

@@ -50,6 +50,7 @@ def test_nothing_to_compare_says_so() -> None:
         search.query(ContentEncoder(Words()), None, None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_an_index_finds_what_exact_search_finds(kind: str) -> None:
     pytest.importorskip("faiss")

@@ -56,6 +56,7 @@ def test_a_failed_group_leaves_nothing(store: FeedbackStore) -> None:
     assert store.add([one("u", "a")]) == [True]
 
 
+@pytest.mark.long
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     code = f"""
 import sys

@@ -48,6 +48,7 @@ def expected(bundle: Bundle, candidates: set[int], *, exclude_seen: bool) -> dic
     return lists
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 2, 5, ITEMS])
 @pytest.mark.parametrize("exclude_seen", [True, False])
 def test_lists_are_those_of_all_scores(shop: Bundle, tmp_path: Path, count: int, exclude_seen: bool) -> None:

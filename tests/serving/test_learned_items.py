@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 from shops import HERE, add, png
 
@@ -30,6 +31,7 @@ def learned(run: Path) -> None:
     bundle.save_pretrained(run / "bundle")
 
 
+@pytest.mark.long
 def test_a_learned_item_keeps_its_image_and_is_deleted_for_good(runs: list[Path]) -> None:
     learned(runs[0])
     with TestClient(make_app(runs[:1], Settings(hosts=HERE))) as client:

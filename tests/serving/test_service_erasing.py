@@ -104,6 +104,7 @@ def test_a_user_who_is_erased_meanwhile_costs_no_other_their_list(
     served.close()
 
 
+@pytest.mark.long
 def test_processes_that_erase_at_once_leave_a_whole_bundle(runs: list[Path]) -> None:
     processes = [ServedBundle("bare", runs[1], Settings(), Metrics()) for _ in range(2)]
     erased = [[f"u{number:03}" for number in range(first, first + 8)] for first in (1, 11)]

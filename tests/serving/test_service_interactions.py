@@ -96,6 +96,7 @@ def test_interactions_are_listed_in_parts(client: TestClient) -> None:
     assert last["next"] is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [

@@ -111,6 +111,7 @@ def test_a_service_for_others_without_token_takes_nothing(runs: list[Path]) -> N
         assert add(client).status_code == 403
 
 
+@pytest.mark.long
 def test_reload_brings_the_new_bundle_and_keeps_added_items(runs: list[Path]) -> None:
     token = {"authorization": f"Bearer {TOKEN}"}
     with TestClient(make_app(runs, Settings(hosts=HERE, token=TOKEN))) as client:

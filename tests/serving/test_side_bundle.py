@@ -53,6 +53,7 @@ def bundle(root: Path, layered_root: Path) -> Bundle:
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_bundle_with_a_side_network_goes_where_it_is_put(layered_root: Path, tmp_path: Path) -> None:
     """A new item with the image and the words of one of the catalog stands where that one does (bfloat16 states)."""
     first, items = bundle(tmp_path, layered_root), catalog()

@@ -64,6 +64,7 @@ def test_nothing_is_bought_twice_or_before_it_is_on_sale(world: World) -> None:
     assert np.bincount(users, minlength=300).min() >= 5
 
 
+@pytest.mark.long
 def test_it_repeats_and_too_many_new_items_are_refused(world: World) -> None:
     again = make_world(seed=1, users=300, items=200, interactions=6000, drift=1.0, new_items=0.3)
     assert all((first == second).all() for first, second in zip(world.purchases, again.purchases, strict=True))

@@ -19,6 +19,7 @@ def features() -> Features:
     return lmm4rec.encode(encoder, lmm4rec.load_dataset("toyshop").catalog)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("modality", "attribute", "at_least"),
     [("image", "color", 0.7), ("image", "category", 0.2), ("text", "material", 0.7), ("text", "brand", 0.6),

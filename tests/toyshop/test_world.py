@@ -53,6 +53,7 @@ def digest(world: World) -> str:
     return seen.hexdigest()
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     first, again, other = (digest(make_world(seed=seed, **SMALL)) for seed in (3, 3, 4))
     assert first == again

@@ -60,6 +60,7 @@ def test_whole_parameters_are_stepped_as_by_pytorch(kind: type[torch.optim.Adam]
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("way_of_rows")
 def test_deferred_rows_end_where_pytorch_takes_them() -> None:
     """Of three tables, with gradients of 1, of a thousandth, and as small as eps."""
@@ -149,6 +150,7 @@ def test_a_sparse_gradient_of_rows_that_were_not_read_is_an_error() -> None:
         adam.step()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("threads", [1, 2])
 def test_rows_are_updated_the_same_with_and_without_numba(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")

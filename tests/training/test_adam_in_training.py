@@ -36,6 +36,7 @@ def recommenders() -> Mapping[str, Recommender]:
     return {"bpr": BPR(graph, {}, generator), "vbpr": VBPR(graph, features, generator, initial_std=0.1)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["bpr", "vbpr"])
 def test_a_recommender_trains_the_same_where_rows_are_deferred(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seeded = torch.Generator().manual_seed(1)
@@ -104,6 +105,7 @@ def fit(state: Path | None = None, *, callbacks: Sequence[Callback] = (), **opti
     return bpr, history
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("way_of_rows")
 @pytest.mark.parametrize("options", [{}, {"clip_norm": 0.01, "schedule": "linear"}])
 def test_training_is_that_with_pytorchs_adam(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +134,7 @@ class Peer(Adam):
         self.peer.step()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("way_of_rows")
 def test_a_kill_between_epochs_changes_nothing(tmp_path: Path) -> None:
     whole, expected = fit()

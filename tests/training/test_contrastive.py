@@ -68,6 +68,7 @@ def assert_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
         torch.testing.assert_close(grad, other[name], rtol=1e-3, atol=2e-6, msg=lambda text, at=name: f"{at}: {text}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chunk", [1, 5, 8, 23])
 def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int) -> None:
     augmentation = Augmentation(crop=0.3, flip=True, mask=0.2)  # drawn for the whole batch, whatever the chunk

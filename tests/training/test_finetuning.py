@@ -87,6 +87,7 @@ class KilledError(Exception):
     pass
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("killed_after", [1, 3])
 def test_killed_it_goes_on_with_the_same_noise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
@@ -148,6 +149,7 @@ def _epochs(state: Path) -> int:
     return len(read_saved(state)[1]["history"]["rows"])
 
 
+@pytest.mark.long
 def test_before_and_after_are_of_the_same_held_out_pairs() -> None:
     """After is the best epoch's look, before that of the untouched encoder; the encoder holds the best weights."""
     encoder = Toy()
@@ -166,6 +168,7 @@ def test_steps_are_in_training_mode_and_validation_is_not() -> None:
     assert modes == {(True, True), (False, False)}
 
 
+@pytest.mark.long
 def test_tuning_that_makes_it_worse_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     encoder = Toy()
@@ -268,6 +271,7 @@ def test_a_tuned_encoder_is_found_again(
     assert folders == {f"tiny-{kind.__name__.lower()}", "tuned"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["clip", "dual"])
 def test_a_conf_names_the_tiny_and_the_toyshop_checkpoint(
     name: str, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -262,6 +262,7 @@ class KilledError(Exception):
     pass
 
 
+@pytest.mark.long
 def test_killed_under_the_official_recipe_it_goes_on_with_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

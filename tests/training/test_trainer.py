@@ -109,6 +109,7 @@ def test_patience_counts_evaluations_without_improvement_strictly() -> None:
     assert history.best_epoch == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weight_average", [0.0, 0.8])
 @pytest.mark.parametrize("killed_after", [1, 7, 29])
 def test_resuming_after_a_kill_ends_with_the_same_numbers(

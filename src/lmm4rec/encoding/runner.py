@@ -102,7 +102,7 @@ class EncoderRunner:
         bounded = self.chunk and torch.is_grad_enabled()
         again = max(rows - self.chunk, 0) if bounded else 0
         size = min(filter(None, (self.pass_rows, self.chunk if again else 0)), default=max(rows, 1))
-        return _cut(0, again, size), _cut(again, rows, size)
+        return _cut(0, again, size), _cut(again, max(rows, 1), size)  # no rows, too, take a pass
 
     def _run_again_in_backward(self, function: RowFunction, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         """A pass of which only inputs and outputs are kept for the backward pass."""

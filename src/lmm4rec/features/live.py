@@ -59,13 +59,13 @@ class Live(FeatureSource):
         warm_start: Annotated[NonNegativeInt, Doc("Epochs in which the recommender trains alone.")] = 0,
         alignment_weight: Annotated[NonNegativeFloat, Doc("Weight of the contrastive loss of image and text.")] = 0.0,
         precision: Annotated[Precision, Doc("Precision of the encoder; auto: bfloat16 where it is native.")] = "auto",
-        memory_mb: Annotated[PositiveInt, Doc("MiB of activations in a pass; more items are taken in turn.")] = 2048,
+        memory_mb: Annotated[PositiveInt, Doc("MiB of activations kept for the backward pass.")] = 2048,
     ) -> None:
         """`features` are the vectors to begin with; their modalities are those of the source.
 
         `alignment_weight` is that of a contrastive loss between the image and text vectors of the items in a pass;
         `precision` that of a pass (the table, losses and similarities are float32); `memory_mb` bounds the activations
-        that a pass keeps for its backward pass: with more items they pass in chunks that are computed again in it.
+        that are kept for the backward pass: those of the items beyond it are computed again in it.
 
         Raises:
             ConfigError: the encoder lacks one of the modalities, or there is no shared space to align.

@@ -84,7 +84,7 @@ def fit_pairs(
     matching_weight: Annotated[
         LossWeight, Doc("Weight of image-text matching; auto: the recipe's (plain: 1 if there is a head).")
     ] = "auto",
-    chunk: Annotated[NonNegativeInt, Doc("Pairs in a pass of the encoder, to save memory; 0: the whole batch.")] = 0,
+    chunk: Annotated[NonNegativeInt, Doc("Pairs whose activations are kept, to save memory; 0: all.")] = 0,
     checkpointing: Annotated[bool, Doc("Keep only states between blocks: less memory, more time.")] = False,
     precision: Annotated[Precision, Doc("Precision of the encoder; auto: bfloat16 where it is native.")] = "auto",
     memory_mb: Annotated[PositiveInt, Doc("Prepared images of more MiB than this lie in a temporary file.")] = 4096,

@@ -40,6 +40,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return address
 
 
+@pytest.mark.long
 def test_the_data_is_that_of_the_same_tables_in_files(uri: str, tmp_path: Path) -> None:
     lines = [f"{user},{item},{at.replace(tzinfo=UTC).isoformat()}" for user, item, at in ORDERS]
     (tmp_path / "interactions.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines]))
@@ -68,6 +69,7 @@ def test_since_is_a_parameter_of_the_queries(uri: str) -> None:
     assert len(hostile.interactions) == 18
 
 
+@pytest.mark.long
 def test_a_conf_runs_on_a_database(uri: str, tmp_path: Path) -> None:
     conf = {
         "data": {"name": "sql", "uri": uri, "interactions": LOG, "items": ITEMS},

@@ -74,6 +74,7 @@ def add(client: TestClient, id_: str, title: str) -> int:
     return client.post("/items", data={"id": id_, "fields": fields}, files={"image": ("x.png", png())}).status_code
 
 
+@pytest.mark.long
 def test_added_items_are_learned_stay_in_service_and_can_be_deleted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

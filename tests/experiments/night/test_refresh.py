@@ -90,6 +90,7 @@ def first_of(live: Path) -> str:
     return str(read_nights(live)[0]["night"])
 
 
+@pytest.mark.long
 def test_a_week_is_learned_night_by_night(shop: Path) -> None:
     tables, live = conf(shop / "data", "bpr"), shop / "live"
     first = refresh(tables, live, options=OPTIONS)
@@ -280,6 +281,7 @@ class Killed(BaseException):
     """What ends a process on the spot: nothing is written after it."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["remove_old", "log", "serve", "write_record"])
 def test_killed_at_any_step_one_of_both_bundles_is_served_and_the_log_is_whole(
     shop: Path, live: Path, monkeypatch: pytest.MonkeyPatch, moment: str

@@ -233,6 +233,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from([*META_2014[0], *META_2018[0], *META_2023[0], "image", "store"]), VALUES))
 def test_metadata_of_any_shape_gives_texts(meta: dict[str, object]) -> None:

@@ -152,6 +152,7 @@ def from_server(server: LocalServer) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_the_command_with_a_conf(server: LocalServer, call: Call, tmp_path: Path) -> None:
     server.answers["/images/I/2.png"] = fails_first(1, says(404), server.answers["/images/I/2.png"])
     code, text = call("data", "download", "baby.conf", *from_server(server))
@@ -180,6 +181,7 @@ def test_the_command_with_a_category(server: LocalServer, call: Call, tmp_path: 
     assert "images of 3 items: 2 fetched, 0 already there, 0 failed, 1 without an address" in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
