@@ -60,6 +60,7 @@ def test_the_toyshop_checkpoint_is_trained_once_and_needs_no_catalog(
     assert lmm4rec.load_encoder("dual", checkpoint="toyshop").fingerprint() == encoder.fingerprint()
 
 
+@pytest.mark.long
 def test_what_the_face_gives_prints_as_one_line(tmp_path: Path) -> None:
     dataset = lmm4rec.load_dataset("toyshop", items=30, users=20, interactions=200)
     split = lmm4rec.split(dataset, "random", valid=0.1, test=0.1, seed=0)

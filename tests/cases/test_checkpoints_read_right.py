@@ -24,6 +24,7 @@ transformers = pytest.importorskip("transformers")
 TEXTS = [f"red mug number {number} of ceramic and wood" for number in range(40)] + ["blue jeans for men"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lost", [("tokenizer.json", "tokenizer_config.json"), ("tokenizer.json",)])
 def test_a_clip_without_its_tokenizer_is_refused(lost: tuple[str, ...], tmp_path: Path) -> None:
     Clip.write_tiny(tmp_path, TEXTS)

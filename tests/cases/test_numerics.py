@@ -149,6 +149,7 @@ def check_run(tables: dict[str, object], out: Path) -> None:
     assert all(np.isfinite(one.score) for one in bundle.recommend(["u0"], k=5)["u0"])
 
 
+@pytest.mark.long
 def test_a_run_on_one_shared_image_ends_with_a_bundle(tmp_path: Path) -> None:
     tables = write_shop(tmp_path / "shop", "one image", 0)
     check_run({**tables, "recommender": {"name": "vbpr", "dim": 4, "content_dim": 4}}, tmp_path / "run")

@@ -84,6 +84,7 @@ def excel(path: Path, *sheets: tuple[str, list[list[object]]]) -> None:
     book.save(path)
 
 
+@pytest.mark.long
 def test_excel_as_log_and_catalog_in_one_file(tmp_path: Path) -> None:
     pytest.importorskip("fastexcel")
     day = datetime(2024, 1, 31, 12)

@@ -35,6 +35,7 @@ def vectors(titles: list[str], dim: int = 32) -> torch.Tensor:
     return words(inputs)["text"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("language", TITLES)
 def test_titles_of_one_kind_are_alike(language: str) -> None:
     first, second = TITLES[language]

@@ -153,6 +153,7 @@ def test_for_somebody_new_and_among_a_few(call: Output, run: Path) -> None:
     assert "T0005" not in text
 
 
+@pytest.mark.long
 def test_similar_search_and_explain(call: Output, run: Path, tmp_path: Path) -> None:
     code, text = call("similar", "T0001", "-k", "2")
     assert (code, "similar to T0001" in text) == (0, True)
@@ -169,6 +170,7 @@ def test_similar_search_and_explain(call: Output, run: Path, tmp_path: Path) -> 
         assert told in text
 
 
+@pytest.mark.long
 def test_export_needs_no_run_and_takes_new_items(call: Output, run: Path, tmp_path: Path) -> None:
     code, text = call("export", str(tmp_path / "shop"), "--thumbnails", "2")
     assert (code, "40 users, 60 items" in text) == (0, True)

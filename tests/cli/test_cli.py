@@ -136,6 +136,7 @@ def test_a_split_without_a_held_out_part_is_reported_before_any_work(call: Outpu
     assert not (tmp_path / "cache" / "features").exists()
 
 
+@pytest.mark.long
 def test_encode_fills_the_store_without_training(call: Output, tmp_path: Path) -> None:
     code, text = call("encode", "tiny.conf", "-s", "encoder.name=color")
     assert code == 0
@@ -330,6 +331,7 @@ def test_pruning_everything_asks_first(call: Output, tmp_path: Path, monkeypatch
     assert not list((tmp_path / "cache" / "features").iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -367,6 +369,7 @@ def test_finetune_estimates_trains_and_says_how_to_use_the_result(call: Output, 
     assert "tuned exists already" in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

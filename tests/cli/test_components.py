@@ -65,6 +65,7 @@ def test_completion_of_paths_and_names(work: Path) -> None:
     assert completion.models("LIGHT") == ["lightgcn"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [("lmm4rec run co", "conf/bpr.conf"), ("lmm4rec recommend r", "runs/a"), ("lmm4rec models vb", "vbpr"),

@@ -63,6 +63,7 @@ def call(shop: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     return command
 
 
+@pytest.mark.long
 def test_a_user_with_nothing_left_is_told_so(call: Output, shop: Path) -> None:
     bundle = Bundle.load(shop)
     bundle.remove_items([f"i{row}" for row in range(10)])

@@ -20,6 +20,7 @@ def test_the_toy_shop() -> None:
     check_source(lambda: lmm4rec.load_dataset("toyshop", users=30, items=40, interactions=300))
 
 
+@pytest.mark.long
 def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toyshop, "load", partial(toyshop.load, users=30, items=40, interactions=300))
     write_example(tmp_path / "shop", image_side=64)

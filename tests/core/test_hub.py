@@ -132,6 +132,7 @@ def bundle() -> Bundle:
     return Bundle(scorer, users, items, ["A", "B", "C"], log, {"model": "by hand"})
 
 
+@pytest.mark.long
 def test_a_bundle_goes_and_comes_back(hub: Hub, bundle: Bundle, capfd: pytest.CaptureFixture[str]) -> None:
     url = bundle.push_to_hub("shop/mugs")
     assert url.endswith("/shop/mugs")
@@ -149,6 +150,7 @@ def test_a_bundle_goes_and_comes_back(hub: Hub, bundle: Bundle, capfd: pytest.Ca
     assert "for bob" in capfd.readouterr().out
 
 
+@pytest.mark.long
 def test_the_command_pushes_a_run(hub: Hub, bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     bundle.save(tmp_path / "mine")
     with pytest.raises(SystemExit) as ended:
@@ -158,6 +160,7 @@ def test_the_command_pushes_a_run(hub: Hub, bundle: Bundle, tmp_path: Path, capf
     assert hub.private == {"shop/cups": False}
 
 
+@pytest.mark.long
 def test_an_encoder_goes_and_comes_back(hub: Hub, tmp_path: Path) -> None:
     Vlmo.write_tiny(tmp_path / "tiny", ["a red mug", "a blue lamp"])
     encoder = Vlmo.from_pretrained(tmp_path / "tiny")

@@ -73,6 +73,7 @@ def test_an_entry_point_gives_a_name_and_tells_its_distribution(plugins: Plugins
     assert "my_model" not in ENCODERS.names()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "message"),
     [

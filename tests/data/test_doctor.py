@@ -51,6 +51,7 @@ def sick(tmp_path: Path) -> Dataset:
     return load(path=tmp_path)
 
 
+@pytest.mark.long
 def test_everything_is_found_and_counted(sick: Dataset) -> None:
     findings = {finding.kind: finding for finding in examine(sick)}
     assert {kind: (finding.level, finding.count) for kind, finding in findings.items()} == {
@@ -95,6 +96,7 @@ def test_empty_columns_are_of_items_with_other_text(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_earlier_findings_are_passed_on(sick: Dataset) -> None:
     noted = sick.with_findings(Finding("k-core", "note", 3, "the 5-core removed 3 users"))
     assert "k-core" in {finding.kind for finding in examine(noted)}

@@ -101,6 +101,7 @@ def test_what_cannot_be_fetched_is_named_by_row_and_tried_again(server: LocalSer
     assert fetched(tmp_path, urls).catalog.has_image.tolist() == [True, False, False, False, True]
 
 
+@pytest.mark.long
 def test_an_interrupted_image_goes_on_where_it_stopped(server: LocalServer, tmp_path: Path) -> None:
     whole = png((7, 8, 9), "BMP", side=64)
     server.answers["/cut"] = lambda request, time_: (cuts(whole, 5000) if time_ == 1 else serves(whole))(request, time_)

@@ -30,6 +30,7 @@ def log(users: str, timestamp: int = 0) -> pl.DataFrame:
                          "timestamp": [timestamp + i for i in range(len(users))]})  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_folder_of_tables_and_images_is_read_and_kept(bucket: str, tmp_path: Path) -> None:
     put(bucket, "shop/interactions.csv", "user_id,item_id\na,1\nb,2\nb,3\n")
     put(bucket, "shop/items.csv", ITEMS)
@@ -61,6 +62,7 @@ def test_image_folders_and_addresses_in_cells(bucket: str, tmp_path: Path) -> No
     assert (absent.count, f"there is nothing at s3://{bucket}/more/gone.png" in absent.examples[0]) == (1, True)
 
 
+@pytest.mark.long
 def test_parquet_parts_are_fetched_when_they_change(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     put(bucket, "log/day=1/a.parquet", log("ab", 86_400 * 400))
     put(bucket, "log/day=2/b.parquet", log("cd", 86_400 * 401))
@@ -75,6 +77,7 @@ def test_parquet_parts_are_fetched_when_they_change(bucket: str, monkeypatch: py
     assert list(prepare(newer, since=86_400 * 402).users) == list("efg")
 
 
+@pytest.mark.long
 def test_parts_of_earlier_days_are_neither_fetched_nor_read(bucket: str, tmp_path: Path) -> None:
     """A day has ended everywhere two days after its begin in UTC; parts without a date are read."""
     for day, users in (("1971-02-01", "ab"), ("1971-02-04", "cd"), ("1971-02-05", "ef")):

@@ -40,6 +40,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         yield "Containerfile, the night job", shlex.split(line)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("where", "words"), [pytest.param(*one, id=one[0]) for one in commands()])
 def test_the_commands_and_their_options_exist(where: str, words: list[str]) -> None:
     command = typer.main.get_command(command_line).commands[words[0]]  # type: ignore[attr-defined]

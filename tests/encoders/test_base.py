@@ -39,6 +39,7 @@ def test_with_one_modality_it_has_the_same_vectors_to_the_last_bit(
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FUSING)
 def test_a_fused_vector_still_reads_both(name: str, layered_root: Path) -> None:
     encoder = build(name, layered_root).eval()
@@ -73,6 +74,7 @@ def counted(modules: dict[str, nn.Module]) -> Iterator[dict[str, int]]:
         hook.remove()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("used", "unused"), [("image", "text"), ("text", "image")])
 def test_in_extraction_and_in_training_the_other_tower_never_runs(
     used: str, unused: str, layered_root: Path, tmp_path: Path

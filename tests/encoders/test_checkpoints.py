@@ -119,6 +119,7 @@ def dinov2() -> tuple[Any, Any]:
     return transformers.Dinov2Model(transformers.Dinov2Config(**sizes)), processor
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [resnet, vit, dinov2])
 def test_vision_vectors_are_the_librarys_pooled_output(make: Callable[[], tuple[Any, Any]], tmp_path: Path) -> None:
     with torch.random.fork_rng():
@@ -136,6 +137,7 @@ def test_vision_vectors_are_the_librarys_pooled_output(make: Callable[[], tuple[
     torch.testing.assert_close(vectors, pooled / pooled.norm(dim=1, keepdim=True), atol=1e-5, rtol=0)
 
 
+@pytest.mark.long
 def test_feature_maps_are_averaged_over_places(tmp_path: Path) -> None:
     """MobileNet's widths stand under no common name, so they are found by trial."""
     config = transformers.MobileNetV2Config(depth_multiplier=0.35, image_size=32, finegrained_output=False)
@@ -150,6 +152,7 @@ def test_feature_maps_are_averaged_over_places(tmp_path: Path) -> None:
     torch.testing.assert_close(averaged, vectors)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "given", [{"do_center_crop": False}, {"resample": 1}, {"do_normalize": False}, {"size": {"height": 32, "width": 9}}]
 )
@@ -209,6 +212,7 @@ def test_fingerprints_tell_templates_and_outputs_apart(tiny: Path, tmp_path: Pat
     assert len({encoder.fingerprint() for encoder in encoders}) == len(encoders)
 
 
+@pytest.mark.long
 def test_a_side_that_gives_more_than_its_modality_is_refused(tiny: Path) -> None:
     both = Clip(checkpoint=str(tiny))
     with pytest.raises(ConfigError, match="image side of 'paired' is Clip, which gives image and text"):

@@ -216,6 +216,7 @@ def test_every_way_of_writing_the_file(write: Callable[[Original, Path], Path], 
         parity(encoder, original(size), inputs(size))
 
 
+@pytest.mark.long
 def test_texts_are_cut_short_and_gelu_is_the_exact_one_where_said(tmp_path: Path) -> None:
     size = Size()
     file = str(_bare(original(size), tmp_path / "clip.pt"))
@@ -278,6 +279,7 @@ def test_an_original_becomes_a_folder(shared: Path, tmp_path: Path) -> None:
         assert torch.equal(encoder(given)["text"], again(again.prepare(items))["text"])
 
 
+@pytest.mark.long
 def test_token_ids_are_those_of_the_original(shared: Path, tmp_path: Path) -> None:
     golden: dict[str, Any] = json.loads((shared / "golden" / "tokens.json").read_text(encoding="utf-8"))
     size = Size(vocabulary=49408, text_len=77, text_layers=1)

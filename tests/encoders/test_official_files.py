@@ -108,6 +108,7 @@ def test_heads_are_needed_where_they_are_used_alone(tmp_path: Path) -> None:
     assert same(vectors(Beit3(checkpoint=file, heads=5, outputs="fused")), vectors(whole))
 
 
+@pytest.mark.long
 def test_a_vlmo_that_is_tuned_for_retrieval_lacks_the_heads_of_the_other_variant(tmp_path: Path) -> None:
     state = official.by_formula(VLMO)
     tuned = {name: tensor for name, tensor in state.items() if "itc_vl" not in name and "vl_scale" not in name}
@@ -204,6 +205,7 @@ def test_another_image_size_and_back_to_the_same(tmp_path: Path, reach: int | No
         assert same(vectors(Vlmo(checkpoint=file, outputs=ALL)), vectors(same_size))
 
 
+@pytest.mark.long
 def test_a_bias_table_of_unknown_reach_asks_for_the_size(tmp_path: Path) -> None:
     shapes = official.vlmo_shapes(**VLMO_SIZES | {"reach": 30})  # type: ignore[arg-type]
     file = save(tmp_path, official.by_formula(shapes))

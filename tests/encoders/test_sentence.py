@@ -58,6 +58,7 @@ FAMILIES: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_the_last_token_is_read_behind_an_instruction_as_with_transformers_alone(tmp_path: Path) -> None:
     """The recipe of Qwen3-Embedding and Jina v4 and v5: padding on the left, the state of the last token."""

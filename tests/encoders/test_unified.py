@@ -57,6 +57,7 @@ def load(folders: dict[str, str], name: str, **options: Any) -> Any:
     return lmm4rec.load_encoder(name, checkpoint=folders[name], text="{title}", **options).eval()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_what_the_inputs_lack_is_left_out(folders: dict[str, str], name: str) -> None:
     encoder = load(folders, name, outputs=ALL)
@@ -75,6 +76,7 @@ def test_what_the_inputs_lack_is_left_out(folders: dict[str, str], name: str) ->
         encoder(Inputs(text_ids=whole.text_ids))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_a_fused_vector_reads_image_and_text(folders: dict[str, str], name: str, tmp_path: Path) -> None:
     encoder = load(folders, name, outputs="fused")
@@ -91,6 +93,7 @@ def test_a_fused_vector_reads_image_and_text(folders: dict[str, str], name: str,
     assert features["fused"].shape == (6, encoder.dims["fused"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_outputs_of_one_side_read_that_side_alone(folders: dict[str, str], name: str) -> None:
     both = load(folders, name)
@@ -119,6 +122,7 @@ def test_words_are_cut_by_tokens_and_keep_their_end(folders: dict[str, str], nam
     assert lengths[2] == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_words_without_a_vocabulary_say_what_to_give(folders: dict[str, str], name: str, tmp_path: Path) -> None:
     weights = tmp_path / "alone.safetensors"

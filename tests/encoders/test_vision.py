@@ -60,6 +60,7 @@ def pillow(image: Image.Image) -> np.ndarray:
     return (np.stack(resized) - np.array(MEAN)[:, None, None]) / np.array(STD)[:, None, None]
 
 
+@pytest.mark.long
 def test_dinov3_gives_the_librarys_vectors_of_pillows_pixels(folder: Path) -> None:
     encoder = Vision(checkpoint=str(folder)).eval()
     model = transformers.AutoModel.from_pretrained(folder).eval()

@@ -135,6 +135,7 @@ def test_vectors_are_those_of_the_library(folder: Path, recipe: tuple[str, str])
     assert (got["fused"][0] - got["image"][0]).abs().max() > 1e-2
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_towers_begin_where_no_image_joins_any_more(folder: Path) -> None:
     """Qwen3-VL adds what it sees after its first block here."""

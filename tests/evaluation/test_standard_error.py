@@ -44,6 +44,7 @@ def test_without_noise_of_users_it_is_the_test_of_welch_over_seeds() -> None:
     assert one.t_p == pytest.approx(stats.ttest_1samp(first, 0.25).pvalue)
 
 
+@pytest.mark.long
 def test_the_error_of_a_difference_is_that_of_the_mixed_model_of_statsmodels() -> None:
     """y ~ design, with random seeds within designs, users, and users within designs, by REML."""
     pandas = pytest.importorskip("pandas")

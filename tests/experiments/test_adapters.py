@@ -170,6 +170,7 @@ def test_an_adapter_without_training_is_refused() -> None:
         make_plan(load_spec(table | {"features": {"train": "frozen", "adapter": "side"}}))
 
 
+@pytest.mark.long
 def test_layers_that_are_not_there_stop_a_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="top 3 blocks are to train, but the image tower of Clip has 2"):
         run(conf("last", blocks=3), out=tmp_path / "run")

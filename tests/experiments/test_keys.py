@@ -30,6 +30,7 @@ def test_every_key_has_a_meaning(table: str, tables: dict[str, Any]) -> None:
         assert key.meaning.endswith("."), f"{table}.{key.name} needs Annotated[..., Doc(...)] in the signature"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", CONFS, ids=lambda path: path.stem)
 def test_the_comments_of_conf_files_are_those_of_the_signatures(path: Path) -> None:
     conf = path.read_text(encoding="utf-8")

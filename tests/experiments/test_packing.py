@@ -94,6 +94,7 @@ def test_paths_of_checkpoints_are_found_from_elsewhere(tmp_path: Path, monkeypat
     assert record.arguments["image"].arguments["checkpoint"] == "hub/name"
 
 
+@pytest.mark.long
 def test_both_trained_sides_of_a_paired_encoder_are_found(layered_root: Path, tmp_path: Path) -> None:
     """What training end to end leaves of each side is what new items are read with."""
     pytest.importorskip("sentence_transformers")

@@ -225,11 +225,13 @@ def test_two_runs_of_one_label_are_refused() -> None:
         labeled_runs("t", results, ["A", "A"])
 
 
+@pytest.mark.long
 def test_the_same_results_give_the_same_page(source: str) -> None:
     assert make_page().html() == source
     assert source.startswith("<!DOCTYPE html>")
 
 
+@pytest.mark.long
 def test_a_page_on_one_run_compares_nothing() -> None:
     results = three_results()
     one, several = make_page({"VBPR": results["VBPR"]}).html(), make_page(results).html()

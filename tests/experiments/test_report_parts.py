@@ -90,6 +90,7 @@ def test_labels_without_room_are_left_out_and_named() -> None:
         assert not one.overlaps(other)
 
 
+@pytest.mark.long
 def test_figures_of_a_page_follow_its_scheme_and_typeface() -> None:
     results = {"<b>#ffffff": make_result(0.1, epochs=5), "fill: #000000": make_result(0.2, epochs=5)}
     for figure in figures_of(results).values():
@@ -118,6 +119,7 @@ def test_losses_of_different_magnitudes_stand_on_a_logarithmic_scale() -> None:
     assert "Logarithmic" not in figures_of({"BPR": make_result(0.1, epochs=5)})["training_losses"].caption
 
 
+@pytest.mark.long
 def test_all_that_is_drawn_lies_inside_its_figure() -> None:
     """Narrow figures have fixed margins: labels and legends must fit them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -161,6 +161,7 @@ def test_a_reproduction_trains_anew_each_time(conf: Conf, tmp_path: Path, monkey
     assert reproduce(tmp_path / "run").out == second.out
 
 
+@pytest.mark.long
 def test_tensorboard_gets_every_epoch(conf: Conf, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run(conf, {"train.epochs": 2, "train.tensorboard": True}, out=tmp_path / "run")

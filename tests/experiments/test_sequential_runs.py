@@ -57,6 +57,7 @@ def findings(result: Result) -> str:
     return " | ".join(result.measured.data.findings)
 
 
+@pytest.mark.long
 def test_the_test_is_predicted_from_training_and_validation_and_validation_from_training(tmp_path: Path) -> None:
     """In a ring the next item is certain, from the item right before it alone."""
     result = run(write(tmp_path / "log", walks()), out=tmp_path / "run")
@@ -86,6 +87,7 @@ def test_without_times_the_order_of_the_file_counts_and_is_said(tmp_path: Path, 
     assert "holds out" not in findings(result).replace("no interaction is held out", "")
 
 
+@pytest.mark.long
 def test_some_equal_times_are_a_note_and_a_random_split_is_a_warning(tmp_path: Path) -> None:
     rows = [(user, item, when - when % (2 * DAY)) for user, item, when in walks()]
     conf = write(tmp_path / "log", rows)
@@ -113,6 +115,7 @@ def test_a_filtered_item_is_no_part_of_the_sequence(tmp_path: Path) -> None:
     assert [items[item] for item in rows_of[row, : counts[row]].tolist()] == ["i0", "i1", "i2", "i3"]
 
 
+@pytest.mark.long
 def test_a_sequence_of_one_trains_nothing_and_is_ranked(tmp_path: Path) -> None:
     conf = sasrec(write(tmp_path / "log", [*walks(), ("once", "i3", OPENING)]))
     result = run(conf, out=tmp_path / "run")

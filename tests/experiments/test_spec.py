@@ -141,6 +141,7 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
 CONF = sorted((Path(__file__).parents[2] / "conf").glob("*.conf"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", CONF, ids=lambda path: path.stem)
 def test_the_shipped_confs_fit_and_name_every_hyper_parameter(path: Path) -> None:
     spec = load_spec(path)

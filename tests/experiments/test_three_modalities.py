@@ -82,6 +82,7 @@ def test_frozen_and_end_to_end_all_three_reach_the_recommender(folder: Path, tmp
     assert torch.equal(sound.any(dim=1), torch.arange(24) != WITHOUT_SOUND)
 
 
+@pytest.mark.long
 def test_each_modality_is_encoded_by_itself_and_some_may_be_left_out(folder: Path, tmp_path: Path) -> None:
     encoder = lmm4rec.load_encoder(**table(folder))
     assert encoder.modalities == ("image", "text", "audio")
@@ -109,6 +110,7 @@ def test_each_modality_is_encoded_by_itself_and_some_may_be_left_out(folder: Pat
     (folder / "sounds" / f"{catalog[0].id}.wav").write_bytes(other)
 
 
+@pytest.mark.long
 def test_fine_tuned_sides_go_in_by_folder_beside_sounds(folder: Path) -> None:
     """A whole one cannot be fine-tuned, and says so."""
     catalog = lmm4rec.load_dataset(**SHOP).catalog

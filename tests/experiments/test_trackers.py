@@ -114,6 +114,7 @@ def test_both_are_told_keys_epochs_metrics_and_report(wandb: Calls, mlflow: Call
     assert len(wandb) == 7  # a finished run is read, and tracked no more
 
 
+@pytest.mark.long
 def test_a_model_without_training_is_tracked(wandb: Calls, tmp_path: Path) -> None:
     conf = {**CONF, "recommender": {"name": "popular"}, "train": {"trackers": ["wandb"]}}
     lmm4rec.run(conf, out=tmp_path / "run")

@@ -233,6 +233,7 @@ def test_other_weights_and_other_precision_are_other_entries(tmp_path: Path) -> 
     assert len(FeatureStore(tmp_path).entries()) == 3
 
 
+@pytest.mark.long
 def test_workers_give_the_same(tmp_path: Path) -> None:
     state = torch.get_rng_state()
     alone = run(Plainly(), many(), tmp_path / "0")
@@ -277,6 +278,7 @@ def _flip_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", [_cut_short, _flip_a_byte, Path.unlink])
 def test_damaged_vectors_are_noticed_and_made_anew(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: object

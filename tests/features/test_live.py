@@ -224,6 +224,7 @@ def test_no_pass_without_gradient_is_in_training_mode_and_the_modes_come_back() 
     assert vectors.dropout.training
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("validate_on", ["fresh", "table"])
 def test_what_is_ranked_in_the_end_is_of_the_best_weights(validate_on: str) -> None:
     vectors = TinyVectors()
@@ -322,6 +323,7 @@ def test_a_step_needs_to_know_where_the_epoch_ends() -> None:
         source(torch.arange(3), generator()) if source.begin_epoch(0) is None else None
 
 
+@pytest.mark.long
 def test_bfloat16_stays_within_a_hundredth_of_float32() -> None:
     """8 bits of a number: vectors near 1 are off by 1/256 at most, the losses by less than a hundredth."""
     exact, _ = fit(TinyVectors())

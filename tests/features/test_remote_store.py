@@ -70,6 +70,7 @@ def same(one: Extracted, other: Extracted) -> bool:
     return all(torch.equal(x, other.features[modality]) for modality, x in one.features.items())
 
 
+@pytest.mark.long
 def test_a_second_machine_encodes_nothing(bucket: str, tmp_path: Path) -> None:
     first = machine(tmp_path / "1", bucket, toy_items(9))
     assert names(bucket) == [".json", ".safetensors"]
@@ -82,6 +83,7 @@ def test_a_second_machine_encodes_nothing(bucket: str, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.long
 def test_another_catalog_takes_the_rows_that_it_needs(bucket: str, tmp_path: Path) -> None:
     machine(tmp_path / "1", bucket, toy_items(7)[:3])
     machine(tmp_path / "1", bucket, toy_items(7)[3:])
@@ -90,6 +92,7 @@ def test_another_catalog_takes_the_rows_that_it_needs(bucket: str, tmp_path: Pat
     assert len(FeatureStore(tmp_path / "2").entries()) == 2  # the other catalog shares no content, and stays there
 
 
+@pytest.mark.long
 def test_an_extraction_goes_on_where_another_machine_stopped(bucket: str, tmp_path: Path) -> None:
     def stop() -> None:
         raise DataError("stopped")
@@ -104,6 +107,7 @@ def test_an_extraction_goes_on_where_another_machine_stopped(bucket: str, tmp_pa
     assert same(second, machine(tmp_path / "alone", "", toy_items(9)))
 
 
+@pytest.mark.long
 def test_workers_without_a_common_folder_exchange_parts(bucket: str, tmp_path: Path) -> None:
     with open_pool(0) as pool:  # its worker has the store of the cache folder
         pooled = machine(tmp_path / "1", bucket, toy_items(9), pool=EncodingWorkers(pool, Toy, (), "cpu"))

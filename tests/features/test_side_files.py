@@ -83,6 +83,7 @@ def test_a_text_alone_is_encoded_like_that_of_an_item_without_image(layered_root
     assert not asked["image"].any()
 
 
+@pytest.mark.long
 def test_files_are_those_that_the_encoder_beside_it_reads(layered_root: Path, tmp_path: Path) -> None:
     """A sound is part of an item's content; only what is named and cannot be read is broken."""
     for name in ("audio", "paired"):

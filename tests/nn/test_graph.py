@@ -157,6 +157,7 @@ def test_samples_are_those_of_multinomial() -> None:
         assert torch.equal(found.sort().values, expected.sort().values)
 
 
+@pytest.mark.long
 def test_more_entries_are_sampled_than_multinomial_takes() -> None:
     """Half of them have ten times the weight of the others; of 1,000 drawn, 1,000 · 10 / 11 are expected of these."""
     weights = torch.ones(2**24 + 2)

@@ -36,6 +36,7 @@ def matrix(entries_of_rows: list[int], columns: int, dtype: torch.dtype) -> tupl
     return ours, scipy.sparse.csr_array((values.astype(np.float64), places, starts), shape)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("_threads", [1, 3], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
 @pytest.mark.parametrize("dim", [1, 7, 64])

@@ -33,6 +33,7 @@ def formula_inputs() -> Inputs:
     return Inputs(official.images(2, SIZES["side"] * SIZES["patch"]), ids, mask)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("modality", ["image", "text", "fused"])
 def test_the_official_code_s_vectors_at_another_size(tmp_path: Path, modality: str) -> None:
     encoder = lmm4rec.load_encoder("beit3", checkpoint=by_formula(tmp_path), heads=NUMBERS["heads"], outputs=ALL).eval()

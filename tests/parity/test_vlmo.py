@@ -94,6 +94,7 @@ def golden_inputs(tensors: dict[str, Tensor]) -> Inputs:
     return Inputs(tensors["in.image"], tensors["in.text_ids"], tensors["in.text_mask"] == 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_golden_vectors(golden: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path, variant: Variant) -> None:
     tensors, sizes = golden

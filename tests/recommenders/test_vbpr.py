@@ -26,6 +26,7 @@ def test_scores_are_those_of_the_contents_alone() -> None:
     assert list(scorer.parts) == list(features())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("contract", [name for name in recommender_contracts(VBPR, ids=False) if "copes" not in name])
 def test_without_ids_it_keeps_the_contracts(contract: str) -> None:
     """But for items without content, which are all the same."""

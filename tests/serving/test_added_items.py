@@ -52,6 +52,7 @@ def test_two_processes_share_a_file(tmp_path: Path) -> None:
         file.close()
 
 
+@pytest.mark.long
 def test_what_others_add_is_read_once(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """The images of many added items are too much to read whenever one more comes."""
     read, item = list[str](), added_items._item

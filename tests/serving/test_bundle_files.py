@@ -98,6 +98,7 @@ def test_neighbors_come_back_with_what_was_added(tmp_path: Path) -> None:
         assert one.recommend_for(["n"], k=1)[0].item == "y"  # n stands for x
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", range(7))
 def test_a_kill_leaves_the_old_bundle(tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle().save_pretrained(tmp_path)

@@ -52,6 +52,7 @@ def bundle_of(name: str) -> tuple[Bundle, dict[str, Tensor]]:
     ), features  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["bpr", "vbpr", "grcn", "popular", "freedom"])
 def test_shares_add_up_and_each_is_what_the_score_loses_without_its_modality(name: str) -> None:
     bundle, features = bundle_of(name)

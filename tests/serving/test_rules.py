@@ -230,6 +230,7 @@ def test_wrong_rules_are_named(rules: dict[str, Any], words: str) -> None:
         ruled(**rules)
 
 
+@pytest.mark.long
 def test_the_command_takes_a_file_of_rule_sets(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shop().save(tmp_path / "shop")
     (tmp_path / "rules.toml").write_text("[summer]\nmost = { brand = 1 }\n[new]\nfresh = { where = ['price>=50'] }\n")

@@ -19,6 +19,7 @@ from lmm4rec.serving.http.served_bundle import RecommendOptions, ServedBundle
 from lmm4rec.serving.http.settings import Settings
 
 
+@pytest.mark.long
 def test_an_erased_user_leaves_memory_and_disk(runs: list[Path]) -> None:
     with TestClient(make_app(runs, Settings(hosts=HERE))) as client:
         post(client, {"user": "u001", "item": "T0001"}, {"user": "u002", "item": "T0001"})

@@ -120,6 +120,7 @@ def test_one_wrong_interaction_is_named_and_none_is_stored(
     assert client.get("/interactions").json()["interactions"] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("body", ["{", "[]", '{"interactions": []}', '{"interactions": [{"user": "u001"}]}'])
 def test_a_wrong_body_is_worded_alike_with_and_without_query_parameters(client: TestClient, body: str) -> None:
     headers = {"content-type": "application/json"}

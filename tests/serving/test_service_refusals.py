@@ -172,6 +172,7 @@ def test_a_local_service_answers_to_local_names_alone(runs: list[Path]) -> None:
         assert client.get("/health", headers={"host": "evil.example:8000"}).status_code == 421
 
 
+@pytest.mark.long
 def test_a_request_that_takes_too_long_ends(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
@@ -183,6 +184,7 @@ def test_a_request_that_takes_too_long_ends(runs: list[Path], monkeypatch: pytes
         assert client.get("/health").status_code == 200
 
 
+@pytest.mark.long
 def test_a_reload_has_its_own_time_and_is_done_once_at_a_time(
     runs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

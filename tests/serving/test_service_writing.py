@@ -20,6 +20,7 @@ def nearest(client: TestClient) -> list[tuple[str, float]]:
     return [(one["id"], round(one["score"], 5)) for one in near]
 
 
+@pytest.mark.long
 def test_an_added_item_is_there_at_once_and_after_a_restart(runs: list[Path]) -> None:
     with TestClient(make_app(runs, Settings(hosts=HERE))) as client:
         added = add(client)

@@ -169,6 +169,7 @@ def test_tastes_show_where_they_should_and_only_there(
         assert 0.95 < agreement(world, kind, attribute) < 1.06, attribute
 
 
+@pytest.mark.long
 def test_purchases_are_drawn_from_the_softmax_without_replacement() -> None:
     rng = np.random.default_rng(0)
     affinity, popularity = rng.normal(size=10).astype(np.float32), rng.normal(size=10)

@@ -78,6 +78,7 @@ def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int) -> None:
     assert_same(grads, chunked)
 
 
+@pytest.mark.long
 def test_a_chunk_is_computed_again_with_the_noise_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the same chunks whose activations are all kept, with dropout and stochastic depth."""
     again, again_grads = step(objective(Toy(dropout=0.3, drop_path=0.5), chunk=5))

@@ -161,6 +161,7 @@ def test_before_and_after_are_of_the_same_held_out_pairs() -> None:
     assert not encoder.training
 
 
+@pytest.mark.long
 def test_steps_are_in_training_mode_and_validation_is_not() -> None:
     encoder, modes = Toy(), set()
     encoder.register_forward_hook(lambda module, *_: modes.add((torch.is_grad_enabled(), module.training)))
@@ -191,6 +192,7 @@ def test_checkpointing_and_bfloat16_tune_too() -> None:
         assert other["loss"] == pytest.approx(one["loss"], rel=0.05)
 
 
+@pytest.mark.long
 def test_clip_is_checkpointed_by_its_library(clip: Clip, catalog: Catalog) -> None:
     items = [item for item in catalog if item.image is not None][:8]
     pairs = PreparedItems(clip, items, memory_mb=64)

@@ -85,6 +85,7 @@ DECAYED = {  # every matrix of a linear layer, of patches and of words, and no o
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_matrices_decay_and_nothing_else(name: str, encoders: Mapping[str, Encoder]) -> None:
     parameters = dict(encoders[name].named_parameters())

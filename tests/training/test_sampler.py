@@ -20,6 +20,7 @@ def dense_world() -> tuple[torch.Tensor, torch.Tensor]:
     return users, items
 
 
+@pytest.mark.long
 def test_negatives_are_never_training_positives() -> None:
     users, items = dense_world()
     sampler = TripleSampler(users, items, 20, batch_size=64, negatives=3)

@@ -45,6 +45,7 @@ def check(path: Path, version: int) -> None:
     assert facts == {"version": version}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("processes", [2, 3, 12])
 def test_parts_are_read_by_any_ranges(tmp_path: Path, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 12 processes the last has no row."""
@@ -55,6 +56,7 @@ def test_parts_are_read_by_any_ranges(tmp_path: Path, processes: int, monkeypatc
     check(path, 1)
 
 
+@pytest.mark.long
 def test_a_kill_leaves_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.safetensors"
     save_whole(path, tensors(1), {"version": 1})

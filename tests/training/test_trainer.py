@@ -71,6 +71,7 @@ def test_progress_counts_batches_or_sweeps(monkeypatch: pytest.MonkeyPatch, is_s
     assert units == [unit]
 
 
+@pytest.mark.long
 def test_it_minimizes() -> None:
     line = Line()
     history = fit(line, epochs=150)

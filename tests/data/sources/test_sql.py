@@ -57,6 +57,7 @@ def test_the_data_is_that_of_the_same_tables_in_files(uri: str, tmp_path: Path) 
     assert [item.fields["title"] for item in found.catalog] == [name for _, name, _ in PRODUCTS]
 
 
+@pytest.mark.long
 def test_since_is_a_parameter_of_the_queries(uri: str) -> None:
     query = f"{LOG} WHERE bought >= :since"
     newer = sql.load(uri=uri, interactions=query, items=ITEMS, since="2024-01-04 00:00:00")

@@ -223,6 +223,7 @@ def test_bad_places(tmp_path: Path) -> None:
         load(path=tmp_path)
 
 
+@pytest.mark.long
 def test_films(shared: Path) -> None:
     films = load(path=shared / "data" / "movielens")
     core = prepare(films, k_core=5)

@@ -147,6 +147,7 @@ def test_a_week_is_learned_night_by_night(shop: Path) -> None:
     assert lines[2]["serving"] == third.night
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("model", "warns"), [("popular", True), ("ials", True), ("bpr", False)])
 def test_a_rate_without_effect_is_said(
     shop: Path, live: Path, caplog: pytest.LogCaptureFixture, model: str, warns: bool
@@ -171,6 +172,7 @@ def test_of_interactions_of_one_time_it_is_drawn_which_are_measured() -> None:
     assert not labels[~new].any()
 
 
+@pytest.mark.long
 def test_a_worse_candidate_is_not_served(shop: Path) -> None:
     live = shop / "live"
     first = refresh(conf(shop / "data"), live, options=OPTIONS)
@@ -192,6 +194,7 @@ def test_worse_is_by_more_than_the_tolerance_and_the_noise() -> None:
     assert not is_worse(Measured(100, 0.20, 0.22, 0.02, 0.001, 0.01, 0.01), 0.0)
 
 
+@pytest.mark.long
 def test_posted_interactions_are_learned_and_erased_users_forgotten(shop: Path) -> None:
     live = shop / "live"
     tables = conf(shop / "data", "ease")
@@ -308,6 +311,7 @@ def test_killed_at_any_step_one_of_both_bundles_is_served_and_the_log_is_whole(
     assert {path.name for path in live.iterdir()} == {"bundle", "nights", "nights.jsonl"}
 
 
+@pytest.mark.long
 def test_old_nights_are_removed_except_the_served_one(shop: Path, live: Path) -> None:
     options = RefreshOptions(keep=2, force=True)
     second, third = (refresh(conf(shop / "data", "popular"), live, options=options) for _ in range(2))
@@ -358,6 +362,7 @@ def test_a_cut_line_of_the_log_costs_no_other(tmp_path: Path) -> None:
     assert [record["night"] for record in read_nights(tmp_path)] == ["1", "3"]
 
 
+@pytest.mark.long
 def test_the_command_says_what_it_did(shop: Path, live: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (shop / "shop.conf").write_text(
         f'[data]\nname = "table"\npath = "{shop / "data"}"\n[recommender]\nname = "popular"\n'

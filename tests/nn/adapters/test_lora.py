@@ -75,6 +75,7 @@ def test_a_linear_layer_with_lora_is_the_equation() -> None:
     torch.testing.assert_close(second(x), expected)
 
 
+@pytest.mark.long
 def test_the_updates_alone_are_saved_and_found_again(layered_root: Path, tmp_path: Path) -> None:
     first, second, other = (build("clip", layered_root) for _ in range(3))
     for encoder in (first, second):

@@ -170,6 +170,7 @@ def test_the_command_with_a_conf(server: LocalServer, call: Call, tmp_path: Path
     assert re.search(r"items with an image\W+2\b", text)
 
 
+@pytest.mark.long
 def test_the_command_with_a_category(server: LocalServer, call: Call, tmp_path: Path) -> None:
     chosen = ["--category", "Baby", "--edition", "2014", "--out", "here"]
     code, text = call("data", "download", *chosen, "--no-images", *from_server(server))
