@@ -138,3 +138,10 @@ def test_the_tables_of_the_guide_hold_every_component() -> None:
         assert all(f"| `{module.stem}` |" in text for module in modules if module.stem != "base"), kind
     ease = "A linear model from each item to all others, in closed form. | Steck 2019, [arXiv 1905.03375]"
     assert f"| `ease` | {ease}(https://arxiv.org/abs/1905.03375) |" in hook.table("recommender")
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=name)
+def test_a_list_begins_after_an_empty_line(path: Path) -> None:
+    """Else the site shows it as part of the paragraph above."""
+    text = re.sub(r"^ *```.*?^ *```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert not re.findall(r"^(?!(?:[-*]|\d+\.) |[|<#\s]).+\n(?:[-*]|\d+\.) .*", text, re.M)
