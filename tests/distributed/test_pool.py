@@ -103,17 +103,40 @@ def test_an_error_of_the_caller_ends_what_the_workers_do(cluster: str, tmp_path:
     assert not Path(f"/proc/{pid}").exists()
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("address", ["junk", "auto", "ray://127.0.0.1:{port}", "127.0.0.1:{port}", "local:none"])
-def test_a_cluster_that_is_not_there_is_named(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray")
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> int:
+    """A port at which nobody answers, where Ray finds no trace of any cluster."""
+    services = pytest.importorskip("ray._private.services")
+    services.find_gcs_addresses.cache_clear()
+    monkeypatch.setattr(services, "_find_address_from_flag", lambda _: set())
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("address", ["junk", "auto", "ray://127.0.0.1:{port}", "127.0.0.1:{port}", "local:none"])
+def test_a_cluster_that_is_not_there_is_named(address: str, port: int) -> None:
     with pytest.raises(ConfigError, match="local:3") as error:
         open_pool(1, address.format(port=port))
-    assert address.format(port=port) in str(error.value)
+    assert f"'{address.format(port=port)}'" in str(error.value)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("trace", ["variable", "variable of a client", "file"])
+def test_a_cluster_that_was_here_is_named_at_once(
+    trace: str, port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What `ray start` and `ray up` leave names it even after its end; Ray itself tries to reach it for minutes."""
+    if trace == "file":
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{port}")
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", f"{'ray://' if 'client' in trace else ''}127.0.0.1:{port}")
+    with pytest.raises(ConfigError, match=rf"'auto' \((ray://)?\S+:{port}: .*refused"):
+        open_pool(1, "auto")
 
 
 @pytest.mark.slow

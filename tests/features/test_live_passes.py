@@ -133,3 +133,21 @@ def test_the_longest_texts_say_how_many_items_fit_the_memory() -> None:
     """Padded to 30 tokens, a pass keeps 30 times 11 numbers of an item's text beside 2 (8 + 11)."""
     source = live(Texts(), memory_mb=1)
     assert source._sized_runner().chunk == pytest.approx(2**20 / (4 * (30 * 11 + 2 * 19)), rel=0.05)
+
+
+def test_fewer_items_than_processes_are_encoded_by_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without an item would have nothing to encode; the vectors and the noise are those of one process."""
+    expected = vectors_of_two_items()
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 31)
+    monkeypatch.setattr(dist, "get_rank", lambda: 30)
+    torch.testing.assert_close(vectors_of_two_items(), expected)
+
+
+def vectors_of_two_items() -> dict[str, Tensor]:
+    """Their vectors in a step, and those of all items in a refresh after it."""
+    source = live(TinyVectors(dropout=0.4)).train()
+    source.begin_epoch(1)
+    found = {f"{name} of a step": rows[[3, 5]] for name, rows in source(torch.tensor([3, 5]), generator()).items()}
+    source.refresh()
+    return found | {name: rows.clone() for name, rows in source().items()}

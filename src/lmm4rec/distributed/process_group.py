@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, cast
@@ -101,6 +101,11 @@ def single_process() -> Iterator[None]:
         yield
     finally:
         _SINGLE.reset(before)
+
+
+def sharing(rows: int) -> AbstractContextManager[None]:
+    """A context in which processes share rows; with fewer rows than processes, each takes all of them."""
+    return nullcontext() if rows >= world_size() else single_process()
 
 
 @contextmanager

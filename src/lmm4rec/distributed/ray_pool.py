@@ -51,10 +51,10 @@ class RayPool(Pool):
         if cluster.startswith(_SIMULATED):
             self._nodes = simulated_nodes(cluster, self.options)
             cluster = self._nodes.address
-        else:
-            _require_reachable(cluster)
         try:
-            quiet = {} if cluster.startswith(_CLIENT) else {"logging_level": logging.ERROR}  # a server refuses it
+            address = _found_here() if cluster == "auto" else cluster
+            _require_reachable(cluster, address)
+            quiet = {} if address.startswith(_CLIENT) else {"logging_level": logging.ERROR}  # a server refuses it
             self._ray.init(address=cluster, log_to_driver=False, **quiet)
         except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
             raise _no_cluster(cluster, str(error).strip().splitlines()[0]) from None
@@ -184,15 +184,22 @@ def simulated_nodes(cluster: str, options: WorkerOptions) -> Any:
     return nodes
 
 
-def _require_reachable(cluster: str) -> None:
+def _found_here() -> str:
+    """The address that `auto` stands for: that of RAY_ADDRESS, or of a cluster whose node this machine is or was."""
+    services = _import_ray("ray._private.services")  # nothing public tells it
+    return os.environ.get("RAY_ADDRESS") or str(services.canonicalize_bootstrap_address_or_die("auto"))
+
+
+def _require_reachable(cluster: str, address: str) -> None:
     """Check that something answers at `host:port` or `ray://host:port`; other addresses are Ray's to judge."""
-    host, colon, port = cluster.removeprefix(_CLIENT).rpartition(":")
+    host, colon, port = address.removeprefix(_CLIENT).rpartition(":")
     if not (host and colon and port.isdecimal()):
         return
     try:
         socket.create_connection((host, int(port)), _CONNECT_S).close()
     except (OSError, OverflowError) as error:
-        raise _no_cluster(cluster, str(error)) from None
+        reason = str(error) if address == cluster else f"{address}: {error}"
+        raise _no_cluster(cluster, reason) from None
 
 
 def _no_cluster(cluster: str, reason: str) -> ConfigError:

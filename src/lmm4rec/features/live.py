@@ -219,14 +219,13 @@ class Live(FeatureSource):
 
     def _encode(self, rows: Int[Tensor, " chosen"], generator: torch.Generator) -> dict[Modality, Tensor]:
         """The rows' vectors, each process encoding its share of them; noise follows from the generator."""
-        shared = len(rows) >= process_group.world_size()  # else each process encodes all of them
-        own = process_group.local_rows(rows) if shared else rows
-        seed = int(torch.randint(2**62, (), generator=generator)) + (process_group.rank() if shared else 0)
-        runner = self._sized_runner()
-        with runner.seeded(seed, rows.device):
-            columns = runner(self._vectors_of, own)
-        self._count("encoded", len(rows), runner.passes(len(own)))
-        return self._gathered(columns, len(rows) if shared else 0)
+        runner, seed = self._sized_runner(), int(torch.randint(2**62, (), generator=generator))
+        with process_group.sharing(len(rows)):
+            own = process_group.local_rows(rows)
+            with runner.seeded(seed + process_group.rank(), rows.device):
+                columns = runner(self._vectors_of, own)
+            self._count("encoded", len(rows), runner.passes(len(own)))
+            return self._gathered(columns, len(rows))
 
     def _encode_all(self) -> None:
         """Encode all items, each process its share, without gradient and in evaluation mode."""
@@ -234,8 +233,10 @@ class Live(FeatureSource):
             return
         runner, items = self._sized_runner(), self.vectors.n_items
         rows = self._by_length(torch.arange(items, device=self.stale.device))
-        own, size = process_group.local_rows(rows), min(256, 4 * runner.chunk)
-        vectors = self._gathered(runner.evaluate(self._vectors_of, own, pass_rows=size), items)
+        size = min(256, 4 * runner.chunk)
+        with process_group.sharing(items):
+            own = process_group.local_rows(rows)
+            vectors = self._gathered(runner.evaluate(self._vectors_of, own, pass_rows=size), items)
         for modality, table in self._table().items():
             table.index_copy_(0, rows, vectors[modality])
         self.stale.fill_(value=False)
@@ -256,9 +257,9 @@ class Live(FeatureSource):
         vectors = self.vectors(rows)
         return tuple(vectors[modality].float() for modality in self.modalities)
 
-    def _gathered(self, columns: tuple[Tensor, ...], shared: int) -> dict[Modality, Tensor]:
-        """The vectors by modality; where `shared` rows are spread over the processes, those of all processes."""
-        gathered = [process_group.all_gather(own, shared) if shared else own for own in columns]
+    def _gathered(self, columns: tuple[Tensor, ...], rows: int) -> dict[Modality, Tensor]:
+        """The vectors of all processes' rows, by modality."""
+        gathered = [process_group.all_gather(own, rows) for own in columns]
         return dict(zip(self.modalities, gathered, strict=True))
 
     def _count(self, kind: str, items: int, passes: int) -> None:

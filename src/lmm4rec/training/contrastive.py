@@ -75,9 +75,7 @@ class Contrastive(Objective):
         device = next(self.parameters()).device
         # changes are drawn for the whole batch, so that they are the same for any number of processes
         inputs = self.augmentation(self.pairs.of(batch), self.noise)
-        if len(batch) >= process_group.world_size():
-            return self._losses(inputs, len(batch), device)
-        with process_group.single_process():  # each process takes all of it
+        with process_group.sharing(len(batch)):
             return self._losses(inputs, len(batch), device)
 
     def _losses(self, inputs: Inputs, pairs: int, device: torch.device) -> dict[str, Float[Tensor, ""]]:

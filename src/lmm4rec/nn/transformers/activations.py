@@ -1,4 +1,4 @@
-"""CLIP's activation in a third of the time that the library takes for it, forward and backward, and of its memory."""
+"""CLIP's activation, forward and backward, in a third of the library's time and half of its memory."""
 
 from __future__ import annotations
 
