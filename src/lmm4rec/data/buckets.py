@@ -14,6 +14,21 @@ from lmm4rec.core.files import storage_error
 RETRIES: Mapping[str, Any] = {"max_retries": 3}
 WORKERS = 16  # objects at a time
 _ADDRESS = re.compile(r"(s3|s3a|gs|az|abfs|abfss)://([^/]+)/?(.*)", re.DOTALL)
+_ENDPOINTS = {  # variables that name another server than the provider's
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "gs": (),  # it stands in the file of the service account, as gcs_base_url
+    "az": ("AZURE_STORAGE_ENDPOINT",),
+}
+_ACCESS = {
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or for a public bucket AWS_SKIP_SIGNATURE=true",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT (a file each), or for a public bucket "
+    "GOOGLE_SKIP_SIGNATURE=true",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or for a public "
+    "container AZURE_SKIP_SIGNATURE=true",
+}
+_DENIED = re.compile(
+    r"401 Unauthorized|403 Forbidden|169\.254\.169\.254|credential error|token request|must be specified", re.IGNORECASE
+)
 _FULL = re.compile("507 Insufficient Storage|StorageFull|QuotaExceeded|quotaExceeded")
 _UNREACHABLE = re.compile("error sending request|dns error|timed out", re.IGNORECASE)
 
@@ -27,6 +42,16 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.bucket}/{self.key}"
+
+    @property
+    def provider(self) -> str:
+        """The scheme of its kind of store, `s3`, `gs` or `az`."""
+        return self.scheme if self.scheme in ("gs", "az") else "az" if self.scheme.startswith("abfs") else "s3"
+
+    @property
+    def endpoint(self) -> str:
+        """The address of the server that the environment names; empty: the provider's own."""
+        return next(filter(None, map(os.environ.get, _ENDPOINTS[self.provider])), "")
 
     def __truediv__(self, name: str) -> Address:
         return self._replace(key=f"{self.key}/{name}" if self.key else name)
@@ -68,12 +93,16 @@ def open_bucket(place: Address) -> Any:
     from obstore.store import from_url
 
     opened: Any = from_url  # whose overloads are one for each kind of store
-    endpoint, more = _endpoint(), dict[str, Any]()
-    if place.scheme in ("s3", "s3a"):
-        more = {"client_options": {"allow_http": True}} if endpoint.startswith("http://") else {}
-        more |= {"endpoint": endpoint} if endpoint else {}
+    more: dict[str, Any] = {"endpoint": place.endpoint} if place.endpoint else {}
+    if place.endpoint.startswith("http://"):
+        more["client_options"] = {"allow_http": True}
     with bucket_errors(place):
         return opened(f"{place.scheme}://{place.bucket}", retry_config=dict(RETRIES), **more)
+
+
+def is_bucket_absent(error: Exception) -> bool:
+    """Whether the store says that there is no such bucket."""
+    return any(code in str(error) for code in ("NoSuchBucket", "ContainerNotFound"))
 
 
 @contextmanager
@@ -92,31 +121,33 @@ def bucket_errors(place: Address) -> Iterator[None]:
     except (BaseError, OSError) as error:
         if (storage := storage_error(error)) is not None:
             raise storage from error
-        raise _named(place, error, _endpoint()) from None
+        raise _named(place, error) from None
 
 
-def _endpoint() -> str:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-
-
-def _named(place: Address, error: Exception, endpoint: str) -> DataError:
+def _named(place: Address, error: Exception) -> DataError:
     """What the store says, in one sentence."""
     text = str(error).partition("\n\nDebug source")[0]
     code = re.search(r"<Code>(\w+)</Code>", text)
-    bucket, at = f"{place.scheme}://{place.bucket}", f" at {endpoint}" if endpoint else ""
-    if "NoSuchBucket" in text:
+    bucket, at = f"{place.scheme}://{place.bucket}", f" at {place.endpoint}" if place.endpoint else ""
+    if is_bucket_absent(error):
         return DataError(f"there is no bucket {bucket}{at}")
-    denied = "403 Forbidden" in text or "401 Unauthorized" in text or "169.254.169.254" in text
-    if isinstance(error, PermissionError) or type(error).__name__ == "UnauthenticatedError" or denied:
+    if isinstance(error, PermissionError) or type(error).__name__ == "UnauthenticatedError" or _DENIED.search(text):
         return DataError(
-            f"no access to {place}{at} ({code[1] if code else 'no credentials'}): the environment holds the "
-            "credentials, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or for a public bucket "
-            "AWS_SKIP_SIGNATURE=true"
+            f"no access to {place}{at} ({code[1] if code else _refusal(text)}): the environment holds the credentials, "
+            f"{_ACCESS[place.provider]}"
         )
     if isinstance(error, FileNotFoundError) or "404 Not Found" in text:
         return DataError(f"there is nothing at {place}{at}")
     if _FULL.search(text):
         return DataError(f"{place}{at} cannot be written: the object store is full, or the quota is used up")
     if _UNREACHABLE.search(text):
-        return DataError(f"the object store of {bucket}{at} cannot be reached (AWS_ENDPOINT_URL names another address)")
+        named = f" ({other[-1]} names another address)" if (other := _ENDPOINTS[place.provider]) else ""
+        return DataError(f"the object store of {bucket}{at} cannot be reached{named}")
     return DataError(f"{place}{at} cannot be read or written: {' '.join(text.split())[:500]}")
+
+
+def _refusal(text: str) -> str:
+    """Why there is no access, where the store names no code: its status, or what the client misses before it asks."""
+    asks_for_token = "token request" in text or "169.254.169.254" in text
+    found = None if asks_for_token else re.search(r"Unable to open.*|\w+ must be specified|40[13] \w+", text)
+    return found[0].strip() if found else "no credentials"

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from lmm4rec.core.errors import DataError, StorageError
-from lmm4rec.data.buckets import bucket_errors, open_bucket, parsed
+from lmm4rec.data.buckets import bucket_errors, is_bucket_absent, open_bucket, parsed
 from lmm4rec.data.object_store import download, listed
 
 
@@ -55,7 +55,7 @@ class RemoteFolder:
                     return bytes(obstore.get(self._bucket, key).bytes())
                 return bytes(obstore.get_range(self._bucket, key, start=start, end=end))
             except FileNotFoundError as error:
-                if _is_bucket_absent(error):
+                if is_bucket_absent(error):
                     raise
                 return None
 
@@ -65,7 +65,7 @@ class RemoteFolder:
             try:
                 download(self._bucket, (self.place / name).key, path)
             except FileNotFoundError as error:
-                if _is_bucket_absent(error):
+                if is_bucket_absent(error):
                     raise
                 return False
         return True
@@ -105,7 +105,3 @@ class RemoteFolder:
                 yield
         except DataError as error:
             raise StorageError(f"{error} ({failed})") from None
-
-
-def _is_bucket_absent(error: FileNotFoundError) -> bool:
-    return "NoSuchBucket" in str(error)
