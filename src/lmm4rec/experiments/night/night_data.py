@@ -237,10 +237,10 @@ def labeled(dataset: Dataset, new: Bool[np.ndarray, " n"], measured: float) -> D
     return replace(dataset, interactions=replace(log, labels=labels))
 
 
-def measured_pairs(dataset: Dataset) -> pl.DataFrame:
-    """The interactions whose label says that they are measured: user and item by id."""
+def pairs_with(label: int, dataset: Dataset) -> pl.DataFrame:
+    """The interactions with a label: user and item by id."""
     log, labels = dataset.interactions, dataset.interactions.labels
     assert labels is not None
-    chosen = log.take(labels == TEST)
+    chosen = log.take(labels == label)
     users, items = (pl.Series(list(ids), dtype=pl.String) for ids in (dataset.users, dataset.items))
     return pl.DataFrame({"user": users[chosen.users.tolist()], "item": items[chosen.items.tolist()]})

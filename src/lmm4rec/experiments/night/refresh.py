@@ -25,6 +25,7 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import NonNegativeFloat, NonNegativeInt
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import counted
+from lmm4rec.data.splits import TEST, VALID
 from lmm4rec.distributed.pool import Pool
 from lmm4rec.evaluation.metrics import Metric
 from lmm4rec.experiments.build.data import DataCache
@@ -32,7 +33,7 @@ from lmm4rec.experiments.build.features import load_features
 from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.final_training import final_overrides
 from lmm4rec.experiments.night.live_folder import LiveFolder, NightFolder
-from lmm4rec.experiments.night.night_data import Changes, NightData, labeled, measured_pairs, read_data
+from lmm4rec.experiments.night.night_data import Changes, NightData, labeled, pairs_with, read_data
 from lmm4rec.experiments.night.record import NightRecord
 from lmm4rec.experiments.plan import Plan, make_plan
 from lmm4rec.experiments.result import Result, read_result
@@ -201,13 +202,18 @@ class _Night:
         """Why nothing can be decided; empty where there is enough to measure."""
         if not changes.new.any():
             return "no interaction is new"
-        users = [user for user in measured_pairs(dataset)["user"].unique() if user in yesterday.users]
-        least = self.options.least_users
-        if len(users) < least:
+        measured, choosing = (
+            sum(user in yesterday.users for user in pairs_with(label, dataset)["user"].unique())
+            for label in (TEST, VALID)
+        )
+        new, least = counted(int(changes.new.sum()), "new interaction"), max(1, self.options.least_users)
+        if measured < least:
             return (
-                f"{counted(int(changes.new.sum()), 'new interaction')}, the newest with {counted(len(users), 'user')} "
-                f"whom yesterday's bundle knows; a decision takes {least:,} (--least-users)"
+                f"{new}, the newest with {counted(measured, 'user')} whom yesterday's bundle knows; a decision takes "
+                f"{least:,} (--least-users)"
             )
+        if not choosing:
+            return f"{new}, and beside the newest none with a user whom yesterday's bundle knows chooses the epochs"
         return ""
 
     def _compare(self, plan: Plan, dataset: Dataset, yesterday: Bundle, candidate: Result) -> tuple[bool, str]:
@@ -215,7 +221,7 @@ class _Night:
         name, k = plan.train.metric.split("@")
         with self.record.step("compare"):
             compared = compare_bundles(
-                yesterday, candidate.bundle(), int(k), recent=measured_pairs(dataset), metric=cast(Metric, name)
+                yesterday, candidate.bundle(), int(k), recent=pairs_with(TEST, dataset), metric=cast(Metric, name)
             )
         self.record.recent = compared.to_json()["recent"]
         assert compared.recent is not None
