@@ -203,11 +203,15 @@ def test_over_content_alone_it_keeps_those_of_gradients_and_missing_content(cont
     check_recommender(OverContent, contract=contract, items="content")
 
 
-def test_an_item_vector_is_that_of_the_id_plus_the_maps_of_the_centered_features() -> None:
+@pytest.mark.parametrize("hidden", [0, 6])
+def test_an_item_vector_is_that_of_the_id_plus_the_maps_of_the_centered_features(hidden: int) -> None:
+    """z W + (relu(sqrt(width) z V + b) - relu(b)) U for the unit vector z of the features from their mean."""
     generator = torch.Generator().manual_seed(0)
     features = {"image": torch.randn(ITEMS, 5, generator=generator), "text": torch.randn(ITEMS, 3, generator=generator)}
     features["image"][4] = 0  # no image
-    model = SASRec(graph_of(HISTORIES), features, generator, dim=DIM, items="both")
+    model = SASRec(graph_of(HISTORIES), features, generator, dim=DIM, items="both", content_hidden=hidden)
+    for offset in model.model.items.offsets.values():
+        torch.nn.init.normal_(offset, generator=generator)
     weights = weights_of(model)
     expected = weights["model.items.table"].copy()
     for modality, x in features.items():
@@ -215,7 +219,12 @@ def test_an_item_vector_is_that_of_the_id_plus_the_maps_of_the_centered_features
         there = rows.any(1)
         offset = rows - rows[there].mean(0)
         unit = offset / np.linalg.norm(offset, axis=1, keepdims=True) * there[:, None]
-        expected += unit @ weights[f"model.items.maps.{modality}"]
+        product = unit @ weights[f"model.items.maps.{modality}"]
+        expected += product[:, :DIM]
+        if hidden:
+            b, outer = (weights[f"model.items.{name}.{modality}"] for name in ("offsets", "outer"))
+            inner = np.sqrt(x.shape[1]) * product[:, DIM:]
+            expected += (np.maximum(inner + b, 0) - np.maximum(b, 0)) @ outer
     np.testing.assert_allclose(model.embed(features).items.detach().numpy(), expected, atol=1e-6)
 
 

@@ -14,7 +14,7 @@ from lmm4rec.coldstart.content_profile import CONTENT, ContentProfile
 from lmm4rec.coldstart.content_space import ContentSpace, KnownFeatures, nearest_only
 from lmm4rec.core.errors import LMM4RecError
 from lmm4rec.core.types import Embeddings, Features, Modality, Neighbors, Scorer
-from lmm4rec.nn.projections import ContentProjection
+from lmm4rec.nn.projections import ContentProjection, HiddenLayer
 
 ModalityShares: TypeAlias = Mapping[Modality, Float[Tensor, "added _columns"]]
 """The summand of each modality in the vectors of added items."""
@@ -74,8 +74,8 @@ class ContentToVectors:
     def modality_shares(self, new: Features, scorer: Scorer) -> ModalityShares:
         """The summand of each modality in the vectors of new items; what is left is the same for all of them.
 
-        Each modality is centered and scaled by itself, and what follows is linear: so vectors are sums over modalities,
-        and without one an item loses these numbers. Empty where all modalities together choose the nearest items.
+        Each modality is centered, scaled and mapped by itself: so vectors are sums over modalities, and without one an
+        item loses these numbers. Empty where all modalities together choose the nearest items.
         """
         if not isinstance(scorer, Embeddings) and not self.paths:
             return {}
@@ -103,6 +103,8 @@ class ContentToVectors:
                 tensors[f"path_center.{part}"] = path.center.clone()
             if path.axes is not None:
                 tensors[f"path_axes.{part}"] = path.axes.contiguous()
+            if path.hidden is not None:
+                tensors |= {f"path_{name}.{part}": x.clone() for name, x in path.hidden._asdict().items()}
         return values, tensors
 
     @classmethod
@@ -125,4 +127,6 @@ class ContentToVectors:
 
 def _path(part: str, tensors: Mapping[str, Tensor]) -> ContentProjection:
     center, axes = (tensors.get(f"{name}.{part}") for name in ("path_center", "path_axes"))
-    return ContentProjection(tensors[f"path.{part}"], center, axes)
+    outer = tensors.get(f"path_outer.{part}")
+    hidden = None if outer is None else HiddenLayer(tensors[f"path_offset.{part}"], outer)
+    return ContentProjection(tensors[f"path.{part}"], center, axes, hidden)

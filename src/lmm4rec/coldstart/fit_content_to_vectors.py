@@ -39,7 +39,7 @@ from lmm4rec.core.sequences import SequenceScorer
 from lmm4rec.core.types import Embeddings, Features, Neighbors, Scorer
 from lmm4rec.data.interactions import Interactions
 from lmm4rec.nn.linear_algebra import principal_axes, ridge, solve_positive
-from lmm4rec.nn.projections import ContentProjection
+from lmm4rec.nn.projections import ContentProjection, HiddenLayer
 
 SimilarityAsNew: TypeAlias = Callable[[Int[Tensor, " chosen"], Features], Float[Tensor, "chosen items"]]
 """The similarities that items would have if they were new, from their rows and all features."""
@@ -81,7 +81,12 @@ def fit_content_to_vectors(
 
 
 def _detached(path: ContentProjection) -> ContentProjection:
-    return path._replace(weights=path.weights.detach(), center=None if path.center is None else path.center.detach())
+    center, hidden = path.center, path.hidden
+    return path._replace(
+        weights=path.weights.detach(),
+        center=None if center is None else center.detach(),
+        hidden=None if hidden is None else HiddenLayer(*(x.detach() for x in hidden)),
+    )
 
 
 def _fit_maps(

@@ -156,15 +156,25 @@ class DeepProjections(nn.Module):
         return {m: torch.where(has_content(x)[:, None], self.outer[m](F.leaky_relu(x)), 0.0) for m, x in hidden.items()}
 
 
-class ContentProjection(NamedTuple):
-    """The map x W from one modality's features to columns of an item's vector; zeros where the item lacks it.
+class HiddenLayer(NamedTuple):
+    """What a `ContentProjection` with hidden units has beside its weights."""
 
-    With a `center` c the map is (x - c) / |x - c| · W. With `axes`, x are the coordinates of the features on them.
+    offset: Float[Tensor, " hidden"]
+    outer: Float[Tensor, "hidden columns"]
+
+
+class ContentProjection(NamedTuple):
+    """The map z W from one modality's features x to columns of an item's vector; z = 0 where the item lacks it.
+
+    z is x, or (x - c) / |x - c| with a `center` c. With `axes`, x are the coordinates of the features on them. With a
+    `hidden` layer the `weights` are [W V], and the map is z W + (relu(sqrt(width) z V + b) - relu(b)) U, with b its
+    offset and U outer: zeros for z = 0.
     """
 
-    weights: Float[Tensor, "width columns"]
+    weights: Float[Tensor, "width columns_hidden"]
     center: Float[Tensor, " width"] | None = None
     axes: Float[Tensor, "wide width"] | None = None
+    hidden: HiddenLayer | None = None
 
     def __call__(self, content: Float[Tensor, "items _wide"]) -> Float[Tensor, "items columns"]:
         """The columns of items with these features."""
@@ -172,6 +182,15 @@ class ContentProjection(NamedTuple):
 
     def over(self, blocks: Iterable[Float[Tensor, "_block _wide"]]) -> Float[Tensor, "items columns"]:
         """The columns of items whose features come in blocks."""
+        product = self._product(blocks)
+        if self.hidden is None:
+            return product
+        offset, outer = self.hidden
+        linear, inner = torch.split(product, [outer.shape[1], outer.shape[0]], dim=1)
+        return linear + (F.relu(len(self.weights) ** 0.5 * inner + offset) - F.relu(offset)) @ outer
+
+    def _product(self, blocks: Iterable[Float[Tensor, "_block _wide"]]) -> Float[Tensor, "items columns_hidden"]:
+        """z · weights."""
         if self.axes is not None:
             axes = self.axes
             blocks = (on_axes(block, axes) for block in blocks)

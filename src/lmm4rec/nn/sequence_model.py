@@ -14,17 +14,20 @@ from typing_extensions import Doc
 from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.matrices import row_blocks, select_rows
 from lmm4rec.core.sequences import PAD, SequenceBatch
-from lmm4rec.core.types import Features, Modality
+from lmm4rec.core.types import Features, Modality, NonNegativeInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import binary_cross_entropy, bpr, gbce_power, sampled_softmax
-from lmm4rec.nn.projections import ContentProjection, center_of, xavier_weights
+from lmm4rec.nn.projections import ContentProjection, HiddenLayer, center_of, xavier_weight, xavier_weights
 from lmm4rec.nn.sequence_networks import SequenceEmbeddings, SequenceNetwork
 from lmm4rec.nn.tables import normal_table
 
-_STD = 0.02  # of the first id vectors
+_STD = 0.02  # of the first id vectors, and of the weights after hidden units
 
 ItemKind: TypeAlias = Annotated[
     Literal["id", "content", "both"], Doc("Item vectors: one for each id, from features alone, or their sum.")
+]
+HiddenUnits: TypeAlias = Annotated[
+    NonNegativeInt, Doc("Hidden units between features and item vectors, in each modality; 0: linear maps.")
 ]
 SequenceLoss: TypeAlias = Annotated[
     Literal["bce", "bpr", "softmax", "gbce"],
@@ -41,10 +44,11 @@ def reads_content(parameters: Mapping[str, Any]) -> bool:
 
 
 class SequenceItems(nn.Module):
-    """The vectors of items: v_i = e_i + sum over modalities m of W_m f_i^m, e by id and f the item's features.
+    """The vectors of items: v_i = e_i + sum over modalities m of g_m(f_i^m), e by id and f the item's features.
 
-    "id" leaves the sum out, "content" leaves e out. Features are centered and scaled to length 1, as in VBPR: an item
-    that lacks a modality equals the average item in it. The means are recomputed at the start of each epoch.
+    "id" leaves the sum out, "content" leaves e out. g_m is a `ContentProjection` with hidden units, or linear without
+    any. Features are centered and scaled to length 1, as in VBPR: an item that lacks a modality counts as one at the
+    mean of all. The means are recomputed at the start of each epoch.
     """
 
     def __init__(
@@ -53,14 +57,21 @@ class SequenceItems(nn.Module):
         features: Features,
         dim: int,
         kind: Literal["id", "content", "both"],
+        hidden: int,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.table = None if kind == "content" else normal_table(n_items, dim, generator, std=_STD)
         features = {} if kind == "id" else features
         self.maps = xavier_weights(features, dim, generator)
+        self.offsets, self.outer = nn.ParameterDict(), nn.ParameterDict()
         for modality, x in features.items():
             self.register_buffer(f"mean_{modality}", center_of(x.detach()))
+            if hidden:
+                both = self.maps[modality], xavier_weight(x.shape[1], hidden, generator)
+                self.maps[modality] = nn.Parameter(torch.cat([one.detach() for one in both], dim=1))
+                self.offsets[modality] = nn.Parameter(torch.zeros(hidden))
+                self.outer[modality] = nn.Parameter(_STD * torch.randn(hidden, dim, generator=generator))
 
     def begin_epoch(self, features: Features) -> None:
         """Recompute the means of the features."""
@@ -69,7 +80,10 @@ class SequenceItems(nn.Module):
 
     def projections(self) -> dict[Modality, ContentProjection]:
         """The map of each modality's features."""
-        return {m: ContentProjection(weight, self.get_buffer(f"mean_{m}")) for m, weight in self.maps.items()}
+        hidden = {m: HiddenLayer(self.offsets[m], outer) for m, outer in self.outer.items()}
+        return {
+            m: ContentProjection(x, self.get_buffer(f"mean_{m}"), hidden=hidden.get(m)) for m, x in self.maps.items()
+        }
 
     def parts(self, dim: int) -> dict[str, slice]:
         """The part that all columns belong to; none where several add up in them."""
@@ -98,6 +112,7 @@ class SequenceModel(nn.Module):
         *,
         dim: int,
         items: Literal["id", "content", "both"],
+        content_hidden: int,
         loss: Literal["bce", "bpr", "softmax", "gbce"],
         calibration: float,
         generator: torch.Generator,
@@ -106,7 +121,7 @@ class SequenceModel(nn.Module):
         super().__init__()
         if items != "id" and not features:
             raise ConfigError(f'items = "{items}" needs features: give the conf an [encoder] table')
-        self.items = SequenceItems(graph.n_items, features, dim, items, generator)
+        self.items = SequenceItems(graph.n_items, features, dim, items, content_hidden, generator)
         self.network, self.loss = network, loss
         self.calibration, self.n_items = calibration, graph.n_items
 

@@ -14,7 +14,7 @@ from lmm4rec.core.sequences import SequenceBatch
 from lmm4rec.core.types import Features, Fraction, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.projections import ContentProjection
-from lmm4rec.nn.sequence_model import Calibration, ItemKind, SequenceLoss, SequenceModel, reads_content
+from lmm4rec.nn.sequence_model import Calibration, HiddenUnits, ItemKind, SequenceLoss, SequenceModel, reads_content
 from lmm4rec.nn.sequence_networks import RecurrentNetwork, SequenceEmbeddings
 from lmm4rec.recommenders.base import Recommender
 
@@ -27,8 +27,8 @@ class GRU4Rec(Recommender):
     score(u, i) = (W h_t + b) · v_i for the state h_t of `layers` of GRUs after the vectors v of the user's latest
     t ≤ `length` items, with dropout on v and on h (Tan et al. 2016, arXiv 1606.08117).
 
-    `items`, `loss` and `calibration` are those of `sasrec`: v_i is a vector for each id, the item's features alone, or
-    the sum; a user's vector is computed from the history.
+    `items`, `content_hidden`, `loss` and `calibration` are those of `sasrec`: v_i is a vector for each id, a function
+    of the item's features alone, or the sum; a user's vector is computed from the history.
 
     Differs from the authors' code: item vectors are shared by input and scores (their `constrained_embedding`); a
     sequence is trained from its beginning, not in parallel sessions whose states are carried on; negatives are sampled
@@ -52,13 +52,22 @@ class GRU4Rec(Recommender):
         hidden_dim: Annotated[PositiveInt, Doc("Width of the recurrent state.")] = 128,
         dropout: Annotated[Fraction, Doc("Share of numbers that are dropped in training.")] = 0.2,
         items: ItemKind = "id",
+        content_hidden: HiddenUnits = 256,
         loss: SequenceLoss = "bce",
         calibration: Calibration = 0.75,
     ) -> None:
         super().__init__(graph)
         network = RecurrentNetwork(dim, length, layers, hidden_dim, dropout, generator)
         self.model = SequenceModel(
-            graph, features, network, dim=dim, items=items, loss=loss, calibration=calibration, generator=generator
+            graph,
+            features,
+            network,
+            dim=dim,
+            items=items,
+            content_hidden=content_hidden,
+            loss=loss,
+            calibration=calibration,
+            generator=generator,
         )
 
     @classmethod
@@ -81,5 +90,5 @@ class GRU4Rec(Recommender):
         return self.model.embed(self.graph, features)
 
     def content_projections(self) -> Mapping[str, ContentProjection]:
-        """W of each modality."""
+        """g of each modality."""
         return self.model.items.projections()

@@ -15,7 +15,7 @@ from lmm4rec.core.sequences import SequenceBatch
 from lmm4rec.core.types import Features, Fraction, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.projections import ContentProjection
-from lmm4rec.nn.sequence_model import Calibration, ItemKind, SequenceLoss, SequenceModel, reads_content
+from lmm4rec.nn.sequence_model import Calibration, HiddenUnits, ItemKind, SequenceLoss, SequenceModel, reads_content
 from lmm4rec.nn.sequence_networks import AttentionNetwork, SequenceEmbeddings
 from lmm4rec.recommenders.base import Recommender
 
@@ -33,8 +33,9 @@ class SASRec(Recommender):
 
     N is layer normalization, F = N(x), and dropout is applied to x at first and to each summand (sec. III-C).
 
-    `items` says what v_i is: a vector for each id; the item's features alone, W f_i, as in MoRec (arXiv 2303.13835),
-    where new items need nothing more; or the sum of both. Features may be frozen, or of an encoder that trains with the
+    `items` says what v_i is: a vector for each id; g(f_i) by the item's features f_i alone, as in MoRec (arXiv
+    2303.13835), where new items need nothing more; or the sum of both. g is a linear map, and beside it one with
+    `content_hidden` units. Features may be frozen, or of an encoder that trains with the
     model by any way of [features] (IISAN, arXiv 2404.02059, is `adapter = "side"`).
 
     Losses, of each target beside sampled negatives: `bce` (eq. 6), `bpr`, `softmax` (sampled, with logQ correction),
@@ -65,6 +66,7 @@ class SASRec(Recommender):
         heads: Annotated[PositiveInt, Doc("Heads of attention; dim is a multiple.")] = 1,
         dropout: Annotated[Fraction, Doc("Share of numbers that are dropped in training.")] = 0.2,
         items: ItemKind = "id",
+        content_hidden: HiddenUnits = 256,
         loss: SequenceLoss = "bce",
         calibration: Calibration = 0.75,
     ) -> None:
@@ -73,7 +75,15 @@ class SASRec(Recommender):
             raise ConfigError(f"recommender.dim = {dim} must be a multiple of recommender.heads = {heads}")
         network = AttentionNetwork(dim, length, layers, heads, dropout, generator)
         self.model = SequenceModel(
-            graph, features, network, dim=dim, items=items, loss=loss, calibration=calibration, generator=generator
+            graph,
+            features,
+            network,
+            dim=dim,
+            items=items,
+            content_hidden=content_hidden,
+            loss=loss,
+            calibration=calibration,
+            generator=generator,
         )
 
     @classmethod
@@ -96,5 +106,5 @@ class SASRec(Recommender):
         return self.model.embed(self.graph, features)
 
     def content_projections(self) -> Mapping[str, ContentProjection]:
-        """W of each modality."""
+        """g of each modality."""
         return self.model.items.projections()
