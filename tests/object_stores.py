@@ -50,7 +50,7 @@ def google(folder: Path) -> Iterator[Store]:
     url = f"http://127.0.0.1:{server.server_port}"
     file = folder / "service-account.json"
     empty = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
-    file.write_text(json.dumps({"gcs_base_url": url, "disable_oauth": True, **empty}))
+    file.write_text(json.dumps({"disable_oauth": True, **empty}))
     client = boto3.client(
         "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="ann", aws_secret_access_key="secret"
     )
@@ -58,7 +58,7 @@ def google(folder: Path) -> Iterator[Store]:
     client.create_bucket(Bucket=bucket)
     yield Store(
         f"gs://{bucket}",
-        {"GOOGLE_SERVICE_ACCOUNT": str(file)},
+        {"GOOGLE_SERVICE_ACCOUNT": str(file), "GOOGLE_BASE_URL": url},
         lambda key, body: client.put_object(Bucket=bucket, Key=key, Body=body),
         lambda: {one["Key"] for one in client.list_objects_v2(Bucket=bucket).get("Contents", ())},
     )

@@ -80,10 +80,11 @@ def test_what_is_wrong_with_a_store_is_named(store: Store, monkeypatch: pytest.M
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "AAAA")
         with pytest.raises(DataError, match=r"no access to az://.*\(403 Forbidden\).*AZURE_STORAGE_ACCOUNT_KEY"):
             table.load(path=f"{store.address}/shop")
-        monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", "http://127.0.0.1:9/x")
-        words = "store of az://mugs at http://127.0.0.1:9/x cannot be reached .AZURE_STORAGE_ENDPOINT names"
-        with pytest.raises(DataError, match=words):
-            table.load(path=f"{store.address}/shop")
+    other = {"gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}[scheme]
+    monkeypatch.setenv(other, "http://127.0.0.1:9/x")
+    words = f"store of {store.address} at http://127.0.0.1:9/x cannot be reached .{other} names another address"
+    with pytest.raises(DataError, match=words):
+        table.load(path=f"{store.address}/shop")
 
 
 @pytest.mark.parametrize(
@@ -102,3 +103,18 @@ def test_credentials_that_are_missing_are_named(
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", "/no.json")
     with pytest.raises(DataError, match=rf"no access to {address}/x \({missing}\): the environment holds .*{variable}"):
         table.load(path=f"{address}/x")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("Error performing token request: GET http://169.254.169.254/token: error sending request", "no credentials"),
+        ("Error performing token request: POST https://login: non-2xx status code: 400 Bad Request", "400 Bad"),
+        ("Error performing token request: POST https://login: error sending request", "gs://shop cannot be reached"),
+    ],
+)
+def test_no_credentials_wrong_ones_and_no_network_are_told_apart(said: str, expected: str) -> None:
+    """What Google's and Azure's clients say without credentials, with expired ones, and without a network."""
+    exceptions = pytest.importorskip("obstore.exceptions")
+    with pytest.raises(DataError, match=expected), buckets.bucket_errors(buckets.parsed("gs://shop/x")):
+        raise exceptions.GenericError(said)

@@ -230,7 +230,7 @@ def test_sequences_over_an_encoder_in_every_paradigm_take_new_items(
         "split": {"method": "leave_last_out"},
         "encoder": {"name": "clip", "checkpoint": "tiny"},
         "features": {"precision": "float32", **PARADIGMS[paradigm]},
-        "recommender": {"name": model, "dim": 8, "length": 5, "items": items},
+        "recommender": {"name": model, "dim": 8, "length": 5, "items": items, "content_hidden": 6},
         "train": {"epochs": 2, "batch_size": 16, "learning_rate": 0.02},
     }
     result = run(conf, out=tmp_path / "run")

@@ -175,15 +175,22 @@ def test_a_local_service_answers_to_local_names_alone(runs: list[Path]) -> None:
 @pytest.mark.long
 def test_a_request_that_takes_too_long_ends(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Others are answered while it still occupies its thread."""
-    end = threading.Event()
+    end, ended = threading.Event(), threading.Event()
+
+    def similar(*_: object) -> None:
+        end.wait(30)
+        ended.set()
+
     with TestClient(make_app(runs, Settings(hosts=HERE, timeout_s=1))) as client:
-        monkeypatch.setattr(Bundle, "similar", lambda *_: end.wait(30))
-        answer = client.get("/similar/T0001")
-        assert answer.status_code == 503
-        assert "no answer within 1 s" in answer.json()["detail"]
-        assert client.get("/health").status_code == 200
-        assert not end.is_set()
-        end.set()
+        monkeypatch.setattr(Bundle, "similar", similar)
+        try:
+            answer = client.get("/similar/T0001")
+            assert answer.status_code == 503
+            assert "no answer within 1 s" in answer.json()["detail"]
+            assert client.get("/health").status_code == 200
+            assert not ended.is_set()
+        finally:
+            end.set()
 
 
 @pytest.mark.long

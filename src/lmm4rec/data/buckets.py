@@ -16,19 +16,18 @@ WORKERS = 16  # objects at a time
 _ADDRESS = re.compile(r"(s3|s3a|gs|az|abfs|abfss)://([^/]+)/?(.*)", re.DOTALL)
 _ENDPOINTS = {  # variables that name another server than the provider's
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
-    "gs": (),  # it stands in the file of the service account, as gcs_base_url
+    "gs": ("GOOGLE_BASE_URL",),
     "az": ("AZURE_STORAGE_ENDPOINT",),
 }
 _ACCESS = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or for a public bucket AWS_SKIP_SIGNATURE=true",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT (a file each), or for a public bucket "
     "GOOGLE_SKIP_SIGNATURE=true",
-    "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or for a public "
-    "container AZURE_SKIP_SIGNATURE=true",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN or, for a public "
+    "container, AZURE_SKIP_SIGNATURE=true",
 }
-_DENIED = re.compile(
-    r"401 Unauthorized|403 Forbidden|169\.254\.169\.254|credential error|token request|must be specified", re.IGNORECASE
-)
+_DENIED = re.compile("401 Unauthorized|403 Forbidden|credential error|token request|must be specified", re.IGNORECASE)
+_OF_MACHINES = re.compile(r"169\.254\.169\.254|metadata\.google\.internal")  # asked where there are no credentials
 _FULL = re.compile("507 Insufficient Storage|StorageFull|QuotaExceeded|quotaExceeded")
 _UNREACHABLE = re.compile("error sending request|dns error|timed out", re.IGNORECASE)
 
@@ -93,9 +92,9 @@ def open_bucket(place: Address) -> Any:
     from obstore.store import from_url
 
     opened: Any = from_url  # whose overloads are one for each kind of store
-    more: dict[str, Any] = {"endpoint": place.endpoint} if place.endpoint else {}
-    if place.endpoint.startswith("http://"):
-        more["client_options"] = {"allow_http": True}
+    more: dict[str, Any] = {"client_options": {"allow_http": True}} if place.endpoint.startswith("http://") else {}
+    if place.endpoint and place.provider == "s3":  # of the other stores obstore reads it
+        more["endpoint"] = place.endpoint
     with bucket_errors(place):
         return opened(f"{place.scheme}://{place.bucket}", retry_config=dict(RETRIES), **more)
 
@@ -131,23 +130,24 @@ def _named(place: Address, error: Exception) -> DataError:
     bucket, at = f"{place.scheme}://{place.bucket}", f" at {place.endpoint}" if place.endpoint else ""
     if is_bucket_absent(error):
         return DataError(f"there is no bucket {bucket}{at}")
-    if isinstance(error, PermissionError) or type(error).__name__ == "UnauthenticatedError" or _DENIED.search(text):
+    lacks_credentials = _OF_MACHINES.search(text) is not None
+    if _UNREACHABLE.search(text) and not lacks_credentials:
+        named = f" ({_ENDPOINTS[place.provider][-1]} names another address)"
+        return DataError(f"the object store of {bucket}{at} cannot be reached{named}")
+    is_denied = isinstance(error, PermissionError) or type(error).__name__ == "UnauthenticatedError"
+    if lacks_credentials or is_denied or _DENIED.search(text):
+        why = "no credentials" if lacks_credentials else code[1] if code else _refusal(text)
         return DataError(
-            f"no access to {place}{at} ({code[1] if code else _refusal(text)}): the environment holds the credentials, "
-            f"{_ACCESS[place.provider]}"
+            f"no access to {place}{at} ({why}): the environment holds the credentials, {_ACCESS[place.provider]}"
         )
     if isinstance(error, FileNotFoundError) or "404 Not Found" in text:
         return DataError(f"there is nothing at {place}{at}")
     if _FULL.search(text):
         return DataError(f"{place}{at} cannot be written: the object store is full, or the quota is used up")
-    if _UNREACHABLE.search(text):
-        named = f" ({other[-1]} names another address)" if (other := _ENDPOINTS[place.provider]) else ""
-        return DataError(f"the object store of {bucket}{at} cannot be reached{named}")
     return DataError(f"{place}{at} cannot be read or written: {' '.join(text.split())[:500]}")
 
 
 def _refusal(text: str) -> str:
     """Why there is no access, where the store names no code: its status, or what the client misses before it asks."""
-    asks_for_token = "token request" in text or "169.254.169.254" in text
-    found = None if asks_for_token else re.search(r"Unable to open.*|\w+ must be specified|40[13] \w+", text)
-    return found[0].strip() if found else "no credentials"
+    found = re.search(r"Unable to open.*|\w+ must be specified|4\d\d [A-Z]\w+", text)
+    return found[0].strip() if found else " ".join(text.split())[:200]

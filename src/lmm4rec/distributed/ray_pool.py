@@ -186,8 +186,9 @@ def simulated_nodes(cluster: str, options: WorkerOptions) -> Any:
 
 def _found_here() -> str:
     """The address that `auto` stands for: that of RAY_ADDRESS, or of a cluster whose node this machine is or was."""
-    services = _import_ray("ray._private.services")  # nothing public tells it
-    return os.environ.get("RAY_ADDRESS") or str(services.canonicalize_bootstrap_address_or_die("auto"))
+    # nothing public tells it; where that is gone from Ray, all that is lost is a quick error
+    found = getattr(_import_ray("ray._private.services"), "canonicalize_bootstrap_address_or_die", lambda auto: auto)
+    return os.environ.get("RAY_ADDRESS") or str(found("auto"))
 
 
 def _require_reachable(cluster: str, address: str) -> None:

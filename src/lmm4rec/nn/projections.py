@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lmm4rec.core.matrices import row_blocks
 from lmm4rec.core.types import Features, Modality
 
+_ROWS = 2**15  # of which the hidden units of all are in memory at once
 _ROUNDING = 1e-5  # distances from the center, relative to the length, that count as 0
 _ROUNDING_OF_SQUARES = 3e-7  # the same of a squared distance that is a difference of squares
 
@@ -178,14 +179,20 @@ class ContentProjection(NamedTuple):
 
     def __call__(self, content: Float[Tensor, "items _wide"]) -> Float[Tensor, "items columns"]:
         """The columns of items with these features."""
-        return self.over([content])
+        return self.over([content] if self.hidden is None else torch.split(content, _ROWS))
 
     def over(self, blocks: Iterable[Float[Tensor, "_block _wide"]]) -> Float[Tensor, "items columns"]:
         """The columns of items whose features come in blocks."""
-        product = self._product(blocks)
         if self.hidden is None:
-            return product
-        offset, outer = self.hidden
+            return self._product(blocks)
+        return torch.cat([self._with_hidden(self._product([block]), *self.hidden) for block in blocks])
+
+    def _with_hidden(
+        self,
+        product: Float[Tensor, "items columns_hidden"],
+        offset: Float[Tensor, " hidden"],
+        outer: Float[Tensor, "hidden columns"],
+    ) -> Float[Tensor, "items columns"]:
         linear, inner = torch.split(product, [outer.shape[1], outer.shape[0]], dim=1)
         return linear + (F.relu(len(self.weights) ** 0.5 * inner + offset) - F.relu(offset)) @ outer
 
@@ -198,7 +205,7 @@ class ContentProjection(NamedTuple):
             return torch.cat([content_product(block, self.weights) for block in blocks])
         # in float32: the difference of a feature and the center may be small beside both
         blocks = (block.to(self.weights.dtype) for block in blocks)
-        # the product is centered and scaled instead of the features: a row is 66 numbers instead of thousands
+        # the product is centered and scaled instead of the features, of which a row may be thousands of numbers
         wide = torch.cat([self.weights, self.center[:, None]], dim=1)
         pairs = [(block @ wide, torch.linalg.vector_norm(block, dim=1)) for block in blocks]
         product, norms = (torch.cat(side) for side in zip(*pairs, strict=True))

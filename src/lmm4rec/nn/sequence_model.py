@@ -27,7 +27,7 @@ ItemKind: TypeAlias = Annotated[
     Literal["id", "content", "both"], Doc("Item vectors: one for each id, from features alone, or their sum.")
 ]
 HiddenUnits: TypeAlias = Annotated[
-    NonNegativeInt, Doc("Hidden units between features and item vectors, in each modality; 0: linear maps.")
+    NonNegativeInt, Doc("Hidden units of the map from features to item vectors, beside a linear one.")
 ]
 SequenceLoss: TypeAlias = Annotated[
     Literal["bce", "bpr", "softmax", "gbce"],

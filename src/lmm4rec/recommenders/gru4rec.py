@@ -52,7 +52,7 @@ class GRU4Rec(Recommender):
         hidden_dim: Annotated[PositiveInt, Doc("Width of the recurrent state.")] = 128,
         dropout: Annotated[Fraction, Doc("Share of numbers that are dropped in training.")] = 0.2,
         items: ItemKind = "id",
-        content_hidden: HiddenUnits = 256,
+        content_hidden: HiddenUnits = 0,
         loss: SequenceLoss = "bce",
         calibration: Calibration = 0.75,
     ) -> None:

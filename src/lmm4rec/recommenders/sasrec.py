@@ -34,8 +34,8 @@ class SASRec(Recommender):
     N is layer normalization, F = N(x), and dropout is applied to x at first and to each summand (sec. III-C).
 
     `items` says what v_i is: a vector for each id; g(f_i) by the item's features f_i alone, as in MoRec (arXiv
-    2303.13835), where new items need nothing more; or the sum of both. g is a linear map, and beside it one with
-    `content_hidden` units. Features may be frozen, or of an encoder that trains with the
+    2303.13835), where new items need nothing more; or the sum of both. g is a `ContentProjection`, linear or with
+    `content_hidden` units beside. Features may be frozen, or of an encoder that trains with the
     model by any way of [features] (IISAN, arXiv 2404.02059, is `adapter = "side"`).
 
     Losses, of each target beside sampled negatives: `bce` (eq. 6), `bpr`, `softmax` (sampled, with logQ correction),
@@ -66,7 +66,7 @@ class SASRec(Recommender):
         heads: Annotated[PositiveInt, Doc("Heads of attention; dim is a multiple.")] = 1,
         dropout: Annotated[Fraction, Doc("Share of numbers that are dropped in training.")] = 0.2,
         items: ItemKind = "id",
-        content_hidden: HiddenUnits = 256,
+        content_hidden: HiddenUnits = 0,
         loss: SequenceLoss = "bce",
         calibration: Calibration = 0.75,
     ) -> None:

@@ -26,7 +26,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ([], "no interaction is new"),
         ([("stranger", "i3")], "the newest with 0 users whom yesterday's bundle knows; a decision takes 1"),
-        ([("u1", "i0")], "and beside the newest none with a user whom yesterday's bundle knows chooses the epochs"),
+        ([("u1", "i0")], "1 new interaction, and beside the newest none with a user of earlier ones, to validate with"),
         ([("stranger", "i3"), ("u1", "i0")], "2 new interactions, and beside the newest none with a user"),
         ([("u1", "i0"), ("stranger", "i3")], "2 new interactions, the newest with 0 users"),
         ([("stranger", f"i{item}") for item in range(3)], "3 new interactions, the newest with 0 users"),
@@ -46,6 +46,21 @@ def test_too_little_to_measure_keeps_the_bundle(
     record = refresh(conf(tmp_path / "shop/data", "popular"), tmp_path / "shop/live", options=options)
     assert (record.decision, record.serving) == ("kept", record.yesterday)
     assert why in record.why
+
+
+def test_users_whose_earlier_interactions_are_gone_from_the_source_do_not_count(shop: Path, tmp_path: Path) -> None:
+    """Such as where it keeps the last weeks alone: nothing of them is left to learn from."""
+    shutil.copytree(shop, tmp_path / "shop", symlinks=True)
+    file = tmp_path / "shop/data/interactions.csv"
+    log = pl.read_csv(file).filter(~pl.col("user_id").is_in(["u1", "u3"]))
+    new = pl.DataFrame(
+        [("u1", "i0", OPENING + 20 * DAY), ("u3", "i0", OPENING + 21 * DAY)], schema=log.schema, orient="row"
+    )
+    pl.concat([log, new]).write_csv(file)
+    record = refresh(
+        conf(tmp_path / "shop/data", "popular"), tmp_path / "shop/live", options=RefreshOptions(least_users=0)
+    )
+    assert (record.decision, record.why[:41]) == ("kept", "2 new interactions, the newest with 0 user")
 
 
 def test_two_new_interactions_of_known_users_are_enough(shop: Path, tmp_path: Path) -> None:

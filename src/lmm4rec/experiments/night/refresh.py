@@ -25,7 +25,7 @@ from lmm4rec.core.errors import DataError
 from lmm4rec.core.types import NonNegativeFloat, NonNegativeInt
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import counted
-from lmm4rec.data.splits import TEST, VALID
+from lmm4rec.data.splits import TEST, TRAIN, VALID
 from lmm4rec.distributed.pool import Pool
 from lmm4rec.evaluation.metrics import Metric
 from lmm4rec.experiments.build.data import DataCache
@@ -202,18 +202,16 @@ class _Night:
         """Why nothing can be decided; empty where there is enough to measure."""
         if not changes.new.any():
             return "no interaction is new"
-        measured, choosing = (
-            sum(user in yesterday.users for user in pairs_with(label, dataset)["user"].unique())
-            for label in (TEST, VALID)
-        )
+        learned, validating, measuring = (set(pairs_with(label, dataset)["user"]) for label in (TRAIN, VALID, TEST))
+        measured = sum(user in yesterday.users for user in measuring & learned)
         new, least = counted(int(changes.new.sum()), "new interaction"), max(1, self.options.least_users)
         if measured < least:
             return (
                 f"{new}, the newest with {counted(measured, 'user')} whom yesterday's bundle knows; a decision takes "
                 f"{least:,} (--least-users)"
             )
-        if not choosing:
-            return f"{new}, and beside the newest none with a user whom yesterday's bundle knows chooses the epochs"
+        if not validating & learned:
+            return f"{new}, and beside the newest none with a user of earlier ones, to validate with"
         return ""
 
     def _compare(self, plan: Plan, dataset: Dataset, yesterday: Bundle, candidate: Result) -> tuple[bool, str]:
