@@ -181,7 +181,7 @@ def test_a_request_that_takes_too_long_ends(runs: list[Path], monkeypatch: pytes
         end.wait(30)
         ended.set()
 
-    with TestClient(make_app(runs, Settings(hosts=HERE, timeout_s=1))) as client:
+    with TestClient(make_app(runs, Settings(hosts=HERE, timeout_s=1.0))) as client:
         monkeypatch.setattr(Bundle, "similar", similar)
         try:
             answer = client.get("/similar/T0001")
