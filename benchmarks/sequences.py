@@ -5,7 +5,7 @@
 Leave-last-out: each user's last item is the test, ranked among all items but those of the user's history. Nothing is
 chosen: both train the same number of epochs with the same settings, from three seeds each. RecTools trains on the
 latest `length` targets of a user alone, so the log is cut to these for both. Seconds are those of the processor, of one
-thread, one side after the other.
+thread, one side after the other. Losses that were measured before with the same log, settings and epochs stay.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from _results import HERE, write
+from lmm4rec.core.files import read_json
 from lmm4rec.core.sequences import PAD
 from lmm4rec.data.filters import prepare
 from lmm4rec.data.interactions import Interactions
@@ -152,13 +153,17 @@ def main() -> None:
     if not given.python:
         print("skipped: name a Python that has rectools[torch] with --python")
         return
-    log, seeds, rows = Cut(given.data), list(range(given.seeds)), dict[str, Any]()
+    log, seeds = Cut(given.data), list(range(given.seeds))
     sizes = {"users": log.n_users, "items": log.n_items, "interactions": len(log.users), "test": len(log.test_users)}
+    measured = {"log": sizes, "settings": SETTINGS, "epochs": given.epochs}
+    before = HERE / "results" / "sequences.json"
+    values = read_json(before)["values"] if before.exists() else {}
+    rows = values["losses"] if measured.items() <= values.items() else {}
     for loss in given.losses:
         peer = theirs(log, loss, given.epochs, seeds, given.python)
         own = [ours(log, loss, given.epochs, seed) for seed in seeds]
         rows[loss] = {"package": peer["package"], "ours": own, "theirs": peer["seeds"], **beside(own, peer["seeds"])}
-        write("sequences", {"log": sizes, "settings": SETTINGS, "epochs": given.epochs, "losses": rows})
+        write("sequences", {**measured, "losses": rows})
 
 
 if __name__ == "__main__":
