@@ -34,9 +34,9 @@ class SASRec(Recommender):
     N is layer normalization, F = N(x), and dropout is applied to x at first and to each summand (sec. III-C).
 
     `items` says what v_i is: a vector for each id; g(f_i) by the item's features f_i alone, as in MoRec (arXiv
-    2303.13835), where new items need nothing more; or the sum of both. g is a `ContentProjection`, linear or with
-    `content_hidden` units beside. Features may be frozen, or of an encoder that trains with the
-    model by any way of [features] (IISAN, arXiv 2404.02059, is `adapter = "side"`).
+    2303.13835), where new items need nothing more; or the sum of both. g is a linear map, plus one through
+    `content_hidden` units (`ContentProjection`). Features may be frozen, or of an encoder that trains with the model by
+    any way of [features] (IISAN, arXiv 2404.02059, is `adapter = "side"`).
 
     Losses, of each target beside sampled negatives: `bce` (eq. 6), `bpr`, `softmax` (sampled, with logQ correction),
     and `gbce` (arXiv 2308.07192) with its `calibration`. With "softmax" and "gbce" take more negatives.
