@@ -152,6 +152,16 @@ def total(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return value
 
 
+def empty_for_slices(shape: Sequence[int], like: Tensor) -> Tensor:
+    """A tensor to fill by `share_slices`, of any numbers and of the device and type of `like`.
+
+    Where the processes share memory, all have it in common, and nothing is copied. Then it must not be changed after.
+    """
+    if (memory := _SHARED_MEMORY.get()) and like.device.type == "cpu":
+        return memory.empty(shape, like.dtype)
+    return like.new_empty(shape)
+
+
 def share_slices(whole: Shaped[Tensor, " rows *rest"], bounds: Sequence[int]) -> None:
     """Fill the rows of the other processes in: process p has those from `bounds[p]` to `bounds[p + 1]`."""
     if (memory := _SHARED_MEMORY.get()) and whole.device.type == "cpu":

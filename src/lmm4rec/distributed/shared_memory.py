@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import math
 import mmap
 import os
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +19,19 @@ from torch import Tensor
 
 _HALF = 2**23  # bytes that a process puts out between two barriers; they stay in the processor's cache
 _MOST_PROCESSES = 512
+
+
+@dataclass
+class _Common:
+    """Memory of a tensor that all processes have in common; free once the tensor is gone in all of them."""
+
+    memory: mmap.mmap
+    held_by: Callable[[], memoryview | None]
+
+    def holds(self, values: Tensor) -> bool:
+        """Whether the values lie in it."""
+        start = torch.frombuffer(self.memory, dtype=torch.uint8).data_ptr()
+        return start <= values.data_ptr() < start + len(self.memory)
 
 
 class SharedMemory:
@@ -35,18 +52,27 @@ class SharedMemory:
         """
         self._half, self._turn, self._barrier = half, 0, torch.zeros(1)
         self._rank = dist.get_rank()
-        errors = [""] * dist.get_world_size()
-        try:
-            blocks, error = _open_blocks(8 * _MOST_PROCESSES * 2 + 2 * half), ""
-        except OSError as found:
-            blocks, error = [], str(found)
-        dist.all_gather_object(errors, error)
-        if any(errors):
-            raise OSError(next(filter(None, errors)))
+        blocks = _open_by_all(8 * _MOST_PROCESSES * 2 + 2 * half, range(dist.get_world_size()))
         halves = [torch.frombuffer(block, dtype=torch.uint8).view(2, -1) for block in blocks]
-        self._sizes = [half[:, : 8 * _MOST_PROCESSES].view(torch.int64)[:, : len(errors)] for half in halves]
+        self._sizes = [half[:, : 8 * _MOST_PROCESSES].view(torch.int64)[:, : len(blocks)] for half in halves]
         """Of a process's two halves: the bytes in them for each process."""
         self._halves = [half[:, 8 * _MOST_PROCESSES :] for half in halves]
+        self._common, self._is_full = list[_Common](), False
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A tensor of that shape that all processes have in common; they call it together. Its numbers are any.
+
+        After `share_slices`, or another exchange, each reads what the others wrote: nothing is copied. None may write
+        what another may read. The memory is used again once the tensor is gone in all processes. Where one of them
+        cannot have more memory, each has a tensor of its own.
+        """
+        size = _rounded(math.prod(shape) * dtype.itemsize)
+        block = self._free_block(size) or self._new_block(size)
+        if block is None:
+            return torch.empty(*shape, dtype=dtype)
+        view = memoryview(block.memory)
+        block.held_by = weakref.ref(view)
+        return torch.frombuffer(view, dtype=dtype, count=math.prod(shape)).view(*shape)
 
     def all_to_all(
         self, values: Shaped[Tensor, " sent *rest"], counts: Sequence[int]
@@ -71,6 +97,9 @@ class SharedMemory:
 
     def share_slices(self, whole: Shaped[Tensor, " rows *rest"], bounds: Sequence[int]) -> None:
         """Fill the rows of the other processes in: process p has those from `bounds[p]` to `bounds[p + 1]`."""
+        if any(block.holds(whole) for block in self._common):
+            dist.all_reduce(self._barrier)
+            return
         parts = [_bytes(whole[start:stop]) for start, stop in itertools.pairwise(bounds)]
         for begin in range(0, max(map(len, parts)), self._half):
             self._put([parts[self._rank]], begin)
@@ -96,9 +125,54 @@ class SharedMemory:
                 source = self._halves[process][self._turn]
                 target[begin + first - start : begin + last - start] = source[first:last]
 
+    def _free_block(self, size: int) -> _Common | None:
+        """Memory of at least that size, not twice as much, that no process uses."""
+        fitting = [block for block in self._common if size <= len(block.memory) <= 2 * size]
+        if not fitting:
+            return None
+        holders = torch.tensor([float(block.held_by() is not None) for block in fitting])
+        dist.all_reduce(holders)
+        return next((block for block, held in zip(fitting, holders.tolist(), strict=True) if not held), None)
 
-def _open_blocks(size: int) -> list[mmap.mmap]:
-    """The blocks of all processes, in order, each of that many bytes.
+    def _new_block(self, size: int) -> _Common | None:
+        """Memory of that size; none where a process cannot have it, or could not before."""
+        if not size or self._is_full:
+            return None
+        try:
+            (memory,) = _open_by_all(size, range(1))
+        except OSError as error:
+            logging.getLogger(__name__).info("note: no more shared memory, the processes copy: %s", error)
+            self._is_full = True
+            return None
+        self._common.append(_Common(memory, lambda: None))
+        return self._common[-1]
+
+
+def _rounded(size: int) -> int:
+    """At least that size, in pages, and the same for sizes that differ little."""
+    unit = 2 ** max(12, size.bit_length() - 3)
+    return -(-size // unit) * unit
+
+
+def _open_by_all(size: int, owners: Sequence[int]) -> list[mmap.mmap]:
+    """A block of `size` bytes of each owner, in order; all processes call it together.
+
+    Raises:
+        OSError: in every process, where one cannot have the memory or read that of another.
+    """
+    errors = [""] * dist.get_world_size()
+    try:
+        blocks, error = _open_blocks(size, owners), ""
+    except OSError as found:
+        blocks, error = [], str(found)
+    dist.all_gather_object(errors, error)
+    if any(errors):
+        raise OSError(next(filter(None, errors)))
+    return blocks
+
+
+def _open_blocks(size: int, owners: Sequence[int]) -> list[mmap.mmap]:
+    """The owners' blocks, in order.
 
     Raises:
         OSError: one of them cannot be had or read.
@@ -106,16 +180,17 @@ def _open_blocks(size: int) -> list[mmap.mmap]:
     own, error = -1, ""
     name = os.urandom(16)
     try:
-        own = os.memfd_create("lmm4rec")
-        os.posix_fallocate(own, 0, size)
-        os.pwrite(own, name, 0)
+        if dist.get_rank() in owners:
+            own = os.memfd_create("lmm4rec")
+            os.posix_fallocate(own, 0, size)
+            os.pwrite(own, name, 0)
     except (OSError, AttributeError) as found:
         error = str(found)
     places: list[tuple[int, int, bytes, str]] = [(0, 0, b"", "")] * dist.get_world_size()
     dist.all_gather_object(places, (os.getpid(), own, name, error))
     blocks = []
     try:
-        for pid, number, named, failed in places:
+        for pid, number, named, failed in [places[owner] for owner in owners]:
             if failed:
                 raise OSError(failed)
             with Path(f"/proc/{pid}/fd/{number}").open("r+b") as file:

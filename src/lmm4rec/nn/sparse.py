@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -43,15 +44,25 @@ class _OwnRows(nn.Module):
         """The CSR matrices of the rows in each half, or of all rows."""
         return list(self.buffers())
 
-    def product(self, dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
-        """The product with a dense matrix that is the same in all processes, in all of them; without gradient."""
-        return self._product_of(self.parts, dense)
+    def product(
+        self, dense: Float[Tensor, "columns dim"], plus: _Plus | None = None, *, in_common: bool = False
+    ) -> Float[Tensor, "rows dim"]:
+        """The product with a dense matrix that is the same in all processes, in all of them; without gradient.
+
+        With `plus`, the sum with the rows that it has. A result that processes have `in_common` must not be changed.
+        """
+        return self._product_of(self.parts, dense, plus, in_common)
 
     def product_of_columns(
-        self, columns: Int[Tensor, " chosen"], dense: Float[Tensor, "chosen dim"]
+        self,
+        columns: Int[Tensor, " chosen"],
+        dense: Float[Tensor, "chosen dim"],
+        plus: _Plus | None = None,
+        *,
+        in_common: bool = False,
     ) -> Float[Tensor, "rows dim"]:
-        """The product of some distinct columns with the dense matrix of their rows."""
-        return self._product_of([columns_of(part, columns) for part in self.parts], dense)
+        """The product of some distinct columns with the dense matrix of their rows; else as `product`."""
+        return self._product_of([columns_of(part, columns) for part in self.parts], dense, plus, in_common)
 
     def product_at(
         self, rows: Int[Tensor, " chosen"], dense: Float[Tensor, "columns dim"]
@@ -65,13 +76,32 @@ class _OwnRows(nn.Module):
             result[chosen] = product(rows_of(part, rows[chosen] - _range_of(bounds).start), dense)
         return _shared(result, places)
 
-    def _product_of(self, parts: Sequence[Tensor], dense: Float[Tensor, "columns dim"]) -> Float[Tensor, "rows dim"]:
+    def _product_of(
+        self, parts: Sequence[Tensor], dense: Float[Tensor, "columns dim"], plus: _Plus | None, in_common: bool
+    ) -> Float[Tensor, "rows dim"]:
         if not self.bounds:
-            return product(parts[0], dense)
-        result = dense.new_empty(self.bounds[-1][-1], dense.shape[1])
+            result = product(parts[0], dense)
+            return result if plus is None else result.index_add_(0, plus.rows, plus.values)
+        shape = self.bounds[-1][-1], dense.shape[1]
+        result = process_group.empty_for_slices(shape, dense) if in_common else dense.new_empty(shape)
         for part, own in zip(parts, map(_range_of, self.bounds), strict=True):
             product_into(result[own], part, dense)
+            if plus is not None:
+                plus.add_to(result[own], own)
         return _shared(result, self.bounds)
+
+
+@dataclass
+class _Plus:
+    """Some rows of a matrix whose other rows are zero; the rows are ascending and distinct."""
+
+    rows: Int[Tensor, " chosen"]
+    values: Float[Tensor, "chosen dim"]
+
+    def add_to(self, part: Float[Tensor, "part dim"], own: slice) -> None:
+        """Add the rows that are in a range to that part of a matrix."""
+        first, last = torch.searchsorted(self.rows, torch.tensor([own.start, own.stop])).tolist()
+        part.index_add_(0, self.rows[first:last] - own.start, self.values[first:last])
 
 
 def _range_of(bounds: Sequence[int]) -> slice:
@@ -139,18 +169,19 @@ class _MeanOfStepsAt(torch.autograd.Function):
         ctx.save_for_backward(rows)
         total, current = nodes.index_select(0, rows), nodes
         for _ in range(steps - 1):
-            current = matrix.product(current)
+            current = matrix.product(current, in_common=True)
             total += current.index_select(0, rows)
         return total.add_(matrix.product_at(rows, current)).div_(steps + 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor, None, None]:
         (rows,) = ctx.saved_tensors
-        at_rows = gradients[0] / (ctx.steps + 1)
-        total = ctx.transposed.product_of_columns(rows, at_rows)
-        for _ in range(ctx.steps - 1):
-            total = ctx.transposed.product(total.index_add_(0, rows, at_rows))
-        return None, None, total.index_add_(0, rows, at_rows), None, None
+        matrix, at_rows = ctx.transposed, gradients[0] / (ctx.steps + 1)
+        plus = _Plus(rows, at_rows)
+        total = matrix.product_of_columns(rows, at_rows, plus, in_common=ctx.steps > 1)
+        for step in range(2, ctx.steps + 1):  # autograd may add to what it is given
+            total = matrix.product(total, plus, in_common=step < ctx.steps)
+        return None, None, total, None, None
 
 
 class SparseMatrix(nn.Module):

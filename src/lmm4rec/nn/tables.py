@@ -180,7 +180,7 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, table: ShardedTable) -> Tensor:
         ctx.range = table.range
-        whole = own.new_empty(table.total, *own.shape[1:])
+        whole = process_group.empty_for_slices([table.total, *own.shape[1:]], own)
         whole[ctx.range] = own
         process_group.share_slices(whole, table.bounds)
         return whole
