@@ -26,12 +26,30 @@ from lmm4rec.training.trainer import Trainer
 
 
 class Traffic:
-    """Counts the bytes of rows that this process sends to others."""
+    """Counts the bytes of rows that this process sends to others, or leaves for them in memory that all share."""
 
     def __init__(self) -> None:
         self.sent = 0
         self._operations = process_group.all_to_all, process_group.share_slices
         process_group.all_to_all, process_group.share_slices = self._all_to_all, self._share_slices
+        self._exchange = sharding.RowExchange.rows, sharding.RowExchange.sums
+        sharding.RowExchange.rows = lambda *asked: self._rows(*asked)  # type: ignore[method-assign]
+        sharding.RowExchange.sums = lambda *summed: self._sums(*summed)  # type: ignore[method-assign]
+
+    def _rows(self, exchange: sharding.RowExchange, tables: Sequence[torch.Tensor]) -> torch.Tensor:
+        found = self._exchange[0](exchange, tables)
+        if exchange._common is not None:
+            wanted_by = [counts[process_group.rank()] for counts in exchange._counts]
+            self._count(wanted_by, exchange._common[0, :1].nbytes)
+        return found
+
+    def _sums(self, exchange: sharding.RowExchange, values: torch.Tensor) -> list[torch.Tensor]:
+        if exchange._common is not None:
+            self._count(exchange._counts[process_group.rank()], values[:1].nbytes)
+        return self._exchange[1](exchange, values)
+
+    def _count(self, rows: Sequence[int], row_bytes: int) -> None:
+        self.sent += (sum(rows) - rows[process_group.rank()]) * row_bytes
 
     def _all_to_all(self, values: torch.Tensor, counts: Sequence[int]) -> tuple[torch.Tensor, list[int]]:
         self.sent += (len(values) - counts[process_group.rank()]) * values[:1].nbytes

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from lmm4rec.distributed import process_group, sharding
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn import tables
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.tables import ShardedTable, Table, node_table, normal_table
+from lmm4rec.nn.tables import ShardedTable, Table, node_table, normal_table, rows_of
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler, sampler_of
@@ -25,11 +26,12 @@ from lmm4rec.training.trainer import Trainer
 from process_groups import in_group
 
 USERS, ITEMS, PAIRS = 301, 202, 1200
+SHAPES = [(6,), (4,), (2, 2), (4, 3)]  # of indices of rows
 CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "bpr": ("bpr", {"dim": 8}, 9),  # few rows a batch: the others are deferred
     "bpr, large batches": ("bpr", {"dim": 8}, 501),
     "vbpr": ("vbpr", {"dim": 8, "content_dim": 4}, 9),
-    "lightgcn": ("lightgcn", {"dim": 8}, 401),
+    "lightgcn": ("lightgcn", {"dim": 8, "layers": 3}, 401),
     "bm3": ("bm3", {"dim": 8}, 401),
     "freedom": ("freedom", {"dim": 8}, 401),
     "sasrec": ("sasrec", {"dim": 8, "length": 5, "items": "both"}, 31),
@@ -126,6 +128,52 @@ def test_losses_and_vectors_are_those_of_one_process_also_after_a_change_of_thei
         for found in read(tmp_path, case, 2):
             same(alone[case], found, case)
         assert len(list(states.glob(f"{case}-*"))) == 2, "files of an earlier state are left"
+
+
+def rows_and_gradients(exchanges: int) -> None:
+    """Rows of three tables, two of them of one width, and their gradients are those of whole tables."""
+    rank, processes = process_group.rank(), process_group.world_size()
+    whole = [Table(torch.randn(rows, dim, generator=generator(rows))) for rows, dim in ((11, 3), (7, 3), (5, 2))]
+    with sharding.sharded_rows(True):
+        shards = [normal_table(*table.shape, generator(len(table)), std=1.0) for table in whole]
+    per_process = [
+        [
+            torch.randint(rows, shape, generator=generator(number))
+            for rows, shape in zip((11, 7, 5, 7), SHAPES, strict=True)
+        ]
+        for number in range(processes)
+    ]
+
+    def losses(tables: list[Table], indices: list[torch.Tensor]) -> torch.Tensor:
+        users, items, others = tables
+        found = rows_of((users, indices[0]), (others, indices[2]), (items, indices[1], indices[3]))
+        assert [each.shape[:-1] for each in found] == [SHAPES[0], SHAPES[2], SHAPES[1], SHAPES[3]]
+        return torch.stack([each.square().sum() * number for number, each in enumerate(found, 1)]).sum()
+
+    counted: list[int] = []
+    exchange = process_group.all_to_all
+    with patch.object(process_group, "all_to_all", lambda *one: (counted.append(1), exchange(*one))[1]):
+        loss = losses(shards, per_process[rank])
+        loss.backward()
+    assert len(counted) == exchanges
+    torch.testing.assert_close(loss, losses(whole, per_process[rank]))
+    torch.stack([losses(whole, indices) for indices in per_process]).mean().backward()
+    for shard, table in zip(shards, whole, strict=True):
+        assert isinstance(shard, ShardedTable)
+        assert shard.grad is not None
+        assert table.grad is not None
+        torch.testing.assert_close(shard.grad.to_dense(), table.grad[shard.range])
+
+
+def both_ways() -> None:
+    rows_and_gradients(exchanges=2)  # the ids of each width; rows and gradients are in common memory
+    process_group._SHARED_MEMORY.set(None)
+    rows_and_gradients(exchanges=6)
+
+
+@pytest.mark.long
+def test_tables_of_one_width_are_exchanged_at_once() -> None:
+    in_group(3, both_ways)
 
 
 def test_a_sharded_table_is_drawn_as_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -49,26 +50,83 @@ def balanced_bounds(counts: Int[Tensor, " rows"], parts: int) -> list[int]:
 
 
 class RowExchange:
-    """An exchange of rows of a table, of which each process owns a range of `equal_bounds`.
+    """An exchange of rows of some tables, of each of which every process owns a range of `equal_bounds`.
 
-    All processes of the group have to take part in each exchange, in the same order.
+    All processes of the group have to take part in each exchange, in the same order. The rows that a process owns, of
+    all tables, are numbered one after the other, so that one exchange is enough. Where the processes share memory,
+    owners put rows where the asker reads them, and read the gradients where the asker sums them.
     """
 
-    def __init__(self, asked: Int[Tensor, " asked"], rows: int) -> None:
-        """`asked` are the rows that this process needs, sorted and distinct, of a table of `rows` rows."""
-        length, parts = range_length(rows), process_group.world_size()
-        self._asked_of = torch.bincount(asked // length, minlength=parts).tolist()
-        received, self._wanted_by = process_group.all_to_all(asked, self._asked_of)
-        self.wanted = received - process_group.rank() * length
-        """The rows that this process is asked for, as places in its range; grouped by the process that asks."""
-        self.own, self._places = torch.unique(self.wanted, return_inverse=True)
-        """The same rows, sorted and distinct."""
+    def __init__(self, asked: Sequence[Int[Tensor, " _asked"]], totals: Sequence[int]) -> None:
+        """`asked` are the rows that this process needs of each table, in any order; a table has `totals` rows."""
+        lengths = [range_length(total) for total in totals]
+        *self._starts, span = itertools.accumulate(lengths, initial=0)
+        numbers = [
+            rows // length * span + start + rows % length
+            for rows, length, start in zip(asked, lengths, self._starts, strict=True)
+        ]
+        distinct, self._places = torch.unique(torch.cat(numbers), return_inverse=True)
+        asked_of = torch.bincount(distinct // span, minlength=process_group.world_size()).tolist()
+        received, self._wanted_by = process_group.all_to_all(distinct, asked_of)
+        wanted = received - process_group.rank() * span
+        own, places = torch.unique(wanted, return_inverse=True)
+        self._own_places = torch.split(places, self._wanted_by)
+        self._wanted = [self._by_table(one) for one in torch.split(wanted, self._wanted_by)]
+        self.own = self._by_table(own)
+        """The rows of each table that this process is asked for, as places in its range; sorted and distinct."""
+        self._counts = process_group.numbers_of_all(asked_of)
+        self._common: Tensor | None = None
 
-    def sums(self, values: Float[Tensor, "asked dim"]) -> Float[Tensor, "own dim"]:
-        """The sums of the values that the processes have for the rows `own`."""
-        received, _ = process_group.all_to_all(values, self._asked_of)
-        return received.new_zeros(len(self.own), received.shape[1]).index_add_(0, self._places, received)
+    def rows(self, tables: Sequence[Float[Tensor, "_own dim"]]) -> Float[Tensor, "asked dim"]:
+        """The rows that this process asked for, of one table after the other; of each table it passes its range."""
+        largest = max(*map(sum, self._counts), *map(sum, zip(*self._counts, strict=True)))
+        shape = len(self._counts), largest, tables[0].shape[1]
+        self._common = process_group.empty_in_common(shape, tables[0])
+        if self._common is None:
+            own = tables[0].new_empty(sum(self._wanted_by), shape[-1])
+            self._fill(torch.split(own, self._wanted_by), tables)
+            answers = process_group.all_to_all(own, self._wanted_by)[0]
+        else:
+            self._fill(self._shares(self._common), tables)
+            process_group.barrier()
+            answers = self._common[process_group.rank()]
+        return answers.index_select(0, self._places)
 
-    def answers(self, values: Float[Tensor, "wanted dim"]) -> Float[Tensor, "asked dim"]:
-        """The values that the owners have for the rows that this process asked for, from theirs for `wanted`."""
-        return process_group.all_to_all(values, self._wanted_by)[0]
+    def sums(self, values: Float[Tensor, "asked dim"]) -> list[Float[Tensor, "_own dim"]]:
+        """For each table, the sums of what the processes have for the rows `own`; `rows` was called before."""
+        asked_of = self._counts[process_group.rank()]
+        if self._common is None:
+            answers = values.new_zeros(sum(asked_of), values.shape[1]).index_add_(0, self._places, values)
+            received = list(torch.split(process_group.all_to_all(answers, asked_of)[0], self._wanted_by))
+        else:
+            answers = self._common[process_group.rank(), : sum(asked_of)].zero_()
+            answers.index_add_(0, self._places, values)
+            process_group.barrier()
+            received = self._shares(self._common)
+        sums = values.new_zeros(sum(map(len, self.own)), values.shape[1])
+        for places, part in zip(self._own_places, received, strict=True):
+            sums.index_add_(0, places, part)
+        return list(torch.split(sums, [len(rows) for rows in self.own]))
+
+    def _by_table(self, numbers: Int[Tensor, " numbers"]) -> list[Int[Tensor, " _rows"]]:
+        """The rows of each table that have ascending numbers."""
+        cuts = torch.searchsorted(numbers, torch.tensor(self._starts[1:], dtype=torch.int64)).tolist()
+        parts = torch.tensor_split(numbers, cuts)
+        return [part - start for part, start in zip(parts, self._starts, strict=True)]
+
+    def _shares(self, common: Float[Tensor, "processes largest dim"]) -> list[Float[Tensor, "_wanted dim"]]:
+        """For each process, its rows that this process owns, in memory that all have in common."""
+        own = process_group.rank()
+        starts = [sum(counts[:own]) for counts in self._counts]
+        return [
+            rows[start : start + counts[own]] for rows, start, counts in zip(common, starts, self._counts, strict=True)
+        ]
+
+    def _fill(
+        self, targets: Sequence[Float[Tensor, "_wanted dim"]], tables: Sequence[Float[Tensor, "_own dim"]]
+    ) -> None:
+        """Write what each process asked for into its target."""
+        for target, wanted in zip(targets, self._wanted, strict=True):
+            parts = torch.split(target, [len(rows) for rows in wanted])
+            for table, rows, part in zip(tables, wanted, parts, strict=True):
+                torch.index_select(table, 0, rows, out=part)

@@ -59,17 +59,17 @@ class SharedMemory:
         self._halves = [half[:, 8 * _MOST_PROCESSES :] for half in halves]
         self._common, self._is_full = list[_Common](), False
 
-    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
         """A tensor of that shape that all processes have in common; they call it together. Its numbers are any.
 
         After `share_slices`, or another exchange, each reads what the others wrote: nothing is copied. None may write
-        what another may read. The memory is used again once the tensor is gone in all processes. Where one of them
-        cannot have more memory, each has a tensor of its own.
+        what another may read. The memory is used again once the tensor is gone in all processes. None in all of them
+        where one cannot have more memory, or where the shape has no numbers.
         """
         size = _rounded(math.prod(shape) * dtype.itemsize)
         block = self._free_block(size) or self._new_block(size)
         if block is None:
-            return torch.empty(*shape, dtype=dtype)
+            return None
         view = memoryview(block.memory)
         block.held_by = weakref.ref(view)
         return torch.frombuffer(view, dtype=dtype, count=math.prod(shape)).view(*shape)

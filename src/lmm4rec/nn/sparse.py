@@ -83,7 +83,8 @@ class _OwnRows(nn.Module):
             result = product(parts[0], dense)
             return result if plus is None else result.index_add_(0, plus.rows, plus.values)
         shape = self.bounds[-1][-1], dense.shape[1]
-        result = process_group.empty_for_slices(shape, dense) if in_common else dense.new_empty(shape)
+        common = process_group.empty_in_common(shape, dense) if in_common else None
+        result = dense.new_empty(shape) if common is None else common
         for part, own in zip(parts, map(_range_of, self.bounds), strict=True):
             product_into(result[own], part, dense)
             if plus is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast, overload
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lmm4rec.core.matrices import select_rows, vectors_of_distinct
+from lmm4rec.core.matrices import select_rows
 from lmm4rec.distributed import batch_rows, process_group, sharding
 
 _DRAWN_ROWS = 2**16  # drawn at once for a sharded table; a multiple of 16 rows is drawn as in one piece
@@ -53,15 +54,7 @@ class Table(nn.Parameter):
 
         Their gradient is sparse where the optimizer asks for that: it then costs what the rows cost, not the table.
         """
-        together = torch.cat([each.flatten() for each in indices])
-        if self._defers(len(together)):
-            distinct, places = torch.unique(together, return_inverse=True)
-            self._catch_up(distinct)
-            vectors = select_rows(cast(Tensor, _Rows.apply(self, distinct)), places)  # type: ignore[no-untyped-call]
-        else:
-            vectors = select_rows(self, together)
-        parts = torch.split(vectors, [each.numel() for each in indices])
-        selected = tuple(part.view(*each.shape, vectors.shape[1]) for part, each in zip(parts, indices, strict=True))
+        selected = self._rows(indices)
         return selected[0] if len(selected) == 1 else selected
 
     def all(self) -> Float[Tensor, "rows dim"]:  # type: ignore[override]
@@ -73,6 +66,14 @@ class Table(nn.Parameter):
     def assign(self, values: Float[Tensor, "rows dim"]) -> None:
         """Replace all numbers of the table."""
         self.copy_(values)
+
+    def _rows(self, indices: Sequence[Int[Tensor, ...]]) -> tuple[Float[Tensor, ...], ...]:
+        together = _flat(indices)
+        if self._defers(len(together)):
+            distinct, places = torch.unique(together, return_inverse=True)
+            self._catch_up(distinct)
+            return _shaped(select_rows(cast(Tensor, _Rows.apply(self, distinct)), places), indices)  # type: ignore[no-untyped-call]
+        return _shaped(select_rows(self, together), indices)
 
     def _defers(self, rows: int) -> bool:
         """Whether the gradient of `rows` more rows should be sparse; if not, all rows are up to date."""
@@ -113,19 +114,6 @@ class ShardedTable(Table):
         """The rows of this process."""
         return slice(*self.bounds[process_group.rank() :][:2])
 
-    def rows(self, *indices: Int[Tensor, ...]) -> Float[Tensor, ...] | tuple[Float[Tensor, ...], ...]:  # type: ignore[override]
-        """The rows at an index of any shape, [*shape, dim]; a tuple of them for several indices."""
-
-        def exchanged(distinct: Int[Tensor, " distinct"]) -> Float[Tensor, "distinct dim"]:
-            exchange = sharding.RowExchange(distinct, self.total)
-            sparse = self._defers(len(exchange.own))
-            if sparse:
-                self._catch_up(exchange.own)
-            return cast(Tensor, _Exchanged.apply(self, exchange, sparse))  # type: ignore[no-untyped-call]
-
-        selected = vectors_of_distinct(exchanged, *indices)
-        return selected[0] if len(selected) == 1 else selected
-
     def all(self) -> Float[Tensor, "rows dim"]:  # type: ignore[override]
         """The whole table.
 
@@ -138,6 +126,16 @@ class ShardedTable(Table):
     def assign(self, values: Float[Tensor, "rows dim"]) -> None:
         """Replace the numbers of this process's rows by theirs in the whole table."""
         self.copy_(values[self.range])
+
+    def _rows(self, indices: Sequence[Int[Tensor, ...]]) -> tuple[Float[Tensor, ...], ...]:
+        return _exchanged_rows([(self, *indices)])[0]
+
+    def _prepare(self, own: Int[Tensor, " own"]) -> bool:
+        """Bring rows up to date that are asked for; whether their gradient should be sparse."""
+        is_sparse = self._defers(len(own))
+        if is_sparse:
+            self._catch_up(own)
+        return is_sparse
 
 
 class _Rows(torch.autograd.Function):
@@ -159,19 +157,21 @@ def _sparse(rows: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
 
 
 class _Exchanged(torch.autograd.Function):
-    """The rows that an exchange asks for."""
+    """The rows of sharded tables that an exchange asks for."""
 
     @staticmethod
-    def forward(ctx: Any, table: ShardedTable, exchange: sharding.RowExchange, sparse: bool) -> Tensor:
-        ctx.exchange, ctx.sparse, ctx.shape = exchange, sparse, table.shape
-        return exchange.answers(table.index_select(0, exchange.wanted))
+    def forward(ctx: Any, exchange: sharding.RowExchange, are_sparse: Sequence[bool], *tables: ShardedTable) -> Tensor:
+        ctx.exchange, ctx.are_sparse, ctx.shapes = exchange, are_sparse, [table.shape for table in tables]
+        return exchange.rows(tables)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        own, values = ctx.exchange.own, ctx.exchange.sums(gradients[0]) / process_group.world_size()
-        if ctx.sparse:
-            return _sparse(own, values, ctx.shape), None, None
-        return values.new_zeros(ctx.shape).index_copy_(0, own, values), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        found = list[Tensor | None]([None, None])
+        sums = ctx.exchange.sums(gradients[0])
+        for rows, values, shape, is_sparse in zip(ctx.exchange.own, sums, ctx.shapes, ctx.are_sparse, strict=True):
+            mean = values.div_(process_group.world_size())
+            found.append(_sparse(rows, mean, shape) if is_sparse else mean.new_zeros(shape).index_copy_(0, rows, mean))
+        return tuple(found)
 
 
 class _Gathered(torch.autograd.Function):
@@ -180,7 +180,9 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, table: ShardedTable) -> Tensor:
         ctx.range = table.range
-        whole = process_group.empty_for_slices([table.total, *own.shape[1:]], own)
+        shape = table.total, *own.shape[1:]
+        common = process_group.empty_in_common(shape, own)
+        whole = own.new_empty(shape) if common is None else common
         whole[ctx.range] = own
         process_group.share_slices(whole, table.bounds)
         return whole
@@ -188,6 +190,43 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0][ctx.range], None
+
+
+def rows_of(*asked: tuple[Table, *tuple[Int[Tensor, ...], ...]]) -> tuple[Float[Tensor, ...], ...]:
+    """The rows of several tables, each with its indices of any shape: a tensor [*shape, dim] for each index.
+
+    It is `Table.rows` of one after the other, but sharded tables of one width are exchanged at once.
+    """
+    found = dict[int, tuple[Tensor, ...]]()
+    by_width = dict[int, list[int]]()
+    for number, (table, *indices) in enumerate(asked):
+        if isinstance(table, ShardedTable):
+            by_width.setdefault(table.shape[1], []).append(number)
+        else:
+            found[number] = table._rows(indices)
+    for numbers in by_width.values():
+        found |= zip(numbers, _exchanged_rows([asked[number] for number in numbers]), strict=True)
+    return tuple(itertools.chain.from_iterable(found[number] for number in range(len(asked))))
+
+
+def _exchanged_rows(asked: Sequence[tuple[Any, ...]]) -> list[tuple[Float[Tensor, ...], ...]]:
+    """The rows of each of several sharded tables, which have one width, at its indices."""
+    tables, flat = [table for table, *_ in asked], [_flat(indices) for _, *indices in asked]
+    exchange = sharding.RowExchange(flat, [table.total for table in tables])
+    are_sparse = [table._prepare(own) for table, own in zip(tables, exchange.own, strict=True)]
+    vectors = cast(Tensor, _Exchanged.apply(exchange, are_sparse, *tables))  # type: ignore[no-untyped-call]
+    parts = torch.split(vectors, [len(each) for each in flat])
+    return [_shaped(part, indices) for part, (_, *indices) in zip(parts, asked, strict=True)]
+
+
+def _flat(indices: Sequence[Int[Tensor, ...]]) -> Int[Tensor, " all"]:
+    return torch.cat([index.flatten() for index in indices])
+
+
+def _shaped(vectors: Float[Tensor, "all dim"], indices: Sequence[Int[Tensor, ...]]) -> tuple[Float[Tensor, ...], ...]:
+    """The vectors of all indices, apart: [*shape, dim] for each."""
+    parts = torch.split(vectors, [index.numel() for index in indices])
+    return tuple(part.view(*index.shape, vectors.shape[1]) for part, index in zip(parts, indices, strict=True))
 
 
 def normal_table(rows: int, dim: int, generator: torch.Generator, *, std: float) -> Table:

@@ -16,7 +16,7 @@ from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativ
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr, l2
 from lmm4rec.nn.projections import ContentProjection, center_of, xavier_weights
-from lmm4rec.nn.tables import normal_table
+from lmm4rec.nn.tables import normal_table, rows_of
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["VBPR"]
@@ -88,11 +88,13 @@ class VBPR(Recommender):
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` and `l2` (projections included)."""
-        users = self._user_vectors(batch.users)
         both = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
         distinct, where = torch.unique(both, return_inverse=True)
+        user_tables = [self.users, *self.tastes.values()] if self.ids else list(self.tastes.values())
+        items_asked = [(self.items, distinct)] if self.ids else []
+        vectors = rows_of(*((table, batch.users) for table in user_tables), *items_asked)
+        users, ids = torch.cat(vectors[: len(user_tables)], dim=1), vectors[len(user_tables) :]
         content, bias = self._content(features, distinct)
-        ids = [self.items.rows(distinct)] if self.ids else []
         items = torch.cat([*ids, content], dim=1)
         scores = dot_each(users, select_rows(items, where)) + select_rows(bias[:, None], where)[..., 0]
         regularized = [users, *(select_rows(one, where) for one in ids)]
@@ -121,10 +123,6 @@ class VBPR(Recommender):
             modality: ContentProjection(projection, self.get_buffer(f"mean_{modality}") if self.normalize else None)
             for modality, projection in self.projections.items()
         }
-
-    def _user_vectors(self, users: Int[Tensor, " batch"]) -> Float[Tensor, "batch dims"]:
-        tables = [self.users, *self.tastes.values()] if self.ids else list(self.tastes.values())
-        return torch.cat([table.rows(users) for table in tables], dim=1)
 
     def _content(
         self, features: Features, items: Int[Tensor, " selected"]
