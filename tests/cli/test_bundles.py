@@ -192,7 +192,7 @@ def test_export_needs_no_run_and_takes_new_items(call: Output, run: Path, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["recommend"], "say for whom: user ids, --all, --users-file FILE, or --history"),
+        (["recommend"], "say for whom: user ids (those that begin with"),
         (["recommend", "u001", "--all"], "say for whom"),
         (["recommend", "--all"], "--all is 40 lists: name a file"),
         (["recommend", "u01"], "unknown user 'u01' among 40 users. Did you mean 'u0"),

@@ -61,6 +61,22 @@ _AGAIN = {
 }
 
 
+# of the commands that take ids or texts, what stands behind RUN where one of these looks like an option
+_AFTER_DASHES = {"recommend": "-5", "similar": "-5", "explain": "-5 -7", "search": "-5"}
+
+
+def _add_dashes(error: Exception, command: str) -> None:
+    """Add to the error of an id that was read as an option how to write it; typer's classes have no public names."""
+    name, example = getattr(error, "option_name", None), _AFTER_DASHES.get(command)
+    is_misspelled = getattr(error, "possibilities", None)
+    is_known = not hasattr(error, "possibilities")  # but lacks its value
+    if name is None or example is None or is_misspelled or (is_known and name.startswith("--")):
+        return
+    said = error.message.rstrip(".")  # type: ignore[attr-defined]
+    advice = f"An id or text that begins with '-' stands last, after --: lmm4rec {command} RUN -- {example}"
+    error.message = f"{said}. {advice}"  # type: ignore[attr-defined]
+
+
 class _Group(TyperGroup):
     """The commands, with an interruption as a message; typer would end without one."""
 
@@ -68,6 +84,9 @@ class _Group(TyperGroup):
         """Run the command of the arguments."""
         try:
             return super().invoke(ctx)
+        except Exception as error:
+            _add_dashes(error, ctx.invoked_subcommand or "")
+            raise
         except KeyboardInterrupt as error:
             _abandon_bars()
             again = _AGAIN.get(ctx.invoked_subcommand or "", "; the same command continues")

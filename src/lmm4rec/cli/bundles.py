@@ -29,7 +29,11 @@ _SHORTEST_TOKEN = 16
 
 @bundles.command("similar", rich_help_panel=_PANEL)
 def similar_command(
-    run: TrainedModel, items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Item ids.")], k: Count = 10
+    run: TrainedModel,
+    items: Annotated[
+        list[str], typer.Argument(metavar="ITEM...", help="Item ids; those that begin with '-' after --.")
+    ],
+    k: Count = 10,
 ) -> None:
     """Show the most similar items of each given item."""
     from lmm4rec.serving.bundle import Bundle

@@ -27,7 +27,9 @@ _NAMED = 10  # unknown users
 @recommend.command("recommend", rich_help_panel="Use a trained model")
 def recommend_command(
     run: TrainedModel,
-    users: Annotated[list[str] | None, typer.Argument(metavar="[USER...]", help="User ids.")] = None,
+    users: Annotated[
+        list[str] | None, typer.Argument(metavar="[USER...]", help="User ids; those that begin with '-' after --.")
+    ] = None,
     k: Count = 10,
     everyone: Annotated[bool, typer.Option("--all", help="For all users; needs --out.")] = False,
     users_file: Annotated[
@@ -83,7 +85,8 @@ def recommend_command(
 
     if sum([bool(users), everyone, bool(history), users_file is not None]) != 1:
         raise ConfigError(
-            "say for whom: user ids, --all, --users-file FILE, or --history ITEM,ITEM for an unknown user"
+            "say for whom: user ids (those that begin with '-' after --), --all, --users-file FILE, or --history "
+            "ITEM,ITEM for an unknown user"
         )
     if users_column is not None and users_file is None:
         raise ConfigError("--users-column names a column of --users-file, which is not given")
