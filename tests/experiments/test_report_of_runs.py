@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pytest
 
 from lmm4rec.core.errors import DataError
@@ -54,6 +55,28 @@ def test_without_a_validation_part_no_design_is_the_best_by_it(tmp_path: Path) -
     card = (tmp_path / "report" / "card.md").read_text(encoding="utf-8")
     assert "**Chosen by**: nothing: no validation part, the last epoch of every run" in card
     assert "by validation" not in text + card
+
+
+@pytest.mark.long
+def test_with_one_user_in_the_test_part_there_are_means_and_no_tests(tmp_path: Path) -> None:
+    """Only the user with four interactions has one of them in the test part."""
+    (tmp_path / "data").mkdir()
+    pairs = [("u0", f"i{item}") for item in range(4)] + [(f"u{u}", f"i{u + d}") for u in range(1, 9) for d in (0, 1)]
+    log = pl.DataFrame(pairs, schema=["user_id", "item_id"], orient="row")
+    log.write_csv(tmp_path / "data" / "interactions.csv")
+    conf = {"data": {"name": "table", "path": str(tmp_path / "data")}, "train": {"epochs": 1}}
+    for name, model, seed in (("bpr-0", "bpr", 0), ("bpr-1", "bpr", 1), ("popular", "popular", 0)):
+        run(conf, {"recommender.name": model, "train.seed": seed, "split.test": 0.2}, out=tmp_path / name)
+    page = write_study_report([tmp_path / name for name in ("bpr-0", "bpr-1", "popular")], tmp_path / "report")
+    text = page.read_text(encoding="utf-8")
+    assert "data: only one user has interactions in the test part, so" in text
+    assert "intervals cover" not in text
+    tables = tmp_path / "report" / "tables"
+    assert "Popular" in (tables / "results.md").read_text(encoding="utf-8")
+    assert (tables / "tests.md").read_text(encoding="utf-8") == ""
+    assert pl.read_csv(tmp_path / "report" / "data" / "users.csv").filter(part="test")["user"].unique().to_list() == [
+        "u0"
+    ]
 
 
 def test_groups_are_named_by_what_tells_them_apart() -> None:

@@ -58,17 +58,20 @@ def names_of_designs(group: DesignGroup) -> dict[str, Design]:
 
 
 def compare_with_reference(group: DesignGroup, collection: RunCollection) -> list[DesignComparison]:
-    """Every other design against the reference: one family."""
+    """Every other design against the reference: one family; empty where nothing can be tested."""
     base = reference_design(group, collection)
-    pairs = [(design, base) for design in group.designs if design is not base]
+    pairs = [(design, base) for design in group.designs if design is not base and group.has_errors]
     return _family(f"{group.title}: against {base.label}", pairs, collection.metric)
 
 
 def compare_along_axes(group: DesignGroup, collection: RunCollection) -> list[DesignComparison]:
-    """Every value of an axis against the first value there is, all else equal: a family for each axis."""
+    """Every value of an axis against the first value there is, all else equal: a family for each axis.
+
+    Empty where nothing can be tested.
+    """
     comparisons = []
     for axis, values in collection.axes.items():
-        pairs = _pairs(group.designs, axis, values) if axis != SEED else []
+        pairs = _pairs(group.designs, axis, values) if axis != SEED and group.has_errors else []
         comparisons += _family(f"{group.title}: {axis}", pairs, collection.metric)
     return comparisons
 

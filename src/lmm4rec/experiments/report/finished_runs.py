@@ -5,6 +5,7 @@ Titles of groups and labels of designs name only the differences.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -126,10 +127,20 @@ class Design:
             raise DataError(f"the runs of '{self.label}' were measured on different users and cannot be averaged")
         return np.stack([frame[metric].to_numpy() for frame in self._test_values])
 
+    @property
+    def has_error(self) -> bool:
+        """Whether the test part has two users or more, of which a standard error can be computed."""
+        return len(self._test_values[0]) > 1
+
     def mean_and_interval(self, metric: str) -> tuple[float, float, float]:
-        """The test mean and its 95% interval over users and seeds; over users alone where the design has one seed."""
+        """The test mean and its 95% interval over users and seeds; over users alone where the design has one seed.
+
+        The ends of the interval are NaN where there is one user.
+        """
         values = self.per_user(metric)
         mean = float(values.mean())
+        if not self.has_error:
+            return mean, math.nan, math.nan
         return mean, *standard_error(values.mean(0), [values]).interval(mean)
 
     @cached_property
@@ -144,6 +155,11 @@ class DesignGroup:
 
     title: str
     designs: Sequence[Design]
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether its designs can be tested: all have two users or more in the test part, which they share."""
+        return all(design.has_error for design in self.designs)
 
     def is_validated(self, metric: str) -> bool:
         """Whether anything was held out to validate the designs by, so that one of them can be the best by it."""

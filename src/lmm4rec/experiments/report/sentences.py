@@ -126,6 +126,16 @@ def one_seed_note(seeds: Sequence[int]) -> str:
     )
 
 
+def one_user_notes(groups: Sequence[DesignGroup]) -> list[str]:
+    """A note on each group in which nothing can be tested."""
+    return [
+        f"{group.title}: only one user has interactions in the test part, so there are means, but no intervals, stars "
+        "or p-values. A larger split.test tests more users."
+        for group in groups
+        if not group.has_errors
+    ]
+
+
 def seed_notes(designs: Sequence[Design]) -> list[str]:
     """Notes on how the designs of a study are tested, and on those without a star or without need of a second seed."""
     lacking = [design.label for design in designs if design.lacks_seeds]

@@ -18,7 +18,7 @@ from lmm4rec.experiments.report.figures import study_figures
 from lmm4rec.experiments.report.finished_runs import RunCollection
 from lmm4rec.experiments.report.number_formats import first_names, megabytes, metric_name, seconds
 from lmm4rec.experiments.report.page import Page
-from lmm4rec.experiments.report.sentences import group_headline, seed_notes, study_notes
+from lmm4rec.experiments.report.sentences import group_headline, one_user_notes, seed_notes, study_notes
 from lmm4rec.experiments.report.slice_tables import study_details
 from lmm4rec.experiments.report.table_files import write_data, write_tables
 from lmm4rec.experiments.report.tables import (
@@ -118,13 +118,17 @@ def write_study_report(folders: Sequence[Path], out: Path, *, reference: str = "
     along_axes = [compare_along_axes(group, collection) for group in groups]
     comparisons = [compared for of_group in (*with_reference, *along_axes) for compared in of_group]
     users, models = _users(collection)
+    untested = one_user_notes(groups)
+    for note in untested:
+        logging.getLogger(__name__).warning("%s", note)
+    tested = [design for group in groups if group.has_errors for design in group.designs]
     page = StudyPage(
         title=collection.title,
         subtitle=f"{len(collection.runs)} runs of {len(collection.designs)} designs",
         headlines=[group_headline(*pair, collection) for pair in zip(groups, with_reference, strict=True)],
         results=[study_results(*pair, collection.metric) for pair in zip(groups, with_reference, strict=True)],
         details=[table for group in groups for table in study_details(group, collection.metric, named=len(groups) > 1)],
-        notes=[*study_notes(collection), *seed_notes(collection.designs)],
+        notes=[*study_notes(collection), *untested, *seed_notes(tested)],
         figures=study_figures(collection),
         tests=_test_tables(collection, comparisons),
         failures=collection.failures,

@@ -284,9 +284,12 @@ def _comparison_caption(comparisons: Sequence[DesignComparison], metric: str, on
 
 
 def variance_table(group: DesignGroup, metric: str) -> ReportTable:
-    """The uncertainty of each mean by seeds and by users: standard errors and standard deviations."""
+    """The uncertainty of each mean by seeds and by users: standard errors and standard deviations.
+
+    Without rows where no design has several seeds, or the test part one user.
+    """
     rows = []
-    for design in (design for design in group.designs if len(design.runs) > 1):
+    for design in (design for design in group.designs if len(design.runs) > 1 and design.has_error):
         mean, parts = design.mean(f"test.{metric}"), variance_parts(design.per_user(metric))
         numbers = mean, parts.seed_error, parts.user_error, math.sqrt(parts.seed), math.sqrt(parts.user)
         rows.append([TableCell(design.label), *(TableCell(metric_value(value), value) for value in numbers)])
