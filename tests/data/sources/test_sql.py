@@ -114,6 +114,36 @@ def test_what_is_wrong_is_said_in_one_line_without_a_password(
     assert "\n" not in str(raised.value)
 
 
+def _shop_with_buyers(path: Path, kind: str, buyers: list[float]) -> str:
+    """The address of a SQLite database whose buyers' ids are in a column of this type."""
+    connection = sqlite3.connect(path)
+    connection.execute(f"CREATE TABLE orders (buyer {kind}, sku, bought)")
+    connection.executemany("INSERT INTO orders VALUES (?, 'a', 1700000000)", [(buyer,) for buyer in buyers])
+    connection.commit()
+    connection.close()
+    return f"sqlite:///{path}"
+
+
+@pytest.mark.parametrize("fraction", [0, 2])
+@pytest.mark.parametrize("kind", ["", "INTEGER", "NUMERIC"])
+def test_a_fraction_among_long_ids_costs_them_no_digit(tmp_path: Path, kind: str, fraction: int) -> None:
+    """2^53 + 1 is the first whole number that a float cannot hold; SQLite keeps it beside fractions."""
+    ids: list[float] = [2**53 + 1, 2**53]
+    ids.insert(fraction, 1.5)
+    uri = _shop_with_buyers(tmp_path / "shop.db", kind, ids)
+    assert list(sql.load(uri=uri, interactions=LOG).users) == [str(one) for one in ids]
+
+
+@pytest.mark.parametrize(("kind", "buyers"), [("REAL", [7, 2**53 + 1, 8]), ("", [2**53 + 1, 2.0**53, 1.5])])
+def test_long_ids_that_a_database_keeps_as_floats_are_refused(tmp_path: Path, kind: str, buyers: list[float]) -> None:
+    uri = _shop_with_buyers(tmp_path / "shop.db", kind, buyers)
+    words = r"the interactions in 'shop' gives user_id as a floating-point number in row 2 \(9007199254740992\.0\)"
+    with pytest.raises(DataError, match=words):
+        sql.load(uri=uri, interactions=LOG)
+    short = _shop_with_buyers(tmp_path / "short.db", "REAL", [7, 2**53 - 1, 1.5])
+    assert list(sql.load(uri=short, interactions=LOG).users) == ["7", str(2**53 - 1), "1.5"]
+
+
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "shop.db").write_text("user_id,item_id\n" * 100)
     with pytest.raises(DataError, match="file is not a database"):

@@ -15,12 +15,14 @@ from typing_extensions import Doc
 from lmm4rec.core.errors import ConfigError, DataError, MissingExtraError, optional
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.negative_signals import NEGATIVE_KINDS, POSITIVE_KINDS
+from lmm4rec.data.object_columns import from_objects, may_lack_digits
 from lmm4rec.data.sources import table
 
 __all__ = ["load"]
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _SINCE = re.compile(r"(?<!:):since\b")
+_IDS = ("user_id", "user", "item_id", "item")
 
 
 def load(
@@ -107,7 +109,7 @@ def _rows(connection: Any, database: str, what: str, query: str, since: str | No
 
     Raises:
         ConfigError: `since` and the query do not go together.
-        DataError: the database refuses the query, two columns have one name, or it gives no row.
+        DataError: the database refuses the query, two columns have one name, it gives no row, or an id lacks digits.
     """
     import sqlalchemy
 
@@ -122,7 +124,7 @@ def _rows(connection: Any, database: str, what: str, query: str, since: str | No
                 f"the query of the {what} gives more than one column '{twice[0]}' in '{database}': leave the others "
                 "out, or give them other names by AS"
             )
-        frame = pl.DataFrame(result.fetchall(), schema=columns, orient="row", infer_schema_length=None)
+        rows = result.fetchall()
     except sqlalchemy.exc.SQLAlchemyError as error:
         if getattr(error, "connection_invalidated", False):
             raise DataError(
@@ -130,9 +132,31 @@ def _rows(connection: Any, database: str, what: str, query: str, since: str | No
                 "written: the same command works when it is back"
             ) from None
         raise DataError(f"the query of the {what} fails in '{database}': {_short(error)}") from None
-    if frame.is_empty():
+    if not rows:
         newer = f" since {since}" if wanted else ""
         raise DataError(f"the query of the {what} gives no row in '{database}'{newer}")
+    return _frame(rows, columns, f"the query of the {what} in '{database}'")
+
+
+def _frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], query: str) -> pl.DataFrame:
+    """The rows as a frame; whole numbers keep all their digits also where SQLite has fractions among them.
+
+    Raises:
+        DataError: an id is a floating-point number so large that it may be another id rounded.
+    """
+    frame = pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
+    for at, name in enumerate(columns):
+        if not may_lack_digits(frame[name]):
+            continue
+        values = [row[at] for row in rows]
+        lacks = (i for i, value in enumerate(values) if isinstance(value, float) and abs(value) >= 2**53)
+        if name in _IDS and (row := next(lacks, None)) is not None:
+            raise DataError(
+                f"{query} gives {name} as a floating-point number in row {row + 1} ({values[row]!r}), which does not "
+                "hold all digits of ids from 2^53 on, so that several may be one now: write the ids anew to a column "
+                "of whole numbers (INTEGER) or text"
+            )
+        frame = frame.with_columns(from_objects(values).alias(name))
     return frame
 
 
