@@ -31,6 +31,24 @@ def test_the_vector_is_regularized_least_squares_beside_the_constant_columns() -
     torch.testing.assert_close(fold_in(items), torch.cat([2 * both / both.norm(), torch.ones(1)]))
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_where_all_trained_users_are_alike_the_bias_alone_is_constant(count: int) -> None:
+    """As above, but no column tells users apart: that named bias stays, the others are solved, at the length 5."""
+    users = torch.tensor([[3.0, 4.0, 1.0]] * count)
+    items = torch.tensor([[2.0, 0.0, 0.5], [0.0, 1.0, -0.5]])
+    fold_in = UserFoldIn.of(Embeddings(users, items, parts={"id": slice(0, 2), "bias": slice(2, 3)}))
+    torch.testing.assert_close(fold_in(items[:1]), torch.tensor([5.0, 0.0, 1.0]))
+    torch.testing.assert_close(fold_in(items[1:]), torch.tensor([0.0, 5.0, 1.0]))
+
+
+def test_new_users_of_a_bundle_with_one_trained_user_get_lists_of_their_own() -> None:
+    items = torch.tensor([[1.0, 0.0], [0.9, 0.0], [0.0, 1.0], [0.0, 0.9]])
+    for parts in ({"id": slice(0, 2)}, {}):
+        scorer = Embeddings(torch.tensor([[1.0, 0.5]]), items, parts=parts)
+        bundle = Bundle(scorer, Vocabulary("A"), Vocabulary("wxyz"), "WXYZ", NOBODY, {})
+        assert [bundle.recommend_for([item], k=1)[0].item for item in "wz"] == ["x", "y"]
+
+
 def test_items_of_the_history_and_excluded_ones_are_not_recommended() -> None:
     items = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.0], [0.0, 1.0]])
     bundle = Bundle(Embeddings(torch.eye(2), items), Vocabulary("AB"), Vocabulary("wxyz"), "WXYZ", NOBODY, {})
@@ -52,8 +70,16 @@ def test_neighbors_add_up_over_the_history() -> None:
 
 
 def test_popularity_takes_anybody_in() -> None:
-    """Where all columns are constant there is nothing to solve."""
-    scorer = Embeddings(torch.ones(2, 1), torch.tensor([[3.0], [5.0]]), parts={"bias": slice(0, 1)})
+    """Where all columns are constant there is nothing to solve; one user is enough for the column named bias."""
+    counts = torch.tensor([[3.0], [5.0]])
+    alone = Bundle(
+        Embeddings(torch.ones(1, 1), -counts, parts={"bias": slice(0, 1)}), Vocabulary("A"), Vocabulary("xy"), "XY",
+        NOBODY, {},
+    )  # fmt: skip
+    assert alone.recommend_for(["y"]) == [("x", "X", -3.0)]
+    unnamed = Bundle(Embeddings(torch.ones(2, 1), -counts), Vocabulary("AB"), Vocabulary("xy"), "XY", NOBODY, {})
+    assert unnamed.recommend_for(["y"]) == [("x", "X", -3.0)]
+    scorer = Embeddings(torch.ones(2, 1), counts, parts={"bias": slice(0, 1)})
     bundle = Bundle(scorer, Vocabulary("AB"), Vocabulary("xy"), "XY", NOBODY, {})
     assert bundle.recommend_for(["x"]) == [("y", "Y", 5.0)]
     assert bundle.explain("A", "y").nearest == []

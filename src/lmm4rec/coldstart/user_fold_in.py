@@ -24,8 +24,9 @@ class UserFoldIn:
     u = (VᵀV + λ mean(diag VᵀV) I)⁻¹ Vᵀ h, where h is 1 for the items of the history and 0 for all others (Hu et al.
     2008, doi 10.1109/ICDM.2008.22), λ = 1. Columns in which all users have the same number (biases) keep it, and the
     other columns are scaled to the mean length of the users, so that preference and popularity keep the balance of the
-    training. Measured on known users, from their training items alone, this ranks about as well as their own vectors
-    (`benchmarks/fold_in.py`).
+    training. Where all users have the same vector, as a single one has, no number tells a bias from a preference: the
+    part named "bias" keeps it. Measured on known users, from their training items alone, this ranks about as well as
+    their own vectors (`benchmarks/fold_in.py`).
     """
 
     constant: Bool[Tensor, " dim"]
@@ -46,7 +47,7 @@ class UserFoldIn:
                 "all users that this model was trained on have been erased, and it cannot place new ones without them: "
                 "train it again"
             )
-        constant = (users == users[0]).all(0)
+        constant = _constant_columns(embeddings)
         free = items[:, ~constant].double()
         gram = free.T @ free
         if len(gram):
@@ -61,6 +62,19 @@ class UserFoldIn:
         user = self.level.clone()
         user[~self.constant] = solution * (self.length / solution.norm().clamp(min=1e-12))
         return user
+
+
+def _constant_columns(embeddings: Embeddings) -> Bool[Tensor, " dim"]:
+    """Which columns have the same number for any user.
+
+    Of several users with one vector and no named parts, all: a ranking that is the same for everybody.
+    """
+    users, parts = embeddings.users, embeddings.parts
+    constant = (users == users[0]).all(0)
+    if constant.all() and (parts or len(users) == 1):
+        constant = torch.zeros_like(constant)
+        constant[parts.get("bias", slice(0))] = True
+    return constant
 
 
 def fold_in_neighbors(scorer: Neighbors, rows: Int64[np.ndarray, " history"]) -> Float[Tensor, " items"]:
