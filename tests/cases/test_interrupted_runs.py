@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lmm4rec.experiments import run as run_module
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.folder import RunFolder, open_folder
 from lmm4rec.experiments.plan import make_plan
+from lmm4rec.experiments.result import read_result
 from lmm4rec.experiments.run import run
 from lmm4rec.training.trainer import Trainer
 
@@ -36,10 +38,13 @@ def test_a_failure_after_training_keeps_what_was_trained(tmp_path: Path, monkeyp
     with monkeypatch.context() as broken:
         broken.setattr(run_module, "pack", fail)
         with pytest.raises(DataError, match="no bundle") as failure:
-            run(CONF, out=tmp_path / "run")
-    assert "--resume begins after training" in failure.value.__notes__[0]
+            run(CONF, out=tmp_path / "my run")
+    advice = re.search("`lmm4rec (.*)` begins after training", failure.value.__notes__[0])
+    assert advice is not None
     monkeypatch.setattr(Trainer, "_train_epoch", fail)
-    result = run(CONF, out=tmp_path / "run", resume=True)
+    with pytest.raises(SystemExit, match="0"):
+        main(shlex.split(advice[1]))  # also of a run that another command began, which has no --resume
+    result = read_result(tmp_path / "my run")
     assert len(result.history) == 2
     assert len(result.bundle().items) == 40
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -127,9 +128,9 @@ def _train_and_measure(plan: Plan, folder: RunFolder, data: DataCache, trackers:
             with process_group.single_process():  # the others wait below
                 _measure_and_save(plan, folder, data, features, objective, history, cost)
         except Exception as error:
-            error.add_note(
-                f"What was trained is in {folder.path}: the same command with --resume begins after training"
-            )
+            # in full, for the run may be one of `compare` or `reproduce`, which have no --resume
+            command = shlex.join(["lmm4rec", "run", str(folder.experiment), "-o", folder.named, "--resume"])
+            error.add_note(f"What was trained is in {folder.path}: `{command}` begins after training")
             raise
     process_group.barrier()
 

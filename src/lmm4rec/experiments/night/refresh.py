@@ -21,8 +21,9 @@ from typing import Annotated, Any, cast
 from annotated_types import Ge, Gt, Lt
 from typing_extensions import Doc
 
-from lmm4rec.core.errors import DataError
+from lmm4rec.core.errors import ConfigError, DataError
 from lmm4rec.core.types import NonNegativeFloat, NonNegativeInt
+from lmm4rec.data.buckets import is_remote
 from lmm4rec.data.dataset import Dataset
 from lmm4rec.data.findings import counted
 from lmm4rec.data.splits import TEST, TRAIN, VALID
@@ -45,6 +46,7 @@ from lmm4rec.serving.comparison_results import Measured
 
 logger = logging.getLogger(__name__)
 _NAMED = 20  # items whose interactions are left out
+_AGAIN = "What was served stays, and the same command begins the night anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +75,12 @@ def refresh(
     The workers of a pool encode new items, where the conf's encoder is frozen.
 
     Raises:
-        ConfigError: the conf is wrong, or another process refreshes the folder.
+        ConfigError: the conf is wrong, the folder is in an object store, or another process refreshes it.
         DataError: the data cannot be read, or lost columns or most of its rows since yesterday.
         LMM4RecError: the training, or writing, fails. All are logged, and yesterday's bundle stays in service.
     """
+    if is_remote(live):  # of which Path would make a folder `s3:`
+        raise ConfigError(f"a live folder lies on this machine, got {live}: name a folder of this machine")
     folder, options = LiveFolder(Path(live).absolute()), options or RefreshOptions()
     with folder.locked():
         folder.recover()
@@ -242,7 +246,12 @@ class _Night:
         data = DataCache()
         data.hold(make_plan(load_spec(self.conf, overrides)), dataset)
         with self.record.step(step):
-            return run(self.conf, overrides, out=out, data=data)
+            try:
+                return run(self.conf, overrides, out=out, data=data)
+            except Exception as error:
+                if hasattr(error, "__notes__"):  # the run's: to go on with it, which would not read what was posted
+                    error.__notes__ = [_AGAIN]
+                raise
 
     def _serve(self, decision: Any, why: str, result: Result, data: NightData) -> None:
         """Serve the bundle of tonight's run."""
