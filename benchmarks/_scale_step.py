@@ -8,6 +8,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from functools import partialmethod
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,23 +33,11 @@ class Traffic:
         self.sent = 0
         self._operations = process_group.all_to_all, process_group.share_slices
         process_group.all_to_all, process_group.share_slices = self._all_to_all, self._share_slices
-        self._exchange = sharding.RowExchange.rows, sharding.RowExchange.sums
-        sharding.RowExchange.rows = lambda *asked: self._rows(*asked)  # type: ignore[method-assign]
-        sharding.RowExchange.sums = lambda *summed: self._sums(*summed)  # type: ignore[method-assign]
+        self.exchange = sharding.RowExchange.rows, sharding.RowExchange.sums
+        sharding.RowExchange.rows = partialmethod(_counted_rows, self)  # type: ignore[method-assign, assignment]
+        sharding.RowExchange.sums = partialmethod(_counted_sums, self)  # type: ignore[method-assign, assignment]
 
-    def _rows(self, exchange: sharding.RowExchange, tables: Sequence[torch.Tensor]) -> torch.Tensor:
-        found = self._exchange[0](exchange, tables)
-        if exchange._common is not None:
-            wanted_by = [counts[process_group.rank()] for counts in exchange._counts]
-            self._count(wanted_by, exchange._common[0, :1].nbytes)
-        return found
-
-    def _sums(self, exchange: sharding.RowExchange, values: torch.Tensor) -> list[torch.Tensor]:
-        if exchange._common is not None:
-            self._count(exchange._counts[process_group.rank()], values[:1].nbytes)
-        return self._exchange[1](exchange, values)
-
-    def _count(self, rows: Sequence[int], row_bytes: int) -> None:
+    def count(self, rows: Sequence[int], row_bytes: int) -> None:
         self.sent += (sum(rows) - rows[process_group.rank()]) * row_bytes
 
     def _all_to_all(self, values: torch.Tensor, counts: Sequence[int]) -> tuple[torch.Tensor, list[int]]:
@@ -59,6 +48,20 @@ class Traffic:
         start, stop = bounds[process_group.rank() :][:2]
         self.sent += whole[start:stop].nbytes * (process_group.world_size() - 1)
         self._operations[1](whole, bounds)
+
+
+def _counted_rows(exchange: Any, traffic: Traffic, tables: Sequence[torch.Tensor]) -> torch.Tensor:
+    found = traffic.exchange[0](exchange, tables)
+    if exchange._common is not None:
+        wanted_by = [counts[process_group.rank()] for counts in exchange._counts]
+        traffic.count(wanted_by, exchange._common[0, :1].nbytes)
+    return found
+
+
+def _counted_sums(exchange: Any, traffic: Traffic, values: torch.Tensor) -> list[torch.Tensor]:
+    if exchange._common is not None:
+        traffic.count(exchange._counts[process_group.rank()], values[:1].nbytes)
+    return traffic.exchange[1](exchange, values)
 
 
 class TimedBatches:
