@@ -114,7 +114,7 @@ def test_what_is_wrong_is_said_in_one_line_without_a_password(
     assert "\n" not in str(raised.value)
 
 
-def _shop_with_buyers(path: Path, kind: str, buyers: list[float]) -> str:
+def _shop_with_buyers(path: Path, kind: str, buyers: list[Any]) -> str:
     """The address of a SQLite database whose buyers' ids are in a column of this type."""
     connection = sqlite3.connect(path)
     connection.execute(f"CREATE TABLE orders (buyer {kind}, sku, bought)")
@@ -142,6 +142,12 @@ def test_long_ids_that_a_database_keeps_as_floats_are_refused(tmp_path: Path, ki
         sql.load(uri=uri, interactions=LOG)
     short = _shop_with_buyers(tmp_path / "short.db", "REAL", [7, 2**53 - 1, 1.5])
     assert list(sql.load(uri=short, interactions=LOG).users) == ["7", str(2**53 - 1), "1.5"]
+
+
+def test_binary_values_among_others_are_refused(tmp_path: Path) -> None:
+    uri = _shop_with_buyers(tmp_path / "shop.db", "", [7, b"\x07"])
+    with pytest.raises(DataError, match=r"user_id as a binary value in row 2 .* CAST\(\.\.\. AS TEXT\) AS user_id"):
+        sql.load(uri=uri, interactions=LOG)
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:

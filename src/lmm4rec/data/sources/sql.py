@@ -142,9 +142,20 @@ def _frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], query: str) ->
     """The rows as a frame; whole numbers keep all their digits also where SQLite has fractions among them.
 
     Raises:
-        DataError: an id is a floating-point number so large that it may be another id rounded.
+        DataError: an id is a floating-point number so large that it may be another id rounded, or a column has binary
+            values among others.
     """
-    frame = pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
+    try:
+        frame = pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
+    except pl.exceptions.SchemaError as error:
+        for at, name in enumerate(columns):
+            binary = [isinstance(values[at], bytes) for values in rows]
+            if any(binary) and not all(isinstance(values[at], bytes | None) for values in rows):
+                raise DataError(
+                    f"{query} gives {name} as a binary value in row {binary.index(True) + 1} and as other values "
+                    f"elsewhere: select it as CAST(... AS TEXT) AS {name}, or leave the column out"
+                ) from None
+        raise DataError(f"{query} gives a column of values that do not go together: {error}") from None
     for at, name in enumerate(columns):
         if not may_lack_digits(frame[name]):
             continue
