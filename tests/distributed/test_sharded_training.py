@@ -17,7 +17,7 @@ from lmm4rec.distributed import process_group, sharding
 from lmm4rec.features.source import Frozen
 from lmm4rec.nn import tables
 from lmm4rec.nn.graph import InteractionGraph
-from lmm4rec.nn.tables import ShardedTable, Table, node_table, normal_table, rows_of
+from lmm4rec.nn.tables import ShardedTable, Table, node_table, normal_table, rows_of_tables
 from lmm4rec.recommenders.base import Recommender
 from lmm4rec.training.objective import RankingObjective
 from lmm4rec.training.sampler import TripleSampler, sampler_of
@@ -146,7 +146,7 @@ def rows_and_gradients(exchanges: int) -> None:
 
     def losses(tables: list[Table], indices: list[torch.Tensor]) -> torch.Tensor:
         users, items, others = tables
-        found = rows_of((users, indices[0]), (others, indices[2]), (items, indices[1], indices[3]))
+        found = rows_of_tables((users, indices[0]), (others, indices[2]), (items, indices[1], indices[3]))
         assert [each.shape[:-1] for each in found] == [SHAPES[0], SHAPES[2], SHAPES[1], SHAPES[3]]
         return torch.stack([each.square().sum() * number for number, each in enumerate(found, 1)]).sum()
 

@@ -56,7 +56,7 @@ def in_common() -> None:
     first = memory.empty([3, 5], torch.float32)
     assert first is not None
     first[rank] = float(rank)
-    memory.share_slices(first, [0, 1, 2, 3])
+    dist.barrier()
     assert first[:, 4].tolist() == [0.0, 1.0, 2.0]
     place, kept = first.data_ptr(), first[1:] if rank == 1 else None
     del first
@@ -68,6 +68,13 @@ def in_common() -> None:
     assert again is not None
     assert again.data_ptr() == place
     assert memory.empty([0, 5], torch.float32) is None
+    memory._calls += 100
+    large = memory.empty([3, 2**18], torch.int64)
+    assert len(memory._common) == 1  # the small ones were not used for long, and go with their tensors
+    again[rank] = 7.0
+    dist.barrier()
+    assert again[:3].tolist() == [7.0] * 3
+    assert large is not None
     if rank == 0:  # it takes the memory, the others open it
         os.posix_fallocate = _refused
     assert memory.empty([3, 2**20], torch.int64) is None  # not in the memory of small ones

@@ -157,15 +157,18 @@ def empty_in_common(shape: Sequence[int], like: Tensor) -> Tensor | None:
 
     What one writes the others read after the next exchange or barrier. None where they share no memory.
     """
-    memory = _SHARED_MEMORY.get()
+    memory = _SHARED_MEMORY.get() if world_size() > 1 else None
     return memory.empty(shape, like.dtype) if memory and like.device.type == "cpu" else None
 
 
-def share_slices(whole: Shaped[Tensor, " rows *rest"], bounds: Sequence[int]) -> None:
-    """Fill the rows of the other processes in: process p has those from `bounds[p]` to `bounds[p + 1]`.
+def forget_common() -> None:
+    """Give the memory of tensors in common back, each as soon as its tensor is gone; all processes call it together."""
+    if memory := _SHARED_MEMORY.get():
+        memory.forget()
 
-    Rows of a tensor that the processes have in common are there already: they wait for each other.
-    """
+
+def share_slices(whole: Shaped[Tensor, " rows *rest"], bounds: Sequence[int]) -> None:
+    """Fill the rows of the other processes in: process p has those from `bounds[p]` to `bounds[p + 1]`."""
     if (memory := _SHARED_MEMORY.get()) and whole.device.type == "cpu":
         memory.share_slices(whole, bounds)
         return

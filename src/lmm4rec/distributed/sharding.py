@@ -78,9 +78,11 @@ class RowExchange:
         self._common: Tensor | None = None
 
     def rows(self, tables: Sequence[Float[Tensor, "_own dim"]]) -> Float[Tensor, "asked dim"]:
-        """The rows that this process asked for, of one table after the other; of each table it passes its range."""
-        largest = max(*map(sum, self._counts), *map(sum, zip(*self._counts, strict=True)))
-        shape = len(self._counts), largest, tables[0].shape[1]
+        """The rows that this process asked for, in that order, of one table after the other.
+
+        The tables are the ranges that it owns, all of one width, type and device.
+        """
+        shape = len(self._counts), max(map(sum, self._counts)), tables[0].shape[1]
         self._common = process_group.empty_in_common(shape, tables[0])
         if self._common is None:
             own = tables[0].new_empty(sum(self._wanted_by), shape[-1])
@@ -93,16 +95,20 @@ class RowExchange:
         return answers.index_select(0, self._places)
 
     def sums(self, values: Float[Tensor, "asked dim"]) -> list[Float[Tensor, "_own dim"]]:
-        """For each table, the sums of what the processes have for the rows `own`; `rows` was called before."""
-        asked_of = self._counts[process_group.rank()]
-        if self._common is None:
+        """The sums of the processes' values for the rows `own` of each table; `values` are ordered as those of `rows`.
+
+        All processes have called `rows` before.
+        """
+        asked_of, common = self._counts[process_group.rank()], self._common
+        self._common = None  # the next exchange may use the memory
+        if common is None:
             answers = values.new_zeros(sum(asked_of), values.shape[1]).index_add_(0, self._places, values)
             received = list(torch.split(process_group.all_to_all(answers, asked_of)[0], self._wanted_by))
         else:
-            answers = self._common[process_group.rank(), : sum(asked_of)].zero_()
+            answers = common[process_group.rank(), : sum(asked_of)].zero_()
             answers.index_add_(0, self._places, values)
             process_group.barrier()
-            received = self._shares(self._common)
+            received = self._shares(common)
         sums = values.new_zeros(sum(map(len, self.own)), values.shape[1])
         for places, part in zip(self._own_places, received, strict=True):
             sums.index_add_(0, places, part)
@@ -110,12 +116,12 @@ class RowExchange:
 
     def _by_table(self, numbers: Int[Tensor, " numbers"]) -> list[Int[Tensor, " _rows"]]:
         """The rows of each table that have ascending numbers."""
-        cuts = torch.searchsorted(numbers, torch.tensor(self._starts[1:], dtype=torch.int64)).tolist()
-        parts = torch.tensor_split(numbers, cuts)
+        starts = torch.tensor(self._starts[1:], dtype=numbers.dtype, device=numbers.device)
+        parts = torch.tensor_split(numbers, torch.searchsorted(numbers, starts).tolist())
         return [part - start for part, start in zip(parts, self._starts, strict=True)]
 
     def _shares(self, common: Float[Tensor, "processes largest dim"]) -> list[Float[Tensor, "_wanted dim"]]:
-        """For each process, its rows that this process owns, in memory that all have in common."""
+        """The rows that each process asked this one for, in memory that all have in common."""
         own = process_group.rank()
         starts = [sum(counts[:own]) for counts in self._counts]
         return [

@@ -19,6 +19,7 @@ from torch import Tensor
 
 _HALF = 2**23  # bytes that a process puts out between two barriers; they stay in the processor's cache
 _MOST_PROCESSES = 512
+_RECENT = 100  # tensors in common after which memory that none of them took is given back
 
 
 @dataclass
@@ -26,12 +27,8 @@ class _Common:
     """Memory of a tensor that all processes have in common; free once the tensor is gone in all of them."""
 
     memory: mmap.mmap
-    held_by: Callable[[], memoryview | None]
-
-    def holds(self, values: Tensor) -> bool:
-        """Whether the values lie in it."""
-        start = torch.frombuffer(self.memory, dtype=torch.uint8).data_ptr()
-        return start <= values.data_ptr() < start + len(self.memory)
+    held_by: Callable[[], memoryview | None] = lambda: None
+    used: int = 0  # at which call of `empty`
 
 
 class SharedMemory:
@@ -57,22 +54,27 @@ class SharedMemory:
         self._sizes = [half[:, : 8 * _MOST_PROCESSES].view(torch.int64)[:, : len(blocks)] for half in halves]
         """Of a process's two halves: the bytes in them for each process."""
         self._halves = [half[:, 8 * _MOST_PROCESSES :] for half in halves]
-        self._common, self._is_full = list[_Common](), False
+        self._common, self._calls, self._is_full = list[_Common](), 0, False
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
         """A tensor of that shape that all processes have in common; they call it together. Its numbers are any.
 
-        After `share_slices`, or another exchange, each reads what the others wrote: nothing is copied. None may write
-        what another may read. The memory is used again once the tensor is gone in all processes. None in all of them
-        where one cannot have more memory, or where the shape has no numbers.
+        After the next barrier, or exchange, each reads what the others wrote: nothing is copied. None may write what
+        another may read. The memory is used again once the tensor is gone in all processes. None in all of them where
+        one cannot have more memory, or where the shape has no numbers.
         """
+        self._calls += 1
         size = _rounded(math.prod(shape) * dtype.itemsize)
         block = self._free_block(size) or self._new_block(size)
         if block is None:
             return None
         view = memoryview(block.memory)
-        block.held_by = weakref.ref(view)
+        block.held_by, block.used = weakref.ref(view), self._calls
         return torch.frombuffer(view, dtype=dtype, count=math.prod(shape)).view(*shape)
+
+    def forget(self) -> None:
+        """Use no memory of tensors again: each is given back with its tensor. All processes call it together."""
+        self._common.clear()
 
     def all_to_all(
         self, values: Shaped[Tensor, " sent *rest"], counts: Sequence[int]
@@ -97,9 +99,6 @@ class SharedMemory:
 
     def share_slices(self, whole: Shaped[Tensor, " rows *rest"], bounds: Sequence[int]) -> None:
         """Fill the rows of the other processes in: process p has those from `bounds[p]` to `bounds[p + 1]`."""
-        if any(block.holds(whole) for block in self._common):
-            dist.all_reduce(self._barrier)
-            return
         parts = [_bytes(whole[start:stop]) for start, stop in itertools.pairwise(bounds)]
         for begin in range(0, max(map(len, parts)), self._half):
             self._put([parts[self._rank]], begin)
@@ -138,13 +137,15 @@ class SharedMemory:
         """Memory of that size; none where a process cannot have it, or could not before."""
         if not size or self._is_full:
             return None
+        self._common = [block for block in self._common if block.used > self._calls - _RECENT]
         try:
             (memory,) = _open_by_all(size, range(1))
         except OSError as error:
             logging.getLogger(__name__).info("note: no more shared memory, the processes copy: %s", error)
             self._is_full = True
+            self.forget()
             return None
-        self._common.append(_Common(memory, lambda: None))
+        self._common.append(_Common(memory))
         return self._common[-1]
 
 

@@ -89,7 +89,10 @@ class _OwnRows(nn.Module):
             product_into(result[own], part, dense)
             if plus is not None:
                 plus.add_to(result[own], own)
-        return _shared(result, self.bounds)
+        if common is None:
+            return _shared(result, self.bounds)
+        process_group.barrier()
+        return common
 
 
 @dataclass
@@ -101,7 +104,8 @@ class _Plus:
 
     def add_to(self, part: Float[Tensor, "part dim"], own: slice) -> None:
         """Add the rows that are in a range to that part of a matrix."""
-        first, last = torch.searchsorted(self.rows, torch.tensor([own.start, own.stop])).tolist()
+        ends = torch.tensor([own.start, own.stop], device=self.rows.device)
+        first, last = torch.searchsorted(self.rows, ends).tolist()
         part.index_add_(0, self.rows[first:last] - own.start, self.values[first:last])
 
 
@@ -180,7 +184,7 @@ class _MeanOfStepsAt(torch.autograd.Function):
         matrix, at_rows = ctx.transposed, gradients[0] / (ctx.steps + 1)
         plus = _Plus(rows, at_rows)
         total = matrix.product_of_columns(rows, at_rows, plus, in_common=ctx.steps > 1)
-        for step in range(2, ctx.steps + 1):  # autograd may add to what it is given
+        for step in range(2, ctx.steps + 1):  # the last result is private: autograd may add to it
             total = matrix.product(total, plus, in_common=step < ctx.steps)
         return None, None, total, None, None
 

@@ -115,7 +115,7 @@ class ShardedTable(Table):
         return slice(*self.bounds[process_group.rank() :][:2])
 
     def all(self) -> Float[Tensor, "rows dim"]:  # type: ignore[override]
-        """The whole table.
+        """The whole table; it may be in memory that the processes have in common, and must not be changed.
 
         Raises:
             TrainingError: the processes share a batch, so that its gradient would differ.
@@ -184,7 +184,10 @@ class _Gathered(torch.autograd.Function):
         common = process_group.empty_in_common(shape, own)
         whole = own.new_empty(shape) if common is None else common
         whole[ctx.range] = own
-        process_group.share_slices(whole, table.bounds)
+        if common is None:
+            process_group.share_slices(whole, table.bounds)
+        else:
+            process_group.barrier()
         return whole
 
     @staticmethod
@@ -192,7 +195,7 @@ class _Gathered(torch.autograd.Function):
         return gradients[0][ctx.range], None
 
 
-def rows_of(*asked: tuple[Table, *tuple[Int[Tensor, ...], ...]]) -> tuple[Float[Tensor, ...], ...]:
+def rows_of_tables(*asked: tuple[Table, *tuple[Int[Tensor, ...], ...]]) -> tuple[Float[Tensor, ...], ...]:
     """The rows of several tables, each with its indices of any shape: a tensor [*shape, dim] for each index.
 
     It is `Table.rows` of one after the other, but sharded tables of one width are exchanged at once.

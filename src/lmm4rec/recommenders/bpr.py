@@ -13,7 +13,7 @@ from typing_extensions import Doc
 from lmm4rec.core.types import Batch, Embeddings, Features, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr_of_vectors, l2
-from lmm4rec.nn.tables import normal_table, rows_of
+from lmm4rec.nn.tables import normal_table, rows_of_tables
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["BPR"]
@@ -50,7 +50,9 @@ class BPR(Recommender):
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr` and `l2`."""
-        users, positives, negatives = rows_of((self.users, batch.users), (self.items, batch.positives, batch.negatives))
+        users, positives, negatives = rows_of_tables(
+            (self.users, batch.users), (self.items, batch.positives, batch.negatives)
+        )
         return {
             "bpr": bpr_of_vectors(users, positives, negatives),
             "l2": self.l2_weight * l2(users, positives, negatives, batch=len(users)),

@@ -16,7 +16,7 @@ from lmm4rec.core.types import Batch, Embeddings, Features, Modality, NonNegativ
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.losses import bpr, l2
 from lmm4rec.nn.projections import ContentProjection, center_of, xavier_weights
-from lmm4rec.nn.tables import normal_table, rows_of
+from lmm4rec.nn.tables import normal_table, rows_of_tables
 from lmm4rec.recommenders.base import Recommender
 
 __all__ = ["VBPR"]
@@ -92,7 +92,7 @@ class VBPR(Recommender):
         distinct, where = torch.unique(both, return_inverse=True)
         user_tables = [self.users, *self.tastes.values()] if self.ids else list(self.tastes.values())
         items_asked = [(self.items, distinct)] if self.ids else []
-        vectors = rows_of(*((table, batch.users) for table in user_tables), *items_asked)
+        vectors = rows_of_tables(*((table, batch.users) for table in user_tables), *items_asked)
         users, ids = torch.cat(vectors[: len(user_tables)], dim=1), vectors[len(user_tables) :]
         content, bias = self._content(features, distinct)
         items = torch.cat([*ids, content], dim=1)

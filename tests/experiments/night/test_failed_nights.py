@@ -12,9 +12,9 @@ from lmm4rec.experiments import run as run_module
 from lmm4rec.experiments.night.refresh import refresh
 
 
-@pytest.mark.parametrize("live", ["s3://bucket/live", "gs://bucket/live", "az://container/live"])
+@pytest.mark.parametrize("live", ["s3://bucket/live", "az://container/live", Path("gs://bucket/live")])
 def test_a_live_folder_in_an_object_store_is_refused_from_python_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: str | Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=f"a live folder lies on this machine, got {live}: name a folder"):

@@ -92,6 +92,7 @@ def unsharded(plan: Plan, split: Split, features: Features, recommender: Recomme
     """The trained recommender with whole tables, in the first process; the others get theirs back as it is."""
     if not sharding.is_sharded():
         return recommender
+    process_group.forget_common()
     tables = {name: one for name, one in recommender.named_parameters() if isinstance(one, ShardedTable)}
     state: dict[str, Tensor | None] = {
         name: process_group.gather_at_first(tensor, tables[name].bounds) if name in tables else tensor

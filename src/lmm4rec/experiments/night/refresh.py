@@ -79,7 +79,7 @@ def refresh(
         DataError: the data cannot be read, or lost columns or most of its rows since yesterday.
         LMM4RecError: the training, or writing, fails. All are logged, and yesterday's bundle stays in service.
     """
-    if is_remote(live):  # of which Path would make a folder `s3:`
+    if is_remote(live) or is_remote(str(live).replace(":/", "://", 1)):  # as it stands in a Path
         raise ConfigError(f"a live folder lies on this machine, got {live}: name a folder of this machine")
     folder, options = LiveFolder(Path(live).absolute()), options or RefreshOptions()
     with folder.locked():
