@@ -33,9 +33,18 @@ class Traffic:
         self.sent = 0
         self._operations = process_group.all_to_all, process_group.share_slices
         process_group.all_to_all, process_group.share_slices = self._all_to_all, self._share_slices
+        self._empty, process_group.empty_in_common = process_group.empty_in_common, self._empty_in_common
         self.exchange = sharding.RowExchange.rows, sharding.RowExchange.sums
         sharding.RowExchange.rows = partialmethod(_counted_rows, self)  # type: ignore[method-assign, assignment]
         sharding.RowExchange.sums = partialmethod(_counted_sums, self)  # type: ignore[method-assign, assignment]
+
+    def _empty_in_common(self, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor | None:
+        """A matrix of whole rows, of which this process writes its share; the three axes of exchanged rows are not."""
+        common = self._empty(shape, like)
+        if common is not None and len(shape) == 2:
+            processes = process_group.world_size()
+            self.sent += common.nbytes * (processes - 1) // processes
+        return common
 
     def count(self, rows: Sequence[int], row_bytes: int) -> None:
         self.sent += (sum(rows) - rows[process_group.rank()]) * row_bytes
