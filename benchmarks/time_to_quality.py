@@ -50,7 +50,14 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {  # a peer's name here, our model
     "freedom": ("freedom", ours({}, *LARGE)),
     "lattice": ("lattice", ours({}, *LARGE)),
     "bm3": ("bm3", ours({}, *LARGE)),
-    "slmrec": ("slmrec", ours({}, *LARGE)),
+    "slmrec": (
+        "slmrec",  # its weights decay, as in the toolbox
+        ours(
+            {"ssl_weight": 0.05},
+            {**SLOW, "learning_rate": 5e-3, "weight_decay": 1e-4, "weight_average": 0.9},
+            8192,
+        ),
+    ),
     "mgcn": ("mgcn", ours({}, *LARGE)),
     "lgmrec": ("lgmrec", ours({}, *LARGE)),
     "grcn": ("grcn", ours({}, *LARGE)),
