@@ -39,6 +39,9 @@ class SharedMemory:
 
     The blocks are files without a name (`memfd_create` of Linux): they are gone with the processes, however these end,
     and the limit of /dev/shm does not apply.
+
+    Beside these blocks there is memory for tensors that all processes have in common (`empty`), of which nothing is
+    copied at all.
     """
 
     def __init__(self, half: int = _HALF) -> None:
