@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lmm4rec.nn import layer_refinement
+from lmm4rec.nn import scaled_by_cosine
 from lmm4rec.nn.layer_refinement import layer_refined, layer_refined_at
 from lmm4rec.nn.sparse import SparseMatrix
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (7, 2, 3)])
 def test_layers_and_gradients_equal_the_equation(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_refinement, "_ROWS", 3)
+    monkeypatch.setattr(scaled_by_cosine, "_ROWS", 3)
     generator = torch.Generator().manual_seed(0)
     nodes = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
     rows, columns = torch.tensor([0, 0, 1, 2, 4, 5, 6]), torch.tensor([1, 2, 0, 0, 6, 5, 4])  # node 3 has no edge
@@ -44,3 +44,27 @@ def test_layers_and_gradients_equal_the_equation(shape: tuple[int, ...], monkeyp
             torch.autograd.grad((at * weights[:3]).sum(), nodes)[0] for at in (some, expected(nodes)[chosen])
         )
         torch.testing.assert_close(ours, plain)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_compiled_loops_equal_the_equation(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    monkeypatch.setattr(scaled_by_cosine, "_LARGE", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    generator = torch.Generator().manual_seed(0)
+    rows, unit, weights = (torch.randn(37, 19, generator=generator) for _ in range(3))
+    rows[5] = 0  # its length counts as 1e-8
+    unit = F.normalize(unit).requires_grad_()
+    rows.requires_grad_()
+    sides = []
+    for of_torch in (scaled_by_cosine.scaled_by_cosine, _scaled_in_plain_torch):
+        scaled = of_torch(rows, unit)
+        # a gradient that is not contiguous, as that of a sum over columns
+        sides.append([scaled, *torch.autograd.grad((scaled.T * weights.T).sum(), [rows, unit])])
+    for ours, plain in zip(*sides, strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
+def _scaled_in_plain_torch(rows: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    lengths = (rows * rows).sum(1, keepdim=True).clamp(min=1e-16).sqrt()
+    return (rows * unit).sum(1, keepdim=True) / lengths * rows
