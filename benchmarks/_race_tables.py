@@ -7,23 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from _tables import table
+from _toolbox_results import TOLD, beside, is_known
 from lmm4rec.core.files import atomic
 from lmm4rec.experiments.report.figure_style import COLORS, GRAY, ReportFigure, figure_settings
 
 BASE = "EASE"
 Models = Mapping[str, Mapping[str, Any]]
-
-# test recall@20 / ndcg@20 of the public toolbox on these files, one untuned setting, one seed
-TOOLBOX = {
-    "Films": {
-        "BPR": (0.2108, 0.1865), "LightGCN": (0.2016, 0.1823), "VBPR": (0.1672, 0.1485), "BM3": (0.1520, 0.1301),
-        "FREEDOM": (0.2251, 0.2065),
-    },
-    "TikTok": {
-        "BPR": (0.0483, 0.0214), "LightGCN": (0.0922, 0.0419), "VBPR": (0.0224, 0.0090), "BM3": (0.0620, 0.0249),
-        "FREEDOM": (0.0880, 0.0388), "SLMRec": (0.0908, 0.0350),
-    },
-}  # fmt: skip
 
 
 def verdicts(values: Mapping[str, Any]) -> str:
@@ -46,12 +35,27 @@ def race(values: Mapping[str, Any]) -> str:
         "no seed. ELSA's batches of 256 users, on Clothing of 1,024, were fixed. Differences to EASE are tested over "
         "users and seeds, corrected by Holm over the models of a data set: \\* below .05, \\*\\* below .01, "
         "\\*\\*\\* below .001 ([how](guide/studies.md)). Settings are in `benchmarks/results/race.json` (`lmm4rec "
-        "study conf/studies/race.conf`, `python benchmarks/race.py`)."
+        f"study conf/studies/race.conf`, `python benchmarks/race.py`). {TOLD}"
     )
     if missing := len(values["missing"]):
         told += f" The race goes on: {missing} of {missing + values['finished']} runs are still to be made."
     tables = [world_table(name, world) for name, world in values["data"].items()]
     return "\n\n".join([told, *tables])
+
+
+def graph_models(values: Mapping[str, Any]) -> str:
+    """What the study of graph models found."""
+    told = (
+        "The graph models of 2021 to 2025 with the settings of their conf files, which nobody tuned, in batches of "
+        "8,192 at a grown rate; significance is as in the race (`lmm4rec study conf/studies/graphs.conf`, `python "
+        "benchmarks/race.py runs/graphs graphs`)."
+    )
+    if missing := len(values["missing"]):
+        told += f" {missing} of {missing + values['finished']} runs are still to be made."
+    parts = [told]
+    for name, world in values["data"].items():
+        parts += [verdict(name, world, _missing_runs(values["missing"], name)), world_table(name, world)]
+    return "\n\n".join(parts)
 
 
 def verdict(name: str, world: Mapping[str, Any], missing: int = 0) -> str:
@@ -100,9 +104,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def world_table(name: str, world: Mapping[str, Any]) -> str:
     """A data set: every model's values, its difference to EASE, and the setting where there was a search."""
-    beside, searched = TOOLBOX.get(name, {}), any("setting" in row for row in world["models"].values())
+    searched, compared = any("setting" in row for row in world["models"].values()), is_known(name)
     head = ["model", "content", "Recall@20", "NDCG@20", "to EASE", "seeds"]
-    head += ["chosen by validation"] * searched + ["MMRec toolbox"] * bool(beside)
+    head += ["chosen by validation"] * searched + ["MMRec toolbox"] * compared
     rows = []
     for label, row in world["models"].items():
         recall, ndcg = row["recall@20"], row["ndcg@20"]
@@ -112,7 +116,7 @@ def world_table(name: str, world: Mapping[str, Any]) -> str:
         )
         cells = [label, "yes" if row["content"] else "–", _value(recall), _value(ndcg), to_base]
         cells += ["any" if row["deterministic"] else str(row["seeds"])] + [setting or "–"] * searched
-        cells += [" / ".join(f"{value:.4f}" for value in beside[label]) if label in beside else "–"] * bool(beside)
+        cells += [beside(name, label)] * compared
         rows.append(cells)
     facts = f"{world['users']:,} users, {world['items']:,} items, {world['interactions']:,} interactions"
     return f"### {name}\n\n{facts}; split {world['split']}, protocol `{world['protocol']}`.\n\n{table(head, rows)}"

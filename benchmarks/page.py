@@ -9,7 +9,7 @@ from typing import Any
 from _cold_table import cold_items
 from _paradigm_tables import adapters, encodings, processes
 from _quality_figure import draw
-from _race_tables import draw_race, race, verdicts
+from _race_tables import draw_race, graph_models, race, verdicts
 from _results import HERE
 from _sequence_tables import beside_rectools, films_by_time
 from _shop_tables import feedback, five_nights, warm_start
@@ -46,16 +46,11 @@ def plain(value: object) -> str:
 
 
 def quality(world: str, values: Mapping[str, Any]) -> str:
-    compared = any("toolbox" in row for row in values.values())
-    head = ["model", "Recall@20", "NDCG@20", *(["MMRec toolbox"] if compared else []), "seeds", "chosen by validation"]
+    head = ["model", "Recall@20", "NDCG@20", "seeds", "chosen by validation"]
     rows = []
     for name, row in values.items():
-        other = row.get("toolbox")
-        beside = [" / ".join(f"{value:.4f}" for value in other.values()) if other else "–"] if compared else []
         setting = ", ".join(f"{key.removeprefix('train.')} {plain(value)}" for key, value in row["setting"].items())
-        rows.append(
-            [name, spread(row["recall@20"]), spread(row["ndcg@20"]), *beside, str(row["seeds"]), setting or "–"]
-        )
+        rows.append([name, spread(row["recall@20"]), spread(row["ndcg@20"]), str(row["seeds"]), setting or "–"])
     return f"{WORLDS[world]} (`python benchmarks/quality.py {world}`).\n\n{table(head, rows)}"
 
 
@@ -272,6 +267,7 @@ def significance(values: Mapping[str, Any]) -> str:
 def main() -> None:
     parts: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = []
     parts += [("The race", "race", write) for write in (verdicts, race_figure, race)]
+    parts += [("Graph models", "graphs", graph_models)]
     parts += [("Sequences", "sequential", films_by_time), ("Sequences", "sequences", beside_rectools)]
     parts += [("Significance", "significance", significance)]
     parts += [("Earlier grids", "quality_mmrec-films", quality_figure)]

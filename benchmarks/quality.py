@@ -153,24 +153,6 @@ MMREC |= {
     )
     for name, grid in TRAINED.items()
 }
-# test recall@20 / ndcg@20 of the public toolbox on these files, one untuned setting, one seed
-TOOLBOX = {
-    "mmrec-films": {
-        "BPR": (0.2108, 0.1865),
-        "LightGCN": (0.2016, 0.1823),
-        "VBPR": (0.1672, 0.1485),
-        "BM3": (0.1520, 0.1301),
-        "FREEDOM": (0.2251, 0.2065),
-    },
-    "mmrec-tiktok": {
-        "BPR": (0.0483, 0.0214),
-        "LightGCN": (0.0922, 0.0419),
-        "VBPR": (0.0224, 0.0090),
-        "BM3": (0.0620, 0.0249),
-        "FREEDOM": (0.0880, 0.0388),
-        "SLMRec": (0.0908, 0.0350),
-    },
-}
 WORLDS: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Model]]] = {
     "films": (
         {"name": "table", "path": str(SHARED / "data/movielens"), "k_core": 5},
@@ -261,8 +243,6 @@ def measure(world: str, label: str, model: Model, data: DataCache, seeds: Sequen
         row[metric] = {"mean": statistics.mean(values), "min": min(values), "max": max(values)}
         if len(values) > 1:
             row[metric]["spread"] = statistics.stdev(values)
-    if label in TOOLBOX.get(world, {}):
-        row["toolbox"] = dict(zip(("recall@20", "ndcg@20"), TOOLBOX[world][label], strict=True))
     print(f"{world:13} {label:34} {row['recall@20']['mean']:.4f} / {row['ndcg@20']['mean']:.4f}  {row}", flush=True)
     return row
 
