@@ -2,7 +2,8 @@
 
     lmm4rec study conf/studies/race.conf -o runs/race       # hours; may be stopped and resumed
     python benchmarks/race.py runs/race
-    python benchmarks/race.py runs/sequential sequential    # the same of conf/studies/sequential.conf, without a search
+    python benchmarks/race.py runs/graphs graphs            # the same of conf/studies/graphs.conf, without a search
+    python benchmarks/race.py runs/sequential sequential    # and of conf/studies/sequential.conf
 
 Each model had the same number of settings to try, on validation; every data set compares with EASE, which has no seeds.
 """
