@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import small
 import torch
+from scipy.optimize import brentq
 from small import N, U
 
 from lmm4rec.core.errors import ConfigError
@@ -79,6 +80,19 @@ def test_items_that_share_one_image_are_told_apart_by_their_text() -> None:
         alone = consistent_neighborhoods({"text": text}, 4)["text"]
         assert entries["text"].rows.tolist() == alone.rows.tolist()
         assert entries["text"].columns.tolist() == alone.columns.tolist()
+
+
+@pytest.mark.parametrize("above", [4e-6, -4e-6])
+def test_a_pair_is_similar_from_the_mean_on(above: float) -> None:
+    """Three items at angles 0, a and 2, whose mean cosine has a closed form, and cos a just beside it."""
+
+    def beyond_the_mean(angle: float) -> float:
+        return np.cos(angle) - (3 + 2 * (np.cos(angle) + np.cos(2) + np.cos(2 - angle))) / 9 - above
+
+    angles = torch.tensor([0.0, brentq(beyond_the_mean, 0.5, 2.0), 2.0], dtype=torch.float64)
+    image = torch.stack([angles.cos(), angles.sin()], dim=1).float()
+    rows, columns, _ = consistent_neighborhoods({"image": image}, 3)["image"]
+    assert ((0, 1) in zip(rows.tolist(), columns.tolist(), strict=True)) == (above > 0)
 
 
 def test_an_item_is_its_own_neighbor_beside_many_duplicates() -> None:

@@ -222,7 +222,7 @@ def mvgae_loss(golden: Golden, posteriors: dict[str, Posterior], *, shift: int, 
     )
     total = 0.0
     for name, posterior in posteriors.items():
-        deviation = (posterior.log_variance / 2).exp()
+        deviation = (posterior.log_variance.clamp(max=10) / 2).exp()
         z = (posterior.mean + noise * golden.tensors[f"in.noise_{name}"] * deviation).sigmoid()
         hardest = (z[users] @ z[negatives].T).amax(dim=1).sigmoid()
         positive = (z[users] * z[positives]).sum(1).sigmoid()

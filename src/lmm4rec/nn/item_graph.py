@@ -23,7 +23,7 @@ ModalityWeights: TypeAlias = Annotated[
     Mapping[str, NonNegativeFloat] | None, Doc("Weights of the item graphs by modality; left out: all equal.")
 ]
 Graph = TypeVar("Graph", bound=nn.Module)
-_ROUNDING = 1e-5  # of a mean of cosines
+_ROUNDING = 1e-6  # of a mean of cosines: identical items, of up to 4,096 numbers, are below it by 6e-7 at most
 _ENTRY_BLOCK = 2**18  # entries whose two rows are gathered at once
 
 

@@ -51,8 +51,9 @@ class DAMRS(Recommender):
     rebuilt at the start of an epoch, and for ranking, where the features have changed.
 
     Differs from the authors' code: any set of modalities; behavior's edges are counted here (there they are read from a
-    file); pairs that disagree are left out of the nearest (there they count as similarity 0, which is above a negative
-    one). The divergence is computed in closed form (there by four logarithms, of which some are of 0 in float32).
+    file); `labels` is at most half of the items (there near items are among the far ones where there are fewer than 20,
+    and fewer than 10 fail). The divergence is computed in closed form (there by four logarithms, of which some are of 0
+    in float32).
     """
 
     uses_content = True

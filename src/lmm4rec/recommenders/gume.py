@@ -48,7 +48,8 @@ class GUME(Recommender):
     Differs from the authors' code, whose equations these are, in few points: the item edges follow `neighbors` (there,
     lists of 10 are assumed whatever the neighborhood, so that k = 20 drops and mixes edges); the interests of users are
     one table instead of one for each modality, since only their mean counts; X is computed once, from the mean of the
-    modalities (propagation is linear); the features are not trained (there they are: `train_features`).
+    modalities (propagation is linear); the features are not trained (there they are: `train_features`); batches beyond
+    2,048 are contrasted in groups (there whole).
     """
 
     uses_content = True

@@ -46,7 +46,8 @@ class MGCN(Recommender):
 
     Differs from the authors' code: side vectors are those of the paper (`average_shared`: theirs, the mean of s and the
     specific parts); the features are not trained (there they are: `train_features`), since the paper trains only
-    what follows them. Operations on single nodes are computed for the batch's nodes alone, which changes no number.
+    what follows them; batches beyond 2,048 are contrasted in groups (there whole). Operations on single nodes are
+    computed for the batch's nodes alone, which changes no number.
     """
 
     uses_content = True

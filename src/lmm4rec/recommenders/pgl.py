@@ -57,8 +57,8 @@ class PGL(Recommender):
 
     Differs from the authors' code: the global graph is the truncated decomposition (there each of a quarter of the
     values is multiplied by one of the smallest that were computed, and entries below 1e-3 are cut); two views of a node
-    are drawn once for a batch; the features are not trained (there they are: `train_features`); the item graph is not
-    cached on disk.
+    are drawn once for a batch, and contrasted in groups of at most 2,048 (there the whole batch); the features are not
+    trained (there they are: `train_features`); the item graph is not cached on disk.
     """
 
     uses_content = True

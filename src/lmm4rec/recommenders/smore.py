@@ -52,8 +52,9 @@ class SMORE(Recommender):
     An item that lacks a modality has no edge in its graph and a fused gate without content.
 
     Differs from the authors' code: any set of modalities; the features are not trained (there they are:
-    `train_features`); item graphs are not cached on disk, where those of another encoder would be read. Operations on
-    single nodes are computed for the batch's nodes alone, which changes no number.
+    `train_features`); item graphs are not cached on disk, where those of another encoder would be read; batches beyond
+    2,048 are contrasted in groups (there whole). Operations on single nodes are computed for the batch's nodes alone,
+    which changes no number.
     """
 
     uses_content = True
