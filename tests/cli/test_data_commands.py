@@ -28,6 +28,25 @@ name = "popular"
 """
 
 
+def test_doctor_says_what_is_odd_where_the_split_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The column of times is there, but nothing in it can be read."""
+    monkeypatch.chdir(tmp_path)
+    Path("shop").mkdir()
+    rows = [f"u{row % 4},i{row % 5},soon" for row in range(20)]
+    Path("shop/interactions.csv").write_text("\n".join(["user,item,timestamp", *rows]))
+    Path("shop.conf").write_text(
+        '[data]\nname = "table"\npath = "shop"\n[split]\nmethod = "leave_last_out"\n[recommender]\nname = "markov"\n'
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "shop.conf"])
+    told = " ".join(capfd.readouterr().out.split())
+    assert ended.value.code == 1
+    assert "error the split 'leave_last_out' needs timestamps" in told
+    assert "no cell of the column 'timestamp'" in told
+
+
 def test_export_in_the_layout_of_mmrec(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,11 @@ Output = Callable[..., tuple[object, str, str]]
 USERS, ITEMS = 7, 12
 
 
+def test_ids_are_separated_by_commas_and_quoted_as_in_csv() -> None:
+    assert recommend.ids_of("a, b,,c d ") == ["a", "b", "c d"]
+    assert recommend.ids_of('5"x7", "a,b" ,"say ""hi"""') == ['5"x7"', "a,b", 'say "hi"']
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     """A bundle of a shop of tables: item i has the score i for all users, the price 10 i, and a rank of its own."""

@@ -110,6 +110,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
         (RuntimeError("No space left on device (os error 28)"), "out cannot be written: the disk is full"),
         (OSError("17640 requested and 2016 written"), "out cannot be written: the disk is full"),
         (RuntimeError("database or disk is full"), "out cannot be written: the disk is full"),
+        (RuntimeError("disk I/O error"), "out cannot be read or written: the device reports an error"),
     ],
 )
 def test_causes(error: Exception, message: str) -> None:

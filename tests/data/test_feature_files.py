@@ -69,7 +69,7 @@ def test_broken_rows_of_other_items_do_not_matter(catalog: Catalog, tmp_path: Pa
         (np.zeros(4), "shape \\(4,\\)"),
         (np.array([["a"]] * 4), "expected numbers"),
         (np.array([[object()]] * 4), "not a readable .npy"),
-        (b"not numpy", "not a readable .npy"),
+        (b"not numpy", r"not a readable .npy file: it is no array of numbers that numpy.save wrote$"),
         (b"", "not a readable .npy"),
         (None, "is missing"),
     ],

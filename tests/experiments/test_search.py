@@ -345,6 +345,20 @@ def test_wrong_spaces_say_what_is_wrong(tmp_path: Path, wanted: Any, message: st
         tune(CONF, options(space={"recommender.l2_weight": wanted}), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("train.metric", ["recall@20", "recall@50"]),
+        ("split.seed", [0, 1]),
+        ("data.k_core", [0, 2]),
+        ("evaluate.protocol", ["strict", "mmrec"]),
+    ],
+)
+def test_keys_by_which_settings_are_judged_are_no_part_of_a_space(tmp_path: Path, key: str, values: list[Any]) -> None:
+    with pytest.raises(ConfigError, match=rf"names {key}, with which settings would be judged by different data"):
+        tune(CONF, options(space={key: values}), tmp_path)
+
+
 def test_a_conf_without_a_search_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"has no \[search\] table"):
         split_conf(CONF)

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from lmm4rec.core.errors import ConfigError, DataError
+from lmm4rec.data.order_of_time import order_findings
 from lmm4rec.experiments.build.data import DataCache
 from lmm4rec.experiments.build.features import RunFeatures
 from lmm4rec.experiments.build.recommenders import make_graph, make_objective, make_recommender
 from lmm4rec.experiments.build.warm_start import earlier_weights, start_from
+from lmm4rec.experiments.checks import problems
 from lmm4rec.experiments.conf.spec import load_spec
 from lmm4rec.experiments.night.refresh import RefreshOptions, refresh
 from lmm4rec.experiments.plan import make_plan
@@ -87,6 +89,13 @@ def test_without_times_the_order_of_the_file_counts_and_is_said(tmp_path: Path, 
     assert "holds out" not in findings(result).replace("no interaction is held out", "")
 
 
+def test_held_out_items_leave_what_comes_later_in_the_histories(tmp_path: Path) -> None:
+    """As a random split does: an item that is held out stands between those of training."""
+    conf = write(tmp_path / "log", walks()) | {"split": {"method": "cold_items", "valid": 0.2, "test": 0.2}}
+    (finding, *_) = order_findings(DataCache().split(make_plan(load_spec(conf))))
+    assert "'cold_items' holds out interactions from between those of training" in finding.message
+
+
 @pytest.mark.long
 def test_some_equal_times_are_a_note_and_a_random_split_is_a_warning(tmp_path: Path) -> None:
     rows = [(user, item, when - when % (2 * DAY)) for user, item, when in walks()]
@@ -147,6 +156,18 @@ def test_a_user_whose_items_are_all_held_out_is_set_aside_and_has_no_vector(tmp_
 def test_wrong_keys_are_named_before_any_work(tmp_path: Path, overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         run(sasrec(write(tmp_path / "log", walks())), overrides, out=tmp_path / "run")
+
+
+def test_sizes_and_sequences_are_checked_before_anything_is_encoded(tmp_path: Path) -> None:
+    """By the doctor too: three interactions of a user leave one beside those that are held out."""
+    conf = sasrec(write(tmp_path / "log", walks(steps=3)), heads=3)
+    plan = make_plan(load_spec(conf))
+    found = [str(problem) for problem in problems(plan, DataCache().split(plan))]
+    assert len(found) == 2
+    assert found[0] == "recommender.dim = 8 must be a multiple of recommender.heads = 3"
+    assert found[1].startswith("no user has a sequence of two items in the training part")
+    enough = make_plan(load_spec(sasrec(write(tmp_path / "log", walks(steps=4)))))
+    assert not list(problems(enough, DataCache().split(enough)))
 
 
 @pytest.mark.long

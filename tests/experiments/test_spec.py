@@ -24,6 +24,16 @@ def plan(**tables: Any) -> Any:
     return make_plan(load_spec(BASE | tables))
 
 
+def test_a_date_of_toml_is_read_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text('[data]\nname = "mmrec"\npath = "x"\nsince = 2024-01-31\n[recommender]\nname = "bpr"\n')
+    assert load_spec(path).table("data")["since"] == "2024-01-31"
+    assert parse_override("data.until=2024-02-01T10:00:00") == ("data.until", "2024-02-01T10:00:00")
+    assert (
+        make_plan(load_spec(path, dict([parse_override("data.since=2024-01-30")]))).data.table["since"] == "2024-01-30"
+    )
+
+
 @pytest.mark.parametrize(
     ("tables", "message"),
     [

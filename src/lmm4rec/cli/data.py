@@ -53,13 +53,16 @@ def doctor_command(conf: Conf, settings: Settings = None) -> None:
     dataset = cache.dataset(plan)
     facts = describe(dataset)
     print_facts({name: f"{x:,}" if isinstance(x, int) else str(x) for name, x in facts.items()}, dataset.name)
-    findings = dict.fromkeys((*examine(dataset), *cache.split(plan).findings))
-    stopping = list(problems(plan, cache.split(plan)))
-    if not stopping:
-        try:
+    findings = dict.fromkeys(examine(dataset))
+    stopping: list[LMM4RecError] = []
+    try:
+        split = cache.split(plan)
+        findings |= dict.fromkeys(split.findings)
+        stopping = list(problems(plan, split))
+        if not stopping:
             require_features(plan, dataset.catalog)
-        except LMM4RecError as error:
-            stopping = [error]
+    except LMM4RecError as error:
+        stopping = [error]
     for problem in stopping:
         console.print(f"[red]{'error':8}[/]{escaped(str(problem))}")
     for finding in sorted(findings, key=lambda finding: list(_COLORS).index(finding.level)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,7 +45,11 @@ def recommend_command(
         str | None, typer.Option(metavar="NAME", help="The column of the user ids in --users-file.")
     ] = None,
     history: Annotated[
-        str, typer.Option(metavar="ITEM,ITEM", help="For an unknown user with this history, latest item last.")
+        str,
+        typer.Option(
+            metavar="ITEM,ITEM",
+            help="For an unknown user with this history, latest item last; an id with a comma in quotes.",
+        ),
     ] = "",
     only: Annotated[str, typer.Option(metavar="ITEM,ITEM", help="Recommend only items of this list.")] = "",
     where: Annotated[
@@ -196,8 +201,8 @@ def _note_empty(bundle: Bundle, users: Collection[str], hint: str) -> None:
 
 
 def ids_of(text: str) -> list[str]:
-    """The ids (or names) of a list that is separated by commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """The ids (or names) of a list that is separated by commas; one that has a comma is in double quotes, as in CSV."""
+    return [part.strip() for row in csv.reader([text], skipinitialspace=True) for part in row if part.strip()]
 
 
 def at_most_the_catalog(k: int, bundle: Bundle) -> int:

@@ -32,6 +32,7 @@ _CAUSES = {
 _FULL = re.compile(  # SQLite, NumPy and the end of a Parquet file, without a number
     r"disk is full|\d+ requested and \d+ written|Invalid thrift: transport error"
 )
+_BROKEN = re.compile("disk I/O error")  # SQLite, without a number
 _WRAPPED = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")  # in errors of polars, safetensors and shutil
 
 
@@ -51,8 +52,10 @@ def storage_error(error: BaseException, path: Path | None = None) -> StorageErro
         if isinstance(error, OSError) and error.errno is not None
         else wrapped and int(wrapped[1] or wrapped[2])
     )
-    full = bool(_FULL.search(str(error)))
-    cause = _CAUSES.get(errno.ENOSPC if full else number or 0)
+    for words, meant in ((_FULL, errno.ENOSPC), (_BROKEN, errno.EIO)):
+        if words.search(str(error)):
+            number = meant
+    cause = _CAUSES.get(number or 0)
     named = getattr(error, "filename", None)
     at = path if named is None else Path(os.fsdecode(named))
     if cause is None or at is None:

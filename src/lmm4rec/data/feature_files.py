@@ -92,7 +92,9 @@ def _open_npy(path: Path) -> np.ndarray:
     try:
         opened: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} is not a readable .npy file: {error}") from None
+        pickled = "pickle" in str(error)  # NumPy takes what it does not know for a pickle, which could run code
+        why = "it is no array of numbers that numpy.save wrote" if pickled else error
+        raise DataError(f"{path} is not a readable .npy file: {why}") from None
     if not isinstance(opened, np.ndarray):  # NumPy opens an archive whatever its name
         with opened:
             names = ", ".join(opened.files[:5])

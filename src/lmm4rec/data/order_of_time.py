@@ -7,7 +7,7 @@ import numpy as np
 from lmm4rec.data.findings import Finding
 from lmm4rec.data.splits import PARTS, Split
 
-_IN_TIME = ("user_time", "global_time", "leave_last_out", "labels", "cold_items")  # methods that keep the order, or may
+_IN_TIME = ("user_time", "global_time", "leave_last_out", "labels")  # methods that keep the order, or may
 
 
 def order_findings(split: Split) -> tuple[Finding, ...]:

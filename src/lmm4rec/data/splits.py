@@ -201,7 +201,10 @@ METHODS: Mapping[str, Callable[[Dataset, _Shares], Parts]] = {
 
 def _timestamps(dataset: Dataset, method: str) -> Int64[np.ndarray, " n"]:
     if dataset.interactions.timestamps is None:
-        raise DataError(f"the split '{method}' needs timestamps, which '{dataset.name}' doesn't have")
+        raise DataError(
+            f"the split '{method}' needs timestamps, which '{dataset.name}' doesn't have: name their column in "
+            'data.timestamp_column, or take split.method = "random"'
+        )
     return dataset.interactions.timestamps
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lmm4rec.core.device import choose_device
-from lmm4rec.core.errors import ConfigError, LMM4RecError, did_you_mean, optional
+from lmm4rec.core.errors import ConfigError, DataError, LMM4RecError, did_you_mean, optional
 from lmm4rec.core.registry import ENCODERS, hyper_parameters
 from lmm4rec.data.catalog import Catalog
 from lmm4rec.data.splits import Split
@@ -48,6 +48,7 @@ def problems(plan: Plan, split: Split) -> Iterator[LMM4RecError]:
     """What would stop a run of the plan on this split."""
     checks: list[Callable[[], object]] = [
         plan.recommender.component.require_packages,
+        partial(plan.recommender.component.check_parameters, plan.recommender.table),
         partial(require_held_out, plan, split, "valid"),
         partial(require_held_out, plan, split, "test"),
         partial(require_shardable, plan),
@@ -56,6 +57,8 @@ def problems(plan: Plan, split: Split) -> Iterator[LMM4RecError]:
         partial(choose_device, plan.train.device),
         partial(_require_fields, plan, split),
     ]
+    if plan.recommender.component.sequential:
+        checks.append(partial(_require_sequences, split))
     if plan.train.start_from and plan.recommender.component.is_trained:
         checks.append(partial(earlier_weights, Path(plan.train.start_from), plan))
     if plan.train.table.get("tensorboard"):
@@ -90,6 +93,15 @@ def require_features(plan: Plan, catalog: Catalog) -> None:
     encoder.with_modalities(plan.features.modalities)
     names = plan.features.modalities or encoder.modalities
     altered(dict.fromkeys(names, torch.zeros(1, 1)), "train", **plan.features.arguments(altered))
+
+
+def _require_sequences(split: Split) -> None:
+    """Raise DataError where no user has two training interactions, of which a model of sequences could learn."""
+    if split.train.user_counts(split.dataset.n_users).max(initial=0) < 2:
+        raise DataError(
+            "no user has a sequence of two items in the training part ('leave_last_out' leaves two to users of four "
+            "interactions and more): hold out less, or take a recommender that reads no sequences"
+        )
 
 
 def _require_fields(plan: Plan, split: Split) -> None:

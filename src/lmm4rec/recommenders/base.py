@@ -16,6 +16,12 @@ from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.projections import ContentProjection
 
 
+def require_divisible(dim: int, heads: int) -> None:
+    """Raises ConfigError where vectors of this width cannot be divided among the heads."""
+    if dim % heads:
+        raise ConfigError(f"recommender.dim = {dim} must be a multiple of recommender.heads = {heads}")
+
+
 class Recommender(nn.Module, ABC):
     """A model of users and items, trained on interactions and item features.
 
@@ -91,6 +97,10 @@ class Recommender(nn.Module, ABC):
     def needs_features(cls, parameters: Mapping[str, Any]) -> bool:
         """Whether it needs features with these hyper-parameters, all of which are there."""
         return cls.uses_content
+
+    @classmethod
+    def check_parameters(cls, parameters: Mapping[str, Any]) -> None:
+        """Raises ConfigError where hyper-parameters, all of which are there, do not fit each other."""
 
     @classmethod
     def require_packages(cls) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import Doc
 
-from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.matrices import select_rows
 from lmm4rec.core.types import Batch, Embeddings, Features, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from lmm4rec.nn.critic import RowCritic, product_of_rows
@@ -21,7 +20,7 @@ from lmm4rec.nn.projections import Projections, xavier_weight
 from lmm4rec.nn.relations import Relations, nearest_items
 from lmm4rec.nn.tables import xavier_table
 from lmm4rec.nn.unit_vectors import unit_vectors
-from lmm4rec.recommenders.base import Recommender
+from lmm4rec.recommenders.base import Recommender, require_divisible
 
 __all__ = ["MMSSL"]
 
@@ -88,8 +87,7 @@ class MMSSL(Recommender):
         train_features: Annotated[bool, Doc("Train the features too.")] = False,
     ) -> None:
         super().__init__(graph, features)
-        if dim % heads:
-            raise ConfigError(f"dim = {dim} cannot be divided among heads = {heads}; choose a divisor")
+        require_divisible(dim, heads)
         self.layers, self.heads, self.relations, self.dropout = layers, heads, relations, dropout
         self.relation_weight, self.content_weight = relation_weight, content_weight
         self.adversarial_weight, self.penalty, self.signal = adversarial_weight, penalty, signal
@@ -112,6 +110,11 @@ class MMSSL(Recommender):
     def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
         """Let the next batch choose the relations."""
         self.by_modality = None
+
+    @classmethod
+    def check_parameters(cls, parameters: Mapping[str, Any]) -> None:
+        """Refuse a `dim` that `heads` does not divide."""
+        require_divisible(parameters["dim"], parameters["heads"])
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr`, `l2`, `contrast`, and `adversarial` and `critic`."""

@@ -10,14 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Doc
 
-from lmm4rec.core.errors import ConfigError
 from lmm4rec.core.sequences import SequenceBatch
 from lmm4rec.core.types import Features, Fraction, PositiveInt
 from lmm4rec.nn.graph import InteractionGraph
 from lmm4rec.nn.projections import ContentProjection
 from lmm4rec.nn.sequence_model import Calibration, HiddenUnits, ItemKind, SequenceLoss, SequenceModel, reads_content
 from lmm4rec.nn.sequence_networks import AttentionNetwork, SequenceEmbeddings
-from lmm4rec.recommenders.base import Recommender
+from lmm4rec.recommenders.base import Recommender, require_divisible
 
 __all__ = ["SASRec"]
 
@@ -71,8 +70,7 @@ class SASRec(Recommender):
         calibration: Calibration = 0.75,
     ) -> None:
         super().__init__(graph)
-        if dim % heads:
-            raise ConfigError(f"recommender.dim = {dim} must be a multiple of recommender.heads = {heads}")
+        require_divisible(dim, heads)
         network = AttentionNetwork(dim, length, layers, heads, dropout, generator)
         self.model = SequenceModel(
             graph,
@@ -85,6 +83,11 @@ class SASRec(Recommender):
             calibration=calibration,
             generator=generator,
         )
+
+    @classmethod
+    def check_parameters(cls, parameters: Mapping[str, Any]) -> None:
+        """Refuse a `dim` that `heads` does not divide."""
+        require_divisible(parameters["dim"], parameters["heads"])
 
     @classmethod
     def needs_features(cls, parameters: Mapping[str, Any]) -> bool:

@@ -105,7 +105,7 @@ def test_added_items_are_learned_stay_in_service_and_can_be_deleted(
         "only_after": 0,
     }  # yesterday's was served with it
     assert night.rows["items"] == {"kept": 20, "new": 1, "gone": 0}
-    assert night.rows["posted"] == {"posted": 8, "of_added_items": 6, "unknown_items": 2, "erased": 0}
+    assert night.rows["posted"] == {"posted": 8, "of_added_items": 6, "unknown_items": 2}
     assert night.left_out == {"ghost": 1, "jug": 1}
     assert "left out: 2 posted interactions with 2 items that neither the conf's source has nor" in caplog.text
     table = Console(file=io.StringIO(), width=200)

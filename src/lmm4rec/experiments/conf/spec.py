@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,18 +96,30 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or "." not in key:
         raise ConfigError(f"an override reads TABLE.KEY=VALUE, such as train.epochs=5; got '{text}'")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+        return key.strip(), _plain(tomllib.loads(f"value = {value}")["value"])
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
 
 
+def _plain(value: Any) -> Any:
+    """The value with the dates of TOML, in all its tables and lists, as text."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else value
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin a file with a mark
+        # editors on Windows begin a file with a mark
+        content: dict[str, Any] = _plain(tomllib.loads(path.read_text(encoding="utf-8-sig")))
+        return content
     except FileNotFoundError:
         near = sorted(str(other) for other in path.parent.glob("*.conf")) if path.parent.is_dir() else []
         hint = did_you_mean(str(path), near)
-        raise ConfigError(f"there is no conf file {path}.{hint}") from None
+        kind = "conf file" if path.suffix == ".conf" else "file"
+        raise ConfigError(f"there is no {kind} {path}.{hint}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"

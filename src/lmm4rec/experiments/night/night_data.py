@@ -37,7 +37,6 @@ class Posted:
     posted: int = 0
     of_added_items: int = 0  # of items that the source lacks and that were added to the service
     unknown_items: int = 0  # of items that neither has: left out
-    erased: int = 0  # interactions and signals of users who were erased
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class NightData:
 
     dataset: Dataset
     posted: Posted
+    erased: int = 0  # interactions and signals, of the source too, of users who were erased
     added: tuple[AddedItem, ...] = ()  # the last items of the catalog: the source lacks them, the service has them
     left_out: Mapping[str, int] = field(default_factory=dict)  # posted interactions by unknown item, most first
 
@@ -79,9 +79,9 @@ def read_data(plan: Plan, live: LiveFolder) -> NightData:
     if live.interactions.is_file():
         dataset, erased = _without_erased(dataset, live.interactions)
     dataset = prepare(with_posted(dataset, known), **data.arguments(prepare))
-    counts = Posted(posted.height, int((rows >= n_source).sum()), unknown.height, erased)
+    counts = Posted(posted.height, int((rows >= n_source).sum()), unknown.height)
     kept = tuple(item for item in added if item.id in dataset.items)
-    return NightData(dataset, counts, kept, dict(Counter(unknown["item"].to_list()).most_common()))
+    return NightData(dataset, counts, erased, kept, dict(Counter(unknown["item"].to_list()).most_common()))
 
 
 def with_posted(dataset: Dataset, posted: pl.DataFrame) -> Dataset:

@@ -126,11 +126,11 @@ class _Night:
                 load_features(plan, data.source_catalog, pool=self.pool)  # a worker knows no other items
         if yesterday is None or served is None:
             self._count(data.dataset)
-            self.record.rows["posted"] = vars(data.posted)
+            self.record.rows |= _read_rows(data)
             self._first(plan, data)
         else:
             changes = Changes.since(yesterday, data.dataset)
-            self.record.rows |= {**changes.rows, "posted": vars(data.posted)}
+            self.record.rows |= {**changes.rows, **_read_rows(data)}
             if not self.options.force:
                 changes.require_sound()
             self._again(plan, data, served, yesterday, changes)
@@ -261,6 +261,12 @@ class _Night:
         self.record.serving = self.night.name
         self.folder.write_record(self.night, self.record)
         self.folder.serve(self.night)
+
+
+def _read_rows(data: NightData) -> dict[str, dict[str, int]]:
+    """The numbers of interactions that were posted, and of those that erased users had."""
+    rows = {"posted": vars(data.posted)}
+    return rows | {"of erased users": {"interactions": data.erased}} if data.erased else rows
 
 
 def is_worse(measured: Measured, tolerance: float) -> bool:

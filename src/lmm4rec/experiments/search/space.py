@@ -11,17 +11,24 @@ from lmm4rec.experiments.conf.spec import Table, load_spec
 from lmm4rec.experiments.plan import make_plan
 
 _RANGE = {"low", "high", "log", "step"}
+_JUDGES = ("data", "split", "evaluate", "train.metric")  # tables and keys by which a setting is judged
 
 
 def check_space(space: Table, conf: Table) -> None:
     """Refuse a space that the conf's components would refuse: ends of ranges and listed values are tried.
 
     Raises:
-        ConfigError: a key is unknown, a range is upside down, or a value is not allowed.
+        ConfigError: a key is unknown or decides how settings are judged, a range is upside down, or a value is not
+            allowed.
     """
     for key, wanted in space.items():
         if "." not in key:
             raise ConfigError(f"the search space names '{key}'; expected TABLE.KEY, such as \"recommender.dim\"")
+        if key in _JUDGES or key.partition(".")[0] in _JUDGES:
+            raise ConfigError(
+                f"the search space names {key}, with which settings would be judged by different data or metrics; "
+                "compare its values as an axis of a study (lmm4rec study)"
+            )
         for value in _ends(key, wanted):
             try:
                 make_plan(load_spec(conf, {key: value}))

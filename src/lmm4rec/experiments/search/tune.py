@@ -16,7 +16,7 @@ from uuid import uuid4
 import tomli_w
 
 from lmm4rec.core.errors import ConfigError, TrainingError, optional
-from lmm4rec.core.files import read_json, write_json, write_text
+from lmm4rec.core.files import read_json, storage_errors, write_json, write_text
 from lmm4rec.core.fingerprint import fingerprint
 from lmm4rec.core.folder_lock import locked_folder
 from lmm4rec.core.progress import is_quiet, progress
@@ -88,7 +88,8 @@ def tune(
         )
     wanted = min(options.budget, len(points)) if points else options.budget
     with locked_folder(folder, doing="searches in it", advice="wait until it ends, or name another folder with -o"):
-        study = _open(optuna, folder, options, begin_search(folder, conf, options))
+        with storage_errors(folder):
+            study = _open(optuna, folder, options, begin_search(folder, conf, options))
         options = replace(options, space=with_fractions(options.space, conf))
         if pool is not None:
             _try_on_pool(optuna, study, conf, options, folder, points, wanted, pool)
