@@ -202,7 +202,7 @@ METHODS: Mapping[str, Callable[[Dataset, _Shares], Parts]] = {
 def _timestamps(dataset: Dataset, method: str) -> Int64[np.ndarray, " n"]:
     if dataset.interactions.timestamps is None:
         raise DataError(
-            f"the split '{method}' needs timestamps, which '{dataset.name}' doesn't have; a table's column of them can be "
+            f"the split '{method}' needs timestamps, which '{dataset.name}' doesn't have; a table's column of them is "
             'named in data.timestamp_column, and split.method = "random" needs none'
         )
     return dataset.interactions.timestamps
