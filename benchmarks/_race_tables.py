@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from _tables import table
-from _toolbox_results import TOLD, beside, is_known
+from _toolbox_results import TOLD, toolbox_values
 from lmm4rec.core.files import atomic
 from lmm4rec.experiments.report.figure_style import COLORS, GRAY, ReportFigure, figure_settings
 
@@ -46,15 +46,20 @@ def race(values: Mapping[str, Any]) -> str:
 def graph_models(values: Mapping[str, Any]) -> str:
     """What the study of graph models found."""
     told = (
-        "The graph models of 2021 to 2025 with the settings of their conf files, which nobody tuned, in batches of "
-        "8,192 at a grown rate; significance is as in the race (`lmm4rec study conf/studies/graphs.conf`, `python "
-        "benchmarks/race.py runs/graphs graphs`)."
+        "The graph models of 2021 to 2025 in their default settings, all modalities weighing the same, in batches of "
+        "8,192 at a grown rate; only LightGCN's l2_weight is the race's. Significance is as in the race (`lmm4rec "
+        "study conf/studies/graphs.conf`, `python benchmarks/race.py runs/graphs graphs`)."
     )
+    return untuned(told, values, {name: _missing_runs(values["missing"], name) for name in values["data"]})
+
+
+def untuned(told: str, values: Mapping[str, Any], waiting: Mapping[str, int]) -> str:
+    """A study without a search: how many runs are missing, and of each data set the verdict and the table."""
     if missing := len(values["missing"]):
         told += f" {missing} of {missing + values['finished']} runs are still to be made."
     parts = [told]
     for name, world in values["data"].items():
-        parts += [verdict(name, world, _missing_runs(values["missing"], name)), world_table(name, world)]
+        parts += [verdict(name, world, waiting[name]), world_table(name, world)]
     return "\n\n".join(parts)
 
 
@@ -104,9 +109,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def world_table(name: str, world: Mapping[str, Any]) -> str:
     """A data set: every model's values, its difference to EASE, and the setting where there was a search."""
-    searched, compared = any("setting" in row for row in world["models"].values()), is_known(name)
+    beside, searched = toolbox_values(name, world["models"]), any("setting" in row for row in world["models"].values())
     head = ["model", "content", "Recall@20", "NDCG@20", "to EASE", "seeds"]
-    head += ["chosen by validation"] * searched + ["MMRec toolbox"] * compared
+    head += ["chosen by validation"] * searched + ["MMRec toolbox"] * bool(beside)
     rows = []
     for label, row in world["models"].items():
         recall, ndcg = row["recall@20"], row["ndcg@20"]
@@ -116,7 +121,7 @@ def world_table(name: str, world: Mapping[str, Any]) -> str:
         )
         cells = [label, "yes" if row["content"] else "–", _value(recall), _value(ndcg), to_base]
         cells += ["any" if row["deterministic"] else str(row["seeds"])] + [setting or "–"] * searched
-        cells += [beside(name, label)] * compared
+        cells += [beside.get(label, "–")] * bool(beside)
         rows.append(cells)
     facts = f"{world['users']:,} users, {world['items']:,} items, {world['interactions']:,} interactions"
     return f"### {name}\n\n{facts}; split {world['split']}, protocol `{world['protocol']}`.\n\n{table(head, rows)}"

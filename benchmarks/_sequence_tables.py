@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from _race_tables import verdict, world_table
+from _race_tables import untuned
 from _tables import table
 
 
@@ -16,12 +16,7 @@ def films_by_time(values: Mapping[str, Any]) -> str:
         "LATTICE, with settings that nobody tuned. Every item competes, and significance is as in the race "
         "(`lmm4rec study conf/studies/sequential.conf`, `python benchmarks/race.py runs/sequential sequential`)."
     )
-    if missing := len(values["missing"]):
-        told += f" {missing} of {missing + values['finished']} runs are still to be made."
-    parts = [told]
-    for name, world in values["data"].items():
-        parts += [verdict(name, world, len(values["missing"])), world_table(name, world)]
-    return "\n\n".join(parts)
+    return untuned(told, values, dict.fromkeys(values["data"], len(values["missing"])))
 
 
 def beside_rectools(values: Mapping[str, Any]) -> str:

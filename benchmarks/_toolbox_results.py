@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Mapping
 from statistics import mean
 
 from _results import HERE
 from lmm4rec.core.files import read_json
 
-# test recall@20 / ndcg@20, one untuned setting, one seed
-TIKTOK: dict[str, tuple[float, ...]] = {
-    "bpr": (0.0483, 0.0214), "lightgcn": (0.0922, 0.0419), "vbpr": (0.0224, 0.0090), "bm3": (0.0620, 0.0249),
-    "freedom": (0.0880, 0.0388), "slmrec": (0.0908, 0.0350),
+# recall@20 / ndcg@20, one untuned setting, one seed
+TIKTOK = {
+    "BPR": "0.0483 / 0.0214", "LightGCN": "0.0922 / 0.0419", "VBPR": "0.0224 / 0.0090", "BM3": "0.0620 / 0.0249",
+    "FREEDOM": "0.0880 / 0.0388", "SLMRec": "0.0908 / 0.0350",
 }  # fmt: skip
 TOLD = (
     "The MMRec toolbox's values: on Films its Recall@20 after all epochs until its own early stopping, of up to two "
@@ -20,26 +20,17 @@ TOLD = (
 )
 
 
-def beside(data: str, label: str) -> str:
-    """The toolbox's values of the model with this label; a dash where it was not run."""
-    name = label.lower().replace("-", "")
-    known: dict[str, dict[str, tuple[float, ...]]] = {"Films": _films(), "TikTok": TIKTOK}
-    values = known[data].get(name, ()) if is_known(data) else ()
-    return " / ".join(f"{value:.4f}" for value in values) or "–"
+def toolbox_values(data: str, labels: Mapping[str, object]) -> dict[str, str]:
+    """The toolbox's values by our models' labels; empty for data on which it was not run."""
+    if data == "TikTok":
+        return TIKTOK
+    if data != "Films":
+        return {}
+    rows = read_json(HERE / "results/time_to_quality_films.json")["values"]["models"]
+    by_label = {label: rows.get(label.lower().replace("-", ""), {"toolbox": {}})["toolbox"] for label in labels}
+    return {label: f"{_test_recall(seeds):.4f}" for label, seeds in by_label.items() if any(seeds.values())}
 
 
-def is_known(data: str) -> bool:
-    """Whether the toolbox was run on this data."""
-    return data in {"Films", "TikTok"}
-
-
-@cache
-def _films() -> dict[str, tuple[float, ...]]:
-    """Test recall@20 by model: the mean over seeds of the setting that validates best under each."""
-    models = read_json(HERE / "results/time_to_quality_films.json")["values"]["models"]
-    found: dict[str, tuple[float, ...]] = {}
-    for name, row in models.items():
-        best = [max(settings, key=lambda one: one["best"])["test"] for settings in row["toolbox"].values()]
-        if best:
-            found[name] = (mean(best),)
-    return found
+def _test_recall(seeds: Mapping[str, list[Mapping[str, float]]]) -> float:
+    """The mean over seeds of the setting that validates best under each."""
+    return mean(max(settings, key=lambda one: one["best"])["test"] for settings in seeds.values())

@@ -107,14 +107,14 @@ class MMSSL(Recommender):
         """The critic."""
         return self.critic
 
-    def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
-        """Let the next batch choose the relations."""
-        self.by_modality = None
-
     @classmethod
     def check_parameters(cls, parameters: Mapping[str, Any]) -> None:
         """Refuse a `dim` that `heads` does not divide."""
         require_divisible(parameters["dim"], parameters["heads"])
+
+    def begin_epoch(self, features: Features, generator: torch.Generator) -> None:
+        """Let the next batch choose the relations."""
+        self.by_modality = None
 
     def losses(self, batch: Batch, features: Features, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
         """`bpr`, `l2`, `contrast`, and `adversarial` and `critic`."""
